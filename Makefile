@@ -1,0 +1,53 @@
+# make reproduce   every table and figure of the paper, into records/reproduce, and an office cluster on real actors
+# make test        the tests
+# make lint        format, lint, types and the arrows between the rooms
+#
+# Each sets up .venv/ first if need be. PYTHON chooses the Python to set it up with.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: reproduce test lint format protos constraints clean
+
+reproduce: $(READY)
+	$(BIN)/lrpc reproduce --force --out records/reproduce
+	$(BIN)/lrpc run office --force --out records/office
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# As a script, so that generated code that no longer imports can be mended.
+protos: $(READY)
+	$(BIN)/python protos/generate.py
+
+# The newest versions that pyproject.toml allows, found in an environment of their own.
+constraints:
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --editable '.[test]'
+	echo '# Exact versions of everything that is installed here. Remade by: make constraints' > build/constraints.txt
+	build/constraints/bin/python -m pip freeze --all --exclude lrpc --exclude pip >> build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:
+	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# The stamp is away while the set-up changes anything: one that failed is begun again from an empty .venv/.
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lrpc needs Python 3.11 or newer: make PYTHON=...")'
+	@test -f $@ || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@

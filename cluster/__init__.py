@@ -1,0 +1,1 @@
+"""Machines and what joins them: descriptions, actors, links, names and virtual-time synchronisation."""

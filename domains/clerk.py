@@ -1,0 +1,56 @@
+"""The clerk: what a server module runs to export an interface, and to decide who may import it."""
+
+from collections.abc import Callable
+
+from lrpc.domains.interface import Interface
+from lrpc.domains.stubs import server_stub
+from lrpc.kernel.descriptors import ImportRequest, ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused
+from lrpc.kernel.simulated.kernel import Domain, Export
+
+# Returns None to accept an import, or the reason why not.
+Policy = Callable[[ImportRequest], str | None]
+
+
+class Clerk:
+    """Registers one server's interface with the kernel and authorises its clients by a policy."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._policy = policy
+
+    def authorise(self, request: ImportRequest) -> str | None:
+        """Return None to enable the binding, or the reason why not."""
+        return None if self._policy is None else self._policy(request)
+
+    def export(self, domain: Domain, interface: type[Interface], server: object, name: str) -> Export:
+        """Export `server`'s procedures from its domain; the server gets its domain as `server.domain`.
+
+        Raises `BindingRefused` where the server lacks a procedure of the interface or the name is taken.
+        """
+        definition = getattr(interface, "interface", None)
+        if definition is None:
+            raise BindingRefused(f"export {name}: {interface.__name__} is no interface; derive it from lrpc.Interface")
+        descriptors = []
+        for procedure in interface.procedures:
+            body = getattr(server, procedure.name, None)
+            if not callable(body) or getattr(type(server), procedure.name, None) is getattr(
+                definition, procedure.name, server
+            ):
+                raise BindingRefused(f"export {name}: {type(server).__name__} has no procedure {procedure.name}")
+            descriptors.append(
+                ProcedureDescriptor(
+                    procedure.name,
+                    server_stub(procedure, body),
+                    procedure.arguments.size,
+                    procedure.results.size,
+                    procedure.simultaneous,
+                    procedure.arguments.count,
+                    procedure.arguments.immutable_count,
+                    procedure.arguments.immutable_size,
+                )
+            )
+        export = Export(name, definition.__name__, domain, tuple(descriptors), self, server)
+        domain.kernel.export(export)
+        if hasattr(server, "__dict__"):
+            vars(server)["domain"] = domain
+        return export

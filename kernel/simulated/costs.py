@@ -1,0 +1,211 @@
+"""Cost models: what each step costs on a stated machine, where that figure is from, and what kind of figure it makes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field, model_validator
+
+from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.errors import Refused
+
+# The steps that a path charges; a step's number is its place in every list of costs and charges.
+STEPS: Final = (
+    "procedure_call",
+    "trap",
+    "switch",
+    "tlb_miss",
+    "client_stub",
+    "server_stub",
+    "kernel_call",
+    "kernel_return",
+    "copy_value",
+    "copy_byte",
+    "message_client_stub",
+    "message_server_stub",
+    "message_buffer",
+    "message_validate",
+    "message_enqueue",
+    "message_transfer",
+    "message_schedule",
+    "message_dispatch",
+    "message_value",
+    "message_argument_byte",
+    "message_result_byte",
+    "remote_client",
+    "remote_server",
+    "network_send",
+    "network_receive",
+    "network_byte",
+)
+
+PROCEDURE_CALL: Final = 0
+TRAP: Final = 1
+SWITCH: Final = 2
+TLB_MISS: Final = 3
+CLIENT_STUB: Final = 4
+SERVER_STUB: Final = 5
+KERNEL_CALL: Final = 6
+KERNEL_RETURN: Final = 7
+COPY_VALUE: Final = 8
+COPY_BYTE: Final = 9
+MESSAGE_CLIENT_STUB: Final = 10
+MESSAGE_SERVER_STUB: Final = 11
+MESSAGE_BUFFER: Final = 12
+MESSAGE_VALIDATE: Final = 13
+MESSAGE_ENQUEUE: Final = 14
+MESSAGE_TRANSFER: Final = 15
+MESSAGE_SCHEDULE: Final = 16
+MESSAGE_DISPATCH: Final = 17
+MESSAGE_VALUE: Final = 18
+MESSAGE_ARGUMENT_BYTE: Final = 19
+MESSAGE_RESULT_BYTE: Final = 20
+REMOTE_CLIENT: Final = 21
+REMOTE_SERVER: Final = 22
+NETWORK_SEND: Final = 23
+NETWORK_RECEIVE: Final = 24
+NETWORK_BYTE: Final = 25
+
+# A cost model gives the steps of a part wholly or not at all; without a part, that kind of call is refused.
+PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "lrpc": STEPS[PROCEDURE_CALL : COPY_BYTE + 1],
+    "message passing": STEPS[MESSAGE_CLIENT_STUB : MESSAGE_RESULT_BYTE + 1],
+    "network": STEPS[REMOTE_CLIENT : NETWORK_BYTE + 1],
+}
+
+Origin = Literal["source", "fitted", "assumed"]
+Kind = Literal["input", "fitted", "predicted"]
+LARGEST_COST_US: Final = 1e9
+
+
+class Parameter(Document):
+    """One cost, in microseconds (`us`), with its origin: quoted, solved from the cells it names, or assumed."""
+
+    us: float = Field(ge=0, le=LARGEST_COST_US, allow_inf_nan=False)
+    origin: Origin
+    source: str = Field(min_length=1)
+    solved_from: tuple[str, ...] = Field(default=(), strict=False)
+
+    @property
+    def ps(self) -> int:
+        """Return the cost in picoseconds."""
+        return round(self.us * 1_000_000)
+
+
+class Total(Document):
+    """A sum that a source states, whose split over steps is assumed: `of` says how often each step is in it."""
+
+    name: str
+    us: float
+    source: str
+    of: dict[str, int]
+
+
+class Tlb(Document):
+    """The translation buffer: pages a path touches after each of its two switches, and whether entries are tagged."""
+
+    tagged: bool
+    pages_on_call: int = Field(ge=0)
+    pages_on_return: int = Field(ge=0)
+    source: str
+
+
+class CostFile(Document):
+    """A cost model as its TOML file gives it."""
+
+    name: str = Field(min_length=1)
+    description: str
+    tlb: Tlb
+    steps: dict[str, Parameter]
+    totals: tuple[Total, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _steps_are_known_and_complete(self) -> "CostFile":
+        unknown = sorted(set(self.steps) - set(STEPS))
+        if unknown:
+            raise ValueError(f"steps.{unknown[0]}: unknown step; known are {', '.join(STEPS)}")
+        for part, names in PARTS.items():
+            missing = [name for name in names if name not in self.steps]
+            if missing and (part == "lrpc" or len(missing) < len(names)):
+                raise ValueError(f"steps.{missing[0]}: missing; {part} needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _totals_are_what_their_parts_add_up_to(self) -> "CostFile":
+        for total in self.totals:
+            unknown = sorted(set(total.of) - set(self.steps))
+            if unknown:
+                raise ValueError(f"totals: {total.name}: {unknown[0]} is no step of this file")
+            found = sum(self.steps[step].us * times for step, times in total.of.items())
+            if abs(found - total.us) > 0.001:
+                raise ValueError(f"totals: {total.name}: its steps add up to {found:g}, not to {total.us:g}")
+        return self
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """What every step costs, by step number: `ns` rounded for whole steps, `ps` exact for values and bytes."""
+
+    file: CostFile
+    ns: tuple[int, ...]
+    ps: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the model's name, as scenarios give it."""
+        return self.file.name
+
+    def require(self, part: str) -> None:
+        """Raise `Refused` where this model has no costs for `part`, a key of `PARTS`."""
+        if PARTS[part][0] not in self.file.steps:
+            raise Refused(f"cost model {self.name}: has no costs for {part}; add steps.{PARTS[part][0]} and the rest")
+
+    @property
+    def lookahead_ns(self) -> int:
+        """Return the least time between a machine's decision to send a message and its leaving."""
+        return self.ns[NETWORK_SEND] + min(self.ns[REMOTE_CLIENT], self.ns[REMOTE_SERVER])
+
+    def kind(self, cell: str, charges: Mapping[str, int]) -> Kind:
+        """Return what kind of figure `cell` is, given the steps charged for it, by name.
+
+        Fitted: a step that it charges was solved from this very cell. Input: all it charges is quoted, where
+        assumed splits of a quoted total count as quoted when every part is charged as often as the total has
+        it. Predicted: neither.
+        """
+        left = {step: count for step, count in charges.items() if count}
+        if any(cell in self.file.steps[step].solved_from for step in left):
+            return "fitted"
+        for total in self.file.totals:
+            whole = min(left.get(step, 0) // times for step, times in total.of.items())
+            for step, times in total.of.items():
+                left[step] = left.get(step, 0) - whole * times
+        quoted = all(self.file.steps[step].origin == "source" for step, count in left.items() if count)
+        return "input" if quoted else "predicted"
+
+    def total_ns(self, charges: Sequence[int]) -> int:
+        """Return what `charges`, counts by step number, add up to, rounded once."""
+        return (sum(count * ps for count, ps in zip(charges, self.ps, strict=True)) + 500) // 1000
+
+
+def cost_model(tables: object, origin: str) -> CostModel:
+    """Return the cost model that a file's tables describe; `Refused` names `origin` and the key."""
+    file = validate(CostFile, tables, origin)
+    ps = tuple(file.steps[step].ps if step in file.steps else 0 for step in STEPS)
+    return CostModel(file, tuple((cost + 500) // 1000 for cost in ps), ps)
+
+
+HERE: Final = Path(__file__).parent / "cost_models"
+
+
+def cost_model_names() -> list[str]:
+    """Return the names of the cost models that ship with the project."""
+    return sorted(path.stem for path in HERE.glob("*.toml"))
+
+
+def load_cost_model(name: str) -> CostModel:
+    """Return the cost model of that name, or of the TOML file at that path; `Refused` where there is none."""
+    path = HERE / f"{name}.toml" if name in cost_model_names() else Path(name)
+    if path.suffix != ".toml":
+        raise Refused(f"cost model {name}: unknown; known are {', '.join(cost_model_names())}, or a .toml file's path")
+    return cost_model(read_toml(path), str(path))

@@ -1,0 +1,71 @@
+"""The event log of one machine: every transition in fixed-width little-endian form, and its BLAKE2b digest."""
+
+import sys
+from array import array
+from hashlib import blake2b
+from typing import BinaryIO, Final
+
+CALL: Final = 1  # a linkage was pushed; subject: thread, object: binding << 16 | procedure
+RETURN: Final = 2
+REFUSED: Final = 3  # the kernel refused a call; object: the number on the Binding Object
+ABORT: Final = 4  # object: the thread that goes on
+THREAD: Final = 5  # a thread was made; object: 0
+END: Final = 6
+BIND: Final = 7  # subject: binding, object: 1 where remote
+SEND: Final = 8  # a message left; subject: machine it is for, object: call
+ARRIVE: Final = 9
+MESSAGE: Final = 10  # message passing on one machine: a call was queued; object: procedure
+REPLY: Final = 11
+SYSTEM_CALL: Final = 12
+WITHIN: Final = 13  # a procedure of the caller's own domain; object: procedure
+
+NAMES: Final = {
+    CALL: "call",
+    RETURN: "return",
+    REFUSED: "refused",
+    ABORT: "abort",
+    THREAD: "thread",
+    END: "end",
+    BIND: "bind",
+    SEND: "send",
+    ARRIVE: "arrive",
+    MESSAGE: "message",
+    REPLY: "reply",
+    SYSTEM_CALL: "system call",
+    WITHIN: "within",
+}
+
+EVENT_BYTES: Final = 32  # time in ns, kind, subject, object, each a signed 64-bit integer
+_PENDING: Final = 4 * 4096
+
+
+class EventLog:
+    """Hashes events as they come, and keeps them too where it is given a file."""
+
+    def __init__(self, sink: BinaryIO | None = None) -> None:
+        self.sink = sink
+        self._hash = blake2b(digest_size=32)
+        self._pending: list[int] = []
+
+    def add(self, time: int, kind: int, subject: int, object_: int) -> None:
+        """Record one event of this machine at virtual `time` in ns."""
+        pending = self._pending
+        pending.extend((time, kind, subject, object_))
+        if len(pending) >= _PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hash, and write where there is a file, what has come since the last time."""
+        words = array("q", self._pending)
+        if sys.byteorder == "big":
+            words.byteswap()
+        self._pending.clear()
+        data = words.tobytes()
+        self._hash.update(data)
+        if self.sink is not None:
+            self.sink.write(data)
+
+    def digest(self) -> bytes:
+        """Return the BLAKE2b digest, 32 bytes, of all events so far."""
+        self.flush()
+        return self._hash.digest()

@@ -1,0 +1,165 @@
+"""Calls between machines: what the sending and the receiving kernel do, and what they ask of the link between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.errors import CallAborted, CallError, CallFailed, NoSuchProcedure, ProcedureRaised
+from lrpc.kernel.simulated.costs import NETWORK_BYTE
+from lrpc.kernel.simulated.estacks import raised
+from lrpc.kernel.simulated.log import ARRIVE, SEND
+
+if TYPE_CHECKING:
+    from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.threads import Thread
+
+
+@dataclass(frozen=True, slots=True)
+class CallMessage:
+    """A call for an export of another machine; `number` is the caller's, to match the reply."""
+
+    number: int
+    export: str
+    procedure: int
+    arguments: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyMessage:
+    """Results, or what the procedure raised: its kind and text."""
+
+    number: int
+    results: bytes
+    fault: tuple[str, str] | None
+
+
+Body = CallMessage | ReplyMessage
+# Sends a message to a machine, by rank, at a virtual time in ns; the size of what it carries is in bytes.
+Send = Callable[[int, int, Body, int], None]
+# Says which machine, by rank, exports a name, and which interface that is; None where nobody does.
+Locate = Callable[[str], tuple[int, str] | None]
+
+
+class PendingCall:
+    """A call that left this machine and the thread that waits for it."""
+
+    def __init__(self, thread: "Thread", number: int, outstanding: dict[int, "PendingCall"]) -> None:
+        self.thread = thread
+        self.results = b""
+        self._number = number
+        self._outstanding = outstanding
+
+    def abandon(self) -> None:
+        """Expect no reply; one that comes is dropped and counted."""
+        del self._outstanding[self._number]
+
+
+class Network:
+    """One machine's end of its links."""
+
+    def __init__(self, kernel: "Kernel", rank: int, send: Send, locate: Locate) -> None:
+        kernel.costs.require("network")
+        self.kernel = kernel
+        self.rank = rank
+        self.locate = locate
+        self._send = send
+        self._calls = 0
+        self._outstanding: dict[int, PendingCall] = {}
+
+    def call(self, key: BindingObject, machine: int, procedure: int, arguments: bytes) -> bytes:
+        """Call a procedure of another machine and return its packed results.
+
+        Raises `ProcedureRaised`, `CallFailed` where the other kernel refused, or `CallAborted`.
+        """
+        kernel = self.kernel
+        processor = kernel.running_processor()
+        thread = kernel.running_thread()
+        processor.checkpoint()  # from here to the sending nothing intervenes: that is what lookahead rests on
+        processor.spend(kernel.charges.remote_client)
+        self._calls += 1
+        number = self._calls
+        pending = self._outstanding[number] = PendingCall(thread, number, self._outstanding)
+        kernel.counts.cross_machine += 1
+        kernel.counts.link_requests += 1
+        self._transmit(processor, machine, CallMessage(number, key.name, procedure, arguments), len(arguments))
+        thread.outstanding = pending
+        fault = kernel.block(f"a reply from {key.name} on another machine")
+        if not isinstance(fault, CallAborted):
+            _receive(kernel.running_processor(), len(pending.results))
+        if fault is not None:
+            raise fault
+        return pending.results
+
+    def arrive(self, source: int, body: Body) -> None:
+        """Take in a message that is due now: an action of the engine's."""
+        self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, body.number)
+        if isinstance(body, CallMessage):
+            self._serve(source, body)
+            return
+        pending = self._outstanding.pop(body.number, None)
+        if pending is None:
+            self.kernel.counts.replies_dropped += 1
+            return
+        pending.results = body.results
+        pending.thread.outstanding = None
+        self.kernel.wake(pending.thread, _fault(body))
+
+    def _serve(self, source: int, message: CallMessage) -> None:
+        kernel = self.kernel
+        export = kernel.exports.get(message.export)
+        domain = kernel.domain("kernel") if export is None else export.domain
+        thread = kernel.new_thread(f"{message.export}/from{source}/{message.number}", domain)
+        thread.body = lambda: self._run(source, message)
+        thread.serves = True
+        kernel.wake(thread)
+
+    def _run(self, source: int, message: CallMessage) -> None:
+        """Receive a call, run its procedure in the server's domain, and reply: the life of a server thread."""
+        processor = self.kernel.running_processor()
+        _receive(processor, len(message.arguments))
+        processor.spend(self.kernel.charges.remote_server)
+        processor.checkpoint()
+        results, fault = b"", None
+        try:
+            results = self._enter(message)
+        except Exception as error:
+            problem = error if isinstance(error, CallFailed) else raised(error)
+            fault = (problem.kind, problem.message) if isinstance(problem, ProcedureRaised) else ("", str(problem))
+        processor = self.kernel.running_processor()
+        processor.checkpoint()
+        self.kernel.counts.link_replies += 1
+        self._transmit(processor, source, ReplyMessage(message.number, results, fault), len(results))
+
+    def _enter(self, message: CallMessage) -> bytes:
+        export = self.kernel.exports.get(message.export)
+        if export is None:
+            raise CallFailed(f"machine {self.kernel.machine} does not export {message.export}")
+        if not 0 <= message.procedure < len(export.descriptors):
+            raise NoSuchProcedure(f"{export.name}: procedure {message.procedure}: it has {len(export.descriptors)}")
+        descriptor = export.descriptors[message.procedure]
+        if len(message.arguments) > descriptor.argument_size:
+            raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
+        buffer = bytearray(descriptor.astack_size)
+        buffer[: len(message.arguments)] = message.arguments
+        size = descriptor.entry(buffer, 0)
+        return bytes(buffer[descriptor.argument_size : descriptor.argument_size + size])
+
+    def _transmit(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
+        processor.spend(self.kernel.charges.network_send)
+        processor.copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
+        self.kernel.log.add(processor.clock, SEND, machine, body.number)
+        self._send(machine, processor.clock, body, size)
+
+
+def _receive(processor: "Processor", size: int) -> None:
+    processor.spend(processor.charges.network_receive)
+    processor.copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
+
+
+def _fault(reply: ReplyMessage) -> CallError | None:
+    if reply.fault is None:
+        return None
+    kind, message = reply.fault
+    return ProcedureRaised(kind, message) if kind else CallFailed(message)

@@ -1,0 +1,1 @@
+"""What machines say to each other: protocol definitions and the code generated from them."""
