@@ -1,4 +1,4 @@
-"""Interfaces: typed Python classes, or gRPC service definitions, from which descriptors and copy plans are derived once."""
+"""Interfaces: typed classes, or gRPC service definitions, from which descriptors and copy plans are derived once."""
 
 import inspect
 import types
@@ -51,8 +51,8 @@ class Procedure:
 class Interface:
     """Base of every definition. Public methods of a direct subclass are its procedures, in order.
 
-    Every parameter and result is annotated with a type of `lrpc.domains.wires`, a protobuf message class, `bytes` or `str`
-    (variable size, at most an Ethernet packet), and every procedure with what it returns: None, one result or
+    Every parameter and result is annotated with a type of `lrpc.domains.wires`, a protobuf message class, `bytes` or
+    `str` (variable size, at most an Ethernet packet), and every procedure with what it returns: None, one result or
     a `tuple` of several. Classes further down implement the interface. `InterfaceRefused` says what cannot be derived.
     """
 
@@ -62,9 +62,11 @@ class Interface:
     def __init_subclass__(cls) -> None:
         """Derive the procedures of a definition; leave implementations alone."""
         super().__init_subclass__()
-        if Interface not in cls.__bases__ or "procedures" in vars(cls):
+        if Interface not in cls.__bases__:
             return
         cls.interface = cls
+        if "procedures" in vars(cls):
+            return
         methods = [value for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"]
         cls.procedures = tuple(_procedure(cls.__name__, method) for method in methods)
 
@@ -92,8 +94,7 @@ def interface_of(service: ServiceDescriptor) -> type[Interface]:
         results = ValueList(name, [Value("response", response)])
         procedures.append(Procedure(method.name, arguments, results, True, SIMULTANEOUS_CALLS))
     space = {"procedures": tuple(procedures), "__doc__": f"The gRPC service {service.full_name}."}
-    made = types.new_class(service.name, (Interface,), exec_body=lambda body: body.update(space))
-    made.interface = made
+    made: type[Interface] = types.new_class(service.name, (Interface,), exec_body=lambda body: body.update(space))
     return made
 
 
@@ -144,4 +145,6 @@ def _value(procedure_name: str, name: str, hint: object) -> Value:
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
         return Value(name, Marshaled(kind), immutable)
     given = "no annotation" if hint is None else f"{hint!r}"
-    raise InterfaceRefused(f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others")
+    raise InterfaceRefused(
+        f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others"
+    )

@@ -1,6 +1,7 @@
 """Copy plans: how a procedure's arguments and results are packed, checked and copied, worked out once per procedure."""
 
 import struct
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,13 +38,17 @@ class ValueList:
 
     def pack(self, values: Sequence[object]) -> bytes:
         """Return the values packed one behind the other; `ArgumentError` names the first that is wrong."""
-        if self.packer is not None and tuple(map(type, values)) == self._kinds:
+        if not values and not self.count:
+            return b""
+        if self.packer is not None and tuple(map(type, values)) == self._kinds and self._sizes_fit(values):
             try:
-                if all(len(values[n]) == size for n, size in self._sized):  # type: ignore[arg-type]
-                    return self.packer.pack(*values)
+                return self.packer.pack(*values)
             except (struct.error, OverflowError):
                 pass  # the checks below name the value that does not fit
         return self._pack_each(values)
+
+    def _sizes_fit(self, values: Sequence[object]) -> bool:
+        return not self._sized or all(len(typing.cast(bytes, values[n])) == size for n, size in self._sized)
 
     def _pack_each(self, values: Sequence[object]) -> bytes:
         if len(values) != self.count:
@@ -54,11 +59,17 @@ class ValueList:
                 raise ArgumentError(f"{self.procedure}: {self.values[number].name}: {problem}")
         return b"".join(_pack(one.wire, value) for one, value in zip(self.values, values, strict=True))
 
+    def packed_size(self, values: Sequence[object]) -> int:
+        """Return how many bytes these values take when packed."""
+        return self.size if self.packer is not None else len(self._pack_each(values))
+
     def unpack(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         """Return the values that lie in `buffer` from `at` on, as copies.
 
         `ArgumentError` where they are malformed: who wrote them need not have used `pack`.
         """
+        if not self.count:
+            return ()
         try:
             if self.packer is not None:
                 return self.packer.unpack_from(buffer, at)

@@ -65,10 +65,9 @@ class ClientStub:
 
     def _call_remote(self, packed: bytes) -> tuple[object, ...]:
         network = self.kernel.network
-        where = network and network.locate(self.key.name)
-        if network is None or where is None:
-            raise BindingRefused(f"import {self.key.name}: no machine exports it")
-        data = network.call(self.key, where[0], self.number, packed)
+        if network is None:
+            raise Panic(f"{self.key.name}: the remote bit is set on a machine without a network")
+        data = network.call(self.key, self.number, packed)
         self.kernel.counts.result_bytes += len(data)
         return self.procedure.results.unpack(data, 0)
 
@@ -89,36 +88,34 @@ class LrpcStub(ClientStub):
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Take an A-stack, copy the arguments there, trap, copy the results from there, put it back."""
-        processor = self.kernel.running_processor()
-        processor.spend(self.kernel.charges.client_stub)
+        kernel = self.kernel
+        processor = kernel.running_processor()
+        processor.spend(kernel.charges.client_stub)
         processor.checkpoint()  # before the queue's lock
         astack = self.group.take()
-        arguments = self.procedure.arguments
+        arguments, results = self.procedure.arguments, self.procedure.results
         try:
             memory = self.client.memory.access(self.group.region, READ | WRITE)
-            memory[astack.offset : astack.offset + len(packed)] = packed
-            self._copy("A", arguments.count, len(packed))
-            call(self.kernel, self.key, self.number, astack.address)
-            results = self.procedure.results.unpack(memory, astack.offset + arguments.size)
-            self._copy("F", len(results), self._result_bytes(results))
+            if packed:
+                memory[astack.offset : astack.offset + len(packed)] = packed
+                self._copy("A", arguments.count, len(packed))
+            call(kernel, self.key, self.number, astack.address)
+            returned = results.unpack(memory, astack.offset + arguments.size)
+            if returned:
+                size = results.packed_size(returned)
+                kernel.counts.result_bytes += size
+                self._copy("F", results.count, size)
         except Exception:
             if astack.state is AStackState.TAKEN:  # else the server still holds the call
                 self.group.give_back(astack)
             raise
-        self.kernel.running_processor().checkpoint()
+        kernel.running_processor().checkpoint()
         self.group.give_back(astack)
-        return results
+        return returned
 
     def _copy(self, letter: str, values: int, size: int) -> None:
-        if values:
-            self.kernel.counts.copies[letter] += values
-            self.kernel.running_processor().copy(COPY_VALUE, COPY_BYTE, values, size)
-
-    def _result_bytes(self, results: tuple[object, ...]) -> int:
-        plan = self.procedure.results
-        size = plan.size if plan.packer is not None else len(plan.pack(results))
-        self.kernel.counts.result_bytes += size
-        return size
+        self.kernel.counts.copies[letter] += values
+        self.kernel.running_processor().copy(COPY_VALUE, COPY_BYTE, values, size)
 
 
 class MessageStub(ClientStub):
@@ -138,7 +135,7 @@ class MessageStub(ClientStub):
         self.port.call(message)
         plan = self.procedure.results
         results = plan.unpack(message.buffer, self.procedure.arguments.size)
-        size = plan.size if plan.packer is not None else len(plan.pack(results))
+        size = plan.packed_size(results)
         self.kernel.counts.result_bytes += size
         self._copy("F", MESSAGE_RESULT_BYTE, plan.count, size)
         self.kernel.running_processor().checkpoint()
@@ -179,7 +176,7 @@ def bind(client: Domain, interface: type[I], name: str, transfer: Transfer = "lr
     export = kernel.exports.get(name)
     found = interface.interface.__name__ if export is None else export.interface
     if export is None:
-        where = kernel.network and kernel.network.locate(name)
+        where = None if kernel.network is None else kernel.network.locate(name)
         if where is None:
             raise BindingRefused(f"import {name}: nobody exports it to domain {client.name} of {kernel.machine}")
         found = where[1]

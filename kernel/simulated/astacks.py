@@ -86,7 +86,7 @@ class AStackGroup:
 
     def take(self) -> AStack:
         """Return the A-stack that was freed last; waits while there is none."""
-        if not self._free or self.waiting:
+        if not self._free:
             self.waiting.wait_until(self._any_free)
         astack = self._free.pop()
         astack.state = follow(astack.state, AStackState.TAKEN)

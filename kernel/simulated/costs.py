@@ -1,4 +1,4 @@
-"""Cost models: what each step costs on a stated machine, where that figure is from, and what kind of figure it makes."""
+"""Cost models: what each step costs on a stated machine, where that is from, and what kind of figure it makes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

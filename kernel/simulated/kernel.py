@@ -19,8 +19,8 @@ from lrpc.kernel.simulated.estacks import EStack
 from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.locks import SpinLock
 from lrpc.kernel.simulated.log import EventLog
-from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.memory import AddressSpace, Memory, Region
+from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.random import Stream
 from lrpc.kernel.simulated.threads import Thread
@@ -279,7 +279,7 @@ class Kernel:
             self._idle.sort(key=_number)
 
     def waiting(self) -> list[Thread]:
-        """Return the threads that have not ended, servers' own and captured ones left out, in the order they were made."""
+        """Return the threads that have not ended, in order, without servers' own and captured ones."""
         waiting = (thread for thread in self.threads if not thread.serves and thread.successor is None)
         return sorted(waiting, key=lambda thread: thread.number)
 
@@ -304,7 +304,9 @@ class Kernel:
             raise BindingRefused(f"export {export.name}: interface {export.interface} has no procedures")
         size = sum(descriptor.astack_size * descriptor.simultaneous for descriptor in export.descriptors)
         if size > LARGEST_BINDING:
-            raise BindingRefused(f"export {export.name}: A-stacks of {size} bytes; at most {LARGEST_BINDING} are mapped")
+            raise BindingRefused(
+                f"export {export.name}: A-stacks of {size} bytes; at most {LARGEST_BINDING} are mapped"
+            )
         self.exports[export.name] = export
 
     def authorise(self, client: str, machine: str, name: str) -> Export:

@@ -21,9 +21,6 @@ class WaitQueue:
         self.waits = 0
         self._threads: deque[Thread] = deque()
 
-    def __len__(self) -> int:
-        return len(self._threads)
-
     def wait_until(self, may_proceed: Callable[[], bool]) -> None:
         """Block the running thread until `may_proceed`; returns at once where it already may."""
         if not self._threads and may_proceed():

@@ -1,4 +1,4 @@
-"""Random streams: raw words of a counter-based generator, one stream per (seed, machine, purpose), sampled in integers."""
+"""Random streams: raw words of a counter-based generator, one per (seed, machine, purpose), sampled in integers."""
 
 from bisect import bisect_right
 from collections.abc import Sequence

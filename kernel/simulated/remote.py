@@ -68,11 +68,14 @@ class Network:
         self._calls = 0
         self._outstanding: dict[int, PendingCall] = {}
 
-    def call(self, key: BindingObject, machine: int, procedure: int, arguments: bytes) -> bytes:
+    def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
         """Call a procedure of another machine and return its packed results.
 
-        Raises `ProcedureRaised`, `CallFailed` where the other kernel refused, or `CallAborted`.
+        Raises `ProcedureRaised`, `CallFailed` where nobody exports it or the other kernel refused, or `CallAborted`.
         """
+        where = self.locate(key.name)
+        if where is None:
+            raise CallFailed(f"{key.name}: no machine exports it")
         kernel = self.kernel
         processor = kernel.running_processor()
         thread = kernel.running_thread()
@@ -83,7 +86,7 @@ class Network:
         pending = self._outstanding[number] = PendingCall(thread, number, self._outstanding)
         kernel.counts.cross_machine += 1
         kernel.counts.link_requests += 1
-        self._transmit(processor, machine, CallMessage(number, key.name, procedure, arguments), len(arguments))
+        self._transmit(processor, where[0], CallMessage(number, key.name, procedure, arguments), len(arguments))
         thread.outstanding = pending
         fault = kernel.block(f"a reply from {key.name} on another machine")
         if not isinstance(fault, CallAborted):

@@ -68,13 +68,9 @@ class Thread:
 
     def join(self) -> None:
         """Make the running thread wait until this one has ended, or whoever went on for it."""
-        last = self
-        while last.successor is not None or last.state is not ThreadState.ENDED:
-            if last.successor is not None:
-                last = last.successor
-                continue
-            one = last
-            one._ended.wait_until(lambda: one.state is ThreadState.ENDED or one.successor is not None)
+        self._ended.wait_until(lambda: self.state is ThreadState.ENDED or self.successor is not None)
+        if self.successor is not None:
+            self.successor.join()
 
     def replace(self, successor: "Thread") -> None:
         """Let `successor` go on for this thread's caller; those who join this one join that one."""
