@@ -34,6 +34,8 @@ def read_toml(path: Path) -> dict[str, object]:
         raise Refused(f"{path}: byte {error.start}: not UTF-8; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise Refused(f"{path}: not TOML: {one_line(str(error))}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise Refused(f"{path}: not TOML that can be read: {one_line(str(error))}") from None
 
 
 def validate(model: type[D], tables: object, origin: str) -> D:

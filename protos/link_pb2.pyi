@@ -253,12 +253,15 @@ class Report(_message.Message):
     SENT_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
     window: _builtins.int
     """number of the window"""
     calls: _builtins.int
     """calls completed by the actor's machines since the start, for progress"""
     failure: _builtins.str
     """not empty: the run failed, and this says where and why"""
+    messages: _builtins.int
+    """sent by the actor's machines in the window"""
     @_builtins.property
     def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineState]:
         """one for each machine of the actor, in order of rank"""
@@ -275,10 +278,11 @@ class Report(_message.Message):
         sent: _abc.Iterable[Global___Sent] | None = ...,
         calls: _builtins.int = ...,
         failure: _builtins.str = ...,
+        messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "failure", b"failure", "machines", b"machines", "sent", b"sent", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "failure", b"failure", "machines", b"machines", "messages", b"messages", "sent", b"sent", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

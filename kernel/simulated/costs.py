@@ -163,8 +163,8 @@ class CostModel:
 
     @property
     def lookahead_ns(self) -> int:
-        """Return the least time between a machine's decision to send a message and its leaving."""
-        return self.ns[NETWORK_SEND] + min(self.ns[REMOTE_CLIENT], self.ns[REMOTE_SERVER])
+        """Return the least time between the checkpoint after which a machine sends a message and its leaving."""
+        return self.ns[NETWORK_SEND]
 
     def kind(self, cell: str, charges: Mapping[str, int]) -> Kind:
         """Return what kind of figure `cell` is, given the steps charged for it, by name.

@@ -40,6 +40,7 @@ class Port:
         self.export = export
         self._messages: deque[Message] = deque()
         self._idle: deque[Thread] = deque()
+        self._handed: dict[Thread, Message] = {}  # to threads that were idle, for when they go on
         for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
             thread = kernel.new_thread(f"{export.name}/server{number}", export.domain)
             thread.serves = True
@@ -58,10 +59,13 @@ class Port:
         kernel = self.kernel
         processor = kernel.running_processor()
         thread = kernel.running_thread()
-        processor.spend(kernel.charges.message_trap)
+        processor.spend(kernel.charges.trap)
         self._begin_transfer(processor)
-        self._messages.append(message)
         server = self._idle.popleft() if self._idle else None
+        if server is None:
+            self._messages.append(message)
+        else:
+            self._handed[server] = message
         kernel.counts.cross_domain += 1
         kernel.log.add(processor.clock, MESSAGE, thread.number, message.procedure)
         kernel.transfer_lock.release()
@@ -77,14 +81,15 @@ class Port:
         kernel = self.kernel
         thread = kernel.running_thread()
         while True:
-            message = self._messages.popleft()
+            message = self._handed.pop(thread)
             self._dispatch(message)
             processor = kernel.running_processor()
-            processor.spend(kernel.charges.message_trap)  # one system call replies and receives the next message
+            processor.spend(kernel.charges.trap)  # one system call replies and receives the next message
             self._begin_transfer(processor)
             kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
-            idle = not self._messages
-            if idle:
+            if self._messages:
+                self._handed[thread] = self._messages.popleft()
+            else:
                 self._idle.append(thread)
             kernel.transfer_lock.release()
             if message.sender is None:
@@ -92,7 +97,7 @@ class Port:
             else:
                 message.sender.outstanding = None
                 kernel.wake(message.sender)
-            if idle:
+            if thread not in self._handed:
                 kernel.block("a message")
 
     def _dispatch(self, message: Message) -> None:

@@ -1,0 +1,287 @@
+"""A cluster's description: TOML tables, validated against each other, and spread out to a specification per machine."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_type_hints
+
+from pydantic import Field, create_model, model_validator
+
+from lrpc.domains.residents import Program, Registry, Server
+from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated.costs import CostModel, load_cost_model
+
+MOST_MACHINES: Final = 100_000
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@{}-]*$"
+K = TypeVar("K")
+Parameters = Mapping[str, object]
+
+
+class MachineTable(Document):
+    """A machine, or `count` alike, then named with a number behind."""
+
+    processors: int = Field(default=1, ge=1, le=1024)
+    cost_model: str = "cvax-firefly"
+    count: int = Field(default=1, ge=1, le=MOST_MACHINES)
+
+
+class ExportTable(Document):
+    """A server that a domain exports, and the parameters it is made with."""
+
+    server: str
+    parameters: dict[str, object] = Field(default={})
+
+
+class ThreadTable(Document):
+    """A program that a domain runs, in `count` threads."""
+
+    program: str
+    count: int = Field(default=1, ge=1, le=100_000)
+    parameters: dict[str, object] = Field(default={})
+
+
+class DomainTable(Document):
+    """A protection domain on a machine, or on each of those that are alike."""
+
+    machine: str
+    exports: dict[str, ExportTable] = Field(default={})  # by the name under which others import it
+    imports: dict[str, str] = Field(default={})  # what its programs call it, and the export's name
+    threads: tuple[ThreadTable, ...] = Field(default=(), strict=False)
+
+
+class LinkTable(Document):
+    """What a message between machines takes beyond the processors' work."""
+
+    delay_us: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+    bandwidth_mbps: float = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
+
+
+class PairTable(LinkTable):
+    """The link between two machines, where it is not like the others."""
+
+    between: tuple[str, str] = Field(strict=False)
+
+
+class LinksTable(LinkTable):
+    """The links: all alike, but for the pairs named."""
+
+    pairs: tuple[PairTable, ...] = Field(default=(), strict=False)
+
+
+class ClusterTable(Document):
+    """A whole cluster, as a TOML file describes it."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    machines: dict[str, MachineTable] = Field(min_length=1)
+    domains: dict[str, DomainTable] = Field(min_length=1)
+    links: LinksTable = LinksTable(delay_us=60.0)
+
+    @model_validator(mode="after")
+    def _every_domain_is_on_a_machine(self) -> "ClusterTable":
+        for name, domain in self.domains.items():
+            if domain.machine not in self.machines:
+                known = ", ".join(self.machines)
+                raise ValueError(f"domains.{name}.machine: no machine {domain.machine}; there are {known}")
+        return self
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """One export of one domain."""
+
+    name: str
+    server: type[Server]
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class ThreadSpec:
+    """One thread of one domain."""
+
+    name: str
+    program: type[Program]
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class DomainSpec:
+    """One domain of one machine."""
+
+    name: str
+    exports: tuple[ExportSpec, ...]
+    imports: Mapping[str, str]
+    threads: tuple[ThreadSpec, ...]
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One machine."""
+
+    name: str
+    processors: int
+    costs: CostModel
+    domains: tuple[DomainSpec, ...]
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a message takes from one machine to another."""
+
+    delay_ns: int
+    ps_per_byte: int
+
+    def ns(self, size: int) -> int:
+        """Return the time for a message that carries `size` bytes."""
+        return self.delay_ns + (size * self.ps_per_byte + 500) // 1000
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines, in order of their names, and the links between them: all a run needs but a seed."""
+
+    name: str
+    machines: tuple[MachineSpec, ...]
+    link: Link
+    pairs: Mapping[frozenset[str], Link]
+
+    @property
+    def talks(self) -> bool:
+        """Return whether any import is from another machine."""
+        return any(
+            exporter != machine.name
+            for machine in self.machines
+            for domain in machine.domains
+            for name in domain.imports.values()
+            if (exporter := self.exporters[name])
+        )
+
+    @property
+    def exporters(self) -> dict[str, str]:
+        """Return which machine exports each name."""
+        return {
+            export.name: machine.name
+            for machine in self.machines
+            for domain in machine.domains
+            for export in domain.exports
+        }
+
+    def between(self, one: str, other: str) -> Link:
+        """Return the link between two machines."""
+        return self.pairs.get(frozenset((one, other)), self.link)
+
+    @property
+    def lookahead_ns(self) -> int:
+        """Return the least time between anything that happens on a machine and its effect on another."""
+        delay = min([self.link.delay_ns, *(link.delay_ns for link in self.pairs.values())])
+        return delay + min(machine.costs.lookahead_ns for machine in self.machines)
+
+
+def make_link(delay_us: float, bandwidth_mbps: float) -> Link:
+    """Return a link of that delay and bandwidth."""
+    return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps))
+
+
+def read_cluster(path: Path, registry: Registry) -> Cluster:
+    """Return the cluster that the TOML file at `path` describes; `Refused` says what is wrong, in one line."""
+    return describe(validate(ClusterTable, read_toml(path), str(path)), registry, str(path))
+
+
+def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
+    """Return a cluster with its machines spread out, every name looked up and every parameter checked."""
+    costs = {name: load_cost_model(name) for name in sorted({one.cost_model for one in table.machines.values()})}
+    machines = []
+    for key, one in table.machines.items():
+        for machine in _names(key, one.count):
+            domains = tuple(
+                _domain(name, domain, machine, registry, f"{origin}: domains.{name}")
+                for name, domain in table.domains.items()
+                if domain.machine == key
+            )
+            machines.append(MachineSpec(machine, one.processors, costs[one.cost_model], domains))
+    machines.sort(key=lambda machine: machine.name)
+    names = [machine.name for machine in machines]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(f"{origin}: machines: two are called {twice}; rename one")
+    pairs = {}
+    for pair in table.links.pairs:
+        for name in pair.between:
+            if name not in names:
+                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {_some(names)}")
+        pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps)
+    link = make_link(table.links.delay_us, table.links.bandwidth_mbps)
+    cluster = Cluster(table.name, tuple(machines), link, pairs)
+    check(cluster, origin)
+    return cluster
+
+
+def check(cluster: Cluster, origin: str) -> None:
+    """Raise `Refused` where exports and imports of a cluster do not fit each other."""
+    exporters: dict[str, str] = {}
+    for machine in cluster.machines:
+        for domain in machine.domains:
+            for export in domain.exports:
+                place = f"domain {domain.name} of machine {machine.name}"
+                if export.name in exporters:
+                    raise Refused(f"{origin}: {export.name} is exported by {exporters[export.name]} and by {place}")
+                exporters[export.name] = place
+    for machine in cluster.machines:
+        for domain in machine.domains:
+            for alias, name in domain.imports.items():
+                if name not in exporters:
+                    place = f"domains.{domain.name}.imports.{alias}"
+                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {_some(sorted(exporters))}")
+    if cluster.talks:
+        for machine in cluster.machines:
+            machine.costs.require("network")
+
+
+def make(kind: type[Any], parameters: Parameters, origin: str) -> Any:
+    """Return a server or program made with these parameters; `Refused` names the first that is wrong."""
+    hints = get_type_hints(kind, include_extras=True)
+    columns: dict[str, Any] = {
+        one.name: (hints[one.name], ... if one.default is MISSING else one.default) for one in fields(kind)
+    }
+    table = create_model(kind.__name__, __base__=Document, **columns)
+    return kind(**dict(validate(table, parameters, origin)))
+
+
+def _domain(name: str, table: DomainTable, machine: str, registry: Registry, origin: str) -> DomainSpec:
+    exports = []
+    for export, one in table.exports.items():
+        place = f"{origin}.exports.{export}"
+        server = _known(registry.servers, one.server, f"{place}.server")
+        make(server, one.parameters, f"{place}.parameters")
+        exports.append(ExportSpec(_fill(export, machine), server, one.parameters))
+    threads = []
+    for number, thread in enumerate(table.threads):
+        place = f"{origin}.threads.{number}"
+        program = _known(registry.programs, thread.program, f"{place}.program")
+        make(program, thread.parameters, f"{place}.parameters")
+        threads += [ThreadSpec(one, program, thread.parameters) for one in _names(f"{name}/{number}", thread.count)]
+    imports = {alias: _fill(target, machine) for alias, target in table.imports.items()}
+    return DomainSpec(name, tuple(exports), imports, tuple(threads))
+
+
+def _known(known: Mapping[str, type[K]], name: str, origin: str) -> type[K]:
+    if name not in known:
+        raise Refused(f"{origin}: unknown: {name}; known are {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _names(stem: str, count: int) -> list[str]:
+    """Return `stem` for one, or `stem` with numbers of equal width, so that their order is that of the names."""
+    if count == 1:
+        return [stem]
+    width = len(str(count))
+    return [f"{stem}{number:0{width}d}" for number in range(1, count + 1)]
+
+
+def _fill(name: str, machine: str) -> str:
+    return name.replace("{machine}", machine)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -1,0 +1,68 @@
+"""A message between machines with its virtual times, and its form on the wire: hostile until it has been checked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.remote import Body, CallMessage, ReplyMessage
+from lrpc.protos import link_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A call or reply on its way. Machines are named by rank; `sequence` counts from 1 for each pair of them."""
+
+    source: int
+    destination: int
+    sequence: int
+    sent_ns: int
+    arrives_ns: int
+    body: Body
+
+
+def to_wire(envelopes: Iterable[Envelope]) -> list[link_pb2.Message]:
+    """Return envelopes as protobuf messages."""
+    return [_message(envelope) for envelope in envelopes]
+
+
+def _message(envelope: Envelope) -> link_pb2.Message:
+    message = link_pb2.Message(
+        source=envelope.source,
+        destination=envelope.destination,
+        sequence=envelope.sequence,
+        sent_ns=envelope.sent_ns,
+        arrives_ns=envelope.arrives_ns,
+    )
+    body = envelope.body
+    if isinstance(body, CallMessage):
+        call = link_pb2.Call(number=body.number, export=body.export, procedure=body.procedure, arguments=body.arguments)
+        message.call.CopyFrom(call)
+        return message
+    message.reply.CopyFrom(link_pb2.Reply(number=body.number, results=body.results))
+    if body.fault is not None:
+        message.reply.fault.CopyFrom(link_pb2.Fault(kind=body.fault[0], message=body.fault[1]))
+    return message
+
+
+def from_wire(message: link_pb2.Message, machines: int) -> Envelope:
+    """Return the envelope that a protobuf message holds; `RunFailed` where no machine can have sent it."""
+    well_formed = (
+        message.source < machines
+        and message.destination < machines
+        and message.source != message.destination
+        and message.sequence > 0
+        and 0 <= message.sent_ns < message.arrives_ns < FOREVER
+    )
+    kind = message.WhichOneof("body")
+    if not well_formed or kind is None:
+        raise RunFailed(f"link: a message that no machine sends, from {message.source} to {message.destination}")
+    body: Body
+    if kind == "call":
+        call = message.call
+        body = CallMessage(call.number, call.export, call.procedure, call.arguments)
+    else:
+        reply = message.reply
+        fault = (reply.fault.kind, reply.fault.message) if reply.HasField("fault") else None
+        body = ReplyMessage(reply.number, reply.results, fault)
+    return Envelope(message.source, message.destination, message.sequence, message.sent_ns, message.arrives_ns, body)

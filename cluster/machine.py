@@ -1,0 +1,203 @@
+"""A machine: a kernel, its domains and what lives in them, and one end of its links."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, make
+from lrpc.cluster.envelope import Envelope
+from lrpc.domains.clerk import Clerk, Policy
+from lrpc.domains.interface import Interface
+from lrpc.domains.residents import Findings, Program, Server
+from lrpc.domains.stubs import I, Transfer, bind
+from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.histogram import Histogram
+from lrpc.kernel.simulated.kernel import Domain, Kernel
+from lrpc.kernel.simulated.remote import Body, Network
+from lrpc.kernel.simulated.threads import Thread
+
+
+@dataclass(frozen=True)
+class MachineOutcome:
+    """What one machine did, all of it counted where it happened. Times are virtual, in nanoseconds."""
+
+    name: str
+    digest: bytes
+    end_ns: int  # when its last event was
+    busy_ns: int  # summed over its processors
+    counts: Mapping[str, int]
+    copies: Mapping[str, int]
+    charges: Mapping[str, int]  # how often each step of the cost model was charged
+    astack_waits: int
+    latencies: Mapping[str, Histogram]  # by export and procedure
+    findings: Mapping[str, Findings]  # by domain and resident
+
+
+class Machine:
+    """One simulated machine, to use by itself or as one of a cluster.
+
+    By itself: `export` a server, `bind` to it, `spawn` a thread that calls it, `run`. All times are virtual.
+    """
+
+    def __init__(
+        self,
+        name: str = "machine",
+        *,
+        cost_model: str | CostModel = "cvax-firefly",
+        processors: int = 1,
+        seed: int = 0,
+        sink: BinaryIO | None = None,
+    ) -> None:
+        self.name = name
+        costs = load_cost_model(cost_model) if isinstance(cost_model, str) else cost_model
+        self.kernel = Kernel(name, costs, processors=processors, seed=seed, sink=sink)
+        self.outbox: list[Envelope] = []
+        self._sent: dict[int, int] = {}  # messages so far, by the destination's rank
+        self._residents: dict[str, Server | Program] = {}
+
+    @classmethod
+    def of(cls, cluster: Cluster, rank: int, names: "NameService", seed: int, sink: BinaryIO | None) -> "Machine":
+        """Return a machine of a cluster, by rank, with everything its specification says in place."""
+        spec = cluster.machines[rank]
+        machine = cls(spec.name, cost_model=spec.costs, processors=spec.processors, seed=seed, sink=sink)
+        if cluster.talks:
+            machine._connect(cluster, rank, names)
+        machine._populate(spec)
+        return machine
+
+    def export(
+        self,
+        interface: type[Interface],
+        server: object,
+        name: str,
+        *,
+        domain: str | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Export a server under a name, from a domain of that name unless another is given.
+
+        `policy` is what its clerk goes by; all are accepted without. Raises `BindingRefused`.
+        """
+        Clerk(policy).export(self.kernel.domain(domain or name), interface, server, name)
+
+    def bind(self, interface: type[I], name: str, *, domain: str = "client", transfer: Transfer = "lrpc") -> I:
+        """Import an interface into a domain; see `lrpc.domains.stubs.bind`."""
+        return bind(self.kernel.domain(domain), interface, name, transfer)
+
+    def domain(self, name: str = "client") -> Domain:
+        """Return a domain of this machine, made when it is first asked for."""
+        return self.kernel.domain(name)
+
+    def spawn(self, body: Callable[[], None], *, domain: str = "client", name: str = "") -> Thread:
+        """Start a thread of a domain."""
+        return self.kernel.domain(domain).spawn(body, name)
+
+    @property
+    def now_us(self) -> float:
+        """Return the virtual time, in microseconds."""
+        return self.kernel.now_ns / 1000
+
+    def run(self, until_us: float | None = None) -> None:
+        """Run until nothing is left to do, or until a virtual time.
+
+        Raises `RunFailed` where a thread's body raised, or where threads wait for what can never come.
+        """
+        self.kernel.run(FOREVER if until_us is None else round(until_us * 1000))
+        if until_us is None:
+            self.check_finished()
+
+    @property
+    def next_ns(self) -> int:
+        """Return when this machine's next event is due; `FOREVER` when there is none."""
+        return self.kernel.engine.next_time
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Take in a message from another machine."""
+        network = self.kernel.network
+        if network is None:
+            raise RunFailed(f"machine {self.name}: a message came, but it imports and exports nothing elsewhere")
+        body = envelope.body
+        self.kernel.engine.arrive(
+            envelope.arrives_ns, envelope.source, envelope.sequence, lambda: network.arrive(envelope.source, body)
+        )
+
+    def check_finished(self) -> None:
+        """Raise `RunFailed` where threads still wait, though nothing is left to happen."""
+        stuck = self.kernel.waiting()
+        if stuck:
+            first = stuck[0]
+            what = f"{len(stuck)} threads can never go on; {first} waits for {first.waits_for}"
+            raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} us: {what}")
+
+    def outcome(self) -> MachineOutcome:
+        """Return what this machine did so far."""
+        kernel = self.kernel
+        counts = asdict(kernel.counts)
+        copies = counts.pop("copies")
+        charges = {step: count for step, count in zip(STEPS, kernel.charges.counts(), strict=True) if count}
+        waits = sum(group.waiting.waits for one in kernel.bindings.values() for group in one.groups)
+        findings = {name: found for name, one in self._residents.items() if (found := one.findings())}
+        return MachineOutcome(
+            self.name,
+            kernel.log.digest(),
+            kernel.engine.now,
+            sum(processor.busy_ns for processor in kernel.processors),
+            counts,
+            copies,
+            charges,
+            waits,
+            kernel.latencies,
+            findings,
+        )
+
+    def _connect(self, cluster: Cluster, rank: int, names: "NameService") -> None:
+        links = [cluster.between(self.name, other.name) for other in cluster.machines]
+
+        def send(destination: int, sent_ns: int, body: Body, size: int) -> None:
+            sequence = self._sent[destination] = self._sent.get(destination, 0) + 1
+            arrives_ns = sent_ns + links[destination].ns(size)
+            self.outbox.append(Envelope(rank, destination, sequence, sent_ns, arrives_ns, body))
+
+        self.kernel.network = Network(self.kernel, rank, send, names.locate)
+
+    def _populate(self, spec: MachineSpec) -> None:
+        servers = [server for domain in spec.domains for server in self._export_all(domain)]
+        for server in servers:
+            server.start()
+        for domain in spec.domains:
+            for thread in domain.threads:
+                program = make(thread.program, thread.parameters, f"{spec.name}: {thread.name}")
+                self._residents[thread.name] = program
+                self._start(self.kernel.domain(domain.name), program, thread.name)
+
+    def _export_all(self, spec: DomainSpec) -> list[Server]:
+        domain = self.kernel.domain(spec.name)
+        domain.imports = dict(spec.imports)
+        servers = []
+        for export in spec.exports:
+            server = make(export.server, export.parameters, f"{self.name}: {export.name}")
+            Clerk().export(domain, type(server), server, export.name)
+            self._residents[export.name] = server
+            servers.append(server)
+        return servers
+
+    def _start(self, domain: Domain, program: Program, name: str) -> None:
+        domain.spawn(lambda: program.run(domain), name)
+
+
+class NameService:
+    """Says which machine of a cluster exports what, and which interface that is."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._exports = {
+            export.name: (rank, export.server.interface.__name__)  # type: ignore[attr-defined]
+            for rank, machine in enumerate(cluster.machines)
+            for domain in machine.domains
+            for export in domain.exports
+        }
+
+    def locate(self, name: str) -> tuple[int, str] | None:
+        """Return the exporting machine's rank and the interface's name; None where nobody exports it."""
+        return self._exports.get(name)

@@ -1,0 +1,125 @@
+"""A process's share of a run: its machines on one engine thread, and its end of the links. Ray wraps it elsewhere."""
+
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from lrpc.cluster.description import Cluster
+from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.group import Group, Report
+from lrpc.cluster.link import LinkServer, Peer
+from lrpc.cluster.machine import MachineOutcome
+from lrpc.kernel.errors import Panic, RunFailed
+
+Links = Literal["grpc", "memory"]
+T = TypeVar("T")
+
+
+class Station:
+    """Runs some machines of a cluster.
+
+    Greenlets cannot change threads, so one thread makes and runs the machines; everything else puts things
+    in its queue. With `links` "grpc" every message between machines crosses a socket, also within this station.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        placement: list[int],
+        number: int,
+        *,
+        seed: int,
+        secret: str,
+        links: Links,
+        events: Path | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
+        self.machines = len(cluster.machines)
+        self._placement = placement  # the station of each machine, by rank
+        self._number = number
+        self._secret = secret
+        self._links = links
+        self._peers: dict[int, Peer] = {}
+        self._engine = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        ranks = [rank for rank, station in enumerate(placement) if station == number]
+        try:
+            self._group = self._do(lambda: Group(cluster, ranks, seed, events)).result()
+        except BaseException:
+            self._engine.shutdown()
+            raise
+        self._server = LinkServer(self, secret, address)
+
+    @property
+    def address(self) -> str:
+        """Return where this station's link server listens, as host:port."""
+        return self._server.address
+
+    @property
+    def strangers(self) -> int:
+        """Return how many requests came without the run's secret."""
+        return self._server.strangers
+
+    def get_address(self) -> str:
+        """Return the address, as a method: attributes of actors cannot be asked for."""
+        return self.address
+
+    def connect(self, addresses: list[str]) -> Report:
+        """Learn where the stations are, in order of their numbers; return what there is to do."""
+        self._peers = {number: Peer(address, self._secret) for number, address in enumerate(addresses)}
+        return self._do(self._group.state).result()
+
+    def deliver(self, envelopes: list[Envelope]) -> None:
+        """Queue what came for machines of this station. A failure shows at the next window, which follows it."""
+        self._do(lambda: self._group.deliver(envelopes)).add_done_callback(_keep(self))
+
+    def advance(self, horizon: int) -> "Future[Report]":
+        """Queue a window."""
+        return self._do(lambda: self._group.advance(horizon, self._send))
+
+    def finish(self) -> list[MachineOutcome]:
+        """Return what the machines did; `RunFailed` where threads still wait."""
+        return self._do(self._group.finish).result()
+
+    def stop(self) -> None:
+        """Serve no more and let go of every connection."""
+        self._server.stop()
+        for peer in self._peers.values():
+            peer.close()
+        self._engine.shutdown()
+
+    failure: RunFailed | None = None  # of a delivery, for the window that follows
+
+    def _send(self, envelopes: list[Envelope]) -> None:
+        if self._links == "memory":
+            self._group.deliver(envelopes)
+            return
+        batches: dict[int, list[Envelope]] = {}
+        for envelope in envelopes:
+            batches.setdefault(self._placement[envelope.destination], []).append(envelope)
+        for number, batch in batches.items():
+            self._peers[number].send(self._number, batch)
+        for number in batches:
+            self._peers[number].settle()
+
+    def _do(self, work: Callable[[], T]) -> "Future[T]":
+        def guarded() -> T:
+            if self.failure is not None:
+                raise self.failure
+            try:
+                return work()
+            except Panic as panic:
+                traceback.print_exc()
+                raise RunFailed(f"broken invariant: {panic}") from None
+
+        return self._engine.submit(guarded)
+
+
+def _keep(station: Station) -> Callable[["Future[None]"], None]:
+    def keep(future: "Future[None]") -> None:
+        error = future.exception()
+        if isinstance(error, RunFailed):
+            station.failure = error
+
+    return keep

@@ -1,0 +1,49 @@
+"""What lives in a domain: servers, whose procedures are called, and programs, whose threads call them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lrpc.kernel.simulated.kernel import Domain
+
+Findings = Mapping[str, object]  # what JSON can hold
+
+
+class Server:
+    """Base of servers that a description may name. Its parameters are the fields of a dataclass.
+
+    A server also derives from the interface it implements. It is given `domain` when it is exported.
+    """
+
+    domain: Domain
+
+    def start(self) -> None:
+        """Bind what the server itself imports; every export of this machine is there by now."""
+
+    def findings(self) -> Findings:
+        """Return what the server has counted, for the record."""
+        return {}
+
+
+class Program:
+    """Base of programs that a description may name. Its parameters are the fields of a dataclass."""
+
+    def run(self, domain: Domain) -> None:
+        """Be the body of one thread of `domain`."""
+        raise NotImplementedError(f"{type(self).__name__} has no run()")
+
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many calls one thread will make, for progress; 0 where that is not known."""
+        return 0
+
+    def findings(self) -> Findings:
+        """Return what the program has measured, for the record."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The servers and programs that descriptions may name."""
+
+    servers: Mapping[str, type[Server]]
+    programs: Mapping[str, type[Program]]

@@ -1,0 +1,41 @@
+"""The benchmarks: they run, and what they say was done is right; how long it took is nobody's business here."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import simulation
+
+CALLS = 40
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, dict[str, object]]]:
+    found: dict[str, dict[str, dict[str, object]]] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_simulation_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulation.main(["--calls", str(CALLS), "--repeats", "2"]) == 0
+    found = last_line(capsys)
+    assert set(found) == {"benchmark", "ratios", "counts", "medians", "interpreted", "python"}
+    assert set(found["ratios"]) == {"null", "null-coarse", "contended", "contended-coarse"}
+    assert found["counts"]["null"] == {
+        "calls": CALLS,
+        "linkages_pushed": CALLS,
+        "virtual_ns": dict.fromkeys(simulation.CONTENDERS, CALLS * 157_000),
+        "yields_per_call": {"simpy": 11, "simpy-coarse": 4},
+    }
+    contended = found["counts"]["contended"]
+    assert contended["calls"] == CALLS
+    assert contended["linkages_pushed"] == 0
+    assert contended["yields_per_call"] == {"simpy": 19, "simpy-coarse": 7}
+    assert set(found["medians"]) == {"null", "contended"}
+
+
+def test_simulation_says_how_to_get_simpy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "simpy", None)
+    assert simulation.main([]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install" in said
