@@ -149,13 +149,7 @@ class Cluster:
     @property
     def talks(self) -> bool:
         """Return whether any import is from another machine."""
-        return any(
-            exporter != machine.name
-            for machine in self.machines
-            for domain in machine.domains
-            for name in domain.imports.values()
-            if (exporter := self.exporters[name])
-        )
+        return any(self.callers)
 
     @property
     def exporters(self) -> dict[str, str]:
@@ -172,10 +166,21 @@ class Cluster:
         return self.pairs.get(frozenset((one, other)), self.link)
 
     @property
-    def lookahead_ns(self) -> int:
-        """Return the least time between anything that happens on a machine and its effect on another."""
-        delay = min([self.link.delay_ns, *(link.delay_ns for link in self.pairs.values())])
-        return delay + min(machine.costs.lookahead_ns for machine in self.machines)
+    def callers(self) -> list[list[int]]:
+        """Return, for each machine by rank, which others import something it exports, by rank."""
+        ranks = {machine.name: rank for rank, machine in enumerate(self.machines)}
+        exporters = self.exporters
+        found: list[set[int]] = [set() for _ in self.machines]
+        for rank, machine in enumerate(self.machines):
+            for domain in machine.domains:
+                for name in domain.imports.values():
+                    found[ranks[exporters[name]]].add(rank)
+        return [sorted(callers - {rank}) for rank, callers in enumerate(found)]
+
+    def lookahead_ns(self, source: int, destination: int) -> int:
+        """Return the least time between what happens on a machine and a message's arrival on another, by rank."""
+        link = self.between(self.machines[source].name, self.machines[destination].name)
+        return self.machines[source].costs.lookahead_ns + link.delay_ns
 
 
 def make_link(delay_us: float, bandwidth_mbps: float) -> Link:

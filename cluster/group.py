@@ -7,7 +7,9 @@ from pathlib import Path
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.machine import Machine, MachineOutcome, NameService
+from lrpc.cluster.machine import Machine, MachineOutcome
+from lrpc.cluster.names import NameService
+from lrpc.cluster.reach import Reach
 from lrpc.kernel.errors import RunFailed
 
 # Takes what machines of a group sent in one window to where it is due, this group itself included.
@@ -19,16 +21,18 @@ class Report:
     """What a group says after a window: when each machine's next event is, and the earliest arrivals it caused."""
 
     next_ns: dict[int, int] = field(default_factory=dict)  # by rank; FOREVER where there is none
+    waits: set[int] = field(default_factory=set)  # ranks of those to whom replies may come
     arrivals: dict[int, int] = field(default_factory=dict)  # by the destination's rank
     calls: int = 0  # completed so far
     messages: int = 0  # sent in this window
+    batches: dict[int, int] = field(default_factory=dict)  # by station: the last that was sent to it in this window
 
 
 class Group:
     """Some machines of a cluster. All of it is used from one operating-system thread, which greenlets cannot leave."""
 
     def __init__(self, cluster: Cluster, ranks: list[int], seed: int, events: Path | None) -> None:
-        names = NameService(cluster)
+        names, reach = NameService(cluster), Reach(cluster)
         self._sinks = ExitStack()
         self._machines: Mapping[int, Machine] = {}
         machines = {}
@@ -36,7 +40,8 @@ class Group:
             sink = None
             if events is not None:
                 sink = self._sinks.enter_context(events_file(events, rank).open("wb"))
-            machines[rank] = Machine.of(cluster, rank, names, seed, sink)
+            back_ns = reach.return_ns(rank)
+            machines[rank] = Machine.of(cluster, rank, names=names, back_ns=back_ns, seed=seed, sink=sink)
         self._machines = machines
 
     def state(self) -> Report:
@@ -50,14 +55,14 @@ class Group:
                 raise RunFailed(f"link: a message for machine {envelope.destination}, which is not here")
             self._machines[envelope.destination].deliver(envelope)
 
-    def advance(self, horizon: int, outlet: Outlet) -> Report:
-        """Run every machine strictly below `horizon` and send on what they sent."""
+    def advance(self, horizons: Mapping[int, int], outlet: Outlet) -> Report:
+        """Run machines, by rank, each strictly below its horizon, and send on what they sent."""
         sent: list[Envelope] = []
-        for machine in self._machines.values():
-            if machine.next_ns < horizon:
-                machine.kernel.run(horizon)
-                sent += machine.outbox
-                machine.outbox.clear()
+        for rank, horizon in horizons.items():
+            machine = self._machines[rank]
+            machine.kernel.run(horizon)
+            sent += machine.outbox
+            machine.outbox.clear()
         if sent:
             outlet(sent)
         return self._report(sent)
@@ -74,6 +79,8 @@ class Group:
         report = Report(messages=len(sent))
         for rank, machine in self._machines.items():
             report.next_ns[rank] = machine.next_ns
+            if machine.waits:
+                report.waits.add(rank)
             counts = machine.kernel.counts
             report.calls += counts.cross_domain + counts.cross_machine + counts.within_domain
         for envelope in sent:

@@ -2,14 +2,18 @@
 
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from contextlib import contextmanager
+from threading import Condition
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 
 from lrpc.cluster.envelope import Envelope, from_wire, to_wire
 from lrpc.cluster.group import Report
+from lrpc.cluster.synchronisation import Window
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
@@ -19,7 +23,7 @@ from lrpc.protos.link_pb2_grpc import LinkServicer, LinkStub, add_LinkServicer_t
 SECRET_KEY: Final = "lrpc-run-secret"  # in the metadata of every request
 LARGEST_REQUEST: Final = 64 * 1024 * 1024  # bytes
 MOST_MESSAGES: Final = 10_000  # in one batch; what is more goes in another
-TIMEOUT_S: Final = 600.0
+TIMEOUT_S: Final = 300.0  # for one window; it ends sooner by far, or never
 OPTIONS: Final = [
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_send_message_length", LARGEST_REQUEST),
@@ -28,20 +32,6 @@ OPTIONS: Final = [
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
-R = TypeVar("R", covariant=True)
-
-
-class Pending(Protocol[R]):
-    """A request under way, as generated stubs return it."""
-
-    def result(self) -> R:
-        """Wait for the answer; `grpc.RpcError` where there is none."""
-
-    def code(self) -> grpc.StatusCode:
-        """Return how it ended."""
-
-    def details(self) -> str:
-        """Return why it ended so."""
 
 
 def new_secret() -> str:
@@ -59,8 +49,8 @@ class Host(Protocol):
     def deliver(self, envelopes: list[Envelope]) -> None:
         """Queue what another process sent; returns at once."""
 
-    def advance(self, horizon: int) -> "Future[Report]":
-        """Queue a window."""
+    def advance(self, horizons: Mapping[int, int]) -> Report:
+        """Queue a window behind what was delivered before, and wait for its end."""
 
 
 class _Secret(grpc.ServerInterceptor):
@@ -93,30 +83,42 @@ class _Service(LinkServicer):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._batches: dict[int, int] = {}  # the last sequence taken from each actor
+        self._arrival = Condition()
+        self._batches: dict[int, int] = {}  # the last sequence taken from each actor; owned by the condition's lock
 
     def Deliver(self, request: link_pb2.Batch, context: grpc.ServicerContext) -> link_pb2.Receipt:  # noqa: N802
         """Take in a batch; one that was taken before is acknowledged and dropped."""
-        due = self._batches.get(request.source_actor, 0) + 1
-        if request.sequence > due:
-            context.abort(
-                grpc.StatusCode.OUT_OF_RANGE, f"batch {request.sequence} from {request.source_actor}: {due} is due"
-            )
-        if request.sequence == due:
-            try:
-                self._host.deliver([from_wire(message, self._host.machines) for message in request.messages])
-            except RunFailed as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            self._batches[request.source_actor] = due
+        try:
+            envelopes = [from_wire(message, self._host.machines) for message in request.messages]
+        except RunFailed as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        with self._arrival:
+            due = self._batches.get(request.source_actor, 0) + 1
+            if request.sequence > due:
+                place = f"batch {request.sequence} from actor {request.source_actor}"
+                context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place}: {due} is due")
+            if request.sequence == due:
+                self._host.deliver(envelopes)
+                self._batches[request.source_actor] = due
+                self._arrival.notify_all()
         return link_pb2.Receipt(sequence=request.sequence)
 
     def Advance(self, request: link_pb2.Window, context: grpc.ServicerContext) -> link_pb2.Report:  # noqa: N802
-        """Run a window and say what is left to do."""
+        """Wait for what must have come, run a window, and say what is left to do."""
         try:
-            report = self._host.advance(request.horizon_ns).result()
+            self._await(request)
+            report = self._host.advance({one.machine: one.horizon_ns for one in request.horizons})
         except RunFailed as error:
             return link_pb2.Report(window=request.number, failure=one_line(str(error)))
         return to_report(report, request.number)
+
+    def _await(self, request: link_pb2.Window) -> None:
+        def all_came() -> bool:
+            return all(self._batches.get(one.actor, 0) >= one.sequence for one in request.due)
+
+        with self._arrival:
+            if not self._arrival.wait_for(all_came, TIMEOUT_S):
+                raise RunFailed(f"link: a batch that another actor sent did not come within {TIMEOUT_S:.0f} s")
 
 
 class LinkServer:
@@ -150,51 +152,62 @@ class Peer:
         self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._stub = LinkStub(self._channel)
         self._metadata = ((SECRET_KEY, secret),)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="peer")  # sends in order
         self._batches = 0
         self._windows = 0
-        self._deliveries: list[Pending[link_pb2.Receipt]] = []
-        self._window: Pending[link_pb2.Report] | None = None
+        self._sent: deque[Future[None]] = deque()
+        self._window: Future[Report] | None = None
 
-    def send(self, source_actor: int, envelopes: Sequence[Envelope]) -> None:
-        """Begin to send a batch, or several where it is large; `settle` waits until they have been taken."""
+    def send(self, source_actor: int, envelopes: Sequence[Envelope]) -> int:
+        """Begin to send a batch, or several where it is large; return the last one's sequence."""
+        while self._sent and self._sent[0].done():
+            self._sent.popleft().result()
         for first in range(0, len(envelopes), MOST_MESSAGES):
             self._batches += 1
             messages = to_wire(envelopes[first : first + MOST_MESSAGES])
             batch = link_pb2.Batch(source_actor=source_actor, sequence=self._batches, messages=messages)
-            self._settle_all()  # in order: a batch is refused before the one it follows
-            self._deliveries.append(self._stub.Deliver.future(batch, timeout=TIMEOUT_S, metadata=self._metadata))
+            self._sent.append(self._thread.submit(self._deliver, batch))
+        return self._batches
 
-    def settle(self) -> None:
-        """Wait until everything sent has been taken."""
-        self._settle_all()
-
-    def begin(self, horizon: int) -> None:
-        """Begin a window there."""
+    def advance(self, window: Window) -> Report:
+        """Run a window there; `RunFailed` where a machine's thread failed or the link broke."""
         self._windows += 1
-        window = link_pb2.Window(horizon_ns=horizon, number=self._windows)
-        self._window = self._stub.Advance.future(window, timeout=TIMEOUT_S, metadata=self._metadata)
-
-    def end(self) -> Report:
-        """Wait for the window's end; `RunFailed` where a machine's thread failed or the link broke."""
-        assert self._window is not None
-        answer = self._result(self._window)
+        request = link_pb2.Window(
+            horizons=[link_pb2.Horizon(machine=rank, horizon_ns=end) for rank, end in window.horizons.items()],
+            number=self._windows,
+            due=[link_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
+        )
+        with self._failures():
+            answer: link_pb2.Report = self._stub.Advance(request, timeout=TIMEOUT_S, metadata=self._metadata)
         if answer.failure:
             raise RunFailed(answer.failure)
         return from_report(answer)
 
+    def begin(self, window: Window) -> None:
+        """Begin a window there."""
+        self._window = self._thread.submit(self.advance, window)
+
+    def end(self) -> Report:
+        """Wait for the end of the window that was begun."""
+        assert self._window is not None
+        return self._window.result()
+
     def close(self) -> None:
         """Give the connection up."""
         self._channel.close()
+        self._thread.shutdown()
 
-    def _settle_all(self) -> None:
-        while self._deliveries:
-            self._result(self._deliveries.pop(0))
+    def _deliver(self, batch: link_pb2.Batch) -> None:
+        with self._failures():
+            self._stub.Deliver(batch, timeout=TIMEOUT_S, metadata=self._metadata)
 
-    def _result(self, pending: "Pending[R]") -> R:
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
         try:
-            return pending.result()
-        except grpc.RpcError:
-            raise RunFailed(f"link to {self.address}: {pending.code().name}: {one_line(pending.details())}") from None
+            yield
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed meanwhile
+            code = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
+            raise RunFailed(f"link to {self.address}: {one_line(code)}") from None
 
 
 def to_report(report: Report, window: int) -> link_pb2.Report:
@@ -202,16 +215,23 @@ def to_report(report: Report, window: int) -> link_pb2.Report:
     return link_pb2.Report(
         window=window,
         machines=[
-            link_pb2.MachineState(machine=rank, next_ns=-1 if due == FOREVER else due)
+            link_pb2.MachineState(machine=rank, next_ns=-1 if due == FOREVER else due, waits=rank in report.waits)
             for rank, due in report.next_ns.items()
         ],
         sent=[link_pb2.Sent(destination=rank, arrives_ns=due) for rank, due in report.arrivals.items()],
         calls=report.calls,
         messages=report.messages,
+        batches=[link_pb2.Sequence(actor=number, sequence=last) for number, last in report.batches.items()],
     )
 
 
 def from_report(message: link_pb2.Report) -> Report:
     """Return the report that a protobuf message holds."""
-    next_ns = {one.machine: FOREVER if one.next_ns < 0 else one.next_ns for one in message.machines}
-    return Report(next_ns, {one.destination: one.arrives_ns for one in message.sent}, message.calls, message.messages)
+    return Report(
+        {one.machine: FOREVER if one.next_ns < 0 else one.next_ns for one in message.machines},
+        {one.machine for one in message.machines if one.waits},
+        {one.destination: one.arrives_ns for one in message.sent},
+        message.calls,
+        message.messages,
+        {one.actor: one.sequence for one in message.batches},
+    )

@@ -1,11 +1,12 @@
 """A machine: a kernel, its domains and what lives in them, and one end of its links."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, make
 from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.names import NameService
 from lrpc.domains.clerk import Clerk, Policy
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
@@ -58,12 +59,24 @@ class Machine:
         self._residents: dict[str, Server | Program] = {}
 
     @classmethod
-    def of(cls, cluster: Cluster, rank: int, names: "NameService", seed: int, sink: BinaryIO | None) -> "Machine":
-        """Return a machine of a cluster, by rank, with everything its specification says in place."""
+    def of(
+        cls,
+        cluster: Cluster,
+        rank: int,
+        *,
+        names: NameService,
+        back_ns: Sequence[int],
+        seed: int,
+        sink: BinaryIO | None,
+    ) -> "Machine":
+        """Return a machine of a cluster, by rank, with everything its specification says in place.
+
+        `back_ns` says, for every machine by rank, how soon at least something that happens there can reach this one.
+        """
         spec = cluster.machines[rank]
         machine = cls(spec.name, cost_model=spec.costs, processors=spec.processors, seed=seed, sink=sink)
         if cluster.talks:
-            machine._connect(cluster, rank, names)
+            machine._connect(cluster, rank, names, back_ns)
         machine._populate(spec)
         return machine
 
@@ -113,6 +126,11 @@ class Machine:
         """Return when this machine's next event is due; `FOREVER` when there is none."""
         return self.kernel.engine.next_time
 
+    @property
+    def waits(self) -> bool:
+        """Return whether replies from other machines may come."""
+        return self.kernel.network is not None and self.kernel.network.waits
+
     def deliver(self, envelope: Envelope) -> None:
         """Take in a message from another machine."""
         network = self.kernel.network
@@ -152,13 +170,14 @@ class Machine:
             findings,
         )
 
-    def _connect(self, cluster: Cluster, rank: int, names: "NameService") -> None:
+    def _connect(self, cluster: Cluster, rank: int, names: NameService, back_ns: Sequence[int]) -> None:
         links = [cluster.between(self.name, other.name) for other in cluster.machines]
 
         def send(destination: int, sent_ns: int, body: Body, size: int) -> None:
             sequence = self._sent[destination] = self._sent.get(destination, 0) + 1
             arrives_ns = sent_ns + links[destination].ns(size)
             self.outbox.append(Envelope(rank, destination, sequence, sent_ns, arrives_ns, body))
+            self.kernel.engine.stop_before(min(arrives_ns + back_ns[destination], FOREVER))
 
         self.kernel.network = Network(self.kernel, rank, send, names.locate)
 
@@ -185,19 +204,3 @@ class Machine:
 
     def _start(self, domain: Domain, program: Program, name: str) -> None:
         domain.spawn(lambda: program.run(domain), name)
-
-
-class NameService:
-    """Says which machine of a cluster exports what, and which interface that is."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._exports = {
-            export.name: (rank, export.server.interface.__name__)  # type: ignore[attr-defined]
-            for rank, machine in enumerate(cluster.machines)
-            for domain in machine.domains
-            for export in domain.exports
-        }
-
-    def locate(self, name: str) -> tuple[int, str] | None:
-        """Return the exporting machine's rank and the interface's name; None where nobody exports it."""
-        return self._exports.get(name)

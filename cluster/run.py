@@ -12,10 +12,11 @@ from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group, Report
 from lrpc.cluster.link import Peer, new_secret
 from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.reach import Reach
 from lrpc.cluster.station import Links
 from lrpc.cluster.station import Station as LocalStation
-from lrpc.cluster.synchronisation import Progress, Station, coordinate
-from lrpc.kernel.errors import Refused
+from lrpc.cluster.synchronisation import Progress, Station, Window, coordinate
+from lrpc.kernel.errors import Panic, Refused
 
 MOST_DEFAULT_ACTORS: Final = 8
 MOST_ACTORS: Final = 256
@@ -85,7 +86,7 @@ def run_cluster(
     `Refused` before work begins, and `RunFailed` where a thread raised, waits for ever, or a link or actor is lost.
     """
     count = choose_actors(cluster, actors, links)
-    lookahead = cluster.lookahead_ns if cluster.talks else None
+    reach = Reach(cluster)
     if count == 0 and links == "memory":
         runner = _in_memory(cluster, seed, events)
     elif count == 0:
@@ -93,7 +94,7 @@ def run_cluster(
     else:
         runner = _on_ray(cluster, count, seed, links, address, events)
     with runner as running:
-        progress = coordinate(running.stations, running.first, lookahead, on_progress)
+        progress = coordinate(running.stations, running.first, reach, on_progress)
         outcomes = running.finish()
     outcomes.sort(key=lambda outcome: outcome.name)
     return Outcome(outcomes, count, links, progress)
@@ -104,17 +105,20 @@ class _Memory:
 
     def __init__(self, cluster: Cluster, seed: int, events: Path | None) -> None:
         self._group = Group(cluster, list(range(len(cluster.machines))), seed, events)
-        self._horizon = 0
         self.stations: Sequence[Station] = [self]
         self.first = [self._group.state()]
 
-    def begin(self, horizon: int) -> None:
-        """Note the window's end."""
-        self._horizon = horizon
+    def advance(self, window: Window) -> Report:
+        """Run a window."""
+        return self._group.advance(window.horizons, self._group.deliver)
+
+    def begin(self, window: Window) -> None:
+        """Refuse: there is no other station to wait for."""
+        raise Panic("one station alone is never left to itself")
 
     def end(self) -> Report:
-        """Run the window."""
-        return self._group.advance(self._horizon, self._group.deliver)
+        """Refuse, likewise."""
+        raise Panic("one station alone is never left to itself")
 
     def finish(self) -> list[MachineOutcome]:
         """Return what every machine did."""

@@ -1,7 +1,7 @@
 """A process's share of a run: its machines on one engine thread, and its end of the links. Ray wraps it elsewhere."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -42,6 +42,7 @@ class Station:
         self._secret = secret
         self._links = links
         self._peers: dict[int, Peer] = {}
+        self._batches: dict[int, int] = {}  # sent in this window, by station
         self._engine = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         ranks = [rank for rank, station in enumerate(placement) if station == number]
         try:
@@ -74,9 +75,9 @@ class Station:
         """Queue what came for machines of this station. A failure shows at the next window, which follows it."""
         self._do(lambda: self._group.deliver(envelopes)).add_done_callback(_keep(self))
 
-    def advance(self, horizon: int) -> "Future[Report]":
-        """Queue a window."""
-        return self._do(lambda: self._group.advance(horizon, self._send))
+    def advance(self, horizons: Mapping[int, int]) -> Report:
+        """Queue a window behind what was delivered before, and wait for its end."""
+        return self._do(lambda: self._advance(horizons)).result()
 
     def finish(self) -> list[MachineOutcome]:
         """Return what the machines did; `RunFailed` where threads still wait."""
@@ -84,12 +85,18 @@ class Station:
 
     def stop(self) -> None:
         """Serve no more and let go of every connection."""
-        self._server.stop()
         for peer in self._peers.values():
             peer.close()
+        self._server.stop()
         self._engine.shutdown()
 
     failure: RunFailed | None = None  # of a delivery, for the window that follows
+
+    def _advance(self, horizons: Mapping[int, int]) -> Report:
+        self._batches = {}
+        report = self._group.advance(horizons, self._send)
+        report.batches = self._batches
+        return report
 
     def _send(self, envelopes: list[Envelope]) -> None:
         if self._links == "memory":
@@ -99,9 +106,7 @@ class Station:
         for envelope in envelopes:
             batches.setdefault(self._placement[envelope.destination], []).append(envelope)
         for number, batch in batches.items():
-            self._peers[number].send(self._number, batch)
-        for number in batches:
-            self._peers[number].settle()
+            self._batches[number] = self._peers[number].send(self._number, batch)
 
     def _do(self, work: Callable[[], T]) -> "Future[T]":
         def guarded() -> T:

@@ -218,29 +218,89 @@ Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
 
 @_typing.final
 class Window(_message.Message):
-    """Asks an actor to run each of its machines strictly below a horizon."""
+    """Asks an actor to run machines, each strictly below its horizon."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    HORIZON_NS_FIELD_NUMBER: _builtins.int
+    HORIZONS_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
-    horizon_ns: _builtins.int
-    """virtual time; events at this time or later wait for another window"""
+    DUE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the windows of the run, from 1"""
+    @_builtins.property
+    def horizons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Horizon]:
+        """for those of its machines that have something to do"""
+
+    @_builtins.property
+    def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
+        """what must have come from other actors before the window may begin"""
+
     def __init__(
         self,
         *,
-        horizon_ns: _builtins.int = ...,
+        horizons: _abc.Iterable[Global___Horizon] | None = ...,
         number: _builtins.int = ...,
+        due: _abc.Iterable[Global___Sequence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon_ns", b"horizon_ns", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "horizons", b"horizons", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Window: _TypeAlias = Window  # noqa: Y015
+
+@_typing.final
+class Sequence(_message.Message):
+    """How many batches one actor has sent another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    actor: _builtins.int
+    """in a window the one that sent them, in a report the one they are for"""
+    sequence: _builtins.int
+    """of the last of them"""
+    def __init__(
+        self,
+        *,
+        actor: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sequence: _TypeAlias = Sequence  # noqa: Y015
+
+@_typing.final
+class Horizon(_message.Message):
+    """How far one machine may run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_FIELD_NUMBER: _builtins.int
+    HORIZON_NS_FIELD_NUMBER: _builtins.int
+    machine: _builtins.int
+    """rank of the machine"""
+    horizon_ns: _builtins.int
+    """virtual time; events at this time or later wait for another window"""
+    def __init__(
+        self,
+        *,
+        machine: _builtins.int = ...,
+        horizon_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon_ns", b"horizon_ns", "machine", b"machine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Horizon: _TypeAlias = Horizon  # noqa: Y015
 
 @_typing.final
 class Report(_message.Message):
@@ -254,6 +314,7 @@ class Report(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
     window: _builtins.int
     """number of the window"""
     calls: _builtins.int
@@ -270,6 +331,10 @@ class Report(_message.Message):
     def sent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sent]:
         """one for each machine that was sent something, in order of rank"""
 
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
+        """sent to other actors in the window; they may still be on their way"""
+
     def __init__(
         self,
         *,
@@ -279,10 +344,11 @@ class Report(_message.Message):
         calls: _builtins.int = ...,
         failure: _builtins.str = ...,
         messages: _builtins.int = ...,
+        batches: _abc.Iterable[Global___Sequence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "failure", b"failure", "machines", b"machines", "messages", b"messages", "sent", b"sent", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "calls", b"calls", "failure", b"failure", "machines", b"machines", "messages", b"messages", "sent", b"sent", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,19 +362,23 @@ class MachineState(_message.Message):
 
     MACHINE_FIELD_NUMBER: _builtins.int
     NEXT_NS_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     machine: _builtins.int
     """rank of the machine"""
     next_ns: _builtins.int
     """virtual time of its next event; -1 when there is none"""
+    waits: _builtins.bool
+    """calls of its own to other machines are outstanding, so that replies may come"""
     def __init__(
         self,
         *,
         machine: _builtins.int = ...,
         next_ns: _builtins.int = ...,
+        waits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine", b"machine", "next_ns", b"next_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine", b"machine", "next_ns", b"next_ns", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,7 +59,7 @@ class LinkServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Advance(self, request, context):
-        """Runs the actor's machines up to a horizon.
+        """Runs machines of the actor, each up to its horizon.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class LinkStub:
     Deliver: _grpc.UnaryUnaryMultiCallable[_link_pb2.Batch, _link_pb2.Receipt]
     """Hands over the messages of one window from one actor to another."""
     Advance: _grpc.UnaryUnaryMultiCallable[_link_pb2.Window, _link_pb2.Report]
-    """Runs the actor's machines up to a horizon."""
+    """Runs machines of the actor, each up to its horizon."""
 
 @_typing.type_check_only
 class LinkAsyncStub(LinkStub):
@@ -50,7 +50,7 @@ class LinkAsyncStub(LinkStub):
     Deliver: _aio.UnaryUnaryMultiCallable[_link_pb2.Batch, _link_pb2.Receipt]  # type: ignore[assignment]
     """Hands over the messages of one window from one actor to another."""
     Advance: _aio.UnaryUnaryMultiCallable[_link_pb2.Window, _link_pb2.Report]  # type: ignore[assignment]
-    """Runs the actor's machines up to a horizon."""
+    """Runs machines of the actor, each up to its horizon."""
 
 class LinkServicer(metaclass=_abc_1.ABCMeta):
     """What actors serve: each other's messages, and the coordinator's windows."""
@@ -69,6 +69,6 @@ class LinkServicer(metaclass=_abc_1.ABCMeta):
         request: _link_pb2.Window,
         context: _ServicerContext,
     ) -> _typing.Union[_link_pb2.Report, _abc.Awaitable[_link_pb2.Report]]:
-        """Runs the actor's machines up to a horizon."""
+        """Runs machines of the actor, each up to its horizon."""
 
 def add_LinkServicer_to_server(servicer: LinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -85,16 +85,16 @@ class AStackGroup:
         return len(self._free)
 
     def take(self) -> AStack:
-        """Return the A-stack that was freed last; waits while there is none."""
-        if not self._free:
-            self.waiting.wait_until(self._any_free)
+        """Return the A-stack that was freed last; waits where there is none but for threads that waited before."""
+        if len(self._free) <= self.waiting.woken:
+            self.waiting.wait()
         astack = self._free.pop()
         astack.state = follow(astack.state, AStackState.TAKEN)
         self.kernel.counts.astacks_taken += 1
         return astack
 
     def give_back(self, astack: AStack) -> None:
-        """Put an A-stack on top of the queue and let one waiting thread look."""
+        """Put an A-stack on top of the queue and let one waiting thread go on."""
         astack.state = follow(astack.state, AStackState.FREE)
         if self.kernel.debug:
             self.region.bytes[astack.offset : astack.offset + self.size] = bytes([POISON]) * self.size
@@ -107,9 +107,6 @@ class AStackGroup:
         if rest or not 0 <= number < len(self.members):
             raise WrongAStack(f"address {address:#x}: {self.waiting.what} does not begin there")
         return self.members[number]
-
-    def _any_free(self) -> bool:
-        return bool(self._free)
 
 
 class Binding:

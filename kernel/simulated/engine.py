@@ -63,18 +63,21 @@ class Engine:
         return self._heap[0][0] if self._heap else FOREVER
 
     def run(self, horizon: int) -> None:
-        """Do everything that is due strictly before `horizon`."""
-        if horizon < self.horizon:
-            raise Panic(f"the horizon cannot go back from {self.horizon} to {horizon}")
+        """Do everything that is due strictly before `horizon`, or before a nearer one that shows itself meanwhile."""
         if getcurrent() is not self.loop:
             raise Panic("a machine runs in the thread that made it")
-        self.horizon = horizon
+        self.horizon = max(horizon, self.horizon)
         heap = self._heap
-        while heap and heap[0][0] < horizon:
+        while heap and heap[0][0] < self.horizon:
             event = heappop(heap)
             self.now = event[0]
-            self.limit = min(horizon, heap[0][0]) if heap else horizon
+            self.limit = min(self.horizon, heap[0][0]) if heap else self.horizon
             event[4]()
+
+    def stop_before(self, time: int) -> None:
+        """Run no further than `time` for now: something may arrive then."""
+        self.horizon = min(self.horizon, time)
+        self.limit = min(self.limit, time)
 
     def _push(self, event: Event) -> None:
         if event[0] < self.limit:

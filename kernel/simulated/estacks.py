@@ -33,6 +33,7 @@ def upcall(server: "Domain", linkage: Linkage) -> CallError | None:
     astack = linkage.astack
     descriptor = linkage.binding.export.descriptors[linkage.procedure]
     processor = server.kernel.running_processor()
+    processor.checkpoint()
     processor.spend(server.kernel.charges.server_stub)
     if descriptor.immutable_values:
         server.kernel.counts.copies["E"] += descriptor.immutable_values

@@ -1,7 +1,6 @@
 """Waiting, written once: threads that wait for a resource, and processors that spin for a lock."""
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
@@ -13,33 +12,34 @@ if TYPE_CHECKING:
 
 
 class WaitQueue:
-    """Threads that wait for one thing, first come first served; the thing only says whether a thread may proceed."""
+    """Threads that wait for one thing, first come first served.
+
+    Who is woken has what it waited for, though it goes on only when it gets a processor: the thing asks `woken` so as
+    to give it to nobody who comes in between.
+    """
 
     def __init__(self, kernel: "Kernel", what: str) -> None:
         self.kernel = kernel
         self.what = what  # what they wait for, for reports of why a run cannot go on
         self.waits = 0
+        self.woken = 0  # threads that have not gone on yet
         self._threads: deque[Thread] = deque()
 
-    def wait_until(self, may_proceed: Callable[[], bool]) -> None:
-        """Block the running thread until `may_proceed`; returns at once where it already may."""
-        if not self._threads and may_proceed():
-            return
-        thread = self.kernel.running_thread()
+    def wait(self) -> None:
+        """Block the running thread until it is woken."""
         self.waits += 1
-        self._threads.append(thread)
+        self._threads.append(self.kernel.running_thread())
         self.kernel.block(self.what)
-        while not may_proceed():  # someone who never had to wait came in between
-            self._threads.appendleft(thread)
-            self.kernel.block(self.what)
+        self.woken -= 1
 
     def wake_one(self) -> None:
-        """Let the thread that has waited longest look again."""
+        """Let the thread that has waited longest go on."""
         if self._threads:
+            self.woken += 1
             self.kernel.wake(self._threads.popleft())
 
     def wake_all(self) -> None:
-        """Let every waiting thread look again."""
+        """Let every waiting thread go on."""
         while self._threads:
             self.wake_one()
 

@@ -36,6 +36,7 @@ NAMES: Final = {
 }
 
 EVENT_BYTES: Final = 32  # time in ns, kind, subject, object, each a signed 64-bit integer
+LARGEST: Final = 2**63 - 1  # that such an integer holds; what clients make up is cut to it
 _PENDING: Final = 4 * 4096
 
 

@@ -79,10 +79,10 @@ class Port:
     def _serve(self) -> None:
         """Receive, dispatch, reply, and receive again: the life of one concrete thread."""
         kernel = self.kernel
-        thread = kernel.running_thread()
         while True:
-            message = self._handed.pop(thread)
+            message = self._handed.pop(kernel.running_thread())
             self._dispatch(message)
+            thread = kernel.running_thread()  # another one, where a call that the procedure made was aborted
             processor = kernel.running_processor()
             processor.spend(kernel.charges.trap)  # one system call replies and receives the next message
             self._begin_transfer(processor)

@@ -66,7 +66,13 @@ class Network:
         self.locate = locate
         self._send = send
         self._calls = 0
+        self._replies = 0
         self._outstanding: dict[int, PendingCall] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Return whether calls of this machine are outstanding, given up or not: their replies may come."""
+        return self._replies < self._calls
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
         """Call a procedure of another machine and return its packed results.
@@ -101,6 +107,7 @@ class Network:
         if isinstance(body, CallMessage):
             self._serve(source, body)
             return
+        self._replies += 1
         pending = self._outstanding.pop(body.number, None)
         if pending is None:
             self.kernel.counts.replies_dropped += 1

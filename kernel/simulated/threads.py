@@ -68,7 +68,8 @@ class Thread:
 
     def join(self) -> None:
         """Make the running thread wait until this one has ended, or whoever went on for it."""
-        self._ended.wait_until(lambda: self.state is ThreadState.ENDED or self.successor is not None)
+        if self.state is not ThreadState.ENDED and self.successor is None:
+            self._ended.wait()
         if self.successor is not None:
             self.successor.join()
 

@@ -7,7 +7,7 @@ from greenlet import getcurrent
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, Panic
 from lrpc.kernel.simulated.astacks import Linkage
-from lrpc.kernel.simulated.log import ABORT, CALL, REFUSED, RETURN
+from lrpc.kernel.simulated.log import ABORT, CALL, LARGEST, REFUSED, RETURN
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.kernel.states import AStackState, LinkageState, ThreadState, follow
 
@@ -31,7 +31,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     try:
         linkage = kernel.binding_of(key, thread.domain).validate(key, thread.domain, procedure, address)
     except CallError:
-        kernel.log.add(processor.clock, REFUSED, thread.number, key.number)
+        kernel.log.add(processor.clock, REFUSED, thread.number, key.number & LARGEST)
         processor.spend(charges.trap)  # the way back out of the kernel
         processor.checkpoint()
         raise
@@ -47,8 +47,9 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
         linkage.astack.estack = estack = server.take_estack()
     processor.switch_to(server, charges.enter, charges.switch)
     thread.domain = server
-    processor.checkpoint()
+    # No checkpoint on this side of either switch: a thread that stands back here could be released before it has left.
     fault: CallError | None = estack.greenlet.switch(linkage)
+    kernel.running_processor().checkpoint()
     if fault is not None:
         raise fault
 
@@ -74,7 +75,6 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: Linkage, fault: CallError
     processor.switch_to(client, charges.back, charges.switch)
     thread.domain = client
     kernel.log.add(processor.clock, RETURN, thread.number, linkage.binding.key.number << 16 | linkage.procedure)
-    processor.checkpoint()
     following: Linkage = caller.switch(fault)
     return following
 
@@ -101,7 +101,8 @@ def _replace_caller(kernel: "Kernel", captured: Thread) -> Thread:
     if linkage.state is LinkageState.ABORTED:
         raise CallError(f"{captured}: its call was aborted before")
     linkage.state = follow(linkage.state, LinkageState.ABORTED)
-    linkage.astack.state = follow(linkage.astack.state, AStackState.QUARANTINED)
+    if linkage.astack.state is AStackState.TAKEN:  # else its client called on one that it had not taken: its own loss
+        linkage.astack.state = follow(linkage.astack.state, AStackState.QUARANTINED)
     successor = kernel.new_thread(f"{captured.name}+", captured.home)
     successor.greenlet = linkage.caller
     successor.serves = captured.serves
@@ -115,7 +116,8 @@ def _release_captured(kernel: "Kernel", estack: "EStack", linkage: Linkage) -> L
     """Destroy a captured thread whose server has let go of it: its caller went on long ago."""
     astack = linkage.astack
     linkage.free()
-    astack.group.give_back(astack)
+    if astack.state is AStackState.QUARANTINED:
+        astack.group.give_back(astack)
     kernel.end_running_thread()
     following: Linkage = kernel.engine.loop.switch()
     return following

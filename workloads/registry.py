@@ -1,0 +1,19 @@
+"""The servers and programs that scenarios may name."""
+
+from typing import Final
+
+from lrpc.domains.residents import Registry
+from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
+from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer
+from lrpc.workloads.office import OfficeUser
+
+REGISTRY: Final = Registry(
+    servers={
+        "file cache": FileCache,
+        "file server": FileServer,
+        "four tests": FourTestsServer,
+        "name server": NameServer,
+        "window server": WindowServer,
+    },
+    programs={"four tests": FourTestsClient, "office user": OfficeUser},
+)
