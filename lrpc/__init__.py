@@ -1,3 +1,3 @@
-"""Lightweight RPC: a cluster to simulate, a kernel to use, and the question of where calls cross."""
+"""Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989), alive in Python."""
 
 __version__ = "0.1.0"

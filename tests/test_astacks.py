@@ -159,6 +159,38 @@ def test_however_callers_arrive_each_gets_an_astack(arrivals: list[int], process
     assert_nothing_held(one.kernel)
 
 
+@settings(deadline=None, max_examples=80)
+@given(
+    visits=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 5)), min_size=8, max_size=20),
+    processors=st.integers(1, 4),
+)
+def test_astacks_are_had_in_the_order_in_which_they_were_asked_for(
+    visits: list[tuple[int, int, int]], processors: int
+) -> None:
+    one = machine(costs_of(0, pages=(0, 0)), processors=processors)
+    group = one.binding().groups[0]
+    had_at: dict[tuple[int, int], int] = {}  # in order of asking
+
+    def caller(number: int) -> None:
+        before, holding, between = visits[number]
+        one.client.sleep(before)
+        for turn in range(2):
+            one.client.compute(0)
+            had_at[number, turn] = -1
+            astack = group.take()
+            had_at[number, turn] = one.kernel.now_ns
+            one.client.sleep(holding)
+            one.client.compute(0)
+            group.give_back(astack)
+            one.client.sleep(between)
+
+    for number in range(len(visits)):
+        one.client.spawn(lambda number=number: caller(number))  # type: ignore[misc]
+    one.kernel.run(FOREVER)
+    assert list(had_at.values()) == sorted(had_at.values())
+    assert_nothing_held(one.kernel)
+
+
 def test_a_third_domain_faults_on_the_astacks_of_a_pair() -> None:
     one = machine()
     group = one.binding().groups[3]

@@ -1,0 +1,151 @@
+"""Carries a run out as it was asked for: where its record goes, how far it is, and what becomes of it if it fails."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lrpc.cluster.description import Cluster, make
+from lrpc.cluster.run import Outcome, choose_actors, run_cluster
+from lrpc.cluster.station import Links
+from lrpc.cluster.synchronisation import Progress as Position
+from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.workloads import events, records
+from lrpc.workloads.paper import Cell
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is to be carried out; none of these changes what it computes."""
+
+    out: Path | None = None
+    force: bool = False
+    actors: int | None = None
+    links: Links = "grpc"
+    address: str | None = None
+    events: Path | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The record of a run that came to its end, and where that is."""
+
+    record: records.Record
+    folder: Path
+
+
+def execute(
+    run: records.Run,
+    cluster: Cluster,
+    options: Options,
+    cells_of: Callable[[Outcome], list[Cell]],
+    accounts: Callable[[Outcome], records.TraceAccounts | None] = lambda outcome: None,
+) -> Finished | None:
+    """Run a cluster and write its record; None after a dry run, which says what would run.
+
+    `accounts` says where the rows of a trace went, if it was one. Raises `Refused` before work begins; after
+    `RunFailed` and KeyboardInterrupt, which are passed on, an incomplete record stays.
+    """
+    actors = choose_actors(cluster, options.actors, options.links)
+    folder = records.new_folder(options.out, run.workload, force=options.force)
+    if options.events is not None:
+        _check_events(options.events, folder, force=options.force)
+    if options.dry_run:
+        say_plan(run, cluster, options, actors, folder)
+        return None
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="lrpc-events-") as scratch:
+            logs = Path(scratch) if options.events is not None else None
+            with progress_bar(run.workload, planned_calls(cluster)) as show:
+                outcome = run_cluster(
+                    cluster,
+                    seed=run.seed,
+                    actors=options.actors,
+                    links=options.links,
+                    address=options.address,
+                    events=logs,
+                    on_progress=show,
+                )
+            if options.events is not None and logs is not None:
+                events.gather(options.events, logs, [machine.name for machine in outcome.machines])
+    except RunFailed as error:
+        records.write(folder, records.incomplete(run, str(error)))
+        raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
+    except KeyboardInterrupt:
+        records.write(folder, records.incomplete(run, "interrupted"))
+        raise
+    record = records.complete(run, outcome, cells_of(outcome), time.monotonic() - began, accounts(outcome))
+    records.write(folder, record)
+    return Finished(record, folder)
+
+
+def planned_calls(cluster: Cluster) -> int:
+    """Return about how many calls the programs of a cluster will make; 0 where one does not know."""
+    planned = [
+        make(thread.program, thread.parameters, thread.name).planned_calls
+        for machine in cluster.machines
+        for domain in machine.domains
+        for thread in domain.threads
+    ]
+    return sum(planned) if all(planned) else 0
+
+
+@contextmanager
+def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]:
+    """Show how far a run is, on a terminal; show nothing anywhere else."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda position: None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[where]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=calls or None, where="starting")
+
+        def show(position: Position) -> None:
+            where = f"{position.calls:,} calls, {position.now_ns / 1e9:.3f} s of virtual time"
+            bar.update(task, completed=position.calls, where=where)
+
+        yield show
+
+
+def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:
+    """Say what would run, without running it."""
+    where = "in this process" if actors == 0 else f"on {actors} Ray actors"
+    if options.address is not None:
+        where += f" of the cluster at {options.address}"
+    print(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.links}, seed {run.seed}")
+    for machine in cluster.machines:
+        print(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
+        for domain in machine.domains:
+            exports = ", ".join(export.name for export in domain.exports) or "nothing"
+            print(f"    {domain.name}: exports {exports}; {len(domain.threads)} threads")
+    print(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
+
+
+def _check_events(path: Path, folder: Path, *, force: bool) -> None:
+    if path.exists() and not (force and path.is_file()):
+        raise Refused(f"--events {path}: exists already; name another file, or add --force")
+    if not path.parent.is_dir():
+        raise Refused(f"--events {path}: there is no folder {path.parent}; make it first")
+    if folder in path.resolve().parents or folder.resolve() in path.resolve().parents:
+        raise Refused(f"--events {path}: the record's folder is made anew; name a file outside it")
+
+
+def fail(message: str, code: int) -> None:
+    """Say in one line why a command ended, and end with that code."""
+    print(f"lrpc: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)

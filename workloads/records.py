@@ -1,0 +1,217 @@
+"""Run records: what a run measured, in a folder of its own, written whole or not at all."""
+
+import csv
+import json
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from lrpc import __version__
+from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.run import Outcome
+from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated import engine
+from lrpc.kernel.simulated.histogram import Histogram
+from lrpc.workloads.paper import Cell
+
+FORMAT: Final = 1
+QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+LIBRARIES: Final = ("greenlet", "grpcio", "numpy", "protobuf", "pydantic", "ray")
+COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was asked for: the workload's name, the command line and everything that decides the result."""
+
+    workload: str
+    command: Sequence[str]
+    seed: int
+    settings: Mapping[str, object]  # cost models, processors, placement: by the workload's own names
+
+
+@dataclass(frozen=True)
+class TraceAccounts:
+    """Where every row of a replayed trace went: counts by name, and the rows left out, each on a line."""
+
+    summary: Mapping[str, int | float]
+    left_out: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. Times are virtual and in microseconds, but for `wall_s`; sizes are bytes."""
+
+    status: Literal["complete", "incomplete"]
+    workload: str
+    command: Sequence[str]
+    seed: int
+    settings: Mapping[str, object]
+    versions: Mapping[str, str | None]
+    compiled: bool
+    format: int = FORMAT
+    reason: str | None = None  # why it is incomplete
+    digest: str | None = None
+    actors: int | None = None
+    links: str | None = None
+    wall_s: float | None = None
+    virtual_us: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    copies: Mapping[str, int] = field(default_factory=dict)  # values copied, by letter of Table III
+    charges: Mapping[str, int] = field(default_factory=dict)  # by step of the cost model
+    latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    synchronisation: Mapping[str, int] = field(default_factory=dict)
+    machines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    trace: TraceAccounts | None = None
+    cells: Sequence[Cell] = ()
+
+
+def new_folder(out: Path | None, workload: str, *, force: bool) -> Path:
+    """Return the folder that a record will be written to; `Refused` where that could not be.
+
+    Without `out` it is a fresh one under `records/`. An existing one needs `force`, and must hold a record.
+    """
+    if out is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        out = Path("records") / f"{workload}-{stamp}-{os.getpid()}"
+    if out.exists() or out.is_symlink():
+        if not force:
+            raise Refused(f"--out {out}: exists already; name another folder, or add --force to replace that record")
+        if not (out.is_dir() and ((out / "record.json").is_file() or not any(out.iterdir()))):
+            raise Refused(f"--out {out}: is not a record, so --force does not replace it; name another folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _beside(out).mkdir()
+        _beside(out).rmdir()
+    except OSError as error:
+        raise Refused(f"--out {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder") from None
+    return out
+
+
+def write(out: Path, record: Record) -> None:
+    """Write a record, and its cells as a table of their own, into a folder beside `out`, then put that in its place."""
+    fresh = _beside(out)
+    fresh.mkdir()
+    try:
+        (fresh / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+        with (fresh / "cells.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, [column.name for column in fields(Cell)])
+            table.writeheader()
+            table.writerows(asdict(cell) for cell in record.cells)
+        if out.exists():
+            shutil.rmtree(out)
+        fresh.rename(out)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def complete(
+    run: Run, outcome: Outcome, cells: Sequence[Cell], wall_s: float, trace: TraceAccounts | None = None
+) -> Record:
+    """Return the record of a run that came to its end."""
+    counts = total_counts(outcome)
+    copies, charges = Counter[str](), Counter[str]()
+    for machine in outcome.machines:
+        copies.update(machine.copies)
+        charges.update(machine.charges)
+    moved = {"arguments": counts.pop("argument_bytes"), "results": counts.pop("result_bytes")}
+    progress = outcome.progress
+    return Record(
+        **_head(run),
+        status="complete",
+        digest=outcome.digest,
+        actors=outcome.actors,
+        links=outcome.links,
+        wall_s=round(wall_s, 3),
+        virtual_us=max((machine.end_ns for machine in outcome.machines), default=0) / 1000,
+        counts=counts,
+        bytes=moved,
+        copies=dict(copies),
+        charges=dict(charges),
+        latency_us=_latencies(outcome),
+        synchronisation={"windows": progress.windows, "rounds": progress.rounds, "messages": progress.messages},
+        machines={machine.name: _machine(machine) for machine in outcome.machines},
+        trace=trace,
+        cells=tuple(cells),
+    )
+
+
+def incomplete(run: Run, reason: str) -> Record:
+    """Return the record of a run that did not come to its end: it has no results, and says why."""
+    return Record(**_head(run), status="incomplete", reason=reason)
+
+
+def total_counts(outcome: Outcome) -> dict[str, int]:
+    """Return the counts of all machines together, those of Table I first."""
+    counts = Counter[str]()
+    for machine in outcome.machines:
+        counts.update(machine.counts)
+    return {name: counts[name] for name in (*COUNTS, *sorted(set(counts) - set(COUNTS)))}
+
+
+def _machine(machine: MachineOutcome) -> dict[str, object]:
+    return {
+        "digest": machine.digest.hex(),
+        "end_us": machine.end_ns / 1000,
+        "busy_us": machine.busy_ns / 1000,
+        "astack_waits": machine.astack_waits,
+        "counts": {name: machine.counts[name] for name in COUNTS},
+        "findings": dict(machine.findings),
+    }
+
+
+def compiled() -> bool:
+    """Return whether the kernel runs as compiled modules."""
+    return not str(engine.__file__).endswith(".py")
+
+
+def _head(run: Run) -> dict[str, Any]:
+    return {
+        "workload": run.workload,
+        "command": tuple(run.command),
+        "seed": run.seed,
+        "settings": run.settings,
+        "versions": {"lrpc": __version__, "python": platform.python_version(), **_library_versions()},
+        "compiled": compiled(),
+    }
+
+
+def _library_versions() -> dict[str, str | None]:
+    def version(library: str) -> str | None:
+        try:
+            return metadata.version(library)
+        except metadata.PackageNotFoundError:  # Ray is not needed to run in one process
+            return None
+
+    return {library: version(library) for library in LIBRARIES}
+
+
+def _latencies(outcome: Outcome) -> dict[str, dict[str, float]]:
+    merged: dict[str, Histogram] = {}
+    for machine in outcome.machines:
+        for procedure, histogram in machine.latencies.items():
+            if histogram.count:
+                merged.setdefault(procedure, Histogram()).merge(histogram)
+    return {procedure: latency(histogram) for procedure, histogram in sorted(merged.items())}
+
+
+def latency(histogram: Histogram) -> dict[str, float]:
+    """Return count, mean and quantiles of latencies, in microseconds; quantiles are within a hundredth."""
+    found = histogram.quantiles(list(QUANTILES.values()))
+    mean = histogram.total / histogram.count / 1000
+    return {"count": histogram.count, "mean": mean} | {
+        name: ns / 1000 for name, ns in zip(QUANTILES, found, strict=True)
+    }
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.{os.getpid()}")
