@@ -12,12 +12,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from lrpc.domains.plans import Value, ValueList
-from lrpc.domains.wires import Immutable, Marshaled, UpTo, Wire
+from lrpc.domains.wires import LENGTH_SIZE, Immutable, Marshaled, UpTo, Wire
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
+from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 
 F = TypeVar("F", bound=Callable[..., object])
 _WIRE_METHODS = ("format", "size", "check", "encode", "decode")
+_RESERVED = ("domain", "interface", "procedures")  # what interfaces and servers have besides procedures
 MOST_SIMULTANEOUS = 1 << 20
 
 
@@ -64,6 +66,9 @@ class Interface:
         super().__init_subclass__()
         if Interface not in cls.__bases__:
             return
+        for name in _RESERVED:
+            if inspect.isfunction(vars(cls).get(name)):
+                raise InterfaceRefused(f"{cls.__name__}.{name}: interfaces use that name themselves; choose another")
         cls.interface = cls
         if "procedures" in vars(cls):
             return
@@ -102,8 +107,8 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
     name = f"{interface}.{method.__name__}"
     try:
         hints = typing.get_type_hints(method, include_extras=True)
-    except NameError as error:
-        raise InterfaceRefused(f"{name}: {error}; define it at the top level of the module") from None
+    except (AttributeError, NameError, SyntaxError, TypeError) as error:  # in annotations that are text
+        raise InterfaceRefused(f"{name}: {one_line(str(error))}; define it at the top level of the module") from None
     parameters = list(inspect.signature(method).parameters.values())[1:]
     arguments = []
     for parameter in parameters:
@@ -137,9 +142,12 @@ def _value(procedure_name: str, name: str, hint: object) -> Value:
     immutable = any(note is Immutable or isinstance(note, Immutable) for note in notes)
     for note in notes:
         if isinstance(note, UpTo) and kind in (bytes, str):
-            return Value(name, UpTo(note.most, bytes if kind is bytes else str), immutable)
+            note = UpTo(note.most, bytes if kind is bytes else str)
         if not isinstance(note, type) and all(hasattr(note, method) for method in _WIRE_METHODS):
-            return Value(name, typing.cast(Wire, note), immutable)
+            wire = typing.cast(Wire, note)
+            least = 0 if wire.format is not None else LENGTH_SIZE
+            if getattr(wire, "kind", kind) is kind and wire.size >= least:
+                return Value(name, wire, immutable)
     if kind in (bytes, str):
         return Value(name, UpTo(kind=bytes if kind is bytes else str), immutable)
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:

@@ -87,7 +87,10 @@ class ValueList:
                 at += LENGTH_SIZE
                 if size > wire.size - LENGTH_SIZE or at + size > len(buffer):
                     raise ArgumentError(f"{self.procedure}: {value.name}: a length of {size} bytes")
-            values.append(wire.decode(bytes(buffer[at : at + size])))
+            try:
+                values.append(wire.decode(bytes(buffer[at : at + size])))
+            except ArgumentError as error:
+                raise ArgumentError(f"{self.procedure}: {value.name}: {error}") from None
             at += size
         return tuple(values)
 

@@ -2,7 +2,7 @@
 
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Final, Protocol
+from typing import Annotated, ClassVar, Final, Protocol
 
 from google.protobuf.message import DecodeError, Message
 
@@ -75,6 +75,7 @@ class FixedBytes:
     """Exactly `size` bytes: `Annotated[bytes, FixedBytes(200)]`."""
 
     size: int
+    kind: ClassVar[type] = bytes
 
     @property
     def format(self) -> str:

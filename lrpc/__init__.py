@@ -1,3 +1,80 @@
 """Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989), alive in Python."""
 
+from lrpc.cluster.machine import Machine
+from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
+from lrpc.domains.residents import Program, Registry, Server
+from lrpc.domains.stubs import bind
+from lrpc.domains.wires import (
+    Bool,
+    Bytes200,
+    FixedBytes,
+    Float32,
+    Float64,
+    Immutable,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    UInt8,
+    UInt16,
+    UInt32,
+    UInt64,
+    UpTo,
+)
+from lrpc.kernel.errors import (
+    AccessFault,
+    ArgumentError,
+    BindingRefused,
+    CallAborted,
+    CallError,
+    CallFailed,
+    ForgedBinding,
+    LinkageInUse,
+    NoSuchProcedure,
+    ProcedureRaised,
+    Refused,
+    RunFailed,
+    WrongAStack,
+)
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AccessFault",
+    "ArgumentError",
+    "BindingRefused",
+    "Bool",
+    "Bytes200",
+    "CallAborted",
+    "CallError",
+    "CallFailed",
+    "FixedBytes",
+    "Float32",
+    "Float64",
+    "ForgedBinding",
+    "Immutable",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "Interface",
+    "InterfaceRefused",
+    "LinkageInUse",
+    "Machine",
+    "NoSuchProcedure",
+    "ProcedureRaised",
+    "Program",
+    "Refused",
+    "Registry",
+    "RunFailed",
+    "Server",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "UpTo",
+    "WrongAStack",
+    "bind",
+    "interface_of",
+    "procedure",
+]

@@ -154,11 +154,12 @@ def test_the_captured_thread_is_destroyed_when_its_server_returns() -> None:
     caller, _ = captured_by(one)
     one.client.spawn(aborting(one, caller))
     one.kernel.run(50_000_000)
-    assert caller.state is ThreadState.WAITING
+    states = [caller.state]
     assert caller.domain is one.server
     assert one.kernel.waiting() == []  # a captured thread is its server's affair
     one.kernel.run(FOREVER)
-    assert caller.state is ThreadState.ENDED
+    states.append(caller.state)
+    assert states == [ThreadState.WAITING, ThreadState.ENDED]
     assert caller.successor is not None
     assert caller.successor.state is ThreadState.ENDED
     assert one.kernel.threads == set()
@@ -315,9 +316,12 @@ def test_a_call_is_aborted_once() -> None:
 @example(after=12, processors=3, transfer="lrpc", computes=False)
 def test_a_call_may_be_aborted_at_any_moment(after: int, processors: int, transfer: Transfer, computes: bool) -> None:
     """Before it began, on its way, in the server, on its way back or afterwards: it ends once, and nothing is held."""
-    spend = (lambda: one.server.compute(3)) if computes else (lambda: one.server.sleep(3))
-    one = machine(costs_of(2, pages=(0, 0)), processors=processors, before=spend)
-    tests = []
+
+    def spend() -> None:
+        (one.server.compute if computes else one.server.sleep)(3)
+
+    one: Machine = machine(costs_of(2, pages=(0, 0)), processors=processors, before=spend)
+    tests: list[FourTests] = []
     one.run(lambda: tests.append(one.tests(transfer)))
     found: list[str] = []
 

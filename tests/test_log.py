@@ -59,37 +59,28 @@ def test_a_machine_logs_what_happened(transfer: Transfer, wanted: list[str]) -> 
         one.client.system_call(5)
 
     one.run(body)
-    assert blake2b(sink.getvalue(), digest_size=32).digest() != one.kernel.log.digest() or not sink.getvalue()
-    assert blake2b(sink.getvalue(), digest_size=32).digest() == one.kernel.log.digest()
+    digest = one.kernel.log.digest()
+    assert blake2b(sink.getvalue(), digest_size=32).digest() == digest
     found = events(sink)
     assert [log.NAMES[kind] for _, kind, _, _ in found] == wanted
     assert [time for time, *_ in found] == sorted(time for time, *_ in found)
 
 
-def test_every_kind_of_event_has_a_name_of_its_own() -> None:
-    kinds = [
-        value
-        for name, value in vars(log).items()
-        if name.isupper()
-        and name not in ("LARGEST", "EVENT_BYTES")
-        and isinstance(value, int)
-        and not name.startswith("_")
-    ]
-    assert sorted(kinds) == sorted(log.NAMES)
-    assert len(set(log.NAMES.values())) == len(log.NAMES)
+def test_the_names_of_events_differ() -> None:
+    assert len(set(log.NAMES.values())) == len(log.NAMES) == max(log.NAMES)
 
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
 def test_two_machines_that_do_the_same_have_the_same_digest(transfer: Transfer) -> None:
-    digests = set()
-    for _ in range(2):
+    def digest() -> bytes:
         one = machine(processors=2)
 
-        def body(one=one) -> None:  # type: ignore[no-untyped-def]
+        def body() -> None:
             tests = one.tests(transfer)
             for number in range(5):
                 tests.add(number, number)
 
         one.run(body, body)
-        digests.add(one.kernel.log.digest())
-    assert len(digests) == 1
+        return one.kernel.log.digest()
+
+    assert digest() == digest()

@@ -174,7 +174,7 @@ def test_an_astack_serves_one_call_at_once() -> None:
 @settings(deadline=None, max_examples=60)
 @given(after=st.integers(0, 200), processors=st.integers(2, 3))
 def test_whenever_a_second_thread_uses_an_astack_both_calls_end_well_or_refused(after: int, processors: int) -> None:
-    """On the way to the server, in it, and on the way back, which is the longest here, an A-stack belongs to one call."""
+    """On the way to the server, in it, and on the way back, the longest here, an A-stack belongs to one call."""
     costs = costs_of(2, {"kernel_call": 20, "kernel_return": 80})
     one = machine(costs, processors=processors, before=lambda: one.server.compute(40))
     binding = one.binding()

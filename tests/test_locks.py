@@ -1,0 +1,129 @@
+"""Processors spin for a lock and threads wait for a thing, both first come first served."""
+
+import pytest
+
+from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.locks import SpinLock, WaitQueue
+from tests.simulated import assert_nothing_held, costs_of, machine
+
+
+def test_processors_get_a_spin_lock_in_the_order_in_which_they_asked_for_it() -> None:
+    one = machine(processors=4)
+    lock = SpinLock(one.kernel)
+    order: list[tuple[int, float]] = []
+
+    def holder(number: int) -> None:
+        one.client.compute([30, 10, 0, 20][number])
+        lock.acquire()
+        order.append((number, one.client.now_us))
+        one.client.compute(100)
+        lock.release()
+
+    for number in range(4):
+        one.client.spawn(lambda number=number: holder(number))  # type: ignore[misc]
+    one.kernel.run(FOREVER)
+    assert order == [(2, 0), (1, 100), (3, 200), (0, 300)]
+    assert lock.spun_ns == (100 - 10) * 1000 + (200 - 20) * 1000 + (300 - 30) * 1000
+    assert lock.acquisitions == 4
+    assert lock.holder is None
+
+
+def test_a_spinning_processor_does_nothing_else() -> None:
+    one = machine(processors=2)
+    lock = SpinLock(one.kernel)
+    third_began: list[float] = []
+
+    def holds() -> None:
+        lock.acquire()
+        one.client.compute(100)
+        lock.release()
+
+    one.run(holds, holds, lambda: third_began.append(one.client.now_us))
+    assert third_began == [100]
+    assert lock.spun_ns == 100_000
+    assert sum(processor.busy_ns for processor in one.kernel.processors) == 300_000
+
+
+def test_a_lock_that_nobody_holds_costs_no_time() -> None:
+    one = machine(processors=2)
+    lock = SpinLock(one.kernel)
+    took = []
+
+    def body() -> None:
+        for _ in range(3):
+            lock.acquire()
+            lock.release()
+        took.append(one.kernel.now_ns)
+
+    one.run(body)
+    assert took == [0]
+    assert (lock.acquisitions, lock.spun_ns) == (3, 0)
+
+
+@pytest.mark.parametrize("processors", [1, 2, 4])
+def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> None:
+    """Each call holds the one lock twice, for the 125 of its validation, queue, transfer and scheduling."""
+    one = machine(processors=processors)
+
+    def body() -> None:
+        tests = one.tests("message passing")
+        for _ in range(10):
+            tests.null()
+
+    one.run(*[body] * 4)
+    assert one.kernel.transfer_lock.acquisitions == 2 * 40
+    assert one.kernel.now_ns >= 2 * 40 * 125_000
+    assert (one.kernel.transfer_lock.spun_ns == 0) == (processors == 1)
+    assert_nothing_held(one.kernel)
+
+
+def test_lrpc_takes_no_lock_for_a_transfer() -> None:
+    one = machine(processors=2)
+    one.run(*[lambda: one.tests().null()] * 2)
+    assert one.kernel.transfer_lock.acquisitions == 0
+
+
+def test_threads_wait_first_come_first_served_and_are_woken_one_at_a_time() -> None:
+    one = machine(costs_of(0))
+    queue = WaitQueue(one.kernel, "a test")
+    order: list[str] = []
+
+    def waiter(number: int) -> None:
+        queue.wait()
+        order.append(f"{number} goes on")
+
+    def waker() -> None:
+        one.client.sleep(1)
+        queue.wake_one()
+        order.append("woken one")
+        one.client.sleep(1)
+        assert queue.woken == 0
+        queue.wake_all()
+        order.append(f"woken {queue.woken}")
+        queue.wake_one()  # nobody is left
+
+    for number in range(4):
+        one.client.spawn(lambda number=number: waiter(number))  # type: ignore[misc]
+    one.run(waker)
+    assert order == ["woken one", "0 goes on", "woken 3", "1 goes on", "2 goes on", "3 goes on"]
+    assert (queue.waits, queue.woken) == (4, 0)
+
+
+def test_who_waits_for_what_nobody_gives_is_named() -> None:
+    one = machine()
+    queue = WaitQueue(one.kernel, "a test")
+    thread = one.client.spawn(queue.wait, "stuck")
+    one.kernel.run(FOREVER)
+    assert [(str(waiting), waiting.waits_for) for waiting in one.kernel.waiting()] == [
+        ("thread stuck of domain client", "a test")
+    ]
+    assert one.kernel.waiting() == [thread]
+
+
+def test_what_blocks_outside_a_simulated_thread_says_so() -> None:
+    one = machine()
+    with pytest.raises(RunFailed, match="outside any simulated thread"):
+        WaitQueue(one.kernel, "a test").wait()
+    with pytest.raises(RunFailed, match="outside any simulated thread"):
+        one.client.sleep(1)
