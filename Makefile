@@ -41,13 +41,17 @@ constraints:
 	mv build/constraints.txt constraints.txt
 
 clean:
-	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.so kernel/*.so kernel/simulated/*.so domains/*.so *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
+# What is compiled where a compiler is, and so must be compiled again when it changes.
+SOURCES := setup.py $(wildcard kernel/*.py kernel/simulated/*.py domains/*.py)
+
 # The stamp is away while the set-up changes anything: one that failed is begun again from an empty .venv/.
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py)
+$(READY): pyproject.toml constraints.txt $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lrpc needs Python 3.11 or newer: make PYTHON=...")'
 	@test -f $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -c 'from lrpc.kernel import compiled; print(compiled.in_words())'
 	@touch $@

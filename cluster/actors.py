@@ -124,8 +124,13 @@ class Actors:
             actor.remote(shared, placement, number, seed=seed, secret=secret, links=links, events=events)
             for number in range(count)
         ]
-        addresses = self._ask("get_address")
-        self.first: list[Report] = self._ask("connect", addresses)
+        self.peers: list[Peer] = []
+        try:
+            addresses = self._ask("get_address")
+            self.first: list[Report] = self._ask("connect", addresses)
+        except BaseException:
+            self.stop()
+            raise
         self.peers = [Peer(address, secret) for address in addresses]
 
     def finish(self) -> list[MachineOutcome]:

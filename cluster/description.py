@@ -195,7 +195,12 @@ def read_cluster(path: Path, registry: Registry) -> Cluster:
 
 def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
     """Return a cluster with its machines spread out, every name looked up and every parameter checked."""
-    costs = {name: load_cost_model(name) for name in sorted({one.cost_model for one in table.machines.values()})}
+    costs: dict[str, CostModel] = {}
+    for key, one in table.machines.items():
+        try:
+            costs[one.cost_model] = costs.get(one.cost_model) or load_cost_model(one.cost_model)
+        except Refused as error:
+            raise Refused(f"{origin}: machines.{key}.cost_model: {error}") from None
     machines = []
     for key, one in table.machines.items():
         for machine in _names(key, one.count):

@@ -33,16 +33,13 @@ class Group:
 
     def __init__(self, cluster: Cluster, ranks: list[int], seed: int, events: Path | None) -> None:
         names, reach = NameService(cluster), Reach(cluster)
-        self._sinks = ExitStack()
-        self._machines: Mapping[int, Machine] = {}
-        machines = {}
-        for rank in ranks:
-            sink = None
-            if events is not None:
-                sink = self._sinks.enter_context(events_file(events, rank).open("wb"))
-            back_ns = reach.return_ns(rank)
-            machines[rank] = Machine.of(cluster, rank, names=names, back_ns=back_ns, seed=seed, sink=sink)
-        self._machines = machines
+        self._machines: dict[int, Machine] = {}
+        with ExitStack() as sinks:
+            for rank in ranks:
+                sink = None if events is None else sinks.enter_context(events_file(events, rank).open("wb"))
+                back_ns = reach.return_ns(rank)
+                self._machines[rank] = Machine.of(cluster, rank, names=names, back_ns=back_ns, seed=seed, sink=sink)
+            self._sinks = sinks.pop_all()
 
     def state(self) -> Report:
         """Return what there is to do before the first window."""
@@ -70,10 +67,14 @@ class Group:
     def finish(self) -> list[MachineOutcome]:
         """Return what every machine did, once nothing is left to do; `RunFailed` where threads still wait."""
         outcomes = [machine.outcome() for machine in self._machines.values()]
-        self._sinks.close()
+        self.close()
         for machine in self._machines.values():
             machine.check_finished()
         return outcomes
+
+    def close(self) -> None:
+        """Close the event logs, whole or not."""
+        self._sinks.close()
 
     def _report(self, sent: list[Envelope]) -> Report:
         report = Report(messages=len(sent))

@@ -23,6 +23,7 @@ from lrpc.protos.link_pb2_grpc import LinkServicer, LinkStub, add_LinkServicer_t
 SECRET_KEY: Final = "lrpc-run-secret"  # in the metadata of every request
 LARGEST_REQUEST: Final = 64 * 1024 * 1024  # bytes
 MOST_MESSAGES: Final = 10_000  # in one batch; what is more goes in another
+LARGEST_BATCH: Final = LARGEST_REQUEST // 2  # bytes of messages, but for one that is larger by itself
 TIMEOUT_S: Final = 300.0  # for one window; it ends sooner by far, or never
 OPTIONS: Final = [
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
@@ -118,7 +119,9 @@ class _Service(LinkServicer):
 
         with self._arrival:
             if not self._arrival.wait_for(all_came, TIMEOUT_S):
-                raise RunFailed(f"link: a batch that another actor sent did not come within {TIMEOUT_S:.0f} s")
+                late = next(one for one in request.due if self._batches.get(one.actor, 0) < one.sequence)
+                what = f"batch {late.sequence} from actor {late.actor}"
+                raise RunFailed(f"link: {what} did not come within {TIMEOUT_S:g} s")
 
 
 class LinkServer:
@@ -162,9 +165,8 @@ class Peer:
         """Begin to send a batch, or several where it is large; return the last one's sequence."""
         while self._sent and self._sent[0].done():
             self._sent.popleft().result()
-        for first in range(0, len(envelopes), MOST_MESSAGES):
+        for messages in _batches(envelopes):
             self._batches += 1
-            messages = to_wire(envelopes[first : first + MOST_MESSAGES])
             batch = link_pb2.Batch(source_actor=source_actor, sequence=self._batches, messages=messages)
             self._sent.append(self._thread.submit(self._deliver, batch))
         return self._batches
@@ -208,6 +210,20 @@ class Peer:
         except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed meanwhile
             code = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
             raise RunFailed(f"link to {self.address}: {one_line(code)}") from None
+
+
+def _batches(envelopes: Sequence[Envelope]) -> Iterator[list[link_pb2.Message]]:
+    batch: list[link_pb2.Message] = []
+    size = 0
+    for message in to_wire(envelopes):
+        takes = message.ByteSize()
+        if batch and (len(batch) == MOST_MESSAGES or size + takes > LARGEST_BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += takes
+    if batch:
+        yield batch
 
 
 def to_report(report: Report, window: int) -> link_pb2.Report:

@@ -11,7 +11,7 @@ from lrpc.domains.clerk import Clerk, Policy
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.stubs import I, Transfer, bind
-from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram
@@ -26,7 +26,7 @@ class MachineOutcome:
 
     name: str
     digest: bytes
-    end_ns: int  # when its last event was
+    end_ns: int  # when its last thread stopped, or its last event was
     busy_ns: int  # summed over its processors
     counts: Mapping[str, int]
     copies: Mapping[str, int]
@@ -72,12 +72,16 @@ class Machine:
         """Return a machine of a cluster, by rank, with everything its specification says in place.
 
         `back_ns` says, for every machine by rank, how soon at least something that happens there can reach this one.
+        Raises `Refused` where a server cannot be exported or cannot bind what it imports.
         """
         spec = cluster.machines[rank]
         machine = cls(spec.name, cost_model=spec.costs, processors=spec.processors, seed=seed, sink=sink)
         if cluster.talks:
             machine._connect(cluster, rank, names, back_ns)
-        machine._populate(spec)
+        try:
+            machine._populate(spec)
+        except CallError as error:  # a server that imports what it must not, or what is not there
+            raise Refused(f"{cluster.name}: machine {spec.name}: {error}; mend its description") from None
         return machine
 
     def export(
@@ -109,8 +113,8 @@ class Machine:
 
     @property
     def now_us(self) -> float:
-        """Return the virtual time, in microseconds."""
-        return self.kernel.now_ns / 1000
+        """Return the virtual time, in microseconds: that of the thread that runs, or else how far this machine came."""
+        return self._now_ns / 1000
 
     def run(self, until_us: float | None = None) -> None:
         """Run until nothing is left to do, or until a virtual time.
@@ -160,7 +164,7 @@ class Machine:
         return MachineOutcome(
             self.name,
             kernel.log.digest(),
-            kernel.engine.now,
+            self._now_ns,
             sum(processor.busy_ns for processor in kernel.processors),
             counts,
             copies,
@@ -169,6 +173,13 @@ class Machine:
             kernel.latencies,
             findings,
         )
+
+    @property
+    def _now_ns(self) -> int:
+        kernel = self.kernel
+        if kernel.processor is not None:
+            return kernel.now_ns
+        return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
     def _connect(self, cluster: Cluster, rank: int, names: NameService, back_ns: Sequence[int]) -> None:
         links = [cluster.between(self.name, other.name) for other in cluster.machines]

@@ -124,10 +124,18 @@ class _Memory:
         """Return what every machine did."""
         return self._group.finish()
 
+    def stop(self) -> None:
+        """Close what is open."""
+        self._group.close()
+
 
 @contextmanager
 def _in_memory(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_Runner]:
-    yield _Memory(cluster, seed, events)
+    memory = _Memory(cluster, seed, events)
+    try:
+        yield memory
+    finally:
+        memory.stop()
 
 
 class _Local:
@@ -138,12 +146,21 @@ class _Local:
         placement = [0] * len(cluster.machines)
         self.station = LocalStation(cluster, placement, 0, seed=seed, secret=secret, links="grpc", events=events)
         self.peer = Peer(self.station.address, secret)
-        self.first = [self.station.connect([self.station.address])]
         self.stations: Sequence[Station] = [self.peer]
+        try:
+            self.first = [self.station.connect([self.station.address])]
+        except BaseException:
+            self.stop()
+            raise
 
     def finish(self) -> list[MachineOutcome]:
         """Return what every machine did."""
         return self.station.finish()
+
+    def stop(self) -> None:
+        """Let go of both ends of the link."""
+        self.peer.close()
+        self.station.stop()
 
 
 @contextmanager
@@ -152,8 +169,7 @@ def _in_process(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_R
     try:
         yield local
     finally:
-        local.peer.close()
-        local.station.stop()
+        local.stop()
 
 
 class _Remote:

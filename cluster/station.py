@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -45,11 +46,9 @@ class Station:
         self._batches: dict[int, int] = {}  # sent in this window, by station
         self._engine = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         ranks = [rank for rank, station in enumerate(placement) if station == number]
-        try:
-            self._group = self._do(lambda: Group(cluster, ranks, seed, events)).result()
-        except BaseException:
-            self._engine.shutdown()
-            raise
+        self._make_group = lambda: Group(cluster, ranks, seed, events)
+        self._group: Group
+        self._open = ExitStack()
         self._server = LinkServer(self, secret, address)
 
     @property
@@ -67,8 +66,13 @@ class Station:
         return self.address
 
     def connect(self, addresses: list[str]) -> Report:
-        """Learn where the stations are, in order of their numbers; return what there is to do."""
+        """Learn where the stations are, in order of their numbers, make the machines, and return what there is to do.
+
+        Not when this is made: what an actor's making raises, Ray does not hand on. Raises `Refused` as `Machine.of`.
+        """
         self._peers = {number: Peer(address, self._secret) for number, address in enumerate(addresses)}
+        self._group = self._do(self._make_group).result()
+        self._open.callback(self._group.close)
         return self._do(self._group.state).result()
 
     def deliver(self, envelopes: list[Envelope]) -> None:
@@ -89,6 +93,7 @@ class Station:
             peer.close()
         self._server.stop()
         self._engine.shutdown()
+        self._open.close()
 
     failure: RunFailed | None = None  # of a delivery, for the window that follows
 

@@ -148,10 +148,12 @@ def _value(procedure_name: str, name: str, hint: object) -> Value:
             least = 0 if wire.format is not None else LENGTH_SIZE
             if getattr(wire, "kind", kind) is kind and wire.size >= least:
                 return Value(name, wire, immutable)
-    if kind in (bytes, str):
-        return Value(name, UpTo(kind=bytes if kind is bytes else str), immutable)
-    if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
-        return Value(name, Marshaled(kind), immutable)
+            break
+    else:
+        if kind in (bytes, str):
+            return Value(name, UpTo(kind=bytes if kind is bytes else str), immutable)
+        if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
+            return Value(name, Marshaled(kind), immutable)
     given = "no annotation" if hint is None else f"{hint!r}"
     raise InterfaceRefused(
         f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others"

@@ -96,7 +96,7 @@ class LrpcStub(ClientStub):
         arguments, results = self.procedure.arguments, self.procedure.results
         try:
             memory = self.client.memory.access(self.group.region, READ | WRITE)
-            if packed:
+            if arguments.count:
                 memory[astack.offset : astack.offset + len(packed)] = packed
                 self._copy("A", arguments.count, len(packed))
             call(kernel, self.key, self.number, astack.address)

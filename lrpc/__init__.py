@@ -1,5 +1,11 @@
 """Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989), alive in Python."""
 
+from pathlib import Path
+
+from lrpc.kernel import compiled
+
+compiled.choose(Path(__file__).parent)  # before anything that could come compiled
+
 from lrpc.cluster.machine import Machine
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
 from lrpc.domains.residents import Program, Registry, Server

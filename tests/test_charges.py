@@ -4,6 +4,7 @@ import inspect
 import types
 from typing import Annotated
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,3 +168,14 @@ def test_what_is_copied_is_what_was_passed(
         assert counts["message_value"] == len(arguments) + len(results)
         assert counts["message_argument_byte"] == passed
         assert counts["message_result_byte"] == returned
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_a_value_of_no_bytes_is_still_a_value(transfer: Transfer) -> None:
+    class Nothing(Interface):
+        def body(self, a: Annotated[bytes, FixedBytes(0)]) -> tuple[Annotated[bytes, FixedBytes(0)]]:
+            raise NotImplementedError
+
+    _, counts = measure(costs_of(), (Nothing, (b"",), (b"",)), transfer, 0)
+    step = "copy_value" if transfer == "lrpc" else "message_value"
+    assert counts[step] == 2

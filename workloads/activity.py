@@ -55,15 +55,15 @@ class Activity:
 def activity(trace: Trace, origin: str) -> Activity:
     """Return what a trace's spans did; `Refused` where spans nest too deep to be done again.
 
-    A span whose only child ran in another pod is the client's side of one call: what it spent beyond its
-    child was the network's. Of any other, the time outside its children was computation. Children that
-    overlap run as threads, each at its recorded offset; one that outlives its parent is not waited for; one that
-    began before its parent begins with it. A server that went on after its client had the reply goes on in a thread.
+    A span whose only child ran in another pod is the client's side of one call, unless it is itself a server's:
+    what it spent beyond its child was the network's. Of any other, the time outside its children was computation.
+    Children that overlap run as threads, each at its recorded offset; one that outlives its parent is not waited for;
+    one that began before its parent begins with it. A server that went on after its client had the reply goes on in a
+    thread.
     """
     _check_depth(trace, origin)
     spans = trace.spans
-    servers = trace.calls()
-    calls = {client: server for server in servers if (client := trace.parents[server]) is not None}
+    calls = {client: children[0] for client, children in enumerate(trace.children) if _is_client(trace, client)}
     replied = {server: spans[client].end_ns for client, server in calls.items()}
     steps = {
         index: _Span(trace, index, min(span.end_ns, replied.get(index, span.end_ns))).steps()
@@ -137,6 +137,11 @@ class _Span:
 
     def _begin(self, child: int) -> int:
         return max(self._trace.spans[child].start_ns, self._span.start_ns)
+
+
+def _is_client(trace: Trace, index: int) -> bool:
+    children = trace.children[index]
+    return len(children) == 1 and trace.is_call(children[0]) and not trace.is_call(index)
 
 
 def _check_depth(trace: Trace, origin: str) -> None:

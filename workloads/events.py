@@ -1,17 +1,20 @@
 """Event logs of a run in one file: gathered from the machines, read again, and hashed to the run's digest."""
 
+import os
+import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from lrpc.cluster.group import events_file
 from lrpc.cluster.run import digest_of
-from lrpc.kernel.errors import Refused
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.log import EVENT_BYTES, NAMES
 
 MAGIC: Final = b"LRPC events 1\n"
+_COUNT: Final = struct.Struct("<I")  # machines
 _NAME: Final = struct.Struct("<IQ")  # bytes of the machine's name, bytes of its events
 _EVENT: Final = struct.Struct("<qqqq")
 _CHUNK: Final = EVENT_BYTES * 32768
@@ -19,36 +22,64 @@ _CHUNK: Final = EVENT_BYTES * 32768
 
 def gather(path: Path, folder: Path, machines: Sequence[str]) -> None:
     """Write the event logs that machines, in order of their names, kept in `folder` into one file."""
-    with path.open("wb") as out:
-        out.write(MAGIC)
-        for rank, machine in enumerate(machines):
-            log, name = events_file(folder, rank), machine.encode()
-            out.write(_NAME.pack(len(name), log.stat().st_size) + name)
-            with log.open("rb") as events:
-                while chunk := events.read(_CHUNK):
-                    out.write(chunk)
+    fresh = _beside(path)
+    try:
+        with fresh.open("wb") as out:
+            out.write(MAGIC + _COUNT.pack(len(machines)))
+            for rank, machine in enumerate(machines):
+                log, name = events_file(folder, rank), machine.encode()
+                out.write(_NAME.pack(len(name), log.stat().st_size) + name)
+                with log.open("rb") as events:
+                    shutil.copyfileobj(events, out)
+        fresh.replace(path)
+    except OSError as error:
+        raise RunFailed(f"--events {path}: cannot be written: {os.strerror(error.errno or 0)}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `Refused` where an event log cannot be written to `path`."""
+    try:
+        _beside(path).touch()
+        _beside(path).unlink()
+    except OSError as error:
+        raise Refused(
+            f"--events {path}: cannot be written: {os.strerror(error.errno or 0)}; name another file"
+        ) from None
 
 
 def read(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield each machine's name and its events in chunks, to be used up in order; `Refused` for another file."""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Refused(f"{path}: cannot be read: {reason}; export an event log with --events") from None
+    with file:
         if file.read(len(MAGIC)) != MAGIC:
             raise Refused(f"{path}: not an event log; export one with --events")
-        while head := file.read(_NAME.size):
-            if len(head) < _NAME.size:
-                raise Refused(f"{path}: cut short; export it again")
-            name_bytes, size = _NAME.unpack(head)
-            name = file.read(min(name_bytes, 4096)).decode(errors="replace")
+        (machines,) = _COUNT.unpack(_exactly(file, _COUNT.size, path))
+        for _ in range(machines):
+            name_bytes, size = _NAME.unpack(_exactly(file, _NAME.size, path))
+            if size % EVENT_BYTES:
+                raise Refused(f"{path}: damaged: {size} bytes are no whole events; export it again")
+            name = _exactly(file, name_bytes, path).decode(errors="replace")
+            yield name, _chunks(file, size, path)
+        if file.read(1):
+            raise Refused(f"{path}: goes on after its last machine; export it again")
 
-            def chunks(left: int = size) -> Iterator[bytes]:
-                while left:
-                    chunk = file.read(min(left, _CHUNK))
-                    if not chunk:
-                        raise Refused(f"{path}: cut short; export it again")
-                    left -= len(chunk)
-                    yield chunk
 
-            yield name, chunks()
+def _chunks(file: BinaryIO, size: int, path: Path) -> Iterator[bytes]:
+    for at in range(0, size, _CHUNK):
+        yield _exactly(file, min(size - at, _CHUNK), path)
+
+
+def _exactly(file: BinaryIO, size: int, path: Path) -> bytes:
+    data = file.read(min(size, _CHUNK))
+    if len(data) < size:
+        raise Refused(f"{path}: cut short; export it again")
+    return data
 
 
 def digest(path: Path) -> str:
@@ -69,3 +100,7 @@ def lines(path: Path) -> Iterator[str]:
         for chunk in chunks:
             for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
                 yield f"{name},{time_ns},{NAMES.get(kind, kind)},{subject},{object_}"
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")

@@ -15,7 +15,7 @@ from lrpc.cluster.description import Cluster, make
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.station import Links
 from lrpc.cluster.synchronisation import Progress as Position
-from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads import events, records
 from lrpc.workloads.paper import Cell
 
@@ -79,6 +79,9 @@ def execute(
     except RunFailed as error:
         records.write(folder, records.incomplete(run, str(error)))
         raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
+    except Panic as panic:
+        records.write(folder, records.incomplete(run, f"broken invariant: {panic}"))
+        raise
     except KeyboardInterrupt:
         records.write(folder, records.incomplete(run, "interrupted"))
         raise
@@ -141,8 +144,9 @@ def _check_events(path: Path, folder: Path, *, force: bool) -> None:
         raise Refused(f"--events {path}: exists already; name another file, or add --force")
     if not path.parent.is_dir():
         raise Refused(f"--events {path}: there is no folder {path.parent}; make it first")
-    if folder in path.resolve().parents or folder.resolve() in path.resolve().parents:
+    if folder.resolve() in (path.resolve(), *path.resolve().parents):
         raise Refused(f"--events {path}: the record's folder is made anew; name a file outside it")
+    events.check_writable(path)
 
 
 def fail(message: str, code: int) -> None:

@@ -56,7 +56,8 @@ Address = Annotated[
     str | None, typer.Option(help="host:port of an existing Ray cluster, of which this is a node.", show_default=False)
 ]
 Events = Annotated[
-    Path | None, typer.Option(help="Export the event log; it hashes to the run's digest.", show_default=False)
+    Path | None,
+    typer.Option("--events", help="Export the event log; it hashes to the run's digest.", show_default=False),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would run.")]
 
@@ -191,8 +192,6 @@ def show_events(
     ] = False,
 ) -> None:
     """Print an exported event log as CSV, or the digest that it hashes to."""
-    if not log.is_file():
-        raise Refused(f"{log}: no such file; export one with --events")
     if digest_only:
         print(events.digest(log))
         return
@@ -228,6 +227,8 @@ def main() -> None:
     except TyperException as error:
         fail(error.format_message(), 2)
     else:
+        if code == 130:  # what Typer makes of a KeyboardInterrupt
+            fail("interrupted", 130)
         raise SystemExit(code)
 
 

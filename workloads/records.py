@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 from lrpc import __version__
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome
-from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated import engine
+from lrpc.kernel import compiled
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.workloads.paper import Cell
 
@@ -82,25 +82,39 @@ def new_folder(out: Path | None, workload: str, *, force: bool) -> Path:
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         out = Path("records") / f"{workload}-{stamp}-{os.getpid()}"
-    if out.exists() or out.is_symlink():
-        if not force:
-            raise Refused(f"--out {out}: exists already; name another folder, or add --force to replace that record")
-        if not (out.is_dir() and ((out / "record.json").is_file() or not any(out.iterdir()))):
-            raise Refused(f"--out {out}: is not a record, so --force does not replace it; name another folder")
+    if out.name in ("", ".."):
+        raise Refused(f"--out {out}: has no name of its own; name another folder")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _beside(out).mkdir()
-        _beside(out).rmdir()
+        if os.path.lexists(out):
+            if not force:
+                mend = "name another folder, or add --force to replace that record"
+                raise Refused(f"--out {out}: exists already; {mend}")
+            if not _is_record(out):
+                raise Refused(f"--out {out}: is not a record, so --force does not replace it; name another folder")
+        nearest = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+        probe = nearest / _beside(out).name
+        probe.mkdir()
+        probe.rmdir()
     except OSError as error:
         raise Refused(f"--out {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder") from None
     return out
 
 
+def _is_record(out: Path) -> bool:
+    if out.is_symlink() or not out.is_dir():
+        return False
+    return (out / "record.json").is_file() or not any(out.iterdir())
+
+
 def write(out: Path, record: Record) -> None:
-    """Write a record, and its cells as a table of their own, into a folder beside `out`, then put that in its place."""
+    """Write a record, and its cells as a table of their own, into a folder beside `out`, then put that in its place.
+
+    `RunFailed` where that cannot be done any more.
+    """
     fresh = _beside(out)
-    fresh.mkdir()
     try:
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir()
         (fresh / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
         with (fresh / "cells.csv").open("w", newline="") as file:
             table = csv.DictWriter(file, [column.name for column in fields(Cell)])
@@ -109,6 +123,9 @@ def write(out: Path, record: Record) -> None:
         if out.exists():
             shutil.rmtree(out)
         fresh.rename(out)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise RunFailed(f"--out {out}: the record cannot be written: {os.strerror(error.errno or 0)}") from error
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -169,11 +186,6 @@ def _machine(machine: MachineOutcome) -> dict[str, object]:
     }
 
 
-def compiled() -> bool:
-    """Return whether the kernel runs as compiled modules."""
-    return not str(engine.__file__).endswith(".py")
-
-
 def _head(run: Run) -> dict[str, Any]:
     return {
         "workload": run.workload,
@@ -181,7 +193,7 @@ def _head(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "settings": run.settings,
         "versions": {"lrpc": __version__, "python": platform.python_version(), **_library_versions()},
-        "compiled": compiled(),
+        "compiled": compiled.runs_compiled(),
     }
 
 

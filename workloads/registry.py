@@ -4,6 +4,7 @@ from typing import Final
 
 from lrpc.domains.residents import Registry
 from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
+from lrpc.workloads.caller import Caller
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer
 from lrpc.workloads.office import OfficeUser
 
@@ -15,5 +16,5 @@ REGISTRY: Final = Registry(
         "name server": NameServer,
         "window server": WindowServer,
     },
-    programs={"four tests": FourTestsClient, "office user": OfficeUser},
+    programs={"caller": Caller, "four tests": FourTestsClient, "office user": OfficeUser},
 )

@@ -54,8 +54,8 @@ class PodServer(Server, Pod):
         return span
 
     def findings(self) -> Findings:
-        """Return how many spans this pod did for a caller."""
-        return {"done": self._done}
+        """Return how many spans this pod did for a caller, and how many as the client's side of a call."""
+        return {"done": self._done, "client_sides": self._player.client_sides}
 
 
 @dataclass
@@ -68,17 +68,23 @@ class PodRoots(Program):
     def __post_init__(self) -> None:
         """Have begun nothing."""
         self._recorded_ns = self._simulated_ns = self._roots = 0
+        self._player: Player | None = None
 
     def run(self, domain: Domain) -> None:
         """Wait for each trace's time and begin it in a thread of its own."""
-        player = Player(domain, self.activity)
+        self._player = player = Player(domain, self.activity)
         for begins_ns, root in player.activity.roots[self.pod]:
             body = partial(self._run_root, player, root)
             domain.kernel.spawn(domain, body, f"root{root}", at_ns=begins_ns)
 
     def findings(self) -> Findings:
         """Return how many traces began here, and what they took in all, recorded and simulated, in ns."""
-        return {"roots": self._roots, "recorded_ns": self._recorded_ns, "simulated_ns": self._simulated_ns}
+        return {
+            "roots": self._roots,
+            "client_sides": 0 if self._player is None else self._player.client_sides,
+            "recorded_ns": self._recorded_ns,
+            "simulated_ns": self._simulated_ns,
+        }
 
     def _run_root(self, player: "Player", root: int) -> None:
         since = player.domain.kernel.now_ns
@@ -95,6 +101,7 @@ class Player:
         assert isinstance(activity, Activity)
         self.domain = domain
         self.activity = activity
+        self.client_sides = 0  # spans done as the client's side of a call, first spans of traces apart
         self._pods: dict[str, Pod] = {}
 
     def perform(self, span: int) -> None:
@@ -120,8 +127,11 @@ class Player:
                 forked.clear()
 
     def _do(self, span: int) -> None:
-        """Call another pod where the span is a call's client side, else a procedure of this pod."""
-        self._call(self.activity.calls.get(span, span))
+        """Call the server where the span is a call's client side, else whichever pod did the span, maybe this one."""
+        server = self.activity.calls.get(span)
+        if server is not None:
+            self.client_sides += 1
+        self._call(span if server is None else server)
 
     def _call(self, span: int) -> None:
         pod = self.activity.pods[span]
@@ -152,8 +162,10 @@ def replay_cluster(
     `Refused` where the cost model lacks what calls between machines cost.
     """
     called: dict[str, set[str]] = {pod: {pod} for pod in trace.pods}
-    for client, server in done.calls.items():
-        called[trace.spans[client].pod].add(trace.spans[server].pod)
+    for server in trace.calls():
+        parent = trace.parents[server]
+        assert parent is not None
+        called[trace.spans[parent].pod].add(trace.spans[server].pod)
     names = machine_names(machines)
     specs = tuple(
         MachineSpec(
@@ -187,8 +199,8 @@ def accounts(trace: Trace, outcome: Outcome) -> TraceAccounts:
         "traces begun (first spans)": found["roots"],
         "within a domain": counts["within_domain"],
         "calls between domains": calls,
-        "their client sides": calls,
-        "spans accounted for": found["roots"] + counts["within_domain"] + 2 * calls,
+        "their client sides": found["client_sides"],
+        "spans accounted for": found["roots"] + counts["within_domain"] + calls + found["client_sides"],
         "outlive their parent (not waited for)": len(trace.outliving()),
         "start before their parent (clamped)": len(trace.starting_early()),
         "rows left out": len(trace.left_out),

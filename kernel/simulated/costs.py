@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -77,6 +77,7 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
 Origin = Literal["source", "fitted", "assumed"]
 Kind = Literal["input", "fitted", "predicted"]
 LARGEST_COST_US: Final = 1e9
+LARGEST_COUNT: Final = 1 << 16  # of one step in a path or a total
 
 
 class Parameter(Document):
@@ -97,17 +98,17 @@ class Total(Document):
     """A sum that a source states, whose split over steps is assumed: `of` says how often each step is in it."""
 
     name: str
-    us: float
+    us: float = Field(allow_inf_nan=False)
     source: str
-    of: dict[str, int]
+    of: dict[str, Annotated[int, Field(gt=0, le=LARGEST_COUNT)]] = Field(min_length=1)
 
 
 class Tlb(Document):
     """The translation buffer: pages a path touches after each of its two switches, and whether entries are tagged."""
 
     tagged: bool
-    pages_on_call: int = Field(ge=0)
-    pages_on_return: int = Field(ge=0)
+    pages_on_call: int = Field(ge=0, le=LARGEST_COUNT)
+    pages_on_return: int = Field(ge=0, le=LARGEST_COUNT)
     source: str
 
 

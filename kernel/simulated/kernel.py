@@ -50,16 +50,24 @@ class Counts:
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys("ABCDEF", 0))  # letters of Table III
 
 
-@dataclass(frozen=True)
 class Export:
     """An interface that a domain exports: how to enter it, and who decides on imports."""
 
-    name: str
-    interface: str
-    domain: "Domain"
-    descriptors: tuple[ProcedureDescriptor, ...]
-    clerk: Clerk
-    server: object  # for calls from within the domain
+    def __init__(
+        self,
+        name: str,
+        interface: str,
+        domain: "Domain",
+        descriptors: tuple[ProcedureDescriptor, ...],
+        clerk: Clerk,
+        server: object,
+    ) -> None:
+        self.name = name
+        self.interface = interface
+        self.domain = domain
+        self.descriptors = descriptors
+        self.clerk = clerk
+        self.server = server  # for calls from within the domain
 
 
 class Domain:
@@ -99,8 +107,9 @@ class Domain:
         return transfer.abort(self.kernel, thread)
 
     def random(self, purpose: str) -> Stream:
-        """Return this machine's stream of random numbers for one purpose, from its beginning."""
-        return self.kernel.random(f"{self.name}/{purpose}")
+        """Return the running thread's stream of random numbers for one purpose, from its beginning."""
+        thread = "" if self.kernel.processor is None else self.kernel.running_thread().name
+        return self.kernel.random(f"{self.name}/{thread}/{purpose}")
 
     @property
     def now_us(self) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, CallFailed, NoSuchProcedure, ProcedureRaised
@@ -103,7 +104,7 @@ class Network:
 
     def arrive(self, source: int, body: Body) -> None:
         """Take in a message that is due now: an action of the engine's."""
-        self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, body.number)
+        self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, _content(body))
         if isinstance(body, CallMessage):
             self._serve(source, body)
             return
@@ -159,7 +160,7 @@ class Network:
     def _transmit(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
         processor.spend(self.kernel.charges.network_send)
         processor.copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
-        self.kernel.log.add(processor.clock, SEND, machine, body.number)
+        self.kernel.log.add(processor.clock, SEND, machine, _content(body))
         self._send(machine, processor.clock, body, size)
 
 
@@ -173,3 +174,12 @@ def _fault(reply: ReplyMessage) -> CallError | None:
         return None
     kind, message = reply.fault
     return ProcedureRaised(kind, message) if kind else CallFailed(message)
+
+
+def _content(body: Body) -> int:
+    """Return what the event log says of a message: the call's number, and a checksum of what it is and carries."""
+    if isinstance(body, CallMessage):
+        carried = crc32(body.arguments, crc32(body.export.encode(), body.procedure))
+    else:
+        carried = crc32(body.results, crc32(repr(body.fault).encode()))
+    return (body.number & 0x7FFF_FFFF) << 32 | carried

@@ -1,5 +1,6 @@
 """Scenarios that ship with the project, and how a name or a path leads to one."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ def find(name: str) -> Path:
     if name in names():
         return HERE / f"{name}.toml"
     path = Path(name)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not os.path.exists(path):  # Path.exists() raises where a name is too long
         raise Refused(f"scenario {name}: unknown; known are {', '.join(names())}, or a .toml file's path")
     return path
 
