@@ -23,6 +23,7 @@ from lrpc.kernel.errors import Refused, RunFailed
 
 CONNECT_TIMEOUT_S: Final = 3.0
 START_TIMEOUT_S: Final = 120.0
+LONGEST_FOLDER: Final = 20  # bytes; macOS has over 40 and lets a socket's path have 103
 # Machines talk over gRPC, not through Ray's object store, so that is as small as Ray lets it be.
 LOCAL: Final = {"address": "local", "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024}
 QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -40,7 +41,7 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
         yield
         return
     if address is None:
-        folder = tempfile.mkdtemp(prefix="lrpc-ray-")
+        folder = tempfile.mkdtemp(prefix="lrpc-ray-", dir=_short_folder())
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         try:
             with _environment(QUIET | token):
@@ -51,6 +52,12 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
     _check_reachable(address)
     with _environment(QUIET):
         yield from _session({"address": address})
+
+
+def _short_folder() -> str:
+    """Return a folder for temporary files in which Ray's sockets, some 80 bytes deeper, have paths that sockets may."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
 
 
 def _session(options: dict[str, Any]) -> Iterator[None]:

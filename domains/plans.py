@@ -85,8 +85,10 @@ class ValueList:
             if wire.format is None:
                 size = read_length(buffer, at)
                 at += LENGTH_SIZE
-                if size > wire.size - LENGTH_SIZE or at + size > len(buffer):
+                if size > wire.size - LENGTH_SIZE:
                     raise ArgumentError(f"{self.procedure}: {value.name}: a length of {size} bytes")
+            if at + size > len(buffer):
+                raise ArgumentError(f"{self.procedure}: {value.name}: the values end early")
             try:
                 values.append(wire.decode(bytes(buffer[at : at + size])))
             except ArgumentError as error:

@@ -116,6 +116,26 @@ def test_without_a_free_astack_callers_wait_first_come_first_served() -> None:
     assert_nothing_held(one.kernel)
 
 
+def test_who_asks_first_in_virtual_time_gets_the_astack() -> None:
+    one = slow(processors=2)
+    tests = bind(one.client, Slow, "slow")
+    order: list[str] = []
+
+    def earlier_simulated_but_later() -> None:
+        for _ in range(20):
+            one.kernel.running_processor().spend(one.kernel.charges.trap)
+        tests.wait(100)
+        order.append("later")
+
+    def earlier() -> None:
+        one.client.compute(5)
+        tests.wait(100)
+        order.append("earlier")
+
+    one.run(earlier_simulated_but_later, earlier)
+    assert order == ["earlier", "later"]
+
+
 def test_a_waiting_caller_does_not_keep_others_from_other_procedures() -> None:
     one = slow()
     tests = bind(one.client, Slow, "slow")

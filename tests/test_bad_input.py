@@ -344,7 +344,7 @@ def test_an_address_of_ray_at_which(wrong: str, folder: Path) -> None:
 def test_the_command_itself_says_one_line_and_leaves_nothing(folder: Path) -> None:
     (folder / "cluster.toml").write_text(office_with('machine = "fileserver"', 'machine = "attic"'))
     before = entries(folder)
-    command = [Path(sys.executable).with_name("lrpc"), "run", "cluster.toml"]
+    command: list[str | Path] = [Path(sys.executable).with_name("lrpc"), "run", "cluster.toml"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert (ended.returncode, ended.stdout) == (2, "")
     said = "domains.files.machine: no machine attic; there are workstation, fileserver"

@@ -273,6 +273,36 @@ def test_a_thread_without_a_call_cannot_be_aborted(transfer: Transfer) -> None:
     assert_nothing_held(one.kernel)
 
 
+@pytest.mark.parametrize("transfer", TRANSFERS)
+@pytest.mark.parametrize("first", ["returned", "aborted"])
+def test_a_thread_whose_call_is_over_has_none_to_abort(transfer: Transfer, first: str) -> None:
+    one = keeping(us=MS if first == "returned" else 20 * MS)
+    found: list[str] = []
+
+    def body() -> None:
+        try:
+            one.tests(transfer).null()
+            found.append("returned")
+        except CallAborted:
+            found.append("aborted")
+        one.client.sleep(50 * MS)
+        found.append(f"slept until {one.client.now_us / MS:.0f} ms")
+
+    caller = one.client.spawn(body)
+
+    def abort() -> None:
+        one.client.sleep(5 * MS)
+        successor = caller if first == "returned" else one.client.abort(caller)
+        one.client.sleep(5 * MS)
+        with pytest.raises(CallError, match="no call to abort"):
+            one.client.abort(successor)
+        found.append("refused")
+
+    one.run(abort)
+    assert found == [first, "refused", "slept until 51 ms" if first == "returned" else "slept until 55 ms"]
+    assert_nothing_held(one.kernel)
+
+
 def test_no_domain_aborts_anothers_calls_not_even_the_server() -> None:
     one = keeping()
     caller, found = captured_by(one)

@@ -15,6 +15,7 @@ from lrpc.domains.wires import Int32
 from lrpc.kernel.errors import CallAborted, CallError, Panic
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.engine import FOREVER, Engine
+from lrpc.kernel.simulated.transfer import call
 from tests.simulated import FIREFLY, TRANSFERS, FourTests, Machine, assert_nothing_held, costs_of, machine
 
 Plan = Sequence[tuple[str, int]]
@@ -108,6 +109,51 @@ def test_a_run_may_be_told_meanwhile_to_stop_before_a_nearer_time() -> None:
     assert done == list(range(10))
 
 
+def test_a_processor_stands_back_for_what_it_has_itself_brought_about() -> None:
+    one = machine(processors=2)
+    times: list[float] = []
+
+    def child() -> None:
+        times.append(one.client.now_us)
+        one.client.compute(50)
+        times.append(one.client.now_us)
+
+    def body() -> None:
+        one.client.compute(10)
+        one.client.spawn(child)
+        one.client.compute(100)
+        times.append(one.client.now_us)
+
+    one.run(body)
+    assert times == [10, 60, 110]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    starts=st.lists(st.integers(0, 200), min_size=2, max_size=6),
+    processors=st.integers(1, 4),
+    costs=st.dictionaries(st.sampled_from(["kernel_call", "kernel_return", "switch", "trap"]), st.integers(0, 60)),
+)
+def test_what_happens_on_several_processors_happens_in_order_of_virtual_time(
+    starts: list[int], processors: int, costs: dict[str, int]
+) -> None:
+    times: list[int] = []
+    costs = costs | {"server_stub": 0}  # which is spent between a checkpoint and the procedure
+    one = machine(costs_of(1, costs), processors=processors, before=lambda: times.append(one.kernel.now_ns))
+    binding = one.binding()
+
+    def caller(number: int) -> None:
+        one.client.compute(starts[number])
+        call(one.kernel, binding.client_key, 0, binding.groups[0].members[number % 5].address)
+        times.append(one.kernel.now_ns)
+
+    for number in range(min(5, len(starts))):
+        one.client.spawn(lambda number=number: caller(number))  # type: ignore[misc]
+    one.kernel.run(FOREVER)
+    assert len(times) == 2 * min(5, len(starts))
+    assert times == sorted(times)
+
+
 class Busy(Interface):
     """Something of everything."""
 
@@ -153,17 +199,17 @@ def office(costs: CostModel, processors: int, plans: Sequence[Plan]) -> tuple[Ma
             elif what == "spawn":
                 client.spawn(lambda us=us: client.compute(us)).join()  # type: ignore[misc]
             elif what == "abort":
-                captured = client.spawn(lambda us=us: call(number % 2, "lrpc", 1, us + 50))  # type: ignore[misc]
+                captured = client.spawn(lambda us=us: work(number % 2, "lrpc", 1, us + 50))  # type: ignore[misc]
                 client.sleep(us)
                 try:
                     client.abort(captured)
                 except CallError as error:
                     notes.append(str(error))
             else:
-                call(number % 2, "message passing" if what[0] == "m" else "lrpc", us % 4, us)
+                work(number % 2, "message passing" if what[0] == "m" else "lrpc", us % 4, us)
             notes.append(f"{number} {what} {one.kernel.now_ns}")
 
-    def call(number: int, transfer: Transfer, kind: int, us: int) -> None:
+    def work(number: int, transfer: Transfer, kind: int, us: int) -> None:
         try:
             notes.append(str(bound[number, transfer].work(kind, us)))
         except CallAborted as error:

@@ -35,6 +35,10 @@ def test_small_values_are_exact(values: list[int], shares: list[float]) -> None:
     assert of(values).quantiles(shares) == exact
 
 
+def test_a_share_that_ends_with_a_value_is_that_value() -> None:
+    assert of([4, 2, 1, 3]).quantiles([0, 0.25, 0.5, 0.51, 0.75, 1]) == [1, 1, 2, 3, 3, 4]
+
+
 @given(VALUES, VALUES)
 def test_merged_histograms_are_the_histogram_of_all(some: list[int], others: list[int]) -> None:
     merged, whole = of(some), of(some + others)

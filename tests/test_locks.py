@@ -29,6 +29,24 @@ def test_processors_get_a_spin_lock_in_the_order_in_which_they_asked_for_it() ->
     assert lock.holder is None
 
 
+def test_the_order_is_that_of_virtual_time_not_that_in_which_processors_are_simulated() -> None:
+    one = machine(processors=4)
+    lock = SpinLock(one.kernel)
+    order: list[int] = []
+
+    def holder(number: int) -> None:
+        for _ in range([3, 1, 0, 2][number]):
+            one.kernel.running_processor().spend(one.kernel.charges.trap)
+        lock.acquire()
+        order.append(number)
+        lock.release()
+
+    for number in range(4):
+        one.client.spawn(lambda number=number: holder(number))  # type: ignore[misc]
+    one.kernel.run(FOREVER)
+    assert order == [2, 1, 3, 0]
+
+
 def test_a_spinning_processor_does_nothing_else() -> None:
     one = machine(processors=2)
     lock = SpinLock(one.kernel)

@@ -66,6 +66,24 @@ def test_a_processor_that_holds_the_right_context_is_preferred() -> None:
     assert [processor.context for processor in one.kernel.processors] == [one.client, other]
 
 
+def test_the_processor_that_can_begin_first_is_chosen() -> None:
+    """A processor may be idle and yet ahead in time: what it last did took until then."""
+    one = machine(processors=2)
+    began: list[tuple[int, float]] = []
+
+    def ahead() -> None:
+        for _ in range(5):
+            one.kernel.running_processor().spend(one.kernel.charges.trap)
+
+    def late() -> None:
+        began.append((one.kernel.running_processor().number, one.client.now_us))
+
+    one.kernel.spawn(one.client, late, "late", at_ns=10_000)
+    one.run(ahead)
+    assert [processor.clock for processor in one.kernel.processors] == [90_000, 10_000]
+    assert began == [(1, 10)]
+
+
 def test_a_processor_that_changes_domain_is_charged_a_switch() -> None:
     one = machine(costs_of(5, pages=(4, 3)))
     other = one.kernel.domain("other")

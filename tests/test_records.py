@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lrpc.cluster.run import run_cluster
 from lrpc.kernel.errors import Panic
 from lrpc.workloads import execute
 from tests.command import HERE, Ended, lrpc, office, record, refused
@@ -146,13 +147,12 @@ def test_a_run_that_fails_leaves_an_incomplete_record_that_says_why(links: str, 
 
 def during(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException) -> tuple[Ended, dict[str, Any]]:
     """Run the office, have something happen after its first window, and return how it ended and its record."""
-    real = execute.run_cluster
 
     def troubled(*arguments: Any, **options: Any) -> Any:
         def happen(progress: object) -> None:
             raise trouble
 
-        return real(*arguments, **(options | {"on_progress": happen}))
+        return run_cluster(*arguments, **(options | {"on_progress": happen}))
 
     monkeypatch.setattr(execute, "run_cluster", troubled)
     ended = lrpc("run", office(tmp_path), "--actors", 0, "--out", tmp_path / "run")
@@ -178,10 +178,8 @@ def test_a_record_that_cannot_be_written_any_more_fails_the_run(
     def spoil(progress: object) -> None:
         (tmp_path / "records").write_text("a file where the folder was to be")
 
-    real = execute.run_cluster
-
     def spoiled(*arguments: Any, **options: Any) -> Any:
-        return real(*arguments, **(options | {"on_progress": spoil}))
+        return run_cluster(*arguments, **(options | {"on_progress": spoil}))
 
     monkeypatch.setattr(execute, "run_cluster", spoiled)
     ended = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "records" / "run")

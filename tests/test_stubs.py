@@ -356,6 +356,23 @@ def test_whatever_lies_on_an_astack_a_call_ends_with_results_or_an_error(written
     assert_nothing_held(one.kernel)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.binary(max_size=8),
+    st.integers(-(2**63), 2**63 - 1),
+    st.text("aü", max_size=8),
+    st.binary(min_size=3, max_size=3),
+)
+def test_values_that_end_early_are_refused_wherever_they_end(a: bytes, b: int, c: str, d: bytes) -> None:
+    arguments = Many.procedures[-1].arguments
+    packed = arguments.pack((a, b, c, d))
+    assert arguments.unpack(packed, 0) == (a, b, c, d)
+    assert arguments.unpack(bytearray(b"xyz" + packed + b"more"), 3) == (a, b, c, d)
+    for size in range(len(packed)):
+        with pytest.raises(ArgumentError, match=r"^Many\.mixed: .*the values end early$"):
+            arguments.unpack(packed[:size], 0)
+
+
 @pytest.mark.parametrize("transfer", TRANSFERS)
 def test_a_client_stub_refuses_what_a_hostile_server_writes(transfer: Transfer) -> None:
     one = many()

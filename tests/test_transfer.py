@@ -138,6 +138,26 @@ def test_within_a_domain_errors_come_out_unchanged() -> None:
     assert caught == [1]
 
 
+def test_within_a_domain_results_are_checked_as_everywhere() -> None:
+    one = machine()
+    caught = []
+
+    class Server:
+        def hop(self, left: int) -> object:
+            return "wrong"
+
+    Clerk().export(one.server, Hop, Server(), "hop")
+
+    def body() -> None:
+        with pytest.raises(ArgumentError, match=r"Hop\.hop: result: Int32 takes int, not str"):
+            bind(one.server, Hop, "hop").hop(1)
+        caught.append(1)
+
+    one.server.spawn(body)
+    one.kernel.run(FOREVER)
+    assert caught == [1]
+
+
 @pytest.mark.parametrize("transfer", TRANSFERS)
 def test_what_a_procedure_raises_crosses_as_its_name_and_text_and_nothing_leaks(transfer: Transfer) -> None:
     def fail() -> None:

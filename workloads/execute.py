@@ -104,10 +104,10 @@ def planned_calls(cluster: Cluster) -> int:
 @contextmanager
 def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]:
     """Show how far a run is, on a terminal; show nothing anywhere else."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():  # not Console.is_terminal, which FORCE_COLOR makes true in a pipe as well
         yield lambda position: None
         return
+    console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

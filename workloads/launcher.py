@@ -1,5 +1,6 @@
 """The command `lrpc`: reproduces the paper, runs scenarios, replays traces, and lists what there is."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -213,6 +214,7 @@ def main() -> None:
     """Run the command line; every failure is one line and an exit code."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except Refused as error:
         fail(str(error), 2)
     except RunFailed as error:
@@ -221,8 +223,8 @@ def main() -> None:
         fail(f"broken invariant, a bug of lrpc's own: {error}", 3)
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; Python would complain of that at its end
+    except (BrokenPipeError, SystemExit):  # whoever read our output has gone; Typer makes a SystemExit of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain of it at its end
         raise SystemExit(0) from None
     except TyperException as error:
         fail(error.format_message(), 2)

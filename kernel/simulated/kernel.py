@@ -265,7 +265,9 @@ class Kernel:
             body()
         except Exception as error:
             place = f"machine {self.machine}, {thread}, at {self.now_ns / 1000:.3f} us"
-            raise RunFailed(f"{place}: {type(error).__name__}: {error}") from error
+            failure = RunFailed(f"{place}: {type(error).__name__}: {error}")
+            failure.__cause__ = error  # compiled code does not take `from` to mean this
+            raise failure from error
         self.end_running_thread()
 
     def end_running_thread(self) -> None:
@@ -285,7 +287,6 @@ class Kernel:
             processor.assign(self._ready.popleft())
         else:
             self._idle.append(processor)
-            self._idle.sort(key=_number)
 
     def waiting(self) -> list[Thread]:
         """Return the threads that have not ended, in order, without servers' own and captured ones."""
@@ -373,11 +374,7 @@ def _fitness(idle: Processor, thread: Thread) -> tuple[int, bool, int]:
     return max(idle.clock, thread.ready_at), idle.context is not thread.domain, idle.number
 
 
-def _number(processor: Processor) -> int:
-    return processor.number
-
-
 def _ns(us: float) -> int:
     if not 0 <= us < 1e12:
-        raise ValueError(f"a time of {us} us: it must be at least 0 and less than 1e12")
+        raise ValueError(f"a time of {us:g} us: it must be at least 0 and less than 1e12")
     return round(us * 1000)

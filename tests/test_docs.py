@@ -1,0 +1,40 @@
+"""What the README and the tutorial show is what runs print; their Python examples run as doctests."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from lrpc.cluster.description import ClusterTable, describe
+from lrpc.kernel.documents import validate
+from lrpc.workloads.registry import REGISTRY
+from tests.command import lrpc
+
+HERE = Path(__file__).resolve().parents[1]
+README = (HERE / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def printed(said: str) -> str:
+    """Return what a command printed up to the latencies, without the spaces that end its lines."""
+    return "\n".join(line.rstrip() for line in said.partition("Latency")[0].splitlines()).strip()
+
+
+def test_the_readme_shows_what_reproduce_prints(tmp_path: Path) -> None:
+    """Whatever the number of calls: the figures are means."""
+    said = lrpc("reproduce", "--calls", "50", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
+    assert blocks(README, "text")[0].strip() == printed(said).partition("Counts")[0].strip()
+
+
+def test_the_readme_shows_what_the_office_prints(tmp_path: Path) -> None:
+    said = lrpc("run", "office", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
+    assert blocks(README, "text")[1].strip() == printed(said)
+
+
+def test_the_tutorials_scenario_can_be_run() -> None:
+    tables = [tomllib.loads(block) for block in blocks((HERE / "docs" / "tutorial.md").read_text(), "toml")]
+    scenario = next(one for one in tables if "machines" in one)
+    assert describe(validate(ClusterTable, scenario, "tutorial"), REGISTRY, "tutorial").talks
