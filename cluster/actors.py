@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -37,7 +38,10 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
     that runs already in this process is used and left as it is. Raises `Refused` where Ray is not installed or
     nothing listens at `address`.
     """
+    if address is not None:
+        _check_reachable(address)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        _check_same(address)
         yield
         return
     if address is None:
@@ -47,9 +51,8 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
             with _environment(QUIET | token):
                 yield from _session(LOCAL | {"_temp_dir": folder, "num_cpus": actors})
         finally:
-            shutil.rmtree(folder, ignore_errors=True)  # Ray's own logs of a session that is over
+            _remove(folder)
         return
-    _check_reachable(address)
     with _environment(QUIET):
         yield from _session({"address": address})
 
@@ -58,6 +61,15 @@ def _short_folder() -> str:
     """Return a folder for temporary files in which Ray's sockets, some 80 bytes deeper, have paths that sockets may."""
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
+
+
+def _remove(folder: str) -> None:
+    """Remove what a session that is over left; its workers end a moment after it, and write their logs until then."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        time.sleep(0.05)
 
 
 def _session(options: dict[str, Any]) -> Iterator[None]:
@@ -105,6 +117,15 @@ def _check_reachable(address: str) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise Refused(f"Ray address {address}: {reason}; is a cluster running there?") from None
+
+
+def _check_same(address: str | None) -> None:
+    """Raise `Refused` where this process is connected to another cluster than is asked for."""
+    import ray
+
+    connected = ray.get_runtime_context().gcs_address
+    if address is not None and address != connected:
+        raise Refused(f"Ray address {address}: this process is connected to {connected} already; disconnect it first")
 
 
 class Actors:

@@ -177,7 +177,7 @@ def bank(*, machine: Mapping[str, object] | None = None, teller: Mapping[str, ob
     A drawer has fewer A-stacks for its safe than there are tellers, and an auditor at the bank calls a desk, so that
     calls between machines go both ways.
     """
-    parameters = dict(teller or {})
+    parameters = {"rounds": 3, **(teller or {})}
     return {
         "name": "bank",
         "machines": {

@@ -18,7 +18,7 @@ from tests.clusters import bank, cluster, digest, pair
 from tests.command import lrpc, office, record, refused
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """Ray, once for all tests: its start takes longer than all that they do."""
     with ray_session(None, 4):
@@ -62,6 +62,10 @@ class TestOnRay:
         assert here == there
         assert "import server: nobody exports it to domain cache" in here
         assert not (tmp_path / "run").exists()
+
+    def test_an_address_where_nothing_listens_is_refused_though_a_session_is_there(self, tmp_path: Path) -> None:
+        line = refused("run", office(tmp_path), "--address", "127.0.0.1:1", "--out", tmp_path / "run")
+        assert line.startswith("lrpc: Ray address 127.0.0.1:1: Connection refused; ")
 
     def test_an_actor_that_dies_ends_the_run_and_its_link_is_named(self) -> None:
         described = cluster(pair("crash", "ledger", spared=os.getpid()))

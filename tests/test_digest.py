@@ -75,7 +75,7 @@ def test_a_longer_link_changes_the_digest() -> None:
 
 
 def test_one_call_reordered_changes_the_digest() -> None:
-    digests = {digest(cluster(bank(teller={"ledgers": "drawer", "swapped": number}))) for number in (-1, 0, 5)}
+    digests = {digest(cluster(bank(teller={"ledgers": "drawer", "swapped": number}))) for number in (-1, 0, 2)}
     assert len(digests) == 3
 
 

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -23,14 +23,13 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | more
 
 
-def wait_until(what: str, come: Iterator[bool]) -> None:
-    """Look until something has come; fail where it never does."""
+def wait_until(what: str, has_come: Callable[[], bool]) -> None:
+    """Look now and then until something has come; fail where it never does."""
     since = time.monotonic()
-    for has_come in come:
-        if has_come:
-            return
+    while not has_come():
         if time.monotonic() - since > PATIENCE_S:
             pytest.fail(f"{what} did not come within {PATIENCE_S:.0f} s")
+        Event().wait(0.02)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--help"), ("replay", "--help"), ("events", "--help")])
@@ -144,7 +143,7 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
     with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=variables) as run:
         try:
             logs = "lrpc-events-*/000000.events"  # kept from when the machines are made
-            wait_until("a machine", (any(scratch.glob(logs)) or run.poll() is not None for _ in count()))
+            wait_until("a machine", lambda: any(scratch.glob(logs)) or run.poll() is not None)
             assert run.pid in marked(mark) or not Path("/proc").exists()
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=PATIENCE_S)
@@ -154,5 +153,5 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
     found = record(tmp_path / "run")
     assert (found["status"], found["reason"], found["digest"]) == ("incomplete", "interrupted", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["office.toml", "run", "scratch"]
-    wait_until("the end of every process", (not marked(mark) for _ in count()))
+    wait_until("the end of every process", lambda: not marked(mark))
     assert [path.name for path in scratch.iterdir() if path.name.startswith("lrpc-events")] == []
