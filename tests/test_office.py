@@ -32,7 +32,7 @@ class RememberingServer(FileServer):
         return {**super().findings(), "reads": len(self._read), "different": len(set(self._read))}
 
 
-def run(folder: Path, blocks: int, workstations: int = 2, actions: int = 500) -> Outcome:
+def run(folder: Path, blocks: int, workstations: int = 2, actions: int = 300) -> Outcome:
     servers = {**REGISTRY.servers, "file server": RememberingServer}
     path = office(folder, actions=actions, blocks=blocks, workstations=workstations)
     return run_cluster(read_cluster(path, replace(REGISTRY, servers=servers)), actors=0, links="memory")
