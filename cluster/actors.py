@@ -4,9 +4,11 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,11 +79,14 @@ def _session(options: dict[str, Any]) -> Iterator[None]:
         import ray
     except ImportError:
         raise Refused("Ray is not installed: install it, or run in this process with --actors 0") from None
+    ended_by = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise Refused(f"Ray at {options['address']}: {one_line(str(error))[:300]}") from None
-    try:
+        try:
+            ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise Refused(f"Ray at {options['address']}: {one_line(str(error))[:300]}") from None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ended_by)  # Ray has put its own there, which ends without a word
         yield
     finally:
         ray.shutdown()

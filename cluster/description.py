@@ -1,9 +1,10 @@
 """A cluster's description: TOML tables, validated against each other, and spread out to a specification per machine."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Hashable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, cast, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
@@ -184,7 +185,11 @@ class Cluster:
 
 
 def make_link(delay_us: float, bandwidth_mbps: float) -> Link:
-    """Return a link of that delay and bandwidth."""
+    """Return a link of that delay and bandwidth; `Refused` where they are none."""
+    if not (0 < delay_us <= 1e9 and 0 < bandwidth_mbps <= 1e9):  # written so that nan is refused as well
+        raise Refused(
+            f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: above 0 and up to 1e9 are possible"
+        )
     return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps))
 
 
@@ -220,6 +225,8 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
         for name in pair.between:
             if name not in names:
                 raise Refused(f"{origin}: links.pairs: no machine {name}; there are {_some(names)}")
+        if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
+            raise Refused(f"{origin}: links.pairs: {' and '.join(pair.between)}: name two machines, each pair once")
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps)
     link = make_link(table.links.delay_us, table.links.bandwidth_mbps)
     cluster = Cluster(table.name, tuple(machines), link, pairs)
@@ -250,12 +257,18 @@ def check(cluster: Cluster, origin: str) -> None:
 
 def make(kind: type[Any], parameters: Parameters, origin: str) -> Any:
     """Return a server or program made with these parameters; `Refused` names the first that is wrong."""
+    return kind(**dict(validate(_table(cast(Hashable, kind)), parameters, origin)))
+
+
+@cache
+def _table(kind: Hashable) -> type[Document]:
+    assert isinstance(kind, type)
+    assert is_dataclass(kind)
     hints = get_type_hints(kind, include_extras=True)
     columns: dict[str, Any] = {
         one.name: (hints[one.name], ... if one.default is MISSING else one.default) for one in fields(kind)
     }
-    table = create_model(kind.__name__, __base__=Document, **columns)
-    return kind(**dict(validate(table, parameters, origin)))
+    return create_model(kind.__name__, __base__=Document, **columns)
 
 
 def _domain(name: str, table: DomainTable, machine: str, registry: Registry, origin: str) -> DomainSpec:
@@ -269,7 +282,9 @@ def _domain(name: str, table: DomainTable, machine: str, registry: Registry, ori
     for number, thread in enumerate(table.threads):
         place = f"{origin}.threads.{number}"
         program = _known(registry.programs, thread.program, f"{place}.program")
-        make(program, thread.parameters, f"{place}.parameters")
+        for alias in make(program, thread.parameters, f"{place}.parameters").imports:
+            if alias not in table.imports:
+                raise Refused(f"{place}: calls {alias}, which domain {name} does not import; add it to its imports")
         threads += [ThreadSpec(one, program, thread.parameters) for one in _names(f"{name}/{number}", thread.count)]
     imports = {alias: _fill(target, machine) for alias, target in table.imports.items()}
     return DomainSpec(name, tuple(exports), imports, tuple(threads))

@@ -59,8 +59,10 @@ class _Runner(Protocol):
         """Return what every machine did."""
 
 
-def choose_actors(cluster: Cluster, actors: int | None, links: Links) -> int:
+def choose_actors(cluster: Cluster, actors: int | None, links: Links, address: str | None = None) -> int:
     """Return how many actors a run gets: one per machine up to eight unless told; `Refused` for what cannot be."""
+    if actors == 0 and address is not None:
+        raise Refused(f"--address {address}: --actors 0 uses no Ray; leave one of the two out")
     if actors is None:
         return 1 if links == "memory" else min(len(cluster.machines), MOST_DEFAULT_ACTORS)
     if not 0 <= actors <= MOST_ACTORS:
@@ -85,7 +87,7 @@ def run_cluster(
     `actors` 0 runs in this process, without Ray. `events` is a folder where machines keep their event logs. Raises
     `Refused` before work begins, and `RunFailed` where a thread raised, waits for ever, or a link or actor is lost.
     """
-    count = choose_actors(cluster, actors, links)
+    count = choose_actors(cluster, actors, links, address)
     reach = Reach(cluster)
     if count == 0 and links == "memory":
         runner = _in_memory(cluster, seed, events)

@@ -46,7 +46,7 @@ class Clerk:
                     procedure.simultaneous,
                     procedure.arguments.count,
                     procedure.arguments.immutable_count,
-                    procedure.arguments.immutable_size,
+                    procedure.arguments.immutable_bytes,
                 )
             )
         export = Export(name, definition.__name__, domain, tuple(descriptors), self, server)

@@ -34,7 +34,6 @@ class ValueList:
         self._sized = [(n, one.wire.size) for n, one in enumerate(self.values) if isinstance(one.wire, FixedBytes)]
         immutable = [value for value in self.values if value.immutable]
         self.immutable_count = len(immutable)
-        self.immutable_size = sum(value.wire.size for value in immutable)
 
     def pack(self, values: Sequence[object]) -> bytes:
         """Return the values packed one behind the other; `ArgumentError` names the first that is wrong."""
@@ -62,6 +61,19 @@ class ValueList:
     def packed_size(self, values: Sequence[object]) -> int:
         """Return how many bytes these values take when packed."""
         return self.size if self.packer is not None else len(self._pack_each(values))
+
+    def immutable_bytes(self, buffer: bytearray, at: int) -> int:
+        """Return how many bytes the immutable values take that lie in `buffer` from `at` on, lengths included."""
+        total = 0
+        for value in self.values:
+            size = value.wire.size
+            if value.wire.format is None:
+                if at + LENGTH_SIZE > len(buffer):
+                    break
+                size = min(size, LENGTH_SIZE + read_length(buffer, at))
+            total += size if value.immutable else 0
+            at += size
+        return total
 
     def unpack(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         """Return the values that lie in `buffer` from `at` on, as copies.

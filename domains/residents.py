@@ -1,6 +1,6 @@
 """What lives in a domain: servers, whose procedures are called, and programs, whose threads call them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lrpc.kernel.simulated.kernel import Domain
@@ -26,6 +26,11 @@ class Server:
 
 class Program:
     """Base of programs that a description may name. Its parameters are the fields of a dataclass."""
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return the imports that it needs, by the names that its domain's description gives them."""
+        return ()
 
     def run(self, domain: Domain) -> None:
         """Be the body of one thread of `domain`."""

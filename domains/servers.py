@@ -4,12 +4,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Final
 
+from pydantic import Field
+
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
 from lrpc.domains.stubs import bind
 from lrpc.domains.wires import FixedBytes, UInt16, UInt32, UpTo
 
 BLOCK_BYTES: Final = 1024
+# Parameters of servers: microseconds, and numbers of blocks.
+Time = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Block = Annotated[bytes, FixedBytes(BLOCK_BYTES)]
 
 
@@ -44,7 +49,7 @@ class Files(Interface):
 class NameServer(Server, Names):
     """Gives every name a number when it first sees it."""
 
-    lookup_us: float = 50.0
+    lookup_us: Time = 50.0
 
     def __post_init__(self) -> None:
         """Know no names."""
@@ -64,8 +69,8 @@ class NameServer(Server, Names):
 class WindowServer(Server, Windows):
     """Draws, and reports events."""
 
-    event_us: float = 100.0
-    draw_us: float = 300.0
+    event_us: Time = 100.0
+    draw_us: Time = 300.0
 
     def __post_init__(self) -> None:
         """Have seen nothing."""
@@ -116,9 +121,9 @@ class BlockCache:
 class FileServer(Server, Files):
     """Keeps every block, on a disk behind a cache of its own."""
 
-    buffers: int = 2000  # blocks in memory
-    request_us: float = 200.0
-    disk_us: float = 25_000.0
+    buffers: Count = 2000  # blocks in memory
+    request_us: Time = 200.0
+    disk_us: Time = 25_000.0
 
     def __post_init__(self) -> None:
         """Have an empty disk, which reads as zeros."""
@@ -161,8 +166,8 @@ class FileCache(Server, Files):
     It imports the server as `server`. What is not here is what sends a call to another machine.
     """
 
-    blocks: int
-    hit_us: float = 100.0
+    blocks: Count
+    hit_us: Time = 100.0
 
     def __post_init__(self) -> None:
         """Be empty."""

@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from lrpc.domains.interface import Interface, Procedure
 from lrpc.kernel.descriptors import BindingObject, Entry
-from lrpc.kernel.errors import ArgumentError, BindingRefused, Panic
+from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, ForgedBinding
 from lrpc.kernel.simulated.astacks import AStackGroup, Binding
 from lrpc.kernel.simulated.costs import COPY_BYTE, COPY_VALUE, MESSAGE_ARGUMENT_BYTE, MESSAGE_RESULT_BYTE, MESSAGE_VALUE
 from lrpc.kernel.simulated.kernel import Domain, Export
@@ -13,7 +13,6 @@ from lrpc.kernel.simulated.log import WITHIN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.transfer import call
-from lrpc.kernel.states import AStackState
 
 Transfer = Literal["lrpc", "message passing"]
 I = TypeVar("I", bound=Interface)  # noqa: E741 - the usual letter for an interface
@@ -61,15 +60,22 @@ class ClientStub:
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Call a procedure of this machine and return its results."""
-        raise Panic(f"{self.procedure.name}: bound to this machine without a way to get there")
+        raise ForgedBinding(
+            f"Binding Object {self.key.number}: its remote bit is not as domain {self.client.name} got it"
+        )
 
     def _call_remote(self, packed: bytes) -> tuple[object, ...]:
         network = self.kernel.network
         if network is None:
-            raise Panic(f"{self.key.name}: the remote bit is set on a machine without a network")
+            raise ForgedBinding(
+                f"Binding Object {self.key.number}: its remote bit is not as domain {self.client.name} got it"
+            )
         data = network.call(self.key, self.number, packed)
         self.kernel.counts.result_bytes += len(data)
         return self.procedure.results.unpack(data, 0)
+
+    def _remote_bit_altered(self) -> ForgedBinding:
+        return ForgedBinding(f"Binding Object {self.key.number}: domain {self.client.name} altered its remote bit")
 
     def _in_order(self, values: tuple[object, ...], named: dict[str, object]) -> tuple[object, ...]:
         names = [value.name for value in self.procedure.arguments.values][len(values) :]
@@ -105,9 +111,10 @@ class LrpcStub(ClientStub):
                 size = results.packed_size(returned)
                 kernel.counts.result_bytes += size
                 self._copy("F", results.count, size)
+        except CallAborted:  # the server held the call, and with it the A-stack, which by now may be anybody's
+            raise
         except Exception:
-            if astack.state is AStackState.TAKEN:  # else the server still holds the call
-                self.group.give_back(astack)
+            self.group.give_back(astack)
             raise
         kernel.running_processor().checkpoint()
         self.group.give_back(astack)
@@ -132,7 +139,7 @@ class MessageStub(ClientStub):
         message = self.port.new_message(self.number)
         message.buffer[: len(packed)] = packed
         self._copy("A", MESSAGE_ARGUMENT_BYTE, self.procedure.arguments.count, len(packed))
-        self.port.call(message)
+        self.port.call(self.key, message)
         plan = self.procedure.results
         results = plan.unpack(message.buffer, self.procedure.arguments.size)
         size = plan.packed_size(results)
@@ -179,6 +186,9 @@ def bind(client: Domain, interface: type[I], name: str, transfer: Transfer = "lr
         where = None if kernel.network is None else kernel.network.locate(name)
         if where is None:
             raise BindingRefused(f"import {name}: nobody exports it to domain {client.name} of {kernel.machine}")
+        if name not in client.imports.values():  # synchronisation rests on who may call whom
+            place = f"domain {client.name} of machine {kernel.machine}"
+            raise BindingRefused(f"import {name}: {place} does not declare it; add it to its imports")
         found = where[1]
     if found != interface.interface.__name__:
         raise BindingRefused(f"import {name}: it is a {found}, not a {interface.interface.__name__}")
@@ -194,14 +204,14 @@ def _stubs(
     kernel = client.kernel
     numbered = list(enumerate(interface.procedures))
     if export is None:
-        key = kernel.new_key(name, remote=True)
+        key = kernel.new_key(client, name, remote=True)
         return [ClientStub(client, procedure, number, key) for number, procedure in numbered]
     if export.domain is client:
-        key = kernel.new_key(name, remote=False)
+        key = kernel.new_key(client, name, remote=False)
         return [WithinStub(client, procedure, number, key, export.server) for number, procedure in numbered]
     if transfer == "message passing":
         kernel.authorise(client.name, kernel.machine, name)
-        key, port = kernel.new_key(name, remote=False), kernel.port(export)
+        key, port = kernel.new_key(client, name, remote=False), kernel.port(export)
         return [MessageStub(client, procedure, number, key, port) for number, procedure in numbered]
     binding = kernel.bind(client, name)
     return [LrpcStub(client, procedure, number, binding) for number, procedure in numbered]

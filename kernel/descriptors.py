@@ -12,6 +12,10 @@ ETHERNET_PACKET: Final = 1448  # bytes, the default size of what has no fixed si
 Entry = Callable[[bytearray, int], int]
 
 
+def _none(buffer: bytearray, offset: int) -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class ProcedureDescriptor:
     """A line of an interface's procedure descriptor list: where to enter, and what A-stacks a call needs."""
@@ -22,8 +26,8 @@ class ProcedureDescriptor:
     result_size: int  # bytes, at most
     simultaneous: int = SIMULTANEOUS_CALLS
     argument_values: int = 0
-    immutable_values: int = 0  # arguments that must not change under the server's feet, and their bytes
-    immutable_size: int = 0
+    immutable_values: int = 0  # arguments that must not change under the server's feet
+    immutable_size: Callable[[bytearray, int], int] = _none  # the bytes of those that lie in a buffer from an offset on
 
     @property
     def astack_size(self) -> int:

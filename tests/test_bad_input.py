@@ -217,7 +217,7 @@ def test_spans_that_nest_too_deep_to_be_done_again(folder: Path) -> None:
     rows = [f"t,s{n},{f's{n - 1}' if n else 'root'},pod{n % 2},op,{n},{10_000 - n}\n" for n in range(200)]
     (folder / "trace.csv").write_text(f"{COLUMNS}\n{''.join(rows)}")
     line = refusal("replay", "trace.csv", "--machines", 1, *HERE)
-    assert line == "lrpc: trace.csv: trace t: span s128 has 128 others around it; leave that trace out"
+    assert line == "lrpc: trace.csv: trace t: span s64 has 64 others around it; leave that trace out"
 
 
 OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {

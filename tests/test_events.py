@@ -112,7 +112,7 @@ def test_an_existing_log_is_replaced_with_force_alone(folder: Path, tmp_path: Pa
 
 def test_a_run_that_failed_leaves_no_log(tmp_path: Path) -> None:
     path = office(tmp_path)
-    path.write_text(path.read_text().replace("actions = 20", "actions = 20, think_us = -1"))
+    path.write_text(path.read_text().replace('{ names = "names@', '{ names = "windows@'))
     ended = lrpc("run", path, *HERE, "--out", tmp_path / "run", "--events", tmp_path / "log")
     assert ended.code == 3
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["office.toml", "run"]

@@ -118,7 +118,8 @@ def test_sizes_follow_from_the_types() -> None:
     sized = Some.procedures[0]
     assert sized.arguments.size == 4 + 7 + (4 + 10) + (4 + ETHERNET_PACKET)
     assert sized.results.size == 4 + (4 + 20)
-    assert (sized.arguments.immutable_count, sized.arguments.immutable_size) == (1, 14)
+    packed = bytearray(sized.arguments.pack((1, bytes(7), "abc", b"")))
+    assert (sized.arguments.immutable_count, sized.arguments.immutable_bytes(packed, 0)) == (1, 4 + 3)
     assert sized.simultaneous == SIMULTANEOUS_CALLS
 
 

@@ -181,6 +181,7 @@ def test_only_a_binding_to_another_machine_has_its_remote_bit_set() -> None:
     )
     bits = []
     for machine in (client, server):
+        machine.domain("a client").imports["ledger"] = "ledger"
         stub = vars(machine.bind(Ledger, "ledger", domain="a client"))["post"]
         assert isinstance(stub, ClientStub)
         bits.append(stub.key.remote)
@@ -191,6 +192,9 @@ def test_nobody_binds_on_another_machine_what_is_another_interface_there() -> No
     described = cluster(pair("teller", "drawer"))
     names = NameService(described)
     client = Machine.of(described, 0, names=names, back_ns=Reach(described).return_ns(0), seed=0, sink=None)
+    with pytest.raises(BindingRefused, match="domain client of machine client does not declare it; add it to its imp"):
+        client.bind(Adder, "ledger")
+    client.domain("client").imports["ledger"] = "ledger"
     with pytest.raises(BindingRefused, match="import ledger: it is a Ledger, not a Adder"):
         client.bind(Adder, "ledger")
 

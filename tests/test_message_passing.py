@@ -57,7 +57,10 @@ def test_concrete_threads_are_the_servers_own_and_made_once() -> None:
     one = machine()
     stub = queue(one, 10, [])
     others = bind(one.kernel.domain("other"), Queue, "queue", "message passing")
-    one.run(*[stub.quick] * 5, *[others.quick] * 5)
+    other = one.kernel.domain("other")
+    for _ in range(5):
+        other.spawn(others.quick)
+    one.run(*[stub.quick] * 5)
     served = [thread for thread in one.kernel.threads if thread.serves]
     assert len(served) == 2
     assert all(thread.home is one.server and thread.domain is one.server for thread in served)

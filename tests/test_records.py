@@ -14,8 +14,6 @@ from lrpc.kernel.errors import Panic
 from lrpc.workloads import execute
 from tests.command import HERE, Ended, lrpc, office, record, refused
 
-FAILING = "actions = 20, think_us = -1"  # a time that no thread can wait
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,7 +30,7 @@ def found(folder: Path) -> dict[str, Any]:
 def failing(folder: Path) -> Path:
     """Write a scenario whose threads raise."""
     path = office(folder)
-    path.write_text(path.read_text().replace("actions = 20", FAILING))
+    path.write_text(path.read_text().replace('{ names = "names@', '{ names = "windows@'))
     return path
 
 
@@ -135,7 +133,8 @@ def test_a_run_that_fails_leaves_an_incomplete_record_that_says_why(links: str, 
     run = tmp_path / "run"
     ended = lrpc("run", failing(tmp_path), "--actors", 0, "--links", links, "--out", run)
     assert ended.code == 3
-    reason = "machine workstation1, thread user/0 of domain user, at 0.000 us: ValueError: a time of -1 us: it must be"
+    place = "machine workstation1, thread user/0 of domain user, at 0.000 us"
+    reason = f"{place}: BindingRefused: import windows@workstation1: it is a Windows, not a Names"
     assert ended.line.startswith(f"lrpc: {reason}")
     assert ended.line.endswith(f"(an incomplete record is in {run})")
     found = record(run)

@@ -7,12 +7,19 @@ from typing import Final
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces import Trace
 
-MOST_NESTED: Final = 128  # spans inside each other; a simulated thread has a stack of its own for each domain
+MOST_NESTED: Final = 64  # spans inside each other; a simulated thread has a stack of its own for each domain
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
     """Occupy a processor for `ns` nanoseconds."""
+
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let `ns` nanoseconds pass without a processor."""
 
     ns: int
 
@@ -38,7 +45,7 @@ class Join:
     """Wait for the joined threads that were forked since the last time."""
 
 
-Steps = tuple[Compute | Do | Fork | Join, ...]
+Steps = tuple[Compute | Wait | Do | Fork | Join, ...]
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,25 @@ class _Span:
         after = [child for child in self._children if self._begin(child) >= self._replied_ns]
         if self._replied_ns == self._span.end_ns:
             return self._between(self._span.start_ns, self._span.end_ns, self._children)
-        tail = self._between(self._replied_ns, self._span.end_ns, after)
-        return (*self._between(self._span.start_ns, self._replied_ns, before), Fork(0, tail, joined=False))
+        tail = Fork(0, self._tail(before, after), joined=False)
+        return (*self._between(self._span.start_ns, self._replied_ns, before), tail)
+
+    def _tail(self, before: list[int], after: list[int]) -> Steps:
+        """Return the steps after the reply: no computation while a child runs, though it is not waited for."""
+        end = self._span.end_ns
+        reached = [self._replied_ns, *(self._trace.spans[child].end_ns for child in before)]
+        covered = min(end, max(reached))
+        steps: list[Compute | Do | Fork | Join | Wait] = []
+        rest = []
+        for child in after:
+            if self._begin(child) < covered:
+                steps.append(Fork(self._begin(child) - self._replied_ns, (Do(child),), joined=False))
+                covered = min(end, max(covered, self._trace.spans[child].end_ns))
+            else:
+                rest.append(child)
+        if covered > self._replied_ns:
+            steps.append(Wait(covered - self._replied_ns))
+        return (*steps, *self._between(covered, end, rest))
 
     def _between(self, begin: int, end: int, children: list[int]) -> Steps:
         """Return the steps from `begin` to `end`: children in groups that overlap, computation between them."""

@@ -1,7 +1,8 @@
 """A program for scenarios that need no program of their own: what to call, with what, how often and how fast."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -56,9 +57,14 @@ class Caller(Program):
     """Makes all its calls in order, in each of its rounds; between calls it waits for `every_us` on average."""
 
     calls: list[CallTable]
-    rounds: int = 1
-    every_us: int = 0
+    rounds: Annotated[int, Field(ge=1, le=10**9)] = 1
+    every_us: Annotated[int, Field(ge=0, le=10**9)] = 0
     transfer: Literal["lrpc", "message passing"] = "lrpc"
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return what it calls."""
+        return {call.to for call in self.calls}
 
     def run(self, domain: Domain) -> None:
         """Bind what is called, and call it."""

@@ -3,8 +3,9 @@
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def execute(
     `accounts` says where the rows of a trace went, if it was one. Raises `Refused` before work begins; after
     `RunFailed` and KeyboardInterrupt, which are passed on, an incomplete record stays.
     """
-    actors = choose_actors(cluster, options.actors, options.links)
+    actors = choose_actors(cluster, options.actors, options.links, options.address)
     folder = records.new_folder(options.out, run.workload, force=options.force)
     if options.events is not None:
         _check_events(options.events, folder, force=options.force)
@@ -62,26 +63,34 @@ def execute(
         return None
     began = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="lrpc-events-") as scratch:
-            logs = Path(scratch) if options.events is not None else None
-            with progress_bar(run.workload, planned_calls(cluster)) as show:
-                outcome = run_cluster(
-                    cluster,
-                    seed=run.seed,
-                    actors=options.actors,
-                    links=options.links,
-                    address=options.address,
-                    events=logs,
-                    on_progress=show,
-                )
+        with ExitStack() as stack:
+            logs = None
+            if options.events is not None:
+                logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrpc-events-")))
+            show = stack.enter_context(progress_bar(run.workload, planned_calls(cluster)))
+            outcome = run_cluster(
+                cluster,
+                seed=run.seed,
+                actors=options.actors,
+                links=options.links,
+                address=options.address,
+                events=logs,
+                on_progress=show,
+            )
             if options.events is not None and logs is not None:
                 events.gather(options.events, logs, [machine.name for machine in outcome.machines])
+    except Refused:
+        raise
     except RunFailed as error:
         records.write(folder, records.incomplete(run, str(error)))
         raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
     except Panic as panic:
         records.write(folder, records.incomplete(run, f"broken invariant: {panic}"))
         raise
+    except Exception as bug:  # the record tells whoever mends it where to look
+        records.write(folder, records.incomplete(run, traceback.format_exc()))
+        what = f"a bug of lrpc's own: {type(bug).__name__}: {bug}"
+        raise RunFailed(f"{what} (where it arose is in the incomplete record in {folder})") from bug
     except KeyboardInterrupt:
         records.write(folder, records.incomplete(run, "interrupted"))
         raise

@@ -1,8 +1,10 @@
 """The paper's four tests (Table IV): Null, Add, BigIn and BigInOut, called in a loop and timed in virtual time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
@@ -53,12 +55,17 @@ class FourTestsServer(Server, FourTests):
 class FourTestsClient(Program):
     """Calls each procedure `calls` times in a loop; imports the server as `tests`."""
 
-    calls: int = 100_000
+    calls: Annotated[int, Field(ge=1, le=10**9)] = 100_000
     transfer: Literal["lrpc", "message passing"] = "lrpc"
 
     def __post_init__(self) -> None:
         """Have measured nothing."""
         self._measured: dict[str, dict[str, object]] = {}
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return what it calls."""
+        return ("tests",)
 
     def run(self, domain: Domain) -> None:
         """Run the four loops, one after the other."""

@@ -1,7 +1,9 @@
 """The command `lrpc`: reproduces the paper, runs scenarios, replays traces, and lists what there is."""
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -38,16 +40,15 @@ app = typer.Typer(
 
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder for the record.  [default: a fresh one under records/]", show_default=False),
+    typer.Option(help="Folder for the record.", show_default="a fresh one under records/"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the record that --out holds.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random stream.")]
 Actors = Annotated[
     int | None,
     typer.Option(
-        help="Ray actors to spread the machines over; 0 runs in this process, without Ray."
-        "  [default: one per machine, up to 8]",
-        show_default=False,
+        help="Ray actors to spread the machines over; 0 runs in this process, without Ray.",
+        show_default="one per machine, up to 8",
     ),
 ]
 LinksOption = Annotated[
@@ -123,8 +124,10 @@ def replay(
     cost_model: Annotated[
         str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")
     ] = "linux-python",
-    link_delay_us: Annotated[float, typer.Option(min=0.001, help="Time on the wire between two machines.")] = 50.0,
-    link_mbps: Annotated[float, typer.Option(min=0.001, help="Bandwidth between two machines.")] = 10_000.0,
+    link_delay_us: Annotated[
+        float, typer.Option(min=0.001, max=1e9, help="Time on the wire between two machines.")
+    ] = 50.0,
+    link_mbps: Annotated[float, typer.Option(min=0.001, max=1e9, help="Bandwidth between two machines.")] = 10_000.0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that has a bad row.")] = False,
     out: Out = None,
     force: Force = False,
@@ -212,6 +215,8 @@ def version(
 
 def main() -> None:
     """Run the command line; every failure is one line and an exit code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

@@ -1,7 +1,10 @@
 """What people do at the workstations of an office: they type, and open files, whose blocks may be in the cache."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from lrpc.domains.residents import Program
 from lrpc.domains.servers import BLOCK_BYTES, Files, Names, Windows
@@ -9,6 +12,7 @@ from lrpc.domains.stubs import bind
 from lrpc.kernel.simulated.kernel import Domain
 from lrpc.kernel.simulated.random import Stream, zipf_bounds
 
+Count = Annotated[int, Field(ge=1, le=10**9)]
 LINE: Final = "All calls are remote, but some are more remote than others.".ljust(72)
 
 
@@ -21,13 +25,18 @@ class OfficeUser(Program):
     a matter of popularity: the n-th is opened 1/n as often as the first.
     """
 
-    actions: int
-    files: int = 300
-    longest_file: int = 16  # blocks
-    typing: int = 12
-    draws: int = 2
-    saves: int = 4
-    think_us: int = 200_000
+    actions: Count
+    files: Count = 300
+    longest_file: Count = 16  # blocks
+    typing: Count = 12
+    draws: Count = 2
+    saves: Count = 4
+    think_us: Count = 200_000
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return what it calls."""
+        return ("names", "windows", "files")
 
     def run(self, domain: Domain) -> None:
         """Work through all actions."""

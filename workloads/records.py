@@ -120,9 +120,11 @@ def write(out: Path, record: Record) -> None:
             table = csv.DictWriter(file, [column.name for column in fields(Cell)])
             table.writeheader()
             table.writerows(asdict(cell) for cell in record.cells)
+        old = out.with_name(f"{fresh.name}.old")
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)
         fresh.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise RunFailed(f"--out {out}: the record cannot be written: {os.strerror(error.errno or 0)}") from error

@@ -16,7 +16,7 @@ from lrpc.domains.wires import UInt32
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.kernel import Domain
 from lrpc.kernel.simulated.threads import Thread
-from lrpc.workloads.activity import Activity, Compute, Do, Fork, Steps
+from lrpc.workloads.activity import Activity, Compute, Do, Fork, Steps, Wait
 from lrpc.workloads.placement import machine_names
 from lrpc.workloads.records import TraceAccounts, total_counts
 from lrpc.workloads.traces import Trace
@@ -115,6 +115,8 @@ class Player:
         for step in steps:
             if isinstance(step, Compute):
                 self.domain.kernel.compute(step.ns)
+            elif isinstance(step, Wait):
+                self.domain.kernel.sleep(step.ns)
             elif isinstance(step, Do):
                 self._do(step.span)
             elif isinstance(step, Fork):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from greenlet import greenlet
 
 from lrpc.kernel.descriptors import BindingObject, ProcedureDescriptor
-from lrpc.kernel.errors import ForgedBinding, LinkageInUse, NoSuchProcedure, WrongAStack
+from lrpc.kernel.errors import LinkageInUse, NoSuchProcedure, WrongAStack
 from lrpc.kernel.simulated.locks import WaitQueue
 from lrpc.kernel.simulated.memory import POISON, READ, WRITE, Region
 from lrpc.kernel.states import AStackState, BindingState, LinkageState, follow
@@ -136,10 +136,8 @@ class Binding:
             group.add(Linkage(self, procedure, number))
         return group
 
-    def validate(self, key: BindingObject, client: "Domain", procedure: int, address: int) -> Linkage:
+    def validate(self, procedure: int, address: int) -> Linkage:
         """Return the linkage of a call, once all that the client gave has been checked against this record."""
-        if key.key != self.key.key or client is not self.client or self.state is not BindingState.BOUND:
-            raise ForgedBinding(f"Binding Object {key.number}: not one that domain {client.name} was given")
         if not 0 <= procedure < len(self.groups):
             raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.groups)}, from 0")
         astack = self.groups[procedure].at(address)

@@ -6,7 +6,7 @@ from greenlet import greenlet
 
 from lrpc.kernel.errors import CallError, ProcedureRaised
 from lrpc.kernel.simulated import transfer
-from lrpc.kernel.simulated.astacks import Linkage
+from lrpc.kernel.simulated.astacks import AStack, Linkage
 from lrpc.kernel.simulated.costs import COPY_BYTE, COPY_VALUE
 from lrpc.kernel.simulated.memory import READ, WRITE
 
@@ -20,6 +20,7 @@ class EStack:
     def __init__(self, kernel: "Kernel", domain: "Domain") -> None:
         self.kernel = kernel
         self.domain = domain
+        self.astack: AStack | None = None  # the one it was last used with
         self.greenlet = greenlet(self._run, kernel.engine.loop)
 
     def _run(self, linkage: Linkage) -> None:
@@ -37,7 +38,8 @@ def upcall(server: "Domain", linkage: Linkage) -> CallError | None:
     processor.spend(server.kernel.charges.server_stub)
     if descriptor.immutable_values:
         server.kernel.counts.copies["E"] += descriptor.immutable_values
-        processor.copy(COPY_VALUE, COPY_BYTE, descriptor.immutable_values, descriptor.immutable_size)
+        size = descriptor.immutable_size(astack.group.region.bytes, astack.offset)
+        processor.copy(COPY_VALUE, COPY_BYTE, descriptor.immutable_values, size)
     try:
         buffer = server.memory.access(astack.group.region, READ | WRITE)
         descriptor.entry(buffer, astack.offset)
@@ -48,4 +50,8 @@ def upcall(server: "Domain", linkage: Linkage) -> CallError | None:
 
 def raised(error: Exception) -> ProcedureRaised:
     """Return what of a server's exception may cross a boundary: its name and its text."""
-    return ProcedureRaised(type(error).__name__, str(error))
+    try:
+        text = str(error)
+    except Exception as other:  # the server's code as well
+        text = f"(it cannot say what: {type(other).__name__})"
+    return ProcedureRaised(type(error).__name__, text)

@@ -11,7 +11,7 @@ from lrpc.kernel.descriptors import BindingObject, Clerk, ImportRequest, Procedu
 from lrpc.kernel.errors import BindingRefused, CallError, ForgedBinding, Panic, RunFailed
 from lrpc.kernel.simulated import log as events
 from lrpc.kernel.simulated import transfer
-from lrpc.kernel.simulated.astacks import LARGEST_BINDING, Binding
+from lrpc.kernel.simulated.astacks import LARGEST_BINDING, AStack, Binding
 from lrpc.kernel.simulated.charges import Charges
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.engine import Engine
@@ -24,7 +24,7 @@ from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.random import Stream
 from lrpc.kernel.simulated.threads import Thread
-from lrpc.kernel.states import LinkageState, ThreadState
+from lrpc.kernel.states import BindingState, LinkageState, ThreadState
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.remote import Network
@@ -79,7 +79,7 @@ class Domain:
         self.memory = AddressSpace(name)
         self.imports: dict[str, str] = {}  # names that its programs use, and the exports they stand for
         self.estacks_made = 0
-        self._estacks: list[EStack] = []
+        self._idle_estacks: dict[EStack, None] = {}  # the one used longest ago first
 
     def compute(self, us: float) -> None:
         """Occupy the running thread's processor for `us` microseconds of virtual time."""
@@ -122,10 +122,23 @@ class Domain:
         self.memory.map(region, rights)
         return region
 
-    def take_estack(self) -> EStack:
-        """Return an E-stack for an A-stack that has none yet."""
-        self.estacks_made += 1
-        return EStack(self.kernel, self)
+    def take_estack(self, astack: AStack) -> EStack:
+        """Return the E-stack last used with an A-stack, or else the idle one used longest ago, or else a new one."""
+        estack = astack.estack
+        if estack is None or estack.astack is not astack:
+            estack = next(iter(self._idle_estacks), None)
+            if estack is None:
+                self.estacks_made += 1
+                estack = EStack(self.kernel, self)
+                self._idle_estacks[estack] = None
+            estack.astack = astack
+            astack.estack = estack
+        del self._idle_estacks[estack]
+        return estack
+
+    def give_back_estack(self, estack: EStack) -> None:
+        """Have an E-stack idle again; it stays with its A-stack until another needs one."""
+        self._idle_estacks[estack] = None
 
 
 class Kernel:
@@ -150,6 +163,7 @@ class Kernel:
         self.engine = Engine()
         self.memory = Memory()
         self.log = EventLog(sink)
+        self.log.add(0, events.SEED, seed & events.LARGEST, 0)
         self.counts = Counts()
         self.charges = Charges(costs)
         self.latencies: dict[str, Histogram] = {}
@@ -166,7 +180,7 @@ class Kernel:
         self._idle = list(self.processors)
         self._ready: deque[Thread] = deque()
         self._keys = self.random("binding keys")
-        self._bindings_made = 0
+        self._issued: dict[int, tuple[Domain, BindingObject]] = {}  # every Binding Object, and for whom it is
 
     # Time and threads
 
@@ -332,21 +346,30 @@ class Kernel:
     def bind(self, client: Domain, name: str) -> Binding:
         """Bind a domain to an export of this machine: A-stacks mapped to both, a linkage beside each."""
         export = self.authorise(client.name, self.machine, name)
-        key = self.new_key(name, remote=False)
+        key = self.new_key(client, name, remote=False)
         binding = self.bindings[key.number] = Binding(self, key, client, export)
         return binding
 
-    def new_key(self, name: str, *, remote: bool) -> BindingObject:
-        """Return a Binding Object whose key nobody can guess."""
-        self._bindings_made += 1
-        self.log.add(self.now_ns, events.BIND, self._bindings_made, int(remote))
-        return BindingObject(self._bindings_made, self._keys.word(), name, remote)
+    def new_key(self, client: Domain, name: str, *, remote: bool) -> BindingObject:
+        """Return a Binding Object for a domain, whose key nobody can guess; the kernel keeps a copy."""
+        number = len(self._issued) + 1
+        key = BindingObject(number, self._keys.word(), name, remote)
+        self._issued[number] = client, BindingObject(number, key.key, name, remote)
+        self.log.add(self.now_ns, events.BIND, number, int(remote))
+        return key
+
+    def check_key(self, key: BindingObject, client: Domain) -> BindingObject:
+        """Return the kernel's copy of a Binding Object; `ForgedBinding` where `client` was not given this one."""
+        owner, copy = self._issued.get(key.number, (None, key)) if type(key.number) is int else (None, key)
+        if owner is not client or copy.key != key.key:
+            raise ForgedBinding(f"Binding Object {key.number}: not one that domain {client.name} was given")
+        return copy
 
     def binding_of(self, key: BindingObject, client: Domain) -> Binding:
-        """Return the record that a Binding Object stands for; `ForgedBinding` where there is none."""
-        binding = self.bindings.get(key.number)
-        if binding is None:
-            raise ForgedBinding(f"Binding Object {key.number}: domain {client.name} was never given one")
+        """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
+        binding = self.bindings.get(self.check_key(key, client).number)
+        if binding is None or binding.state is not BindingState.BOUND:
+            raise ForgedBinding(f"Binding Object {key.number}: it opens nothing on machine {self.machine}")
         return binding
 
     def calls_in_progress(self) -> int:

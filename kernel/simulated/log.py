@@ -17,6 +17,7 @@ ARRIVE: Final = 9
 MESSAGE: Final = 10  # message passing on one machine: a call was queued; object: procedure
 REPLY: Final = 11
 SYSTEM_CALL: Final = 12
+SEED: Final = 14  # the first event of all; subject: the seed
 WITHIN: Final = 13  # a procedure of the caller's own domain; object: procedure
 
 NAMES: Final = {
@@ -33,6 +34,7 @@ NAMES: Final = {
     REPLY: "reply",
     SYSTEM_CALL: "system call",
     WITHIN: "within",
+    SEED: "seed",
 }
 
 EVENT_BYTES: Final = 32  # time in ns, kind, subject, object, each a signed 64-bit integer

@@ -7,7 +7,8 @@ global lock is held over most of the transfer path; a call is validated on its w
 from collections import deque
 from typing import TYPE_CHECKING
 
-from lrpc.kernel.errors import CallError, NoSuchProcedure
+from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.errors import CallError, ForgedBinding, NoSuchProcedure
 from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import MESSAGE, REPLY
 from lrpc.kernel.simulated.threads import Thread
@@ -54,12 +55,17 @@ class Port:
         size = self.export.descriptors[procedure].astack_size
         return Message(procedure, size, self.kernel.running_thread())
 
-    def call(self, message: Message) -> None:
-        """Send a filled message and wait for its reply; raises what the procedure raised, or `CallAborted`."""
+    def call(self, key: BindingObject, message: Message) -> None:
+        """Send a filled message and wait for its reply.
+
+        Raises `ForgedBinding`, what the procedure raised, or `CallAborted`.
+        """
         kernel = self.kernel
         processor = kernel.running_processor()
         thread = kernel.running_thread()
         processor.spend(kernel.charges.trap)
+        if kernel.check_key(key, thread.domain).name != self.export.name:
+            raise ForgedBinding(f"Binding Object {key.number}: it is not for {self.export.name}")
         self._begin_transfer(processor)
         server = self._idle.popleft() if self._idle else None
         if server is None:

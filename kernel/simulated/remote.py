@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallAborted, CallError, CallFailed, NoSuchProcedure, ProcedureRaised
+from lrpc.kernel.errors import CallAborted, CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised
 from lrpc.kernel.simulated.costs import NETWORK_BYTE
 from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import ARRIVE, SEND
@@ -78,11 +78,12 @@ class Network:
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
         """Call a procedure of another machine and return its packed results.
 
-        Raises `ProcedureRaised`, `CallFailed` where nobody exports it or the other kernel refused, or `CallAborted`.
+        Raises `ProcedureRaised`, `ForgedBinding`, `CallFailed` where the other kernel refused, or `CallAborted`.
         """
-        where = self.locate(key.name)
+        own = self.kernel.check_key(key, self.kernel.running_thread().domain)
+        where = self.locate(own.name) if own.remote else None
         if where is None:
-            raise CallFailed(f"{key.name}: no machine exports it")
+            raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
         kernel = self.kernel
         processor = kernel.running_processor()
         thread = kernel.running_thread()
@@ -93,9 +94,9 @@ class Network:
         pending = self._outstanding[number] = PendingCall(thread, number, self._outstanding)
         kernel.counts.cross_machine += 1
         kernel.counts.link_requests += 1
-        self._transmit(processor, where[0], CallMessage(number, key.name, procedure, arguments), len(arguments))
+        self._transmit(processor, where[0], CallMessage(number, own.name, procedure, arguments), len(arguments))
         thread.outstanding = pending
-        fault = kernel.block(f"a reply from {key.name} on another machine")
+        fault = kernel.block(f"a reply from {own.name} on another machine")
         if not isinstance(fault, CallAborted):
             _receive(kernel.running_processor(), len(pending.results))
         if fault is not None:

@@ -29,9 +29,9 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     charges = kernel.charges
     processor.spend(charges.call)
     try:
-        linkage = kernel.binding_of(key, thread.domain).validate(key, thread.domain, procedure, address)
+        linkage = kernel.binding_of(key, thread.domain).validate(procedure, address)
     except CallError:
-        kernel.log.add(processor.clock, REFUSED, thread.number, key.number & LARGEST)
+        kernel.log.add(processor.clock, REFUSED, thread.number, _number(key))
         processor.spend(charges.trap)  # the way back out of the kernel
         processor.checkpoint()
         raise
@@ -42,9 +42,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     counts.cross_domain += 1
     kernel.log.add(processor.clock, CALL, thread.number, key.number << 16 | procedure)
     server = linkage.binding.export.domain
-    estack = linkage.astack.estack
-    if estack is None:
-        linkage.astack.estack = estack = server.take_estack()
+    estack = server.take_estack(linkage.astack)
     processor.switch_to(server, charges.enter, charges.switch)
     thread.domain = server
     # No checkpoint on this side of either switch: a thread that stands back here could be released before it has left.
@@ -71,6 +69,7 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: Linkage, fault: CallError
     caller = linkage.caller
     assert caller is not None
     linkage.free()
+    estack.domain.give_back_estack(estack)
     client = linkage.binding.client
     processor.switch_to(client, charges.back, charges.switch)
     thread.domain = client
@@ -118,6 +117,12 @@ def _release_captured(kernel: "Kernel", estack: "EStack", linkage: Linkage) -> L
     linkage.free()
     if astack.state is AStackState.QUARANTINED:
         astack.group.give_back(astack)
+    estack.domain.give_back_estack(estack)
     kernel.end_running_thread()
     following: Linkage = kernel.engine.loop.switch()
     return following
+
+
+def _number(key: BindingObject) -> int:
+    """Return the number that a Binding Object claims, for the log: whatever a client made of it."""
+    return key.number & LARGEST if type(key.number) is int else 0
