@@ -123,6 +123,11 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to jobs in the background, which the tests may be one of: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     "where",
     [
@@ -140,7 +145,9 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
     arguments += ["--events", tmp_path / "log"]
     variables: Mapping[str, str] = environment(TMPDIR=str(scratch), LRPC_TEST_MARK=str(tmp_path))
     pipe = subprocess.PIPE
-    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=variables) as run:
+    with subprocess.Popen(
+        arguments, stdout=pipe, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts
+    ) as run:
         try:
             logs = "lrpc-events-*/000000.events"  # kept from when the machines are made
             wait_until("a machine", lambda: any(scratch.glob(logs)) or run.poll() is not None)
