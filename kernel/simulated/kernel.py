@@ -367,9 +367,14 @@ class Kernel:
 
     def binding_of(self, key: BindingObject, client: Domain) -> Binding:
         """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
-        binding = self.bindings.get(self.check_key(key, client).number)
-        if binding is None or binding.state is not BindingState.BOUND:
-            raise ForgedBinding(f"Binding Object {key.number}: it opens nothing on machine {self.machine}")
+        binding = self.bindings.get(key.number) if type(key.number) is int else None
+        if (
+            binding is None
+            or binding.key.key != key.key
+            or binding.client is not client
+            or binding.state is not BindingState.BOUND
+        ):
+            raise ForgedBinding(f"Binding Object {key.number}: not one that domain {client.name} was given")
         return binding
 
     def calls_in_progress(self) -> int:
