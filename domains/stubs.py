@@ -75,7 +75,7 @@ class ClientStub:
         return self.procedure.results.unpack(data, 0)
 
     def _remote_bit_altered(self) -> ForgedBinding:
-        return ForgedBinding(f"Binding Object {self.key.number}: domain {self.client.name} altered its remote bit")
+        return ForgedBinding(f"Binding Object {self.key.claimed}: domain {self.client.name} altered its remote bit")
 
     def _in_order(self, values: tuple[object, ...], named: dict[str, object]) -> tuple[object, ...]:
         names = [value.name for value in self.procedure.arguments.values][len(values) :]

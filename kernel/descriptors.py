@@ -47,6 +47,15 @@ class BindingObject:
     name: str  # the export's name
     remote: bool = False
 
+    @property
+    def claimed(self) -> int:
+        """Return the number, or 0, which no binding has, where a client put something else in its place."""
+        return self.number if type(self.number) is int else 0
+
+    def is_copy_of(self, other: "BindingObject") -> bool:
+        """Return whether number and key are those of `other`, whatever a client made of them."""
+        return self.claimed == other.number and type(self.key) is int and self.key == other.key
+
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:

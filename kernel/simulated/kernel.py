@@ -360,21 +360,21 @@ class Kernel:
 
     def check_key(self, key: BindingObject, client: Domain) -> BindingObject:
         """Return the kernel's copy of a Binding Object; `ForgedBinding` where `client` was not given this one."""
-        owner, copy = self._issued.get(key.number, (None, key)) if type(key.number) is int else (None, key)
-        if owner is not client or copy.key != key.key:
-            raise ForgedBinding(f"Binding Object {key.number}: not one that domain {client.name} was given")
+        owner, copy = self._issued.get(key.claimed, (None, key))
+        if owner is not client or not key.is_copy_of(copy):
+            raise ForgedBinding(f"Binding Object {key.claimed}: not one that domain {client.name} was given")
         return copy
 
     def binding_of(self, key: BindingObject, client: Domain) -> Binding:
         """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
-        binding = self.bindings.get(key.number) if type(key.number) is int else None
+        binding = self.bindings.get(key.claimed)
         if (
             binding is None
-            or binding.key.key != key.key
+            or not key.is_copy_of(binding.key)
             or binding.client is not client
             or binding.state is not BindingState.BOUND
         ):
-            raise ForgedBinding(f"Binding Object {key.number}: not one that domain {client.name} was given")
+            raise ForgedBinding(f"Binding Object {key.claimed}: not one that domain {client.name} was given")
         return binding
 
     def calls_in_progress(self) -> int:

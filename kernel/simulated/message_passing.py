@@ -65,7 +65,7 @@ class Port:
         thread = kernel.running_thread()
         processor.spend(kernel.charges.trap)
         if kernel.check_key(key, thread.domain).name != self.export.name:
-            raise ForgedBinding(f"Binding Object {key.number}: it is not for {self.export.name}")
+            raise ForgedBinding(f"Binding Object {key.claimed}: it is not for {self.export.name}")
         self._begin_transfer(processor)
         server = self._idle.popleft() if self._idle else None
         if server is None:

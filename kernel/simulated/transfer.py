@@ -31,7 +31,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     try:
         linkage = kernel.binding_of(key, thread.domain).validate(procedure, address)
     except CallError:
-        kernel.log.add(processor.clock, REFUSED, thread.number, _number(key))
+        kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed & LARGEST)
         processor.spend(charges.trap)  # the way back out of the kernel
         processor.checkpoint()
         raise
@@ -121,8 +121,3 @@ def _release_captured(kernel: "Kernel", estack: "EStack", linkage: Linkage) -> L
     kernel.end_running_thread()
     following: Linkage = kernel.engine.loop.switch()
     return following
-
-
-def _number(key: BindingObject) -> int:
-    """Return the number that a Binding Object claims, for the log: whatever a client made of it."""
-    return key.number & LARGEST if type(key.number) is int else 0
