@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -13,14 +14,15 @@ from typer.exceptions import TyperException
 
 from lrpc import __version__
 from lrpc.cluster.description import Cluster, read_cluster
+from lrpc.cluster.run import Outcome
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.workloads import events, report, scenarios
 from lrpc.workloads.activity import activity
-from lrpc.workloads.execute import Finished, Options, execute, fail
-from lrpc.workloads.paper import table_i
+from lrpc.workloads.execute import Options, execute, fail
+from lrpc.workloads.paper import Cell, table_i
 from lrpc.workloads.placement import place
-from lrpc.workloads.records import Run, total_counts
+from lrpc.workloads.records import Run, TraceAccounts, total_counts
 from lrpc.workloads.registry import REGISTRY
 from lrpc.workloads.replay import DEFAULT_PROCESSORS, accounts, replay_cluster, trace_name
 from lrpc.workloads.reproduce import CALLS, cells_of, reproduce_cluster
@@ -83,9 +85,7 @@ def reproduce(
     cluster = reproduce_cluster(cost_model, calls)
     run = Run("reproduce", _command(), seed, {"cost_model": cost_model, "calls": calls})
     options = Options(out, force, actors, links, address, event_log, dry_run)
-    finished = execute(run, cluster, options, lambda outcome: cells_of(cluster, outcome))
-    if finished is not None:
-        _print(finished)
+    _carry_out(run, cluster, options, lambda outcome: cells_of(cluster, outcome))
 
 
 @app.command("run")
@@ -105,9 +105,7 @@ def run_scenario(
     cluster = read_cluster(path, REGISTRY)
     run = Run(cluster.name, _command(), seed, {"scenario": scenario, "cost_models": _cost_models(cluster)})
     options = Options(out, force, actors, links, address, event_log, dry_run)
-    finished = execute(run, cluster, options, lambda outcome: table_i(cluster.name, total_counts(outcome)))
-    if finished is not None:
-        _print(finished)
+    _carry_out(run, cluster, options, lambda outcome: table_i(cluster.name, total_counts(outcome)))
 
 
 @app.command()
@@ -166,15 +164,13 @@ def replay(
     }
     run = Run(cluster.name, _command(), seed, settings)
     options = Options(out, force, actors, links, address, event_log, dry_run)
-    finished = execute(
+    _carry_out(
         run,
         cluster,
         options,
         lambda outcome: table_i(cluster.name, total_counts(outcome)),
         lambda outcome: accounts(spans, outcome),
     )
-    if finished is not None:
-        _print(finished)
 
 
 @app.command("list")
@@ -239,7 +235,17 @@ def main() -> None:
         raise SystemExit(code)
 
 
-def _print(finished: Finished) -> None:
+def _carry_out(
+    run: Run,
+    cluster: Cluster,
+    options: Options,
+    cells_of: Callable[[Outcome], list[Cell]],
+    accounts_of: Callable[[Outcome], TraceAccounts | None] = lambda outcome: None,
+) -> None:
+    """Execute a run and print what its record says; a dry run has none."""
+    finished = execute(run, cluster, options, cells_of, accounts_of)
+    if finished is None:
+        return
     record = finished.record
     console = Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width of its own
     report.print_cells(console, record.cells)
