@@ -12,10 +12,13 @@ except ImportError:  # an installation of the plain sources, without build requi
     mypycify = None
 
 HOT = {
-    "lrpc/kernel": ["states"],
+    "lrpc/kernel": ["descriptors", "states"],
     "lrpc/kernel/simulated": [
         "astacks",
+        "bindings",
         "charges",
+        "dispatcher",
+        "domain",
         "engine",
         "estacks",
         "histogram",
@@ -27,6 +30,7 @@ HOT = {
         "processor",
         "random",
         "remote",
+        "termination",
         "threads",
         "transfer",
     ],

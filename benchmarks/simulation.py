@@ -1,18 +1,21 @@
-"""How fast virtual time passes: simulated Null calls a second, of this kernel and of a SimPy model of the same path.
+"""How fast the kernel simulates calls, beside a SimPy model of the same path, in the same process.
 
-Run from the project's root, with the test extra for SimPy: `python -m benchmarks.simulation [--calls N] [--repeats R]`.
+    python -m benchmarks.simulation [--calls N] [--repeats R]
+    python -m benchmarks.simulation --scale     # the kernel alone, null, from 10,000 to 10,000,000 calls
 
-Two cases, each simulated by three contenders in turn, over and over, so that what else the computer does meets all:
+Three cases, which charge the paper's costs for a null call:
 
-- null: one client on one processor calls Null by LRPC;
-- contended: four clients on four processors call Null by message passing, each with an export of its own, so that SRC
-  RPC's one global lock is all they share.
+- null: one client on one processor calls by LRPC;
+- contended: four clients on four processors call by message passing, each with an export of its own, so that SRC
+  RPC's one global lock is all they share;
+- shared: four clients on four processors call by LRPC through one binding, whose A-stacks are one queue with a lock.
 
-`kernel` is the real kernel with its stubs, cost model cvax-firefly. `simpy` charges what the kernel charges, in the
-same order, as one timeout per step; a switch's TLB misses are part of the switch. It takes an A-stack from a
-`simpy.Store` and puts it back, or holds a `simpy.Resource` where the kernel holds its lock. It moves no bytes, checks
-nothing and logs nothing, and one process is client and server at once: less work than the kernel does. `simpy-coarse`
-merges the timeouts between two such points into one: the least that a model of this path can do and keep them.
+`kernel` is the real kernel with its stubs, cost model cvax-firefly without its memory bus, which would be something
+else to share. `simpy` charges what the kernel charges, in the same order, as one timeout per step; a switch's TLB
+misses are part of the switch. It takes an A-stack from a `simpy.Store` and puts it back, and holds a `simpy.Resource`
+where the kernel holds a lock that others want. It moves no bytes, checks nothing and logs nothing, and one process is
+client and server at once: less work than the kernel does. `simpy-coarse` merges the timeouts between two such points
+into one: the least that a model of this path can do and keep them.
 
 What must come out alike is asserted on every run: calls, linkages, steps and virtual time. Wall time never is.
 """
@@ -22,9 +25,10 @@ import gc
 import json
 import platform
 import sys
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -35,7 +39,8 @@ from lrpc.domains.stubs import Transfer, bind
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.simulated import engine
 from lrpc.kernel.simulated.charges import Charges, Path
-from lrpc.kernel.simulated.costs import STEPS, TLB_MISS, CostModel, load_cost_model
+from lrpc.kernel.simulated.costs import STEPS, SWITCH, TLB_MISS, CostModel, load_cost_model
+from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 
@@ -72,6 +77,7 @@ class Case:
     name: str
     transfer: Transfer
     processors: int
+    bindings: int
     null_ns: int  # of virtual time that one call takes when nobody else calls
     paths: Callable[[Charges], list[list[Path]]]  # what a call charges, in order, cut as `Stretches` are
     model: Model
@@ -101,36 +107,60 @@ class Run:
 
 
 def lrpc_paths(charges: Charges) -> list[list[Path]]:
-    """Return what an LRPC Null charges: before it takes an A-stack, and until it gives that back."""
-    held = [charges.call, charges.enter, charges.server_stub, charges.leave, charges.back]
-    return [[charges.client_stub], held]
+    """Return what an LRPC Null charges: before the A-stack queue, under its lock, with an A-stack, under the lock."""
+    held = [charges.call, charges.switch, charges.server_stub, charges.leave, charges.switch]
+    return [[charges.client_stub], [charges.astack_queue], held, [charges.astack_queue]]
 
 
 def lrpc_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[Steps]:
-    """Return one process for each client, which share the A-stacks of one binding."""
-    from simpy import Store
+    """Return one process for each client, which share the A-stacks of one binding, and their lock where they meet."""
+    from simpy import Resource, Store
 
     astacks = Store(env)
     astacks.items.extend(range(SIMULTANEOUS_CALLS))
-    return [_lrpc_client(env, astacks, stretches, calls) for _ in range(clients)]
+    if clients == 1:
+        return [_lrpc_client(env, astacks, stretches, calls)]
+    lock = Resource(env)
+    return [_lrpc_client_among_others(env, astacks, lock, stretches, calls) for _ in range(clients)]
 
 
 def _lrpc_client(env: "simpy.Environment", astacks: "simpy.Store", stretches: Stretches, calls: int) -> Steps:
-    before, held = stretches
+    before, queue, held, unqueue = stretches
+    for _ in range(calls):
+        for ns in (*before, *queue):
+            yield env.timeout(ns)
+        astack = yield astacks.get()
+        for ns in (*held, *unqueue):
+            yield env.timeout(ns)
+        yield astacks.put(astack)
+
+
+def _lrpc_client_among_others(
+    env: "simpy.Environment", astacks: "simpy.Store", lock: "simpy.Resource", stretches: Stretches, calls: int
+) -> Steps:
+    before, queue, held, unqueue = stretches
     for _ in range(calls):
         for ns in before:
             yield env.timeout(ns)
-        astack = yield astacks.get()
+        with lock.request() as mine:
+            yield mine
+            for ns in queue:
+                yield env.timeout(ns)
+            astack = yield astacks.get()
         for ns in held:
             yield env.timeout(ns)
-        yield astacks.put(astack)
+        with lock.request() as mine:
+            yield mine
+            for ns in unqueue:
+                yield env.timeout(ns)
+            yield astacks.put(astack)
 
 
 def message_paths(charges: Charges) -> list[list[Path]]:
     """Return what a Null by message charges: outside and under the lock, in turn, and the switch that is left."""
     there = [charges.message_client_stub, charges.trap]
-    back = [charges.enter, charges.message_dispatch, charges.trap]
-    return [there, [charges.message_transfer], back, [charges.message_transfer], [charges.back]]
+    back = [charges.switch, charges.message_dispatch, charges.trap]
+    return [there, [charges.message_transfer], back, [charges.message_transfer], [charges.switch]]
 
 
 def message_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[Steps]:
@@ -157,8 +187,9 @@ def _message_client(env: "simpy.Environment", lock: "simpy.Resource", stretches:
 
 
 CASES: Final = (
-    Case("null", "lrpc", 1, 157_000, lrpc_paths, lrpc_model),
-    Case("contended", "message passing", 4, 464_000, message_paths, message_model),
+    Case("null", "lrpc", 1, 1, 157_000, lrpc_paths, lrpc_model),
+    Case("contended", "message passing", 4, 4, 464_000, message_paths, message_model),
+    Case("shared", "lrpc", 4, 1, 157_000, lrpc_paths, lrpc_model),
 )
 
 
@@ -167,19 +198,24 @@ CASES: Final = (
 
 def stretches_of(case: Case, costs: CostModel, *, coarse: bool) -> Stretches:
     """Return the timeouts of one call: one per step, or one per stretch where `coarse`."""
-    stretches = [_timeouts(paths, costs) for paths in case.paths(Charges(costs))]
+    misses = iter(misses_of(costs))
+    stretches = [_timeouts(paths, costs, misses) for paths in case.paths(Charges(costs))]
     return [[sum(stretch)] for stretch in stretches] if coarse else stretches
 
 
-def _timeouts(paths: Sequence[Path], costs: CostModel) -> list[int]:
-    """Return the ns of each step of `paths`; misses of the TLB are part of the switch before them."""
+def _timeouts(paths: Sequence[Path], costs: CostModel, misses: Iterator[int]) -> list[int]:
+    """Return the ns of each step of `paths`; the misses after a switch are part of it."""
     found: list[int] = []
     for step in (step for path in paths for step in path.steps):
-        if step == TLB_MISS:
-            found[-1] += costs.ns[step]
-        else:
-            found.append(costs.ns[step])
+        more = next(misses) * costs.ns[TLB_MISS] if step == SWITCH else 0
+        found.append(costs.ns[step] + more)
     return found
+
+
+def misses_of(costs: CostModel) -> tuple[int, int]:
+    """Return the misses after the two switches of a call."""
+    tlb = costs.file.tlb
+    return tlb.on_call.kernel + tlb.on_call.domain, tlb.on_return.kernel + tlb.on_return.domain
 
 
 def steps_of(case: Case, costs: CostModel) -> list[int]:
@@ -187,6 +223,7 @@ def steps_of(case: Case, costs: CostModel) -> list[int]:
     found = [0] * len(STEPS)
     for step in (step for paths in case.paths(Charges(costs)) for path in paths for step in path.steps):
         found[step] += 1
+    found[TLB_MISS] = sum(misses_of(costs))
     return found
 
 
@@ -216,8 +253,9 @@ def timed(action: Callable[[], object]) -> float:
 def run_kernel(case: Case, costs: CostModel, calls: int) -> Run:
     """Let every client make `calls` calls on the real kernel; assert that they charged what the models charge."""
     kernel = Kernel("simulation", costs, processors=case.processors)
+    clients = [_add_client(kernel, case, number) for number in range(case.bindings)]
     for number in range(case.processors):
-        _add_client(kernel, case, number, calls)
+        _start(*clients[number % case.bindings], calls)
     seconds = timed(lambda: kernel.run(FOREVER))
     total = kernel.counts.cross_domain
     assert total == calls * case.processors, f"{case.name}: the kernel made {total} calls"
@@ -227,12 +265,14 @@ def run_kernel(case: Case, costs: CostModel, calls: int) -> Run:
     return Run(total, kernel.counts.linkages_pushed, max(each.clock for each in kernel.processors), seconds)
 
 
-def _add_client(kernel: Kernel, case: Case, number: int, calls: int) -> None:
+def _add_client(kernel: Kernel, case: Case, number: int) -> tuple[Domain, Callable[[], None]]:
     export = f"nothing{number}"
     Clerk().export(kernel.domain(f"server{number}"), Nothing, Server(), export)
     client = kernel.domain(f"client{number}")
-    null = bind(client, Nothing, export, case.transfer).null
+    return client, bind(client, Nothing, export, case.transfer).null
 
+
+def _start(client: Domain, null: Callable[[], None], calls: int) -> None:
     def body() -> None:
         for _ in range(calls):
             null()
@@ -313,9 +353,15 @@ class Result:
         }
 
 
+def costs_without_bus() -> CostModel:
+    """Return what the cases charge."""
+    costs = load_cost_model(COST_MODEL)
+    return replace(costs, file=costs.file.model_copy(update={"bus": None}))
+
+
 def measure_all(calls: int, repeats: int) -> list[Result]:
     """Measure every case."""
-    costs = load_cost_model(COST_MODEL)
+    costs = costs_without_bus()
     results = []
     for case in CASES:
         yields = {
@@ -366,6 +412,17 @@ def summary(results: Sequence[Result]) -> dict[str, object]:
     }
 
 
+def scale() -> list[tuple[int, float, float]]:
+    """Return, for 10^4 to 10^7 calls of null: calls, us of wall time a call, and this process's peak MB so far."""
+    found = []
+    costs = costs_without_bus()
+    run_kernel(CASES[0], costs, 10_000)
+    for calls in (10_000, 100_000, 1_000_000, 10_000_000):
+        run = run_kernel(CASES[0], costs, calls)
+        found.append((calls, run.seconds / calls * 1e6, getrusage(RUSAGE_SELF).ru_maxrss / 1024))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table and one line of JSON."""
     parser = argparse.ArgumentParser(
@@ -373,7 +430,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--calls", type=_positive, default=20_000, help="calls of each run, over all clients")
     parser.add_argument("--repeats", type=_positive, default=7, help="measured runs of each contender")
+    parser.add_argument("--scale", action="store_true", help="measure the kernel alone at 10^4 to 10^7 calls")
     options = parser.parse_args(arguments)
+    if options.scale:
+        for calls, us, megabytes in scale():
+            print(f"{calls:>10,} calls: {us:.3f} us a call, at most {megabytes:.0f} MB")
+        return 0
     if find_spec("simpy") is None:
         print("SimPy is missing; install the test extra: python -m pip install -e '.[test]'", file=sys.stderr)
         return 2

@@ -13,9 +13,10 @@ from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.stubs import I, Transfer, bind
 from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram
-from lrpc.kernel.simulated.kernel import Domain, Kernel
+from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.remote import Body, Network
 from lrpc.kernel.simulated.threads import Thread
 
@@ -208,7 +209,9 @@ class Machine:
         servers = []
         for export in spec.exports:
             server = make(export.server, export.parameters, f"{self.name}: {export.name}")
-            Clerk().export(domain, type(server), server, export.name)
+            server.domain = domain
+            interface, body = server.module()
+            Clerk().export(domain, interface, body, export.name)
             self._residents[export.name] = server
             servers.append(server)
         return servers

@@ -1,6 +1,6 @@
 """The name service of a cluster: which machine exports what."""
 
-from lrpc.cluster.description import Cluster
+from lrpc.cluster.description import Cluster, make
 
 
 class NameService:
@@ -8,12 +8,19 @@ class NameService:
 
     def __init__(self, cluster: Cluster) -> None:
         self._exports = {
-            export.name: (rank, export.server.interface.__name__)  # type: ignore[attr-defined]
+            export.name: (rank, export)
             for rank, machine in enumerate(cluster.machines)
             for domain in machine.domains
             for export in domain.exports
         }
+        self._located: dict[str, tuple[int, str]] = {}  # asked for on every call that leaves a machine
 
     def locate(self, name: str) -> tuple[int, str] | None:
         """Return the exporting machine's rank and the interface's name; None where nobody exports it."""
-        return self._exports.get(name)
+        if name not in self._exports:
+            return None
+        if name not in self._located:
+            rank, export = self._exports[name]
+            interface, _ = make(export.server, export.parameters, name).module()
+            self._located[name] = rank, interface.interface.__name__
+        return self._located[name]

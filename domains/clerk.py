@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from lrpc.domains.interface import Interface
+from lrpc.domains.interface import Interface, Procedure
 from lrpc.domains.stubs import server_stub
 from lrpc.kernel.descriptors import ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
-from lrpc.kernel.simulated.kernel import Domain, Export
+from lrpc.kernel.simulated.domain import Convention, Domain, Export
 
 # Returns None to accept an import, or the reason why not.
 Policy = Callable[[ImportRequest], str | None]
@@ -25,7 +25,8 @@ class Clerk:
     def export(self, domain: Domain, interface: type[Interface], server: object, name: str) -> Export:
         """Export `server`'s procedures from its domain; the server gets its domain as `server.domain`.
 
-        Raises `BindingRefused` where the server lacks a procedure of the interface or the name is taken.
+        Raises `BindingRefused` where the server lacks a procedure of the interface, the name is taken or the A-stacks
+        are too large, and `CallFailed` where the domain has terminated.
         """
         definition = getattr(interface, "interface", None)
         if definition is None:
@@ -37,20 +38,27 @@ class Clerk:
                 definition, procedure.name, server
             ):
                 raise BindingRefused(f"export {name}: {type(server).__name__} has no procedure {procedure.name}")
-            descriptors.append(
-                ProcedureDescriptor(
-                    procedure.name,
-                    server_stub(procedure, body),
-                    procedure.arguments.size,
-                    procedure.results.size,
-                    procedure.simultaneous,
-                    procedure.arguments.count,
-                    procedure.arguments.immutable_count,
-                    procedure.arguments.immutable_bytes,
-                )
-            )
+            descriptors.append(_descriptor(procedure, body, domain.convention))
         export = Export(name, definition.__name__, domain, tuple(descriptors), self, server)
         domain.kernel.export(export)
         if hasattr(server, "__dict__"):
             vars(server)["domain"] = domain
         return export
+
+
+def _descriptor(procedure: Procedure, body: Callable[..., object], convention: Convention) -> ProcedureDescriptor:
+    """Return a line of the procedure descriptor list; what the server stub copies is up to its language."""
+    arguments = procedure.arguments
+    everything = convention == "execution stack"
+    return ProcedureDescriptor(
+        procedure.name,
+        server_stub(procedure, body),
+        arguments.size,
+        procedure.results.size,
+        procedure.simultaneous,
+        argument_values=arguments.count,
+        result_values=procedure.results.count,
+        private_values=arguments.private_count(everything=everything),
+        private_size=lambda buffer, at: arguments.private_bytes(buffer, at, everything=everything),
+        largest_arguments=arguments.largest,
+    )

@@ -4,7 +4,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from lrpc.domains.plans import Value, ValueList
-from lrpc.domains.wires import LENGTH_SIZE, Immutable, Marshaled, UpTo, Wire
+from lrpc.domains.wires import LENGTH_SIZE, Check, Immutable, Marshaled, Reference, UpTo, Wire
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
@@ -33,21 +33,9 @@ class Procedure:
 
     name: str
     arguments: ValueList
-    results: ValueList
+    results: ValueList  # what references refer to comes back before the results themselves
     single: bool  # one result, returned bare; otherwise none, or a tuple of several
     simultaneous: int
-
-    def returned(self, values: tuple[object, ...]) -> object:
-        """Return results as the procedure returns them."""
-        return values[0] if self.single else values or None
-
-    def as_results(self, returned: object) -> tuple[object, ...]:
-        """Return what a server procedure returned as a list of results; `ArgumentError` where it is none."""
-        if self.single:
-            return (returned,)
-        if returned is None:
-            return ()
-        return returned if isinstance(returned, tuple) else (returned,)
 
 
 class Interface:
@@ -121,7 +109,9 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
     simultaneous = vars(method).get("simultaneous", SIMULTANEOUS_CALLS)
     if type(simultaneous) is not int or not 1 <= simultaneous <= MOST_SIMULTANEOUS:
         raise InterfaceRefused(f"{name}: {simultaneous} simultaneous calls; between 1 and {MOST_SIMULTANEOUS} are")
-    return Procedure(method.__name__, ValueList(name, arguments), ValueList(name, results), single, simultaneous)
+    returned = [replace(value, by_reference=False) for value in arguments if value.by_reference]
+    plan = ValueList(name, [*returned, *results])
+    return Procedure(method.__name__, ValueList(name, arguments), plan, single, simultaneous)
 
 
 def _results(name: str, hint: object) -> tuple[list[Value], bool]:
@@ -134,27 +124,35 @@ def _results(name: str, hint: object) -> tuple[list[Value], bool]:
 
 def _value(procedure_name: str, name: str, hint: object) -> Value:
     """Return how a parameter with this annotation is packed."""
+    if typing.get_origin(hint) is Reference:
+        return replace(_value(procedure_name, name, typing.get_args(hint)[0]), by_reference=True)
     notes: tuple[object, ...] = ()
     kind = hint
     if typing.get_origin(hint) is Annotated:
         kind, *rest = typing.get_args(hint)
         notes = tuple(rest)
     immutable = any(note is Immutable or isinstance(note, Immutable) for note in notes)
+    check = next((note for note in notes if isinstance(note, Check)), None)
+    wire = _wire(kind, notes)
+    if wire is not None:
+        return Value(name, wire, immutable, check)
+    given = "no annotation" if hint is None else f"{hint!r}"
+    raise InterfaceRefused(
+        f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others"
+    )
+
+
+def _wire(kind: object, notes: tuple[object, ...]) -> Wire | None:
+    """Return how a type is packed that is annotated with these notes; None where it cannot be."""
     for note in notes:
         if isinstance(note, UpTo) and kind in (bytes, str):
             note = UpTo(note.most, bytes if kind is bytes else str)
         if not isinstance(note, type) and all(hasattr(note, method) for method in _WIRE_METHODS):
             wire = typing.cast(Wire, note)
             least = 0 if wire.format is not None else LENGTH_SIZE
-            if getattr(wire, "kind", kind) is kind and wire.size >= least:
-                return Value(name, wire, immutable)
-            break
-    else:
-        if kind in (bytes, str):
-            return Value(name, UpTo(kind=bytes if kind is bytes else str), immutable)
-        if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
-            return Value(name, Marshaled(kind), immutable)
-    given = "no annotation" if hint is None else f"{hint!r}"
-    raise InterfaceRefused(
-        f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others"
-    )
+            return wire if getattr(wire, "kind", kind) is kind and wire.size >= least else None
+    if kind in (bytes, str):
+        return UpTo(kind=bytes if kind is bytes else str)
+    if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
+        return Marshaled(kind)
+    return None

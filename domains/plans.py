@@ -5,7 +5,17 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrpc.domains.wires import LENGTH_SIZE, FixedBytes, Wire, length_prefix, read_length
+from lrpc.domains.wires import (
+    LENGTH_SIZE,
+    REFERENCE_SIZE,
+    Check,
+    FixedBytes,
+    Reference,
+    Wire,
+    length_prefix,
+    read_length,
+    room,
+)
 from lrpc.kernel.errors import ArgumentError
 
 
@@ -16,6 +26,13 @@ class Value:
     name: str
     wire: Wire
     immutable: bool = False
+    check: Check | None = None
+    by_reference: bool = False  # then `wire` is the referent's
+
+    @property
+    def private(self) -> bool:
+        """Return whether the server relies on it not changing, so that its stub copies it off the A-stack."""
+        return self.immutable or self.check is not None
 
 
 class ValueList:
@@ -25,19 +42,44 @@ class ValueList:
         self.procedure = procedure
         self.values = tuple(values)
         self.count = len(self.values)
-        self.size = sum(value.wire.size for value in self.values)  # bytes, at most
+        self.size = sum(room(value.wire) for value in self.values)  # bytes on an A-stack
+        self.largest = sum(value.wire.size for value in self.values)  # bytes, at most, out of band or not
         formats = [value.wire.format for value in self.values]
         fixed = [one for one in formats if one is not None]
         self.packer = struct.Struct("<" + "".join(fixed)) if len(fixed) == len(formats) else None
         self._checks = tuple(value.wire.check for value in self.values)
         self._kinds = tuple(getattr(value.wire, "kind", bytes) for value in self.values)
         self._sized = [(n, one.wire.size) for n, one in enumerate(self.values) if isinstance(one.wire, FixedBytes)]
-        immutable = [value for value in self.values if value.immutable]
-        self.immutable_count = len(immutable)
+        self.references = [n for n, one in enumerate(self.values) if one.by_reference]
+        self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
+        self.plain = not self.references and not self._server_checks  # values are passed as they are
+
+    def referents(self, values: Sequence[object]) -> list[object]:
+        """Return the values that the caller gave, with what references refer to in their place."""
+        found = list(values)
+        for number in self.references:
+            if number < len(found):
+                reference = found[number]
+                if not isinstance(reference, Reference):
+                    name = self.values[number].name
+                    raise ArgumentError(f"{self.procedure}: {name}: takes a Reference, not {type(reference).__name__}")
+                found[number] = reference.value
+        return found
+
+    def delivered(self, values: Sequence[object]) -> list[object]:
+        """Return values as the server procedure gets them: checked, and by references of its own."""
+        for number, check in self._server_checks:
+            if not check.holds(values[number]):
+                name = self.values[number].name
+                raise ArgumentError(f"{self.procedure}: {name}: {values[number]!r}: must be {check.text}")
+        found = list(values)
+        for number in self.references:
+            found[number] = Reference(found[number])
+        return found
 
     def pack(self, values: Sequence[object]) -> bytes:
         """Return the values packed one behind the other; `ArgumentError` names the first that is wrong."""
-        if not values and not self.count:
+        if not self.count and not values:
             return b""
         if self.packer is not None and tuple(map(type, values)) == self._kinds and self._sizes_fit(values):
             try:
@@ -62,8 +104,15 @@ class ValueList:
         """Return how many bytes these values take when packed."""
         return self.size if self.packer is not None else len(self._pack_each(values))
 
-    def immutable_bytes(self, buffer: bytearray, at: int) -> int:
-        """Return how many bytes the immutable values take that lie in `buffer` from `at` on, lengths included."""
+    def private_count(self, *, everything: bool) -> int:
+        """Return how many values the server stub copies to its E-stack, all where `everything` goes there.
+
+        Of those by reference that are not copied it makes a reference there, which counts as a value as well.
+        """
+        return sum(everything or value.private or value.by_reference for value in self.values)
+
+    def private_bytes(self, buffer: bytes | bytearray, at: int, *, everything: bool) -> int:
+        """Return how many bytes those take, lengths included, of the values that lie in `buffer` from `at` on."""
         total = 0
         for value in self.values:
             size = value.wire.size
@@ -71,7 +120,10 @@ class ValueList:
                 if at + LENGTH_SIZE > len(buffer):
                     break
                 size = min(size, LENGTH_SIZE + read_length(buffer, at))
-            total += size if value.immutable else 0
+            if everything or value.private:
+                total += size
+            elif value.by_reference:
+                total += REFERENCE_SIZE
             at += size
         return total
 

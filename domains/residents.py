@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
-from lrpc.kernel.simulated.kernel import Domain
+from lrpc.domains.interface import Interface
+from lrpc.kernel.simulated.domain import Domain
 
 Findings = Mapping[str, object]  # what JSON can hold
 
@@ -11,10 +13,15 @@ Findings = Mapping[str, object]  # what JSON can hold
 class Server:
     """Base of servers that a description may name. Its parameters are the fields of a dataclass.
 
-    A server also derives from the interface it implements. It is given `domain` when it is exported.
+    A server also derives from the interface it implements, or says in `module` what does. It is given `domain` when
+    it is exported.
     """
 
     domain: Domain
+
+    def module(self) -> tuple[type[Interface], object]:
+        """Return what is exported: its interface and the object that implements it."""
+        return cast(type[Interface], type(self)), self  # where it derives from none, the clerk says so
 
     def start(self) -> None:
         """Bind what the server itself imports; every export of this machine is there by now."""

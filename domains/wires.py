@@ -1,8 +1,9 @@
 """How values of each type lie on an A-stack: fixed-size ones packed in place, the others behind their length."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Protocol
+from typing import Annotated, ClassVar, Final, Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -10,10 +11,37 @@ from lrpc.kernel.descriptors import ETHERNET_PACKET
 from lrpc.kernel.errors import ArgumentError
 
 _LENGTH: Final = struct.Struct("<I")
+REFERENCE_SIZE: Final = 4  # bytes of a reference on an E-stack: an address of the VAX
+T = TypeVar("T")
 
 
 class Immutable:
     """Marks a parameter that must not change under the server's feet: it is copied off the A-stack (copy E)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Marks a parameter that the server stub checks as it copies it off the A-stack (copy E): no copy of its own.
+
+    `Annotated[Int32, Check(lambda value: value >= 0, "at least 0")]`. The client could change what lies on the A-stack
+    after a check in place, so it is the copy that is checked; the caller gets an `ArgumentError`'s name and text.
+    """
+
+    holds: Callable[[object], bool]
+    text: str  # what it must be
+
+
+class Reference(Generic[T]):
+    """A parameter passed by reference: `def fill(self, block: Reference[Bytes200]) -> None`.
+
+    The referent is copied to the A-stack and, when the call returns, back; the server is given a reference of its own,
+    made on its E-stack, so that no address comes from the client.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
 
 
 class Wire(Protocol):
@@ -25,7 +53,7 @@ class Wire(Protocol):
 
     @property
     def size(self) -> int:
-        """Return the bytes it takes on an A-stack, at most, its length included."""
+        """Return the bytes it takes, at most, its length included."""
 
     def check(self, value: object) -> str | None:
         """Return what is wrong with a value, in a few words, or None."""
@@ -207,3 +235,8 @@ def read_length(buffer: bytes | bytearray, at: int) -> int:
 
 
 LENGTH_SIZE: Final = _LENGTH.size
+
+
+def room(wire: Wire) -> int:
+    """Return the bytes that an A-stack has for a value: of one of variable size as much as an Ethernet packet."""
+    return wire.size if wire.format is not None else min(wire.size, LENGTH_SIZE + ETHERNET_PACKET)

@@ -7,12 +7,14 @@ from typing import Final, Protocol
 SIMULTANEOUS_CALLS: Final = 5  # the paper's default
 ETHERNET_PACKET: Final = 1448  # bytes, the default size of what has no fixed size
 
-# A procedure's entry: the server stub. It reads arguments from the buffer, runs the procedure and writes results;
-# both lie from the offset on. It returns how many bytes of results it wrote, from the end of the arguments' room on.
-Entry = Callable[[bytearray, int], int]
+# A procedure's entry: the server stub. It reads arguments from the buffer, from the offset on, runs the procedure and
+# returns its results, packed.
+Entry = Callable[[bytes | bytearray, int], bytes]
+# Returns the bytes of some values that lie in a buffer from an offset on.
+Measure = Callable[[bytes | bytearray, int], int]
 
 
-def _none(buffer: bytearray, offset: int) -> int:
+def _none(buffer: bytes | bytearray, offset: int) -> int:
     return 0
 
 
@@ -22,12 +24,14 @@ class ProcedureDescriptor:
 
     name: str
     entry: Entry
-    argument_size: int  # bytes, at most
-    result_size: int  # bytes, at most
+    argument_size: int  # bytes of an A-stack, at most; what is larger travels in a segment of its own
+    result_size: int  # likewise
     simultaneous: int = SIMULTANEOUS_CALLS
     argument_values: int = 0
-    immutable_values: int = 0  # arguments that must not change under the server's feet
-    immutable_size: Callable[[bytearray, int], int] = _none  # the bytes of those that lie in a buffer from an offset on
+    result_values: int = 0
+    private_values: int = 0  # arguments that the server stub copies to its E-stack, or makes a reference to there
+    private_size: Measure = _none  # of those
+    largest_arguments: int = 0  # bytes, at most, whether on an A-stack or out of band
 
     @property
     def astack_size(self) -> int:
@@ -35,26 +39,30 @@ class ProcedureDescriptor:
         return max(4, -(-(self.argument_size + self.result_size) // 4) * 4)
 
 
-@dataclass(slots=True)
 class BindingObject:
     """A client's key to an interface. The kernel compares it with its own record on every call.
 
     A client could make one up, or alter its own: `key` is 64 random bits, and the kernel's record says for whom it is.
     """
 
-    number: int
-    key: int
-    name: str  # the export's name
-    remote: bool = False
+    __slots__ = ("key", "name", "number", "remote")
+
+    def __init__(self, number: object, key: object, name: str, remote: bool = False) -> None:
+        self.number = number
+        self.key = key
+        self.name = name  # the export's
+        self.remote = remote
 
     @property
     def claimed(self) -> int:
         """Return the number, or 0, which no binding has, where a client put something else in its place."""
-        return self.number if type(self.number) is int else 0
+        number = self.number
+        return number if type(number) is int else 0
 
-    def is_copy_of(self, other: "BindingObject") -> bool:
-        """Return whether number and key are those of `other`, whatever a client made of them."""
-        return self.claimed == other.number and type(self.key) is int and self.key == other.key
+    def opens(self, number: int, key: int) -> bool:
+        """Return whether number and key are those of the kernel's record, whatever a client made of them."""
+        mine, own = self.number, self.key
+        return type(mine) is int and type(own) is int and mine == number and own == key
 
 
 @dataclass(frozen=True, slots=True)

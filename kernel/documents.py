@@ -47,8 +47,11 @@ def validate(model: type[D], tables: object, origin: str) -> D:
 
 
 def first_error(error: ValidationError, origin: str) -> str:
-    """Return the first error of a validation as one line: origin, key, what is wrong, how many more."""
-    first = error.errors(include_url=False)[0]
+    """Return the first error of a validation as one line: origin, key, what is wrong, how many more.
+
+    What is misspelt comes before what is missing: it is why that is missing.
+    """
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     key = ".".join(str(part) for part in first["loc"]) or "top level"
     match first["type"]:
         case "extra_forbidden":

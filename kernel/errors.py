@@ -56,6 +56,10 @@ class CallFailed(CallError):
     """The call cannot complete: its server, or the machine it is on, is gone."""
 
 
+class BindingRevoked(CallFailed):
+    """The server took back the Binding Object; a new import may or may not be accepted."""
+
+
 class ProcedureRaised(CallError):
     """The server procedure raised. Only the exception's name and text cross the boundary."""
 

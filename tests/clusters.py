@@ -20,7 +20,7 @@ from lrpc.domains.stubs import bind
 from lrpc.domains.wires import UInt32, UpTo
 from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallAborted, ProcedureRaised
-from lrpc.kernel.simulated.kernel import Domain
+from lrpc.kernel.simulated.domain import Domain
 
 SECRET = "5ec12e7" * 9
 

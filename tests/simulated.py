@@ -2,20 +2,22 @@
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.interface import Interface
 from lrpc.domains.stubs import Transfer, bind
 from lrpc.domains.wires import Bytes200, Int32
-from lrpc.kernel.simulated.astacks import Binding
+from lrpc.kernel.simulated.bindings import Binding
 from lrpc.kernel.simulated.costs import STEPS, CostModel, cost_model, load_cost_model
+from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.kernel import Domain, Kernel
-from lrpc.kernel.states import AStackState
+from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.states import ASTACK_FREE
 
 FIREFLY = load_cost_model("cvax-firefly")
+NO_BUS = replace(FIREFLY, file=FIREFLY.file.model_copy(update={"bus": None}))  # processors that share nothing
 BIG = bytes(range(200))
 TRANSFERS: tuple[Transfer, ...] = ("lrpc", "message passing")
 
@@ -62,8 +64,11 @@ def costs_of(
     """Return a cost model in which every step costs `us` microseconds, but those named."""
     each = dict.fromkeys(STEPS, us) | dict(but or {})
     named = {step: {"us": float(cost), "origin": "assumed", "source": "a test"} for step, cost in each.items()}
-    tlb = {"tagged": tagged, "pages_on_call": pages[0], "pages_on_return": pages[1], "source": "a test"}
-    return cost_model({"name": "test", "description": "", "tlb": tlb, "steps": named}, "test")
+    on_call, on_return = ({"kernel": 0, "domain": count} for count in pages)
+    tlb = {"tagged": tagged, "on_call": on_call, "on_return": on_return, "source": "a test"}
+    passing = {"discipline": "shared buffers", "source": "a test"}
+    tables = {"name": "test", "description": "", "tlb": tlb, "message_passing": passing, "steps": named}
+    return cost_model(tables, "test")
 
 
 @dataclass
@@ -108,9 +113,9 @@ def assert_nothing_held(kernel: Kernel) -> None:
     """Fail where a call, a linkage, an A-stack or a thread is left over."""
     assert kernel.calls_in_progress() == 0
     for binding in kernel.bindings.values():
-        for group in binding.groups:
+        for group in binding.pools:
             assert group.free_count == len(group.members), group.waiting.what
-            assert all(astack.state is AStackState.FREE for astack in group.members), group.waiting.what
+            assert all(astack.state == ASTACK_FREE for astack in group.members), group.waiting.what
     assert [str(thread) for thread in kernel.waiting()] == []
     assert all(thread.serves for thread in kernel.threads)
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.stubs import bind
-from lrpc.domains.wires import FixedBytes, Int32
+from lrpc.domains.wires import FixedBytes, Int64
 from lrpc.kernel.descriptors import ProcedureDescriptor
 from lrpc.kernel.errors import AccessFault, BindingRefused, ProcedureRaised
-from lrpc.kernel.simulated.astacks import LARGEST_BINDING, AStack
+from lrpc.kernel.simulated.astacks import AStack
+from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
-from lrpc.kernel.simulated.memory import POISON
+from lrpc.kernel.simulated.memory import POISON, Region
 from tests.simulated import BIG, FIREFLY, Machine, assert_nothing_held, costs_of, machine
 
 
@@ -23,7 +24,7 @@ class Slow(Interface):
     """One call at a time."""
 
     @procedure(simultaneous=1)
-    def wait(self, us: Int32) -> None: ...
+    def wait(self, us: Int64) -> None: ...
 
     @procedure(simultaneous=3)
     def quick(self) -> None: ...
@@ -43,18 +44,23 @@ def slow(processors: int = 1, costs_us: int = 1) -> Machine:
     return one
 
 
+def region_of(binding: Binding) -> Region:
+    """Return the contiguous region that a binding's A-stacks were made in."""
+    return binding.groups[0].members[0].region
+
+
 def test_the_astack_freed_last_is_taken_first() -> None:
     one = machine()
     group = one.binding().groups[0]
     taken: list[AStack] = []
 
     def body() -> None:
-        taken.extend(group.take() for _ in range(3))
+        taken.extend(group.take(one.kernel.running_processor()) for _ in range(3))
         for astack in (taken[1], taken[0]):
-            group.give_back(astack)
-        taken.extend(group.take() for _ in range(2))
+            group.put_back(astack, one.kernel.running_processor())
+        taken.extend(group.take(one.kernel.running_processor()) for _ in range(2))
         for astack in (taken[2], taken[1], taken[0]):
-            group.give_back(astack)
+            group.put_back(astack, one.kernel.running_processor())
 
     one.run(body)
     assert taken[3:] == [taken[0], taken[1]]
@@ -72,13 +78,13 @@ def test_a_queue_is_a_stack_whatever_is_taken_and_freed(steps: list[bool]) -> No
     def body() -> None:
         for takes in steps:
             if takes and model:
-                held.append(group.take())
+                held.append(group.take(one.kernel.running_processor()))
                 assert held[-1] is model.pop()
             elif held and not takes:
                 model.append(held.pop(0))
-                group.give_back(model[-1])
+                group.put_back(model[-1], one.kernel.running_processor())
         while held:
-            group.give_back(held.pop())
+            group.put_back(held.pop(), one.kernel.running_processor())
 
     one.run(body)
     assert_nothing_held(one.kernel)
@@ -95,7 +101,7 @@ def test_calls_one_after_another_use_one_astack_and_one_estack() -> None:
     one.run(body)
     used = [astack for astack in one.kernel.bindings[1].groups[0].members if astack.estack is not None]
     assert used == one.kernel.bindings[1].groups[0].members[-1:]
-    assert one.server.estacks_made == 1
+    assert one.server.estacks.made == 1
 
 
 def test_without_a_free_astack_callers_wait_first_come_first_served() -> None:
@@ -197,11 +203,11 @@ def test_astacks_are_had_in_the_order_in_which_they_were_asked_for(
         for turn in range(2):
             one.client.compute(0)
             had_at[number, turn] = -1
-            astack = group.take()
+            astack = group.take(one.kernel.running_processor())
             had_at[number, turn] = one.kernel.now_ns
             one.client.sleep(holding)
             one.client.compute(0)
-            group.give_back(astack)
+            group.put_back(astack, one.kernel.running_processor())
             one.client.sleep(between)
 
     for number in range(len(visits)):
@@ -214,7 +220,7 @@ def test_astacks_are_had_in_the_order_in_which_they_were_asked_for(
 def test_a_third_domain_faults_on_the_astacks_of_a_pair() -> None:
     one = machine()
     group = one.binding().groups[3]
-    address, size = group.base, group.size
+    address, size = group.members[0].address, group.size
     for domain in (one.client, one.server):
         domain.memory.store(address, b"x" * size)
         assert domain.memory.load(address, size) == b"x" * size
@@ -231,10 +237,10 @@ def test_two_clients_of_one_server_share_no_astack() -> None:
     other = one.kernel.domain("other")
     mine, others = one.binding(), one.kernel.bind(other, "tests")
     with pytest.raises(AccessFault):
-        other.memory.load(mine.region.base, 1)
+        other.memory.load(region_of(mine).base, 1)
     with pytest.raises(AccessFault):
-        one.client.memory.load(others.region.base, 1)
-    assert mine.region.limit <= others.region.base
+        one.client.memory.load(region_of(others).base, 1)
+    assert region_of(mine).limit <= region_of(others).base
 
 
 def test_a_server_that_lost_its_mapping_faults_and_its_caller_is_told() -> None:
@@ -243,7 +249,7 @@ def test_a_server_that_lost_its_mapping_faults_and_its_caller_is_told() -> None:
 
     def body() -> None:
         tests = one.tests()
-        one.server.memory.unmap(one.kernel.bindings[1].region)
+        one.server.memory.unmap(region_of(one.kernel.bindings[1]))
         with pytest.raises(ProcedureRaised, match="AccessFault: domain server: read and write"):
             tests.null()
         said.append(1)
@@ -257,8 +263,8 @@ def test_astacks_of_an_interface_are_contiguous_and_never_overlap() -> None:
     binding = machine().binding()
     members = [astack for group in binding.groups for astack in group.members]
     ends = [astack.address + astack.group.size for astack in members]
-    assert [astack.address for astack in members] == [binding.region.base, *ends[:-1]]
-    assert ends[-1] == binding.region.limit
+    assert [astack.address for astack in members] == [binding.groups[0].members[0].region.base, *ends[:-1]]
+    assert ends[-1] == binding.groups[0].members[0].region.limit
     assert [group.size for group in binding.groups] == [4, 12, 200, 400]
     assert [len(group.members) for group in binding.groups] == [5, 5, 5, 5]
 
@@ -266,7 +272,7 @@ def test_astacks_of_an_interface_are_contiguous_and_never_overlap() -> None:
 @given(st.integers(0, 2000), st.integers(0, 2000))
 @example(0, 0)
 def test_an_astack_holds_arguments_and_results_in_whole_words(argument: int, result: int) -> None:
-    size = ProcedureDescriptor("p", lambda buffer, offset: 0, argument, result).astack_size
+    size = ProcedureDescriptor("p", lambda buffer, offset: b"", argument, result).astack_size
     assert size % 4 == 0
     assert size >= max(4, argument + result)
     assert size - (argument + result) < 4 or size == 4
@@ -299,7 +305,7 @@ def test_a_machine_outside_debug_mode_does_not_spend_time_on_poison() -> None:
     Clerk().export(one.server, Slow, Server(), "slow")
     one.run(lambda: bind(one.client, Slow, "slow").wait(7))
     group = kernel.bindings[1].groups[0]
-    assert one.client.memory.load(group.base, 4) == b"\x07\0\0\0"
+    assert one.client.memory.load(group.members[0].address, 4) == b"\x07\0\0\0"
 
 
 def test_more_astacks_than_may_be_mapped_are_refused_when_they_are_exported() -> None:

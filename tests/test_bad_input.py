@@ -110,7 +110,7 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "an unknown cost model": (
         office_with(f'{SERVER}cost_model = "cvax-firefly"', f'{SERVER}cost_model = "cvax"'),
-        "machines.fileserver.cost_model: cost model cvax: unknown; known are cvax-firefly, linux-python, ",
+        "machines.fileserver.cost_model: cost model cvax: unknown; known are accent, amoeba, cvax-firefly, ",
     ),
     "two machines of one name": (
         office_with(SERVER, f"[machines.workstation1]\n{SERVER}"),
@@ -165,7 +165,8 @@ def test_a_server_that_binds_what_its_domain(imports: str, said: str, links: str
 def test_a_cost_model_with_a_cost_that_is_no_number(folder: Path) -> None:
     (folder / "costs.toml").write_text('name = "mine"\ndescription = ""\n[steps]\ntrap = "dear"\n')
     line = refusal("reproduce", "--cost-model", "costs.toml", *HERE)
-    assert line.startswith("lrpc: costs.toml: tlb: missing; add it (and ")
+    assert line.startswith("lrpc: costs.toml: steps.trap: ")
+    assert line.endswith("it is 'dear' (and 1 more)")
 
 
 def test_a_cost_model_that_lacks_what_a_run_needs() -> None:
@@ -232,15 +233,18 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "no machines": (("replay", "trace.csv", "--machines", 0), "Invalid value for '--machines'"),
     "machines not given": (("replay", "trace.csv"), "Missing option '--machines'"),
     "no processors": (("replay", "trace.csv", "--machines", 1, "--processors", 0), "Invalid value for '--processors'"),
-    "an unknown scenario": (("run", "offce"), "scenario offce: unknown; known are office, table-iv, or a .toml"),
+    "an unknown scenario": (
+        ("run", "offce"),
+        "scenario offce: unknown; known are office, survey, table-iv, or a .toml",
+    ),
     "a scenario of an endless name": (
         ("run", "a" * 300),
-        "unknown; known are office, table-iv, or a .toml file's path",
+        "unknown; known are office, survey, table-iv, or a .toml file's path",
     ),
     "a scenario that is not there": (("run", "offce.toml"), "offce.toml: cannot be read: No such file or directory"),
     "an unknown cost model": (
         ("reproduce", "--cost-model", "vax"),
-        "cost model vax: unknown; known are cvax-firefly, linux-python, or a .toml file's path",
+        "cost model vax: unknown; known are accent, amoeba, cvax-firefly, dash, linux-python, mach, v, or a .toml file's path",
     ),
     "a cost model that is not there": (("reproduce", "--cost-model", "v.toml"), "v.toml: cannot be read: No such file"),
     "no calls": (("reproduce", "--calls", 0), "Invalid value for '--calls'"),

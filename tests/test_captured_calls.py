@@ -12,7 +12,14 @@ from lrpc.kernel.errors import CallAborted, CallError, ProcedureRaised
 from lrpc.kernel.simulated import transfer as transfers
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import Thread
-from lrpc.kernel.states import AStackState, LinkageState, ThreadState
+from lrpc.kernel.states import (
+    ASTACK_FREE,
+    ASTACK_QUARANTINED,
+    LINKAGE_ABORTED,
+    LINKAGE_FREE,
+    THREAD_ENDED,
+    THREAD_WAITING,
+)
 from tests.simulated import TRANSFERS, FourTests, FourTestsServer, Machine, assert_nothing_held, costs_of, machine
 
 MS = 1000.0  # in us
@@ -64,14 +71,14 @@ def test_a_captured_call_keeps_its_astack_and_linkage_until_the_server_lets_go()
     one.client.spawn(aborting(one, caller))
     one.kernel.run(50_000_000)
     group = one.kernel.bindings[1].groups[0]
-    held = [astack for astack in group.members if astack.state is AStackState.QUARANTINED]
-    assert [astack.linkage.state for astack in held] == [LinkageState.ABORTED]
+    held = [astack for astack in group.members if astack.state == ASTACK_QUARANTINED]
+    assert [astack.linkage.state for astack in held] == [LINKAGE_ABORTED]
     assert group.free_count == len(group.members) - 1
     assert one.kernel.calls_in_progress() == 1
     one.kernel.run(FOREVER)
     assert found == ["aborted"]
-    assert held[0].state is AStackState.FREE
-    assert held[0].linkage.state is LinkageState.FREE
+    assert held[0].state == ASTACK_FREE
+    assert held[0].linkage.state == LINKAGE_FREE
     assert_nothing_held(one.kernel)
 
 
@@ -159,9 +166,9 @@ def test_the_captured_thread_is_destroyed_when_its_server_returns() -> None:
     assert one.kernel.waiting() == []  # a captured thread is its server's affair
     one.kernel.run(FOREVER)
     states.append(caller.state)
-    assert states == [ThreadState.WAITING, ThreadState.ENDED]
+    assert states == [THREAD_WAITING, THREAD_ENDED]
     assert caller.successor is not None
-    assert caller.successor.state is ThreadState.ENDED
+    assert caller.successor.state == THREAD_ENDED
     assert one.kernel.threads == set()
     assert one.kernel.threads_made == 3
 

@@ -113,7 +113,7 @@ def measure(
 def with_step(costs: CostModel, step: str, us: int) -> CostModel:
     named = {name: int(one.us) for name, one in costs.file.steps.items()} | {step: us}
     tlb = costs.file.tlb
-    return costs_of(1, named, tagged=tlb.tagged, pages=(tlb.pages_on_call, tlb.pages_on_return))
+    return costs_of(1, named, tagged=tlb.tagged, pages=(tlb.on_call.domain, tlb.on_return.domain))
 
 
 @settings(deadline=None, max_examples=150)
@@ -148,7 +148,6 @@ def test_a_call_takes_the_sum_of_its_charges_to_a_nanosecond_for_each_copy(
     ns, counts = measure(FIREFLY, drawn, transfer, 1)
     exact = sum(count * FIREFLY.file.steps[step].us * 1000 for step, count in counts.items() if count)
     assert abs(ns - exact) <= 3  # copies A, E and F, each rounded once
-    assert abs(ns - FIREFLY.total_ns([counts[step] for step in STEPS])) <= 3
 
 
 @settings(deadline=None, max_examples=30)
@@ -165,8 +164,8 @@ def test_what_is_copied_is_what_was_passed(
         assert counts["copy_value"] == len(arguments) + len(immutable) + len(results)
         assert counts["copy_byte"] == passed + sum(immutable) + returned
     else:
-        assert counts["message_value"] == len(arguments) + len(results)
-        assert counts["message_argument_byte"] == passed
+        assert counts["message_value"] == len(arguments) + len(immutable) + len(results)
+        assert counts["message_argument_byte"] == passed + sum(immutable)
         assert counts["message_result_byte"] == returned
 
 

@@ -38,7 +38,7 @@ def test_at_equal_times_arrivals_come_before_timers_before_processors_by_number(
             elif what == "at":
                 engine.at(7, partial(order.append, (what, 0, next(timers))))
             else:
-                engine.resume(7, one, partial(order.append, (what, one, 0)))
+                engine.resume(7, one, 1, partial(order.append, (what, one, 0)))
         engine.run(8)
         assert order == wanted
 

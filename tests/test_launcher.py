@@ -51,7 +51,7 @@ def test_every_kind_of_run_takes_the_same_options() -> None:
 def test_list_names_scenarios_and_cost_models() -> None:
     ended = lrpc("list")
     assert ended.code == 0
-    for name in ("office", "table-iv", "cvax-firefly", "linux-python"):
+    for name in ("office", "survey", "table-iv", "cvax-firefly", "linux-python"):
         assert f"  {name:14} " in ended.out
 
 

@@ -3,43 +3,51 @@
 import pytest
 
 from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.charges import Path
+from lrpc.kernel.simulated.costs import TRAP
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.locks import SpinLock, WaitQueue
-from tests.simulated import assert_nothing_held, costs_of, machine
+from tests.simulated import NO_BUS, Machine, assert_nothing_held, costs_of, machine
+
+
+def lock_and_path(us: int) -> tuple[SpinLock, Path]:
+    """Return a lock, and the steps that it is held for: `us` microseconds."""
+    return SpinLock(), Path(costs_of(us), [TRAP])
+
+
+def spun_us(one: Machine) -> list[float]:
+    """Return how long each processor spun."""
+    return [processor.lock_wait_ns / 1000 for processor in one.kernel.processors]
 
 
 def test_processors_get_a_spin_lock_in_the_order_in_which_they_asked_for_it() -> None:
     one = machine(processors=4)
-    lock = SpinLock(one.kernel)
+    lock, path = lock_and_path(100)
     order: list[tuple[int, float]] = []
 
     def holder(number: int) -> None:
         one.client.compute([30, 10, 0, 20][number])
-        lock.acquire()
+        lock.hold(one.kernel.running_processor(), path)
         order.append((number, one.client.now_us))
-        one.client.compute(100)
-        lock.release()
 
     for number in range(4):
         one.client.spawn(lambda number=number: holder(number))  # type: ignore[misc]
     one.kernel.run(FOREVER)
-    assert order == [(2, 0), (1, 100), (3, 200), (0, 300)]
-    assert lock.spun_ns == (100 - 10) * 1000 + (200 - 20) * 1000 + (300 - 30) * 1000
-    assert lock.acquisitions == 4
-    assert lock.holder is None
+    assert order == [(2, 100), (1, 200), (3, 300), (0, 400)]
+    assert spun_us(one) == [300 - 30, 100 - 10, 0, 200 - 20]
+    assert (lock.acquisitions, path.times) == (4, 4)
 
 
 def test_the_order_is_that_of_virtual_time_not_that_in_which_processors_are_simulated() -> None:
     one = machine(processors=4)
-    lock = SpinLock(one.kernel)
+    lock, path = lock_and_path(0)
     order: list[int] = []
 
     def holder(number: int) -> None:
         for _ in range([3, 1, 0, 2][number]):
             one.kernel.running_processor().spend(one.kernel.charges.trap)
-        lock.acquire()
+        lock.hold(one.kernel.running_processor(), path)
         order.append(number)
-        lock.release()
 
     for number in range(4):
         one.client.spawn(lambda number=number: holder(number))  # type: ignore[misc]
@@ -49,40 +57,38 @@ def test_the_order_is_that_of_virtual_time_not_that_in_which_processors_are_simu
 
 def test_a_spinning_processor_does_nothing_else() -> None:
     one = machine(processors=2)
-    lock = SpinLock(one.kernel)
+    lock, path = lock_and_path(100)
     third_began: list[float] = []
 
     def holds() -> None:
-        lock.acquire()
-        one.client.compute(100)
-        lock.release()
+        lock.hold(one.kernel.running_processor(), path)
+        one.kernel.running_processor().checkpoint()
 
     one.run(holds, holds, lambda: third_began.append(one.client.now_us))
     assert third_began == [100]
-    assert lock.spun_ns == 100_000
+    assert spun_us(one) == [0, 100]
     assert sum(processor.busy_ns for processor in one.kernel.processors) == 300_000
 
 
-def test_a_lock_that_nobody_holds_costs_no_time() -> None:
+def test_a_lock_that_nobody_holds_costs_no_wait() -> None:
     one = machine(processors=2)
-    lock = SpinLock(one.kernel)
+    lock, path = lock_and_path(10)
     took = []
 
     def body() -> None:
         for _ in range(3):
-            lock.acquire()
-            lock.release()
-        took.append(one.kernel.now_ns)
+            lock.hold(one.kernel.running_processor(), path)
+        took.append(one.client.now_us)
 
     one.run(body)
-    assert took == [0]
-    assert (lock.acquisitions, lock.spun_ns) == (3, 0)
+    assert took == [30]
+    assert (lock.acquisitions, spun_us(one)) == (3, [0, 0])
 
 
 @pytest.mark.parametrize("processors", [1, 2, 4])
 def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> None:
     """Each call holds the one lock twice, for the 125 of its validation, queue, transfer and scheduling."""
-    one = machine(processors=processors)
+    one = machine(NO_BUS, processors=processors)
 
     def body() -> None:
         tests = one.tests("message passing")
@@ -92,7 +98,7 @@ def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> N
     one.run(*[body] * 4)
     assert one.kernel.transfer_lock.acquisitions == 2 * 40
     assert one.kernel.now_ns >= 2 * 40 * 125_000
-    assert (one.kernel.transfer_lock.spun_ns == 0) == (processors == 1)
+    assert (sum(spun_us(one)) == 0) == (processors == 1)
     assert_nothing_held(one.kernel)
 
 

@@ -6,7 +6,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.stubs import bind
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import MOST_PROCESSORS, Kernel
-from tests.simulated import FIREFLY, FourTests, FourTestsServer, assert_nothing_held, costs_of, machine
+from tests.simulated import FIREFLY, NO_BUS, FourTests, FourTestsServer, assert_nothing_held, costs_of, machine
 
 
 @pytest.mark.parametrize("processors", [1, 2, 3, 4])
@@ -25,7 +25,7 @@ def test_threads_run_side_by_side_on_as_many_processors_as_there_are(processors:
 
 @pytest.mark.parametrize("processors", [1, 2, 4])
 def test_calls_to_servers_of_their_own_speed_up_with_processors(processors: int) -> None:
-    one = machine(processors=processors)
+    one = machine(NO_BUS, processors=processors)
     clients = [one.kernel.domain(f"client{number}") for number in range(4)]
     for number in range(4):
         Clerk().export(one.kernel.domain(f"server{number}"), FourTests, FourTestsServer(), f"tests{number}")

@@ -1,7 +1,6 @@
 """What a client makes up is refused with an error that says what was forged, and the machine goes on."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -9,19 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallError, ForgedBinding, LinkageInUse, NoSuchProcedure, RunFailed, WrongAStack
+from lrpc.kernel.errors import (
+    BindingRevoked,
+    CallError,
+    ForgedBinding,
+    LinkageInUse,
+    NoSuchProcedure,
+    RunFailed,
+    WrongAStack,
+)
 from lrpc.kernel.simulated import log
-from lrpc.kernel.simulated.astacks import Binding
+from lrpc.kernel.simulated.bindings import Binding
 from lrpc.kernel.simulated.transfer import call
-from lrpc.kernel.states import BindingState, follow
 from tests.simulated import Machine, assert_nothing_held, costs_of, events, machine
 
 Forge = Callable[[Machine, Binding], tuple[BindingObject, int, int]]
 HUGE = 2**80
 
 
-def key_of(binding: Binding) -> BindingObject:
-    return replace(binding.client_key)
+def key_of(binding: Binding, *, number: int | None = None, key: int | None = None) -> BindingObject:
+    """Return a Binding Object like the client's, but for what is given."""
+    return BindingObject(binding.number if number is None else number, binding.key if key is None else key, "tests")
 
 
 def address_of(binding: Binding, procedure: int = 0, member: int = 0) -> int:
@@ -29,11 +36,11 @@ def address_of(binding: Binding, procedure: int = 0, member: int = 0) -> int:
 
 
 def numbered(number: int) -> Forge:
-    return lambda one, binding: (replace(key_of(binding), number=number), 0, address_of(binding))
+    return lambda one, binding: (key_of(binding, number=number), 0, address_of(binding))
 
 
 def with_key(change: int) -> Forge:
-    return lambda one, binding: (replace(key_of(binding), key=binding.key.key ^ change), 0, address_of(binding))
+    return lambda one, binding: (key_of(binding, key=binding.key ^ change), 0, address_of(binding))
 
 
 def anothers(one: Machine, binding: Binding) -> tuple[BindingObject, int, int]:
@@ -43,7 +50,7 @@ def anothers(one: Machine, binding: Binding) -> tuple[BindingObject, int, int]:
 
 def revoked(one: Machine, binding: Binding) -> tuple[BindingObject, int, int]:
     old = one.binding()
-    old.state = follow(old.state, BindingState.REVOKED)
+    one.kernel.revoke_grant(old, BindingRevoked("a test took it back"))
     return key_of(old), 0, address_of(old)
 
 
@@ -67,7 +74,7 @@ FORGERIES: dict[str, tuple[Forge, type[CallError]]] = {
     "a guessed key": (with_key(1), ForgedBinding),
     "a key that no word holds": (with_key(HUGE), ForgedBinding),
     "another domain's Binding Object": (anothers, ForgedBinding),
-    "a revoked binding": (revoked, ForgedBinding),
+    "a revoked binding": (revoked, BindingRevoked),
     "procedure -1": (procedure(-1), NoSuchProcedure),
     "one procedure too many": (procedure(4), NoSuchProcedure),
     "a procedure that no word holds": (procedure(HUGE), NoSuchProcedure),

@@ -70,7 +70,7 @@ def in_v(*rows: str) -> list[tuple[str, str, str]]:
 MOVES: dict[str, dict[tuple[str, str, str], float]] = {
     "trap": dict.fromkeys([*IV_LRPC, *IV_TAOS, *in_v("two traps", "minimum", "total")], 2.0),
     "procedure_call": dict.fromkeys([*IV_LRPC, *IV_TAOS, *in_v("procedure call", "minimum", "total")], 1.0),
-    "client_stub": dict.fromkeys([*IV_LRPC, *in_v("stubs", "overhead", "total")], 1.0),
+    "server_stub": dict.fromkeys([*IV_LRPC, *in_v("stubs", "overhead", "total")], 1.0),
     "copy_value": {("IV", "Add", "LRPC"): 3.0, ("IV", "BigIn", "LRPC"): 1.0, ("IV", "BigInOut", "LRPC"): 2.0},
     "copy_byte": {("IV", "Add", "LRPC"): 12.0, ("IV", "BigIn", "LRPC"): 200.0, ("IV", "BigInOut", "LRPC"): 400.0},
     "message_buffer": dict.fromkeys(IV_TAOS, 1.0),

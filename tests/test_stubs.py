@@ -319,12 +319,12 @@ def test_a_server_stub_refuses_what_a_hostile_client_writes(procedure: str, writ
 
     def body() -> None:
         binding = one.kernel.bind(one.client, "many")
-        astack = binding.groups[number].take()
+        astack = binding.groups[number].take(one.kernel.running_processor())
         one.client.memory.store(astack.address, written)
         with pytest.raises(ProcedureRaised) as error:
             call(one.kernel, binding.client_key, number, astack.address)
         caught.append(str(error.value))
-        binding.groups[number].give_back(astack)
+        binding.groups[number].put_back(astack, one.kernel.running_processor())
         assert bind(one.client, Many, "many").i32(1) == 1
 
     one.run(body)
@@ -341,14 +341,14 @@ def test_whatever_lies_on_an_astack_a_call_ends_with_results_or_an_error(written
     def body() -> None:
         binding = one.kernel.bind(one.client, "many")
         group = binding.groups[number]
-        astack = group.take()
+        astack = group.take(one.kernel.running_processor())
         one.client.memory.store(astack.address, written[: group.size])
         try:
             call(one.kernel, binding.client_key, number, astack.address)
             ended.append("returned")
         except ProcedureRaised as error:
             ended.append(error.kind)
-        group.give_back(astack)
+        group.put_back(astack, one.kernel.running_processor())
 
     one.run(body)
     assert len(ended) == 1
@@ -379,14 +379,12 @@ def test_a_client_stub_refuses_what_a_hostile_server_writes(transfer: Transfer) 
     number = [one.name for one in Many.procedures].index("data")
     descriptor = one.kernel.exports["many"].descriptors[number]
 
-    def hostile(buffer: bytearray, offset: int) -> int:
-        at = offset + descriptor.argument_size
-        buffer[at : at + 4] = b"\xff" * 4
-        return 4
+    def hostile(buffer: bytes | bytearray, offset: int) -> bytes:
+        return b"\xff" * 4
 
     entries = list(one.kernel.exports["many"].descriptors)
     entries[number] = type(descriptor)(
-        descriptor.name, hostile, descriptor.argument_size, descriptor.result_size, argument_values=1
+        descriptor.name, hostile, descriptor.argument_size, descriptor.result_size, argument_values=1, result_values=1
     )
     export = one.kernel.exports.pop("many")
     one.kernel.export(type(export)("many", "Many", one.server, tuple(entries), export.clerk, export.server))

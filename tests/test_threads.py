@@ -5,7 +5,7 @@ import pytest
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import Thread
-from lrpc.kernel.states import ThreadState
+from lrpc.kernel.states import THREAD_ENDED, THREAD_READY, THREAD_RUNNING, THREAD_WAITING
 from tests.simulated import assert_nothing_held, machine
 
 
@@ -59,7 +59,7 @@ def test_a_thread_may_start_others_and_wait_for_all_of_them() -> None:
 
 def test_a_thread_goes_through_its_states_and_is_forgotten() -> None:
     one = machine()
-    seen: list[ThreadState] = []
+    seen: list[int] = []
 
     def body() -> None:
         seen.append(one.kernel.running_thread().state)
@@ -72,7 +72,7 @@ def test_a_thread_goes_through_its_states_and_is_forgotten() -> None:
     assert one.kernel.waiting() == [thread]
     one.kernel.run(FOREVER)
     seen.append(thread.state)
-    assert seen == [ThreadState.READY, ThreadState.RUNNING, ThreadState.WAITING, ThreadState.ENDED]
+    assert seen == [THREAD_READY, THREAD_RUNNING, THREAD_WAITING, THREAD_ENDED]
     assert one.kernel.threads == set()
 
 

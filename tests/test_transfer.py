@@ -11,7 +11,7 @@ from lrpc.domains.wires import Int32
 from lrpc.kernel.errors import ArgumentError, CallError, Panic, ProcedureRaised, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import Thread
-from lrpc.kernel.states import LinkageState
+from lrpc.kernel.states import LINKAGE_CALLING
 from tests.simulated import TRANSFERS, FourTests, Machine, assert_nothing_held, charged, costs_of, machine
 
 
@@ -69,7 +69,7 @@ def test_one_thread_runs_all_the_way_under_lrpc() -> None:
             thread = one.kernel.running_thread()
             threads.add(thread)
             depth.append(len(thread.linkages))
-            assert [linkage.state for linkage in thread.linkages] == [LinkageState.CALLING] * len(thread.linkages)
+            assert [linkage.state for linkage in thread.linkages] == [LINKAGE_CALLING] * len(thread.linkages)
             return 0
 
     Clerk().export(one.kernel.domain("last"), Hop, Last(), "hop4")

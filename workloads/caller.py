@@ -12,7 +12,7 @@ from lrpc.domains.servers import Files, Names, Windows
 from lrpc.domains.stubs import bind
 from lrpc.kernel.documents import Document
 from lrpc.kernel.errors import ArgumentError
-from lrpc.kernel.simulated.kernel import Domain
+from lrpc.kernel.simulated.domain import Domain
 from lrpc.workloads.four_tests import FourTests
 
 INTERFACES: Final[dict[str, type[Interface]]] = {one.__name__: one for one in (Files, FourTests, Names, Windows)}

@@ -11,7 +11,7 @@ from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.stubs import bind
 from lrpc.domains.wires import Bytes200, Int32
 from lrpc.kernel.simulated.costs import STEPS
-from lrpc.kernel.simulated.kernel import Domain
+from lrpc.kernel.simulated.domain import Domain
 
 TESTS: Final = ("Null", "Add", "BigIn", "BigInOut")
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from lrpc.domains.residents import Program
 from lrpc.domains.servers import BLOCK_BYTES, Files, Names, Windows
 from lrpc.domains.stubs import bind
-from lrpc.kernel.simulated.kernel import Domain
+from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.random import Stream, zipf_bounds
 
 Count = Annotated[int, Field(ge=1, le=10**9)]

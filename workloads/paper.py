@@ -33,9 +33,9 @@ TABLE_V: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
     "two traps": (36.0, ("trap",)),
     "two context switches": (66.0, ("switch", "tlb_miss")),
     "minimum": (109.0, ("procedure_call", "trap", "switch", "tlb_miss")),
-    "stubs": (21.0, ("client_stub", "server_stub")),
+    "stubs": (21.0, ("client_stub", "astack_queue", "server_stub")),
     "kernel transfer": (27.0, ("kernel_call", "kernel_return")),
-    "overhead": (48.0, ("client_stub", "server_stub", "kernel_call", "kernel_return")),
+    "overhead": (48.0, ("client_stub", "astack_queue", "server_stub", "kernel_call", "kernel_return")),
 }
 
 

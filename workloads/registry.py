@@ -7,6 +7,7 @@ from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
 from lrpc.workloads.caller import Caller
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer
 from lrpc.workloads.office import OfficeUser
+from lrpc.workloads.survey_residents import SurveyClient, SurveyService
 
 REGISTRY: Final = Registry(
     servers={
@@ -14,7 +15,13 @@ REGISTRY: Final = Registry(
         "file server": FileServer,
         "four tests": FourTestsServer,
         "name server": NameServer,
+        "survey service": SurveyService,
         "window server": WindowServer,
     },
-    programs={"caller": Caller, "four tests": FourTestsClient, "office user": OfficeUser},
+    programs={
+        "caller": Caller,
+        "four tests": FourTestsClient,
+        "office user": OfficeUser,
+        "survey client": SurveyClient,
+    },
 )

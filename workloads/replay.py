@@ -14,7 +14,7 @@ from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.stubs import bind
 from lrpc.domains.wires import UInt32
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.kernel.simulated.kernel import Domain
+from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.workloads.activity import Activity, Compute, Do, Fork, Steps, Wait
 from lrpc.workloads.placement import machine_names

@@ -2,20 +2,26 @@
 
 from typing import TYPE_CHECKING, Final
 
-from greenlet import greenlet
-
-from lrpc.kernel.descriptors import BindingObject, ProcedureDescriptor
-from lrpc.kernel.errors import LinkageInUse, NoSuchProcedure, WrongAStack
-from lrpc.kernel.simulated.locks import WaitQueue
-from lrpc.kernel.simulated.memory import POISON, READ, WRITE, Region
-from lrpc.kernel.states import AStackState, BindingState, LinkageState, follow
+from lrpc.kernel.errors import CallError, LinkageInUse, WrongAStack
+from lrpc.kernel.simulated.locks import SpinLock, WaitQueue
+from lrpc.kernel.simulated.memory import POISON, Region
+from lrpc.kernel.states import (
+    ASTACK_FREE,
+    ASTACK_QUARANTINED,
+    ASTACK_TAKEN,
+    LINKAGE_CALLING,
+    LINKAGE_FREE,
+    follow,
+)
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.bindings import Binding
     from lrpc.kernel.simulated.estacks import EStack
-    from lrpc.kernel.simulated.kernel import Domain, Export, Kernel
-    from lrpc.kernel.simulated.threads import Thread
+    from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.threads import Stack, Thread
 
-LARGEST_BINDING: Final = 64 * 1024 * 1024  # bytes of A-stacks that one binding may map
+MOST_REGIONS: Final = 64  # of one group, so that validation ends
 
 
 class Linkage:
@@ -23,24 +29,26 @@ class Linkage:
 
     __slots__ = ("astack", "binding", "caller", "number", "procedure", "state", "thread")
 
-    def __init__(self, binding: "Binding", procedure: int, number: int) -> None:
+    def __init__(self, binding: "Binding", number: int) -> None:
         self.binding = binding
-        self.procedure = procedure
-        self.number = number
-        self.state = LinkageState.FREE
+        self.number = number  # within its group
+        self.procedure = 0  # of the call
+        self.state = LINKAGE_FREE
         self.thread: Thread | None = None
-        self.caller: greenlet | None = None
+        self.caller: Stack | None = None
         self.astack: AStack  # the one beside it, for ever
 
-    def claim(self, thread: "Thread") -> None:
+    def claim(self, thread: "Thread", procedure: int) -> None:
         """Give the linkage to a call of `thread`."""
-        self.state = follow(self.state, LinkageState.CALLING)
+        self.state = follow(self.state, LINKAGE_CALLING)
+        self.procedure = procedure
         self.thread = thread
+        self.caller = thread.stack
         thread.linkages.append(self)
 
     def free(self) -> None:
         """Belong to no call."""
-        self.state = follow(self.state, LinkageState.FREE)
+        self.state = follow(self.state, LINKAGE_FREE)
         self.thread = None
         self.caller = None
 
@@ -48,99 +56,153 @@ class Linkage:
 class AStack:
     """A piece of a region that is mapped to client and server alike, and the E-stack last used with it."""
 
-    __slots__ = ("address", "estack", "group", "linkage", "offset", "state")
+    __slots__ = (
+        "address",
+        "argument_segment",
+        "estack",
+        "group",
+        "linkage",
+        "offset",
+        "read_elsewhere",
+        "region",
+        "result_segment",
+        "results",
+        "state",
+        "taker",
+        "values",
+        "written",
+    )
 
-    def __init__(self, group: "AStackGroup", offset: int, linkage: Linkage) -> None:
+    def __init__(self, group: "AStackGroup", region: Region, offset: int, linkage: Linkage) -> None:
         self.group = group
+        self.region = region
         self.offset = offset
-        self.address = group.region.base + offset
+        self.address = region.base + offset
         self.linkage = linkage
-        self.state = AStackState.FREE
+        self.state = ASTACK_FREE
+        self.taker: Thread | None = None  # whose client stub took it last
         self.estack: EStack | None = None
+        # Out of band, mapped for one call: what was too large for the A-stack.
+        self.argument_segment: Region | None = None
+        self.result_segment: Region | None = None
+        self.written = 0  # bytes of arguments
+        self.values = 0  # how many those are, until their copy is charged: by which processor will read them
+        self.results = 0  # bytes that the server wrote
+        self.read_elsewhere = False  # its results were written on another processor than the client reads them on
         linkage.astack = self
+
+    def quarantine(self, thread: "Thread") -> None:
+        """Stay with a server that does not let go of a call; does nothing where `thread` called without taking it."""
+        if self.state == ASTACK_TAKEN and self.taker is thread:
+            self.state = follow(self.state, ASTACK_QUARANTINED)
+
+    def close_segments(self) -> None:
+        """Unmap what travelled out of band."""
+        for segment in (self.argument_segment, self.result_segment):
+            if segment is not None:
+                self.linkage.binding.unmap(segment)
+        self.argument_segment = self.result_segment = None
 
 
 class AStackGroup:
-    """The A-stacks of one procedure in one binding: a LIFO queue, and the threads that wait for one."""
+    """The A-stacks that some procedures of a binding share: a LIFO queue with a lock, and the threads that wait.
 
-    def __init__(self, kernel: "Kernel", region: Region, base: int, size: int, what: str) -> None:
+    Those made at binding lie in one contiguous region, the others each in a later one.
+    """
+
+    def __init__(self, kernel: "Kernel", binding: "Binding", region: Region, base: int, size: int, what: str) -> None:
         self.kernel = kernel
-        self.region = region
-        self.base = base  # address of the first
+        self.binding = binding
         self.size = size  # bytes of each
         self.members: list[AStack] = []
         self.waiting = WaitQueue(kernel, f"an A-stack of {what}")
+        self.fault: CallError | None = None  # why there will be no more, once the binding is revoked
+        self.lock = SpinLock()
+        self.grown = 0  # regions made later
+        self._region = region
+        self._base = base
+        self._primary = 0  # A-stacks in the contiguous region
+        self._later: list[AStack] = []  # the first of each later region
         self._free: list[AStack] = []
 
-    def add(self, linkage: Linkage) -> None:
-        """Add one A-stack, behind those that are there."""
-        offset = self.base - self.region.base + len(self.members) * self.size
-        astack = AStack(self, offset, linkage)
-        self.members.append(astack)
-        self._free.append(astack)
+    def fill(self, count: int) -> None:
+        """Make the A-stacks of the contiguous region; called once."""
+        self._primary = count
+        self._add(self._region, self._base - self._region.base, count)
+
+    def grow(self, region: Region, count: int) -> None:
+        """Add A-stacks in a region of their own."""
+        self.grown += 1
+        self._later.append(self._add(region, 0, count))
 
     @property
     def free_count(self) -> int:
         """Return how many are in the queue."""
         return len(self._free)
 
-    def take(self) -> AStack:
-        """Return the A-stack that was freed last; waits where there is none but for threads that waited before."""
-        if len(self._free) <= self.waiting.woken:
+    def take(self, processor: "Processor") -> AStack:
+        """Return the A-stack that was freed last; where there is none but for threads that came before, wait or grow.
+
+        Raises the `CallError` that says why, where the binding has been revoked.
+        """
+        self.lock.hold(processor, self.kernel.charges.astack_queue)
+        if self.fault is not None:
+            raise self.fault
+        if len(self._free) <= self.waiting.woken and not self.binding.grow(self, processor):
             self.waiting.wait()
         astack = self._free.pop()
-        astack.state = follow(astack.state, AStackState.TAKEN)
+        astack.state = follow(astack.state, ASTACK_TAKEN)
+        astack.taker = self.kernel.running_thread()
         self.kernel.counts.astacks_taken += 1
         return astack
 
-    def give_back(self, astack: AStack) -> None:
-        """Put an A-stack on top of the queue and let one waiting thread go on."""
-        astack.state = follow(astack.state, AStackState.FREE)
+    def put_back(self, astack: AStack, processor: "Processor") -> None:
+        """Put an A-stack that this processor's thread took on top of the queue."""
+        self.lock.hold(processor, self.kernel.charges.astack_queue)
+        self.collect(astack)
+
+    def collect(self, astack: AStack) -> None:
+        """Have an A-stack free again, and let one waiting thread go on."""
+        astack.state = follow(astack.state, ASTACK_FREE)
+        if astack.argument_segment is not None or astack.result_segment is not None:
+            astack.close_segments()
         if self.kernel.debug:
-            self.region.bytes[astack.offset : astack.offset + self.size] = bytes([POISON]) * self.size
+            astack.region.bytes[astack.offset : astack.offset + self.size] = bytes([POISON]) * self.size
         self._free.append(astack)
-        self.waiting.wake_one()
+        if self.fault is not None:
+            self.binding.collect()
+        elif self.waiting.waiting:
+            self.waiting.wake_one()
 
-    def at(self, address: int) -> AStack:
-        """Return the A-stack at `address`, by a range check; `WrongAStack` where none of this group begins there."""
-        number, rest = divmod(address - self.base, self.size)
-        if rest or not 0 <= number < len(self.members):
-            raise WrongAStack(f"address {address:#x}: {self.waiting.what} does not begin there")
-        return self.members[number]
+    def at(self, address: int) -> tuple[AStack, int]:
+        """Return the A-stack at `address` that is free for a call, and how many later regions were looked through.
 
+        A range check for the contiguous region. Raises `WrongAStack` where none of this group begins there, or
+        `LinkageInUse`.
+        """
+        looked = 0
+        offset = address - self._base
+        if 0 <= offset < self._primary * self.size and offset % self.size == 0:
+            astack = self.members[offset // self.size]
+        else:
+            astack, looked = self._at_later(address)
+        if astack.linkage.state != LINKAGE_FREE:
+            raise LinkageInUse(f"{self.waiting.what}: the one at {address:#x} has a call in progress")
+        return astack, looked
 
-class Binding:
-    """The kernel's record of one binding: who may use it, for which export, with which A-stacks."""
+    def _at_later(self, address: int) -> tuple[AStack, int]:
+        for looked, first in enumerate(self._later, 1):
+            number, rest = divmod(address - first.address, self.size)
+            if not rest and 0 <= number < self._primary:
+                return self.members[first.linkage.number + number], looked
+        raise WrongAStack(f"address {address:#x}: {self.waiting.what} does not begin there")
 
-    def __init__(self, kernel: "Kernel", key: BindingObject, client: "Domain", export: "Export") -> None:
-        self.client_key = key  # the client's to keep, and to alter
-        self.key = BindingObject(key.number, key.key, key.name)
-        self.client = client
-        self.export = export
-        self.state = BindingState.BOUND
-        descriptors = export.descriptors
-        total = sum(descriptor.astack_size * descriptor.simultaneous for descriptor in descriptors)
-        self.region = kernel.memory.allocate(total)
-        self.groups: list[AStackGroup] = []
-        base = self.region.base
-        for procedure, descriptor in enumerate(descriptors):
-            self.groups.append(self._group(kernel, procedure, descriptor, base))
-            base += descriptor.astack_size * descriptor.simultaneous
-        for domain in (client, export.domain):
-            domain.memory.map(self.region, READ | WRITE)
-
-    def _group(self, kernel: "Kernel", procedure: int, descriptor: ProcedureDescriptor, base: int) -> AStackGroup:
-        what = f"{self.export.name}.{descriptor.name}"
-        group = AStackGroup(kernel, self.region, base, descriptor.astack_size, what)
-        for number in range(descriptor.simultaneous):
-            group.add(Linkage(self, procedure, number))
-        return group
-
-    def validate(self, procedure: int, address: int) -> Linkage:
-        """Return the linkage of a call, once all that the client gave has been checked against this record."""
-        if not 0 <= procedure < len(self.groups):
-            raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.groups)}, from 0")
-        astack = self.groups[procedure].at(address)
-        if astack.linkage.state is not LinkageState.FREE:
-            raise LinkageInUse(f"{self.export.name}: the A-stack at {address:#x} has a call in progress")
-        return astack.linkage
+    def _add(self, region: Region, offset: int, count: int) -> AStack:
+        """Add A-stacks from `offset` of a region on, behind those that are there; return the first."""
+        first = len(self.members)
+        for number in range(count):
+            linkage = Linkage(self.binding, first + number)
+            astack = AStack(self, region, offset + number * self.size, linkage)
+            self.members.append(astack)
+            self._free.append(astack)
+        return self.members[first]

@@ -3,22 +3,35 @@
 from collections.abc import Sequence
 
 from lrpc.kernel.simulated.costs import (
+    ASTACK_QUEUE,
     CLIENT_STUB,
+    COPY_BYTE,
+    COPY_VALUE,
+    EXCHANGE,
+    EXCHANGED_BYTE,
+    EXCHANGED_VALUE,
     KERNEL_CALL,
     KERNEL_RETURN,
+    MAP_MEMORY,
+    MESSAGE_ARGUMENT_BYTE,
     MESSAGE_BUFFER,
     MESSAGE_CLIENT_STUB,
     MESSAGE_DISPATCH,
     MESSAGE_ENQUEUE,
+    MESSAGE_RESULT_BYTE,
     MESSAGE_SCHEDULE,
     MESSAGE_SERVER_STUB,
+    MESSAGE_SWITCH,
     MESSAGE_TRANSFER,
     MESSAGE_VALIDATE,
+    MESSAGE_VALUE,
+    NETWORK_BYTE,
     NETWORK_RECEIVE,
     NETWORK_SEND,
     PROCEDURE_CALL,
     REMOTE_CLIENT,
     REMOTE_SERVER,
+    SECONDARY_REGION,
     SERVER_STUB,
     STEPS,
     SWITCH,
@@ -38,45 +51,75 @@ class Path:
 
 
 class Charges:
-    """The paths of one machine and the copies it made; counts of steps are derived from them."""
+    """The paths of one machine, the misses it had and the copies it made; counts of steps are derived from them."""
 
     def __init__(self, costs: CostModel) -> None:
         self._paths: list[Path] = []
         self._costs = costs
-        self._ps = costs.ps
-        tlb = costs.file.tlb
-        self.tagged = tlb.tagged
-        self._copied = [0] * len(STEPS)
+        self._ps = list(costs.ps)
+        self._ps_per_miss = costs.ps[TLB_MISS]
+        self._copied = [0] * len(STEPS)  # values and bytes, by step number
+        self._missed = 0
         self.procedure_call = self._path(PROCEDURE_CALL)
         self.trap = self._path(TRAP)
         self.switch = self._path(SWITCH)
-        self.enter = self._path(SWITCH, *[TLB_MISS] * tlb.pages_on_call)
-        self.back = self._path(SWITCH, *[TLB_MISS] * tlb.pages_on_return)
         self.client_stub = self._path(PROCEDURE_CALL, CLIENT_STUB)
+        self.astack_queue = self._path(ASTACK_QUEUE)
         self.call = self._path(TRAP, KERNEL_CALL)
+        self.secondary_region = self._path(SECONDARY_REGION)
+        self.map_memory = self._path(TRAP, MAP_MEMORY, TRAP)
+        self.exchange = self._path(EXCHANGE)
         self.server_stub = self._path(SERVER_STUB)
         self.leave = self._path(TRAP, KERNEL_RETURN)
         self.message_client_stub = self._path(PROCEDURE_CALL, MESSAGE_CLIENT_STUB, MESSAGE_BUFFER)
-        self.message_transfer = self._path(MESSAGE_VALIDATE, MESSAGE_ENQUEUE, MESSAGE_TRANSFER, MESSAGE_SCHEDULE)
+        self.message_transfer = self._path(
+            MESSAGE_VALIDATE, MESSAGE_ENQUEUE, MESSAGE_TRANSFER, MESSAGE_SCHEDULE, MESSAGE_SWITCH
+        )
         self.message_dispatch = self._path(MESSAGE_DISPATCH, MESSAGE_SERVER_STUB)
         self.remote_client = self._path(REMOTE_CLIENT)
         self.remote_server = self._path(REMOTE_SERVER)
         self.network_send = self._path(NETWORK_SEND)
         self.network_receive = self._path(NETWORK_RECEIVE)
 
-    def copy(self, value_step: int, byte_step: int, values: int, size: int) -> int:
+    def copy(self, values: int, size: int) -> int:
         """Count a copy of `values` of `size` bytes in all; return what it costs in ns, rounded once."""
-        self._copied[value_step] += values
-        self._copied[byte_step] += size
-        return (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
+        return self._copy(COPY_VALUE, COPY_BYTE, values, size)
+
+    def copy_exchanged(self, values: int, size: int) -> int:
+        """Count a copy of what is written on one processor and read on another, as `copy` does."""
+        return self._copy(EXCHANGED_VALUE, EXCHANGED_BYTE, values, size)
+
+    def copy_arguments(self, values: int, size: int) -> int:
+        """Count one of message passing's copies of arguments, as `copy` does."""
+        return self._copy(MESSAGE_VALUE, MESSAGE_ARGUMENT_BYTE, values, size)
+
+    def copy_results(self, values: int, size: int) -> int:
+        """Count one of message passing's copies of results, as `copy` does."""
+        return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
+
+    def carry(self, size: int) -> int:
+        """Count `size` bytes carried in a message between machines; return what that costs in ns, rounded once."""
+        return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
+
+    def misses(self, count: int) -> int:
+        """Count misses of a translation buffer; return what they cost in ns, rounded once."""
+        self._missed += count
+        return (count * self._ps_per_miss + 500) // 1000
 
     def counts(self) -> list[int]:
         """Return how often each step was charged so far, by step number."""
         found = list(self._copied)
+        found[TLB_MISS] = self._missed
         for path in self._paths:
             for step in path.steps:
                 found[step] += path.times
         return found
+
+    def _copy(self, value_step: int, byte_step: int, values: int, size: int) -> int:
+        copied = self._copied
+        copied[value_step] += values
+        copied[byte_step] += size
+        return (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
 
     def _path(self, *steps: int) -> Path:
         path = Path(self._costs, steps)

@@ -1,6 +1,6 @@
 """Cost models: what each step costs on a stated machine, where that is from, and what kind of figure it makes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -18,10 +18,16 @@ STEPS: Final = (
     "tlb_miss",
     "client_stub",
     "server_stub",
+    "astack_queue",
     "kernel_call",
     "kernel_return",
+    "secondary_region",
+    "map_memory",
     "copy_value",
     "copy_byte",
+    "exchange",
+    "exchanged_value",
+    "exchanged_byte",
     "message_client_stub",
     "message_server_stub",
     "message_buffer",
@@ -29,6 +35,7 @@ STEPS: Final = (
     "message_enqueue",
     "message_transfer",
     "message_schedule",
+    "message_switch",
     "message_dispatch",
     "message_value",
     "message_argument_byte",
@@ -46,32 +53,49 @@ SWITCH: Final = 2
 TLB_MISS: Final = 3
 CLIENT_STUB: Final = 4
 SERVER_STUB: Final = 5
-KERNEL_CALL: Final = 6
-KERNEL_RETURN: Final = 7
-COPY_VALUE: Final = 8
-COPY_BYTE: Final = 9
-MESSAGE_CLIENT_STUB: Final = 10
-MESSAGE_SERVER_STUB: Final = 11
-MESSAGE_BUFFER: Final = 12
-MESSAGE_VALIDATE: Final = 13
-MESSAGE_ENQUEUE: Final = 14
-MESSAGE_TRANSFER: Final = 15
-MESSAGE_SCHEDULE: Final = 16
-MESSAGE_DISPATCH: Final = 17
-MESSAGE_VALUE: Final = 18
-MESSAGE_ARGUMENT_BYTE: Final = 19
-MESSAGE_RESULT_BYTE: Final = 20
-REMOTE_CLIENT: Final = 21
-REMOTE_SERVER: Final = 22
-NETWORK_SEND: Final = 23
-NETWORK_RECEIVE: Final = 24
-NETWORK_BYTE: Final = 25
+ASTACK_QUEUE: Final = 6
+KERNEL_CALL: Final = 7
+KERNEL_RETURN: Final = 8
+SECONDARY_REGION: Final = 9
+MAP_MEMORY: Final = 10
+COPY_VALUE: Final = 11
+COPY_BYTE: Final = 12
+EXCHANGE: Final = 13
+EXCHANGED_VALUE: Final = 14
+EXCHANGED_BYTE: Final = 15
+MESSAGE_CLIENT_STUB: Final = 16
+MESSAGE_SERVER_STUB: Final = 17
+MESSAGE_BUFFER: Final = 18
+MESSAGE_VALIDATE: Final = 19
+MESSAGE_ENQUEUE: Final = 20
+MESSAGE_TRANSFER: Final = 21
+MESSAGE_SCHEDULE: Final = 22
+MESSAGE_SWITCH: Final = 23
+MESSAGE_DISPATCH: Final = 24
+MESSAGE_VALUE: Final = 25
+MESSAGE_ARGUMENT_BYTE: Final = 26
+MESSAGE_RESULT_BYTE: Final = 27
+REMOTE_CLIENT: Final = 28
+REMOTE_SERVER: Final = 29
+NETWORK_SEND: Final = 30
+NETWORK_RECEIVE: Final = 31
+NETWORK_BYTE: Final = 32
 
 # A cost model gives the steps of a part wholly or not at all; without a part, that kind of call is refused.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "lrpc": STEPS[PROCEDURE_CALL : COPY_BYTE + 1],
+    "machine": STEPS[PROCEDURE_CALL : TLB_MISS + 1],
+    "lrpc": STEPS[CLIENT_STUB : EXCHANGED_BYTE + 1],
     "message passing": STEPS[MESSAGE_CLIENT_STUB : MESSAGE_RESULT_BYTE + 1],
     "network": STEPS[REMOTE_CLIENT : NETWORK_BYTE + 1],
+}
+
+# Which copies, by the letters of Table III, a message-passing system makes of each mutable argument, each immutable
+# one and each result. Shared buffers are Taos': mapped into every domain, so that they need no copies between domains.
+Discipline = Literal["shared buffers", "message passing", "restricted message passing"]
+COPIES: Final[dict[str, tuple[str, str, str]]] = {
+    "shared buffers": ("A", "AE", "F"),
+    "message passing": ("ABCE", "ABCE", "BCF"),
+    "restricted message passing": ("ADE", "ADE", "BF"),
 }
 
 Origin = Literal["source", "fitted", "assumed"]
@@ -103,12 +127,30 @@ class Total(Document):
     of: dict[str, Annotated[int, Field(gt=0, le=LARGEST_COUNT)]] = Field(min_length=1)
 
 
+class Pages(Document):
+    """How many pages a path touches after a switch: the kernel's own, and those of the domain it switched to."""
+
+    kernel: int = Field(ge=0, le=LARGEST_COUNT)
+    domain: int = Field(ge=0, le=LARGEST_COUNT)
+
+
 class Tlb(Document):
-    """The translation buffer: pages a path touches after each of its two switches, and whether entries are tagged."""
+    """The translation buffer: whether its entries are tagged, and the pages touched after each switch of a call."""
 
     tagged: bool
-    pages_on_call: int = Field(ge=0, le=LARGEST_COUNT)
-    pages_on_return: int = Field(ge=0, le=LARGEST_COUNT)
+    on_call: Pages
+    on_return: Pages
+    source: str
+
+
+class Bus(Parameter):
+    """The memory bus that processors share: how long, of what a miss costs, it is occupied, on average."""
+
+
+class MessagePassing(Document):
+    """How messages travel between domains, by the columns of Table III."""
+
+    discipline: Discipline
     source: str
 
 
@@ -118,6 +160,8 @@ class CostFile(Document):
     name: str = Field(min_length=1)
     description: str
     tlb: Tlb
+    bus: Bus | None = None
+    message_passing: MessagePassing | None = None
     steps: dict[str, Parameter]
     totals: tuple[Total, ...] = Field(default=(), strict=False)
 
@@ -128,8 +172,14 @@ class CostFile(Document):
             raise ValueError(f"steps.{unknown[0]}: unknown step; known are {', '.join(STEPS)}")
         for part, names in PARTS.items():
             missing = [name for name in names if name not in self.steps]
-            if missing and (part == "lrpc" or len(missing) < len(names)):
+            if missing and (part == "machine" or len(missing) < len(names)):
                 raise ValueError(f"steps.{missing[0]}: missing; {part} needs it")
+        if "message_validate" in self.steps and self.message_passing is None:
+            raise ValueError("message_passing: missing; message passing needs to know its discipline")
+        if self.bus is not None and self.bus.us > self.steps["tlb_miss"].us:
+            raise ValueError(
+                f"bus.us: a miss occupies the bus for {self.bus.us:g} of its {self.steps['tlb_miss'].us:g}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -140,7 +190,9 @@ class CostFile(Document):
                 raise ValueError(f"totals: {total.name}: {unknown[0]} is no step of this file")
             found = sum(self.steps[step].us * times for step, times in total.of.items())
             if abs(found - total.us) > 0.001:
-                raise ValueError(f"totals: {total.name}: its steps add up to {found:g}, not to {total.us:g}")
+                raise ValueError(
+                    f"totals: {total.name}: its steps add up to {found:g}, not to {total.us:g}; mend one or leave the total out"
+                )
         return self
 
 
@@ -167,8 +219,13 @@ class CostModel:
         """Return the least time between the checkpoint after which a machine sends a message and its leaving."""
         return self.ns[NETWORK_SEND]
 
-    def kind(self, cell: str, charges: Mapping[str, int]) -> Kind:
-        """Return what kind of figure `cell` is, given the steps charged for it, by name.
+    def with_tlb(self, *, tagged: bool) -> "CostModel":
+        """Return this model with another translation buffer."""
+        tlb = self.file.tlb.model_copy(update={"tagged": tagged})
+        return CostModel(self.file.model_copy(update={"tlb": tlb}), self.ns, self.ps)
+
+    def kind(self, cell: str, charges: Mapping[str, int], *, bus: bool = False) -> Kind:
+        """Return what kind of figure `cell` is, given the steps charged for it, by name, and whether `bus` mattered.
 
         Fitted: a step that it charges was solved from this very cell. Input: all it charges is quoted, where
         assumed splits of a quoted total count as quoted when every part is charged as often as the total has
@@ -177,16 +234,14 @@ class CostModel:
         left = {step: count for step, count in charges.items() if count}
         if any(cell in self.file.steps[step].solved_from for step in left):
             return "fitted"
+        if bus and self.file.bus is not None:
+            return "fitted" if cell in self.file.bus.solved_from else "predicted"
         for total in self.file.totals:
             whole = min(left.get(step, 0) // times for step, times in total.of.items())
             for step, times in total.of.items():
                 left[step] = left.get(step, 0) - whole * times
         quoted = all(self.file.steps[step].origin == "source" for step, count in left.items() if count)
         return "input" if quoted else "predicted"
-
-    def total_ns(self, charges: Sequence[int]) -> int:
-        """Return what `charges`, counts by step number, add up to, rounded once."""
-        return (sum(count * ps for count, ps in zip(charges, self.ps, strict=True)) + 500) // 1000
 
 
 def cost_model(tables: object, origin: str) -> CostModel:

@@ -1,14 +1,14 @@
 """The event heap of one machine: virtual time in integer nanoseconds, and the order of all that happens in it."""
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heappushpop
 from typing import Final
 
 from greenlet import getcurrent, greenlet
 
 from lrpc.kernel.errors import Panic
 
-FOREVER: Final = 2**63 - 1  # no virtual time is later
+FOREVER: Final = 2**62 - 1  # no virtual time is later
 
 # At equal times messages from other machines come first, then timers, then processors: a rule, not an accident.
 ARRIVAL: Final = 0
@@ -32,6 +32,7 @@ class Engine:
         self.now = 0
         self.horizon = 0
         self.limit = 0
+        self.turn = 0  # of the processor whose event began last
         self.loop: greenlet = getcurrent()
         self._heap: list[Event] = []
         self._timers = 0
@@ -41,9 +42,9 @@ class Engine:
         self._timers += 1
         self._push((time, TIMER, 0, self._timers, action))
 
-    def resume(self, time: int, processor: int, action: Action) -> None:
-        """Let a processor, by number, go on at `time`; it has at most one such event at once."""
-        self._push((time, PROCESSOR, processor, 0, action))
+    def resume(self, time: int, processor: int, turn: int, action: Action) -> None:
+        """Let a processor, by number, go on at `time`; of its turns only the one begun last counts."""
+        self._push((time, PROCESSOR, processor, turn, action))
 
     def arrive(self, time: int, source: int, sequence: int, action: Action) -> None:
         """Take in what another machine sent: it is due at `time`, which this machine must not have passed."""
@@ -55,7 +56,30 @@ class Engine:
         """Return whether nothing else is due before a processor that stands at `time`."""
         if time >= self.horizon:
             return False
-        return not self._heap or (time, PROCESSOR, processor) < self._heap[0][:3]
+        if not self._heap:
+            return True
+        top = self._heap[0]
+        if time != top[0]:
+            return time < top[0]
+        return top[1] == PROCESSOR and processor < top[2]
+
+    def stand_back(self, time: int, processor: int, turn: int, action: Action) -> int:
+        """Let a processor go on at `time`; return the number of the one that is due before it, -1 for the loop.
+
+        The event of the other one is off the heap then: whoever asks goes on with it at once, past the loop.
+        """
+        event = heappushpop(self._heap, (time, PROCESSOR, processor, turn, action))
+        if event[1] == PROCESSOR and event[0] < self.horizon:
+            return self._begin(event)
+        self._push(event)
+        return -1
+
+    def next_processor(self) -> int:
+        """Return the number of the processor that is due next, as `stand_back` does."""
+        heap = self._heap
+        if heap and heap[0][1] == PROCESSOR and heap[0][0] < self.horizon:
+            return self._begin(heappop(heap))
+        return -1
 
     @property
     def next_time(self) -> int:
@@ -70,14 +94,19 @@ class Engine:
         heap = self._heap
         while heap and heap[0][0] < self.horizon:
             event = heappop(heap)
-            self.now = event[0]
-            self.limit = min(self.horizon, heap[0][0]) if heap else self.horizon
+            self._begin(event)
             event[4]()
 
     def stop_before(self, time: int) -> None:
         """Run no further than `time` for now: something may arrive then."""
         self.horizon = min(self.horizon, time)
         self.limit = min(self.limit, time)
+
+    def _begin(self, event: Event) -> int:
+        self.now = event[0]
+        self.turn = event[3]
+        self.limit = min(self.horizon, self._heap[0][0]) if self._heap else self.horizon
+        return event[2]
 
     def _push(self, event: Event) -> None:
         if event[0] < self.limit:

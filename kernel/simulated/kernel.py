@@ -1,30 +1,30 @@
-"""The kernel of one machine in virtual time: its domains and bindings, and which thread has which processor."""
+"""The kernel of one machine in virtual time: its threads and processors, its domains, and who may call whom."""
 
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
-from lrpc.kernel.descriptors import BindingObject, Clerk, ImportRequest, ProcedureDescriptor
-from lrpc.kernel.errors import BindingRefused, CallError, ForgedBinding, Panic, RunFailed
+from lrpc.kernel.descriptors import BindingObject, ImportRequest
+from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, CallFailed, ForgedBinding, Panic, RunFailed
 from lrpc.kernel.simulated import log as events
-from lrpc.kernel.simulated import transfer
-from lrpc.kernel.simulated.astacks import LARGEST_BINDING, AStack, Binding
+from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant
 from lrpc.kernel.simulated.charges import Charges
-from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.costs import CostModel, Discipline
+from lrpc.kernel.simulated.dispatcher import Dispatcher
+from lrpc.kernel.simulated.domain import Domain, Export
 from lrpc.kernel.simulated.engine import Engine
-from lrpc.kernel.simulated.estacks import EStack
-from lrpc.kernel.simulated.histogram import Histogram
-from lrpc.kernel.simulated.locks import SpinLock
+from lrpc.kernel.simulated.histogram import Histogram, Tally
+from lrpc.kernel.simulated.locks import MemoryBus, SpinLock
 from lrpc.kernel.simulated.log import EventLog
-from lrpc.kernel.simulated.memory import AddressSpace, Memory, Region
+from lrpc.kernel.simulated.memory import Memory
 from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.random import Stream
-from lrpc.kernel.simulated.threads import Thread
-from lrpc.kernel.states import BindingState, LinkageState, ThreadState
+from lrpc.kernel.simulated.threads import Stack, Thread
+from lrpc.kernel.states import LINKAGE_FREE, THREAD_READY, THREAD_WAITING
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.remote import Network
@@ -50,97 +50,6 @@ class Counts:
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys("ABCDEF", 0))  # letters of Table III
 
 
-class Export:
-    """An interface that a domain exports: how to enter it, and who decides on imports."""
-
-    def __init__(
-        self,
-        name: str,
-        interface: str,
-        domain: "Domain",
-        descriptors: tuple[ProcedureDescriptor, ...],
-        clerk: Clerk,
-        server: object,
-    ) -> None:
-        self.name = name
-        self.interface = interface
-        self.domain = domain
-        self.descriptors = descriptors
-        self.clerk = clerk
-        self.server = server  # for calls from within the domain
-
-
-class Domain:
-    """A protection domain: its own memory, its E-stacks, and the time its procedures spend."""
-
-    def __init__(self, kernel: "Kernel", name: str) -> None:
-        self.kernel = kernel
-        self.name = name
-        self.memory = AddressSpace(name)
-        self.imports: dict[str, str] = {}  # names that its programs use, and the exports they stand for
-        self.estacks_made = 0
-        self._idle_estacks: dict[EStack, None] = {}  # the one used longest ago first
-
-    def compute(self, us: float) -> None:
-        """Occupy the running thread's processor for `us` microseconds of virtual time."""
-        self.kernel.compute(_ns(us))
-
-    def sleep(self, us: float) -> None:
-        """Let the running thread wait for `us` microseconds without a processor."""
-        self.kernel.sleep(_ns(us))
-
-    def system_call(self, us: float = 0.0) -> None:
-        """Trap into the kernel for an operation of its own, which takes `us` beyond the trap."""
-        self.kernel.system_call(_ns(us))
-
-    def spawn(self, body: Callable[[], None], name: str = "") -> Thread:
-        """Start a thread of this domain that runs `body`, as soon as there is a processor."""
-        return self.kernel.spawn(self, body, name or f"{self.name}/{self.kernel.threads_made}")
-
-    def abort(self, thread: Thread) -> Thread:
-        """Release one of this domain's threads from its call; return the thread that goes on and sees `CallAborted`.
-
-        Raises `CallError` where the thread is another domain's or has no call in progress.
-        """
-        if thread.home is not self:
-            raise CallError(f"{thread}: domain {self.name} may abort calls of its own threads only")
-        return transfer.abort(self.kernel, thread)
-
-    def random(self, purpose: str) -> Stream:
-        """Return the running thread's stream of random numbers for one purpose, from its beginning."""
-        thread = "" if self.kernel.processor is None else self.kernel.running_thread().name
-        return self.kernel.random(f"{self.name}/{thread}/{purpose}")
-
-    @property
-    def now_us(self) -> float:
-        """Return the virtual time, in microseconds."""
-        return self.kernel.now_ns / 1000
-
-    def allocate(self, size: int, rights: int) -> Region:
-        """Return fresh memory of `size` bytes that only this domain may use."""
-        region = self.kernel.memory.allocate(size)
-        self.memory.map(region, rights)
-        return region
-
-    def take_estack(self, astack: AStack) -> EStack:
-        """Return the E-stack last used with an A-stack, or else the idle one used longest ago, or else a new one."""
-        estack = astack.estack
-        if estack is None or estack.astack is not astack:
-            estack = next(iter(self._idle_estacks), None)
-            if estack is None:
-                self.estacks_made += 1
-                estack = EStack(self.kernel, self)
-                self._idle_estacks[estack] = None
-            estack.astack = astack
-            astack.estack = estack
-        del self._idle_estacks[estack]
-        return estack
-
-    def give_back_estack(self, estack: EStack) -> None:
-        """Have an E-stack idle again; it stays with its A-stack until another needs one."""
-        self._idle_estacks[estack] = None
-
-
 class Kernel:
     """One machine's kernel. Everything on it happens in one operating-system thread, in virtual time."""
 
@@ -153,6 +62,8 @@ class Kernel:
         seed: int = 0,
         debug: bool = False,
         sink: BinaryIO | None = None,
+        domain_caching: bool = False,
+        discipline: Discipline | None = None,
     ) -> None:
         if not 1 <= processors <= MOST_PROCESSORS:
             raise ValueError(f"machine {machine}: processors: {processors} is not between 1 and {MOST_PROCESSORS}")
@@ -160,27 +71,41 @@ class Kernel:
         self.costs = costs
         self.seed = seed
         self.debug = debug
+        self.domain_caching = domain_caching  # idle processors spin in domain contexts
+        passing = costs.file.message_passing
+        self.discipline: Discipline = discipline or ("shared buffers" if passing is None else passing.discipline)
         self.engine = Engine()
         self.memory = Memory()
+        self.pages_on_call = self.memory.pages(costs.file.tlb.on_call.kernel)
+        self.pages_on_return = self.memory.pages(costs.file.tlb.on_return.kernel)
         self.log = EventLog(sink)
         self.log.add(0, events.SEED, seed & events.LARGEST, 0)
         self.counts = Counts()
         self.charges = Charges(costs)
         self.latencies: dict[str, Histogram] = {}
+        self.astack_bytes = Tally()  # of calls: bytes of arguments and results that an A-stack carried
         self.domains: dict[str, Domain] = {}
         self.exports: dict[str, Export] = {}
-        self.bindings: dict[int, Binding] = {}
+        self.grants: dict[int, Grant] = {}  # every Binding Object that has not been revoked
+        self.bindings: dict[int, Binding] = {}  # those with A-stacks, until the last of these is collected
         self.ports: dict[str, Port] = {}
         self.network: Network | None = None
-        self.transfer_lock = SpinLock(self)  # SRC RPC's one lock
+        self.transfer_lock = SpinLock()  # SRC RPC's one lock
+        self.bus: MemoryBus | None = None
+        if costs.file.bus is not None and processors > 1:
+            self.bus = MemoryBus(costs.file.bus.ps, self.random("memory bus"))
         self.threads_made = 0
         self.threads: set[Thread] = set()  # those that have not ended
         self.processor: Processor | None = None  # the one whose thread runs at this moment
-        self.processors = [Processor(self, number, self.charges) for number in range(processors)]
-        self._idle = list(self.processors)
-        self._ready: deque[Thread] = deque()
+        tagged = costs.file.tlb.tagged
+        self.processors = [Processor(self, number, self.charges, tagged=tagged) for number in range(processors)]
+        self.dispatcher = Dispatcher(self, self.processors)
+        self._domains_made = 0
+        self._grants_made = 0
+        self._revoked: dict[int, CallError] = {}
         self._keys = self.random("binding keys")
-        self._issued: dict[int, tuple[Domain, BindingObject]] = {}  # every Binding Object, and for whom it is
+        self._dead: list[Stack] = []
+        self._refused: set[greenlet] = set()  # that were dead and came back
 
     # Time and threads
 
@@ -199,9 +124,7 @@ class Kernel:
     def running_processor(self) -> Processor:
         """Return the processor whose thread runs; `RunFailed` outside any simulated thread."""
         if self.processor is None:
-            raise RunFailed(
-                f"machine {self.machine}: a call was made outside any simulated thread; make it in the body of one"
-            )
+            self._refuse()
         return self.processor
 
     def running_thread(self) -> Thread:
@@ -211,45 +134,40 @@ class Kernel:
             raise Panic(f"machine {self.machine}: a processor runs without a thread")
         return thread
 
-    def new_thread(self, name: str, domain: Domain) -> Thread:
+    def new_thread(self, name: str, domain: Domain, body: Callable[[], None]) -> Thread:
         """Return a thread that waits to be woken."""
         self.threads_made += 1
-        thread = Thread(self, self.threads_made, name, domain)
+        thread = Thread(self, self.threads_made, name, domain, body)
         self.threads.add(thread)
         self.log.add(self.now_ns, events.THREAD, thread.number, 0)
         return thread
 
     def spawn(self, domain: Domain, body: Callable[[], None], name: str, *, at_ns: int | None = None) -> Thread:
         """Start a thread of `domain` now, or at a virtual time to come."""
-        thread = self.new_thread(name, domain)
-        thread.body = body
+        thread = self.new_thread(name, domain, body)
         if at_ns is None or at_ns <= self.now_ns:
             self.wake(thread)
         else:
-            self.engine.at(at_ns, lambda: self.wake(thread))
+            self._wake_at(thread, at_ns, thread.waits)
         return thread
 
     def wake(self, thread: Thread, delivery: CallError | None = None) -> None:
         """Make a waiting thread ready; it finds `delivery` when it goes on."""
-        thread.become(ThreadState.READY)
+        thread.become(THREAD_READY)
         thread.deliver(delivery)
         thread.ready_at = self.now_ns
-        if self._idle:
-            processor = min(self._idle, key=lambda idle: _fitness(idle, thread))
-            self._idle.remove(processor)
-            processor.assign(thread)
-        else:
-            self._ready.append(thread)
+        self.dispatcher.ready(thread)
 
     def block(self, what: str) -> CallError | None:
         """Let the running thread wait until it is woken; return what was delivered to it."""
         processor = self.running_processor()
         thread = self.running_thread()
-        thread.become(ThreadState.WAITING)
+        thread.become(THREAD_WAITING)
         thread.waits_for = what
-        self._pass_on(processor)
-        thread.greenlet = getcurrent()
-        delivered: CallError | None = self.engine.loop.switch()
+        thread.waits += 1
+        self.dispatcher.pass_on(processor)
+        delivered = cast("CallError | None", self.switch_away())
+        self.running_processor().refill()
         return delivered
 
     def compute(self, ns: int) -> None:
@@ -261,7 +179,7 @@ class Kernel:
     def sleep(self, ns: int) -> None:
         """Wake the running thread `ns` later; its processor is free until then."""
         thread = self.running_thread()
-        self.engine.at(self.now_ns + ns, lambda: self.wake(thread))
+        self._wake_at(thread, self.now_ns + ns, thread.waits + 1)
         self.block("a timer")
 
     def system_call(self, ns: int) -> None:
@@ -275,6 +193,7 @@ class Kernel:
 
     def run_body(self, thread: Thread, body: Callable[[], None]) -> None:
         """Run a thread from beginning to end; what it raises ends the run."""
+        self.running_processor().refill()
         try:
             body()
         except Exception as error:
@@ -282,30 +201,36 @@ class Kernel:
             failure = RunFailed(f"{place}: {type(error).__name__}: {error}")
             failure.__cause__ = error  # compiled code does not take `from` to mean this
             raise failure from error
-        self.end_running_thread()
+        self.end(self.running_thread())
 
-    def end_running_thread(self) -> None:
-        """End the running thread and give its processor on; the caller must then leave its greenlet."""
-        processor = self.running_processor()
-        thread = self.running_thread()
+    def end(self, thread: Thread) -> None:
+        """End a thread that waits, or has a processor, which is given on; where it runs, its greenlet must be left."""
         if thread.linkages:
             raise Panic(f"{thread} ends with {len(thread.linkages)} calls in progress")
-        self.log.add(processor.clock, events.END, thread.number, 0)
+        self.log.add(self.now_ns, events.END, thread.number, 0)
         thread.end()
         self.threads.discard(thread)
-        self._pass_on(processor)
+        if thread.processor is not None:
+            self.dispatcher.pass_on(thread.processor)
 
-    def _pass_on(self, processor: Processor) -> None:
-        processor.let_go()
-        if self._ready:
-            processor.assign(self._ready.popleft())
-        else:
-            self._idle.append(processor)
+    def switch_away(self) -> object:
+        """Leave the running greenlet for what is due next; returns what it is given when it is gone on with."""
+        return self._switch_to(self.engine.next_processor())
+
+    def stand_back(self, first: int) -> None:
+        """Leave the running greenlet, which has its turn later, for the processor of that number, or the loop."""
+        self._switch_to(first)
+
+    def bury_soon(self, dead: Stack) -> None:
+        """Unwind a stack that must not go on, as soon as no thread runs."""
+        if not self._dead:
+            self.engine.at(self.now_ns, self._bury)
+        self._dead.append(dead)
 
     def waiting(self) -> list[Thread]:
-        """Return the threads that have not ended, in order, without servers' own and captured ones."""
+        """Return the threads that have not ended, in order, without servers' own and those that nobody waits for."""
         waiting = (thread for thread in self.threads if not thread.serves and thread.successor is None)
-        return sorted(waiting, key=lambda thread: thread.number)
+        return sorted((thread for thread in waiting if thread.home.live), key=lambda thread: thread.number)
 
     def random(self, purpose: str) -> Stream:
         """Return the stream of random numbers of this seed, machine and purpose."""
@@ -314,13 +239,15 @@ class Kernel:
     # Domains and binding
 
     def domain(self, name: str) -> Domain:
-        """Return the domain of that name, made when it is first asked for."""
+        """Return the domain of that name, made when it is first asked for, and anew after it has terminated."""
         if name not in self.domains:
-            self.domains[name] = Domain(self, name)
+            self._domains_made += 1
+            self.domains[name] = Domain(self, self._domains_made, name)
         return self.domains[name]
 
     def export(self, export: Export) -> None:
-        """Register an interface under its name; `BindingRefused` where the name is taken."""
+        """Register an interface under its name; `BindingRefused` where the name is taken or A-stacks are too large."""
+        export.domain.require_live()
         if export.name in self.exports:
             owner = self.exports[export.name].domain.name
             raise BindingRefused(f"export {export.name}: domain {owner} of machine {self.machine} already exports it")
@@ -333,56 +260,77 @@ class Kernel:
             )
         self.exports[export.name] = export
 
-    def authorise(self, client: str, machine: str, name: str) -> Export:
+    def authorise(self, client: Domain, name: str) -> Export:
         """Return the export that its clerk lets this client import; `BindingRefused` with the reason otherwise."""
+        client.require_live()
         export = self.exports.get(name)
         if export is None:
             raise BindingRefused(f"import {name}: machine {self.machine} does not export it")
-        reason = export.clerk.authorise(ImportRequest(client, machine, name))
+        reason = export.clerk.authorise(ImportRequest(client.name, self.machine, name))
         if reason is not None:
-            raise BindingRefused(f"import {name}: its clerk refused domain {client}: {reason}")
+            raise BindingRefused(f"import {name}: its clerk refused domain {client.name}: {reason}")
+        client.require_live()  # either may have ended while the clerk decided
+        if self.exports.get(name) is not export:
+            raise BindingRefused(f"import {name}: machine {self.machine} exports it no more")
         return export
 
-    def bind(self, client: Domain, name: str) -> Binding:
-        """Bind a domain to an export of this machine: A-stacks mapped to both, a linkage beside each."""
-        export = self.authorise(client.name, self.machine, name)
-        key = self.new_key(client, name, remote=False)
-        binding = self.bindings[key.number] = Binding(self, key, client, export)
+    def bind(self, client: Domain, name: str, *, grows: bool = False) -> Binding:
+        """Bind a domain to an export of this machine: A-stacks mapped to both, a linkage beside each.
+
+        Where all A-stacks are taken, clients wait, or more are made if it `grows`.
+        """
+        self.costs.require("lrpc")
+        export = self.authorise(client, name)
+        number = self._new_number()
+        binding = Binding(self, number, self._keys.word(), client, export, grows=grows)
+        self.bindings[number] = binding
+        self._register(binding)
         return binding
 
-    def new_key(self, client: Domain, name: str, *, remote: bool) -> BindingObject:
-        """Return a Binding Object for a domain, whose key nobody can guess; the kernel keeps a copy."""
-        number = len(self._issued) + 1
-        key = BindingObject(number, self._keys.word(), name, remote)
-        self._issued[number] = client, BindingObject(number, key.key, name, remote)
-        self.log.add(self.now_ns, events.BIND, number, int(remote))
-        return key
+    def grant(self, client: Domain, name: str, export: Export | None) -> Grant:
+        """Return a new Binding Object's record, for calls without A-stacks: by message, within a domain, or remote."""
+        client.require_live()
+        grant = Grant(self._new_number(), self._keys.word(), client, name, export)
+        self._register(grant)
+        return grant
 
-    def check_key(self, key: BindingObject, client: Domain) -> BindingObject:
-        """Return the kernel's copy of a Binding Object; `ForgedBinding` where `client` was not given this one."""
-        owner, copy = self._issued.get(key.claimed, (None, key))
-        if owner is not client or not key.is_copy_of(copy):
-            raise ForgedBinding(f"Binding Object {key.claimed}: not one that domain {client.name} was given")
-        return copy
+    def check_key(self, key: BindingObject, client: Domain) -> Grant:
+        """Return the record of a Binding Object; `ForgedBinding` where `client` was not given this one."""
+        number = key.claimed
+        grant = self.grants.get(number)
+        if grant is None or grant.client is not client or not key.opens(number, grant.key):
+            raise self._revoked.get(number) or _forged(number, client)
+        return grant
 
     def binding_of(self, key: BindingObject, client: Domain) -> Binding:
         """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
-        binding = self.bindings.get(key.claimed)
-        if (
-            binding is None
-            or not key.is_copy_of(binding.key)
-            or binding.client is not client
-            or binding.state is not BindingState.BOUND
-        ):
-            raise ForgedBinding(f"Binding Object {key.claimed}: not one that domain {client.name} was given")
+        number = key.claimed
+        binding = self.bindings.get(number)
+        if binding is None or binding.client is not client or not key.opens(number, binding.key):
+            raise self._revoked.get(number) or _forged(number, client)
         return binding
+
+    def revoke(self, client: str, name: str, reason: str) -> int:
+        """Revoke a client's bindings to one export; return how many there were."""
+        found = [grant for grant in self.grants.values() if grant.client.name == client and grant.name == name]
+        for grant in found:
+            what = f"Binding Object {grant.number}: {name} revoked it for domain {client}: {reason}"
+            self.revoke_grant(grant, BindingRevoked(what))
+        return len(found)
+
+    def revoke_grant(self, grant: Grant, fault: CallError) -> None:
+        """Have a Binding Object open nothing any more; `fault` is what its client gets."""
+        del self.grants[grant.number]
+        self.log.add(self.now_ns, events.REVOKE, grant.number, 0)
+        self._revoked[grant.number] = fault
+        grant.revoke(fault)
 
     def calls_in_progress(self) -> int:
         """Return how many linkages are not free, for those who count leaks."""
         return sum(
-            astack.linkage.state is not LinkageState.FREE
+            astack.linkage.state != LINKAGE_FREE
             for binding in self.bindings.values()
-            for group in binding.groups
+            for group in binding.pools
             for astack in group.members
         )
 
@@ -396,13 +344,62 @@ class Kernel:
         """Return the latencies of a procedure, by its full name, made when it is first asked for."""
         return self.latencies.setdefault(procedure, Histogram())
 
+    # What only this kernel does
 
-def _fitness(idle: Processor, thread: Thread) -> tuple[int, bool, int]:
-    """Order idle processors: the one that can begin first, then one with the right context, then by number."""
-    return max(idle.clock, thread.ready_at), idle.context is not thread.domain, idle.number
+    def _wake_at(self, thread: Thread, at_ns: int, waits: int) -> None:
+        """Wake a thread at a virtual time, if that is still the wait that it is in."""
+
+        def wake() -> None:
+            if thread.waits == waits:
+                self.wake(thread)
+
+        self.engine.at(at_ns, wake)
+
+    def _switch_to(self, number: int) -> object:
+        """Switch to the thread of a processor, by number, if its turn still counts, or to who is due after it."""
+        while number >= 0:
+            processor = self.processors[number]
+            thread = processor.thread
+            if processor.turn == self.engine.turn and thread is not None:
+                if not thread.begun:  # it begins at the bottom of the stack, so the loop begins it
+                    processor.resume_at(self.engine.now)
+                    break
+                self.processor = processor
+                return thread.go_on()
+            number = self.engine.next_processor()
+        self.processor = None
+        return self.engine.loop.switch()
+
+    def _bury(self) -> None:
+        """Unwind what is dead: its frames are freed, and whatever they do about it, none of it enters the kernel."""
+        dead, self._dead = self._dead, []
+        for one in dead:
+            with suppress(Exception):  # of a dead domain's code: there is nobody to tell
+                one.greenlet.throw()
+
+    def _refuse(self) -> NoReturn:
+        """Refuse an entry outside any simulated thread: a mistake, or the code of a dead domain that goes on.
+
+        Such code may catch what it is given and come back for ever; the second time it is left where it stands.
+        """
+        here = getcurrent()
+        if here is self.engine.loop or here.parent is None:
+            raise RunFailed(
+                f"machine {self.machine}: a call was made outside any simulated thread; make it in the body of one"
+            )
+        while here in self._refused:
+            here.parent.switch()
+        self._refused.add(here)
+        raise CallFailed(f"machine {self.machine}: the thread that this ran on is no more")
+
+    def _new_number(self) -> int:
+        self._grants_made += 1
+        return self._grants_made
+
+    def _register(self, grant: Grant) -> None:
+        self.grants[grant.number] = grant
+        self.log.add(self.now_ns, events.BIND, grant.number, int(grant.export is None))
 
 
-def _ns(us: float) -> int:
-    if not 0 <= us < 1e12:
-        raise ValueError(f"a time of {us:g} us: it must be at least 0 and less than 1e12")
-    return round(us * 1000)
+def _forged(number: int, client: Domain) -> ForgedBinding:
+    return ForgedBinding(f"Binding Object {number}: not one that domain {client.name} was given")

@@ -1,9 +1,11 @@
-"""Waiting, written once: threads that wait for a resource, and processors that spin for a lock."""
+"""Waiting, written once: threads that wait for a resource, and processors that take turns at a lock or at the bus."""
 
 from collections import deque
 from typing import TYPE_CHECKING
 
-from greenlet import getcurrent
+from lrpc.kernel.errors import CallError
+from lrpc.kernel.simulated.charges import Path
+from lrpc.kernel.simulated.random import Stream
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
@@ -22,59 +24,104 @@ class WaitQueue:
         self.kernel = kernel
         self.what = what  # what they wait for, for reports of why a run cannot go on
         self.waits = 0
-        self.woken = 0  # threads that have not gone on yet
+        self._woken: set[Thread] = set()  # those that have not gone on yet
         self._threads: deque[Thread] = deque()
 
+    @property
+    def woken(self) -> int:
+        """Return how many have been woken and have not gone on yet."""
+        return len(self._woken)
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether any thread has yet to be woken."""
+        return len(self._threads) > 0
+
     def wait(self) -> None:
-        """Block the running thread until it is woken."""
+        """Block the running thread until it is woken; raises what `fail_all` gave instead."""
+        thread = self.kernel.running_thread()
         self.waits += 1
-        self._threads.append(self.kernel.running_thread())
-        self.kernel.block(self.what)
-        self.woken -= 1
+        self._threads.append(thread)
+        thread.queue = self
+        fault = self.kernel.block(self.what)
+        thread.queue = None
+        self._woken.discard(thread)
+        if fault is not None:
+            raise fault
 
     def wake_one(self) -> None:
         """Let the thread that has waited longest go on."""
         if self._threads:
-            self.woken += 1
-            self.kernel.wake(self._threads.popleft())
+            thread = self._threads.popleft()
+            self._woken.add(thread)
+            self.kernel.wake(thread)
 
     def wake_all(self) -> None:
         """Let every waiting thread go on."""
         while self._threads:
             self.wake_one()
 
+    def fail_all(self, fault: CallError) -> None:
+        """Let every waiting thread go on with an error in place of what it waits for."""
+        while self._threads:
+            self.kernel.wake(self._threads.popleft(), fault)
+
+    def leave(self, thread: "Thread") -> None:
+        """Forget a thread that will not go on; what it was woken for goes to the next."""
+        thread.queue = None
+        if thread in self._woken:
+            self._woken.discard(thread)
+            self.wake_one()
+        elif thread in self._threads:
+            self._threads.remove(thread)
+
 
 class SpinLock:
-    """A lock for which processors spin, first come first served: a spinning processor does nothing else."""
+    """A lock for which processors spin, first come first served, and that each holds for a time known when it comes.
 
-    def __init__(self, kernel: "Kernel") -> None:
-        self.kernel = kernel
-        self.holder: Processor | None = None
+    So its turn is settled as it comes: nothing of the machine's is due before its clock, and it holds the lock from
+    when those before it are done.
+    """
+
+    def __init__(self) -> None:
         self.acquisitions = 0
-        self.spun_ns = 0
-        self._spinning: deque[Processor] = deque()
+        self._free_at = 0
 
-    def acquire(self) -> None:
-        """Take the lock for the running processor."""
-        processor = self.kernel.running_processor()
+    def hold(self, processor: "Processor", path: Path) -> None:
+        """Spin until the lock is free, and hold it for what the steps of `path` cost."""
         processor.checkpoint()
         self.acquisitions += 1
-        if self.holder is None:
-            self.holder = processor
-            return
-        since = processor.clock
-        self._spinning.append(processor)
-        assert processor.thread is not None
-        processor.thread.greenlet = getcurrent()
-        processor.engine.loop.switch()
-        self.spun_ns += processor.clock - since
+        wait = self._free_at - processor.clock
+        if wait > 0:
+            processor.lock_wait_ns += wait
+            processor.clock += wait
+        processor.spend(path)
+        self._free_at = processor.clock
 
-    def release(self) -> None:
-        """Hand the lock to the processor that has spun longest, or leave it free."""
-        processor = self.kernel.running_processor()
+
+class MemoryBus:
+    """The memory bus that the processors of a machine share, first come first served.
+
+    Each miss of a translation buffer occupies it for a part of what it costs. How long several in a row do is drawn
+    from an exponential distribution, since processors that all took equal times would fall into step and never meet.
+    """
+
+    def __init__(self, ps_per_miss: int, stream: Stream) -> None:
+        self._ps_per_miss = ps_per_miss
+        self._stream = stream
+        self._free_at = 0
+
+    def fetch(self, processor: "Processor", misses: int) -> None:
+        """Spend what `misses` cost: the bus's part when it is free, and the rest before that."""
+        mean = misses * self._ps_per_miss // 1000
+        processor.clock += processor.charges.misses(misses) - mean
         processor.checkpoint()
-        self.holder = None
-        if self._spinning:
-            self.holder = successor = self._spinning.popleft()
-            successor.clock = max(successor.clock, processor.clock)
-            successor.engine.resume(successor.clock, successor.number, successor.resume)
+        wait = self._free_at - processor.clock
+        if wait > 0:
+            processor.bus_wait_ns += wait
+            processor.clock += wait
+        drawn = self._stream.exponential(mean)
+        processor.bus_ns += drawn
+        processor.bus_mean_ns += mean
+        processor.clock += drawn
+        self._free_at = processor.clock

@@ -1,9 +1,9 @@
 """The event log of one machine: every transition in fixed-width little-endian form, and its BLAKE2b digest."""
 
-import sys
-from array import array
 from hashlib import blake2b
 from typing import BinaryIO, Final
+
+from librt.strings import BytesWriter, write_i64_le
 
 CALL: Final = 1  # a linkage was pushed; subject: thread, object: binding << 16 | procedure
 RETURN: Final = 2
@@ -17,8 +17,12 @@ ARRIVE: Final = 9
 MESSAGE: Final = 10  # message passing on one machine: a call was queued; object: procedure
 REPLY: Final = 11
 SYSTEM_CALL: Final = 12
-SEED: Final = 14  # the first event of all; subject: the seed
 WITHIN: Final = 13  # a procedure of the caller's own domain; object: procedure
+SEED: Final = 14  # the first event of all; subject: the seed
+TERMINATE: Final = 15  # a domain terminated; subject: the domain, by the order in which it was made
+FAIL: Final = 16  # a call was failed by that; object: as for a call
+REVOKE: Final = 17  # subject: binding
+EXCHANGE: Final = 18  # a thread went on on another processor; subject: thread, object: processor
 
 NAMES: Final = {
     CALL: "call",
@@ -35,11 +39,15 @@ NAMES: Final = {
     SYSTEM_CALL: "system call",
     WITHIN: "within",
     SEED: "seed",
+    TERMINATE: "terminate",
+    FAIL: "fail",
+    REVOKE: "revoke",
+    EXCHANGE: "exchange",
 }
 
 EVENT_BYTES: Final = 32  # time in ns, kind, subject, object, each a signed 64-bit integer
 LARGEST: Final = 2**63 - 1  # that such an integer holds; what clients make up is cut to it
-_PENDING: Final = 4 * 4096
+_PENDING: Final = 4096 * EVENT_BYTES
 
 
 class EventLog:
@@ -48,22 +56,22 @@ class EventLog:
     def __init__(self, sink: BinaryIO | None = None) -> None:
         self.sink = sink
         self._hash = blake2b(digest_size=32)
-        self._pending: list[int] = []
+        self._pending = BytesWriter()
 
     def add(self, time: int, kind: int, subject: int, object_: int) -> None:
         """Record one event of this machine at virtual `time` in ns."""
         pending = self._pending
-        pending.extend((time, kind, subject, object_))
+        write_i64_le(pending, time)
+        write_i64_le(pending, kind)
+        write_i64_le(pending, subject)
+        write_i64_le(pending, object_)
         if len(pending) >= _PENDING:
             self.flush()
 
     def flush(self) -> None:
         """Hash, and write where there is a file, what has come since the last time."""
-        words = array("q", self._pending)
-        if sys.byteorder == "big":
-            words.byteswap()
-        self._pending.clear()
-        data = words.tobytes()
+        data = self._pending.getvalue()
+        self._pending.truncate(0)
         self._hash.update(data)
         if self.sink is not None:
             self.sink.write(data)

@@ -1,4 +1,4 @@
-"""Memory of protection domains: real bytes in regions, and which domain may read or write which of them."""
+"""Memory of protection domains: bytes in regions, who may read or write them, and which pages a processor knows."""
 
 from bisect import bisect_right
 from typing import Final
@@ -9,6 +9,9 @@ PAGE: Final = 512  # bytes, a VAX page
 READ: Final = 1
 WRITE: Final = 2
 POISON: Final = 0xDB  # what freed A-stacks are filled with in debug mode
+
+
+_NONE: Final[frozenset[int]] = frozenset()
 
 
 class Region:
@@ -27,12 +30,48 @@ class Memory:
 
     def __init__(self) -> None:
         self._next = PAGE  # nothing is at address 0
+        self._pages = 0
 
     def allocate(self, size: int) -> Region:
         """Return a fresh region of `size` bytes, on a page of its own."""
         region = Region(self._next, size)
         self._next += -(-max(size, 1) // PAGE) * PAGE
         return region
+
+    def pages(self, count: int) -> frozenset[int]:
+        """Return so many pages, by number, of code and data that nobody needs the bytes of."""
+        first = self._pages
+        self._pages += count
+        return frozenset(range(first, first + count))
+
+
+class TranslationBuffer:
+    """The pages whose translation a processor holds: a set of page numbers, which a switch of contexts flushes.
+
+    It is large enough for whatever one call touches. Where entries are tagged with their context, nothing is flushed.
+    """
+
+    def __init__(self, *, tagged: bool) -> None:
+        self.tagged = tagged
+        self._held: frozenset[int] = _NONE
+
+    def switch(self) -> None:
+        """Enter another context."""
+        if not self.tagged:
+            self._held = _NONE
+
+    def touch(self, pages: frozenset[int]) -> int:
+        """Return how many of `pages` were missing; they are held from now on."""
+        held = self._held
+        if held is pages:
+            return 0
+        if not held:  # nearly always, after a flush
+            self._held = pages
+            return len(pages)
+        missing = pages - held
+        if missing:
+            self._held = held | missing
+        return len(missing)
 
 
 class AddressSpace:
@@ -41,11 +80,14 @@ class AddressSpace:
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self._rights: dict[Region, int] = {}
+        self._last: Region | None = None  # looked up last, and the rights to it
+        self._last_rights = 0
         self._bases: list[int] = []
         self._regions: list[Region] = []
 
     def map(self, region: Region, rights: int) -> None:
         """Map a region with `READ`, `WRITE` or both."""
+        self._last = None
         if region not in self._rights:
             at = bisect_right(self._bases, region.base)
             self._bases.insert(at, region.base)
@@ -54,13 +96,17 @@ class AddressSpace:
 
     def unmap(self, region: Region) -> None:
         """Take a region away."""
+        self._last = None
         del self._rights[region]
-        at = self._regions.index(region)
+        at = bisect_right(self._bases, region.base) - 1
         del self._regions[at], self._bases[at]
 
     def access(self, region: Region, right: int) -> bytearray:
         """Return the region's bytes; `AccessFault` where the domain does not have those rights to them."""
-        if self._rights.get(region, 0) & right != right:
+        if region is not self._last:
+            self._last = region
+            self._last_rights = self._rights.get(region, 0)
+        if self._last_rights & right != right:
             raise self._fault(region.base, right)
         return region.bytes
 

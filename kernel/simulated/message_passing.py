@@ -1,7 +1,7 @@
-"""Message-passing RPC as SRC RPC does it on Taos: the baseline, on the same engine, processors and cost model.
+"""Message-passing RPC, the baseline: SRC RPC on Taos, and the others of Tables II and III, on the same engine.
 
-Concrete threads are fixed in their domains and signal each other; messages lie in buffers mapped into every domain; one
-global lock is held over most of the transfer path; a call is validated on its way there and again on its way back.
+Concrete threads are fixed in their domains and signal each other; one global lock is held over most of the transfer
+path; a call is validated on its way there and again on its way back. Which copies are made is the discipline's affair.
 """
 
 from collections import deque
@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, ForgedBinding, NoSuchProcedure
+from lrpc.kernel.simulated.costs import COPIES
 from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import MESSAGE, REPLY
 from lrpc.kernel.simulated.threads import Thread
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.kernel import Export, Kernel
-    from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.domain import Export
+    from lrpc.kernel.simulated.kernel import Kernel
 
 
 class Message:
-    """A buffer, the procedure it is for, and the thread that waits for its reply."""
+    """A call's packed arguments and, later, its results; the thread that waits for its reply."""
 
-    def __init__(self, procedure: int, size: int, sender: Thread) -> None:
+    def __init__(self, procedure: int, arguments: bytes, sender: Thread) -> None:
         self.procedure = procedure
-        self.buffer = bytearray(size)
+        self.arguments = arguments
+        self.results = b""
         self.sender: Thread | None = sender
         self.fault: CallError | None = None
 
@@ -39,84 +41,134 @@ class Port:
         kernel.costs.require("message passing")
         self.kernel = kernel
         self.export = export
+        self.descriptors = list(export.descriptors)
+        mutable, immutable, results = COPIES[kernel.discipline]
+        self._mutable = mutable
+        self._immutable = immutable
+        self._results = results
+        self.fault: CallError | None = None  # why it takes no messages, once it is closed
         self._messages: deque[Message] = deque()
         self._idle: deque[Thread] = deque()
-        self._handed: dict[Thread, Message] = {}  # to threads that were idle, for when they go on
+        self._handed: dict[Thread, Message] = {}  # that concrete threads have, or will find when they go on
         for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
-            thread = kernel.new_thread(f"{export.name}/server{number}", export.domain)
+            thread = kernel.new_thread(f"{export.name}/server{number}", export.domain, self._serve)
             thread.serves = True
-            thread.body = self._serve
             self._idle.append(thread)
 
-    def new_message(self, procedure: int) -> Message:
-        """Return a message with room for the arguments and results of a procedure; its buffer is not charged here."""
-        if not 0 <= procedure < len(self.export.descriptors):
-            raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.export.descriptors)}")
-        size = self.export.descriptors[procedure].astack_size
-        return Message(procedure, size, self.kernel.running_thread())
+    def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
+        """Send packed arguments, wait for the reply and return the packed results.
 
-    def call(self, key: BindingObject, message: Message) -> None:
-        """Send a filled message and wait for its reply.
-
-        Raises `ForgedBinding`, what the procedure raised, or `CallAborted`.
+        Raises `ForgedBinding`, `NoSuchProcedure`, what the procedure raised, `CallFailed` or `CallAborted`.
         """
         kernel = self.kernel
         processor = kernel.running_processor()
+        charges = processor.charges
         thread = kernel.running_thread()
-        processor.spend(kernel.charges.trap)
-        if kernel.check_key(key, thread.domain).name != self.export.name:
+        if not 0 <= procedure < len(self.descriptors):
+            raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.descriptors)}, from 0")
+        message = Message(procedure, arguments, thread)
+        self._copy_arguments(message, "A")
+        processor.spend(charges.trap)
+        if kernel.check_key(key, thread.domain).export is not self.export:
             raise ForgedBinding(f"Binding Object {key.claimed}: it is not for {self.export.name}")
-        self._begin_transfer(processor)
-        server = self._idle.popleft() if self._idle else None
-        if server is None:
-            self._messages.append(message)
-        else:
-            self._handed[server] = message
+        self._copy_arguments(message, "BD")
+        kernel.transfer_lock.hold(processor, charges.message_transfer)
+        if self.fault is not None:
+            raise self.fault
         kernel.counts.cross_domain += 1
-        kernel.log.add(processor.clock, MESSAGE, thread.number, message.procedure)
-        kernel.transfer_lock.release()
-        if server is not None:
-            kernel.wake(server)
+        kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
         thread.outstanding = message
+        if self._idle:
+            server = self._idle.popleft()
+            self._handed[server] = message
+            kernel.wake(server)
+        else:
+            self._messages.append(message)
         fault = kernel.block(f"a reply from {self.export.name}") or message.fault
         if fault is not None:
             raise fault
+        self._copy_results(message, "CF")
+        kernel.running_processor().checkpoint()
+        return message.results
+
+    def close(self, fault: CallError) -> None:
+        """Take no messages any more: whoever waits for a reply gets the fault."""
+        self.fault = fault
+        for message in (*self._handed.values(), *self._messages):
+            self._reply(message, fault)
+        self._messages.clear()
+        self._handed.clear()
 
     def _serve(self) -> None:
         """Receive, dispatch, reply, and receive again: the life of one concrete thread."""
         kernel = self.kernel
+        thread = kernel.running_thread()
         while True:
-            message = self._handed.pop(kernel.running_thread())
+            message = self._handed[thread]
             self._dispatch(message)
-            thread = kernel.running_thread()  # another one, where a call that the procedure made was aborted
             processor = kernel.running_processor()
-            processor.spend(kernel.charges.trap)  # one system call replies and receives the next message
-            self._begin_transfer(processor)
+            processor.spend(processor.charges.trap)  # one system call replies and receives the next message
+            self._copy_results(message, "B")
+            kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
+            del self._handed[thread]  # not before, so that a port that closes meanwhile tells the sender
+            thread = kernel.running_thread()  # another one, where a call that the procedure made was aborted
             kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
             if self._messages:
                 self._handed[thread] = self._messages.popleft()
             else:
                 self._idle.append(thread)
-            kernel.transfer_lock.release()
             if message.sender is None:
                 kernel.counts.replies_dropped += 1
             else:
-                message.sender.outstanding = None
-                kernel.wake(message.sender)
+                self._reply(message, None)
             if thread not in self._handed:
                 kernel.block("a message")
 
+    def _reply(self, message: Message, fault: CallError | None) -> None:
+        sender = message.sender
+        if sender is not None:
+            message.sender = None
+            sender.outstanding = None
+            self.kernel.wake(sender, fault)
+
     def _dispatch(self, message: Message) -> None:
+        self._copy_arguments(message, "C")
         processor = self.kernel.running_processor()
-        processor.spend(self.kernel.charges.message_dispatch)
+        processor.spend(processor.charges.message_dispatch)
         processor.checkpoint()
-        descriptor = self.export.descriptors[message.procedure]
-        self.kernel.counts.copies["E"] += descriptor.argument_values
+        self._copy_arguments(message, "E")
         try:
-            descriptor.entry(message.buffer, 0)
+            message.results = self.descriptors[message.procedure].entry(message.arguments, 0)
         except Exception as error:
             message.fault = raised(error)
 
-    def _begin_transfer(self, processor: "Processor") -> None:
-        self.kernel.transfer_lock.acquire()
-        processor.spend(self.kernel.charges.message_transfer)
+    def _copy_arguments(self, message: Message, letters: str) -> None:
+        """Make those of the copies of arguments that this discipline makes."""
+        descriptor = self.descriptors[message.procedure]
+        if not descriptor.argument_values:
+            return
+        immutable = descriptor.private_values
+        private_size = descriptor.private_size(message.arguments, 0) if immutable else 0
+        for letter in letters:
+            values = size = 0
+            if letter in self._mutable:
+                values += descriptor.argument_values - immutable
+                size += len(message.arguments) - private_size
+            if letter in self._immutable:
+                values += immutable
+                size += private_size
+            if values:
+                processor = self.kernel.running_processor()
+                processor.clock += processor.charges.copy_arguments(values, size)
+                self.kernel.counts.copies[letter] += values
+
+    def _copy_results(self, message: Message, letters: str) -> None:
+        """Make those of the copies of results that this discipline makes; there are none of an error."""
+        values = self.descriptors[message.procedure].result_values
+        if message.fault is not None or not values:
+            return
+        for letter in letters:
+            if letter in self._results:
+                processor = self.kernel.running_processor()
+                processor.clock += processor.charges.copy_results(values, len(message.results))
+                self.kernel.counts.copies[letter] += values

@@ -7,7 +7,6 @@ from zlib import crc32
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised
-from lrpc.kernel.simulated.costs import NETWORK_BYTE
 from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import ARRIVE, SEND
 
@@ -81,7 +80,7 @@ class Network:
         Raises `ProcedureRaised`, `ForgedBinding`, `CallFailed` where the other kernel refused, or `CallAborted`.
         """
         own = self.kernel.check_key(key, self.kernel.running_thread().domain)
-        where = self.locate(own.name) if own.remote else None
+        where = self.locate(own.name) if own.export is None else None
         if where is None:
             raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
         kernel = self.kernel
@@ -122,10 +121,22 @@ class Network:
         kernel = self.kernel
         export = kernel.exports.get(message.export)
         domain = kernel.domain("kernel") if export is None else export.domain
-        thread = kernel.new_thread(f"{message.export}/from{source}/{message.number}", domain)
-        thread.body = lambda: self._run(source, message)
+        name = f"{message.export}/from{source}/{message.number}"
+        thread = kernel.new_thread(name, domain, lambda: self._run(source, message))
         thread.serves = True
+        thread.lost = lambda: self._tell_lost(source, message, name)
         kernel.wake(thread)
+
+    def _tell_lost(self, source: int, message: CallMessage, name: str) -> None:
+        """Reply that a call's server ended, from a thread of the kernel's own."""
+        what = f"machine {self.kernel.machine}: the domain that exported {message.export} has terminated"
+
+        def reply() -> None:
+            self._reply(source, ReplyMessage(message.number, b"", ("", what)))
+
+        thread = self.kernel.new_thread(f"{name}/lost", self.kernel.domain("kernel"), reply)
+        thread.serves = True
+        self.kernel.wake(thread)
 
     def _run(self, source: int, message: CallMessage) -> None:
         """Receive a call, run its procedure in the server's domain, and reply: the life of a server thread."""
@@ -139,10 +150,14 @@ class Network:
         except Exception as error:
             problem = error if isinstance(error, CallFailed) else raised(error)
             fault = (problem.kind, problem.message) if isinstance(problem, ProcedureRaised) else ("", str(problem))
+        self.kernel.running_thread().lost = None
+        self._reply(source, ReplyMessage(message.number, results, fault))
+
+    def _reply(self, source: int, reply: ReplyMessage) -> None:
         processor = self.kernel.running_processor()
         processor.checkpoint()
         self.kernel.counts.link_replies += 1
-        self._transmit(processor, source, ReplyMessage(message.number, results, fault), len(results))
+        self._transmit(processor, source, reply, len(reply.results))
 
     def _enter(self, message: CallMessage) -> bytes:
         export = self.kernel.exports.get(message.export)
@@ -151,23 +166,20 @@ class Network:
         if not 0 <= message.procedure < len(export.descriptors):
             raise NoSuchProcedure(f"{export.name}: procedure {message.procedure}: it has {len(export.descriptors)}")
         descriptor = export.descriptors[message.procedure]
-        if len(message.arguments) > descriptor.argument_size:
+        if len(message.arguments) > descriptor.largest_arguments:
             raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
-        buffer = bytearray(descriptor.astack_size)
-        buffer[: len(message.arguments)] = message.arguments
-        size = descriptor.entry(buffer, 0)
-        return bytes(buffer[descriptor.argument_size : descriptor.argument_size + size])
+        return descriptor.entry(message.arguments, 0)
 
     def _transmit(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
         processor.spend(self.kernel.charges.network_send)
-        processor.copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
+        processor.clock += processor.charges.carry(size)
         self.kernel.log.add(processor.clock, SEND, machine, _content(body))
         self._send(machine, processor.clock, body, size)
 
 
 def _receive(processor: "Processor", size: int) -> None:
     processor.spend(processor.charges.network_receive)
-    processor.copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
+    processor.clock += processor.charges.carry(size)
 
 
 def _fault(reply: ReplyMessage) -> CallError | None:

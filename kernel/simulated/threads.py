@@ -1,4 +1,4 @@
-"""Threads: chains of greenlets joined by linkages, one greenlet for each domain that a thread has a call in."""
+"""Threads: chains of stacks joined by linkages, one stack for each domain that a thread has a call in."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -7,11 +7,13 @@ from greenlet import greenlet
 
 from lrpc.kernel.errors import CallError
 from lrpc.kernel.simulated.locks import WaitQueue
-from lrpc.kernel.states import ThreadState, follow
+from lrpc.kernel.states import THREAD_ENDED, THREAD_RUNNING, THREAD_WAITING, follow
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
-    from lrpc.kernel.simulated.kernel import Domain, Kernel
+    from lrpc.kernel.simulated.domain import Domain
+    from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.processor import Processor
 
 
 class Outstanding(Protocol):
@@ -21,31 +23,44 @@ class Outstanding(Protocol):
         """Expect no reply any more; one that comes is dropped."""
 
 
+class Stack:
+    """An execution stack: a greenlet, and how to switch to it."""
+
+    def __init__(self, run: Callable[..., None], loop: greenlet) -> None:
+        self.greenlet = greenlet(run, loop)
+        self.switch: Callable[..., object] = self.greenlet.switch
+
+
 class Thread:
     """A simulated thread. `domain` is where it runs now, `home` where it began."""
 
-    def __init__(self, kernel: "Kernel", number: int, name: str, home: "Domain") -> None:
+    def __init__(self, kernel: "Kernel", number: int, name: str, home: "Domain", body: Callable[[], None]) -> None:
         self.kernel = kernel
         self.number = number
         self.name = name
         self.home = home
         self.domain = home
-        self.state = ThreadState.WAITING
+        self.state = THREAD_WAITING
         self.linkages: list[Linkage] = []  # calls in progress, the innermost last
         self.outstanding: Outstanding | None = None
+        self.queue: WaitQueue | None = None  # where it waits
+        self.processor: Processor | None = None
         self.serves = False  # a server's own thread, which may wait for ever
-        self.greenlet: greenlet | None = None  # where it goes on; None before its first step
-        self.body: Callable[[], None] | None = None
+        self.stack = Stack(self._run, kernel.engine.loop)  # where it is: one of its chain
+        self.begun = False
         self.waits_for = "its start"
+        self.waits = 0  # so far, so that what would end an earlier one does not end this
         self.ready_at = 0
         self.successor: Thread | None = None  # who goes on for its caller, once a server has captured it
+        self.lost: Callable[[], None] | None = None  # tells whoever waits for it that it will not come back
+        self._body = body
         self._delivered: CallError | None = None
         self._ended = WaitQueue(kernel, f"thread {name} to end")
 
     def __str__(self) -> str:
         return f"thread {self.name} of domain {self.home.name}"
 
-    def become(self, state: ThreadState) -> None:
+    def become(self, state: int) -> None:
         """Enter `state`; a panic where that may not follow."""
         self.state = follow(self.state, state)
 
@@ -53,22 +68,17 @@ class Thread:
         """Leave what the thread finds when it goes on."""
         self._delivered = error
 
-    def take_delivery(self) -> CallError | None:
-        """Return what was left for the thread, once."""
+    def go_on(self) -> object:
+        """Continue where the thread stood, or begin it; returns what the greenlet that called is given next."""
+        if self.state != THREAD_RUNNING:
+            self.become(THREAD_RUNNING)
+        self.begun = True
         error, self._delivered = self._delivered, None
-        return error
-
-    def go_on(self) -> None:
-        """Continue where the thread stood, or begin it; called by the engine's loop."""
-        if self.greenlet is None:
-            self.greenlet = greenlet(self._run, self.kernel.engine.loop)
-        if self.state is not ThreadState.RUNNING:
-            self.become(ThreadState.RUNNING)
-        self.greenlet.switch(self.take_delivery())
+        return self.stack.switch(error)
 
     def join(self) -> None:
         """Make the running thread wait until this one has ended, or whoever went on for it."""
-        if self.state is not ThreadState.ENDED and self.successor is None:
+        if self.state != THREAD_ENDED and self.successor is None and self.home.live:
             self._ended.wait()
         if self.successor is not None:
             self.successor.join()
@@ -78,12 +88,27 @@ class Thread:
         self.successor = successor
         self._ended.wake_all()
 
+    def stop_waiting(self) -> None:
+        """Have nothing wake this thread any more that it has waited for."""
+        self.waits += 1
+        if self.queue is not None:
+            self.queue.leave(self)
+        if self.outstanding is not None:
+            self.outstanding.abandon()
+            self.outstanding = None
+
+    def lose(self) -> None:
+        """Tell whoever waits for this thread that it will do no more, wherever it still has a call."""
+        if self.lost is not None:
+            self.lost()
+            self.lost = None
+        self._ended.wake_all()
+
     def end(self) -> None:
         """Be over; the processor is given up by the kernel."""
-        self.become(ThreadState.ENDED)
+        self.become(THREAD_ENDED)
         if self.successor is None:
             self._ended.wake_all()
 
     def _run(self, _: object) -> None:
-        assert self.body is not None
-        self.kernel.run_body(self, self.body)
+        self.kernel.run_body(self, self._body)

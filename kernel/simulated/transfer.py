@@ -1,84 +1,115 @@
 """Direct transfer: the trap, the checks, the client's own thread going on in the server's domain, and its return."""
 
-from typing import TYPE_CHECKING
-
-from greenlet import getcurrent
+from typing import TYPE_CHECKING, cast
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, Panic
-from lrpc.kernel.simulated.astacks import Linkage
+from lrpc.kernel.simulated import termination
 from lrpc.kernel.simulated.log import ABORT, CALL, LARGEST, REFUSED, RETURN
-from lrpc.kernel.simulated.threads import Thread
-from lrpc.kernel.states import AStackState, LinkageState, ThreadState, follow
+from lrpc.kernel.states import LINKAGE_ABORTED, LINKAGE_CALLING, THREAD_WAITING, follow
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.astacks import AStack, Linkage
     from lrpc.kernel.simulated.estacks import EStack
     from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.threads import Thread
 
 
 def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> None:
     """Call a procedure with the arguments that lie on the A-stack at `address`; results are there afterwards.
 
-    The running thread traps, is validated, and goes on in the server's domain on the same processor. Raises the
-    `CallError` that says what was forged (the machine goes on and nothing is held), `ProcedureRaised`, or
-    `CallAborted` where the caller was released from a call that its server keeps.
+    The running thread traps, is validated, and goes on in the server's domain: on an idle processor that spins there,
+    or on its own. Raises the `CallError` that says what was forged (the machine goes on and nothing is held),
+    `ProcedureRaised`, `CallFailed` where the server's domain ended, or `CallAborted` where the caller was released from
+    a call that its server keeps.
     """
     processor = kernel.running_processor()
+    charges = processor.charges
+    processor.spend(charges.call)
+    if kernel.domain_caching:
+        processor.checkpoint()  # who else has an idle processor is order, too
     thread = processor.thread
     assert thread is not None
-    charges = kernel.charges
-    processor.spend(charges.call)
     try:
-        linkage = kernel.binding_of(key, thread.domain).validate(procedure, address)
+        binding = kernel.binding_of(key, thread.domain)
+        astack, looked = binding.validate(procedure, address)
     except CallError:
         kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed & LARGEST)
         processor.spend(charges.trap)  # the way back out of the kernel
         processor.checkpoint()
         raise
-    linkage.claim(thread)
-    linkage.caller = getcurrent()
+    for _ in range(looked):
+        processor.spend(charges.secondary_region)
+    linkage = astack.linkage
+    linkage.claim(thread, procedure)
     counts = kernel.counts
     counts.linkages_pushed += 1
     counts.cross_domain += 1
-    kernel.log.add(processor.clock, CALL, thread.number, key.number << 16 | procedure)
-    server = linkage.binding.export.domain
-    estack = server.take_estack(linkage.astack)
-    processor.switch_to(server, charges.enter, charges.switch)
+    kernel.log.add(processor.clock, CALL, thread.number, binding.number << 16 | procedure)
+    server = binding.server
+    estack = server.estacks.take(astack)
+    _enter(kernel, processor, astack)
     thread.domain = server
+    thread.stack = estack
     # No checkpoint on this side of either switch: a thread that stands back here could be released before it has left.
-    fault: CallError | None = estack.greenlet.switch(linkage)
-    kernel.running_processor().checkpoint()
+    fault = cast("CallError | None", estack.switch(linkage))
+    processor = kernel.running_processor()
+    processor.refill()
+    processor.checkpoint()
     if fault is not None:
         raise fault
 
 
-def leave(kernel: "Kernel", estack: "EStack", linkage: Linkage, fault: CallError | None) -> Linkage:
+def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
+    """Go to the server's context, and charge the copy of the arguments by where they will be read."""
+    server = astack.linkage.binding.server
+    other = kernel.dispatcher.exchange(processor, server) if kernel.domain_caching else None
+    if other is None:
+        processor.load(server, server.pages_on_call)
+        if astack.values:
+            processor.clock += processor.charges.copy(astack.values, astack.written)
+    elif astack.values:
+        other.clock += other.charges.copy_exchanged(astack.values, astack.written)
+    astack.values = 0
+
+
+def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallError | None) -> "Linkage":
     """Return from a procedure to its caller, without a check: the linkage cannot be forged.
 
     Runs on the E-stack and returns there when that is next called upon, with the linkage of the next call.
     """
     processor = kernel.running_processor()
+    processor.spend(processor.charges.leave)
+    if kernel.domain_caching:
+        processor.checkpoint()
     thread = processor.thread
     assert thread is not None
-    charges = kernel.charges
-    processor.spend(charges.leave)
     if not thread.linkages or thread.linkages.pop() is not linkage:
         raise Panic(f"{thread} returns through a linkage that is not its innermost")
-    if linkage.state is LinkageState.ABORTED:
-        return _release_captured(kernel, estack, linkage)
+    estack.domain.estacks.give_back(estack)
     caller = linkage.caller
-    assert caller is not None
+    if linkage.state != LINKAGE_CALLING or caller is None:
+        termination.release(linkage)
+        termination.unwind(kernel, thread, termination.over(linkage.binding.client))
+        return cast("Linkage", kernel.switch_away())
     linkage.free()
-    estack.domain.give_back_estack(estack)
+    astack = linkage.astack
+    kernel.astack_bytes.add(astack.written + astack.results)
     client = linkage.binding.client
-    processor.switch_to(client, charges.back, charges.switch)
+    other = kernel.dispatcher.exchange(processor, client) if kernel.domain_caching else None
+    astack.read_elsewhere = other is not None
+    if other is None:
+        processor.load(client, client.pages_on_return)
+    else:
+        processor = other
     thread.domain = client
-    kernel.log.add(processor.clock, RETURN, thread.number, linkage.binding.key.number << 16 | linkage.procedure)
-    following: Linkage = caller.switch(fault)
-    return following
+    thread.stack = caller
+    kernel.log.add(processor.clock, RETURN, thread.number, linkage.binding.number << 16 | linkage.procedure)
+    return cast("Linkage", caller.switch(fault))
 
 
-def abort(kernel: "Kernel", thread: Thread) -> Thread:
+def abort(kernel: "Kernel", thread: "Thread") -> "Thread":
     """Release the caller of `thread`'s outermost call from it; return the thread that goes on and sees call-aborted.
 
     The server keeps the captured thread, the E-stack and the A-stack until it returns. A thread with no call in
@@ -86,7 +117,7 @@ def abort(kernel: "Kernel", thread: Thread) -> Thread:
     """
     if thread.linkages:
         return _replace_caller(kernel, thread)
-    if thread.outstanding is None or thread.state is not ThreadState.WAITING:
+    if thread.outstanding is None or thread.state != THREAD_WAITING:
         raise CallError(f"{thread} has no call to abort")
     thread.outstanding.abandon()
     thread.outstanding = None
@@ -95,29 +126,24 @@ def abort(kernel: "Kernel", thread: Thread) -> Thread:
     return thread
 
 
-def _replace_caller(kernel: "Kernel", captured: Thread) -> Thread:
+def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     linkage = captured.linkages[0]
-    if linkage.state is LinkageState.ABORTED:
+    if linkage.state != LINKAGE_CALLING:
         raise CallError(f"{captured}: its call was aborted before")
-    linkage.state = follow(linkage.state, LinkageState.ABORTED)
-    if linkage.astack.state is AStackState.TAKEN:  # else its client called on one that it had not taken: its own loss
-        linkage.astack.state = follow(linkage.astack.state, AStackState.QUARANTINED)
-    successor = kernel.new_thread(f"{captured.name}+", captured.home)
-    successor.greenlet = linkage.caller
+    caller = linkage.caller
+    assert caller is not None
+    linkage.state = follow(linkage.state, LINKAGE_ABORTED)
+    linkage.astack.quarantine(captured)
+    successor = kernel.new_thread(f"{captured.name}+", captured.home, _nothing)
+    successor.stack = caller
+    successor.begun = True
     successor.serves = captured.serves
+    successor.lost, captured.lost = captured.lost, None
     captured.replace(successor)
     kernel.log.add(kernel.now_ns, ABORT, captured.number, successor.number)
-    kernel.wake(successor, CallAborted(f"{linkage.binding.export.name}: the caller gave the call up"))
+    kernel.wake(successor, CallAborted(f"{linkage.binding.name}: the caller gave the call up"))
     return successor
 
 
-def _release_captured(kernel: "Kernel", estack: "EStack", linkage: Linkage) -> Linkage:
-    """Destroy a captured thread whose server has let go of it: its caller went on long ago."""
-    astack = linkage.astack
-    linkage.free()
-    if astack.state is AStackState.QUARANTINED:
-        astack.group.give_back(astack)
-    estack.domain.give_back_estack(estack)
-    kernel.end_running_thread()
-    following: Linkage = kernel.engine.loop.switch()
-    return following
+def _nothing() -> None:
+    """Be the body of a thread that goes on where another's caller stood."""
