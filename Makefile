@@ -1,4 +1,4 @@
-# make reproduce   Tables IV and V of the paper, into records/reproduce, and an office cluster on real actors
+# make reproduce   the paper's tables and figures, into records/reproduce, and an office cluster on real actors
 # make test        the tests
 # make lint        format, lint, types and the arrows between the rooms
 #

@@ -11,7 +11,8 @@ from pydantic import Field, create_model, model_validator
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import CostModel, load_cost_model
+from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
+from lrpc.kernel.simulated.domain import Convention
 
 MOST_MACHINES: Final = 100_000
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@{}-]*$"
@@ -25,6 +26,9 @@ class MachineTable(Document):
     processors: int = Field(default=1, ge=1, le=1024)
     cost_model: str = "cvax-firefly"
     count: int = Field(default=1, ge=1, le=MOST_MACHINES)
+    domain_caching: bool = False  # idle processors spin in domain contexts
+    discipline: Discipline | None = None  # which copies messages make; None: as the cost model says
+    tagged_tlb: bool | None = None  # None: as the cost model says
 
 
 class ExportTable(Document):
@@ -46,6 +50,7 @@ class DomainTable(Document):
     """A protection domain on a machine, or on each of those that are alike."""
 
     machine: str
+    convention: Convention = "argument pointer"  # where its procedures find their arguments
     exports: dict[str, ExportTable] = Field(default={})  # by the name under which others import it
     imports: dict[str, str] = Field(default={})  # what its programs call it, and the export's name
     threads: tuple[ThreadTable, ...] = Field(default=(), strict=False)
@@ -114,6 +119,7 @@ class DomainSpec:
     exports: tuple[ExportSpec, ...]
     imports: Mapping[str, str]
     threads: tuple[ThreadSpec, ...]
+    convention: Convention = "argument pointer"
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ class MachineSpec:
     processors: int
     costs: CostModel
     domains: tuple[DomainSpec, ...]
+    domain_caching: bool = False
+    discipline: Discipline | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,10 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
                 for name, domain in table.domains.items()
                 if domain.machine == key
             )
-            machines.append(MachineSpec(machine, one.processors, costs[one.cost_model], domains))
+            model = costs[one.cost_model]
+            if one.tagged_tlb is not None:
+                model = model.with_tlb(tagged=one.tagged_tlb)
+            machines.append(MachineSpec(machine, one.processors, model, domains, one.domain_caching, one.discipline))
     machines.sort(key=lambda machine: machine.name)
     names = [machine.name for machine in machines]
     if len(set(names)) < len(names):
@@ -287,7 +298,7 @@ def _domain(name: str, table: DomainTable, machine: str, registry: Registry, ori
                 raise Refused(f"{place}: calls {alias}, which domain {name} does not import; add it to its imports")
         threads += [ThreadSpec(one, program, thread.parameters) for one in _names(f"{name}/{number}", thread.count)]
     imports = {alias: _fill(target, machine) for alias, target in table.imports.items()}
-    return DomainSpec(name, tuple(exports), imports, tuple(threads))
+    return DomainSpec(name, tuple(exports), imports, tuple(threads), table.convention)
 
 
 def _known(known: Mapping[str, type[K]], name: str, origin: str) -> type[K]:

@@ -10,15 +10,28 @@ from lrpc.cluster.names import NameService
 from lrpc.domains.clerk import Clerk, Policy
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import I, Transfer, bind
+from lrpc.domains.stubs import Exhausted, I, Transfer, bind
 from lrpc.kernel.errors import CallError, Refused, RunFailed
-from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.remote import Body, Network
 from lrpc.kernel.simulated.threads import Thread
+
+
+@dataclass(frozen=True)
+class ProcessorOutcome:
+    """What one processor did, in virtual nanoseconds. Waits are part of what it was busy."""
+
+    busy_ns: int  # with a thread
+    bus_ns: int  # on the memory bus
+    bus_wait_ns: int
+    lock_wait_ns: int
+    idle_ns: int  # the rest, up to the machine's end
+    exchanges: int  # threads that it took over in a call or a return
 
 
 @dataclass(frozen=True)
@@ -28,13 +41,19 @@ class MachineOutcome:
     name: str
     digest: bytes
     end_ns: int  # when its last thread stopped, or its last event was
-    busy_ns: int  # summed over its processors
+    processors: tuple[ProcessorOutcome, ...]
     counts: Mapping[str, int]
     copies: Mapping[str, int]
     charges: Mapping[str, int]  # how often each step of the cost model was charged
     astack_waits: int
+    astack_bytes: Mapping[int, int]  # calls by bytes of arguments and results that their A-stacks carried
     latencies: Mapping[str, Histogram]  # by export and procedure
     findings: Mapping[str, Findings]  # by domain and resident
+
+    @property
+    def busy_ns(self) -> int:
+        """Return how long its processors had threads, summed over them."""
+        return sum(processor.busy_ns for processor in self.processors)
 
 
 class Machine:
@@ -51,10 +70,20 @@ class Machine:
         processors: int = 1,
         seed: int = 0,
         sink: BinaryIO | None = None,
+        domain_caching: bool = False,
+        discipline: Discipline | None = None,
     ) -> None:
         self.name = name
         costs = load_cost_model(cost_model) if isinstance(cost_model, str) else cost_model
-        self.kernel = Kernel(name, costs, processors=processors, seed=seed, sink=sink)
+        self.kernel = Kernel(
+            name,
+            costs,
+            processors=processors,
+            seed=seed,
+            sink=sink,
+            domain_caching=domain_caching,
+            discipline=discipline,
+        )
         self.outbox: list[Envelope] = []
         self._sent: dict[int, int] = {}  # messages so far, by the destination's rank
         self._residents: dict[str, Server | Program] = {}
@@ -76,7 +105,15 @@ class Machine:
         Raises `Refused` where a server cannot be exported or cannot bind what it imports.
         """
         spec = cluster.machines[rank]
-        machine = cls(spec.name, cost_model=spec.costs, processors=spec.processors, seed=seed, sink=sink)
+        machine = cls(
+            spec.name,
+            cost_model=spec.costs,
+            processors=spec.processors,
+            seed=seed,
+            sink=sink,
+            domain_caching=spec.domain_caching,
+            discipline=spec.discipline,
+        )
         if cluster.talks:
             machine._connect(cluster, rank, names, back_ns)
         try:
@@ -100,9 +137,17 @@ class Machine:
         """
         Clerk(policy).export(self.kernel.domain(domain or name), interface, server, name)
 
-    def bind(self, interface: type[I], name: str, *, domain: str = "client", transfer: Transfer = "lrpc") -> I:
+    def bind(
+        self,
+        interface: type[I],
+        name: str,
+        *,
+        domain: str = "client",
+        transfer: Transfer = "lrpc",
+        exhausted: Exhausted = "wait",
+    ) -> I:
         """Import an interface into a domain; see `lrpc.domains.stubs.bind`."""
-        return bind(self.kernel.domain(domain), interface, name, transfer)
+        return bind(self.kernel.domain(domain), interface, name, transfer, exhausted)
 
     def domain(self, name: str = "client") -> Domain:
         """Return a domain of this machine, made when it is first asked for."""
@@ -157,20 +202,22 @@ class Machine:
     def outcome(self) -> MachineOutcome:
         """Return what this machine did so far."""
         kernel = self.kernel
+        end_ns = self._now_ns
         counts = asdict(kernel.counts)
         copies = counts.pop("copies")
         charges = {step: count for step, count in zip(STEPS, kernel.charges.counts(), strict=True) if count}
-        waits = sum(group.waiting.waits for one in kernel.bindings.values() for group in one.groups)
+        waits = counts.pop("astack_waits")
         findings = {name: found for name, one in self._residents.items() if (found := one.findings())}
         return MachineOutcome(
             self.name,
             kernel.log.digest(),
-            self._now_ns,
-            sum(processor.busy_ns for processor in kernel.processors),
+            end_ns,
+            tuple(_processor(one, end_ns) for one in kernel.processors),
             counts,
             copies,
             charges,
             waits,
+            dict(sorted(kernel.astack_bytes.counts.items())),
             kernel.latencies,
             findings,
         )
@@ -206,6 +253,7 @@ class Machine:
     def _export_all(self, spec: DomainSpec) -> list[Server]:
         domain = self.kernel.domain(spec.name)
         domain.imports = dict(spec.imports)
+        domain.convention = spec.convention
         servers = []
         for export in spec.exports:
             server = make(export.server, export.parameters, f"{self.name}: {export.name}")
@@ -218,3 +266,9 @@ class Machine:
 
     def _start(self, domain: Domain, program: Program, name: str) -> None:
         domain.spawn(lambda: program.run(domain), name)
+
+
+def _processor(one: Processor, end_ns: int) -> ProcessorOutcome:
+    return ProcessorOutcome(
+        one.busy_ns, one.bus_ns, one.bus_wait_ns, one.lock_wait_ns, end_ns - one.busy_ns, one.exchanges
+    )

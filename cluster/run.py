@@ -1,5 +1,7 @@
 """Runs a cluster: in this process, or on Ray actors, with links in memory or over gRPC; the result is the same."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,16 +62,27 @@ class _Runner(Protocol):
 
 
 def choose_actors(cluster: Cluster, actors: int | None, links: Links, address: str | None = None) -> int:
-    """Return how many actors a run gets: one per machine up to eight unless told; `Refused` for what cannot be."""
+    """Return how many actors a run gets; `Refused` for what cannot be.
+
+    Unless told, one per machine, up to eight, and no more than this computer has processors if they start here.
+    """
     if actors == 0 and address is not None:
         raise Refused(f"--address {address}: --actors 0 uses no Ray; leave one of the two out")
     if actors is None:
-        return 1 if links == "memory" else min(len(cluster.machines), MOST_DEFAULT_ACTORS)
+        most = MOST_DEFAULT_ACTORS if address is not None else min(MOST_DEFAULT_ACTORS, processors_here())
+        return 1 if links == "memory" else min(len(cluster.machines), most)
     if not 0 <= actors <= MOST_ACTORS:
         raise Refused(f"--actors {actors}: between 0 and {MOST_ACTORS} are possible")
     if links == "memory" and actors > 1:
         raise Refused(f"--actors {actors}: links in memory join machines of one process; use --links grpc")
     return min(actors, len(cluster.machines))
+
+
+def processors_here() -> int:
+    """Return how many processors this process may use."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    return os.cpu_count() or 1
 
 
 def run_cluster(

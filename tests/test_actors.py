@@ -8,6 +8,7 @@ from typing import ClassVar
 import grpc
 import pytest
 
+from lrpc.cluster import run
 from lrpc.cluster.actors import ray_session
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.run import choose_actors, run_cluster
@@ -73,7 +74,8 @@ class TestOnRay:
             run_cluster(described, actors=1)
 
 
-def test_actors_default_to_one_per_machine_up_to_eight() -> None:
+def test_actors_default_to_one_per_machine_up_to_eight_and_to_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "processors_here", lambda: 64)
     three, many = bank(), bank()
     many["machines"]["desk"]["count"] = 20
     many["domains"]["auditor"]["imports"]["drawer"] = "drawer@desk01"
@@ -82,6 +84,14 @@ def test_actors_default_to_one_per_machine_up_to_eight() -> None:
     assert choose_actors(cluster(many), None, "grpc") == 8
     assert choose_actors(cluster(many), 100, "grpc") == 22  # no more than there are machines
     assert choose_actors(cluster(many), None, "memory") == 1
+    monkeypatch.setattr(run, "processors_here", lambda: 2)
+    assert choose_actors(cluster(three), None, "grpc") == 2
+    assert choose_actors(cluster(three), 4, "grpc") == 4  # as told
+    assert choose_actors(cluster(three), None, "grpc", "127.0.0.1:6379") == 5  # a cluster has processors of its own
+
+
+def test_this_computer_has_processors() -> None:
+    assert run.processors_here() >= 1
 
 
 @pytest.mark.parametrize(("actors", "links"), [(-1, "grpc"), (257, "grpc"), (2, "memory")])

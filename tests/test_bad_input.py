@@ -90,7 +90,7 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "an unknown server": (
         office_with('"file server"', '"file sever"'),
-        "domains.files.exports.files.server: unknown: file sever; known are file cache, file server, ",
+        "domains.files.exports.files.server: unknown: file sever; known are copies, file cache, file server, ",
     ),
     "an unknown program": (
         office_with('"office user"', '"ofice user"'),
@@ -111,6 +111,14 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     "an unknown cost model": (
         office_with(f'{SERVER}cost_model = "cvax-firefly"', f'{SERVER}cost_model = "cvax"'),
         "machines.fileserver.cost_model: cost model cvax: unknown; known are accent, amoeba, cvax-firefly, ",
+    ),
+    "an unknown discipline": (
+        office_with(SERVER, f'{SERVER}discipline = "no copies"\n'),
+        "machines.fileserver.discipline: Input should be 'shared buffers', 'message passing' or 'restricted message ",
+    ),
+    "an unknown convention": (
+        office_with('machine = "fileserver"\n', 'machine = "fileserver"\nconvention = "registers"\n'),
+        "domains.files.convention: Input should be 'argument pointer' or 'execution stack'; it is 'registers'",
     ),
     "two machines of one name": (
         office_with(SERVER, f"[machines.workstation1]\n{SERVER}"),
@@ -244,10 +252,14 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "a scenario that is not there": (("run", "offce.toml"), "offce.toml: cannot be read: No such file or directory"),
     "an unknown cost model": (
         ("reproduce", "--cost-model", "vax"),
-        "cost model vax: unknown; known are accent, amoeba, cvax-firefly, dash, linux-python, mach, v, or a .toml file's path",
+        "cost model vax: unknown; known are accent, amoeba, cvax-firefly, dash, linux-python, mach, v, or a .toml",
     ),
     "a cost model that is not there": (("reproduce", "--cost-model", "v.toml"), "v.toml: cannot be read: No such file"),
     "no calls": (("reproduce", "--calls", 0), "Invalid value for '--calls'"),
+    "an unknown table": (
+        ("reproduce", "--only", "VII"),
+        "--only VII: unknown; known are Figure 1, II, III, IV, V, Fig",
+    ),
     "a negative seed": (("reproduce", "--seed", -1), "Invalid value for '--seed'"),
     "an unknown option": (("run", "office", "--fast"), "No such option: --fast"),
     "an unknown command": (("perform",), "No such command 'perform'"),

@@ -23,10 +23,13 @@ def printed(said: str) -> str:
     return "\n".join(line.rstrip() for line in said.partition("Latency")[0].splitlines()).strip()
 
 
-def test_the_readme_shows_what_reproduce_prints(tmp_path: Path) -> None:
+def test_every_table_in_the_readme_is_one_that_reproduce_prints(tmp_path: Path) -> None:
     """Whatever the number of calls: the figures are means."""
     said = lrpc("reproduce", "--calls", "50", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
-    assert blocks(README, "text")[0].strip() == printed(said).partition("Counts")[0].strip()
+    shown = re.split(r"\n(?=Table )", blocks(README, "text")[0].strip())
+    assert len(shown) == 4
+    for table in shown:
+        assert table in printed(said)
 
 
 def test_the_readme_shows_what_the_office_prints(tmp_path: Path) -> None:

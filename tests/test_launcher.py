@@ -46,6 +46,8 @@ def test_every_kind_of_run_takes_the_same_options() -> None:
         text = lrpc(command, "--help").out
         for option in ("--out", "--seed", "--actors", "--links", "--address", "--dry-run", "--events", "--force"):
             assert option in text
+    for option in ("--calls", "--cost-model", "--only"):
+        assert option in lrpc("reproduce", "--help").out
 
 
 def test_list_names_scenarios_and_cost_models() -> None:

@@ -232,3 +232,38 @@ def test_a_call_that_waits_for_its_own_caller_is_named() -> None:
     machine.export(Adder, Waiting(), name="adder")
     threads.append(machine.spawn(lambda: sums.append(machine.bind(Adder, "adder").add(1, 2)), name="caller"))
     assert failure(machine).endswith("thread caller of domain client waits for thread caller to end")
+
+
+def test_a_description_says_how_a_machine_calls() -> None:
+    tables = pair("teller", "drawer")
+    tables["machines"]["server"] = {"processors": 2, "domain_caching": True, "tagged_tlb": True}
+    tables["machines"]["client"] = {"discipline": "message passing"}
+    tables["domains"]["ledger"]["convention"] = "execution stack"
+    described = cluster(tables)
+    names, reach = NameService(described), Reach(described)
+    client, server = (
+        Machine.of(described, rank, names=names, back_ns=reach.return_ns(rank), seed=0, sink=None) for rank in (0, 1)
+    )
+    assert (server.kernel.domain_caching, client.kernel.domain_caching) == (True, False)
+    assert (server.kernel.discipline, client.kernel.discipline) == ("shared buffers", "message passing")
+    assert (server.kernel.costs.file.tlb.tagged, client.kernel.costs.file.tlb.tagged) == (True, False)
+    assert server.domain("ledger").convention == "execution stack"
+    assert client.domain("program").convention == "argument pointer"
+
+
+def test_an_idle_processor_takes_calls_over_and_its_outcome_says_so() -> None:
+    machine = Machine(processors=2, domain_caching=True)
+    machine.export(Adder, AdderServer(), name="adder")
+    adder = machine.bind(Adder, "adder")
+
+    def body() -> None:
+        for _ in range(20):
+            adder.add(1, 2)
+
+    machine.spawn(body)
+    machine.run()
+    outcome = machine.outcome()
+    assert sum(one.exchanges for one in outcome.processors) == outcome.charges["exchange"] > 20
+    assert outcome.busy_ns == sum(one.busy_ns for one in outcome.processors) == outcome.end_ns
+    assert all(one.busy_ns + one.idle_ns == outcome.end_ns for one in outcome.processors)
+    assert outcome.astack_bytes == {12: 20}

@@ -80,6 +80,22 @@ def test_bytes_copies_charges_and_latencies_are_of_the_calls_that_were_made(foun
     assert found["virtual_us"] == max(machine["end_us"] for machine in found["machines"].values())
 
 
+def test_it_says_what_each_processor_did(found: dict[str, Any]) -> None:
+    for machine in found["machines"].values():
+        (processor,) = machine["processors"]
+        assert list(processor) == ["busy_us", "bus_us", "bus_wait_us", "lock_wait_us", "idle_us", "exchanges"]
+        assert processor["busy_us"] == machine["busy_us"] > 0
+        assert processor["busy_us"] + processor["idle_us"] == pytest.approx(machine["end_us"])
+        assert (processor["bus_us"], processor["exchanges"]) == (0, 0)  # it is alone
+
+
+def test_it_says_how_many_bytes_astacks_carried(found: dict[str, Any]) -> None:
+    for machine in found["machines"].values():
+        carried = {int(size): calls for size, calls in machine["astack_bytes"].items()}
+        assert sum(carried.values()) == machine["counts"]["cross_domain"]
+        assert list(carried) == sorted(carried)
+
+
 def test_cells_have_the_agreed_form_and_the_table_is_the_same(found: dict[str, Any], folder: Path) -> None:
     assert [list(cell) for cell in found["cells"]] == [
         ["table", "row", "column", "paper", "ours", "unit", "kind"]

@@ -79,6 +79,7 @@ def execute(
             )
             if options.events is not None and logs is not None:
                 events.gather(options.events, logs, [machine.name for machine in outcome.machines])
+        record = records.complete(run, outcome, cells_of(outcome), time.monotonic() - began, accounts(outcome))
     except Refused:
         raise
     except RunFailed as error:
@@ -94,7 +95,6 @@ def execute(
     except KeyboardInterrupt:
         records.write(folder, records.incomplete(run, "interrupted"))
         raise
-    record = records.complete(run, outcome, cells_of(outcome), time.monotonic() - began, accounts(outcome))
     records.write(folder, record)
     return Finished(record, folder)
 

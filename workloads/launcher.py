@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -25,7 +26,7 @@ from lrpc.workloads.placement import place
 from lrpc.workloads.records import Run, TraceAccounts, total_counts
 from lrpc.workloads.registry import REGISTRY
 from lrpc.workloads.replay import DEFAULT_PROCESSORS, accounts, replay_cluster, trace_name
-from lrpc.workloads.reproduce import CALLS, cells_of, reproduce_cluster
+from lrpc.workloads.reproduce import CALLS, PARTS, Plan, cells_of, reproduce_cluster
 from lrpc.workloads.traces import read_trace
 
 EPILOG: Final = """
@@ -50,7 +51,7 @@ Actors = Annotated[
     int | None,
     typer.Option(
         help="Ray actors to spread the machines over; 0 runs in this process, without Ray.",
-        show_default="one per machine, up to 8",
+        show_default="one per machine, up to 8 and to the processors here",
     ),
 ]
 LinksOption = Annotated[
@@ -71,7 +72,18 @@ def reproduce(
     cost_model: Annotated[
         str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")
     ] = "cvax-firefly",
-    calls: Annotated[int, typer.Option(min=1, max=10**9, help="Calls of each test.")] = CALLS,
+    calls: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=10**9,
+            help="Calls of each test. Fewer than by default shorten the survey (Figure 1) and Figure 2's time as well.",
+        ),
+    ] = CALLS,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only this table or figure, repeatable: {', '.join(PARTS)}."),
+    ] = None,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -81,11 +93,12 @@ def reproduce(
     event_log: Events = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run the paper's four tests under LRPC and SRC RPC: Tables IV and V, ours beside theirs."""
-    cluster = reproduce_cluster(cost_model, calls)
-    run = Run("reproduce", _command(), seed, {"cost_model": cost_model, "calls": calls})
+    """Reproduce Tables II to V and Figures 1 and 2, ours beside the paper's, each from machines that are run for it."""
+    plan = Plan(cost_model, calls, tuple(only or ()))
+    cluster = reproduce_cluster(plan)
+    run = Run("reproduce", _command(), seed, asdict(plan))
     options = Options(out, force, actors, links, address, event_log, dry_run)
-    _carry_out(run, cluster, options, lambda outcome: cells_of(cluster, outcome))
+    _carry_out(run, cluster, options, lambda outcome: cells_of(plan, cluster, outcome))
 
 
 @app.command("run")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lrpc import __version__
-from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
 from lrpc.kernel.errors import Refused, RunFailed
@@ -182,10 +182,18 @@ def _machine(machine: MachineOutcome) -> dict[str, object]:
         "digest": machine.digest.hex(),
         "end_us": machine.end_ns / 1000,
         "busy_us": machine.busy_ns / 1000,
+        "processors": [_processor(one) for one in machine.processors],
         "astack_waits": machine.astack_waits,
+        "astack_bytes": {str(size): calls for size, calls in machine.astack_bytes.items()},
         "counts": {name: machine.counts[name] for name in COUNTS},
         "findings": dict(machine.findings),
     }
+
+
+def _processor(one: ProcessorOutcome) -> dict[str, float]:
+    times = asdict(one)
+    exchanges = times.pop("exchanges")
+    return {name.replace("_ns", "_us"): ns / 1000 for name, ns in times.items()} | {"exchanges": exchanges}
 
 
 def _head(run: Run) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from typing import Final
 from lrpc.domains.residents import Registry
 from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
 from lrpc.workloads.caller import Caller
-from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer
+from lrpc.workloads.copies import CopiedClient, CopiedServer
+from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.office import OfficeUser
 from lrpc.workloads.survey_residents import SurveyClient, SurveyService
 
 REGISTRY: Final = Registry(
     servers={
+        "copies": CopiedServer,
         "file cache": FileCache,
         "file server": FileServer,
         "four tests": FourTestsServer,
@@ -20,8 +22,10 @@ REGISTRY: Final = Registry(
     },
     programs={
         "caller": Caller,
+        "copies": CopiedClient,
         "four tests": FourTestsClient,
         "office user": OfficeUser,
         "survey client": SurveyClient,
+        "throughput": Throughput,
     },
 )

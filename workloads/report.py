@@ -1,27 +1,43 @@
 """What a run says when it is over: its tables, as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from lrpc.workloads.paper import Cell
 
-TITLES = {
+TITLES: Final = {
     "I": "Table I: operations that cross machines",
+    "II": "Table II: a Null by message on six systems, microseconds",
+    "II overhead": "Table II: where the overhead goes, microseconds",
+    "III": "Table III: copies that are made",
     "IV": "Table IV: four tests, microseconds a call",
+    "IV ratios": "Table IV: how many times as long",
+    "IV what-if": "Table IV otherwise, microseconds a call",
     "V": "Table V: where a Null LRPC's time goes, microseconds",
+    "V SRC RPC": "Table V beside SRC RPC, microseconds",
+    "V what-if": "Table V otherwise, microseconds",
+    "Figure 1": "Figure 1: calls by bytes of arguments and results",
+    "Figure 1 survey": "The survey that Figure 1 belongs to",
+    "Figure 2": "Figure 2: calls a second by number of processors",
+    "Figure 2 waits": "Figure 2: what the processors' time goes to, percent",
 }
+DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of ours, behind the point
+SHOWN: Final = ("%", "bytes", "misses")  # units that no title says
+BARS: Final = ("Figure 1",)
+BAR: Final = 50  # characters of the longest
 
 
 def print_cells(console: Console, cells: Sequence[Cell]) -> None:
     """Print every table that the cells belong to, ours beside the paper's."""
     for name in dict.fromkeys(cell.table for cell in cells):
-        table = Table(title=TITLES.get(name, name), title_justify="left")
-        for heading in ("", "column", "paper", "ours", "difference", "kind"):
-            table.add_column(heading, justify="left" if heading in ("", "column", "kind") else "right")
-        for cell in (one for one in cells if one.table == name):
-            table.add_row(cell.row, cell.column, *_figures(cell), cell.kind)
+        found = [cell for cell in cells if cell.table == name]
+        rows, columns = ({getattr(cell, what) for cell in found} for what in ("row", "column"))
+        make = _bars if name in BARS else _grid if len(rows) > 1 and len(columns) > 1 else _list
+        table = make(found)
+        table.title, table.title_justify = TITLES.get(name, name), "left"
         console.print(table)
 
 
@@ -55,8 +71,63 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _figures(cell: Cell) -> tuple[str, str, str]:
-    digits = 2 if cell.unit == "%" else 1
+def _grid(cells: Sequence[Cell]) -> Table:
+    """Return rows by columns, as the paper prints them; its own figures stand in brackets."""
+    kinds = dict.fromkeys(cell.kind for cell in cells)
+    alike = len(kinds) == 1
+    caption = f"all {cells[0].kind}" if alike else ", ".join(f"{kind[0]} {kind}" for kind in sorted(kinds))
+    bracketed = "" if all(cell.paper is None for cell in cells) else "ours (the paper's); "
+    table = Table(caption=bracketed + caption, caption_justify="left")
+    table.add_column("")
+    columns = dict.fromkeys(cell.column for cell in cells)
+    for column in columns:
+        table.add_column(column, justify="right")
+    found = {(cell.row, cell.column): _in_grid(cell) + ("" if alike else f" {cell.kind[0]}") for cell in cells}
+    for row in dict.fromkeys(cell.row for cell in cells):
+        table.add_row(row, *(found.get((row, column), "") for column in columns))
+    return table
+
+
+def _list(cells: Sequence[Cell]) -> Table:
+    """Return one cell a line, and how far ours is from the paper's where that is a number."""
+    compared = any(cell.paper is not None for cell in cells)
+    table = Table()
+    for heading in ("", "column", "paper", "ours", "difference", "kind"):
+        if compared or heading not in ("paper", "difference"):
+            table.add_column(heading, justify="left" if heading in ("", "column", "kind") else "right")
+    for cell in cells:
+        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if cell.unit in SHOWN else "")
+        between = (_number(cell.paper, cell.unit), ours, _difference(cell)) if compared else (ours,)
+        table.add_row(cell.row, cell.column, *between, cell.kind)
+    return table
+
+
+def _bars(cells: Sequence[Cell]) -> Table:
+    """Return a histogram: one bin a line."""
+    table = Table(caption=f"all {cells[0].kind}", caption_justify="left")
+    for heading in ("bytes", cells[0].column, ""):
+        table.add_column(heading, justify="left" if not heading else "right")
+    most = max(float(cell.ours) for cell in cells) or 1.0
+    for cell in cells:
+        table.add_row(cell.row, _number(cell.ours, cell.unit), "█" * round(BAR * float(cell.ours) / most))
+    return table
+
+
+def _in_grid(cell: Cell) -> str:
+    ours = _number(cell.ours, cell.unit)
     if cell.paper is None:
-        return "", f"{cell.ours:.{digits}f} {cell.unit}", ""
-    return f"{cell.paper:.{digits}f}", f"{cell.ours:.{digits}f}", f"{100 * (cell.ours / cell.paper - 1):+.1f} %"
+        return ours
+    paper = _number(cell.paper, cell.unit)
+    return f"{ours} ({paper.rstrip('0').rstrip('.') if '.' in paper else paper})"
+
+
+def _difference(cell: Cell) -> str:
+    if isinstance(cell.ours, str) or isinstance(cell.paper, str) or not cell.paper:
+        return ""
+    return f"{100 * (cell.ours / cell.paper - 1):+.1f} %"
+
+
+def _number(value: float | str | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:,.{DIGITS.get(unit, 0)}f}"

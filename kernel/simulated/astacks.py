@@ -149,7 +149,10 @@ class AStackGroup:
         if self.fault is not None:
             raise self.fault
         if len(self._free) <= self.waiting.woken and not self.binding.grow(self, processor):
+            self.kernel.counts.astack_waits += 1
             self.waiting.wait()
+            if self.fault is not None:
+                raise self.fault
         astack = self._free.pop()
         astack.state = follow(astack.state, ASTACK_TAKEN)
         astack.taker = self.kernel.running_thread()

@@ -190,9 +190,8 @@ class CostFile(Document):
                 raise ValueError(f"totals: {total.name}: {unknown[0]} is no step of this file")
             found = sum(self.steps[step].us * times for step, times in total.of.items())
             if abs(found - total.us) > 0.001:
-                raise ValueError(
-                    f"totals: {total.name}: its steps add up to {found:g}, not to {total.us:g}; mend one or leave the total out"
-                )
+                sums = f"its steps add up to {found:g}, not to {total.us:g}"
+                raise ValueError(f"totals: {total.name}: {sums}; mend one, or leave the total out")
         return self
 
 

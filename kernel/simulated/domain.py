@@ -131,6 +131,7 @@ class Domain:
 
     def require_live(self) -> None:
         """Raise `CallFailed` where this domain has terminated."""
+        self.kernel.require_living()
         if self.state != DOMAIN_LIVE:
             raise termination.over(self)
 

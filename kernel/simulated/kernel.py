@@ -41,6 +41,7 @@ class Counts:
     cross_domain: int = 0  # calls between domains of this machine
     cross_machine: int = 0  # calls that left this machine
     astacks_taken: int = 0  # for calls that went on to push a linkage, equal to cross_domain under LRPC
+    astack_waits: int = 0  # for an A-stack, where all were taken
     linkages_pushed: int = 0
     link_requests: int = 0
     link_replies: int = 0
@@ -105,6 +106,7 @@ class Kernel:
         self._revoked: dict[int, CallError] = {}
         self._keys = self.random("binding keys")
         self._dead: list[Stack] = []
+        self._burying = False
         self._refused: set[greenlet] = set()  # that were dead and came back
 
     # Time and threads
@@ -134,8 +136,14 @@ class Kernel:
             raise Panic(f"machine {self.machine}: a processor runs without a thread")
         return thread
 
+    def require_living(self) -> None:
+        """Refuse an entry that needs no running thread, where it comes from what is unwound at this moment."""
+        if self._burying:
+            self._refuse()
+
     def new_thread(self, name: str, domain: Domain, body: Callable[[], None]) -> Thread:
         """Return a thread that waits to be woken."""
+        self.require_living()
         self.threads_made += 1
         thread = Thread(self, self.threads_made, name, domain, body)
         self.threads.add(thread)
@@ -247,6 +255,7 @@ class Kernel:
 
     def export(self, export: Export) -> None:
         """Register an interface under its name; `BindingRefused` where the name is taken or A-stacks are too large."""
+        self.require_living()
         export.domain.require_live()
         if export.name in self.exports:
             owner = self.exports[export.name].domain.name
@@ -262,6 +271,7 @@ class Kernel:
 
     def authorise(self, client: Domain, name: str) -> Export:
         """Return the export that its clerk lets this client import; `BindingRefused` with the reason otherwise."""
+        self.require_living()
         client.require_live()
         export = self.exports.get(name)
         if export is None:
@@ -289,6 +299,7 @@ class Kernel:
 
     def grant(self, client: Domain, name: str, export: Export | None) -> Grant:
         """Return a new Binding Object's record, for calls without A-stacks: by message, within a domain, or remote."""
+        self.require_living()
         client.require_live()
         grant = Grant(self._new_number(), self._keys.word(), client, name, export)
         self._register(grant)
@@ -312,6 +323,7 @@ class Kernel:
 
     def revoke(self, client: str, name: str, reason: str) -> int:
         """Revoke a client's bindings to one export; return how many there were."""
+        self.require_living()
         found = [grant for grant in self.grants.values() if grant.client.name == client and grant.name == name]
         for grant in found:
             what = f"Binding Object {grant.number}: {name} revoked it for domain {client}: {reason}"
@@ -373,9 +385,11 @@ class Kernel:
     def _bury(self) -> None:
         """Unwind what is dead: its frames are freed, and whatever they do about it, none of it enters the kernel."""
         dead, self._dead = self._dead, []
+        self._burying = True
         for one in dead:
             with suppress(Exception):  # of a dead domain's code: there is nobody to tell
                 one.greenlet.throw()
+        self._burying = False
 
     def _refuse(self) -> NoReturn:
         """Refuse an entry outside any simulated thread: a mistake, or the code of a dead domain that goes on.

@@ -30,6 +30,7 @@ def over(domain: "Domain") -> CallFailed:
 
 def terminate(kernel: "Kernel", domain: "Domain") -> None:
     """End a domain, whatever calls are in it, out of it and through it; does not return to a caller that ran in it."""
+    kernel.require_living()
     if not domain.live:
         return
     domain.state = follow(domain.state, DOMAIN_TERMINATED)

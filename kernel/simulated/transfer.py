@@ -115,6 +115,7 @@ def abort(kernel: "Kernel", thread: "Thread") -> "Thread":
     The server keeps the captured thread, the E-stack and the A-stack until it returns. A thread with no call in
     progress on this machine, but with one outstanding by message, is itself released from that.
     """
+    kernel.require_living()
     if thread.linkages:
         return _replace_caller(kernel, thread)
     if thread.outstanding is None or thread.state != THREAD_WAITING:
