@@ -1,5 +1,6 @@
 # make reproduce   the paper's tables and figures, into records/reproduce, and an office cluster on real actors
 # make test        the tests
+# make properties  ten thousand random interleavings of everything that domains do to each other
 # make lint        format, lint, types and the arrows between the rooms
 #
 # Each sets up .venv/ first if need be. PYTHON chooses the Python to set it up with.
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: reproduce test lint format protos constraints clean
+.PHONY: reproduce test properties lint format protos constraints clean
 
 reproduce: $(READY)
 	$(BIN)/lrpc reproduce --force --out records/reproduce
@@ -16,6 +17,9 @@ reproduce: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+properties: $(READY)
+	LRPC_SEQUENCES=10000 $(BIN)/python -m pytest tests/test_interleavings.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
