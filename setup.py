@@ -11,8 +11,8 @@ try:
 except ImportError:  # an installation of the plain sources, without build requirements
     mypycify = None
 
-# Not `random`: it multiplies 64-bit words, and compiled code takes an interruption (Ctrl-C) of such a multiplication for
-# memory that has run out.
+# Not `random`: it multiplies 64-bit words, and compiled code takes an interruption (Ctrl-C) of such a multiplication
+# for memory that has run out.
 HOT = {
     "lrpc/kernel": ["descriptors", "states"],
     "lrpc/kernel/simulated": [
