@@ -1,140 +1,44 @@
-"""Ray, in one place: a session of our own or an existing cluster, and stations wrapped as actors."""
+"""Stations wrapped as Ray actors: Ray starts, stops and replaces them on its nodes, gRPC does the rest."""
 
-import logging
-import os
-import secrets
 import shutil
-import signal
-import socket
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.group import Report
-from lrpc.cluster.link import Peer
+from lrpc.cluster.group import Report, events_file
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.station import Links, Station
-from lrpc.kernel.documents import one_line
+from lrpc.cluster.peer import Endpoint, Peer, send_again
+from lrpc.cluster.session import check_reachable, nodes, on_each_node, reason
+from lrpc.cluster.station import LOOPBACK, Links, Place, Station, StationOutcome
 from lrpc.kernel.errors import Refused, RunFailed
 
-CONNECT_TIMEOUT_S: Final = 3.0
 START_TIMEOUT_S: Final = 120.0
-LONGEST_FOLDER: Final = 20  # bytes; macOS has over 40 and lets a socket's path have 103
-# Machines talk over gRPC, not through Ray's object store, so that is as small as Ray lets it be.
-LOCAL: Final = {"address": "local", "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024}
-QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+END_TIMEOUT_S: Final = 300.0
+ALIVE_TIMEOUT_S: Final = 2.0
+CHUNK: Final = 16 * 1024 * 1024  # bytes of an event log
+MEMORY_PER_ACTOR: Final = 160 * 1024 * 1024  # bytes: an interpreter with Ray and gRPC, before its machines
+MEMORY_PER_MACHINE: Final = 120 * 1024  # bytes: one with a few domains
+HEAD_PERIOD_S: Final = 2.0
+CLEAN_TIMEOUT_S: Final = 5.0
 
 
-@contextmanager
-def ray_session(address: str | None, actors: int) -> Iterator[None]:
-    """Have Ray running in the block: a local session of its own, or the existing cluster at `address`.
+class _Seat(Station):
+    """A station as an actor: if others are to reach it from afar, at the address that its node has for Ray."""
 
-    A local session has token authentication on, with a token that only this process and its children know. One
-    that runs already in this process is used and left as it is. Raises `Refused` where Ray is not installed or
-    nothing listens at `address`.
-    """
-    if address is not None:
-        _check_reachable(address)
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        _check_same(address)
-        yield
-        return
-    if address is None:
-        folder = tempfile.mkdtemp(prefix="lrpc-ray-", dir=_short_folder())
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
-        try:
-            with _environment(QUIET | token):
-                yield from _session(LOCAL | {"_temp_dir": folder, "num_cpus": actors})
-        finally:
-            _remove(folder)
-        return
-    with _environment(QUIET):
-        yield from _session({"address": address})
+    def __init__(self, *arguments: Any, afar: bool, **options: Any) -> None:
+        import ray.util
 
-
-def _short_folder() -> str:
-    """Return a folder for temporary files in which Ray's sockets, some 80 bytes deeper, have paths that sockets may."""
-    usual = tempfile.gettempdir()
-    return usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
-
-
-def _remove(folder: str) -> None:
-    """Remove what a session that is over left; its workers end a moment after it, and write their logs until then."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.exists(folder):
-            return
-        time.sleep(0.05)
-
-
-def _session(options: dict[str, Any]) -> Iterator[None]:
-    try:
-        import ray
-    except ImportError:
-        raise Refused("Ray is not installed: install it, or run in this process with --actors 0") from None
-    ended_by = signal.getsignal(signal.SIGTERM)
-    try:
-        try:
-            ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise Refused(f"Ray at {options['address']}: {one_line(str(error))[:300]}") from None
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ended_by)  # Ray has put its own there, which ends without a word
-        yield
-    finally:
-        ray.shutdown()
-
-
-@cache
-def _token() -> str:
-    """Return the token of this process's sessions: Ray reads it once in the life of a process."""
-    return secrets.token_hex(32)
-
-
-@contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-def _check_reachable(address: str) -> None:
-    """Raise `Refused` at once where nothing listens: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
-        raise Refused(f"Ray address {address}: write host:port of a running cluster's head node")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise Refused(f"Ray address {address}: {reason}; is a cluster running there?") from None
-
-
-def _check_same(address: str | None) -> None:
-    """Raise `Refused` where this process is connected to another cluster than is asked for."""
-    import ray
-
-    connected = ray.get_runtime_context().gcs_address
-    if address is not None and address != connected:
-        raise Refused(f"Ray address {address}: this process is connected to {connected} already; disconnect it first")
+        here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        super().__init__(*arguments, **options, address=here if afar else LOOPBACK)
 
 
 class Actors:
-    """Stations on Ray actors of this node: Ray starts and stops them, gRPC does the rest."""
+    """The stations of a run on Ray actors. With `spread` they are dealt out to the cluster's nodes, else stay on this.
+
+    `peers` are the coordinator's ends of their links, by the stations' numbers.
+    """
 
     def __init__(
         self,
@@ -145,49 +49,220 @@ class Actors:
         seed: int,
         secret: str,
         links: Links,
+        folder: Path,
         events: Path | None,
+        spread: bool,
     ) -> None:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(Station).options(num_cpus=0, max_restarts=0, scheduling_strategy=here)
-        shared = ray.put(cluster)
-        self._handles: list[Any] = [
-            actor.remote(shared, placement, number, seed=seed, secret=secret, links=links, events=events)
-            for number in range(count)
-        ]
+        self._placement = placement
+        self._secret = secret
+        self._folder = folder
+        self._events = events
+        self._spread = spread
+        self._here = ray.get_runtime_context().get_node_id()
+        _check_room(count, len(cluster.machines))
+        self._actor = ray.remote(_Seat)
+        self._arguments = (ray.put(cluster), placement)
+        self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
+        self._handles: list[Any] = []
+        self._places: list[Place] = []
+        self._incarnations = [0] * count
         self.peers: list[Peer] = []
+        self._head = _Head(ray.get_runtime_context().gcs_address)
         try:
-            addresses = self._ask("get_address")
-            self.first: list[Report] = self._ask("connect", addresses)
+            where = self._nodes()
+            self._handles = [self._start(number, where[number % len(where)]) for number in range(count)]
+            self._places = self._ask(self._handles, "place")
+            self.peers = [self._peer(number) for number in range(count)]
+            self.first: list[Report] = self._ask(self._handles, "connect", self._endpoints())
         except BaseException:
             self.stop()
             raise
-        self.peers = [Peer(address, secret) for address in addresses]
 
-    def finish(self) -> list[MachineOutcome]:
-        """Return what every machine did."""
-        return [outcome for outcomes in self._ask("finish") for outcome in outcomes]
+    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+        """Start lost stations anew, where there is a node for them, and have the others send them again what they sent.
+
+        Returns for each which batches, by sender, are to come. Raises `RunFailed` where Ray cannot start them, and
+        `Lost` for others that are lost as well.
+        """
+        self._head.check()
+        where = self._nodes()
+        for number in lost:
+            self._incarnations[number] += 1
+            self._kill(self._handles[number])
+            self._handles[number] = self._start(number, where[number % len(where)])
+        anew = [self._handles[number] for number in lost]
+        for number, place in zip(lost, self._ask(anew, "place"), strict=True):
+            self._places[number] = place
+            self.peers[number].close()
+            self.peers[number] = self._peer(number)
+        self._ask(anew, "connect", self._endpoints())
+        return send_again(self.peers, lost, self._incarnations, self._endpoints())
+
+    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
+        """Return what every machine did, and every station; event logs have been fetched where they are wanted."""
+        ended: list[tuple[list[MachineOutcome], StationOutcome]] = self._ask(
+            self._handles, "finish", timeout=END_TIMEOUT_S
+        )
+        if self._events is not None:
+            for rank, number in enumerate(self._placement):
+                self._fetch_events(self._events, rank, number)
+        return [outcome for outcomes, _ in ended for outcome in outcomes], [station for _, station in ended]
+
+    def outcomes(self, timeout_s: float) -> list[MachineOutcome]:
+        """Return what the machines did so far, of those stations that say so in time."""
+        import ray
+
+        asked = [handle.outcomes.remote() for handle in self._handles]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=timeout_s)
+        return [outcome for outcomes in ray.get(done) for outcome in outcomes]
 
     def stop(self) -> None:
-        """Let go of the links and end the actors."""
-        import ray
-
+        """Let go of the links, end the actors, and remove what they kept on disk."""
+        self._head.stop()
         for peer in self.peers:
             peer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._head.lost:
+            return
         for handle in self._handles:
-            ray.kill(handle)
+            self._kill(handle)
+        if self._spread and self._handles:
+            folder = str(self._folder)
+            try:
+                on_each_node(lambda: shutil.rmtree(folder, ignore_errors=True), CLEAN_TIMEOUT_S)
+            except Exception:  # a node that is gone has taken its disk along
+                return
 
-    def _ask(self, method: str, *arguments: object) -> list[Any]:
+    def check(self) -> None:
+        """Raise `RunFailed` where Ray's head is lost."""
+        self._head.check()
+
+    def processes(self) -> list[int]:
+        """Return the process of each station, on its own computer."""
+        return [place.process for place in self._places]
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        found = nodes()
+        if not self._spread:
+            found = [node for node in found if node["NodeID"] == self._here]
+        if not found:
+            raise RunFailed("Ray: no node is left that could hold a machine")
+        return found
+
+    def _start(self, number: int, node: Mapping[str, Any]) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=self._spread)
+        actor = self._actor.options(num_cpus=0, max_restarts=0, scheduling_strategy=there)
+        incarnation = self._incarnations[number]
+        folder = self._folder / f"station-{number}"
+        return actor.remote(
+            *self._arguments, number, **self._options, folder=folder, afar=self._spread, incarnation=incarnation
+        )
+
+    def _peer(self, number: int) -> Peer:
+        return Peer(self._places[number].endpoint, self._secret, lost=self._lost)
+
+    def _endpoints(self) -> list[Endpoint]:
+        return [place.endpoint for place in self._places]
+
+    def _lost(self) -> set[int]:
+        """Return the stations whose actors have ended, as far as Ray knows; `RunFailed` where Ray's head is lost."""
         import ray
 
-        asked = [getattr(handle, method).remote(*arguments) for handle in self._handles]
+        self._head.check()
+        asked = [handle.place.remote() for handle in self._handles]
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=ALIVE_TIMEOUT_S)
+        lost = set()
+        for number, answer in enumerate(asked):
+            if answer in ready:
+                try:
+                    ray.get(answer)
+                except ray.exceptions.ActorUnavailableError:
+                    continue
+                except ray.exceptions.RayActorError:
+                    lost.add(number)
+        return lost
+
+    def _kill(self, handle: Any) -> None:
+        import ray
+
+        ray.kill(handle)
+
+    def _fetch_events(self, folder: Path, rank: int, number: int) -> None:
+        with events_file(folder, rank).open("wb") as file:
+            while True:
+                data: bytes = self._ask([self._handles[number]], "read_events", rank, file.tell(), CHUNK)[0]
+                file.write(data)
+                if len(data) < CHUNK:
+                    return
+
+    def _ask(
+        self, handles: Sequence[Any], method: str, *arguments: object, timeout: float = START_TIMEOUT_S
+    ) -> list[Any]:
+        import ray
+
+        asked = [getattr(handle, method).remote(*arguments) for handle in handles]
         try:
-            return ray.get(asked, timeout=START_TIMEOUT_S)
+            return ray.get(asked, timeout=timeout)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, Refused | RunFailed):
                 raise error.cause from None
             raise
         except ray.exceptions.RayError as error:
-            raise RunFailed(f"an actor was lost: {one_line(str(error))[:300]}") from None
+            raise RunFailed(f"an actor was lost: {reason(error)}") from None
+
+
+class _Head:
+    """Watches whether Ray's head still answers: without it Ray ends this process, a minute later and with no word."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._ended = Event()
+        self._lost: str | None = None  # why
+        self._thread = Thread(target=self._watch, name="head", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """Return whether it does not."""
+        return self._lost is not None
+
+    def check(self) -> None:
+        """Raise `RunFailed` where the head is lost."""
+        if self._lost is not None:
+            raise RunFailed(f"Ray's head node was lost: {self._lost}")
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        missed = 0
+        while not self._ended.wait(HEAD_PERIOD_S):
+            try:
+                check_reachable(self._address)
+                missed = 0
+            except Refused as error:
+                missed += 1
+                if missed == 3:
+                    self._lost = str(error)
+                    return
+
+
+def _check_room(actors: int, machines: int) -> None:
+    """Raise `Refused` where the cluster has too few processors or too little memory for a run."""
+    import ray
+
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    processors = int(there.get("CPU", 0))
+    if processors < actors:
+        raise Refused(f"--actors {actors}: Ray has {processors} processors; ask for fewer, or start Ray with more")
+    needs = actors * MEMORY_PER_ACTOR + machines * MEMORY_PER_MACHINE
+    if there.get("memory", needs) < needs:
+        has = int(there["memory"]) >> 20
+        raise Refused(
+            f"--actors {actors}: {machines} machines need about {needs >> 20} MiB; Ray has {has}; ask for fewer"
+        )

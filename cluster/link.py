@@ -1,35 +1,35 @@
-"""The gRPC link: one server for each process that holds machines, which answers to its own run alone."""
+"""The gRPC link's serving end: one for each process that holds machines, which answers to its own run alone."""
 
 import hmac
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Condition
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import grpc
 
-from lrpc.cluster.envelope import Envelope, from_wire, to_wire
+from lrpc.cluster.certificates import Identity
+from lrpc.cluster.envelope import Envelope, from_wire
 from lrpc.cluster.group import Report
-from lrpc.cluster.synchronisation import Window
+from lrpc.cluster.messages import to_report
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
-from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import link_pb2
-from lrpc.protos.link_pb2_grpc import LinkServicer, LinkStub, add_LinkServicer_to_server
+from lrpc.protos.link_pb2_grpc import LinkServicer, add_LinkServicer_to_server
 
 SECRET_KEY: Final = "lrpc-run-secret"  # in the metadata of every request
 LARGEST_REQUEST: Final = 64 * 1024 * 1024  # bytes
 MOST_MESSAGES: Final = 10_000  # in one batch; what is more goes in another
-LARGEST_BATCH: Final = LARGEST_REQUEST // 2  # bytes of messages, but for one that is larger by itself
-TIMEOUT_S: Final = 300.0  # for one window; it ends sooner by far, or never
+MISSING_S: Final = 1.0  # for batches that must have come; then one sees whether who sends them is still there
 OPTIONS: Final = [
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_send_message_length", LARGEST_REQUEST),
     ("grpc.so_reuseport", 0),
+    ("grpc.enable_http_proxy", 0),  # a link goes straight to its peer, whatever the environment says
 ]
+
+A = TypeVar("A")
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -50,8 +50,23 @@ class Host(Protocol):
     def deliver(self, envelopes: list[Envelope]) -> None:
         """Queue what another process sent; returns at once."""
 
-    def advance(self, horizons: Mapping[int, int]) -> Report:
-        """Queue a window behind what was delivered before, and wait for its end."""
+    def advance(self, horizons: Mapping[int, int], *, everything: bool) -> Report:
+        """Run a window behind what was delivered before, and wait for its end."""
+
+    def lead(self, standing: link_pb2.Standing) -> link_pb2.Standing:
+        """Run windows while no two stations have anything to do, and wait for the end of that."""
+
+    def relay(self, baton: link_pb2.Baton) -> link_pb2.Baton:
+        """Do likewise in another's place; its batch has not been taken in yet."""
+
+    def abandon(self) -> None:
+        """Wait for no other station any more; return when nothing runs."""
+
+    def beat(self) -> tuple[int, str]:
+        """Return how many events were logged so far, and which machine runs, and when."""
+
+    def reconnect(self, actor: int, address: str, certificate: bytes) -> int:
+        """Send another in a lost one's place all that was sent to that; return the last batch's sequence."""
 
 
 class _Secret(grpc.ServerInterceptor):
@@ -79,60 +94,184 @@ class _Secret(grpc.ServerInterceptor):
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "this link answers to its own run alone")
 
 
-class _Service(LinkServicer):
-    """Checks what comes and puts it in the queue of the thread that runs the machines."""
+class Mailbox:
+    """What has come from other stations: each batch is taken once, and in order."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._arrival = Condition()
-        self._batches: dict[int, int] = {}  # the last sequence taken from each actor; owned by the condition's lock
+        self._arrival = Condition()  # its lock owns all that follows
+        self._batches: dict[int, int] = {}  # the last sequence taken from each station
+        self._incarnations: dict[int, int] = {}  # of each
+        self._abandoned = False
+
+    def take(self, batch: link_pb2.Batch) -> int:
+        """Take a batch in, unless that has been done or it is from a lost station.
+
+        Returns 0, or the sequence that is due before it. Raises `RunFailed` where no station sends such a batch.
+        """
+        if len(batch.messages) > MOST_MESSAGES:
+            raise RunFailed(f"link: a batch of {len(batch.messages)} messages: at most {MOST_MESSAGES} are taken")
+        envelopes = [from_wire(message, self._host.machines) for message in batch.messages]
+        actor = batch.source_actor
+        with self._arrival:
+            if batch.incarnation < self._incarnations.get(actor, 0):
+                return 0
+            self._expect(actor, batch.incarnation)
+            due = self._batches.get(actor, 0) + 1
+            if batch.sequence > due:
+                return due
+            if batch.sequence == due:
+                self._host.deliver(envelopes)
+                self._batches[actor] = due
+                self._arrival.notify_all()
+        return 0
+
+    def expect(self, actor: int, incarnation: int) -> None:
+        """Take nothing more from a lost station, and everything from its successor."""
+        with self._arrival:
+            self._expect(actor, incarnation)
+
+    def knows(self, actor: int, incarnation: int) -> bool:
+        """Return whether a station of that incarnation has not been lost, as far as is known here."""
+        with self._arrival:
+            return incarnation >= self._incarnations.get(actor, 0)
+
+    def await_batches(self, due: Mapping[int, int], patience_s: float) -> list[int]:
+        """Wait until batches, by sender, have come; return whose have not, when patience is over or waiting is."""
+
+        def missing() -> list[int]:
+            return [actor for actor, sequence in due.items() if self._batches.get(actor, 0) < sequence]
+
+        with self._arrival:
+            self._arrival.wait_for(lambda: self._abandoned or not missing(), patience_s)
+            return missing()
+
+    def abandon(self, abandoned: bool) -> None:
+        """Have nobody wait here, or wait again."""
+        with self._arrival:
+            self._abandoned = abandoned
+            self._arrival.notify_all()
+
+    @property
+    def abandoned(self) -> bool:
+        """Return whether nobody is to wait."""
+        return self._abandoned
+
+    def _expect(self, actor: int, incarnation: int) -> None:
+        if incarnation > self._incarnations.get(actor, 0):
+            self._incarnations[actor] = incarnation
+            self._batches[actor] = 0
+
+
+class _Once:
+    """Does what is asked for once, however often it is asked; by the number of the request."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._number = 0
+        self._answer: Future[Any] = Future()
+
+    def answer(self, number: int, work: Callable[[], A], context: grpc.ServicerContext) -> A:
+        """Return what `work` returns, or returned when it was asked for first; ask again for a late answer."""
+        with self._lock:
+            first = number > self._number
+            if number < self._number:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"request {number} is over")
+            if first:
+                self._number = number
+                self._answer = Future()
+            answer: Future[A] = self._answer
+        if first:
+            try:
+                answer.set_result(work())
+            except BaseException as error:
+                answer.set_exception(error)
+        try:
+            return answer.result(context.time_remaining())
+        except TimeoutError:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "it goes on")
+
+
+class _Service(LinkServicer):
+    """Checks what comes and has the station do it."""
+
+    def __init__(self, host: Host, mailbox: Mailbox) -> None:
+        self._host = host
+        self._mailbox = mailbox
+        self._windows = _Once()
+        self._batons: dict[tuple[int, int], _Once] = {}  # by sender and its incarnation
+        self._lock = Lock()
 
     def Deliver(self, request: link_pb2.Batch, context: grpc.ServicerContext) -> link_pb2.Receipt:  # noqa: N802
-        """Take in a batch; one that was taken before is acknowledged and dropped."""
+        """Take in a batch; one that was taken before, or is from a lost station, is acknowledged and dropped."""
         try:
-            envelopes = [from_wire(message, self._host.machines) for message in request.messages]
+            due = self._mailbox.take(request)
         except RunFailed as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        with self._arrival:
-            due = self._batches.get(request.source_actor, 0) + 1
-            if request.sequence > due:
-                place = f"batch {request.sequence} from actor {request.source_actor}"
-                context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place}: {due} is due")
-            if request.sequence == due:
-                self._host.deliver(envelopes)
-                self._batches[request.source_actor] = due
-                self._arrival.notify_all()
+        if due:
+            place = f"batch {request.sequence} from actor {request.source_actor}"
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place}: {due} is due")
         return link_pb2.Receipt(sequence=request.sequence)
 
     def Advance(self, request: link_pb2.Window, context: grpc.ServicerContext) -> link_pb2.Report:  # noqa: N802
-        """Wait for what must have come, run a window, and say what is left to do."""
+        """Run a window, if what must have come has, and say what is left to do."""
+        return self._windows.answer(request.number, lambda: self._run(request), context)
+
+    def Relay(self, request: link_pb2.Baton, context: grpc.ServicerContext) -> link_pb2.Baton:  # noqa: N802
+        """Run windows, and have others run them, until it is the sender's turn again."""
+        if not self._mailbox.knows(request.sender, request.incarnation):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {request.sender} was lost")
+        with self._lock:
+            batons = self._batons.setdefault((request.sender, request.incarnation), _Once())
+        return batons.answer(request.number, lambda: self._host.relay(request), context)
+
+    def Abandon(self, request: link_pb2.Asked, context: grpc.ServicerContext) -> link_pb2.Asked:  # noqa: N802
+        """Wait for no other any more."""
+        self._host.abandon()
+        return request
+
+    def Pulse(self, request: link_pb2.Asked, context: grpc.ServicerContext) -> link_pb2.Beat:  # noqa: N802
+        """Say how far the machines have come."""
+        events, place = self._host.beat()
+        return link_pb2.Beat(events=events, place=place)
+
+    def Reconnect(self, request: link_pb2.Successor, context: grpc.ServicerContext) -> link_pb2.Sequence:  # noqa: N802
+        """Forget a lost station, and begin to send its successor what that was sent."""
+        self._mailbox.expect(request.actor, request.incarnation)
         try:
-            self._await(request)
-            report = self._host.advance({one.machine: one.horizon_ns for one in request.horizons})
+            last = self._host.reconnect(request.actor, request.address, request.certificate)
+        except RunFailed as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, one_line(str(error)))
+        return link_pb2.Sequence(actor=request.actor, sequence=last)
+
+    def _run(self, request: link_pb2.Window) -> link_pb2.Report:
+        missing = self._mailbox.await_batches({one.actor: one.sequence for one in request.due}, MISSING_S)
+        if missing:
+            return link_pb2.Report(window=request.number, missing=missing)
+        try:
+            if request.HasField("standing"):
+                return link_pb2.Report(window=request.number, standing=self._host.lead(request.standing))
+            horizons = {one.machine: one.horizon_ns for one in request.horizons}
+            report = self._host.advance(horizons, everything=request.everything)
         except RunFailed as error:
             return link_pb2.Report(window=request.number, failure=one_line(str(error)))
         return to_report(report, request.number)
 
-    def _await(self, request: link_pb2.Window) -> None:
-        def all_came() -> bool:
-            return all(self._batches.get(one.actor, 0) >= one.sequence for one in request.due)
-
-        with self._arrival:
-            if not self._arrival.wait_for(all_came, TIMEOUT_S):
-                late = next(one for one in request.due if self._batches.get(one.actor, 0) < one.sequence)
-                what = f"batch {late.sequence} from actor {late.actor}"
-                raise RunFailed(f"link: {what} did not come within {TIMEOUT_S:g} s")
-
 
 class LinkServer:
-    """Serves one process's end of all links on a port of its own."""
+    """Serves one process's end of all links on a port of its own, encrypted where it has an identity for that."""
 
-    def __init__(self, host: Host, secret: str, address: str = "127.0.0.1") -> None:
+    def __init__(self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None) -> None:
+        self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="link")
+        self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="link")
         self._server = grpc.server(self._pool, interceptors=[self._secret], options=OPTIONS)
-        add_LinkServicer_to_server(_Service(host), self._server)
-        port = self._server.add_insecure_port(f"{address}:0")
+        add_LinkServicer_to_server(_Service(host, self.mailbox), self._server)
+        if identity is None:
+            port = self._server.add_insecure_port(f"{address}:0")
+        else:
+            credentials = grpc.ssl_server_credentials([(identity.key, identity.certificate)])
+            port = self._server.add_secure_port(f"{address}:0", credentials)
         self.address = f"{address}:{port}"
         self._server.start()
 
@@ -145,109 +284,3 @@ class LinkServer:
         """Serve no more."""
         self._server.stop(grace=None).wait()
         self._pool.shutdown()
-
-
-class Peer:
-    """Another process, or this one, as the far end of a link. Errors of the link are `RunFailed`."""
-
-    def __init__(self, address: str, secret: str) -> None:
-        self.address = address
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
-        self._stub = LinkStub(self._channel)
-        self._metadata = ((SECRET_KEY, secret),)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="peer")  # sends in order
-        self._batches = 0
-        self._windows = 0
-        self._sent: deque[Future[None]] = deque()
-        self._window: Future[Report] | None = None
-
-    def send(self, source_actor: int, envelopes: Sequence[Envelope]) -> int:
-        """Begin to send a batch, or several where it is large; return the last one's sequence."""
-        while self._sent and self._sent[0].done():
-            self._sent.popleft().result()
-        for messages in _batches(envelopes):
-            self._batches += 1
-            batch = link_pb2.Batch(source_actor=source_actor, sequence=self._batches, messages=messages)
-            self._sent.append(self._thread.submit(self._deliver, batch))
-        return self._batches
-
-    def advance(self, window: Window) -> Report:
-        """Run a window there; `RunFailed` where a machine's thread failed or the link broke."""
-        self._windows += 1
-        request = link_pb2.Window(
-            horizons=[link_pb2.Horizon(machine=rank, horizon_ns=end) for rank, end in window.horizons.items()],
-            number=self._windows,
-            due=[link_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
-        )
-        with self._failures():
-            answer: link_pb2.Report = self._stub.Advance(request, timeout=TIMEOUT_S, metadata=self._metadata)
-        if answer.failure:
-            raise RunFailed(answer.failure)
-        return from_report(answer)
-
-    def begin(self, window: Window) -> None:
-        """Begin a window there."""
-        self._window = self._thread.submit(self.advance, window)
-
-    def end(self) -> Report:
-        """Wait for the end of the window that was begun."""
-        assert self._window is not None
-        return self._window.result()
-
-    def close(self) -> None:
-        """Give the connection up."""
-        self._channel.close()
-        self._thread.shutdown()
-
-    def _deliver(self, batch: link_pb2.Batch) -> None:
-        with self._failures():
-            self._stub.Deliver(batch, timeout=TIMEOUT_S, metadata=self._metadata)
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed meanwhile
-            code = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
-            raise RunFailed(f"link to {self.address}: {one_line(code)}") from None
-
-
-def _batches(envelopes: Sequence[Envelope]) -> Iterator[list[link_pb2.Message]]:
-    batch: list[link_pb2.Message] = []
-    size = 0
-    for message in to_wire(envelopes):
-        takes = message.ByteSize()
-        if batch and (len(batch) == MOST_MESSAGES or size + takes > LARGEST_BATCH):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += takes
-    if batch:
-        yield batch
-
-
-def to_report(report: Report, window: int) -> link_pb2.Report:
-    """Return a report as a protobuf message."""
-    return link_pb2.Report(
-        window=window,
-        machines=[
-            link_pb2.MachineState(machine=rank, next_ns=-1 if due == FOREVER else due, waits=rank in report.waits)
-            for rank, due in report.next_ns.items()
-        ],
-        sent=[link_pb2.Sent(destination=rank, arrives_ns=due) for rank, due in report.arrivals.items()],
-        calls=report.calls,
-        messages=report.messages,
-        batches=[link_pb2.Sequence(actor=number, sequence=last) for number, last in report.batches.items()],
-    )
-
-
-def from_report(message: link_pb2.Report) -> Report:
-    """Return the report that a protobuf message holds."""
-    return Report(
-        {one.machine: FOREVER if one.next_ns < 0 else one.next_ns for one in message.machines},
-        {one.machine for one in message.machines if one.waits},
-        {one.destination: one.arrives_ns for one in message.sent},
-        message.calls,
-        message.messages,
-        {one.actor: one.sequence for one in message.batches},
-    )

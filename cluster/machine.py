@@ -1,12 +1,13 @@
 """A machine: a kernel, its domains and what lives in them, and one end of its links."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, make
+from lrpc.cluster.description import Cluster, DomainSpec, Link, MachineSpec, make
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.names import NameService
+from lrpc.cluster.reach import Reach
 from lrpc.domains.clerk import Clerk, Policy
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
@@ -15,7 +16,7 @@ from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.histogram import Histogram
+from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.remote import Body, Network
@@ -47,7 +48,7 @@ class MachineOutcome:
     charges: Mapping[str, int]  # how often each step of the cost model was charged
     astack_waits: int
     astack_bytes: Mapping[int, int]  # calls by bytes of arguments and results that their A-stacks carried
-    latencies: Mapping[str, Histogram]  # by export and procedure
+    latencies: Mapping[Route, Histogram]
     findings: Mapping[str, Findings]  # by domain and resident
 
     @property
@@ -95,13 +96,13 @@ class Machine:
         rank: int,
         *,
         names: NameService,
-        back_ns: Sequence[int],
+        reach: Reach,
         seed: int,
         sink: BinaryIO | None,
     ) -> "Machine":
         """Return a machine of a cluster, by rank, with everything its specification says in place.
 
-        `back_ns` says, for every machine by rank, how soon at least something that happens there can reach this one.
+        `reach` says how soon at least what it sets off elsewhere can reach it.
         Raises `Refused` where a server cannot be exported or cannot bind what it imports.
         """
         spec = cluster.machines[rank]
@@ -115,7 +116,7 @@ class Machine:
             discipline=spec.discipline,
         )
         if cluster.talks:
-            machine._connect(cluster, rank, names, back_ns)
+            machine._connect(cluster, rank, names, reach)
         try:
             machine._populate(spec)
         except CallError as error:  # a server that imports what it must not, or what is not there
@@ -229,14 +230,18 @@ class Machine:
             return kernel.now_ns
         return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
-    def _connect(self, cluster: Cluster, rank: int, names: NameService, back_ns: Sequence[int]) -> None:
-        links = [cluster.between(self.name, other.name) for other in cluster.machines]
+    def _connect(self, cluster: Cluster, rank: int, names: NameService, reach: Reach) -> None:
+        others: dict[int, tuple[Link, int]] = {}  # the link to a machine, and how soon that can reach this one
 
         def send(destination: int, sent_ns: int, body: Body, size: int) -> None:
+            if destination not in others:
+                link = cluster.between(self.name, cluster.machines[destination].name)
+                others[destination] = link, reach.return_ns(rank, destination)
+            link, back_ns = others[destination]
             sequence = self._sent[destination] = self._sent.get(destination, 0) + 1
-            arrives_ns = sent_ns + links[destination].ns(size)
+            arrives_ns = sent_ns + link.ns(size)
             self.outbox.append(Envelope(rank, destination, sequence, sent_ns, arrives_ns, body))
-            self.kernel.engine.stop_before(min(arrives_ns + back_ns[destination], FOREVER))
+            self.kernel.engine.stop_before(min(arrives_ns + back_ns, FOREVER))
 
         self.kernel.network = Network(self.kernel, rank, send, names.locate)
 

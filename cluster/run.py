@@ -2,36 +2,45 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Protocol
 
-from lrpc.cluster.actors import Actors, ray_session
+from lrpc.cluster.actors import Actors
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group, Report
-from lrpc.cluster.link import Peer, new_secret
+from lrpc.cluster.link import new_secret
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.reach import Reach
-from lrpc.cluster.station import Links
+from lrpc.cluster.peer import Peer
+from lrpc.cluster.session import ray_session
+from lrpc.cluster.standing import Standing
+from lrpc.cluster.station import Links, StationOutcome
 from lrpc.cluster.station import Station as LocalStation
-from lrpc.cluster.synchronisation import Progress, Station, Window, coordinate
-from lrpc.kernel.errors import Panic, Refused
+from lrpc.cluster.synchronisation import Coordinator, Progress, Station, Window, nobody_replaces
+from lrpc.kernel.errors import Panic, Refused, RunFailed
 
 MOST_DEFAULT_ACTORS: Final = 8
 MOST_ACTORS: Final = 256
+PARTIAL_TIMEOUT_S: Final = 1.0  # for what was measured until a run was interrupted
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: its machines in order of their names, and how they were kept in step."""
+    """What a run did: its machines in order of their names, and how they were kept in step.
+
+    Of a run that did not come to its end, what had been measured until then: a machine may be missing.
+    """
 
     machines: Sequence[MachineOutcome]
     actors: int
     links: Links
     progress: Progress
+    stations: Sequence[StationOutcome] = ()
 
     @property
     def digest(self) -> str:
@@ -51,14 +60,26 @@ def digest_of(machines: Sequence[tuple[str, bytes]]) -> str:
 class _Runner(Protocol):
     @property
     def stations(self) -> Sequence[Station]:
-        """Return what the coordinator drives."""
+        """Return what the coordinator drives; a lost one's place is taken by another."""
 
     @property
     def first(self) -> Sequence[Report]:
         """Return what each station has to do at first."""
 
-    def finish(self) -> list[MachineOutcome]:
-        """Return what every machine did."""
+    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+        """Make lost stations anew, by number; `RunFailed` where that cannot be."""
+
+    def check(self) -> None:
+        """Raise `RunFailed` where what the run stands on is lost."""
+
+    def processes(self) -> Sequence[int]:
+        """Return the process of each actor, none where there are no actors."""
+
+    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
+        """Return what every machine did, and every station."""
+
+    def outcomes(self) -> list[MachineOutcome]:
+        """Return what machines did so far, as far as that is to be had at once."""
 
 
 def choose_actors(cluster: Cluster, actors: int | None, links: Links, address: str | None = None) -> int:
@@ -94,25 +115,41 @@ def run_cluster(
     address: str | None = None,
     events: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_window: Callable[[Progress, Sequence[int]], None] = lambda progress, processes: None,
+    on_partial: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
     """Run a cluster to its end and return what it did.
 
     `actors` 0 runs in this process, without Ray. `events` is a folder where machines keep their event logs. Raises
-    `Refused` before work begins, and `RunFailed` where a thread raised, waits for ever, or a link or actor is lost.
+    `Refused` before work begins, and `RunFailed` where a thread raised, waits for ever, or a link or actor is lost for
+    good; then, and when it is interrupted, `on_partial` is first given what had been measured. `on_window` is told the
+    processes of the actors as well, for those who inject faults.
     """
     count = choose_actors(cluster, actors, links, address)
-    reach = Reach(cluster)
     if count == 0 and links == "memory":
         runner = _in_memory(cluster, seed, events)
     elif count == 0:
         runner = _in_process(cluster, seed, events)
     else:
         runner = _on_ray(cluster, count, seed, links, address, events)
+
     with runner as running:
-        progress = coordinate(running.stations, running.first, reach, on_progress)
-        outcomes = running.finish()
+
+        def show(progress: Progress) -> None:
+            running.check()
+            on_progress(progress)
+            on_window(progress, running.processes())
+
+        coordinator = Coordinator(cluster, running.stations, running.first, show, running.replace)
+        try:
+            progress = coordinator.run()
+            outcomes, stations = running.finish()
+        except (KeyboardInterrupt, RunFailed):
+            machines = sorted(running.outcomes(), key=lambda machine: machine.name)
+            on_partial(Outcome(machines, count, links, coordinator.progress))
+            raise
     outcomes.sort(key=lambda outcome: outcome.name)
-    return Outcome(outcomes, count, links, progress)
+    return Outcome(outcomes, count, links, progress, stations)
 
 
 class _Memory:
@@ -135,9 +172,31 @@ class _Memory:
         """Refuse, likewise."""
         raise Panic("one station alone is never left to itself")
 
-    def finish(self) -> list[MachineOutcome]:
+    def lead(self, standing: Standing) -> bool:
+        """Refuse: there is nobody to spare a round trip to."""
+        return False
+
+    def probe(self) -> None:
+        """Do nothing: it is there."""
+
+    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+        """Refuse: none is lost without this process."""
+        return nobody_replaces(lost)
+
+    def check(self) -> None:
+        """Do nothing: this process is all that it stands on."""
+
+    def processes(self) -> Sequence[int]:
+        """Return none."""
+        return ()
+
+    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
         """Return what every machine did."""
-        return self._group.finish()
+        return self._group.finish(), []
+
+    def outcomes(self) -> list[MachineOutcome]:
+        """Return what every machine did so far."""
+        return self._group.outcomes()
 
     def stop(self) -> None:
         """Close what is open."""
@@ -156,21 +215,39 @@ def _in_memory(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_Ru
 class _Local:
     """Every machine in this process, joined by a gRPC link to itself."""
 
-    def __init__(self, cluster: Cluster, seed: int, events: Path | None) -> None:
+    def __init__(self, cluster: Cluster, seed: int, folder: Path, events: bool) -> None:
         secret = new_secret()
         placement = [0] * len(cluster.machines)
-        self.station = LocalStation(cluster, placement, 0, seed=seed, secret=secret, links="grpc", events=events)
-        self.peer = Peer(self.station.address, secret)
+        self.station = LocalStation(
+            cluster, placement, 0, seed=seed, secret=secret, links="grpc", folder=folder, events=events
+        )
+        self.peer = Peer(self.station.endpoint, secret)
         self.stations: Sequence[Station] = [self.peer]
         try:
-            self.first = [self.station.connect([self.station.address])]
+            self.first = [self.station.connect([self.station.endpoint])]
         except BaseException:
             self.stop()
             raise
 
-    def finish(self) -> list[MachineOutcome]:
+    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+        """Refuse: none is lost without this process."""
+        return nobody_replaces(lost)
+
+    def check(self) -> None:
+        """Do nothing: this process is all that it stands on."""
+
+    def processes(self) -> Sequence[int]:
+        """Return none."""
+        return ()
+
+    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
         """Return what every machine did."""
-        return self.station.finish()
+        machines, station = self.station.finish()
+        return machines, [station]
+
+    def outcomes(self) -> list[MachineOutcome]:
+        """Return what every machine did so far."""
+        return self.station.outcomes()
 
     def stop(self) -> None:
         """Let go of both ends of the link."""
@@ -180,7 +257,7 @@ class _Local:
 
 @contextmanager
 def _in_process(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_Runner]:
-    local = _Local(cluster, seed, events)
+    local = _Local(cluster, seed, events or Path(), events is not None)
     try:
         yield local
     finally:
@@ -190,23 +267,43 @@ def _in_process(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_R
 class _Remote:
     """Machines on Ray actors, spread round robin in order of their names."""
 
-    def __init__(self, cluster: Cluster, count: int, seed: int, links: Links, events: Path | None) -> None:
+    def __init__(
+        self, cluster: Cluster, count: int, seed: int, links: Links, folder: Path, events: Path | None, spread: bool
+    ) -> None:
         placement = [rank % count for rank in range(len(cluster.machines))]
-        self.actors = Actors(cluster, placement, count, seed=seed, secret=new_secret(), links=links, events=events)
+        self.actors = Actors(
+            cluster,
+            placement,
+            count,
+            seed=seed,
+            secret=new_secret(),
+            links=links,
+            folder=folder,
+            events=events,
+            spread=spread,
+        )
         self.first = self.actors.first
         self.stations: Sequence[Station] = self.actors.peers
+        self.replace = self.actors.replace
+        self.check = self.actors.check
+        self.processes = self.actors.processes
+        self.finish = self.actors.finish
 
-    def finish(self) -> list[MachineOutcome]:
-        """Return what every machine did."""
-        return self.actors.finish()
+    def outcomes(self) -> list[MachineOutcome]:
+        """Return what machines did so far, of those stations that say so at once."""
+        try:
+            return self.actors.outcomes(PARTIAL_TIMEOUT_S)
+        except Exception:  # what went wrong is on its way already
+            return []
 
 
 @contextmanager
 def _on_ray(
     cluster: Cluster, count: int, seed: int, links: Links, address: str | None, events: Path | None
 ) -> Iterator[_Runner]:
+    folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):
-        remote = _Remote(cluster, count, seed, links, events)
+        remote = _Remote(cluster, count, seed, links, folder, events, address is not None)
         try:
             yield remote
         finally:

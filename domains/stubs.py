@@ -62,7 +62,7 @@ class ClientStub:
         self.single = procedure.single
         self.number = number
         self.key: BindingObject = grant.client_key
-        self.latencies = client.kernel.histogram(f"{grant.name}.{procedure.name}")
+        self.latencies = client.kernel.histogram(grant, procedure.name)
 
     def __call__(self, *values: object, **named: object) -> object:
         """Call the procedure."""

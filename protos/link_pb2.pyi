@@ -171,10 +171,13 @@ class Batch(_message.Message):
     SOURCE_ACTOR_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     source_actor: _builtins.int
     """rank of the sending actor"""
     sequence: _builtins.int
     """counts this actor's batches to the receiving actor, from 1"""
+    incarnation: _builtins.int
+    """of the sending actor: how often one in its place was lost before"""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """in the order in which they were sent"""
@@ -185,10 +188,11 @@ class Batch(_message.Message):
         source_actor: _builtins.int = ...,
         sequence: _builtins.int = ...,
         messages: _abc.Iterable[Global___Message] | None = ...,
+        incarnation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "sequence", b"sequence", "source_actor", b"source_actor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "messages", b"messages", "sequence", b"sequence", "source_actor", b"source_actor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,8 +229,12 @@ class Window(_message.Message):
     HORIZONS_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    EVERYTHING_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the windows of the run, from 1"""
+    everything: _builtins.bool
+    """the report is to be about all of the actor's machines"""
     @_builtins.property
     def horizons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Horizon]:
         """for those of its machines that have something to do"""
@@ -235,16 +243,22 @@ class Window(_message.Message):
     def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
         """what must have come from other actors before the window may begin"""
 
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """given where nobody else has anything to do: the actor may go on by itself"""
+
     def __init__(
         self,
         *,
         horizons: _abc.Iterable[Global___Horizon] | None = ...,
         number: _builtins.int = ...,
         due: _abc.Iterable[Global___Sequence] | None = ...,
+        standing: Global___Standing | None = ...,
+        everything: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "horizons", b"horizons", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +329,11 @@ class Report(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    WORK_NS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     window: _builtins.int
     """number of the window"""
     calls: _builtins.int
@@ -323,9 +342,13 @@ class Report(_message.Message):
     """not empty: the run failed, and this says where and why"""
     messages: _builtins.int
     """sent by the actor's machines in the window"""
+    bytes: _builtins.int
+    """of those batches"""
+    events: _builtins.int
+    """logged by the actor's machines since the start"""
     @_builtins.property
     def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineState]:
-        """one for each machine of the actor, in order of rank"""
+        """one for each machine of the actor that something happened on"""
 
     @_builtins.property
     def sent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sent]:
@@ -333,7 +356,19 @@ class Report(_message.Message):
 
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
-        """sent to other actors in the window; they may still be on their way"""
+        """sent to other actors, in the window or since the start; they may be on their way"""
+
+    @_builtins.property
+    def work_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """wall time spent in the actor's machines, summed by rank modulo 8"""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """actors whose batches have not come: the window was not begun"""
+
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """what came of the one that was given"""
 
     def __init__(
         self,
@@ -345,14 +380,268 @@ class Report(_message.Message):
         failure: _builtins.str = ...,
         messages: _builtins.int = ...,
         batches: _abc.Iterable[Global___Sequence] | None = ...,
+        bytes: _builtins.int = ...,
+        work_ns: _abc.Iterable[_builtins.int] | None = ...,
+        events: _builtins.int = ...,
+        missing: _abc.Iterable[_builtins.int] | None = ...,
+        standing: Global___Standing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "calls", b"calls", "failure", b"failure", "machines", b"machines", "messages", b"messages", "sent", b"sent", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "machines", b"machines", "messages", b"messages", "missing", b"missing", "sent", b"sent", "standing", b"standing", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """All that an actor must know to say which machines may run how far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINES_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    WORK_NS_FIELD_NUMBER: _builtins.int
+    IDEAL_NS_FIELD_NUMBER: _builtins.int
+    SPAN_NS_FIELD_NUMBER: _builtins.int
+    windows: _builtins.int
+    """since the coordinator gave it out, as all that follows"""
+    rounds: _builtins.int
+    """times that it was handed over and came back"""
+    messages: _builtins.int
+    bytes: _builtins.int
+    work_ns: _builtins.int
+    """wall time spent in machines"""
+    span_ns: _builtins.int
+    """virtual time that a window may take"""
+    @_builtins.property
+    def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineState]:
+        """those that have something to do, or to wait for"""
+
+    @_builtins.property
+    def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Due]:
+        """what actors must have had from others before they run again"""
+
+    @_builtins.property
+    def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Total]:
+        """of actors that ran"""
+
+    @_builtins.property
+    def ideal_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """what that would have been with 1, 2, ... 8 actors"""
+
+    def __init__(
+        self,
+        *,
+        machines: _abc.Iterable[Global___MachineState] | None = ...,
+        due: _abc.Iterable[Global___Due] | None = ...,
+        totals: _abc.Iterable[Global___Total] | None = ...,
+        windows: _builtins.int = ...,
+        rounds: _builtins.int = ...,
+        messages: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        work_ns: _builtins.int = ...,
+        ideal_ns: _abc.Iterable[_builtins.int] | None = ...,
+        span_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "due", b"due", "ideal_ns", b"ideal_ns", "machines", b"machines", "messages", b"messages", "rounds", b"rounds", "span_ns", b"span_ns", "totals", b"totals", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
+class Due(_message.Message):
+    """A batch that an actor must have had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVER_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    receiver: _builtins.int
+    sender: _builtins.int
+    sequence: _builtins.int
+    def __init__(
+        self,
+        *,
+        receiver: _builtins.int = ...,
+        sender: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receiver", b"receiver", "sender", b"sender", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Due: _TypeAlias = Due  # noqa: Y015
+
+@_typing.final
+class Total(_message.Message):
+    """What an actor's machines have come to since the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    actor: _builtins.int
+    calls: _builtins.int
+    events: _builtins.int
+    def __init__(
+        self,
+        *,
+        actor: _builtins.int = ...,
+        calls: _builtins.int = ...,
+        events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "calls", b"calls", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Total: _TypeAlias = Total  # noqa: Y015
+
+@_typing.final
+class Baton(_message.Message):
+    """The right to run machines, on its way from one actor to the next, or back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENDER_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    BUDGET_NS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    sender: _builtins.int
+    """actor that hands it over"""
+    incarnation: _builtins.int
+    """of that"""
+    number: _builtins.int
+    """counts what this actor handed to that, so that it may be handed over again"""
+    budget_ns: _builtins.int
+    """wall time until it must be back with the coordinator"""
+    failure: _builtins.str
+    """not empty: the run failed, and this says where and why"""
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """actors that wait to get it back"""
+
+    @_builtins.property
+    def standing(self) -> Global___Standing: ...
+    @_builtins.property
+    def batch(self) -> Global___Batch:
+        """absent where there is nothing to deliver"""
+
+    def __init__(
+        self,
+        *,
+        sender: _builtins.int = ...,
+        incarnation: _builtins.int = ...,
+        number: _builtins.int = ...,
+        path: _abc.Iterable[_builtins.int] | None = ...,
+        standing: Global___Standing | None = ...,
+        batch: Global___Batch | None = ...,
+        budget_ns: _builtins.int = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "standing", b"standing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "budget_ns", b"budget_ns", "failure", b"failure", "incarnation", b"incarnation", "number", b"number", "path", b"path", "sender", b"sender", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Baton: _TypeAlias = Baton  # noqa: Y015
+
+@_typing.final
+class Asked(_message.Message):
+    """Asks for a pulse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Asked: _TypeAlias = Asked  # noqa: Y015
+
+@_typing.final
+class Beat(_message.Message):
+    """Where an actor is, and how far it has come; one that gets nowhere gives the same beat again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """logged by its machines so far"""
+    place: _builtins.str
+    """which machine runs, or ran last, and its virtual time: for people"""
+    def __init__(
+        self,
+        *,
+        events: _builtins.int = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Beat: _TypeAlias = Beat  # noqa: Y015
+
+@_typing.final
+class Successor(_message.Message):
+    """Another process in a lost actor's place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    actor: _builtins.int
+    """rank of the actor"""
+    incarnation: _builtins.int
+    """how often it was lost"""
+    address: _builtins.str
+    """host:port of its link"""
+    certificate: _builtins.bytes
+    """its own, in PEM form; empty on loopback, where links are not encrypted"""
+    def __init__(
+        self,
+        *,
+        actor: _builtins.int = ...,
+        incarnation: _builtins.int = ...,
+        address: _builtins.str = ...,
+        certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "address", b"address", "certificate", b"certificate", "incarnation", b"incarnation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Successor: _TypeAlias = Successor  # noqa: Y015
 
 @_typing.final
 class MachineState(_message.Message):

@@ -45,6 +45,26 @@ class LinkStub:
                 request_serializer=lrpc_dot_protos_dot_link__pb2.Window.SerializeToString,
                 response_deserializer=lrpc_dot_protos_dot_link__pb2.Report.FromString,
                 _registered_method=True)
+        self.Relay = channel.unary_unary(
+                '/lrpc.link.v1.Link/Relay',
+                request_serializer=lrpc_dot_protos_dot_link__pb2.Baton.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_link__pb2.Baton.FromString,
+                _registered_method=True)
+        self.Abandon = channel.unary_unary(
+                '/lrpc.link.v1.Link/Abandon',
+                request_serializer=lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_link__pb2.Asked.FromString,
+                _registered_method=True)
+        self.Pulse = channel.unary_unary(
+                '/lrpc.link.v1.Link/Pulse',
+                request_serializer=lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_link__pb2.Beat.FromString,
+                _registered_method=True)
+        self.Reconnect = channel.unary_unary(
+                '/lrpc.link.v1.Link/Reconnect',
+                request_serializer=lrpc_dot_protos_dot_link__pb2.Successor.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_link__pb2.Sequence.FromString,
+                _registered_method=True)
 
 
 class LinkServicer:
@@ -59,7 +79,35 @@ class LinkServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Advance(self, request, context):
-        """Runs machines of the actor, each up to its horizon.
+        """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Relay(self, request, context):
+        """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Abandon(self, request, context):
+        """Has the actor wait for no other any more, since one was lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pulse(self, request, context):
+        """Says whether the actor gets anywhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconnect(self, request, context):
+        """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +125,26 @@ def add_LinkServicer_to_server(servicer, server):
                     servicer.Advance,
                     request_deserializer=lrpc_dot_protos_dot_link__pb2.Window.FromString,
                     response_serializer=lrpc_dot_protos_dot_link__pb2.Report.SerializeToString,
+            ),
+            'Relay': grpc.unary_unary_rpc_method_handler(
+                    servicer.Relay,
+                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Baton.FromString,
+                    response_serializer=lrpc_dot_protos_dot_link__pb2.Baton.SerializeToString,
+            ),
+            'Abandon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Abandon,
+                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Asked.FromString,
+                    response_serializer=lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
+            ),
+            'Pulse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pulse,
+                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Asked.FromString,
+                    response_serializer=lrpc_dot_protos_dot_link__pb2.Beat.SerializeToString,
+            ),
+            'Reconnect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconnect,
+                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Successor.FromString,
+                    response_serializer=lrpc_dot_protos_dot_link__pb2.Sequence.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +202,114 @@ class Link:
             '/lrpc.link.v1.Link/Advance',
             lrpc_dot_protos_dot_link__pb2.Window.SerializeToString,
             lrpc_dot_protos_dot_link__pb2.Report.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Relay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrpc.link.v1.Link/Relay',
+            lrpc_dot_protos_dot_link__pb2.Baton.SerializeToString,
+            lrpc_dot_protos_dot_link__pb2.Baton.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Abandon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrpc.link.v1.Link/Abandon',
+            lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
+            lrpc_dot_protos_dot_link__pb2.Asked.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pulse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrpc.link.v1.Link/Pulse',
+            lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
+            lrpc_dot_protos_dot_link__pb2.Beat.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconnect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lrpc.link.v1.Link/Reconnect',
+            lrpc_dot_protos_dot_link__pb2.Successor.SerializeToString,
+            lrpc_dot_protos_dot_link__pb2.Sequence.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,7 +40,15 @@ class LinkStub:
     Deliver: _grpc.UnaryUnaryMultiCallable[_link_pb2.Batch, _link_pb2.Receipt]
     """Hands over the messages of one window from one actor to another."""
     Advance: _grpc.UnaryUnaryMultiCallable[_link_pb2.Window, _link_pb2.Report]
-    """Runs machines of the actor, each up to its horizon."""
+    """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report."""
+    Relay: _grpc.UnaryUnaryMultiCallable[_link_pb2.Baton, _link_pb2.Baton]
+    """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call."""
+    Abandon: _grpc.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Asked]
+    """Has the actor wait for no other any more, since one was lost."""
+    Pulse: _grpc.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Beat]
+    """Says whether the actor gets anywhere."""
+    Reconnect: _grpc.UnaryUnaryMultiCallable[_link_pb2.Successor, _link_pb2.Sequence]
+    """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it."""
 
 @_typing.type_check_only
 class LinkAsyncStub(LinkStub):
@@ -50,7 +58,15 @@ class LinkAsyncStub(LinkStub):
     Deliver: _aio.UnaryUnaryMultiCallable[_link_pb2.Batch, _link_pb2.Receipt]  # type: ignore[assignment]
     """Hands over the messages of one window from one actor to another."""
     Advance: _aio.UnaryUnaryMultiCallable[_link_pb2.Window, _link_pb2.Report]  # type: ignore[assignment]
-    """Runs machines of the actor, each up to its horizon."""
+    """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report."""
+    Relay: _aio.UnaryUnaryMultiCallable[_link_pb2.Baton, _link_pb2.Baton]  # type: ignore[assignment]
+    """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call."""
+    Abandon: _aio.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Asked]  # type: ignore[assignment]
+    """Has the actor wait for no other any more, since one was lost."""
+    Pulse: _aio.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Beat]  # type: ignore[assignment]
+    """Says whether the actor gets anywhere."""
+    Reconnect: _aio.UnaryUnaryMultiCallable[_link_pb2.Successor, _link_pb2.Sequence]  # type: ignore[assignment]
+    """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it."""
 
 class LinkServicer(metaclass=_abc_1.ABCMeta):
     """What actors serve: each other's messages, and the coordinator's windows."""
@@ -69,6 +85,38 @@ class LinkServicer(metaclass=_abc_1.ABCMeta):
         request: _link_pb2.Window,
         context: _ServicerContext,
     ) -> _typing.Union[_link_pb2.Report, _abc.Awaitable[_link_pb2.Report]]:
-        """Runs machines of the actor, each up to its horizon."""
+        """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report."""
+
+    @_abc_1.abstractmethod
+    def Relay(
+        self,
+        request: _link_pb2.Baton,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_pb2.Baton, _abc.Awaitable[_link_pb2.Baton]]:
+        """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call."""
+
+    @_abc_1.abstractmethod
+    def Abandon(
+        self,
+        request: _link_pb2.Asked,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_pb2.Asked, _abc.Awaitable[_link_pb2.Asked]]:
+        """Has the actor wait for no other any more, since one was lost."""
+
+    @_abc_1.abstractmethod
+    def Pulse(
+        self,
+        request: _link_pb2.Asked,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_pb2.Beat, _abc.Awaitable[_link_pb2.Beat]]:
+        """Says whether the actor gets anywhere."""
+
+    @_abc_1.abstractmethod
+    def Reconnect(
+        self,
+        request: _link_pb2.Successor,
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_pb2.Sequence, _abc.Awaitable[_link_pb2.Sequence]]:
+        """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it."""
 
 def add_LinkServicer_to_server(servicer: LinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,16 +4,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 from lrpc.cluster.description import Cluster, ClusterTable, describe
-from lrpc.cluster.group import Report
-from lrpc.cluster.link import Peer
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.reach import Reach
+from lrpc.cluster.peer import Endpoint, Peer, send_again
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.station import Station
-from lrpc.cluster.synchronisation import Progress, coordinate
+from lrpc.cluster.synchronisation import Coordinator, Progress
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Registry, Server
 from lrpc.domains.stubs import bind
@@ -23,6 +23,7 @@ from lrpc.kernel.errors import CallAborted, ProcedureRaised
 from lrpc.kernel.simulated.domain import Domain
 
 SECRET = "5ec12e7" * 9
+Via = Callable[[int, Endpoint], Endpoint]  # where others find a station, by its number
 
 
 class Ledger(Interface):
@@ -244,39 +245,85 @@ def digest(described: Cluster, seed: int = 0) -> str:
     return digest_of([(machine.name, machine.digest) for machine in in_memory(described, seed)])
 
 
-@dataclass
 class Joined:
-    """Stations in this process, joined by gRPC as actors are, and the coordinator's end of their links."""
+    """Stations in this process, joined by gRPC as actors are, with the coordinator's end of their links."""
 
-    stations: Sequence[Station]
-    peers: Sequence[Peer]
-    first: Sequence[Report]
-    reach: Reach
+    def __init__(self, described: Cluster, count: int, seed: int, folder: Path, via: Via) -> None:
+        self.described = described
+        self.seed = seed
+        self.folder = folder
+        self.via = via
+        self.placement = [rank % count for rank in range(len(described.machines))]
+        self.incarnations = [0] * count
+        self.dead: set[int] = set()
+        self.stations = [self._station(number) for number in range(count)]
+        self.endpoints = [via(number, station.endpoint) for number, station in enumerate(self.stations)]
+        self.peers = [self._peer(number) for number in range(count)]
+        self.first = [station.connect(self.endpoints) for station in self.stations]
 
     def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> Progress:
         """Run all machines to their end."""
-        return coordinate(self.peers, self.first, self.reach, on_progress)
+        return Coordinator(self.described, self.peers, self.first, on_progress, self.replace).run()
+
+    def lose(self, number: int) -> None:
+        """Have a station end, as if its process had."""
+        self.dead.add(number)
+        self.stations[number].stop()
+
+    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+        """Make lost stations anew, as actors are."""
+        for number in lost:
+            self.incarnations[number] += 1
+            self.peers[number].close()
+            self.stations[number] = self._station(number)
+            self.endpoints[number] = self.via(number, self.stations[number].endpoint)
+            self.peers[number] = self._peer(number)
+            self.dead.discard(number)
+        for number in lost:
+            self.stations[number].connect(self.endpoints)
+        return send_again(self.peers, lost, self.incarnations, self.endpoints)
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what the machines did, in order of their names."""
-        outcomes = [outcome for station in self.stations for outcome in station.finish()]
+        outcomes = [outcome for station in self.stations for outcome in station.finish()[0]]
         return sorted(outcomes, key=lambda outcome: outcome.name)
+
+    def digest(self) -> str:
+        """Return the digest of what the machines did."""
+        return digest_of([(machine.name, machine.digest) for machine in self.outcomes()])
+
+    def stop(self) -> None:
+        """Let go of both ends of all links."""
+        for peer in self.peers:
+            peer.close()
+        for number, station in enumerate(self.stations):
+            if number not in self.dead:
+                station.stop()
+
+    def _station(self, number: int) -> Station:
+        return Station(
+            self.described,
+            self.placement,
+            number,
+            seed=self.seed,
+            secret=SECRET,
+            links="grpc",
+            folder=self.folder / str(number),
+            incarnation=self.incarnations[number],
+        )
+
+    def _peer(self, number: int) -> Peer:
+        return Peer(self.endpoints[number], SECRET, lost=lambda: set(self.dead))
 
 
 @contextmanager
-def joined(described: Cluster, count: int, seed: int = 0) -> Iterator[Joined]:
+def joined(
+    described: Cluster, count: int, seed: int = 0, via: Via = lambda number, endpoint: endpoint
+) -> Iterator[Joined]:
     """Have that many stations, machines dealt out to them in turn, as Ray actors would be."""
-    placement = [rank % count for rank in range(len(described.machines))]
-    stations = [
-        Station(described, placement, number, seed=seed, secret=SECRET, links="grpc") for number in range(count)
-    ]
-    addresses = [station.address for station in stations]
-    peers = [Peer(address, SECRET) for address in addresses]
-    try:
-        first = [station.connect(addresses) for station in stations]
-        yield Joined(stations, peers, first, Reach(described))
-    finally:
-        for peer in peers:
-            peer.close()
-        for station in stations:
-            station.stop()
+    with TemporaryDirectory() as folder:
+        run = Joined(described, count, seed, Path(folder), via)
+        try:
+            yield run
+        finally:
+            run.stop()

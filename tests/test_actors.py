@@ -1,18 +1,20 @@
 """Machines on real Ray actors do what they do in this process, and a lost actor ends the run by name."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import grpc
 import pytest
 
-from lrpc.cluster import run
-from lrpc.cluster.actors import ray_session
+from lrpc.cluster import run, synchronisation
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.run import choose_actors, run_cluster
+from lrpc.cluster.session import ray_session
 from lrpc.cluster.station import Links
+from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.workloads.registry import REGISTRY
 from tests.clusters import bank, cluster, digest, pair
@@ -68,9 +70,26 @@ class TestOnRay:
         line = refused("run", office(tmp_path), "--address", "127.0.0.1:1", "--out", tmp_path / "run")
         assert line.startswith("lrpc: Ray address 127.0.0.1:1: Connection refused; ")
 
-    def test_an_actor_that_dies_ends_the_run_and_its_link_is_named(self) -> None:
+    @pytest.mark.parametrize("windows", [1, 40, 90])
+    def test_an_actor_that_is_killed_is_made_anew_and_the_digest_is_the_same(self, windows: int) -> None:
+        described = cluster(bank(teller={"rounds": 3}))
+        killed: list[int] = []
+
+        def kill(progress: Progress, stations: Sequence[int]) -> None:
+            if progress.windows >= windows and not killed:
+                killed.append(stations[windows % 2])
+                os.kill(killed[0], signal.SIGKILL)
+
+        outcome = run_cluster(described, actors=2, on_window=kill)
+        assert (outcome.digest, outcome.progress.losses) == (digest(described), 1)
+        assert outcome.progress.again > 0
+
+    def test_an_actor_that_dies_again_and_again_ends_the_run_and_its_machines_are_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(synchronisation, "MOST_LOSSES", 1)
         described = cluster(pair("crash", "ledger", spared=os.getpid()))
-        with pytest.raises(RunFailed, match=r"^link to 127\.0\.0\.1:\d+: UNAVAILABLE: "):
+        with pytest.raises(RunFailed, match=r"^machine client, server, at \d+\.\d+ us: lost: "):
             run_cluster(described, actors=1)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpc.kernel.simulated.histogram import Histogram
+from lrpc.kernel.simulated.histogram import Histogram, Route
 from tests.simulated import machine
 
 VALUES = st.lists(st.integers(0, 300) | st.integers(0, 10**6) | st.integers(0, 2**62), min_size=1, max_size=200)
@@ -73,7 +73,7 @@ def test_each_call_is_counted_under_its_procedure(call: str, us: int) -> None:
             tests.add(1, 2)
 
     one.run(body)
-    found = one.kernel.latencies[f"tests.{call}"]
+    found = one.kernel.latencies[Route("client", "server", "tests", call)]
     assert found.count == 10
     assert found.total == pytest.approx(10 * us * 1000, rel=1e-5)
     assert found.quantiles([0.5, 0.99]) == pytest.approx([us * 1000] * 2, rel=0.01)

@@ -92,8 +92,8 @@ def two_machines(imports: dict[str, str], to: str = "files") -> ClusterTable:
 @pytest.mark.parametrize("alteration", ALTERATIONS)
 def test_an_altered_binding_object_for_another_machine_is_refused_there_and_then(alteration: str) -> None:
     described = describe(two_machines({"files": "store"}), REGISTRY, "two")
-    names, back_ns = NameService(described), Reach(described).return_ns(0)
-    here = Machine.of(described, 0, names=names, back_ns=back_ns, seed=0, sink=None)
+    names, reach = NameService(described), Reach(described)
+    here = Machine.of(described, 0, names=names, reach=reach, seed=0, sink=None)
     reader = here.domain("reader")
     files = bind(reader, Files, "files")
     stub = vars(files)["read"]
@@ -115,8 +115,8 @@ def test_an_altered_binding_object_for_another_machine_is_refused_there_and_then
 
 def test_the_name_on_a_binding_object_is_the_kernels_not_the_clients() -> None:
     described = describe(two_machines({"files": "store"}), REGISTRY, "two")
-    names, back_ns = NameService(described), Reach(described).return_ns(0)
-    here = Machine.of(described, 0, names=names, back_ns=back_ns, seed=0, sink=None)
+    names, reach = NameService(described), Reach(described)
+    here = Machine.of(described, 0, names=names, reach=reach, seed=0, sink=None)
     reader = here.domain("reader")
     files = bind(reader, Files, "files")
     vars(files)["read"].key.name = "secret"
@@ -160,8 +160,8 @@ def test_another_domains_binding_object_opens_no_port() -> None:
 def test_what_a_domain_does_not_declare_it_cannot_bind_on_another_machine() -> None:
     """Promises say how far machines may run ahead, and they follow from what is declared."""
     described = describe(two_machines({"files": "store"}), REGISTRY, "two")
-    names, back_ns = NameService(described), Reach(described).return_ns(0)
-    here = Machine.of(described, 0, names=names, back_ns=back_ns, seed=0, sink=None)
+    names, reach = NameService(described), Reach(described)
+    here = Machine.of(described, 0, names=names, reach=reach, seed=0, sink=None)
     with pytest.raises(BindingRefused, match="does not declare it; add it to its imports"):
         bind(here.domain("another"), Files, "store")
 

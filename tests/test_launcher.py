@@ -151,7 +151,7 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
         arguments, stdout=pipe, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts
     ) as run:
         try:
-            logs = "lrpc-events-*/000000.events"  # kept from when the machines are made
+            logs = "lrpc-*/**/000000.events"  # kept from when the machines are made
             wait_until("a machine", lambda: any(scratch.glob(logs)) or run.poll() is not None)
             assert run.pid in marked(mark) or not Path("/proc").exists()
             run.send_signal(signal.SIGINT)
@@ -163,4 +163,4 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
     assert (found["status"], found["reason"], found["digest"]) == ("incomplete", "interrupted", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["office.toml", "run", "scratch"]
     wait_until("the end of every process", lambda: not marked(mark))
-    assert [path.name for path in scratch.iterdir() if path.name.startswith("lrpc-events")] == []
+    assert [path.name for path in scratch.iterdir() if path.name.startswith(("lrpc-events", "lrpc-run"))] == []

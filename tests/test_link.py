@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster import link
+from lrpc.cluster import peer as peers
 from lrpc.cluster.envelope import Envelope, from_wire, to_wire
 from lrpc.cluster.group import Report
-from lrpc.cluster.link import SECRET_KEY, Peer, from_report, new_secret, to_report
+from lrpc.cluster.link import SECRET_KEY, new_secret
 from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.messages import from_report, to_report
+from lrpc.cluster.peer import Peer
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.synchronisation import Progress, Window
 from lrpc.kernel.errors import RunFailed
@@ -45,12 +48,12 @@ def run() -> Iterator[Joined]:
 
 
 def batch(*envelopes: Envelope, sequence: int = 1) -> link_pb2.Batch:
-    return link_pb2.Batch(source_actor=0, sequence=sequence, messages=to_wire(envelopes))
+    return link_pb2.Batch(source_actor=9, sequence=sequence, messages=to_wire(envelopes))
 
 
 def refusal(run: Joined, request: link_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
     """Return why a station turns a batch away."""
-    with stub(run.stations[0].address) as link_to, pytest.raises(grpc.RpcError) as caught:
+    with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError) as caught:
         link_to.Deliver(request, metadata=metadata, timeout=10)
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code(), caught.value.details()
@@ -62,7 +65,7 @@ def server(run: Joined) -> MachineOutcome:
 
 def replies(run: Joined, batches: int) -> int:
     """Return how many calls the server alone replies to, once the client's first batches have come."""
-    sent, window = 0, Window({SERVER: FOREVER}, due={0: batches})
+    sent, window = 0, Window({SERVER: FOREVER}, due={9: batches})
     while messages := run.peers[0].advance(window).messages:
         sent += messages
     return sent
@@ -84,7 +87,7 @@ def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Join
     code, _ = refusal(run, batch(CALL), metadata)
     assert code is grpc.StatusCode.UNAUTHENTICATED
     window = link_pb2.Window(horizons=[link_pb2.Horizon(machine=CLIENT, horizon_ns=FOREVER)], number=1)
-    with stub(run.stations[0].address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+    with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         link_to.Advance(window, metadata=metadata, timeout=10)
     assert run.stations[0].strangers == 2
     run.run()
@@ -94,7 +97,7 @@ def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Join
 
 def test_a_run_goes_on_while_strangers_knock() -> None:
     described = cluster(bank(teller={"rounds": 1}))
-    with joined(described, 2) as run, stub(run.stations[1].address) as link_to:
+    with joined(described, 2) as run, stub(run.stations[1].endpoint.address) as link_to:
         knocks: list[grpc.StatusCode] = []
 
         def knock(progress: Progress) -> None:
@@ -141,12 +144,12 @@ def test_a_message_that_no_machine_sends_is_an_invalid_argument(run: Joined, env
 
 def test_a_message_that_says_nothing_is_an_invalid_argument(run: Joined) -> None:
     empty = link_pb2.Message(source=CLIENT, destination=SERVER, sequence=1, sent_ns=1, arrives_ns=2)
-    request = link_pb2.Batch(source_actor=0, sequence=1, messages=[empty])
+    request = link_pb2.Batch(source_actor=9, sequence=1, messages=[empty])
     assert refusal(run, request)[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
-    with grpc.insecure_channel(run.stations[0].address) as channel:
+    with grpc.insecure_channel(run.stations[0].endpoint.address) as channel:
         raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/lrpc.link.v1.Link/Deliver")
         with pytest.raises(grpc.RpcError):
             raw(b"\xff" * 50, metadata=KNOWN, timeout=10)
@@ -157,12 +160,12 @@ def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
 def test_a_batch_before_its_turn_is_refused_and_names_the_one_that_is_due(run: Joined) -> None:
     code, details = refusal(run, batch(CALL, sequence=2))
     assert code is grpc.StatusCode.OUT_OF_RANGE
-    assert details == "batch 2 from actor 0: 1 is due"
+    assert details == "batch 2 from actor 9: 1 is due"
 
 
 def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined) -> None:
     station = run.stations[0]
-    with stub(station.address) as link_to:
+    with stub(station.endpoint.address) as link_to:
         receipts = [link_to.Deliver(batch(CALL), metadata=KNOWN, timeout=10) for _ in range(3)]
     assert [receipt.sequence for receipt in receipts] == [1, 1, 1]
     assert replies(run, batches=1) == 1
@@ -170,26 +173,28 @@ def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined)
 
 def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None:
     """It ends only after they came, and with what was in them done."""
-    peer = Peer(run.stations[0].address, SECRET)
+    peer = Peer(run.stations[0].endpoint, SECRET)
     try:
         run.peers[0].begin(Window({SERVER: 5_001}, due={7: 2}))
-        assert peer.send(7, [CALL]) == 1
-        assert peer.send(7, [replace(CALL, sequence=2)]) == 2
+        assert peer.send(7, [CALL])[0] == 1
+        assert peer.send(7, [replace(CALL, sequence=2)])[0] == 2
         report = run.peers[0].end()
     finally:
         peer.close()
     assert report.next_ns[SERVER] > 5_000  # both arrivals are over
 
 
-def test_a_batch_that_never_comes_fails_the_run_and_is_named(run: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "TIMEOUT_S", 0.05)
-    peer = Peer(run.stations[0].address, SECRET)
+def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_missing(
+    run: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "MISSING_S", 0.05)
+    peer = Peer(run.stations[0].endpoint, SECRET)
     try:
         peer.send(3, [CALL])
         request = link_pb2.Window(due=[link_pb2.Sequence(actor=3, sequence=2)], number=1)
-        with stub(run.stations[0].address) as link_to:
+        with stub(run.stations[0].endpoint.address) as link_to:
             report = link_to.Advance(request, metadata=KNOWN, timeout=10)
-        assert report.failure == "link: batch 2 from actor 3 did not come within 0.05 s"
+        assert (list(report.missing), list(report.machines)) == ([3], [])
     finally:
         peer.close()
 
@@ -198,16 +203,16 @@ def test_a_batch_that_never_comes_fails_the_run_and_is_named(run: Joined, monkey
 def test_what_is_too_much_for_one_batch_goes_in_several(
     run: Joined, monkeypatch: pytest.MonkeyPatch, most: int, largest: int
 ) -> None:
-    monkeypatch.setattr(link, "MOST_MESSAGES", most)
-    monkeypatch.setattr(link, "LARGEST_BATCH", largest)
+    monkeypatch.setattr(peers, "MOST_MESSAGES", most)
+    monkeypatch.setattr(peers, "LARGEST_BATCH", largest)
     sent = [replace(CALL, sequence=number, body=CallMessage(number, "ledger", 0, bytes(4))) for number in range(1, 11)]
-    last = run.peers[0].send(0, sent)
+    last, _ = run.peers[0].send(9, sent)
     assert 3 < last <= 10
     assert replies(run, last) == 10
 
 
 def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
-    peer = Peer(run.stations[0].address, "guess")
+    peer = Peer(run.stations[0].endpoint, "guess")
     try:
         with pytest.raises(
             RunFailed, match=r"^link to 127\.0\.0\.1:\d+: UNAUTHENTICATED: this link answers to its own"
@@ -251,6 +256,7 @@ TIMES = st.one_of(NUMBERS, st.just(FOREVER))
 def test_a_report_comes_off_the_wire_as_it_went_on(
     next_ns: dict[int, int], arrivals: dict[int, int], calls: int, messages: int, batches: dict[int, int]
 ) -> None:
-    report = Report(next_ns, {rank for rank in next_ns if rank % 2}, arrivals, calls, messages, batches)
+    waits = {rank for rank in next_ns if rank % 2}
+    report = Report(next_ns, waits, arrivals, calls, messages, batches, calls, [messages] * 8, calls, list(batches))
     received = link_pb2.Report.FromString(to_report(report, 7).SerializeToString())
     assert (received.window, from_report(received)) == (7, report)

@@ -176,9 +176,7 @@ def test_a_server_that_raises_raises_at_its_caller_and_the_machine_goes_on() -> 
 def test_only_a_binding_to_another_machine_has_its_remote_bit_set() -> None:
     described = cluster(pair("teller", "drawer"))
     reach, names = Reach(described), NameService(described)
-    client, server = (
-        Machine.of(described, rank, names=names, back_ns=reach.return_ns(rank), seed=0, sink=None) for rank in (0, 1)
-    )
+    client, server = (Machine.of(described, rank, names=names, reach=reach, seed=0, sink=None) for rank in (0, 1))
     bits = []
     for machine in (client, server):
         machine.domain("a client").imports["ledger"] = "ledger"
@@ -191,7 +189,7 @@ def test_only_a_binding_to_another_machine_has_its_remote_bit_set() -> None:
 def test_nobody_binds_on_another_machine_what_is_another_interface_there() -> None:
     described = cluster(pair("teller", "drawer"))
     names = NameService(described)
-    client = Machine.of(described, 0, names=names, back_ns=Reach(described).return_ns(0), seed=0, sink=None)
+    client = Machine.of(described, 0, names=names, reach=Reach(described), seed=0, sink=None)
     with pytest.raises(BindingRefused, match="domain client of machine client does not declare it; add it to its imp"):
         client.bind(Adder, "ledger")
     client.domain("client").imports["ledger"] = "ledger"
@@ -241,9 +239,7 @@ def test_a_description_says_how_a_machine_calls() -> None:
     tables["domains"]["ledger"]["convention"] = "execution stack"
     described = cluster(tables)
     names, reach = NameService(described), Reach(described)
-    client, server = (
-        Machine.of(described, rank, names=names, back_ns=reach.return_ns(rank), seed=0, sink=None) for rank in (0, 1)
-    )
+    client, server = (Machine.of(described, rank, names=names, reach=reach, seed=0, sink=None) for rank in (0, 1))
     assert (server.kernel.domain_caching, client.kernel.domain_caching) == (True, False)
     assert (server.kernel.discipline, client.kernel.discipline) == ("shared buffers", "message passing")
     assert (server.kernel.costs.file.tlb.tagged, client.kernel.costs.file.tlb.tagged) == (True, False)

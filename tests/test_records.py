@@ -38,9 +38,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_record_holds_two_files(folder: Path) -> None:
+def test_a_record_holds_what_was_measured_and_its_tables(folder: Path) -> None:
     assert names(folder) == ["office.toml", "run"]
-    assert names(folder / "run") == ["cells.csv", "record.json"]
+    assert names(folder / "run") == ["calls.csv", "cells.csv", "latencies.csv", "machines.csv", "record.json"]
 
 
 def test_it_says_what_was_asked_for_and_what_ran(found: dict[str, Any], folder: Path) -> None:

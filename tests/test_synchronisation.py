@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpc.cluster import synchronisation
+from lrpc.cluster import peer as peers
+from lrpc.cluster import standing
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group, Report
-from lrpc.cluster.link import Peer
 from lrpc.cluster.machine import Machine
 from lrpc.cluster.names import NameService
+from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.cluster.standing import Standing
 from lrpc.cluster.station import Links
-from lrpc.cluster.synchronisation import Progress, Window, coordinate
+from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.remote import CallMessage
@@ -118,18 +120,24 @@ def test_what_a_machine_sets_off_comes_back_by_the_shortest_chain_of_calls_and_r
     machines = len(described.machines)
     hops = routes(described, [True] * machines)
     for rank in range(machines):
-        least = Reach(described).return_ns(rank)
         for other in range(machines):
             if other != rank:
-                assert least[other] == min(soonest(hops, other, rank, machines), FOREVER)
+                assert Reach(described).return_ns(rank, other) == min(soonest(hops, other, rank, machines), FOREVER)
+
+
+class Never(Reach):
+    """Says that nothing comes back."""
+
+    def return_ns(self, machine: int, other: int) -> int:
+        return FOREVER
 
 
 def one_event_at_a_time(described: Cluster) -> str:
     """Return the digest of a run that needs no horizons: always the machine whose event is due first does just that."""
     names = NameService(described)
-    never = [FOREVER] * len(described.machines)
+    never = Never(described)
     ranks = range(len(described.machines))
-    machines = [Machine.of(described, rank, names=names, back_ns=never, seed=0, sink=None) for rank in ranks]
+    machines = [Machine.of(described, rank, names=names, reach=never, seed=0, sink=None) for rank in ranks]
     while (due := min(machine.next_ns for machine in machines)) < FOREVER:
         machine = next(machine for machine in machines if machine.next_ns == due)
         machine.kernel.run(due + 1)
@@ -163,6 +171,11 @@ class Cutting:
     def end(self) -> Report:
         return self._ran
 
+    def lead(self, standing: Standing) -> bool:
+        return False
+
+    def probe(self) -> None: ...
+
     def _run(self, horizons: dict[int, int]) -> Report:
         return self.group.advance(horizons, self.deliver)
 
@@ -173,7 +186,9 @@ class Cutting:
     def _join(self, report: Report, later: Report) -> None:
         for rank, due in report.arrivals.items():
             later.arrivals[rank] = min(due, later.arrivals.get(rank, due))
-        report.next_ns, report.waits, report.arrivals = later.next_ns, later.waits, later.arrivals
+        report.next_ns |= later.next_ns
+        report.waits = (report.waits - later.next_ns.keys()) | later.waits
+        report.arrivals = later.arrivals
 
 
 def cut_up(described: Cluster, chance: random.Random) -> str:
@@ -189,7 +204,7 @@ def cut_up(described: Cluster, chance: random.Random) -> str:
             groups[home[envelope.destination]].deliver([envelope])
 
     stations = [Cutting(group, deliver, chance) for group in groups]
-    coordinate(stations, [group.state() for group in groups], Reach(described), lambda progress: None)
+    Coordinator(described, stations, [group.state() for group in groups], lambda progress: None).run()
     outcomes = sorted((one for group in groups for one in group.finish()), key=lambda one: one.name)
     return digest_of([(one.name, one.digest) for one in outcomes])
 
@@ -216,8 +231,8 @@ def test_how_far_ahead_windows_look_changes_no_result(
 ) -> None:
     described = cluster(bank(teller={"rounds": 2}))
     expected = digest(described)
-    monkeypatch.setattr(synchronisation, "FIRST_SPAN_NS", first_ns)
-    monkeypatch.setattr(synchronisation, "SLOW_WINDOW_S", slow_s)
+    monkeypatch.setattr(standing, "FIRST_SPAN_NS", first_ns)
+    monkeypatch.setattr(standing, "SLOW_WINDOW_S", slow_s)
     assert digest(described) == expected
 
 
@@ -280,22 +295,26 @@ def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Links)
     assert "ProcedureRaised: LookupError: no such" in text
 
 
-def test_a_station_that_is_gone_ends_the_run_and_is_named() -> None:
+def test_a_station_that_is_gone_ends_the_run_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PATIENCE_S", 0.2)
     with joined(cluster(bank()), 2) as run:
-        lost = run.stations[1].address
+        lost = run.stations[1].endpoint.address
 
         def lose(progress: Progress) -> None:
             if progress.windows == 20:
                 run.stations[1].stop()
 
-        with pytest.raises(RunFailed, match=rf"link to {lost}: (UNAVAILABLE|CANCELLED|UNKNOWN)"):
+        with pytest.raises(
+            RunFailed, match=rf"link to {lost}: (no answer for 0.2 s: )?(UNAVAILABLE|CANCELLED|UNKNOWN)"
+        ):
             run.run(lose)
 
 
-def test_nobody_listening_at_an_address_is_a_lost_link() -> None:
-    peer = Peer("127.0.0.1:1", SECRET)
+def test_nobody_listening_at_an_address_is_a_lost_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PATIENCE_S", 0.2)
+    peer = Peer(Endpoint("127.0.0.1:1"), SECRET)
     try:
-        with pytest.raises(RunFailed, match=r"link to 127\.0\.0\.1:1: UNAVAILABLE"):
+        with pytest.raises(RunFailed, match=r"link to 127\.0\.0\.1:1: no answer for 0.2 s: UNAVAILABLE"):
             peer.advance(Window({0: 1}))
     finally:
         peer.close()

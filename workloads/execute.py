@@ -18,6 +18,7 @@ from lrpc.cluster.station import Links
 from lrpc.cluster.synchronisation import Progress as Position
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads import events, records
+from lrpc.workloads.call_tables import who_called_what
 from lrpc.workloads.paper import Cell
 
 
@@ -79,7 +80,9 @@ def execute(
             )
             if options.events is not None and logs is not None:
                 events.gather(options.events, logs, [machine.name for machine in outcome.machines])
-        record = records.complete(run, outcome, cells_of(outcome), time.monotonic() - began, accounts(outcome))
+        wall_s = time.monotonic() - began
+        calls = who_called_what(cluster, outcome.machines)
+        record = records.complete(run, outcome, cells_of(outcome), wall_s, accounts(outcome), calls)
     except Refused:
         raise
     except RunFailed as error:

@@ -18,7 +18,7 @@ from lrpc.cluster.description import Cluster, read_cluster
 from lrpc.cluster.run import Outcome
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import events, report, scenarios
+from lrpc.workloads import events, page, report, scenarios
 from lrpc.workloads.activity import activity
 from lrpc.workloads.execute import Options, execute, fail
 from lrpc.workloads.paper import Cell, table_i
@@ -184,6 +184,22 @@ def replay(
         lambda outcome: table_i(cluster.name, total_counts(outcome)),
         lambda outcome: accounts(spans, outcome),
     )
+
+
+@app.command("report")
+def make_report(
+    record: Annotated[list[Path], typer.Argument(help="Folders of records.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the report.", show_default="report/ in the record's, or a fresh one under records/"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the report that is there.")] = False,
+) -> None:
+    """Write a page, Markdown and CSV of what a record says, or of several beside each other; nothing is run."""
+    folder = page.make(record, out, force=force)
+    print(f"report {folder / page.PAGES[0]}")
 
 
 @app.command("list")

@@ -1,14 +1,10 @@
 """Run records: what a run measured, in a folder of its own, written whole or not at all."""
 
-import csv
 import json
-import os
 import platform
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,12 +13,11 @@ from lrpc import __version__
 from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
-from lrpc.kernel.errors import Refused, RunFailed
-from lrpc.kernel.simulated.histogram import Histogram
+from lrpc.workloads import call_tables, folders, pace, tables
+from lrpc.workloads.call_tables import Calls
 from lrpc.workloads.paper import Cell
 
 FORMAT: Final = 1
-QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 LIBRARIES: Final = ("greenlet", "grpcio", "numpy", "protobuf", "pydantic", "ray")
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
@@ -68,7 +63,9 @@ class Record:
     copies: Mapping[str, int] = field(default_factory=dict)  # values copied, by letter of Table III
     charges: Mapping[str, int] = field(default_factory=dict)  # by step of the cost model
     latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    synchronisation: Mapping[str, int] = field(default_factory=dict)
+    latency_ns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # calls, by the ends of their bucket
+    calls: Sequence[Calls] = ()  # by caller and procedure
+    synchronisation: Mapping[str, object] = field(default_factory=dict)
     machines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     trace: TraceAccounts | None = None
     cells: Sequence[Cell] = ()
@@ -79,71 +76,45 @@ def new_folder(out: Path | None, workload: str, *, force: bool) -> Path:
 
     Without `out` it is a fresh one under `records/`. An existing one needs `force`, and must hold a record.
     """
-    if out is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        out = Path("records") / f"{workload}-{stamp}-{os.getpid()}"
-    if out.name in ("", ".."):
-        raise Refused(f"--out {out}: has no name of its own; name another folder")
-    try:
-        if os.path.lexists(out):
-            if not force:
-                mend = "name another folder, or add --force to replace that record"
-                raise Refused(f"--out {out}: exists already; {mend}")
-            if not _is_record(out):
-                raise Refused(f"--out {out}: is not a record, so --force does not replace it; name another folder")
-        nearest = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
-        probe = nearest / _beside(out).name
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        raise Refused(f"--out {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder") from None
-    return out
-
-
-def _is_record(out: Path) -> bool:
-    if out.is_symlink() or not out.is_dir():
-        return False
-    return (out / "record.json").is_file() or not any(out.iterdir())
+    folder = folders.fresh(workload) if out is None else out
+    return folders.check(folder, "record", lambda held: (held / "record.json").is_file(), force=force)
 
 
 def write(out: Path, record: Record) -> None:
-    """Write a record, and its cells as a table of their own, into a folder beside `out`, then put that in its place.
+    """Write a record, and its tables as CSV, into a folder beside `out`, then put that in its place.
 
     `RunFailed` where that cannot be done any more.
     """
-    fresh = _beside(out)
-    try:
-        fresh.parent.mkdir(parents=True, exist_ok=True)
-        fresh.mkdir()
-        (fresh / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
-        with (fresh / "cells.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, [column.name for column in fields(Cell)])
-            table.writeheader()
-            table.writerows(asdict(cell) for cell in record.cells)
-        old = out.with_name(f"{fresh.name}.old")
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise RunFailed(f"--out {out}: the record cannot be written: {os.strerror(error.errno or 0)}") from error
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+
+    def fill(folder: Path) -> None:
+        (folder / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+        for table in (
+            tables.cells(record.cells),
+            tables.calls(record.calls),
+            tables.latencies(record.latency_ns),
+            tables.machines(record.machines),
+        ):
+            tables.write_csv(folder / f"{table.name}.csv", table)
+
+    folders.put(out, "record", fill)
 
 
 def complete(
-    run: Run, outcome: Outcome, cells: Sequence[Cell], wall_s: float, trace: TraceAccounts | None = None
+    run: Run,
+    outcome: Outcome,
+    cells: Sequence[Cell],
+    wall_s: float,
+    trace: TraceAccounts | None = None,
+    calls: Sequence[Calls] = (),
 ) -> Record:
     """Return the record of a run that came to its end."""
+    latencies = call_tables.latencies(outcome.machines)
     counts = total_counts(outcome)
     copies, charges = Counter[str](), Counter[str]()
     for machine in outcome.machines:
         copies.update(machine.copies)
         charges.update(machine.charges)
     moved = {"arguments": counts.pop("argument_bytes"), "results": counts.pop("result_bytes")}
-    progress = outcome.progress
     return Record(
         **_head(run),
         status="complete",
@@ -156,8 +127,10 @@ def complete(
         bytes=moved,
         copies=dict(copies),
         charges=dict(charges),
-        latency_us=_latencies(outcome),
-        synchronisation={"windows": progress.windows, "rounds": progress.rounds, "messages": progress.messages},
+        latency_us={procedure: call_tables.latency(one) for procedure, one in latencies.items()},
+        latency_ns={procedure: call_tables.buckets(one) for procedure, one in latencies.items()},
+        calls=tuple(calls),
+        synchronisation=pace.synchronisation(outcome),
         machines={machine.name: _machine(machine) for machine in outcome.machines},
         trace=trace,
         cells=tuple(cells),
@@ -215,25 +188,3 @@ def _library_versions() -> dict[str, str | None]:
             return None
 
     return {library: version(library) for library in LIBRARIES}
-
-
-def _latencies(outcome: Outcome) -> dict[str, dict[str, float]]:
-    merged: dict[str, Histogram] = {}
-    for machine in outcome.machines:
-        for procedure, histogram in machine.latencies.items():
-            if histogram.count:
-                merged.setdefault(procedure, Histogram()).merge(histogram)
-    return {procedure: latency(histogram) for procedure, histogram in sorted(merged.items())}
-
-
-def latency(histogram: Histogram) -> dict[str, float]:
-    """Return count, mean and quantiles of latencies, in microseconds; quantiles are within a hundredth."""
-    found = histogram.quantiles(list(QUANTILES.values()))
-    mean = histogram.total / histogram.count / 1000
-    return {"count": histogram.count, "mean": mean} | {
-        name: ns / 1000 for name, ns in zip(QUANTILES, found, strict=True)
-    }
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}")

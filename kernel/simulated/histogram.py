@@ -1,9 +1,18 @@
 """Histograms: counts in buckets whose width is under a hundredth of their value, so they never grow large."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 _BITS: Final = 7  # buckets to a power of two: 128
+
+
+class Route(NamedTuple):
+    """Calls that are counted together: who makes them, and what they are made to."""
+
+    client: str  # the calling domain
+    server: str | None  # the domain of this machine that exports it; None where another machine does
+    export: str
+    procedure: str
 
 
 class Tally:
@@ -101,9 +110,13 @@ class Histogram:
             self._last = -1
 
 
-def _middle(bucket: int) -> int:
-    shift = (bucket >> _BITS) - 1
-    if shift <= 0:
-        return bucket
+def bounds(bucket: int) -> tuple[int, int]:
+    """Return the least value that a bucket counts, and the least that is above all of them, in ns."""
+    shift = max(0, (bucket >> _BITS) - 1)
     low = (bucket - (shift << _BITS)) << shift
-    return low + (1 << shift) // 2
+    return low, low + (1 << shift)
+
+
+def _middle(bucket: int) -> int:
+    low, end = bounds(bucket)
+    return low + (end - low) // 2

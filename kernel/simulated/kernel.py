@@ -16,7 +16,7 @@ from lrpc.kernel.simulated.costs import CostModel, Discipline
 from lrpc.kernel.simulated.dispatcher import Dispatcher
 from lrpc.kernel.simulated.domain import Domain, Export
 from lrpc.kernel.simulated.engine import Engine
-from lrpc.kernel.simulated.histogram import Histogram, Tally
+from lrpc.kernel.simulated.histogram import Histogram, Route, Tally
 from lrpc.kernel.simulated.locks import MemoryBus, SpinLock
 from lrpc.kernel.simulated.log import EventLog
 from lrpc.kernel.simulated.memory import Memory
@@ -83,7 +83,7 @@ class Kernel:
         self.log.add(0, events.SEED, seed & events.LARGEST, 0)
         self.counts = Counts()
         self.charges = Charges(costs)
-        self.latencies: dict[str, Histogram] = {}
+        self.latencies: dict[Route, Histogram] = {}
         self.astack_bytes = Tally()  # of calls: bytes of arguments and results that an A-stack carried
         self.domains: dict[str, Domain] = {}
         self.exports: dict[str, Export] = {}
@@ -352,9 +352,10 @@ class Kernel:
             self.ports[export.name] = Port(self, export)
         return self.ports[export.name]
 
-    def histogram(self, procedure: str) -> Histogram:
-        """Return the latencies of a procedure, by its full name, made when it is first asked for."""
-        return self.latencies.setdefault(procedure, Histogram())
+    def histogram(self, grant: Grant, procedure: str) -> Histogram:
+        """Return the latencies of a client's calls of one procedure, made when they are first asked for."""
+        server = None if grant.export is None else grant.export.domain.name
+        return self.latencies.setdefault(Route(grant.client.name, server, grant.name, procedure), Histogram())
 
     # What only this kernel does
 

@@ -57,6 +57,12 @@ class EventLog:
         self.sink = sink
         self._hash = blake2b(digest_size=32)
         self._pending = BytesWriter()
+        self._hashed = 0  # bytes
+
+    @property
+    def events(self) -> int:
+        """Return how many have been recorded."""
+        return (self._hashed + len(self._pending)) // EVENT_BYTES
 
     def add(self, time: int, kind: int, subject: int, object_: int) -> None:
         """Record one event of this machine at virtual `time` in ns."""
@@ -73,6 +79,7 @@ class EventLog:
         data = self._pending.getvalue()
         self._pending.truncate(0)
         self._hash.update(data)
+        self._hashed += len(data)
         if self.sink is not None:
             self.sink.write(data)
 

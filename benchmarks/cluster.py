@@ -1,0 +1,213 @@
+"""What a simulated cluster costs: its machines, its windows, its actors, in one run, with counts of what was done.
+
+    python -m benchmarks.cluster [--only CASE] [--repeats R]
+
+Cases, each over gRPC links on Ray actors:
+
+- machines: 1,000 machines against 10, equal calls for each: wall time a call, and memory a machine and an actor;
+- actors: two actors against one, on mostly local calls, in pairs; and what the run on one predicted for two;
+- clients: 100 clients on ten machines, one call outstanding each, over a link of a millisecond: remote calls a second;
+- waiting: one client that waits for each of its calls: round trips of the link for each;
+- hour: an hour of virtual time on 200 machines, each with twenty events a second.
+
+What must come out alike is asserted in every run: calls, digests, messages. Wall time never is.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any, Final
+
+from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.cluster.session import ray_session
+from lrpc.kernel.compiled import in_words
+from lrpc.kernel.documents import validate
+from lrpc.workloads.pace import predicted_speedup, synchronisation
+from lrpc.workloads.registry import REGISTRY
+
+ACTORS: Final = 2
+HOUR_S: Final = 3600
+Results = dict[str, object]
+
+
+def cluster(tables: Mapping[str, object]) -> Cluster:
+    """Return the cluster that these tables describe."""
+    return describe(validate(ClusterTable, tables, "benchmark"), REGISTRY, "benchmark")
+
+
+def ring(machines: int, rounds: int, local: int, remote: int, every_us: int = 0) -> Cluster:
+    """Return machines that each call themselves `local` times a round, and their neighbour `remote` times."""
+    names = [f"m{number:05d}" for number in range(machines)]
+    domains: dict[str, object] = {}
+    for number, name in enumerate(names):
+        neighbour = names[(number + 1) % machines]
+        domains[f"server {name}"] = {"machine": name, "exports": {f"tests@{name}": {"server": "four tests"}}}
+        calls = [_null("here", local)] + ([_null("there", remote)] if remote else [])
+        imports = {"here": f"tests@{name}"} | ({"there": f"tests@{neighbour}"} if remote else {})
+        thread = {"program": "caller", "parameters": {"calls": calls, "rounds": rounds, "every_us": every_us}}
+        domains[f"client {name}"] = {"machine": name, "imports": imports, "threads": [thread]}
+    return cluster({"name": "ring", "machines": {name: {} for name in names}, "domains": domains})
+
+
+def clients(machines: int, threads: int, calls: int, delay_us: float) -> Cluster:
+    """Return half of the machines as servers, and clients on the others, each with one call outstanding at a time."""
+    pairs = machines // 2
+    places: dict[str, object] = {}
+    domains: dict[str, object] = {}
+    for number in range(pairs):
+        places |= {f"c{number}": {"processors": 8}, f"s{number}": {"processors": 8}}
+        thread = {"program": "caller", "count": threads // pairs, "parameters": {"calls": [_null("there", calls)]}}
+        domains |= {
+            f"server {number}": {"machine": f"s{number}", "exports": {f"tests{number}": {"server": "four tests"}}},
+            f"client {number}": {
+                "machine": f"c{number}",
+                "imports": {"there": f"tests{number}"},
+                "threads": [thread],
+            },
+        }
+    links = {"delay_us": delay_us, "bandwidth_mbps": 1000.0}
+    return cluster({"name": "clients", "links": links, "machines": places, "domains": domains})
+
+
+def _null(to: str, times: int) -> dict[str, object]:
+    return {"to": to, "interface": "FourTests", "procedure": "null", "times": times}
+
+
+def timed(described: Cluster, actors: int) -> tuple[Outcome, float]:
+    """Return a run and its wall seconds, setting up included."""
+    began = perf_counter()
+    outcome = run_cluster(described, actors=actors)
+    return outcome, perf_counter() - began
+
+
+def counted(outcome: Outcome, name: str) -> int:
+    """Return a count summed over machines."""
+    return sum(machine.counts[name] for machine in outcome.machines)
+
+
+def case_machines(repeats: int) -> Results:
+    """Compare 1,000 machines with 10."""
+    few, many = ring(10, 50, 40, 2), ring(1000, 50, 40, 2)
+    found: dict[int, list[float]] = {10: [], 1000: []}
+    memory: dict[int, list[int]] = {}
+    setup: dict[int, float] = {}
+    for _ in range(repeats):
+        for described in (few, many):
+            machines = len(described.machines)
+            outcome, wall_s = timed(described, ACTORS)
+            calls = counted(outcome, "cross_domain") + counted(outcome, "cross_machine")
+            assert calls == machines * 50 * 42
+            found[machines].append(outcome.progress.wall_ns / calls / 1000)
+            memory[machines] = [station.memory_bytes for station in outcome.stations]
+            setup[machines] = wall_s - outcome.progress.wall_ns / 1e9
+    ratio = median(many / few for few, many in zip(found[10], found[1000], strict=True))
+    grown = (sum(memory[1000]) - sum(memory[10])) / 990
+    return {
+        "us_per_call": {machines: round(median(one), 2) for machines, one in found.items()},
+        "ratio": round(ratio, 3),
+        "setup_s": {machines: round(one, 2) for machines, one in setup.items()},
+        "memory_MiB_per_actor": {machines: [one >> 20 for one in each] for machines, each in memory.items()},
+        "memory_KiB_per_machine": round(grown / 1024, 1),
+    }
+
+
+def case_actors(repeats: int) -> Results:
+    """Compare two actors with one, in pairs, and with what the run on one predicted."""
+    described = ring(8, 40, 4000, 1)
+    measured, predicted, digests, calls = [], [], set(), 0
+    for _ in range(repeats):
+        one, _ = timed(described, 1)
+        two, _ = timed(described, 2)
+        digests |= {one.digest, two.digest}
+        calls = counted(one, "cross_domain")
+        measured.append(one.progress.wall_ns / two.progress.wall_ns)
+        predicted.append(predicted_speedup(one.progress)["2"])
+    assert len(digests) == 1
+    return {
+        "calls": calls,
+        "measured_speedup": round(median(measured), 3),
+        "predicted_speedup": round(median(predicted), 3),
+        "prediction_off_by_percent": round(100 * (median(predicted) / median(measured) - 1), 1),
+    }
+
+
+def case_clients(repeats: int) -> Results:
+    """Have a hundred clients with one call outstanding each."""
+    described = clients(10, 100, 400, 1000.0)
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    rounds: dict[int, float] = {}
+    for _ in range(repeats):
+        for actors, found in rates.items():
+            outcome, _ = timed(described, actors)
+            calls = counted(outcome, "cross_machine")
+            assert calls == 100 * 400
+            found.append(calls / (outcome.progress.wall_ns / 1e9))
+            rounds[actors] = outcome.progress.rounds / calls
+    return {
+        "remote_calls_per_s": {actors: round(median(found)) for actors, found in rates.items()},
+        "rounds_per_call": {actors: round(one, 3) for actors, one in rounds.items()},
+    }
+
+
+def case_waiting(repeats: int) -> Results:
+    """Have one client that waits for each call."""
+    described = clients(2, 1, 2000, 1000.0)
+    outcomes = [timed(described, ACTORS)[0] for _ in range(repeats)]
+    assert {counted(outcome, "cross_machine") for outcome in outcomes} == {2000}
+    walls = [outcome.progress.wall_ns / 2000 / 1000 for outcome in outcomes]
+    progress = outcomes[-1].progress
+    return {"calls": 2000, "windows": progress.windows, "rounds": progress.rounds, "us_per_call": round(median(walls))}
+
+
+def case_hour(repeats: int) -> Results:
+    """Simulate an hour of 200 machines with twenty events a second each."""
+    each = HOUR_S * 20 // 4  # a call within a machine is four events: two of the thread's, a call and a return
+    rounds = each // 20
+    described = ring(200, rounds, 19, 1, every_us=200_000)
+    outcome, wall_s = timed(described, ACTORS)
+    del repeats
+    return {
+        "virtual_s": round(max(machine.end_ns for machine in outcome.machines) / 1e9),
+        "calls": counted(outcome, "cross_domain") + counted(outcome, "cross_machine"),
+        "wall_s": round(wall_s, 1),
+        "synchronisation": synchronisation(outcome),
+    }
+
+
+CASES: Final[Mapping[str, Callable[[int], Results]]] = {
+    "machines": case_machines,
+    "actors": case_actors,
+    "clients": case_clients,
+    "waiting": case_waiting,
+    "hour": case_hour,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the cases and print what they found as JSON."""
+    parser = argparse.ArgumentParser(description="What a simulated cluster costs.")
+    parser.add_argument("--only", action="append", choices=list(CASES), help="only this case, repeatable")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "kernel": in_words(),
+        "repeats": options.repeats,
+    }
+    with ray_session(None, ACTORS):
+        for name in options.only or CASES:
+            print(f"{name} …", file=sys.stderr)
+            report[name] = CASES[name](options.repeats)
+    json.dump(report, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
