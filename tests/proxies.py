@@ -54,6 +54,8 @@ class Proxy:
                     near.close()
                     continue
                 self._open |= {near, far}
+                for one in (near, far):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 

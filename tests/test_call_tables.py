@@ -4,13 +4,15 @@ import csv
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lrpc import workloads
-from lrpc.cluster.run import run_cluster
+from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.simulated.histogram import Histogram, bounds
-from lrpc.workloads import scenarios
+from lrpc.workloads import execute, scenarios
 from lrpc.workloads.call_tables import CROSSINGS, Calls, buckets, who_called_what
 from tests.clusters import bank, cluster, pair
 from tests.command import HERE, lrpc, office, record
@@ -112,12 +114,30 @@ def test_the_record_holds_the_same_rows_as_its_table(runs: Mapping[str, Path]) -
     assert found == [list(row.values()) for row in rows(runs["office"] / "calls.csv")]
 
 
-def test_an_incomplete_record_has_tables_without_rows(tmp_path: Path) -> None:
+def test_a_run_that_fails_before_any_call_has_tables_without_calls(tmp_path: Path) -> None:
     path = office(tmp_path)
     path.write_text(path.read_text().replace('{ names = "names@', '{ names = "windows@'))
     assert lrpc("run", path, *HERE, "--out", tmp_path / "run").code == 3
-    for name in ("calls", "latencies", "machines", "cells"):
+    for name in ("calls", "latencies", "cells"):
         assert rows(tmp_path / "run" / f"{name}.csv") == []
+
+
+def test_an_interrupted_run_says_who_had_called_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*arguments: Any, **options: Any) -> Outcome:
+        def stop(progress: Progress) -> None:
+            options["on_progress"](progress)
+            if progress.calls > 20:
+                raise KeyboardInterrupt
+
+        return run_cluster(*arguments, **options | {"on_progress": stop})
+
+    monkeypatch.setattr(execute, "run_cluster", run)
+    assert lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run").code == 130
+    found, table = record(tmp_path / "run"), rows(tmp_path / "run" / "calls.csv")
+    for crosses in CROSSINGS:
+        counted = found["counts"].get(crosses, 0)
+        assert sum(int(row["calls"]) for row in table if row["crosses"] == crosses) == counted
+    assert sum(int(row["calls"]) for row in table) > 20
 
 
 @pytest.mark.parametrize(

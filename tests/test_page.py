@@ -226,7 +226,7 @@ def test_an_incomplete_record_is_shown_as_such_first(made: Path, tmp_path: Path)
     assert "BindingRefused" in body.splitlines()[0]
     assert markdown(tmp_path / "out").startswith("> **INCOMPLETE: this run did not come to its end")
     assert "(incomplete)" in body
-    assert "Table I" not in body
+    assert "Beside the paper" not in body
 
 
 # Several records
@@ -290,6 +290,7 @@ def hostile(found: dict[str, Any]) -> None:
     """Have every name and text of a record be one that no page expects."""
     cell = {"table": HOSTILE, "row": HOSTILE, "column": HOSTILE, "paper": HOSTILE, "ours": HOSTILE, "unit": HOSTILE}
     found.update(workload=HOSTILE, command=[HOSTILE], reason=HOSTILE, digest=HOSTILE, links=HOSTILE)
+    found.update(job={HOSTILE: HOSTILE}, inputs=[{"argument": HOSTILE, "path": HOSTILE, "digest": HOSTILE}])
     found.update(settings={HOSTILE: {HOSTILE: [HOSTILE]}}, versions={HOSTILE: HOSTILE})
     found.update(cells=[cell | {"kind": "input"}], trace={"summary": {HOSTILE: 1}, "left_out": [HOSTILE]})
     for name in ("counts", "bytes", "copies", "charges", "synchronisation"):

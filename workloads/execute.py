@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lrpc.cluster.description import Cluster, make
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
@@ -63,6 +63,14 @@ def execute(
         say_plan(run, cluster, options, actors, folder)
         return None
     began = time.monotonic()
+    measured: list[Outcome] = []
+
+    def keep(reason: str) -> None:
+        partial = measured[-1] if measured else None
+        wall_s = time.monotonic() - began
+        calls = who_called_what(cluster, partial.machines) if partial is not None else ()
+        records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
+
     try:
         with ExitStack() as stack:
             logs = None
@@ -76,7 +84,8 @@ def execute(
                 links=options.links,
                 address=options.address,
                 events=logs,
-                on_progress=show,
+                on_progress=_beginning(lambda: records.write(folder, records.begun(run)), show),
+                on_partial=measured.append,
             )
             if options.events is not None and logs is not None:
                 events.gather(options.events, logs, [machine.name for machine in outcome.machines])
@@ -86,20 +95,32 @@ def execute(
     except Refused:
         raise
     except RunFailed as error:
-        records.write(folder, records.incomplete(run, str(error)))
+        keep(str(error))
         raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
     except Panic as panic:
-        records.write(folder, records.incomplete(run, f"broken invariant: {panic}"))
+        keep(f"broken invariant: {panic}")
         raise
     except Exception as bug:  # the record tells whoever mends it where to look
-        records.write(folder, records.incomplete(run, traceback.format_exc()))
+        keep(traceback.format_exc())
         what = f"a bug of lrpc's own: {type(bug).__name__}: {bug}"
         raise RunFailed(f"{what} (where it arose is in the incomplete record in {folder})") from bug
     except KeyboardInterrupt:
-        records.write(folder, records.incomplete(run, "interrupted"))
+        keep("interrupted")
         raise
     records.write(folder, record)
     return Finished(record, folder)
+
+
+def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> Callable[[Position], None]:
+    """Return `show`, with something to be done first, once."""
+    first = [begin]
+
+    def on_progress(position: Position) -> None:
+        if first:
+            first.pop()()
+        show(position)
+
+    return on_progress
 
 
 def planned_calls(cluster: Cluster) -> int:
@@ -135,6 +156,25 @@ def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]
             bar.update(task, completed=position.calls, where=where)
 
         yield show
+
+
+@contextmanager
+def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], None]]:
+    """Show how many of a sweep's runs are over, on a terminal; elsewhere say just which fail."""
+    with ExitStack() as stack:
+        bar = None
+        if sys.stderr.isatty():
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            bar = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)))
+            task = bar.add_task(title, total=runs)
+
+        def note(number: int, problem: str | None) -> None:
+            if bar is not None:
+                bar.advance(task)
+            if problem is not None:
+                print(f"run {number}: {problem}", file=sys.stderr)
+
+        yield note
 
 
 def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:

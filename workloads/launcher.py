@@ -4,8 +4,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -14,23 +12,16 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from lrpc import __version__
-from lrpc.cluster.description import Cluster, read_cluster
-from lrpc.cluster.run import Outcome
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import events, page, report, scenarios
-from lrpc.workloads.activity import activity
-from lrpc.workloads.execute import Options, execute, fail
-from lrpc.workloads.paper import Cell, table_i
-from lrpc.workloads.placement import place
-from lrpc.workloads.records import Run, TraceAccounts, total_counts
-from lrpc.workloads.registry import REGISTRY
-from lrpc.workloads.replay import DEFAULT_PROCESSORS, accounts, replay_cluster, trace_name
-from lrpc.workloads.reproduce import CALLS, PARTS, Plan, cells_of, reproduce_cluster
-from lrpc.workloads.traces import read_trace
+from lrpc.workloads import events, page, report, scenarios, sweep, verify
+from lrpc.workloads.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
+from lrpc.workloads.jobs import ReplayJob, ReproduceJob, RunJob
+from lrpc.workloads.replay import DEFAULT_PROCESSORS
+from lrpc.workloads.reproduce import CALLS, PARTS
 
 EPILOG: Final = """
-Exit codes: 0 done, 2 input refused before work began, 3 a run failed, 130 interrupted.
+Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
 """
 
 app = typer.Typer(
@@ -94,11 +85,8 @@ def reproduce(
     dry_run: DryRun = False,
 ) -> None:
     """Reproduce Tables II to V and Figures 1 and 2, ours beside the paper's, each from machines that are run for it."""
-    plan = Plan(cost_model, calls, tuple(only or ()))
-    cluster = reproduce_cluster(plan)
-    run = Run("reproduce", _command(), seed, asdict(plan))
-    options = Options(out, force, actors, links, address, event_log, dry_run)
-    _carry_out(run, cluster, options, lambda outcome: cells_of(plan, cluster, outcome))
+    job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
+    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
 
 
 @app.command("run")
@@ -114,11 +102,8 @@ def run_scenario(
     dry_run: DryRun = False,
 ) -> None:
     """Run one scenario on a simulated cluster; it ends with its row of Table I."""
-    path = scenarios.find(scenario)
-    cluster = read_cluster(path, REGISTRY)
-    run = Run(cluster.name, _command(), seed, {"scenario": scenario, "cost_models": _cost_models(cluster)})
-    options = Options(out, force, actors, links, address, event_log, dry_run)
-    _carry_out(run, cluster, options, lambda outcome: table_i(cluster.name, total_counts(outcome)))
+    job = RunJob(scenario=scenario, seed=seed)
+    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
 
 
 @app.command()
@@ -150,40 +135,73 @@ def replay(
     dry_run: DryRun = False,
 ) -> None:
     """Replay a real trace, its pods placed on machines: its own row of Table I, and what its calls cost."""
-    costs = load_cost_model(cost_model)
-    spans = read_trace(trace, strict=strict)
-    done = activity(spans, str(trace))
-    placed = place(spans.pods, machines, placement, capacity=capacity)
-    cluster = replay_cluster(
-        trace_name(trace),
-        spans,
-        done,
-        placed,
-        machines,
-        costs=costs,
+    job = ReplayJob(
+        trace=str(trace),
+        machines=machines,
+        placement=placement,
+        capacity=capacity,
         processors=processors,
+        cost_model=cost_model,
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
+        strict=strict,
+        seed=seed,
     )
-    settings = {
-        "trace": str(trace),
-        "machines": machines,
-        "placement": placement,
-        "placed": placed,
-        "processors": processors,
-        "cost_model": cost_model,
-        "link_delay_us": link_delay_us,
-        "link_mbps": link_mbps,
-    }
-    run = Run(cluster.name, _command(), seed, settings)
-    options = Options(out, force, actors, links, address, event_log, dry_run)
-    _carry_out(
-        run,
-        cluster,
-        options,
-        lambda outcome: table_i(cluster.name, total_counts(outcome)),
-        lambda outcome: accounts(spans, outcome),
-    )
+    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+
+
+@app.command("verify")
+def verify_record(
+    record: Annotated[Path, typer.Argument(help="Folder of a record.", show_default=False)],
+    actors: Actors = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+) -> None:
+    """Run a record's job again, elsewhere if asked, and say whether every machine did the same."""
+    found = verify.check(record)
+    with (
+        verify.prepared(found, str(record)) as ready,
+        progress_bar(found.workload, planned_calls(ready.cluster)) as show,
+    ):
+        outcome = verify.run_again(
+            ready,
+            actors=actors,
+            links=links,
+            address=address,
+            on_progress=show,
+        )
+    difference = verify.compare(found, outcome)
+    print(verify.in_words(found, outcome, difference))
+    if difference is not None:
+        raise typer.Exit(1)
+
+
+@app.command("sweep")
+def run_sweep(
+    file: Annotated[Path, typer.Argument(help="A .toml file: a job, and the values that its parameters take.")],
+    out: Annotated[Path, typer.Option(help="Folder for all records and the table; given again, it is gone on with.")],
+    parallel: Annotated[
+        int | None,
+        typer.Option(min=0, max=256, help="Runs at once; 0 in this process.", show_default="the processors here"),
+    ] = None,
+    address: Address = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the runs of another sweep in that folder.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run every combination of parameters, each with a record of its own, and put one table beside them."""
+    found = sweep.read_sweep(file, out)
+    if dry_run:
+        print(f"{found.name}: {len(found.parts)} runs, {sum(part.done for part in found.parts)} of them done, in {out}")
+        return
+    sweep.open_folder(file, out, force=force)
+    with counting_bar(found.name, sum(not part.done for part in found.parts)) as note:
+        failed = sweep.carry_out(found, parallel, address, note)
+    path = sweep.write_table(found, out)
+    report.print_table(_console(), sweep.table(found))
+    print(f"table {path}")
+    if failed:
+        first = min(failed)
+        raise RunFailed(f"{len(failed)} of {len(found.parts)} runs failed; run {first}: {failed[first]}")
 
 
 @app.command("report")
@@ -264,19 +282,14 @@ def main() -> None:
         raise SystemExit(code)
 
 
-def _carry_out(
-    run: Run,
-    cluster: Cluster,
-    options: Options,
-    cells_of: Callable[[Outcome], list[Cell]],
-    accounts_of: Callable[[Outcome], TraceAccounts | None] = lambda outcome: None,
-) -> None:
-    """Execute a run and print what its record says; a dry run has none."""
-    finished = execute(run, cluster, options, cells_of, accounts_of)
+def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None:
+    """Execute a job and print what its record says; a dry run has none."""
+    ready = job.prepare(_command())
+    finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return
     record = finished.record
-    console = Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width of its own
+    console = _console()
     report.print_cells(console, record.cells)
     report.print_counts(console, "Counts", record.counts)
     if record.trace is not None:
@@ -286,9 +299,9 @@ def _carry_out(
     report.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
 
 
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width of its own
+
+
 def _command() -> list[str]:
     return ["lrpc", *sys.argv[1:]]
-
-
-def _cost_models(cluster: Cluster) -> list[str]:
-    return sorted({machine.costs.name for machine in cluster.machines})

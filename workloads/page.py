@@ -1,7 +1,5 @@
 """Reports: what records say, as a page for a browser, as Markdown, and as the CSV of every table. Nothing is run."""
 
-import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
-from lrpc.kernel.documents import first_error, one_line
+from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 from lrpc.workloads import comparison, folders, plots, records, sections, tables
 from lrpc.workloads.plots import Plot, number
@@ -58,7 +54,7 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
     for at, holder in enumerate(holders):
         if holder.resolve() in [other.resolve() for other in holders[:at]]:
             raise Refused(f"{holder}: given twice; name every record once")
-    found = {str(holder): _read(holder) for holder in holders}
+    found = {str(holder): records.read(holder) for holder in holders}
     for name, record in found.items():
         _check(name, record)
     if out is None:
@@ -150,22 +146,6 @@ def shown(column: str, value: Value, *, named: bool = False) -> str:
     if isinstance(value, float) and column.endswith(("share", "utilisation", "difference")):
         return f"{100 * value:+.1f} %" if column == "difference" else f"{100 * value:.2f} %"
     return number(value)
-
-
-def _read(folder: Path) -> Record:
-    path = folder / "record.json"
-    try:
-        found = json.loads(path.read_bytes())
-        if not isinstance(found, dict) or found.get("format") != records.FORMAT:
-            raise Refused(
-                f"{path}: not a record of format {records.FORMAT}; name the folder of one that this lrpc wrote"
-            )
-        return TypeAdapter(Record).validate_python(found)
-    except OSError as error:
-        raise Refused(f"{path}: cannot be read: {os.strerror(error.errno or 0)}; name a record's folder") from None
-    except (ValueError, RecursionError) as error:
-        what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
-        raise Refused(f"{what}; the record is damaged") from None
 
 
 def _check(name: str, record: Record) -> None:

@@ -1,25 +1,41 @@
 """Run records: what a run measured, in a folder of its own, written whole or not at all."""
 
 import json
+import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from lrpc import __version__
 from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
+from lrpc.kernel.documents import first_error
+from lrpc.kernel.errors import Refused
 from lrpc.workloads import call_tables, folders, pace, tables
 from lrpc.workloads.call_tables import Calls
 from lrpc.workloads.paper import Cell
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 LIBRARIES: Final = ("greenlet", "grpcio", "numpy", "protobuf", "pydantic", "ray")
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that a run read: for which argument, where it was, what was in it."""
+
+    argument: str
+    path: str
+    digest: str  # BLAKE2b, 32 bytes
+    text: str | None = None  # all of it, where it is no more than a description
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,8 @@ class Run:
     command: Sequence[str]
     seed: int
     settings: Mapping[str, object]  # cost models, processors, placement: by the workload's own names
+    job: Mapping[str, object] = field(default_factory=dict)  # from which it can be run again
+    inputs: Sequence[Input] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,8 @@ class Record:
     command: Sequence[str]
     seed: int
     settings: Mapping[str, object]
+    job: Mapping[str, object]
+    inputs: Sequence[Input]
     versions: Mapping[str, str | None]
     compiled: bool
     format: int = FORMAT
@@ -108,6 +128,50 @@ def complete(
     calls: Sequence[Calls] = (),
 ) -> Record:
     """Return the record of a run that came to its end."""
+    return Record(
+        **_head(run),
+        **_measured(outcome, wall_s),
+        status="complete",
+        digest=outcome.digest,
+        calls=tuple(calls),
+        trace=trace,
+        cells=tuple(cells),
+    )
+
+
+def incomplete(
+    run: Run, reason: str, outcome: Outcome | None = None, wall_s: float = 0.0, calls: Sequence[Calls] = ()
+) -> Record:
+    """Return the record of a run that did not come to its end: it says why, and what had been measured until then.
+
+    It has neither digest nor cells.
+    """
+    measured = {} if outcome is None or not outcome.machines else _measured(outcome, wall_s)
+    return Record(**_head(run), **measured, status="incomplete", reason=reason, calls=tuple(calls))
+
+
+def begun(run: Run) -> Record:
+    """Return the record of a run that goes on: what is left of one whose process was killed."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return incomplete(run, f"it began at {now} and has not ended: it goes on, or its process was killed")
+
+
+def read(folder: Path) -> Record:
+    """Return the record that a folder holds; `Refused` where it holds none, one of another format, or a damaged one."""
+    path = folder / "record.json"
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise Refused(f"{path}: not a record of format {FORMAT}; name the folder of one that this lrpc wrote")
+        return TypeAdapter(Record).validate_python(found)
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {os.strerror(error.errno or 0)}; name a record's folder") from None
+    except (ValueError, RecursionError) as error:
+        what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
+        raise Refused(f"{what}; the record is damaged") from None
+
+
+def _measured(outcome: Outcome, wall_s: float) -> dict[str, Any]:
     latencies = call_tables.latencies(outcome.machines)
     counts = total_counts(outcome)
     copies, charges = Counter[str](), Counter[str]()
@@ -115,31 +179,20 @@ def complete(
         copies.update(machine.copies)
         charges.update(machine.charges)
     moved = {"arguments": counts.pop("argument_bytes"), "results": counts.pop("result_bytes")}
-    return Record(
-        **_head(run),
-        status="complete",
-        digest=outcome.digest,
-        actors=outcome.actors,
-        links=outcome.links,
-        wall_s=round(wall_s, 3),
-        virtual_us=max((machine.end_ns for machine in outcome.machines), default=0) / 1000,
-        counts=counts,
-        bytes=moved,
-        copies=dict(copies),
-        charges=dict(charges),
-        latency_us={procedure: call_tables.latency(one) for procedure, one in latencies.items()},
-        latency_ns={procedure: call_tables.buckets(one) for procedure, one in latencies.items()},
-        calls=tuple(calls),
-        synchronisation=pace.synchronisation(outcome),
-        machines={machine.name: _machine(machine) for machine in outcome.machines},
-        trace=trace,
-        cells=tuple(cells),
-    )
-
-
-def incomplete(run: Run, reason: str) -> Record:
-    """Return the record of a run that did not come to its end: it has no results, and says why."""
-    return Record(**_head(run), status="incomplete", reason=reason)
+    return {
+        "actors": outcome.actors,
+        "links": outcome.links,
+        "wall_s": round(wall_s, 3),
+        "virtual_us": max((machine.end_ns for machine in outcome.machines), default=0) / 1000,
+        "counts": counts,
+        "bytes": moved,
+        "copies": dict(copies),
+        "charges": dict(charges),
+        "latency_us": {procedure: call_tables.latency(one) for procedure, one in latencies.items()},
+        "latency_ns": {procedure: call_tables.buckets(one) for procedure, one in latencies.items()},
+        "synchronisation": pace.synchronisation(outcome),
+        "machines": {machine.name: _machine(machine) for machine in outcome.machines},
+    }
 
 
 def total_counts(outcome: Outcome) -> dict[str, int]:
@@ -175,6 +228,8 @@ def _head(run: Run) -> dict[str, Any]:
         "command": tuple(run.command),
         "seed": run.seed,
         "settings": run.settings,
+        "job": run.job,
+        "inputs": tuple(run.inputs),
         "versions": {"lrpc": __version__, "python": platform.python_version(), **_library_versions()},
         "compiled": compiled.runs_compiled(),
     }

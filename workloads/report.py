@@ -6,6 +6,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from lrpc.workloads import tables
 from lrpc.workloads.paper import Cell
 
 TITLES: Final = {
@@ -63,6 +64,16 @@ def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float
     console.print(table)
     if len(busiest) > most:
         console.print(f"and {len(busiest) - most} more procedures, in the record")
+
+
+def print_table(console: Console, table: tables.Table) -> None:
+    """Print a table of a record's, or of several."""
+    shown = Table(title=table.title, title_justify="left")
+    for column in table.columns:
+        shown.add_column(column)
+    for row in table.rows:
+        shown.add_row(*("" if value is None else str(value) for value in row))
+    console.print(shown)
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ SHOWN: Final = frozenset(  # fields of a record that have a place of their own; 
     {
         *("status", "reason", "workload", "command", "seed", "digest", "actors", "links", "wall_s", "virtual_us"),
         *("compiled", "format", "versions", "settings", "counts", "bytes", "copies", "charges", "latency_us"),
-        *("latency_ns", "calls", "synchronisation", "machines", "trace", "cells"),
+        *("latency_ns", "calls", "synchronisation", "machines", "trace", "cells", "job", "inputs"),
     }
 )
 
@@ -66,7 +66,8 @@ def warning(record: Record) -> Note | None:
     if record.status == "complete":
         return None
     why = f": {record.reason}" if record.reason else ""
-    return Note(f"INCOMPLETE: this run did not come to its end{why}. What stands below is no result.", warning=True)
+    until = "What stands below had been measured until then, and is no result."
+    return Note(f"INCOMPLETE: this run did not come to its end{why}. {until}", warning=True)
 
 
 def flatten(value: object, name: str = "") -> list[tuple[str, Value]]:
@@ -152,11 +153,15 @@ def _run(record: Record) -> Iterator[Part]:
     given = [(readable(name), value) for name, value in flatten(others) if value is not None]
     for name, title, found in (
         ("settings", "Settings", flatten(record.settings)),
+        ("job", "The job, as it can be run again", flatten(record.job)),
         ("other", "Also recorded", given),
         ("versions", "Versions", flatten(record.versions)),
     ):
         if found:
             yield Table(name, title, ("what", "value"), found)
+    if record.inputs:
+        read = [(one.argument, one.path, one.digest) for one in record.inputs]
+        yield Table("inputs", "Files that it read", ("argument", "path", "digest"), read)
 
 
 def _cells(cells: Sequence[Cell]) -> Iterator[Part]:

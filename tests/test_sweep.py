@@ -1,0 +1,132 @@
+"""A sweep runs every combination of its parameters once, goes on where it was left, and ends with one table."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lrpc.workloads import sweep
+from tests.command import lrpc, office, record, refused
+
+
+def written(folder: Path, parameters: str, job: str = "") -> Path:
+    """Write a sweep over a small office, and return its file."""
+    scenario = office(folder, actions=10)
+    path = folder / "sweep-of-offices.toml"
+    job = job or f'kind = "run"\nscenario = "{scenario}"'
+    path.write_text(f'name = "offices"\n[job]\n{job}\n[parameters]\n{parameters}\n')
+    return path
+
+
+def rows(out: Path) -> Sequence[dict[str, str]]:
+    with (out / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+SEEDS_AND_SIZES = 'seed = [1, 2]\n"machines.workstation.count" = [1, 2]'
+
+
+def test_every_combination_is_a_run_with_a_record_and_a_row(tmp_path: Path) -> None:
+    ended = lrpc("sweep", written(tmp_path, SEEDS_AND_SIZES), "--out", tmp_path / "out", "--parallel", 0)
+    assert (ended.code, ended.err) == (0, "")
+    found = rows(tmp_path / "out")
+    assert [(row["run"], row["seed"], row["machines.workstation.count"], row["status"]) for row in found] == [
+        ("1", "1", "1", "complete"),
+        ("2", "1", "2", "complete"),
+        ("3", "2", "1", "complete"),
+        ("4", "2", "2", "complete"),
+    ]
+    assert len({row["digest"] for row in found}) == 4
+    for row in found:
+        one = record(tmp_path / "out" / f"{int(row['run']):05d}")
+        assert (one["digest"], one["counts"]["cross_machine"]) == (row["digest"], int(row["cross_machine"]))
+        assert len(one["machines"]) == 1 + int(row["machines.workstation.count"])
+
+
+def test_what_is_done_is_kept_and_the_rest_is_run(tmp_path: Path) -> None:
+    file, out = written(tmp_path, SEEDS_AND_SIZES), tmp_path / "out"
+    assert lrpc("sweep", file, "--out", out, "--parallel", 0).code == 0
+    (out / "00003" / "record.json").unlink()
+    kept = (out / "00001" / "record.json").stat().st_mtime_ns
+    assert "4 runs, 3 of them done" in lrpc("sweep", file, "--out", out, "--dry-run").out
+    assert lrpc("sweep", file, "--out", out, "--parallel", 0).code == 0
+    assert (out / "00001" / "record.json").stat().st_mtime_ns == kept
+    assert [row["status"] for row in rows(out)] == ["complete"] * 4
+
+
+@pytest.mark.ray
+def test_runs_in_parallel_come_to_what_they_come_to_one_by_one(tmp_path: Path) -> None:
+    file = written(tmp_path, SEEDS_AND_SIZES)
+    for name, parallel in (("here", 0), ("there", 2)):
+        assert lrpc("sweep", file, "--out", tmp_path / name, "--parallel", parallel).code == 0
+    here, there = ([row["digest"] for row in rows(tmp_path / name)] for name in ("here", "there"))
+    assert here == there
+
+
+def test_a_record_of_a_sweep_can_be_verified(tmp_path: Path) -> None:
+    file = written(tmp_path, '"machines.workstation.count" = [1]')
+    assert lrpc("sweep", file, "--out", tmp_path / "out", "--parallel", 0).code == 0
+    assert lrpc("verify", tmp_path / "out" / "00001", "--actors", 0, "--links", "memory").code == 0
+
+
+def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+    scenario = office(tmp_path, actions=10)
+    text = scenario.read_text()
+    file = written(tmp_path, '"domains.user.imports.names" = ["names@{machine}", "windows@{machine}"]')
+    scenario.write_text(text)
+    ended = lrpc("sweep", file, "--out", tmp_path / "out", "--parallel", 0)
+    assert ended.code == 3
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("lrpc: 1 of 2 runs failed; run 2: machine workstation1, thread user/0 of domain user, at ")
+    assert [row["status"] for row in rows(tmp_path / "out")] == ["complete", "incomplete"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("seed = []", "parameters.seed: no values; give at least one"),
+        ("seed = 1", "parameters.seed: "),
+        ('seed = ["one"]', "job: run.seed: "),
+        ('"machines.nobody.count" = [1]', "machines.nobody: there is no such place; mend the key"),
+        ('"machines.workstation.counts" = [1]', "machines.workstation.counts: unknown key"),
+        ('"domains.user.threads.7.parameters" = [1]', "domains.user.threads.7: there is no such place"),
+        ('"machines.workstation.count" = ["two"]', "machines.workstation.count: "),
+        ("", "parameters: "),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused_before_any_run(parameters: str, said: str, tmp_path: Path) -> None:
+    line = refused("sweep", written(tmp_path, parameters), "--out", tmp_path / "out", "--parallel", 0)
+    assert said in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    for job, said in (('kind = "walk"', "job: "), ('kind = "run"', "job: run.scenario: missing"), ("a = 1", "job: ")):
+        assert said in refused("sweep", written(tmp_path, "seed = [1]", job), "--out", tmp_path / "out")
+
+
+def test_a_folder_of_another_sweep_is_refused_without_force(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert lrpc("sweep", written(tmp_path, "seed = [1]"), "--out", out, "--parallel", 0).code == 0
+    other = written(tmp_path, "seed = [2]")
+    assert "holds runs of another sweep-of-offices.toml" in refused("sweep", other, "--out", out, "--parallel", 0)
+    assert lrpc("sweep", other, "--out", out, "--parallel", 0, "--force").code == 0
+    assert [row["seed"] for row in rows(out)] == ["2"]
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy" / "letter").touch()
+    assert "is no sweep's folder" in refused("sweep", other, "--out", tmp_path / "busy", "--parallel", 0)
+
+
+def test_more_combinations_than_anybody_waits_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "MOST_RUNS", 3)
+    assert "more than 3 combinations" in refused("sweep", written(tmp_path, SEEDS_AND_SIZES), "--out", tmp_path / "out")
+
+
+def test_other_jobs_take_their_own_arguments_as_parameters(tmp_path: Path) -> None:
+    job = f'kind = "replay"\ntrace = "{Path("workloads/sample-trace.csv").absolute()}"'
+    file = written(tmp_path, "machines = [1, 2]", job)
+    assert lrpc("sweep", file, "--out", tmp_path / "out", "--parallel", 0).code == 0
+    found = rows(tmp_path / "out")
+    assert [row["machines"] for row in found] == ["1", "2"]
+    assert found[0]["cross_machine"] == "0" != found[1]["cross_machine"]
