@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope
@@ -63,8 +63,7 @@ class Group:
                     events.mkdir(parents=True, exist_ok=True)
                     log = _EventFile(sinks.enter_context(events_file(events, rank).open("wb", buffering=0)))
                     self._logs.append(log)
-                sink = cast("BinaryIO | None", log)
-                self._machines[rank] = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=sink)
+                self._machines[rank] = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log)
             self._sinks = sinks.pop_all()
 
     def state(self) -> Report:

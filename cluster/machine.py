@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import BinaryIO
 
 from lrpc.cluster.description import Cluster, DomainSpec, Link, MachineSpec, make
 from lrpc.cluster.envelope import Envelope
@@ -18,6 +17,7 @@ from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.remote import Body, Network
 from lrpc.kernel.simulated.threads import Thread
@@ -70,7 +70,7 @@ class Machine:
         cost_model: str | CostModel = "cvax-firefly",
         processors: int = 1,
         seed: int = 0,
-        sink: BinaryIO | None = None,
+        sink: Sink | None = None,
         domain_caching: bool = False,
         discipline: Discipline | None = None,
     ) -> None:
@@ -98,7 +98,7 @@ class Machine:
         names: NameService,
         reach: Reach,
         seed: int,
-        sink: BinaryIO | None,
+        sink: Sink | None,
     ) -> "Machine":
         """Return a machine of a cluster, by rank, with everything its specification says in place.
 

@@ -3,14 +3,20 @@
 import json
 import re
 import sys
+import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, Final
+
+import pytest
 
 from lrpc.workloads import launcher, scenarios
 
+PATIENCE_S: Final = 60.0
 HERE = ("--actors", "0", "--links", "memory")
 
 
@@ -70,3 +76,12 @@ def office(folder: Path, actions: int = 20, blocks: int = 512, workstations: int
     path = folder / "office.toml"
     path.write_text(text)
     return path
+
+
+def wait_until(what: str, has_come: Callable[[], bool]) -> None:
+    """Look now and then until something has come; fail where it never does."""
+    since = time.monotonic()
+    while not has_come():
+        if time.monotonic() - since > PATIENCE_S:
+            pytest.fail(f"{what} did not come within {PATIENCE_S:.0f} s")
+        Event().wait(0.02)

@@ -5,15 +5,13 @@ import pty
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 from lrpc import __version__
-from tests.command import HERE, lrpc, office, record
+from tests.command import HERE, lrpc, office, record, wait_until
 
 COMMAND = Path(sys.executable).with_name("lrpc")
 PATIENCE_S = 60.0
@@ -21,15 +19,6 @@ PATIENCE_S = 60.0
 
 def environment(**more: str) -> dict[str, str]:
     return os.environ | more
-
-
-def wait_until(what: str, has_come: Callable[[], bool]) -> None:
-    """Look now and then until something has come; fail where it never does."""
-    since = time.monotonic()
-    while not has_come():
-        if time.monotonic() - since > PATIENCE_S:
-            pytest.fail(f"{what} did not come within {PATIENCE_S:.0f} s")
-        Event().wait(0.02)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--help"), ("replay", "--help"), ("events", "--help")])

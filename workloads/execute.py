@@ -56,6 +56,8 @@ def execute(
     `RunFailed` and KeyboardInterrupt, which are passed on, an incomplete record stays.
     """
     actors = choose_actors(cluster, options.actors, options.links, options.address)
+    if options.actors is not None and options.actors > actors:
+        print(f"note: {actors} actors, one for each machine; more would have none to hold", file=sys.stderr)
     folder = records.new_folder(options.out, run.workload, force=options.force)
     if options.events is not None:
         _check_events(options.events, folder, force=options.force)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -18,7 +18,7 @@ from lrpc.kernel.simulated.domain import Domain, Export
 from lrpc.kernel.simulated.engine import Engine
 from lrpc.kernel.simulated.histogram import Histogram, Route, Tally
 from lrpc.kernel.simulated.locks import MemoryBus, SpinLock
-from lrpc.kernel.simulated.log import EventLog
+from lrpc.kernel.simulated.log import EventLog, Sink
 from lrpc.kernel.simulated.memory import Memory
 from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.processor import Processor
@@ -62,7 +62,7 @@ class Kernel:
         processors: int = 1,
         seed: int = 0,
         debug: bool = False,
-        sink: BinaryIO | None = None,
+        sink: Sink | None = None,
         domain_caching: bool = False,
         discipline: Discipline | None = None,
     ) -> None:

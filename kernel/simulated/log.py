@@ -1,7 +1,7 @@
 """The event log of one machine: every transition in fixed-width little-endian form, and its BLAKE2b digest."""
 
 from hashlib import blake2b
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from librt.strings import BytesWriter, write_i64_le
 
@@ -50,10 +50,17 @@ LARGEST: Final = 2**63 - 1  # that such an integer holds; what clients make up i
 _PENDING: Final = 4096 * EVENT_BYTES
 
 
+class Sink(Protocol):
+    """Where events are kept as well: any binary file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of it."""
+
+
 class EventLog:
     """Hashes events as they come, and keeps them too where it is given a file."""
 
-    def __init__(self, sink: BinaryIO | None = None) -> None:
+    def __init__(self, sink: Sink | None = None) -> None:
         self.sink = sink
         self._hash = blake2b(digest_size=32)
         self._pending = BytesWriter()

@@ -1,0 +1,93 @@
+"""A run on two Ray nodes, with links that cross between them: the same digest, or one line that names what was lost."""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import lrpc as package
+from tests.command import lrpc, office, record, wait_until
+from tests.nodes import ADDRESSES, BIN, Nodes, ended, permitted, two_nodes
+
+pytestmark = [pytest.mark.ray, pytest.mark.skipif(not permitted(), reason="network namespaces are not permitted here")]
+LONG = 4000  # actions: enough that a fault falls into the middle
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """Two nodes, once for all tests that lose none."""
+    with two_nodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Callable[[int], tuple[Path, str]]:
+    """Return a scenario of some length, and its digest in one process."""
+
+    def make(actions: int) -> tuple[Path, str]:
+        path = office(tmp_path, actions=actions)
+        assert lrpc("run", path, "--actors", 0, "--links", "memory", "--out", tmp_path / "here").code == 0
+        return path, record(tmp_path / "here")["digest"]
+
+    return make
+
+
+def test_two_nodes_come_to_what_one_process_comes_to(
+    nodes: Nodes, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
+) -> None:
+    path, digest = scenario(100)
+    log = tmp_path / "log"
+    run = nodes.lrpc(0, "run", path, "--actors", 2, "--out", tmp_path / "run", "--events", log)
+    assert ended(run)[0] == 0
+    found = record(tmp_path / "run")
+    assert (found["digest"], found["actors"], found["synchronisation"]["losses"]) == (digest, 2, 0)
+    assert lrpc("events", log, "--digest").out.split() == [digest]
+
+
+def test_a_node_without_this_very_package_is_sent_it(
+    nodes: Nodes, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
+) -> None:
+    """The command runs from a copy that has changed; what it computes says that the nodes run that copy."""
+    path, digest = scenario(50)
+    copy = tmp_path / "copy" / "lrpc"
+    skipped = shutil.ignore_patterns("__pycache__", "*.so", ".*", "records", "tests", "build")
+    shutil.copytree(Path(package.__file__).parent, copy, ignore=skipped)
+    source = copy / "kernel" / "simulated" / "log.py"
+    assert source.read_text().count("SEED: Final = ") == 1
+    source.write_text(re.sub(r"SEED: Final = \d+", "SEED: Final = 99", source.read_text()))
+    start = "from lrpc.workloads.launcher import main; main()"
+    arguments = ["run", path, "--actors", 2, "--out", tmp_path / "run", "--address", nodes.address]
+    variables = {"PYTHONPATH": str(copy.parent), "LRPC_INTERPRETED": "1"}
+    code, _, err = ended(nodes.command(0, sys.executable, "-c", start, *arguments, **variables))
+    assert (code, err) == (0, "")
+    assert record(tmp_path / "run")["digest"] != digest
+
+
+@pytest.mark.parametrize(("lost", "driver"), [(1, 0), (0, 1)], ids=["worker", "head"])
+def test_a_node_that_is_lost_is_done_without_or_named(
+    lost: int, driver: int, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
+) -> None:
+    path, digest = scenario(LONG)
+    with two_nodes() as nodes:
+        run = nodes.lrpc(driver, "run", path, "--actors", 2, "--out", tmp_path / "run")
+        wait_until("the run's beginning", lambda: (tmp_path / "run").exists() or run.poll() is not None)
+        nodes.kill(lost)
+        code, _, err = ended(run)
+    found = record(tmp_path / "run")
+    if lost == 1:
+        assert (code, err) == (0, "")
+        assert (found["digest"], found["synchronisation"]["losses"]) == (digest, 1)
+    else:
+        assert code == 3
+        (line,) = err.splitlines()
+        assert "lost" in line
+        assert found["status"] == "incomplete"
+
+
+def test_an_address_that_is_no_head_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    run = nodes.command(0, BIN / "lrpc", "run", "office", "--address", f"{ADDRESSES[1]}:1", "--out", tmp_path / "run")
+    code, _, err = ended(run)
+    assert (code, err.startswith(f"lrpc: Ray address {ADDRESSES[1]}:1: Connection refused; ")) == (2, True)
