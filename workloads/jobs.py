@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_toml, validate
 from lrpc.kernel.errors import Refused
@@ -67,10 +68,11 @@ class JobBase(Document):
 
 
 class RunJob(JobBase):
-    """One scenario; `changes` are made to it first, by keys such as `machines.workstation.count`."""
+    """One scenario, or a `scale` of it; `changes` are made first, by keys such as `machines.workstation.count`."""
 
     kind: Literal["run"] = "run"
     scenario: str
+    scale: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
     changes: dict[str, Parameter] = Field(default={})
 
     def prepare(self, command: list[str]) -> Prepared:
@@ -79,9 +81,13 @@ class RunJob(JobBase):
         tables = read_toml(path)
         for key, value in self.changes.items():
             change(tables, key, value, str(path))
-        cluster = describe(validate(ClusterTable, tables, str(path)), REGISTRY, str(path))
+        resolved = resolve(tables, str(path), self.scale)
+        cluster = describe(validate(ClusterTable, resolved.tables, str(path)), REGISTRY, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
+        if resolved.parameters:
+            settings["scale"] = self.scale
+            settings["parameters"] = {name: one.model_dump(mode="json") for name, one in resolved.parameters.items()}
         if self.changes:
             settings["changes"] = dict(self.changes)
         run = self._run(cluster.name, command, settings)

@@ -92,6 +92,9 @@ def reproduce(
 @app.command("run")
 def run_scenario(
     scenario: Annotated[str, typer.Argument(help="Name of a scenario (see `lrpc list`), or a .toml file.")],
+    scale: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="How much of it, where its parameters say what that means.")
+    ] = 1.0,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -102,7 +105,7 @@ def run_scenario(
     dry_run: DryRun = False,
 ) -> None:
     """Run one scenario on a simulated cluster; it ends with its row of Table I."""
-    job = RunJob(scenario=scenario, seed=seed)
+    job = RunJob(scenario=scenario, scale=scale, seed=seed)
     _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
 
 
