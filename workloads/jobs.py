@@ -82,7 +82,8 @@ class RunJob(JobBase):
         for key, value in self.changes.items():
             change(tables, key, value, str(path))
         resolved = resolve(tables, str(path), self.scale)
-        cluster = describe(validate(ClusterTable, resolved.tables, str(path)), REGISTRY, str(path))
+        table = validate(ClusterTable, resolved.tables, str(path))
+        cluster = describe(table, REGISTRY, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
         if resolved.parameters:
@@ -91,7 +92,8 @@ class RunJob(JobBase):
         if self.changes:
             settings["changes"] = dict(self.changes)
         run = self._run(cluster.name, command, settings)
-        return Prepared(run, cluster, lambda outcome: table_i(cluster.name, total_counts(outcome)))
+        row = table.row or cluster.name
+        return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome)))
 
     def files(self) -> dict[str, Path]:
         """Return the scenario's file, and those of its cost models, that do not ship with the project."""

@@ -22,6 +22,14 @@ class Cell:
     kind: Kind
 
 
+# Table I, percent: operations that cross machines. 344,888 local and 18,366 network calls are 5.33 % and 5.06 %; the
+# others' denominators make no difference that their figures show.
+TABLE_I: Final = {
+    "V": {"remote/total": 3.0},
+    "Taos": {"remote/local": 5.3, "remote/total": 5.06},
+    "Sun UNIX+NFS": {"remote/total": 0.6},
+}
+
 # Table II, microseconds: the least a Null can take, and what it takes.
 TABLE_II: Final = {
     "Accent": (444.0, 2300.0),
@@ -137,12 +145,13 @@ def table_i(row: str, counts: Mapping[str, int]) -> list[Cell]:
     within a domain cross none and do not count.
     """
     local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
-    cells = []
-    if local:
-        cells.append(Cell("I", row, "remote/local", None, 100 * remote / local, "%", "predicted"))
-    if local + remote:
-        cells.append(Cell("I", row, "remote/total", None, 100 * remote / (local + remote), "%", "predicted"))
-    return cells
+    paper = TABLE_I.get(row, {})
+    shares = {"remote/local": local, "remote/total": local + remote}
+    return [
+        Cell("I", row, column, paper.get(column), 100 * remote / among, "%", "predicted")
+        for column, among in shares.items()
+        if among
+    ]
 
 
 def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:

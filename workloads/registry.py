@@ -9,7 +9,10 @@ from lrpc.workloads.copies import CopiedClient, CopiedServer
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.office import OfficeUser
 from lrpc.workloads.survey_residents import SurveyClient, SurveyService
-from lrpc.workloads.systems.sun import NfsServer, SunWorkstation
+from lrpc.workloads.systems.storage import StorageServer
+from lrpc.workloads.systems.sun import SunWorkstation
+from lrpc.workloads.systems.taos import TaosSystem
+from lrpc.workloads.systems.v import DisplayServer, KernelServer, MemoryServer, ProgramManager
 
 REGISTRY: Final = Registry(
     servers={
@@ -18,8 +21,13 @@ REGISTRY: Final = Registry(
         "file server": FileServer,
         "four tests": FourTestsServer,
         "name server": NameServer,
-        "nfs server": NfsServer,
+        "storage server": StorageServer,
         "survey service": SurveyService,
+        "taos": TaosSystem,
+        "v display": DisplayServer,
+        "v kernel server": KernelServer,
+        "v memory server": MemoryServer,
+        "v programs": ProgramManager,
         "window server": WindowServer,
     },
     programs={
