@@ -36,7 +36,7 @@ HOT = {
         "transfer",
     ],
     "lrpc/domains": ["plans", "stubs"],
-    "lrpc/workloads/systems": ["activity", "dice", "environment", "files", "pages", "unix"],
+    "lrpc/workloads/systems": ["activity", "dice", "environment", "files", "pages", "recording", "unix"],
 }
 
 

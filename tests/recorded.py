@@ -5,57 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lrpc.kernel.simulated.random import Stream
-from lrpc.workloads.systems.activity import Library, System
+from lrpc.workloads.systems.activity import Library
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.people import LibraryTable, ProcessTable
-
-Operation = tuple[str, int, int]  # its name; a file; a block, or how many
-
-
-class Recording(System):
-    """Keeps every operation that it is asked for."""
-
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
-
-    def wait_until(self, ms: int) -> None:
-        pass
-
-    def event(self) -> None:
-        self.operations.append(("event", -1, 0))
-
-    def paint(self) -> None:
-        self.operations.append(("paint", -1, 0))
-
-    def other(self, count: int) -> None:
-        self.operations.append(("other", -1, count))
-
-    def execute(self, program: int) -> None:
-        self.operations.append(("execute", program, 0))
-
-    def touch(self, program: int, page: int) -> None:
-        self.operations.append(("touch", program, page))
-
-    def status(self, file: int) -> None:
-        self.operations.append(("status", file, 0))
-
-    def open(self, file: int) -> None:
-        self.operations.append(("open", file, 0))
-
-    def create(self, file: int) -> None:
-        self.operations.append(("create", file, 0))
-
-    def read(self, file: int, block: int) -> None:
-        self.operations.append(("read", file, block))
-
-    def write(self, file: int, block: int) -> None:
-        self.operations.append(("write", file, block))
-
-    def close(self, file: int) -> None:
-        self.operations.append(("close", file, 0))
-
-    def remove(self, file: int) -> None:
-        self.operations.append(("remove", file, 0))
+from lrpc.workloads.systems.recording import Operation, Recording
 
 
 class Recorded:

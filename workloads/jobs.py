@@ -93,7 +93,8 @@ class RunJob(JobBase):
             settings["changes"] = dict(self.changes)
         run = self._run(cluster.name, command, settings)
         row = table.row or cluster.name
-        return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome)))
+        solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
+        return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome), solved_from))
 
     def files(self) -> dict[str, Path]:
         """Return the scenario's file, and those of its cost models, that do not ship with the project."""

@@ -1,6 +1,6 @@
 """The paper's figures beside ours: what it says, what a run came to, and what kind of figure that makes ours."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -138,17 +138,18 @@ class Rate:
     shares: Mapping[str, float]  # by what they did
 
 
-def table_i(row: str, counts: Mapping[str, int]) -> list[Cell]:
+def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = ()) -> list[Cell]:
     """Return a row of Table I: operations that cross machines, over local ones and over all.
 
     Local are those that cross a protection boundary of their machine: traps and calls between its domains. Calls
-    within a domain cross none and do not count.
+    within a domain cross none and do not count. Where a parameter was solved from one of the row's shares, all are fitted.
     """
     local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
     paper = TABLE_I.get(row, {})
+    kind: Kind = "fitted" if any(cell.startswith(f"I/{row}/remote/") for cell in solved_from) else "predicted"
     shares = {"remote/local": local, "remote/total": local + remote}
     return [
-        Cell("I", row, column, paper.get(column), 100 * remote / among, "%", "predicted")
+        Cell("I", row, column, paper.get(column), 100 * remote / among, "%", kind)
         for column, among in shares.items()
         if among
     ]
