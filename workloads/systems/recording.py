@@ -1,4 +1,4 @@
-"""What people do, written down with no system to do it: from this follow calls' numbers, and bounds of what is remote."""
+"""What people do, written down with no system to do it: from this follow numbers of calls, and bounds."""
 
 from lrpc.workloads.systems.activity import System
 
