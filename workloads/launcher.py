@@ -230,7 +230,7 @@ def compare_structures(
     ] = 0.1,
     seed: Seed = 0,
 ) -> None:
-    """Run the scenario taos on a monolithic kernel, and on a small one with SRC RPC, LRPC and LRPC/MP; compare costs."""
+    """Run the scenario taos on a monolithic kernel, and on a small one with RPC of three kinds; compare costs."""
     report.print_table(_console(), structures.compare(scale, seed))
 
 

@@ -1,4 +1,4 @@
-"""What else was observed of systems like Table I's, predicted by the scenarios: with tolerances stated before any run."""
+"""What else was observed of systems like Table I's, predicted by the scenarios, with tolerances stated beforehand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from lrpc.workloads.sweep import simulate
 from lrpc.workloads.tables import Table
 
 SCALE: Final = 0.1
-# Changes of the scenario `sun` for the studies of caches: written blocks wait for half a minute, a call moves a block, so
-# that accesses are counted in blocks as the studies did, and calls that touch no file are as few as their ranges allow.
+# Changes of the scenario `sun` for the studies of caches: written blocks wait for half a minute; a call moves a block,
+# so that accesses are counted in blocks as in the studies; calls that touch no file are as few as their ranges allow.
 _BLOCKS: Final = {"write_delay_s": 30.0, "call_bytes": 8192, "poll_calls": 40.0, "job_calls": 4000.0}
 _ROOMY: Final = {"memory_kb": 8192}
 _SPRITE: Final = {**_BLOCKS, "memory_kb": (12_288, 12_288), "cache_kb": (7168, 7168)}
@@ -86,7 +86,7 @@ class Traffic:
 
 
 def _run(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> Outcome:
-    """Run a scenario with other values of its parameters; a pair is a value and the end of a range that has to reach it."""
+    """Run a scenario with other values of its parameters; a pair is one with the end of a range that reaches it."""
     changes: dict[str, Any] = {}
     for name, given in values.items():
         value, end = given if isinstance(given, tuple) else (given, None)

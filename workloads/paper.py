@@ -142,7 +142,7 @@ def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = 
     """Return a row of Table I: operations that cross machines, over local ones and over all.
 
     Local are those that cross a protection boundary of their machine: traps and calls between its domains. Calls
-    within a domain cross none and do not count. Both are fitted where a parameter was solved from either, in `solved_from`.
+    within a domain cross none and do not count. Both are fitted where a parameter was solved from either.
     """
     local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
     paper = TABLE_I.get(row, {})

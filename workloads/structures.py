@@ -1,4 +1,4 @@
-"""Structures compared: one day of Taos' people on a kernel that does all, and on a small one with RPC of three kinds."""
+"""Structures compared: one day of Taos on a kernel that does all, and on a small one with RPC of three kinds."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -38,7 +38,7 @@ COLUMNS: Final = (
 def compare(scale: float, seed: int) -> Table:
     """Return what the same operations cost the workstation's processors under each structure; runs one after another.
 
-    Crossing is all that was charged for stubs, traps, kernel, switches, misses and copies; what the network cost is not.
+    Crossing is all that was charged for stubs, traps, kernel, switches, misses and copies, without the network.
     """
     rows = [_row(name, *run(changes, scale, seed)) for name, changes in STRUCTURES.items()]
     return Table("structures", f"Structures compared: {SCENARIO} at scale {scale:g}, seed {seed}", COLUMNS, rows)

@@ -107,12 +107,21 @@ class LibraryTable(Document):
 
 
 def start(
-    processes: Mapping[str, ProcessTable], library: Library, domain: Domain, system: System, block_bytes: int
+    processes: Mapping[str, ProcessTable],
+    library: Library,
+    domain: Domain,
+    system: System,
+    block_bytes: int,
+    *,
+    people: Domain | None = None,
 ) -> dict[str, Process]:
-    """Start a thread of a domain for each process, which calls `system`; return the processes by their names."""
+    """Start a thread of a domain for each process, which calls `system`; return the processes by their names.
+
+    What they draw is the domain's, or that of `people`.
+    """
     started = {}
     for name, table in processes.items():
-        process = started[name] = table.process(Dice(domain.random(name)), library, block_bytes)
+        process = started[name] = table.process(Dice((people or domain).random(name)), library, block_bytes)
         domain.spawn(partial(process.run, system, table.end_ms), name)
     return started
 

@@ -105,13 +105,14 @@ class TaosSystem(Server):
     def start(self) -> None:
         """Bind the file server, and start users' programs."""
         domain, kernel = self.domain, self.domain.kernel
+        people = kernel.domain(self.users)
         self._environment.server = bind(domain, Storage, "files")
         taos: TaosService = Trapped(self._environment)
         if self.structure != "traps":
-            domain = kernel.domain(self.users)
+            domain = people
             taos = bind(domain, Taos, "taos", self.structure)
         calls = TaosCalls(kernel, taos, self.buffer_bytes)
-        self._processes = start(self.processes, self._library, domain, calls, self.buffer_bytes)
+        self._processes = start(self.processes, self._library, domain, calls, self.buffer_bytes, people=people)
 
     def findings(self) -> Findings:
         """Return how many operations on files were local and remote, and what processes did."""
