@@ -23,7 +23,7 @@ from tests.recorded import Recorded
 
 ENDLESS: Final = 10**8
 # Where in each scenario its people are, the streams of their processes, and the size of a block.
-PEOPLE: Final = {
+PEOPLE: Final[dict[str, tuple[tuple[str | int, ...], str, int]]] = {
     "taos": (("domains", "taos", "exports", "taos", "parameters"), "user/", 4096),
     "v": (("domains", "programs", "exports", "programs", "parameters"), "user/boot", 8192),
     "sun": (("domains", "unix", "threads", 0, "parameters"), "unix/unix/0", 8192),
@@ -111,11 +111,11 @@ def kept_for_ever(people: Recorded) -> int:
     return calls
 
 
-NOTHING: Final = {
+NOTHING: Final[dict[str, dict[str, Any]]] = {
     "sun": {"names": 0, "cache_kb": 0, "attributes_s": 0.0, "memory_kb": 2000, "kernel_kb": 2000, "data_kb": 0},
     "v": {"names": 0, "lease_s": 0.0, "memory_kb": 2000, "kernel_kb": 2000, "data_kb": 0},
 }
-EVERYTHING: Final = {
+EVERYTHING: Final[dict[str, dict[str, Any]]] = {
     "sun": {"names": ENDLESS, "cache_kb": ENDLESS, "attributes_s": 1e6, "memory_kb": 3 * ENDLESS},
     "v": {"names": ENDLESS, "lease_s": 1e6, "memory_kb": ENDLESS},
 }
@@ -204,10 +204,10 @@ def test_halving_and_doubling_a_parameter_moves_the_share_as_structure_says(
 ) -> None:
     parameters: Any = read_toml(scenarios.find(name))["parameters"]
     value = parameters[key]["value"]
-    room = {"drive_kb": ENDLESS} if name == "taos" else {}
+    values: dict[str, Any] = {"drive_kb": ENDLESS} if name == "taos" else {}
     shares = []
     for one in (value / 2, value * 2):
-        run = ran(name, scale, **{key: type(value)(one)}, **room)
+        run = ran(name, scale, **{**values, key: type(value)(one)})
         shares.append(run.remote / run.local)
     assert sign * (shares[1] - shares[0]) > 0
 

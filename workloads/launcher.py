@@ -237,7 +237,8 @@ def compare_structures(
 @app.command("observations")
 def compare_observations(
     scale: Annotated[
-        float, typer.Option(min=1e-6, max=1.0, help="How much of each scenario's time.")
+        float,
+        typer.Option(min=1e-6, max=1.0, help="How much of Sun's four days; ten times as much of Taos' five hours."),
     ] = observations.SCALE,
     seed: Seed = 0,
 ) -> None:

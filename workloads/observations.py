@@ -51,7 +51,10 @@ OBSERVATIONS: Final = (
 
 def compare(scale: float, seed: int) -> Table:
     """Return every observation beside what runs at that scale came to, and whether it lies within its tolerance."""
-    found = _found({name: _run(scenario, changes, scale, seed) for name, (scenario, changes) in RUNS.items()})
+    scales = {"taos": min(1.0, 10 * scale), "sun": scale}  # Taos' five hours are few beside Sun's four days
+    found = _found(
+        {name: _run(scenario, changes, scales[scenario], seed) for name, (scenario, changes) in RUNS.items()}
+    )
     rows = [
         [
             one.name,
