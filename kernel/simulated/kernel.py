@@ -213,7 +213,7 @@ class Kernel:
 
     def end(self, thread: Thread) -> None:
         """End a thread that waits, or has a processor, which is given on; where it runs, its greenlet must be left."""
-        if thread.linkages:
+        if thread.innermost is not None:
             raise Panic(f"{thread} ends with {len(thread.linkages)} calls in progress")
         self.log.add(self.now_ns, events.END, thread.number, 0)
         thread.end()

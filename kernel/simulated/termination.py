@@ -65,8 +65,8 @@ def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
 
     It has its processor still, or waits.
     """
-    while thread.linkages:
-        linkage = thread.linkages.pop()
+    while (linkage := thread.innermost) is not None:
+        thread.innermost = linkage.outer
         alive = linkage.state == LINKAGE_CALLING
         caller, client = linkage.caller, linkage.binding.client
         release(linkage)

@@ -41,7 +41,7 @@ class Thread:
         self.home = home
         self.domain = home
         self.state = THREAD_WAITING
-        self.linkages: list[Linkage] = []  # calls in progress, the innermost last
+        self.innermost: Linkage | None = None  # of its calls in progress, from which the others follow
         self.outstanding: Outstanding | None = None
         self.queue: WaitQueue | None = None  # where it waits
         self.processor: Processor | None = None
@@ -59,6 +59,17 @@ class Thread:
 
     def __str__(self) -> str:
         return f"thread {self.name} of domain {self.home.name}"
+
+    @property
+    def linkages(self) -> list["Linkage"]:
+        """Return its calls in progress, the innermost last."""
+        found: list[Linkage] = []
+        linkage = self.innermost
+        while linkage is not None:
+            found.append(linkage)
+            linkage = linkage.outer
+        found.reverse()
+        return found
 
     def become(self, state: int) -> None:
         """Enter `state`; a panic where that may not follow."""
