@@ -345,3 +345,23 @@ def test_more_astacks_than_may_be_mapped_are_refused_when_they_are_exported() ->
     with pytest.raises(BindingRefused, match=f"at most {LARGEST_BINDING} are mapped"):
         Clerk().export(one.server, Wide, Server(), "wide")
     assert "wide" not in one.kernel.exports
+
+
+def test_procedures_that_share_astacks_count_as_what_is_mapped_for_them_together() -> None:
+    class Shared(Interface):
+        """Each alone would do; as many as one wants, as large as the other's, are too much."""
+
+        @procedure(simultaneous=1024)
+        def often(self, data: Annotated[bytes, FixedBytes(60 << 10)]) -> None: ...
+
+        @procedure(simultaneous=1)
+        def large(self, data: Annotated[bytes, FixedBytes(72 << 10)]) -> None: ...
+
+    class Server:
+        def often(self, data: bytes) -> None: ...
+
+        def large(self, data: bytes) -> None: ...
+
+    one = machine()
+    with pytest.raises(BindingRefused, match=f"A-stacks of {1024 * (72 << 10)} bytes; at most {LARGEST_BINDING} are"):
+        Clerk().export(one.server, Shared, Server(), "shared")

@@ -249,6 +249,27 @@ def test_every_caller_is_told_whether_it_is_served_or_waits(house: House) -> Non
     assert house.told == ["CallFailed"] * 7
 
 
+def test_every_caller_is_told_by_an_error_of_its_own(house: House) -> None:
+    server, errors = house.keep("server"), list[CallFailed]()
+
+    def body(client: Domain) -> None:
+        job = house.job(client, "server")
+        for _ in range(3):
+            try:
+                job.do(1)
+            except CallFailed as error:
+                errors.append(error)
+
+    for name in ("one", "two"):
+        client = house.domain(name)
+        for _ in range(7):
+            client.spawn(partial(body, client))
+    house.end(server, after_us=5 * MS)
+    house.run()
+    assert len({id(error) for error in errors}) == len(errors) == 2 * 7 * 3
+    assert len({str(error) for error in errors}) == 1
+
+
 def test_callers_of_several_domains_are_all_told_each_once(house: House) -> None:
     server = house.keep("server")
     for name in ("one", "two", "three"):

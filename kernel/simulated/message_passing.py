@@ -74,7 +74,7 @@ class Port:
         self._copy_arguments(message, "BD")
         kernel.transfer_lock.hold(processor, charges.message_transfer)
         if self.fault is not None:
-            raise self.fault
+            raise self.fault.anew()
         kernel.counts.cross_domain += 1
         kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
         thread.outstanding = message
@@ -95,7 +95,7 @@ class Port:
         """Take no messages any more: whoever waits for a reply gets the fault."""
         self.fault = fault
         for message in (*self._handed.values(), *self._messages):
-            self._reply(message, fault)
+            self._reply(message, fault.anew())
         self._messages.clear()
         self._handed.clear()
 

@@ -74,7 +74,7 @@ def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
             kernel.log.add(kernel.now_ns, FAIL, thread.number, linkage.binding.number << 16 | linkage.procedure)
             thread.stack = caller
             thread.domain = client
-            _resume(kernel, thread, fault)
+            _resume(kernel, thread, fault.anew())
             return
     kernel.end(thread)
 
