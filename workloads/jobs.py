@@ -78,10 +78,7 @@ class RunJob(JobBase):
     def prepare(self, command: list[str]) -> Prepared:
         """Return the cluster that the scenario describes."""
         path = scenarios.find(self.scenario)
-        tables = read_toml(path)
-        for key, value in self.changes.items():
-            change(tables, key, value, str(path))
-        resolved = resolve(tables, str(path), self.scale)
+        resolved = resolve(self.tables(), str(path), self.scale)
         cluster = describe(validate(ClusterTable, resolved.tables, str(path)), REGISTRY, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
@@ -92,6 +89,14 @@ class RunJob(JobBase):
             settings["changes"] = dict(self.changes)
         run = self._run(cluster.name, command, settings)
         return Prepared(run, cluster, lambda outcome: table_i(cluster.name, total_counts(outcome)))
+
+    def tables(self) -> dict[str, Any]:
+        """Return the scenario's tables with the changes made; `Refused` where it cannot be read or changed so."""
+        path = scenarios.find(self.scenario)
+        tables = read_toml(path)
+        for key, value in self.changes.items():
+            change(tables, key, value, str(path))
+        return tables
 
     def files(self) -> dict[str, Path]:
         """Return the scenario's file, and those of its cost models, that do not ship with the project."""
