@@ -311,7 +311,7 @@ class Kernel:
         """Return the record of a Binding Object; `ForgedBinding` where `client` was not given this one."""
         number = key.claimed
         grant = self.grants.get(number)
-        if grant is None or grant.client is not client or not key.opens(number, grant.key):
+        if grant is None or grant.client is not client or not key.opens(grant.key):
             raise self._refusal(number, client)
         return grant
 
@@ -319,7 +319,7 @@ class Kernel:
         """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
         number = key.claimed
         binding = self.bindings.get(number)
-        if binding is None or binding.client is not client or not key.opens(number, binding.key):
+        if binding is None or binding.client is not client or not key.opens(binding.key):
             raise self._refusal(number, client)
         return binding
 
