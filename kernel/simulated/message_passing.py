@@ -53,6 +53,7 @@ class Port:
         for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
             thread = kernel.new_thread(f"{export.name}/server{number}", export.domain, self._serve)
             thread.serves = True
+            thread.port = self
             self._idle.append(thread)
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
@@ -99,6 +100,11 @@ class Port:
         self._messages.clear()
         self._handed.clear()
 
+    def hand_on(self, captured: Thread, successor: Thread) -> None:
+        """Let `successor` do what a concrete thread has to do that a server of its own has captured."""
+        successor.port = self
+        self._handed[successor] = self._handed.pop(captured)
+
     def _serve(self) -> None:
         """Receive, dispatch, reply, and receive again: the life of one concrete thread."""
         kernel = self.kernel
@@ -110,8 +116,8 @@ class Port:
             processor.spend(processor.charges.trap)  # one system call replies and receives the next message
             self._copy_results(message, "B")
             kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
-            del self._handed[thread]  # not before, so that a port that closes meanwhile tells the sender
             thread = kernel.running_thread()  # another one, where a call that the procedure made was aborted
+            del self._handed[thread]  # not before, so that a port that closes meanwhile tells the sender
             kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
             if self._messages:
                 self._handed[thread] = self._messages.popleft()

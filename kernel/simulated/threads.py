@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
     from lrpc.kernel.simulated.domain import Domain
     from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.message_passing import Port
     from lrpc.kernel.simulated.processor import Processor
 
 
@@ -46,6 +47,7 @@ class Thread:
         self.queue: WaitQueue | None = None  # where it waits
         self.processor: Processor | None = None
         self.serves = False  # a server's own thread, which may wait for ever
+        self.port: Port | None = None  # whose concrete thread it is
         self.stack = Stack(self._run, kernel.engine.loop)  # where it is: one of its chain
         self.begun = False
         self.waits_for = "its start"

@@ -141,6 +141,8 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     successor.begun = True
     successor.serves = captured.serves
     successor.lost, captured.lost = captured.lost, None
+    if captured.port is not None:
+        captured.port.hand_on(captured, successor)
     captured.replace(successor)
     kernel.log.add(kernel.now_ns, ABORT, captured.number, successor.number)
     kernel.wake(successor, CallAborted(f"{linkage.binding.name}: the caller gave the call up"))
