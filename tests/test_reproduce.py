@@ -178,6 +178,7 @@ def test_with_arguments_on_the_execution_stack_each_is_copied_once_more(cells: C
     assert column(cells, "IV what-if", "arguments on the execution stack") == pytest.approx(
         {test: plain[test] + more for test, more in slower.items()}, abs=0.01
     )
+    assert column(cells, "IV what-if", "for the extra copies") == pytest.approx(slower, abs=0.01)
 
 
 def test_without_misses_a_null_takes_118_us_and_an_exchange_has_none(cells: Cells) -> None:

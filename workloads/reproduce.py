@@ -231,8 +231,8 @@ def _table_iii(run: Measurements) -> list[Cell]:
 
 def _table_iv(run: Measurements) -> list[Cell]:
     costs = run.costs[TESTS["LRPC"]]
-    cells = paper.table_iv({column: run.tests(name) for column, name in TESTS.items()}, costs)
-    return cells + paper.what_if("IV what-if", "arguments on the execution stack", run.tests("execution-stack"), costs)
+    columns = {column: run.tests(name) for column, name in TESTS.items()}
+    return paper.table_iv(columns, costs) + paper.convention(run.tests("execution-stack"), columns["LRPC"], costs)
 
 
 def _table_v(run: Measurements) -> list[Cell]:

@@ -57,7 +57,9 @@ class Charges:
         self._paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
-        self._ps_per_miss = costs.ps[TLB_MISS]
+        tlb = costs.file.tlb
+        most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))  # that a switch can miss
+        self._ns_of_misses = [(count * costs.ps[TLB_MISS] + 500) // 1000 for count in range(most + 1)]
         self._copied = [0] * len(STEPS)  # values and bytes, by step number
         self._missed = 0
         self.procedure_call = self._path(PROCEDURE_CALL)
@@ -102,9 +104,9 @@ class Charges:
         return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
 
     def misses(self, count: int) -> int:
-        """Count misses of a translation buffer; return what they cost in ns, rounded once."""
+        """Count a switch's misses of a translation buffer; return what they cost in ns, rounded once."""
         self._missed += count
-        return (count * self._ps_per_miss + 500) // 1000
+        return self._ns_of_misses[count]
 
     def counts(self) -> list[int]:
         """Return how often each step was charged so far, by step number."""

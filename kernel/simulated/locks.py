@@ -64,7 +64,7 @@ class WaitQueue:
     def fail_all(self, fault: CallError) -> None:
         """Let every waiting thread go on with an error in place of what it waits for."""
         while self._threads:
-            self.kernel.wake(self._threads.popleft(), fault)
+            self.kernel.wake(self._threads.popleft(), fault.anew())
 
     def leave(self, thread: "Thread") -> None:
         """Forget a thread that will not go on; what it was woken for goes to the next."""
