@@ -204,7 +204,7 @@ MOVES: dict[str, dict[tuple[str, str, str], float]] = {
     "message_buffer": dict.fromkeys(IV_TAOS, 1.0),
     "message_transfer": dict.fromkeys(IV_TAOS, 2.0),
     "message_result_byte": dict(zip(IV_TAOS, (0.0, 4.0, 0.0, 200.0), strict=True)),
-    "network_send": {},
+    "udp_header": {},
 }
 
 

@@ -24,7 +24,7 @@ from lrpc.cluster.station import Links
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.remote import CallMessage
+from lrpc.kernel.simulated.packets import CallMessage
 from tests.clusters import SECRET, LedgerServer, Teller, bank, cluster, digest, joined, pair
 from tests.simulated import costs_of
 
