@@ -285,11 +285,10 @@ def check(cluster: Cluster, origin: str) -> None:
                 if name not in exporters:
                     place = f"domains.{domain.name}.imports.{alias}"
                     raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {_some(sorted(exporters))}")
-    if cluster.talks:
-        for machine in cluster.machines:
-            machine.costs.require("network")
     for rank, callers in enumerate(cluster.callers):
         for caller in callers:
+            for one in (caller, rank):
+                cluster.machines[one].costs.require("network")
             _check_line(cluster, cluster.machines[caller], cluster.machines[rank], origin)
 
 

@@ -64,6 +64,7 @@ class MachineOutcome:
     findings: Mapping[str, Findings]  # by domain and resident
     network_processor: FacilityOutcome | None = None  # None where its cost model has none, or it calls nobody
     wire: FacilityOutcome | None = None  # of which it is the hub
+    mixes: str = ""  # what its cost model says of the figures that come of crossing machines, where any did
 
     @property
     def busy_ns(self) -> int:
@@ -129,7 +130,7 @@ class Machine:
             domain_caching=spec.domain_caching,
             discipline=spec.discipline,
         )
-        if cluster.talks:
+        if cluster.talks and spec.costs.has("network"):
             machine._connect(cluster, rank, names, reach)
         try:
             machine._populate(spec)
@@ -235,6 +236,7 @@ class Machine:
             findings,
             _facility(None if kernel.network is None else kernel.network.packets.processor),
             _facility(None if self.lines is None else self.lines.wire),
+            kernel.costs.file.mixes if kernel.counts.packets_sent else "",
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Between machines: a call takes its steps, and queues for what others use; what is lost is sent again, and done once."""
+"""Between machines: a call takes its steps, and queues where others do; what is lost is sent again, and done once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -212,7 +212,7 @@ def test_a_null_is_charged_each_step_of_the_firefly_account() -> None:
 
 
 def test_a_long_message_travels_in_packets_that_overlap_in_all_places_but_the_slowest() -> None:
-    """The receiving network processor takes longest for a full packet; the last, of 120 bytes, waits for two of them."""
+    """The receiving network processor takes longest for a full packet; the last, of 120 bytes, waits for two."""
     both = outcomes(stores([[timer("put_long")]]))
     byte_us = 0.274305 + 0.527084
     last = 536 + 120 * byte_us
@@ -395,7 +395,7 @@ def test_a_run_that_loses_packets_on_a_wire_has_one_digest_wherever_it_runs() ->
         ({"hub": "server"}, "tables: links.hub: only an ethernet has one; set links.medium, or leave it out"),
         (
             {"medium": "ethernet", "hub": "client0"},
-            "tables: links.hub: client1 calls server over the wire, and neither is its hub, client0; name one of them, ",
+            "tables: links.hub: client1 calls server over the wire, and neither is its hub, client0; name one of them",
         ),
         ({"loss": 1.0}, "tables: links.loss: Input should be less than 1; it is 1.0"),
         ({"loss": -0.1}, "tables: links.loss: Input should be greater than or equal to 0; it is -0.1"),

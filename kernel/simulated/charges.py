@@ -65,6 +65,7 @@ class Charges:
         self._ps_per_miss = costs.ps[TLB_MISS]
         self._copied = [0] * len(STEPS)  # values and bytes, by step number
         self._missed = 0
+        self._carries = costs.has("messages")
         self.procedure_call = self._path(PROCEDURE_CALL)
         self.trap = self._path(TRAP)
         self.switch = self._path(SWITCH)
@@ -106,7 +107,9 @@ class Charges:
         return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
 
     def carry(self, size: int) -> int:
-        """Count `size` bytes carried in a message between machines; return what that costs in ns, rounded once."""
+        """Count `size` bytes carried in a message that travels whole; return what that costs in ns, rounded once."""
+        if not self._carries:
+            return 0
         return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
 
     def checksum(self, size: int) -> int:

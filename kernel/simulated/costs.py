@@ -210,6 +210,7 @@ class CostFile(Document):
 
     name: str = Field(min_length=1)
     description: str
+    mixes: str = ""  # which figures of different machines, to be said beside what comes of them
     tlb: Tlb
     bus: Bus | None = None
     message_passing: MessagePassing | None = None
@@ -262,9 +263,13 @@ class CostModel:
         """Return the model's name, as scenarios give it."""
         return self.file.name
 
+    def has(self, part: str) -> bool:
+        """Return whether this model has costs for `part`, a key of `PARTS`."""
+        return PARTS[part][0] in self.file.steps
+
     def require(self, part: str) -> None:
-        """Raise `Refused` where this model has no costs for `part`, a key of `PARTS`."""
-        if PARTS[part][0] not in self.file.steps:
+        """Raise `Refused` where this model has no costs for `part`."""
+        if not self.has(part):
             raise Refused(f"cost model {self.name}: has no costs for {part}; add steps.{PARTS[part][0]} and the rest")
 
     @property
@@ -284,7 +289,7 @@ class CostModel:
     @property
     def in_packets(self) -> bool:
         """Return whether messages are sent packet by packet, past a network processor."""
-        return STEPS[UDP_HEADER] in self.file.steps
+        return self.has("packets")
 
     def with_tlb(self, *, tagged: bool) -> "CostModel":
         """Return this model with another translation buffer."""
