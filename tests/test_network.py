@@ -22,7 +22,7 @@ from lrpc.kernel.simulated.costs import STEPS, Retransmission
 from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, cut
-from tests.clusters import REGISTRY, bank, cluster, digest, joined
+from tests.clusters import REGISTRY, bank, cluster, digest, joined, pair
 from tests.simulated import FIREFLY, assert_nothing_held, costs_of
 
 COSTS = costs_of(3, {"wakeup": 50, "controller_transmit": 40, "udp_header": 11})
@@ -342,6 +342,21 @@ def test_a_call_that_takes_long_is_acknowledged_and_neither_fails_nor_runs_twice
     assert machines["client0"].findings["of client0/0"] == {"came": [(0, True)]}
     again = machines["client0"].counts["calls_retransmitted"]
     assert again == machines["server"].counts["duplicates_answered"] == 99
+
+
+def test_a_call_may_be_given_up_while_it_is_sent_again_and_its_caller_called_with_anew() -> None:
+    tables = pair("impatient", "slow", patience_us=5_000, kept_us=50_000)
+    tables["links"] = {"delay_us": 60.0, "loss": 1e-9}
+    machines = run(patient(cluster(tables), us=1_000.0, backoff=1, tries=3))
+    client, server = machines["client"], machines["server"]
+    assert client.outcome().findings["program/0"] == {"seen": ["aborted", "called again"]}
+    assert client.kernel.counts.replies_dropped > 0
+    assert client.kernel.network is not None
+    assert client.kernel.network.outstanding == {}
+    assert server.kernel.network is not None
+    ((where, last),) = server.kernel.network.remembered.items()
+    assert (where, last.number) == ((0, 1), 2)
+    assert_nothing_held(server.kernel)
 
 
 def test_a_caller_nobody_answers_is_told_after_its_tries() -> None:

@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallAborted, CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised
+from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised
 from lrpc.kernel.simulated.engine import Event
 from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import ARRIVE
@@ -34,36 +34,18 @@ Locate = Callable[[str], tuple[int, str] | None]
 class PendingCall:
     """A call that left this machine and the thread that waits for it."""
 
-    def __init__(self, network: "Network", thread: "Thread", number: int, caller: int) -> None:
+    def __init__(self, network: "Network", thread: "Thread", machine: int, message: CallMessage) -> None:
         self.network = network
         self.thread = thread
-        self.number = number
-        self.caller = caller
+        self.machine = machine
+        self.message = message
         self.tries = 0  # since it was last heard that somebody is at it
-        self.waiting = False  # rather than being sent again
         self.timer: Event | None = None
-        self.answered = False
-        self.results = b""
-        self.fault: CallError | None = None
+        self.results: bytes | None = None
 
     def abandon(self) -> None:
         """Expect no reply; one that comes is dropped and counted."""
         self.network.close(self)
-
-    def answer(self, results: bytes, fault: CallError | None) -> None:
-        """Take the reply, and go on with the thread if it waits for that."""
-        waiting = self.waiting
-        self.network.close(self)
-        self.thread.outstanding = None
-        self.results, self.fault, self.answered = results, fault, True
-        if waiting:
-            self.network.kernel.wake(self.thread)
-
-    def expire(self) -> None:
-        """Wake the thread, since nobody has answered in time."""
-        self.timer = None
-        self.waiting = False
-        self.network.kernel.wake(self.thread)
 
 
 class Remembered:
@@ -117,30 +99,30 @@ class Network:
         processor = kernel.running_processor()
         processor.checkpoint()  # from here to the sending nothing intervenes: that is what lookahead rests on
         processor.spend(kernel.charges.remote_client)
-        pending = self._open(kernel.running_thread(), where[0])
+        pending = self._open(kernel.running_thread(), where[0], own.name, procedure, arguments)
         kernel.counts.cross_machine += 1
-        message = CallMessage(pending.number, own.name, procedure, arguments, pending.caller)
-        self.packets.send(processor, where[0], message, len(arguments))
+        self.packets.send(processor, where[0], pending.message, len(arguments))
         kernel.counts.link_requests += 1
-        what = f"a reply from {own.name} on another machine"
-        fault = self._wait(pending, what) if pending.caller == 0 else self._insist(pending, where[0], message, what)
-        if not isinstance(fault, CallAborted) and pending.answered:
+        if pending.message.caller:
+            self._set_timer(pending)
+        fault = kernel.block(f"a reply from {own.name} on another machine")
+        if pending.results is not None:
             self._receive(kernel.running_processor(), len(pending.results))
         if fault is not None:
             raise fault
-        return pending.results
+        return pending.results or b""
 
     def close(self, pending: PendingCall) -> None:
         """Have a call not be outstanding any more."""
-        del self.outstanding[pending.number]
-        pending.waiting = False
+        del self.outstanding[pending.message.number]
+        pending.thread.outstanding = None
         if pending.timer is not None:
             self.kernel.engine.cancel(pending.timer)
             pending.timer = None
-        if pending.caller:
-            heappush(self._free_callers, pending.caller)
+        if pending.message.caller:
+            heappush(self._free_callers, pending.message.caller)
 
-    def _open(self, thread: "Thread", machine: int) -> PendingCall:
+    def _open(self, thread: "Thread", machine: int, export: str, procedure: int, arguments: bytes) -> PendingCall:
         self._calls += 1
         caller = 0
         if self.packets.line(machine).loss_ppb:
@@ -149,34 +131,36 @@ class Network:
                 self._callers += 1
                 self._free_callers.append(self._callers)
             caller = heappop(self._free_callers)
-        pending = self.outstanding[self._calls] = PendingCall(self, thread, self._calls, caller)
+        message = CallMessage(self._calls, export, procedure, arguments, caller)
+        pending = self.outstanding[self._calls] = PendingCall(self, thread, machine, message)
         thread.outstanding = pending
         return pending
 
-    def _wait(self, pending: PendingCall, what: str) -> CallError | None:
-        """Block until the call is answered, given up, or to be sent again; return the error that is its result."""
-        pending.waiting = True
-        fault = self.kernel.block(what)
-        return pending.fault if fault is None else fault
+    def _set_timer(self, pending: PendingCall) -> None:
+        """Wait for an answer to a try."""
+        pending.tries += 1
+        due = self.kernel.now_ns + self.kernel.costs.retransmission.wait_ns(pending.tries)
+        pending.timer = self.kernel.engine.at(due, lambda: self._expire(pending))
 
-    def _insist(self, pending: PendingCall, machine: int, message: CallMessage, what: str) -> CallError | None:
-        """Wait for an answer, and send the call again as long as none comes; return the error that is its result."""
-        kernel = self.kernel
-        policy = kernel.costs.retransmission
-        while not pending.answered:
-            pending.tries += 1
-            wait_ns = policy.wait_ns(pending.tries)
-            pending.timer = kernel.engine.at(kernel.now_ns + wait_ns, pending.expire)
-            fault = self._wait(pending, what)
-            if fault is not None or pending.answered:
-                return fault
-            if pending.tries >= policy.tries:
-                self.close(pending)
-                pending.thread.outstanding = None
-                return CallFailed(f"{message.export}: its machine did not answer in {pending.tries} tries")
-            kernel.counts.calls_retransmitted += 1
-            self.packets.send(kernel.running_processor(), machine, message, len(message.arguments))
-        return pending.fault
+    def _expire(self, pending: PendingCall) -> None:
+        """Have a call that nobody has answered in time fail, or a thread of the kernel's send it again."""
+        pending.timer = None
+        message = pending.message
+        if pending.tries >= self.kernel.costs.retransmission.tries:
+            self.close(pending)
+            what = f"{message.export}: its machine did not answer in {pending.tries} tries"
+            self.kernel.wake(pending.thread, CallFailed(what))
+            return
+        self._kernel_thread(f"{message.export}/{message.number}/again", lambda: self._send_again(pending))
+
+    def _send_again(self, pending: PendingCall) -> None:
+        processor = self.kernel.running_processor()
+        processor.checkpoint()
+        if pending.message.number in self.outstanding:
+            self.kernel.counts.calls_retransmitted += 1
+            self.packets.send(processor, pending.machine, pending.message, len(pending.message.arguments))
+        if pending.message.number in self.outstanding:  # sending takes its time
+            self._set_timer(pending)
 
     def arrive(self, source: int, body: Body) -> None:
         """Take in a packet, with the message that it completes, that is off the wire now: an action of the engine's."""
@@ -195,7 +179,9 @@ class Network:
             if pending is None:
                 self.kernel.counts.replies_dropped += 1
                 return
-            pending.answer(body.results, _fault(body))
+            self.close(pending)
+            pending.results = body.results
+            self.kernel.wake(pending.thread, _fault(body))
 
     def _serve(self, source: int, message: CallMessage) -> None:
         if message.caller:
