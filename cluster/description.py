@@ -8,8 +8,9 @@ from typing import Any, Final, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
+from lrpc.cluster.parameters import resolve
 from lrpc.domains.residents import Program, Registry, Server
-from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.documents import Document, read_toml, some, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.domain import Convention
@@ -222,7 +223,8 @@ def make_link(delay_us: float, bandwidth_mbps: float, loss: float = 0.0) -> Link
 
 def read_cluster(path: Path, registry: Registry) -> Cluster:
     """Return the cluster that the TOML file at `path` describes; `Refused` says what is wrong, in one line."""
-    return describe(validate(ClusterTable, read_toml(path), str(path)), registry, str(path))
+    tables = resolve(read_toml(path), str(path)).tables
+    return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
 def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
@@ -254,7 +256,7 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
     for pair in table.links.pairs:
         for name in pair.between:
             if name not in names:
-                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {_some(names)}")
+                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {some(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(f"{origin}: links.pairs: {' and '.join(pair.between)}: name two machines, each pair once")
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps, pair.loss)
@@ -263,7 +265,7 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
         raise Refused(f"{origin}: links.hub: only an ethernet has one; set links.medium, or leave it out")
     if table.links.medium == "ethernet" and table.links.hub not in names:
         what = "missing; add it" if table.links.hub is None else f"no machine {table.links.hub}"
-        raise Refused(f"{origin}: links.hub: {what}; there are {_some(names)}")
+        raise Refused(f"{origin}: links.hub: {what}; there are {some(names)}")
     cluster = Cluster(table.name, tuple(machines), link, pairs, table.links.hub)
     check(cluster, origin)
     return cluster
@@ -284,7 +286,7 @@ def check(cluster: Cluster, origin: str) -> None:
             for alias, name in domain.imports.items():
                 if name not in exporters:
                     place = f"domains.{domain.name}.imports.{alias}"
-                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {_some(sorted(exporters))}")
+                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {some(sorted(exporters))}")
     for rank, callers in enumerate(cluster.callers):
         for caller in callers:
             for one in (caller, rank):
@@ -364,7 +366,3 @@ def _names(stem: str, count: int) -> list[str]:
 
 def _fill(name: str, machine: str) -> str:
     return name.replace("{machine}", machine)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -10,6 +10,7 @@ from lrpc.workloads.firefly_rpc import PacketClient, PacketServer
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.office import OfficeUser
 from lrpc.workloads.survey_residents import SurveyClient, SurveyService
+from lrpc.workloads.systems.sun import NfsServer, SunWorkstation
 
 REGISTRY: Final = Registry(
     servers={
@@ -18,6 +19,7 @@ REGISTRY: Final = Registry(
         "file server": FileServer,
         "four tests": FourTestsServer,
         "name server": NameServer,
+        "nfs server": NfsServer,
         "packets": PacketServer,
         "survey service": SurveyService,
         "window server": WindowServer,
@@ -28,6 +30,7 @@ REGISTRY: Final = Registry(
         "four tests": FourTestsClient,
         "office user": OfficeUser,
         "packets": PacketClient,
+        "sun workstation": SunWorkstation,
         "survey client": SurveyClient,
         "throughput": Throughput,
     },
