@@ -236,7 +236,7 @@ def _remote(plan: Plan) -> Machines:
     for what, stem in REMOTE.items():
         client, server = f"{stem}-client", f"{stem}-server"
         exports = {stem: ExportTable(server="packets")}
-        calls = {"calls": min(plan.calls, REMOTE_CALLS), "full": what == "full"}
+        calls: dict[str, object] = {"calls": min(plan.calls, REMOTE_CALLS), "full": what == "full"}
         thread = ThreadTable(program="packets", parameters=calls)
         machine = MachineTable(cost_model=plan.cost_model)
         machines[client] = machine, {client: DomainTable(machine=client, imports={"packets": stem}, threads=(thread,))}

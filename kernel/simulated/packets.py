@@ -99,12 +99,18 @@ class Packets:
         self._send_packets(processor, machine, body, cut(size))
 
     def receive(self, size: int, then: Callable[[], None]) -> None:
-        """Take in a packet that has come off the wire now, and do `then` when the network processor has handled it."""
+        """Take in a message whose last packet comes off the wire now; do `then` when that has been handled."""
         if self.processor is None:
             then()
-            return
-        engine = self._kernel.engine
-        engine.at(self.processor.serve(engine.now, self._kernel.charges.packet_in(size), size), then)
+        else:
+            self._kernel.engine.at(self.receive_part(size), then)
+
+    def receive_part(self, size: int) -> int:
+        """Have the network processor handle a packet that comes off the wire now; return when it has done so."""
+        now = self._kernel.engine.now
+        if self.processor is None:
+            return now
+        return self.processor.serve(now, self._kernel.charges.packet_in(size), size)
 
     def _send_packets(self, processor: "Processor", machine: int, body: Body, sizes: list[int]) -> None:
         """Send the packets of a message behind each other; where one is lost, the others come for nothing."""

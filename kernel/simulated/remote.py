@@ -13,6 +13,7 @@ from lrpc.kernel.simulated.packets import (
     Acknowledgement,
     Body,
     CallMessage,
+    Fragment,
     Line,
     Packets,
     ReplyMessage,
@@ -165,7 +166,10 @@ class Network:
     def arrive(self, source: int, body: Body) -> None:
         """Take in a packet, with the message that it completes, that is off the wire now: an action of the engine's."""
         self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, content(body))
-        self.packets.receive(last_packet(body), lambda: self._take(source, body))
+        if isinstance(body, Fragment):
+            self.packets.receive_part(body.size)
+        else:
+            self.packets.receive(last_packet(body), lambda: self._take(source, body))
 
     def _take(self, source: int, body: Body) -> None:
         if isinstance(body, CallMessage):
