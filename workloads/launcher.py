@@ -15,7 +15,7 @@ from lrpc import __version__
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import events, page, report, scenarios, sensitivity, sweep, tables, verify
+from lrpc.workloads import events, page, records, report, scenarios, sensitivity, sweep, tables, verify
 from lrpc.workloads.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
 from lrpc.workloads.jobs import ReplayJob, ReproduceJob, RunJob
 from lrpc.workloads.replay import DEFAULT_PROCESSORS
@@ -209,12 +209,12 @@ def run_sweep(
         failed = sweep.carry_out(found, parallel, address, note)
     rows = sweep.rows(found)
     table = sweep.table(found, rows)
-    sections = sensitivity.of_sweep(found, rows, table)
-    page.write(page.Report(f"Sweep {found.name}", [], sections), out / "report")
+    parts = sensitivity.of_sweep(found, rows, table)
+    page.write(page.Report(f"Sweep {found.name}", [], parts), out / "report")
     console = _console()
     if len(found.parts) <= page.MOST_ROWS and len(table.columns) <= MOST_COLUMNS:
         report.print_table(console, table)
-    for part in (part for section in sections[:-1] for part in section.parts if isinstance(part, tables.Table)):
+    for part in (part for section in parts[:-1] for part in section.parts if isinstance(part, tables.Table)):
         report.print_table(console, part, 15)
     print(f"table {sweep.write_table(table, out)}")
     print(f"report {out / 'report' / page.PAGES[0]}")
@@ -318,6 +318,11 @@ def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None
         report.print_counts(console, "The trace", record.trace.summary)
         report.print_lines(console, record.trace.left_out)
     report.print_latencies(console, record.latency_us)
+    done = sum(record.counts[name] for name in records.COUNTS)
+    if record.wall_s:
+        report.print_lines(
+            console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"]
+        )
     report.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
 
 

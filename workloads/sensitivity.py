@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Final
 
+from lrpc.cluster.parameters import Value as ParameterValue
 from lrpc.workloads import plots
 from lrpc.workloads.plots import Plot
 from lrpc.workloads.sections import Note, Part, Section
@@ -86,10 +87,10 @@ def _distribution(done: Sequence[Row], paper: float | None) -> Iterator[Part]:
 
 
 def _influences(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[Part]:
-    varied = [name for name in sweep.parameters if len({_number(row, name) for row in done} - {None}) > 1]
     if sweep.base is not None:
-        yield from _tornado(sweep, done)
+        yield from _one_at_a_time(sweep, sweep.base, done)
         return
+    varied = [name for name in sweep.parameters if len({_number(row, name) for row in done} - {None}) > 1]
     if len(done) < 5 or not varied:
         return
     from scipy.stats import spearmanr
@@ -117,25 +118,30 @@ def _scatter(name: str, points: Sequence[tuple[float, float]], paper: float | No
     return plots.curves(f"{name}", series, axes, bars, values, dots=True, text_title=f"{name}: mean share, %")
 
 
-def _tornado(sweep: Sweep, done: Sequence[Row]) -> Iterator[Part]:
-    base = next((row.share for row in done if not row.values), None)
-    if base is None:
-        return
-    rows: list[list[Value]] = [
-        [name, value if isinstance(value, int | float) else str(value), row.share, row.share / base - 1]
-        for row in done
-        if row.share is not None
-        for name, value in row.values.items()
-    ]
-    rows.sort(key=lambda row: -abs(float(row[3] or 0)))
-    title = f"One parameter changed at a time; with none changed the share is {base:.4g} %"
+def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Sequence[Row]) -> Iterator[Part]:
+    """Return what changing one parameter does: all of them in order of that, and a plot of each."""
     yield from map(Note, sweep.left_out)
-    yield Table("one-at-a-time", title, ["parameter", "value", "share_percent", "difference"], rows)
-    names = [f"{row[0]} = {row[1]:.6g}" if isinstance(row[1], int | float) else f"{row[0]}" for row in rows]
-    moved = [100 * float(row[3] or 0) for row in rows]
-    text = [abs(one) for one in moved]
-    yield plots.stacked(
-        "By how much that moves it", names, {"difference, %": moved}, "difference of the share, %", text
+    share = next((row.share for row in done if not row.values), None)
+    if share is None:
+        return
+    moved = [(name, _number(row, name), row.share) for row in done if row.share is not None for name in row.values]
+    moved.sort(key=lambda one: -abs(one[2] - share))
+    title = f"One parameter changed at a time; with none changed the share is {share:.4g} %"
+    columns = ["parameter", "value", "share_percent", "difference"]
+    yield Table("one-at-a-time", title, columns, [[*one, one[2] / share - 1 if share else None] for one in moved])
+    for name in sweep.parameters:
+        points = sorted((value, found) for one, value, found in moved if one == name and value is not None)
+        unchanged = base[name]
+        if points and not isinstance(unchanged, str):
+            yield _line(name, sorted([*points, (float(unchanged), share)]))
+
+
+def _line(name: str, points: Sequence[tuple[float, float]]) -> Plot:
+    series = [plots.Series(name, [x for x, _ in points], [y for _, y in points])]
+    bars = [(f"{x:.6g}", y) for x, y in points]
+    values = Table(f"by {name}", f"By {name}", [name, "share_percent"], points, named=True)
+    return plots.curves(
+        name, series, (name, "remote over local calls, %"), bars, values, text_title=f"{name}: share, %"
     )
 
 

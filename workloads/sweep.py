@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.parameters import resolve
+from lrpc.cluster.parameters import Value, resolve
 from lrpc.cluster.run import Outcome, processors_here, run_cluster
 from lrpc.cluster.session import ray_session, reason
 from lrpc.kernel.documents import Document, read_toml, validate
@@ -27,6 +27,8 @@ FILE: Final = "sweep.toml"
 TABLE: Final = "sweep"
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
+# Of each run: the values that vary, as they are named, and as changes of the job.
+Runs = list[tuple[Mapping[str, object], Mapping[str, object]]]
 OnDone = Callable[[int, str | None], None]  # is told of each run as it ends: its number, and why it failed
 
 
@@ -89,7 +91,7 @@ class Sweep:
     name: str
     parameters: Sequence[str]
     parts: Sequence[Part]
-    base: Part | None = None  # in which nothing is changed, where the others change one thing each
+    base: Mapping[str, Value] | None = None  # the parameters' values unchanged, where runs change one each
     left_out: Sequence[str] = ()  # of these, and why: twice a cache may be more than memory holds
 
 
@@ -128,10 +130,12 @@ class Row:
 def read_sweep(path: Path, out: Path) -> Sweep:
     """Return the sweep that a file describes, every run prepared; `Refused` where any of them cannot be."""
     file = validate(SweepFile, read_toml(path), str(path))
+    base = None
     if file.parameters:
         names, runs = list(file.parameters), _combinations(file, str(path))
     else:
-        names, runs = _variations(file, str(path))
+        names, runs, unchanged = _variations(file, str(path))
+        base = unchanged if file.each is not None else None
     parts: list[Part] = []
     left_out = []
     for values, changes in runs:
@@ -144,11 +148,11 @@ def read_sweep(path: Path, out: Path) -> Sweep:
             continue
         number = len(parts) + 1
         parts.append(Part(number, values, ready, out / f"{number:05d}"))
-    return Sweep(file.name, names, parts, parts[0] if file.each is not None else None, left_out)
+    return Sweep(file.name, names, parts, base, left_out)
 
 
-def _combinations(file: SweepFile, origin: str) -> list[tuple[Mapping[str, object], Mapping[str, object]]]:
-    """Return every combination of values, as they are named and as changes of the job."""
+def _combinations(file: SweepFile, origin: str) -> Runs:
+    """Return every combination of values."""
     for key, values in file.parameters.items():
         if not values:
             raise Refused(f"{origin}: parameters.{key}: no values; give at least one")
@@ -159,10 +163,8 @@ def _combinations(file: SweepFile, origin: str) -> list[tuple[Mapping[str, objec
     return [(one, one) for one in named]
 
 
-def _variations(
-    file: SweepFile, origin: str
-) -> tuple[list[str], list[tuple[Mapping[str, object], Mapping[str, object]]]]:
-    """Return which parameters of a scenario vary, and how: by their names, and as changes of the job."""
+def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[str, Value]]:
+    """Return which parameters of a scenario vary, how, and what all are unchanged."""
     scenario = job_of(file.job, f"{origin}: job")
     assert isinstance(scenario, RunJob)  # seen to when the file was read
     tables = scenario.tables()
@@ -178,7 +180,8 @@ def _variations(
     if len(sets) > MOST_RUNS:
         raise Refused(f"{origin}: each: {len(sets)} runs; at most {MOST_RUNS} are possible; name fewer parameters")
     names = list(dict.fromkeys(name for values in sets for name in values))
-    return names, [(values, draws.as_changes(values, parameters, named)) for values in sets]
+    runs: Runs = [(values, draws.as_changes(values, parameters, named)) for values in sets]
+    return names, runs, {name: one.value for name, one in parameters.items()}
 
 
 def open_folder(path: Path, out: Path, *, force: bool) -> None:
