@@ -20,6 +20,7 @@ TITLES: Final = {
     "V": "Table V: where a Null LRPC's time goes, microseconds",
     "V SRC RPC": "Table V beside SRC RPC, microseconds",
     "V what-if": "Table V otherwise, microseconds",
+    "Firefly RPC": "Across machines: a remote Null step by step, microseconds on MicroVAX II processors, not C-VAXes",
     "Figure 1": "Figure 1: calls by bytes of arguments and results",
     "Figure 1 survey": "The survey that Figure 1 belongs to",
     "Figure 2": "Figure 2: calls a second by number of processors; beyond five, what if",

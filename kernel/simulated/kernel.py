@@ -46,7 +46,12 @@ class Counts:
     linkages_pushed: int = 0
     link_requests: int = 0
     link_replies: int = 0
-    replies_dropped: int = 0  # for callers that had given up
+    replies_dropped: int = 0  # for callers that had given up, or had their reply
+    packets_sent: int = 0  # those lost included; a message that travels whole is one
+    packets_lost: int = 0
+    calls_retransmitted: int = 0
+    duplicates_answered: int = 0  # calls that had come before, answered from memory
+    duplicates_dropped: int = 0  # whose caller had gone on
     argument_bytes: int = 0
     result_bytes: int = 0
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys("ABCDEF", 0))  # letters of Table III
