@@ -78,10 +78,7 @@ class RunJob(JobBase):
     def prepare(self, command: list[str]) -> Prepared:
         """Return the cluster that the scenario describes."""
         path = scenarios.find(self.scenario)
-        tables = read_toml(path)
-        for key, value in self.changes.items():
-            change(tables, key, value, str(path))
-        resolved = resolve(tables, str(path), self.scale)
+        resolved = resolve(self.tables(), str(path), self.scale)
         table = validate(ClusterTable, resolved.tables, str(path))
         cluster = describe(table, REGISTRY, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
@@ -95,6 +92,14 @@ class RunJob(JobBase):
         row = table.row or cluster.name
         solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
         return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome), solved_from))
+
+    def tables(self) -> dict[str, Any]:
+        """Return the scenario's tables with the changes made; `Refused` where it cannot be read or changed so."""
+        path = scenarios.find(self.scenario)
+        tables = read_toml(path)
+        for key, value in self.changes.items():
+            change(tables, key, value, str(path))
+        return tables
 
     def files(self) -> dict[str, Path]:
         """Return the scenario's file, and those of its cost models, that do not ship with the project."""

@@ -6,6 +6,7 @@ from lrpc.domains.residents import Registry
 from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
 from lrpc.workloads.caller import Caller
 from lrpc.workloads.copies import CopiedClient, CopiedServer
+from lrpc.workloads.firefly_rpc import PacketClient, PacketServer
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.office import OfficeUser
 from lrpc.workloads.survey_residents import SurveyClient, SurveyService
@@ -21,6 +22,7 @@ REGISTRY: Final = Registry(
         "file server": FileServer,
         "four tests": FourTestsServer,
         "name server": NameServer,
+        "packets": PacketServer,
         "storage server": StorageServer,
         "survey service": SurveyService,
         "taos": TaosSystem,
@@ -35,6 +37,7 @@ REGISTRY: Final = Registry(
         "copies": CopiedClient,
         "four tests": FourTestsClient,
         "office user": OfficeUser,
+        "packets": PacketClient,
         "sun workstation": SunWorkstation,
         "survey client": SurveyClient,
         "throughput": Throughput,

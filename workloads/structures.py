@@ -54,7 +54,8 @@ def run(changes: Mapping[str, Any], scale: float, seed: int) -> tuple[Outcome, C
 def _row(name: str, outcome: Outcome, costs: CostModel) -> list[Value]:
     machine = next(machine for machine in outcome.machines if machine.name == WORKSTATION)
     operations = machine.counts["trap"] + machine.counts["cross_domain"]
-    steps = {step: count for step, count in machine.charges.items() if step not in PARTS["network"]}
+    between = {step for part in ("network", "messages", "packets") for step in PARTS[part]}
+    steps = {step: count for step, count in machine.charges.items() if step not in between}
     crossing_us = sum(costs.file.steps[step].us * count for step, count in steps.items())
     busy_us = machine.busy_ns / 1000
     return [

@@ -44,7 +44,8 @@ class ProcessTable(Document):
     """A process: how long it goes on, when it rests, how fast it goes, and what its tasks are."""
 
     hours: float = Field(gt=0, le=10_000, allow_inf_nan=False)
-    awake_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)  # of each 24
+    day_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)
+    awake_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)  # of each day
     think_s: float = Field(gt=0, le=100_000, allow_inf_nan=False)  # between the beginnings of tasks
     event_s: float = Field(default=0.2, gt=0, le=1000, allow_inf_nan=False)  # between a user's events
     again: Share = 0.5  # of the files used, those that were among the last ones used
@@ -72,8 +73,8 @@ class ProcessTable(Document):
             tasks,
             think_ms=max(1, round(self.think_s * 1000)),
             event_ms=max(1, round(self.event_s * 1000)),
-            awake_ms=round(self.awake_hours * MS_PER_HOUR),
-            day_ms=24 * MS_PER_HOUR,
+            awake_ms=max(1, round(self.awake_hours * MS_PER_HOUR)),
+            day_ms=max(1, round(self.day_hours * MS_PER_HOUR)),
             again=round(self.again * 1000),
             calls_per_block=-(-block_bytes // self.call_bytes),
         )

@@ -173,7 +173,7 @@ class UnixCalls(SimulatedTime):
 
     def __init__(self, unix: UnixKernel) -> None:
         super().__init__(unix.kernel)
-        self._system = unix  # not `_unix`, which becomes a word that C compilers here define
+        self._system = unix  # not `_unix`: to C compilers that, with the `_` that is put before it, is the number 1
 
     def event(self) -> None:
         """Read an event from the device that it comes from."""
