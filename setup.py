@@ -36,6 +36,7 @@ HOT = {
         "transfer",
     ],
     "lrpc/domains": ["plans", "stubs"],
+    "lrpc/cluster": ["paths"],
 }
 
 

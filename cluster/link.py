@@ -12,7 +12,7 @@ import grpc
 from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope, from_wire
 from lrpc.cluster.group import Report
-from lrpc.cluster.messages import to_report
+from lrpc.cluster.messages import from_times, to_report
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import link_pb2
@@ -251,8 +251,7 @@ class _Service(LinkServicer):
         try:
             if request.HasField("standing"):
                 return link_pb2.Report(window=request.number, standing=self._host.lead(request.standing))
-            horizons = {one.machine: one.horizon_ns for one in request.horizons}
-            report = self._host.advance(horizons, everything=request.everything)
+            report = self._host.advance(from_times(request.horizons), everything=request.everything)
         except RunFailed as error:
             return link_pb2.Report(window=request.number, failure=one_line(str(error)))
         return to_report(report, request.number)

@@ -2,17 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
-from typing import Final
 
 from lrpc.cluster.causes import Causes, Hop
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.paths import NOWHERE, Edge, soonest
 from lrpc.kernel.simulated.engine import FOREVER
-
-NOWHERE: Final = -1  # where a message goes that sets off no other
-
-# A machine's rank, the least time to it in ns, what a message there may set off, by its number, and whether it is one
-# that comes only to machines with calls outstanding.
-Edge = tuple[int, int, int, bool]
 
 
 class Reach:
@@ -62,47 +56,9 @@ class Reach:
         """Return, for each machine, the earliest time at which another's doing can reach it; `until` for no sooner.
 
         `next_ns` says when each machine next does anything by itself, messages on their way included; `waits` whether
-        it has calls outstanding. Shortest paths from all machines at once. What arrives no sooner than its machine
-        does something by itself sets off nothing that this does not. Everything else that arrives is followed from the
-        two origins that are soonest, for one of them may be the machine in question itself, which does not count.
+        it has calls outstanding.
         """
-        found = [until] * self.machines
-        queue: list[tuple[int, int, int]] = []  # when, what is set off, by its number, and whose doing that is
-        for origin in range(self.machines):
-            due = next_ns[origin]
-            if due < until:
-                self._arrive(self._begin[origin], due, origin, next_ns, waits, found, queue)
-        first: dict[int, int] = {}  # by whose doing something was set off first
-        second: set[int] = set()  # what was set off by another's as well
-        while queue:
-            due, number, origin = heappop(queue)
-            if number not in first:
-                first[number] = origin
-            elif first[number] != origin and number not in second:
-                second.add(number)
-            else:
-                continue
-            self._arrive(self._follow[number], due, origin, next_ns, waits, found, queue)
-        return found
-
-    def _arrive(
-        self,
-        edges: list[Edge],
-        due: int,
-        origin: int,
-        next_ns: Sequence[int],
-        waits: Sequence[bool],
-        found: list[int],
-        queue: list[tuple[int, int, int]],
-    ) -> None:
-        """Note what arrives where because of something at `due`, and what is to be followed from there."""
-        for rank, takes, number, reply in edges:
-            reached = due + takes
-            if rank == origin or (reply and not waits[rank]):
-                continue
-            found[rank] = min(found[rank], reached)
-            if number != NOWHERE and reached < next_ns[rank]:
-                heappush(queue, (reached, number, origin))
+        return soonest(self._begin, self._follow, next_ns, waits, until)
 
     def _edges(self, source: int, hops: Collection[Hop]) -> list[Edge]:
         """Return the ways that messages take from a machine, and see that what these set off has a number."""

@@ -16,7 +16,7 @@ from lrpc.cluster.envelope import Envelope, from_wire, to_wire
 from lrpc.cluster.group import Report
 from lrpc.cluster.link import SECRET_KEY, new_secret
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.messages import from_report, to_report
+from lrpc.cluster.messages import from_report, to_report, to_times
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.synchronisation import Progress, Window
@@ -86,7 +86,7 @@ def replies(run: Joined, batches: int) -> int:
 def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Joined, metadata: Metadata) -> None:
     code, _ = refusal(run, batch(CALL), metadata)
     assert code is grpc.StatusCode.UNAUTHENTICATED
-    window = link_pb2.Window(horizons=[link_pb2.Horizon(machine=CLIENT, horizon_ns=FOREVER)], number=1)
+    window = link_pb2.Window(horizons=to_times({CLIENT: FOREVER}), number=1)
     with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         link_to.Advance(window, metadata=metadata, timeout=10)
     assert run.stations[0].strangers == 2
@@ -194,7 +194,7 @@ def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_m
         request = link_pb2.Window(due=[link_pb2.Sequence(actor=3, sequence=2)], number=1)
         with stub(run.stations[0].endpoint.address) as link_to:
             report = link_to.Advance(request, metadata=KNOWN, timeout=10)
-        assert (list(report.missing), list(report.machines)) == ([3], [])
+        assert (list(report.missing), list(report.next.machines)) == ([3], [])
     finally:
         peer.close()
 
