@@ -179,7 +179,7 @@ class Machine:
 
     @property
     def waits(self) -> bool:
-        """Return whether replies from other machines may come."""
+        """Return whether replies from other machines may come, beside those that have been delivered."""
         return self.kernel.network is not None and self.kernel.network.waits
 
     def deliver(self, envelope: Envelope) -> None:
@@ -188,6 +188,7 @@ class Machine:
         if network is None:
             raise RunFailed(f"machine {self.name}: a message came, but it imports and exports nothing elsewhere")
         body = envelope.body
+        network.expect(body)
         self.kernel.engine.arrive(
             envelope.arrives_ns, envelope.source, envelope.sequence, lambda: network.arrive(envelope.source, body)
         )

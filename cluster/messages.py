@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lrpc.cluster.group import SHARES, Report
-from lrpc.cluster.standing import Standing, Sums
+from lrpc.cluster.standing import Horizons, Standing, Sums
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import link_pb2
@@ -89,6 +89,14 @@ def from_standing(message: link_pb2.Standing, like: Standing) -> Standing:
     standing.sums = Sums(*sums)
     standing.span_ns = message.span_ns
     return standing
+
+
+def horizons_of(window: link_pb2.Window) -> Horizons:
+    """Return the horizons that a window holds; `RunFailed` where some are missing."""
+    first = from_times(window.horizons)
+    if len(window.afterwards) != len(first):
+        raise RunFailed(f"link: {len(window.afterwards)} later horizons for {len(first)} machines")
+    return dict(zip(first, zip(first.values(), window.afterwards, strict=True), strict=True))
 
 
 def to_times(times: Mapping[int, int]) -> link_pb2.Times:

@@ -13,18 +13,19 @@ Edge = tuple[int, int, int, bool]
 
 def soonest(
     begin: list[list[Edge]], follow: list[list[Edge]], next_ns: Sequence[int], waits: Sequence[bool], until: int
-) -> list[int]:
+) -> tuple[list[int], list[int]]:
     """Return, for each machine, when it is reached first because of something on another; `until` for no sooner.
 
-    `begin` says which messages each machine may send, `follow` which those may set off, by number. What arrives no
+    And likewise when by a call: what may reach one that has no reply to wait for any more. `begin` says which messages each machine may send, `follow` which those may set off, by number. What arrives no
     sooner than its machine does something by itself sets off nothing that this does not. Everything else is followed
     from the two origins that are soonest, for one of them may be the machine in question itself, which does not count.
     """
-    found = [until] * len(begin)
+    reached = [until] * len(begin)
+    called = [until] * len(begin)
     queue: list[tuple[int, int, int]] = []  # when, the number of what is set off, and whose doing that is
     for origin, due in enumerate(next_ns):
         if due < until:
-            _arrive(begin[origin], due, origin, next_ns, waits, found, queue)
+            _arrive(begin[origin], due, origin, next_ns, waits, reached, called, queue)
     first: dict[int, int] = {}  # by whose doing something was set off first
     second: set[int] = set()  # what was set off by another's as well
     while queue:
@@ -35,8 +36,8 @@ def soonest(
             second.add(number)
         else:
             continue
-        _arrive(follow[number], due, origin, next_ns, waits, found, queue)
-    return found
+        _arrive(follow[number], due, origin, next_ns, waits, reached, called, queue)
+    return reached, called
 
 
 def _arrive(
@@ -45,14 +46,17 @@ def _arrive(
     origin: int,
     next_ns: Sequence[int],
     waits: Sequence[bool],
-    found: list[int],
+    reached: list[int],
+    called: list[int],
     queue: list[tuple[int, int, int]],
 ) -> None:
     """Note what arrives where because of something at `due`, and what is to be followed from there."""
     for rank, takes, number, reply in edges:
-        reached = due + takes
+        arrives = due + takes
         if rank == origin or (reply and not waits[rank]):
             continue
-        found[rank] = min(found[rank], reached)
-        if number != NOWHERE and reached < next_ns[rank]:
-            heappush(queue, (reached, number, origin))
+        reached[rank] = min(reached[rank], arrives)
+        if not reply:
+            called[rank] = min(called[rank], arrives)
+        if number != NOWHERE and arrives < next_ns[rank]:
+            heappush(queue, (arrives, number, origin))

@@ -129,7 +129,8 @@ class Peer:
         """Run a window there; `RunFailed` where a machine's thread failed or the link broke, `Lost` where nobody is."""
         self._windows += 1
         request = link_pb2.Window(
-            horizons=to_times(window.horizons),
+            horizons=to_times({rank: ends[0] for rank, ends in window.horizons.items()}),
+            afterwards=[ends[1] for ends in window.horizons.values()],
             number=self._windows,
             due=[link_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
             everything=window.everything,

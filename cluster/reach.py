@@ -52,10 +52,12 @@ class Reach:
                     heappush(queue, (reached, near))
         return direct
 
-    def horizons(self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER) -> list[int]:
+    def horizons(
+        self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER
+    ) -> tuple[list[int], list[int]]:
         """Return, for each machine, the earliest time at which another's doing can reach it; `until` for no sooner.
 
-        `next_ns` says when each machine next does anything by itself, messages on their way included; `waits` whether
+        And likewise for each by calls alone, once it has no reply to wait for any more. `next_ns` says when each machine next does anything by itself, messages on their way included; `waits` whether
         it has calls outstanding.
         """
         return soonest(self._begin, self._follow, next_ns, waits, until)

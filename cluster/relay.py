@@ -12,7 +12,7 @@ from lrpc.cluster.group import Group
 from lrpc.cluster.link import MOST_MESSAGES, Mailbox
 from lrpc.cluster.messages import from_standing, to_standing
 from lrpc.cluster.peer import Peer
-from lrpc.cluster.standing import Standing
+from lrpc.cluster.standing import Horizons, Standing
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import link_pb2
 
@@ -71,7 +71,7 @@ class Relay:
                 standing = self._hand_over(standing, number, path, left)
         return standing
 
-    def _run_window(self, standing: Standing, horizons: dict[int, int]) -> None:
+    def _run_window(self, standing: Standing, horizons: Horizons) -> None:
         began = time.monotonic()
         due = standing.take_due(self._number)
         missing = self._mailbox.await_batches(due, WAIT_S) if due else []

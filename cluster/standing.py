@@ -11,7 +11,8 @@ from lrpc.kernel.simulated.engine import FOREVER
 SMALL: Final = 256  # machines, of a cluster whose standing may travel
 SLOW_WINDOW_S: Final = 0.2  # windows end after about that much wall time, so that progress shows and Ctrl-C is heard
 FIRST_SPAN_NS: Final = 1_000_000
-Horizons = dict[int, int]  # by rank
+# By rank: how far a machine may run, and how far if all replies that it waits for have been delivered to it.
+Horizons = dict[int, tuple[int, int]]
 
 
 @dataclass
@@ -83,9 +84,9 @@ class Standing:
         granted: dict[int, Horizons] = {}
         next_ns = self.next_ns
         until = min(self.now_ns + self.span_ns, FOREVER)
-        for rank, end in enumerate(self.reach.horizons(next_ns, self.waits, until)):
-            if next_ns[rank] < end:
-                granted.setdefault(self.home[rank], {})[rank] = end
+        for rank, ends in enumerate(zip(*self.reach.horizons(next_ns, self.waits, until), strict=True)):
+            if next_ns[rank] < ends[0]:
+                granted.setdefault(self.home[rank], {})[rank] = ends
         return granted
 
     def adapt(self, took_s: float) -> None:

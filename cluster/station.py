@@ -3,7 +3,7 @@
 import os
 import resource
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from lrpc.cluster.link import LinkServer
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
-from lrpc.cluster.standing import SLOW_WINDOW_S, Standing
+from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, Standing
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import link_pb2
 
@@ -119,7 +119,7 @@ class Station:
         """Queue what came for machines of this station; the next window takes it in."""
         self._group.arrived.append(envelopes)
 
-    def advance(self, horizons: Mapping[int, int], *, everything: bool = False) -> Report:
+    def advance(self, horizons: Horizons, *, everything: bool = False) -> Report:
         """Run a window behind what was delivered before, and wait for its end."""
         return self._do(lambda: self._advance(horizons, everything)).result()
 
@@ -187,7 +187,7 @@ class Station:
         peer.send_again(old.batches)
         return old.batches
 
-    def _advance(self, horizons: Mapping[int, int], everything: bool) -> Report:
+    def _advance(self, horizons: Horizons, everything: bool) -> Report:
         self._batches = {}
         self._bytes = 0
         report = self._group.advance(horizons, self._send)

@@ -227,6 +227,7 @@ class Window(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HORIZONS_FIELD_NUMBER: _builtins.int
+    AFTERWARDS_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
@@ -240,6 +241,10 @@ class Window(_message.Message):
         """virtual times, by those of its machines that have something to do"""
 
     @_builtins.property
+    def afterwards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """likewise, for the same machines, if all replies they wait for have been delivered"""
+
+    @_builtins.property
     def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
         """what must have come from other actors before the window may begin"""
 
@@ -251,6 +256,7 @@ class Window(_message.Message):
         self,
         *,
         horizons: Global___Times | None = ...,
+        afterwards: _abc.Iterable[_builtins.int] | None = ...,
         number: _builtins.int = ...,
         due: _abc.Iterable[Global___Sequence] | None = ...,
         standing: Global___Standing | None = ...,
@@ -258,7 +264,7 @@ class Window(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["horizons", b"horizons", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["afterwards", b"afterwards", "due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,7 +65,7 @@ def server(run: Joined) -> MachineOutcome:
 
 def replies(run: Joined, batches: int) -> int:
     """Return how many calls the server alone replies to, once the client's first batches have come."""
-    sent, window = 0, Window({SERVER: FOREVER}, due={9: batches})
+    sent, window = 0, Window({SERVER: (FOREVER, FOREVER)}, due={9: batches})
     while messages := run.peers[0].advance(window).messages:
         sent += messages
     return sent
@@ -86,7 +86,7 @@ def replies(run: Joined, batches: int) -> int:
 def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Joined, metadata: Metadata) -> None:
     code, _ = refusal(run, batch(CALL), metadata)
     assert code is grpc.StatusCode.UNAUTHENTICATED
-    window = link_pb2.Window(horizons=to_times({CLIENT: FOREVER}), number=1)
+    window = link_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
     with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         link_to.Advance(window, metadata=metadata, timeout=10)
     assert run.stations[0].strangers == 2
@@ -175,7 +175,7 @@ def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None
     """It ends only after they came, and with what was in them done."""
     peer = Peer(run.stations[0].endpoint, SECRET)
     try:
-        run.peers[0].begin(Window({SERVER: 5_001}, due={7: 2}))
+        run.peers[0].begin(Window({SERVER: (5_001, 5_001)}, due={7: 2}))
         assert peer.send(7, [CALL])[0] == 1
         assert peer.send(7, [replace(CALL, sequence=2)])[0] == 2
         report = run.peers[0].end()
@@ -217,7 +217,7 @@ def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
         with pytest.raises(
             RunFailed, match=r"^link to 127\.0\.0\.1:\d+: UNAUTHENTICATED: this link answers to its own"
         ):
-            peer.advance(Window({CLIENT: 1}))
+            peer.advance(Window({CLIENT: (1, 1)}))
     finally:
         peer.close()
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from lrpc.cluster.names import NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.standing import Standing
+from lrpc.cluster.standing import Horizons, Standing
 from lrpc.cluster.station import Links
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
@@ -28,6 +29,7 @@ from lrpc.kernel.simulated.remote import CallMessage
 from tests.clusters import SECRET, Gate, LedgerServer, Teller, bank, cluster, digest, joined, pair
 from tests.simulated import costs_of
 
+K = TypeVar("K")
 SEND_NS = 1000  # what the cost model below takes to send, and so part of every lookahead
 COSTS = costs_of(1)
 
@@ -109,8 +111,10 @@ def soonest(hops: Mapping[tuple[int, int], int], origin: int, goal: int, machine
     return least
 
 
-def arrivals(described: Cluster, waits: Sequence[bool], origin: int, begins: int) -> dict[int, int]:
-    """Return when machines are reached first because of what happens on one, by rank; relaxed until nothing changes.
+def arrivals(described: Cluster, waits: Sequence[bool], origin: int, begins: int) -> dict[tuple[int, bool], int]:
+    """Return when machines, by rank, are reached first because of what happens on one, by a call and by a reply.
+
+    Relaxed until nothing changes.
 
     Whatever happens in a domain may call what it imports. Where calls go on in it that were in progress, they may
     return: that is so after a reply, and after a call to one whose calls depend on each other.
@@ -120,11 +124,11 @@ def arrivals(described: Cluster, waits: Sequence[bool], origin: int, begins: int
     uses = {place[1].name: [home[name] for name in place[1].imports.values()] for place in places}
     acts = {(rank, domain.name): begins for rank, domain in places if rank == origin}
     returns = dict(acts)
-    found: dict[int, int] = {}
+    found: dict[tuple[int, bool], int] = {}
     for _ in range(2 * len(places)):
         for rank, domain in places:
             for server, there in uses[domain.name] if (rank, domain.name) in acts else []:
-                due = acts[rank, domain.name] + _hop(described, rank, server, found, acts[rank, domain.name])
+                due = _hop(described, rank, (server, False), found, acts[rank, domain.name])
                 _lower(acts, (server, there.name), due)
                 if not all(export.server.independent for export in there.exports):
                     _lower(returns, (server, there.name), due)
@@ -132,21 +136,23 @@ def arrivals(described: Cluster, waits: Sequence[bool], origin: int, begins: int
                 _lower(acts, (rank, domain.name), returns[rank, domain.name])
                 for client, user in places:
                     if (rank, domain) in uses[user.name] and (client == rank or waits[client]):
-                        due = returns[rank, domain.name]
-                        _lower(returns, (client, user.name), due + _hop(described, rank, client, found, due))
+                        due = _hop(described, rank, (client, True), found, returns[rank, domain.name])
+                        _lower(returns, (client, user.name), due)
     return found
 
 
-def _hop(described: Cluster, source: int, goal: int, found: dict[int, int], begins: int) -> int:
-    """Return what a message takes at least, nothing within a machine, and note when one arrives."""
-    if source == goal:
-        return 0
-    takes = SEND_NS + described.between(f"m{source}", f"m{goal}").delay_ns
-    found[goal] = min(found.get(goal, FOREVER), begins + takes)
-    return takes
+def _hop(
+    described: Cluster, source: int, goal: tuple[int, bool], found: dict[tuple[int, bool], int], begins: int
+) -> int:
+    """Return when a message arrives at the earliest, at once within a machine, and note it where it is between two."""
+    if source == goal[0]:
+        return begins
+    arrives = begins + SEND_NS + described.between(f"m{source}", f"m{goal[0]}").delay_ns
+    _lower(found, goal, arrives)
+    return arrives
 
 
-def _lower(known: dict[tuple[int, str], int], key: tuple[int, str], due: int) -> None:
+def _lower(known: dict[K, int], key: K, due: int) -> None:
     known[key] = min(known.get(key, FOREVER), due)
 
 
@@ -161,12 +167,13 @@ def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_anoth
     next_ns = data.draw(st.lists(times, min_size=machines, max_size=machines))
     waits = data.draw(st.lists(st.booleans(), min_size=machines, max_size=machines))
     until = data.draw(st.sampled_from([FOREVER, 60_000]))
-    expected = [until] * machines
+    reached, called = [until] * machines, [until] * machines
     for origin, due in enumerate(next_ns):
-        for rank, reached in arrivals(described, waits, origin, due).items() if due < until else ():
+        for (rank, reply), arrives in arrivals(described, waits, origin, due).items() if due < until else ():
             if rank != origin:
-                expected[rank] = min(expected[rank], reached)
-    assert Reach(described).horizons(next_ns, waits, until) == expected
+                reached[rank] = min(reached[rank], arrives)
+                called[rank] = called[rank] if reply else min(called[rank], arrives)
+    assert Reach(described).horizons(next_ns, waits, until) == (reached, called)
 
 
 @settings(deadline=None)
@@ -231,12 +238,14 @@ class Cutting:
 
     def probe(self) -> None: ...
 
-    def _run(self, horizons: dict[int, int]) -> Report:
+    def _run(self, horizons: Horizons) -> Report:
         return self.group.advance(horizons, self.deliver)
 
-    def _cut(self, rank: int, horizon: int) -> int:
+    def _cut(self, rank: int, horizons: tuple[int, int]) -> tuple[int, int]:
         due = self.group.state().next_ns[rank]
-        return min(horizon, due + 1 + int((horizon - due) * self.chance.random() ** 4)) if due < horizon else horizon
+        share = self.chance.random() ** 4
+        first, second = (min(end, due + 1 + int((end - due) * share)) if due < end else end for end in horizons)
+        return first, second
 
     def _join(self, report: Report, later: Report) -> None:
         for rank, due in report.arrivals.items():
@@ -354,7 +363,7 @@ def test_a_call_that_lets_another_go_on_is_waited_for_unless_its_server_promises
 
 def test_a_message_in_a_machines_past_is_a_panic() -> None:
     group = Group(cluster(pair("teller", "drawer", ledgers="drawer")), [0, 1], 0, None)
-    group.advance({1: 5_000}, lambda envelopes: None)
+    group.advance({1: (5_000, 5_000)}, lambda envelopes: None)
     call = CallMessage(1, "ledger", 0, bytes(4))
     group.deliver([Envelope(0, 1, 1, 4_000, 5_000, call)])  # not run so far: a machine stops before its horizon
     with pytest.raises(Panic, match="machine 0 is due at 4999 ns, but this machine ran to 5000"):
@@ -363,10 +372,10 @@ def test_a_message_in_a_machines_past_is_a_panic() -> None:
 
 def test_a_broken_invariant_at_a_station_ends_the_run_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with joined(cluster(pair("teller", "drawer", ledgers="drawer")), 1) as run:
-        run.peers[0].advance(Window({1: 5_000}))
+        run.peers[0].advance(Window({1: (5_000, 5_000)}))
         run.stations[0].deliver([Envelope(0, 1, 1, 1, 4_999, CallMessage(1, "ledger", 0, bytes(4)))])
         with pytest.raises(RunFailed, match="broken invariant: a message from machine 0 is due at 4999 ns"):
-            run.peers[0].advance(Window({0: 5_000}))
+            run.peers[0].advance(Window({0: (5_000, 5_000)}))
     assert "Panic" in capsys.readouterr().err  # where it broke is for whoever mends it
 
 
@@ -400,6 +409,6 @@ def test_nobody_listening_at_an_address_is_a_lost_link(monkeypatch: pytest.Monke
     peer = Peer(Endpoint("127.0.0.1:1"), SECRET)
     try:
         with pytest.raises(RunFailed, match=r"link to 127\.0\.0\.1:1: no answer for 0.2 s: UNAVAILABLE"):
-            peer.advance(Window({0: 1}))
+            peer.advance(Window({0: (1, 1)}))
     finally:
         peer.close()

@@ -71,7 +71,7 @@ class Network:
 
     @property
     def waits(self) -> bool:
-        """Return whether calls of this machine are outstanding, given up or not: their replies may come."""
+        """Return whether replies may come that are not on their way yet, to calls given up too."""
         return self._replies < self._calls
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
@@ -102,13 +102,17 @@ class Network:
             raise fault
         return pending.results
 
+    def expect(self, body: Body) -> None:
+        """Note a message that is on its way, and will arrive when it is due."""
+        if isinstance(body, ReplyMessage):
+            self._replies += 1
+
     def arrive(self, source: int, body: Body) -> None:
         """Take in a message that is due now: an action of the engine's."""
         self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, _content(body))
         if isinstance(body, CallMessage):
             self._serve(source, body)
             return
-        self._replies += 1
         pending = self._outstanding.pop(body.number, None)
         if pending is None:
             self.kernel.counts.replies_dropped += 1
