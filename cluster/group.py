@@ -17,7 +17,7 @@ from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.errors import RunFailed
 
-SHARES: Final = 8  # of work, by rank: from them follows what one to eight actors would take
+SHARES: Final = 8  # of work, by rank: from them follows what one, two, four or eight actors would take
 
 # Takes what machines of a group sent in one window to where it is due, this group itself included.
 Outlet = Callable[[list[Envelope]], None]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lrpc.cluster.group import SHARES, Report
-from lrpc.cluster.standing import Horizons, Standing, Sums
+from lrpc.cluster.standing import ACTORS, Horizons, Standing, Sums
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import link_pb2
@@ -63,6 +63,7 @@ def to_standing(standing: Standing) -> link_pb2.Standing:
         bytes=sums.bytes,
         work_ns=sums.work_ns,
         ideal_ns=sums.ideal_ns,
+        ideal_rounds=sums.ideal_rounds,
         span_ns=standing.span_ns,
     )
 
@@ -84,9 +85,15 @@ def from_standing(message: link_pb2.Standing, like: Standing) -> Standing:
             standing.calls[total.actor], standing.events[total.actor] = total.calls, total.events
     except IndexError:
         raise RunFailed("link: a standing that no station has") from None
-    ideal_ns = list(message.ideal_ns) or [0] * SHARES
-    sums = (message.windows, message.rounds, message.messages, message.bytes, message.work_ns, ideal_ns)
-    standing.sums = Sums(*sums)
+    standing.sums = Sums(
+        message.windows,
+        message.rounds,
+        message.messages,
+        message.bytes,
+        message.work_ns,
+        list(message.ideal_ns) or [0] * len(ACTORS),
+        list(message.ideal_rounds) or [0.0] * len(ACTORS),
+    )
     standing.span_ns = message.span_ns
     return standing
 

@@ -16,9 +16,10 @@ def soonest(
 ) -> tuple[list[int], list[int]]:
     """Return, for each machine, when it is reached first because of something on another; `until` for no sooner.
 
-    And likewise when by a call: what may reach one that has no reply to wait for any more. `begin` says which messages each machine may send, `follow` which those may set off, by number. What arrives no
-    sooner than its machine does something by itself sets off nothing that this does not. Everything else is followed
-    from the two origins that are soonest, for one of them may be the machine in question itself, which does not count.
+    And likewise when by a call: what may reach one that has no reply to wait for any more. `begin` says which messages
+    each machine may send, `follow` which those may set off, by number. What arrives no sooner than its machine does
+    something by itself sets off nothing that this does not. Everything else is followed from the two origins that are
+    soonest, for one of them may be the machine in question itself, which does not count.
     """
     reached = [until] * len(begin)
     called = [until] * len(begin)

@@ -57,8 +57,8 @@ class Reach:
     ) -> tuple[list[int], list[int]]:
         """Return, for each machine, the earliest time at which another's doing can reach it; `until` for no sooner.
 
-        And likewise for each by calls alone, once it has no reply to wait for any more. `next_ns` says when each machine next does anything by itself, messages on their way included; `waits` whether
-        it has calls outstanding.
+        And likewise for each by calls alone, once it has no reply to wait for any more. `next_ns` says when each
+        machine next does anything by itself, messages on their way included; `waits` whether replies may come to it.
         """
         return soonest(self._begin, self._follow, next_ns, waits, until)
 

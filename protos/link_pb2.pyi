@@ -425,6 +425,7 @@ class Standing(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     WORK_NS_FIELD_NUMBER: _builtins.int
     IDEAL_NS_FIELD_NUMBER: _builtins.int
+    IDEAL_ROUNDS_FIELD_NUMBER: _builtins.int
     SPAN_NS_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     windows: _builtins.int
@@ -451,7 +452,11 @@ class Standing(_message.Message):
 
     @_builtins.property
     def ideal_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """what that would have been with 1, 2, ... 8 actors"""
+        """what that would have been with 1, 2, 4 and 8 actors"""
+
+    @_builtins.property
+    def ideal_rounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """and what rounds would have been"""
 
     @_builtins.property
     def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -469,12 +474,13 @@ class Standing(_message.Message):
         bytes: _builtins.int = ...,
         work_ns: _builtins.int = ...,
         ideal_ns: _abc.Iterable[_builtins.int] | None = ...,
+        ideal_rounds: _abc.Iterable[_builtins.float] | None = ...,
         span_ns: _builtins.int = ...,
         waiting: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "due", b"due", "ideal_ns", b"ideal_ns", "messages", b"messages", "next", b"next", "rounds", b"rounds", "span_ns", b"span_ns", "totals", b"totals", "waiting", b"waiting", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "due", b"due", "ideal_ns", b"ideal_ns", "ideal_rounds", b"ideal_rounds", "messages", b"messages", "next", b"next", "rounds", b"rounds", "span_ns", b"span_ns", "totals", b"totals", "waiting", b"waiting", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
