@@ -51,7 +51,8 @@ class Station:
     """Runs some machines of a cluster.
 
     Greenlets cannot change threads, so one thread makes and runs the machines; everything else puts things
-    in its queue. With `links` "grpc" every message between machines crosses a socket, also within this station.
+    in its queue. With `links` "grpc" every message to another station crosses a socket, and where there is no other,
+    every message to another machine does.
     `folder` is where it keeps what it sends to other stations, and with `events` its machines' logs.
     """
 
@@ -206,6 +207,9 @@ class Station:
         for envelope in envelopes:
             batches.setdefault(self._placement[envelope.destination], []).append(envelope)
         for number, batch in batches.items():
+            if number == self._number and len(self._peers) > 1:
+                self._group.deliver(batch)
+                continue
             self._batches[number], size = self._peers[number].send(self._number, batch)
             self._bytes += size
 
