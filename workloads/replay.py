@@ -37,6 +37,8 @@ class Pod(Interface):
 class PodServer(Server, Pod):
     """Does the spans of one pod. It imports every pod that it calls by that pod's name, and itself."""
 
+    independent = True
+
     activity: object  # an Activity; no file gives it
 
     def __post_init__(self) -> None:

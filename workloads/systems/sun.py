@@ -49,6 +49,8 @@ class Nfs(Interface):
 class NfsServer(Server, Nfs):
     """Keeps files, as versions: what is in them decides nothing. Blocks come from memory or the disk."""
 
+    independent = True
+
     blocks: Number = 500  # in memory
     request_us: Time = 500.0
     disk_us: Time = 25_000.0
