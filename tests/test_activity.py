@@ -14,7 +14,9 @@ from lrpc.workloads.activity import Compute, Do, activity
 from lrpc.workloads.placement import place
 from lrpc.workloads.records import total_counts
 from lrpc.workloads.replay import accounts, replay_cluster
-from lrpc.workloads.traces import COLUMNS, Trace, read_trace
+from lrpc.workloads.spans import Trace
+from lrpc.workloads.trace_csv import COLUMNS
+from lrpc.workloads.traces import read_trace
 from tests.simulated import costs_of
 
 FREE = costs_of(0, pages=(0, 0))

@@ -13,7 +13,8 @@ from lrpc.workloads.paper import table_i
 from lrpc.workloads.placement import place
 from lrpc.workloads.records import total_counts
 from lrpc.workloads.replay import accounts, replay_cluster, trace_name
-from lrpc.workloads.traces import Trace, read_trace
+from lrpc.workloads.spans import Trace
+from lrpc.workloads.traces import read_trace
 from tests.command import lrpc, record
 
 SAMPLE = Path(workloads.__file__).parent / "sample-trace.csv"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.traces import Trace
+from lrpc.workloads.spans import Trace
 
 MOST_NESTED: Final = 64  # spans inside each other; a simulated thread has a stack of its own for each domain
 

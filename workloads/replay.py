@@ -19,7 +19,7 @@ from lrpc.kernel.simulated.threads import Thread
 from lrpc.workloads.activity import Activity, Compute, Do, Fork, Steps, Wait
 from lrpc.workloads.placement import machine_names
 from lrpc.workloads.records import TraceAccounts, total_counts
-from lrpc.workloads.traces import Trace
+from lrpc.workloads.spans import Trace
 
 SIMULTANEOUS: Final = 256  # calls in progress from one pod to another; the trace does not say what the pods allowed
 DEFAULT_PROCESSORS: Final = 16
