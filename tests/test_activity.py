@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.workloads.activity import Compute, Do, activity
+from lrpc.workloads.accounts import accounts
+from lrpc.workloads.activity import Activity, Compute, Do, activity
+from lrpc.workloads.crossings import Crossings, crossings
 from lrpc.workloads.placement import place
-from lrpc.workloads.records import total_counts
-from lrpc.workloads.replay import accounts, replay_cluster
+from lrpc.workloads.records import TraceAccounts, total_counts
+from lrpc.workloads.replay import replay_cluster
 from lrpc.workloads.spans import Trace
 from lrpc.workloads.trace_csv import COLUMNS
 from lrpc.workloads.traces import read_trace
@@ -28,6 +30,9 @@ class Replayed:
     """A trace that was done again."""
 
     trace: Trace
+    done: Activity
+    placed: Mapping[str, int]
+    each: Crossings
     outcome: Outcome
 
     @property
@@ -50,8 +55,17 @@ class Replayed:
     def counts(self) -> Mapping[str, int]:
         return total_counts(self.outcome)
 
+    @property
+    def accounts(self) -> TraceAccounts:
+        return accounts(self.trace, self.done, self.placed, self.each, self.outcome)
+
     def account(self, name: str) -> int | float:
-        return accounts(self.trace, self.outcome).summary[name]
+        return self.accounts.summary[name]
+
+    def time(self, part: str) -> tuple[int | None, int | None]:
+        """Return the part of the recorded and of the simulated time whose name begins so, in ns."""
+        (found,) = (one for one in self.accounts.times if one.part.startswith(part))
+        return found.recorded_ns, found.simulated_ns
 
 
 def recorded(folder: Path, rows: Sequence[Row]) -> Trace:
@@ -70,18 +84,21 @@ def replayed(
     delay_us: float = 0.001,
 ) -> Replayed:
     trace = recorded(folder, rows)
+    done = activity(trace, "trace")
+    placed = place(trace.pods, machines, "spread")
     cluster = replay_cluster(
         "trace",
         trace,
-        activity(trace, "trace"),
-        place(trace.pods, machines, "spread"),
+        done,
+        placed,
         machines,
         costs=costs,
         processors=processors,
         link_delay_us=delay_us,
         link_mbps=1e9,
     )
-    return Replayed(trace, run_cluster(cluster, actors=0, links="memory"))
+    each = crossings(costs, machines, link_delay_us=delay_us, link_mbps=1e9)
+    return Replayed(trace, done, placed, each, run_cluster(cluster, actors=0, links="memory"))
 
 
 def test_what_a_span_does_not_spend_in_its_children_is_computation(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import pytest
 from lrpc import workloads
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.kernel.simulated.costs import HERE, load_cost_model
+from lrpc.workloads.accounts import accounts
 from lrpc.workloads.activity import Activity, activity
+from lrpc.workloads.crossings import crossings
 from lrpc.workloads.paper import table_i
 from lrpc.workloads.placement import place
-from lrpc.workloads.records import total_counts
-from lrpc.workloads.replay import accounts, replay_cluster, trace_name
+from lrpc.workloads.records import TraceAccounts, total_counts
+from lrpc.workloads.replay import replay_cluster, trace_name
 from lrpc.workloads.spans import Trace
 from lrpc.workloads.traces import read_trace
 from tests.command import lrpc, record
@@ -94,18 +96,22 @@ if BOUTIQUE.exists():
         trace: Trace
         done: Activity
 
-        def on(self, machines: int) -> Outcome:
+        def on(self, machines: int) -> tuple[Outcome, TraceAccounts]:
+            costs = load_cost_model("linux-python")
+            placed = place(self.trace.pods, machines, "spread")
             cluster = replay_cluster(
                 "online-boutique",
                 self.trace,
                 self.done,
-                place(self.trace.pods, machines, "spread"),
+                placed,
                 machines,
-                costs=load_cost_model("linux-python"),
+                costs=costs,
                 link_delay_us=50.0,
                 link_mbps=10_000.0,
             )
-            return run_cluster(cluster, actors=0, links="memory")
+            outcome = run_cluster(cluster, actors=0, links="memory")
+            each = crossings(costs, machines, link_delay_us=50.0, link_mbps=10_000.0)
+            return outcome, accounts(self.trace, self.done, placed, each, outcome)
 
     @pytest.fixture(scope="module")
     def boutique() -> Boutique:
@@ -114,8 +120,8 @@ if BOUTIQUE.exists():
 
     @pytest.mark.parametrize(("machines", "crossing"), [(1, 0), (4, 4_959), (10, 5_525)])
     def test_every_span_of_online_boutique_is_accounted_for(machines: int, crossing: int, boutique: Boutique) -> None:
-        outcome = boutique.on(machines)
-        counts, summary = total_counts(outcome), accounts(boutique.trace, outcome).summary
+        outcome, found = boutique.on(machines)
+        counts, summary = total_counts(outcome), found.summary
         assert summary["spans"] == summary["spans accounted for"] == 22_969
         assert summary["calls between domains"] == summary["their client sides"] == 5_525
         assert (counts["cross_machine"], counts["cross_domain"]) == (crossing, 5_525 - crossing)

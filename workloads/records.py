@@ -52,10 +52,15 @@ class Run:
 
 @dataclass(frozen=True)
 class TraceAccounts:
-    """Where every row of a replayed trace went: counts by name, and the rows left out, each on a line."""
+    """Where every row of a replayed trace went: counts by name, the rows left out, each on a line, and times.
+
+    The last of `times` is the whole, the others add up to it.
+    """
 
     summary: Mapping[str, int | float]
     left_out: Sequence[str]
+    traces: int = 0  # that were begun
+    times: Sequence[tables.TimePart] = ()
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,15 @@ def write(out: Path, record: Record) -> None:
 
     def fill(folder: Path) -> None:
         (folder / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
-        for table in (
+        found = [
             tables.cells(record.cells),
             tables.calls(record.calls),
             tables.latencies(record.latency_ns),
             tables.machines(record.machines),
-        ):
+        ]
+        if record.trace is not None:
+            found.append(tables.times(record.trace.times))
+        for table in found:
             tables.write_csv(folder / f"{table.name}.csv", table)
 
     folders.put(out, "record", fill)
