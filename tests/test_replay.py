@@ -1,5 +1,6 @@
 """Replaying a trace accounts for every span of it, from the kernel's own counters, however its pods are placed."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lrpc.workloads.records import TraceAccounts, total_counts
 from lrpc.workloads.replay import replay_cluster, trace_name
 from lrpc.workloads.spans import Trace
 from lrpc.workloads.traces import read_trace
+from tests.command import HERE as IN_MEMORY
 from tests.command import lrpc, record
 
 SAMPLE = Path(workloads.__file__).parent / "sample-trace.csv"
@@ -50,11 +52,36 @@ def test_the_record_states_processors_cost_model_and_placement(tmp_path: Path) -
 def test_the_row_of_table_i_is_named_after_the_trace(tmp_path: Path) -> None:
     assert lrpc("replay", SAMPLE, "--machines", 2, "--actors", 0, "--out", tmp_path / "run").code == 0
     cells = record(tmp_path / "run")["cells"]
-    assert [(cell["table"], cell["row"], cell["column"]) for cell in cells] == [
+    assert [(cell["table"], cell["row"], cell["column"]) for cell in cells[:2]] == [
         ("I", "sample-trace", "remote/local"),
         ("I", "sample-trace", "remote/total"),
     ]
-    assert [cell["ours"] for cell in cells] == pytest.approx([100 * 6 / 5, 100 * 6 / 11])
+    assert [cell["ours"] for cell in cells[:2]] == pytest.approx([100 * 6 / 5, 100 * 6 / 11])
+
+
+def test_the_rows_of_1989_stand_beside_it_as_what_was_not_run(tmp_path: Path) -> None:
+    said = lrpc("replay", SAMPLE, "--machines", 2, *IN_MEMORY, "--out", tmp_path / "run").out
+    found = record(tmp_path / "run")["cells"][2:]
+    assert {(cell["row"], cell["paper"]) for cell in found} == {
+        ("V, 1989", 3.0),
+        ("Taos, 1989", 5.3),
+        ("Sun UNIX+NFS, 1989", 0.6),
+    }
+    assert {(cell["ours"], cell["kind"]) for cell in found} == {("not run", "input")}
+    assert re.search(r"Taos, 1989 +│ remote/local │ +5.30 │ +not run │", said)
+
+
+def test_a_trace_that_was_replayed_says_where_its_time_went(tmp_path: Path) -> None:
+    said = lrpc("replay", SAMPLE, "--machines", 2, *IN_MEMORY, "--out", tmp_path / "run").out
+    found = record(tmp_path / "run")["trace"]
+    for time in ("recorded_ns", "simulated_ns"):
+        *parts, whole = (part[time] for part in found["times"])
+        assert sum(part for part in parts if part is not None) == whole > 0
+    assert found["traces"] == 5
+    recorded, simulated = (found["times"][-1][time] / 5 / 1000 for time in ("recorded_ns", "simulated_ns"))
+    assert re.search(rf"in all +│ +{recorded:,.1f} │ +{simulated:,.1f} │", said)
+    rows = (tmp_path / "run" / "times.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(found["times"])
 
 
 @pytest.mark.parametrize(("path", "name"), [("a/shop.csv.gz", "shop"), ("shop", "shop"), (".hidden", ".hidden")])
@@ -129,5 +156,11 @@ if BOUTIQUE.exists():
         assert counts["link_requests"] == counts["link_replies"] == counts["cross_machine"]
         assert summary["outlive their parent (not waited for)"] == 1_736
         assert summary["start before their parent (clamped)"] == 8
+        assert summary["median network gap of a call, recorded, us"] == pytest.approx(3111, abs=1)
+        for times in zip(*((part.recorded_ns, part.simulated_ns) for part in found.times), strict=True):
+            assert sum(part or 0 for part in times[:-1]) == times[-1]
+        waited = found.times[-2].simulated_ns
+        assert waited is not None
+        assert 0 <= waited < 1_000 * found.traces  # sixteen processors are enough, and switches take 2 us
         total = next(cell for cell in table_i("boutique", counts) if cell.column == "remote/total")
         assert total.ours == pytest.approx(100 * crossing / 5_525)

@@ -118,16 +118,14 @@ def ask(job: ReplayJob, slack: float) -> Question:
     return Question(job.trace, trace.pods, exact, extra_ns, problem)
 
 
-def find(question: Question, limits: Limits, on_progress: OnProgress = nobody) -> Solution:
-    """Return the placement with the fewest calls between machines; `Refused` where the slack cannot be met."""
+def begin(question: Question, limits: Limits) -> list[tuple[int, ...]]:
+    """Return placements that a search can begin with; `Refused` where the slack cannot be met."""
     problem = question.problem
     try:
-        starts = [fitting(problem, limits)]
+        fits = fitting(problem, limits)
     except Overfull as unmet:
         raise Refused(_unmet(question, unmet)) from None
-    if problem.fits(question.beside):
-        starts.append(question.beside)
-    return solve(problem, starts, limits, on_progress)
+    return [fits, question.beside] if problem.fits(question.beside) else [fits]
 
 
 def compare(
@@ -144,8 +142,12 @@ def compare(
     The records are `spread` and `found` in the folder that `options` names, and so is the placement unless told where.
     """
     question = ask(job, slack)
+    starts = begin(question, limits)
     folder = folders.fresh("place") if options.out is None else options.out
-    parts = {name: records.new_folder(folder / name, name, force=options.force) for name in (BESIDE, FOUND)}
+    parts = {
+        name: records.new_folder(folder / name, name, force=options.force, option="--record")
+        for name in (BESIDE, FOUND)
+    }
     file = folder / FILE if out is None else out
     _check_file(file, out, force=options.force)
     if options.dry_run:
@@ -155,7 +157,7 @@ def compare(
         print(f"the placement would go to {file}, the records of two replays to {folder}")
         return None
     with _searching(question) as show:
-        solution = find(question, limits, show)
+        solution = solve(question.problem, starts, limits, show)
     folder.mkdir(parents=True, exist_ok=True)
     write_placement(file, dict(zip(question.pods, solution.placed, strict=True)))
     beside, found = (

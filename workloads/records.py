@@ -96,13 +96,17 @@ class Record:
     cells: Sequence[Cell] = ()
 
 
-def new_folder(out: Path | None, workload: str, *, force: bool) -> Path:
+def new_folder(out: Path | None, workload: str, *, force: bool, option: str = "--out") -> Path:
     """Return the folder that a record will be written to; `Refused` where that could not be.
 
     Without `out` it is a fresh one under `records/`. An existing one needs `force`, and must hold a record.
     """
     folder = folders.fresh(workload) if out is None else out
-    return folders.check(folder, "record", lambda held: (held / "record.json").is_file(), force=force)
+    return folders.check(folder, "record", _is_record, force=force, option=option)
+
+
+def _is_record(folder: Path) -> bool:
+    return (folder / "record.json").is_file()
 
 
 def write(out: Path, record: Record) -> None:
