@@ -36,6 +36,7 @@ HOT = {
         "transfer",
     ],
     "lrpc/domains": ["plans", "stubs"],
+    "lrpc/workloads/systems": ["activity", "dice", "files", "unix"],
 }
 
 

@@ -8,8 +8,9 @@ from typing import Any, Final, TypeVar, cast, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
+from lrpc.cluster.parameters import resolve
 from lrpc.domains.residents import Program, Registry, Server
-from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.documents import Document, read_toml, some, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.domain import Convention
@@ -203,7 +204,8 @@ def make_link(delay_us: float, bandwidth_mbps: float) -> Link:
 
 def read_cluster(path: Path, registry: Registry) -> Cluster:
     """Return the cluster that the TOML file at `path` describes; `Refused` says what is wrong, in one line."""
-    return describe(validate(ClusterTable, read_toml(path), str(path)), registry, str(path))
+    tables = resolve(read_toml(path), str(path)).tables
+    return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
 def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
@@ -235,7 +237,7 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
     for pair in table.links.pairs:
         for name in pair.between:
             if name not in names:
-                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {_some(names)}")
+                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {some(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(f"{origin}: links.pairs: {' and '.join(pair.between)}: name two machines, each pair once")
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps)
@@ -260,7 +262,7 @@ def check(cluster: Cluster, origin: str) -> None:
             for alias, name in domain.imports.items():
                 if name not in exporters:
                     place = f"domains.{domain.name}.imports.{alias}"
-                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {_some(sorted(exporters))}")
+                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {some(sorted(exporters))}")
     if cluster.talks:
         for machine in cluster.machines:
             machine.costs.require("network")
@@ -317,7 +319,3 @@ def _names(stem: str, count: int) -> list[str]:
 
 def _fill(name: str, machine: str) -> str:
     return name.replace("{machine}", machine)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -9,6 +9,7 @@ from lrpc.workloads.copies import CopiedClient, CopiedServer
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.office import OfficeUser
 from lrpc.workloads.survey_residents import SurveyClient, SurveyService
+from lrpc.workloads.systems.sun import NfsServer, SunWorkstation
 
 REGISTRY: Final = Registry(
     servers={
@@ -17,6 +18,7 @@ REGISTRY: Final = Registry(
         "file server": FileServer,
         "four tests": FourTestsServer,
         "name server": NameServer,
+        "nfs server": NfsServer,
         "survey service": SurveyService,
         "window server": WindowServer,
     },
@@ -25,6 +27,7 @@ REGISTRY: Final = Registry(
         "copies": CopiedClient,
         "four tests": FourTestsClient,
         "office user": OfficeUser,
+        "sun workstation": SunWorkstation,
         "survey client": SurveyClient,
         "throughput": Throughput,
     },

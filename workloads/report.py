@@ -81,14 +81,16 @@ def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int)
     console.print(table)
 
 
-def print_table(console: Console, table: tables.Table) -> None:
-    """Print a table of a record's, or of several."""
+def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
+    """Print the first rows of a table of a record's, or of several."""
     shown = Table(title=table.title, title_justify="left")
     for column in table.columns:
         shown.add_column(column)
-    for row in table.rows:
-        shown.add_row(*("" if value is None else str(value) for value in row))
+    for row in table.rows[:most]:
+        shown.add_row(*("" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one) for one in row))
     console.print(shown)
+    if len(table.rows) > most:
+        console.print(f"and {len(table.rows) - most} more rows, in the report")
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
