@@ -19,7 +19,7 @@ from lrpc.workloads.replay import replay_cluster, trace_name
 from lrpc.workloads.spans import Trace
 from lrpc.workloads.traces import read_trace
 from tests.command import HERE as IN_MEMORY
-from tests.command import lrpc, record
+from tests.command import lrpc, record, refused
 
 SAMPLE = Path(workloads.__file__).parent / "sample-trace.csv"
 BOUTIQUE = Path(__file__).resolve().parents[1].parent / "shared" / "traces" / "online-boutique.csv"
@@ -102,6 +102,26 @@ def test_pods_go_where_the_placement_says(placement: str, tmp_path: Path) -> Non
     found = record(tmp_path / "run")
     assert set(found["settings"]["placed"].values()) == ({1} if placement == "file" else {0})
     assert found["counts"]["cross_machine"] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "placement.'payment-84fd9c7b6-q8n7r': this pod has no machine; add a line for it"),
+        ('"payment" = 1\n', "placement.'payment': no such pod in the trace; take the line out"),
+        (
+            '"payment-84fd9c7b6-q8n7r" = 2\n',
+            "placement.'payment-84fd9c7b6-q8n7r': 2 is no machine; give a number from 0",
+        ),
+    ],
+)
+def test_a_placement_file_with_unknown_or_missing_pods_is_refused(line: str, told: str, tmp_path: Path) -> None:
+    pods = [pod for pod in read_trace(SAMPLE).pods if not pod.startswith("payment")]
+    path = tmp_path / "placed.toml"
+    path.write_text("[placement]\n" + "".join(f'"{pod}" = 1\n' for pod in pods) + line)
+    said = refused("replay", SAMPLE, "--machines", 2, "--placement", path, "--out", tmp_path / "run")
+    assert said.startswith(f"lrpc: {path}: {told}")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cost_model_without_network_replays_on_one_machine_alone(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def times(found: Sequence[TimePart]) -> Table:
     for one in found:
         us = [None if ns is None else ns / 1000 for ns in (one.recorded_ns, one.simulated_ns)]
         rows.append((one.part, *us))
-    return Table("times", "Where the traces' time went", ("part", "recorded_us", "simulated_us"), rows)
+    return Table("times", "Where the time of all traces together went", ("part", "recorded_us", "simulated_us"), rows)
 
 
 def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
