@@ -162,8 +162,8 @@ class _Silent(Highs):
 class _Model:
     """Which machine each vertex is on, and which two are on the same, as a mixed-integer program.
 
-    Machines are alike: the vertex with the n-th largest load is on one of the first n, and none of the first vertices
-    is on a machine while the one before it has no larger. What crosses is all weight less what does not.
+    Machines are alike, so they are used in the order of loads: the vertex with the n-th largest is on one of the first
+    n, and on a new one only where the one in front has a larger. What crosses is all weight less what does not.
     """
 
     def __init__(self, problem: Problem, cap: int, weights: Mapping[tuple[int, int], int]) -> None:
@@ -265,8 +265,7 @@ class _Model:
         return tuple(max(self._bins, key=lambda at: values[on + at]) for on in self._on)
 
     def _break_symmetry(self) -> None:
-        loads = self._problem.loads
-        order = sorted(range(len(loads)), key=lambda vertex: (-loads[vertex], vertex))
+        order = _by_load(self._problem)
         for rank, vertex in enumerate(order):
             for at in self._bins[rank + 1 :]:
                 self._highs.changeColBounds(self._on[vertex] + at, 0.0, 0.0)
@@ -276,21 +275,24 @@ class _Model:
 
     def _begin_at(self, placed: Sequence[int]) -> None:
         """Give the solver a solution, its machines in the order that the model has them in."""
-        loads = self._problem.loads
-        order = sorted(range(len(loads)), key=lambda vertex: (-loads[vertex], vertex))
         renamed: dict[int, int] = {}
-        for vertex in order:
+        for vertex in _by_load(self._problem):
             renamed.setdefault(placed[vertex], len(renamed))
         columns = [on + at for on in self._on for at in self._bins]
-        values = [float(renamed[placed[vertex]] == at) for vertex in range(len(loads)) for at in self._bins]
+        values = [float(renamed[machine] == at) for machine in placed for at in self._bins]
         self._highs.setSolution(len(columns), np.array(columns, np.int32), np.array(values, np.float64))
+
+
+def _by_load(problem: Problem) -> list[int]:
+    """Return the vertices, the largest loads first."""
+    return sorted(range(len(problem.loads)), key=lambda vertex: (-problem.loads[vertex], vertex))
 
 
 def _largest_first(problem: Problem) -> tuple[int, ...]:
     """Return each vertex on the machine that held least when its turn came, the largest loads first."""
     held = [0] * problem.bins
     placed = [0] * len(problem.loads)
-    for vertex in sorted(range(len(placed)), key=lambda one: (-problem.loads[one], one)):
+    for vertex in _by_load(problem):
         placed[vertex] = min(range(problem.bins), key=held.__getitem__)
         held[placed[vertex]] += problem.loads[vertex]
     return tuple(placed)
