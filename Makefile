@@ -1,7 +1,7 @@
 # make reproduce   the paper's tables and figures, into records/reproduce, and an office cluster on real actors
 # make test        the tests
 # make properties  ten thousand random interleavings of everything that domains do to each other
-# make lint        format, lint, types and the arrows between the rooms
+# make lint        format, lint, types and the arrows between the rooms, and that what is to be compiled was
 #
 # Each sets up .venv/ first if need be. PYTHON chooses the Python to set it up with.
 
@@ -26,6 +26,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@! cc --version >/dev/null 2>&1 || env -u LRPC_INTERPRETED $(BIN)/python -c 'import sys; from lrpc.kernel import compiled; \
+		compiled.runs_compiled() or sys.exit("a compiler is here, and did not compile: .venv/bin/python setup.py build_ext says why")'
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -29,6 +29,7 @@ HOT = {
         "log",
         "memory",
         "message_passing",
+        "packets",
         "processor",
         "remote",
         "termination",

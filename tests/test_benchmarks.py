@@ -59,6 +59,16 @@ def test_what_is_left_behind_is_what_was_not_there_before() -> None:
     assert left.startswith("socket:")
 
 
+def test_simulation_at_scale_counts_every_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(simulation, "SIZES", (10, 100))
+    assert simulation.main(["--scale"]) == 0
+    for calls, size in zip((10, 100), json.loads(capsys.readouterr().out.splitlines()[-1])["sizes"], strict=True):
+        assert (size["calls"], size["linkages_pushed"], size["virtual_ns"]) == (calls, calls, calls * 157_000)
+        assert size["peak_mb"] > 0
+
+
 def test_simulation_says_how_to_get_simpy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "simpy", None)
     assert simulation.main([]) == 2

@@ -20,9 +20,10 @@ TITLES: Final = {
     "V": "Table V: where a Null LRPC's time goes, microseconds",
     "V SRC RPC": "Table V beside SRC RPC, microseconds",
     "V what-if": "Table V otherwise, microseconds",
+    "Firefly RPC": "Across machines: a remote Null step by step, microseconds on MicroVAX II processors, not C-VAXes",
     "Figure 1": "Figure 1: calls by bytes of arguments and results",
     "Figure 1 survey": "The survey that Figure 1 belongs to",
-    "Figure 2": "Figure 2: calls a second by number of processors",
+    "Figure 2": "Figure 2: calls a second by number of processors; beyond five, what if",
     "Figure 2 waits": "Figure 2: what the processors' time goes to, percent",
 }
 DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of ours, behind the point

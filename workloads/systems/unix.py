@@ -172,7 +172,7 @@ class UnixCalls(System):
     """The calls of one process: each traps, and the kernel does it."""
 
     def __init__(self, unix: UnixKernel) -> None:
-        self._unix = unix
+        self._system = unix  # not `_unix`: to C compilers that, with the `_` that is put before it, is the number 1
         self._kernel = unix.kernel
 
     def wait_until(self, ms: int) -> None:
@@ -183,58 +183,58 @@ class UnixCalls(System):
 
     def event(self) -> None:
         """Read an event from the device that it comes from."""
-        self._unix.trap()
+        self._system.trap()
 
     def paint(self) -> None:
         """Write to the device that shows it."""
-        self._unix.trap()
+        self._system.trap()
 
     def other(self, count: int) -> None:
         """Make other calls."""
-        kernel, service_ns = self._kernel, self._unix.service_ns
+        kernel, service_ns = self._kernel, self._system.service_ns
         for _ in range(count):
             kernel.system_call(service_ns)
 
     def execute(self, program: int) -> None:
         """Look a program up and map it."""
-        self._unix.trap()
-        self._unix.look_up(program)
+        self._system.trap()
+        self._system.look_up(program)
 
     def touch(self, program: int, page: int) -> None:
         """Fetch a page where it is not in memory."""
-        self._unix.fetch(program, page)
+        self._system.fetch(program, page)
 
     def status(self, file: int) -> None:
         """Ask for a file's attributes."""
-        self._unix.trap()
-        self._unix.look_up(file)
+        self._system.trap()
+        self._system.look_up(file)
 
     def open(self, file: int) -> None:
         """Look a file up, and see whether it has changed."""
-        self._unix.trap()
-        self._unix.look_up(file)
+        self._system.trap()
+        self._system.look_up(file)
 
     def create(self, file: int) -> None:
         """Make a file."""
-        self._unix.trap()
-        self._unix.create(file)
+        self._system.trap()
+        self._system.create(file)
 
     def read(self, file: int, block: int) -> None:
         """Read a block, or a part."""
-        self._unix.trap()
-        self._unix.read(file, block)
+        self._system.trap()
+        self._system.read(file, block)
 
     def write(self, file: int, block: int) -> None:
         """Write a block, or a part."""
-        self._unix.trap()
-        self._unix.write(file, block)
+        self._system.trap()
+        self._system.write(file, block)
 
     def close(self, file: int) -> None:
         """Close a file."""
-        self._unix.trap()
-        self._unix.close(file)
+        self._system.trap()
+        self._system.close(file)
 
     def remove(self, file: int) -> None:
         """Remove a file."""
-        self._unix.trap()
-        self._unix.remove(file)
+        self._system.trap()
+        self._system.remove(file)
