@@ -5,6 +5,7 @@
 Cases, each over gRPC links on Ray actors:
 
 - machines: 1,000 machines against 10, equal calls for each: wall time a call, and memory a machine and an actor;
+- memory: of an actor at the end of runs of different lengths that log all events;
 - actors: two actors against one, on mostly local calls, in pairs; and what the run on one predicted for two. Of
   workstations and their servers, and of machines in a ring, any of which may call the next at any time: there windows
   are short, and more actors do not help;
@@ -149,11 +150,27 @@ def case_machines(repeats: int) -> Results:
     }
 
 
+def case_memory(repeats: int) -> Results:
+    """Compare an actor's memory after runs of different lengths, each of which logs all its events on disk."""
+    del repeats
+    found = {}
+    for rounds in (100, 400):
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = run_cluster(ring(100, rounds, 40, 2), actors=ACTORS, events=Path(folder))
+            logged = sum(file.stat().st_size for file in Path(folder).iterdir())
+        calls = counted(outcome, "cross_domain") + counted(outcome, "cross_machine")
+        assert calls == 100 * rounds * 42
+        found[calls] = {
+            "log_MiB": logged >> 20,
+            "memory_MiB_per_actor": [round(station.memory_bytes / 2**20, 1) for station in outcome.stations],
+        }
+    return {"by_calls": found}
+
+
 def case_actors(repeats: int) -> Results:
     """Compare two actors with one, in pairs, and with what the run on one predicted."""
-    # One call in 167 leaves its machine: Table I's share for Sun UNIX with NFS.
     return {
-        "workstations": _one_and_two(workstations(256, 64, 12, 166), repeats),
+        "workstations": _one_and_two(workstations(256, 64, 6, 500), repeats),  # one call in 501 leaves its machine
         "ring": _one_and_two(ring(8, 2, 4000, 1), repeats),
     }
 
@@ -249,6 +266,7 @@ def traces() -> dict[str, set[str]]:
 
 CASES: Final[Mapping[str, Callable[[int], Results]]] = {
     "machines": case_machines,
+    "memory": case_memory,
     "actors": case_actors,
     "clients": case_clients,
     "waiting": case_waiting,

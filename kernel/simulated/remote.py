@@ -83,7 +83,10 @@ class Network:
 
     @property
     def waits(self) -> bool:
-        """Return whether replies may come that are not on their way: to calls given up too, and over losses always."""
+        """Return whether replies may come that are not on their way yet: to calls given up too.
+
+        Where packets are lost, at any time.
+        """
         return self._loses or self._replies < self._calls
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
