@@ -26,7 +26,7 @@ ON_ONE_ADDRESS: Final = """
 import sys
 from ray.cluster_utils import Cluster
 share = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_log_monitor": False}
-cluster = Cluster(initialize_head=True, head_node_args=share | {"temp_dir": sys.argv[1], "include_dashboard": False})
+cluster = Cluster(initialize_head=True, head_node_args=share | {"include_dashboard": False})
 cluster.add_node(**share)
 print(cluster.address, flush=True)
 sys.stdin.read()
@@ -143,10 +143,13 @@ class OneAddress:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))
-        self._variables = variables()
-        self._cluster = _start(sys.executable, "-c", ON_ONE_ADDRESS, self._folder, variables=self._variables)
+        self._variables = variables() | {"RAY_TMPDIR": str(self._folder)}
+        self._cluster = _start(sys.executable, "-c", ON_ONE_ADDRESS, variables=self._variables)
         assert self._cluster.stdout is not None
         self.address = self._cluster.stdout.readline().strip()
+        if not self.address:
+            self.stop()
+            raise AssertionError("Ray does not start")
 
     def lrpc(self, node: int, *arguments: object) -> Command:
         """Start `lrpc`, on either node alike."""
@@ -155,7 +158,8 @@ class OneAddress:
     def stop(self) -> None:
         """Leave nothing behind."""
         try:
-            ended(self._cluster, START_S)
+            code, out, err = ended(self._cluster, START_S)
+            assert code == 0, out + err
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
