@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Report, events_file
+from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer, send_again
 from lrpc.cluster.session import check_reachable, nodes, on_each_node, reason
@@ -76,7 +77,8 @@ class Actors:
             self.peers = [self._peer(number) for number in range(count)]
             self.first: list[Report] = self._ask(range(count), "connect", self._endpoints())
         except BaseException:
-            self.stop()
+            with undisturbed():
+                self.stop()
             raise
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
