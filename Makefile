@@ -1,7 +1,7 @@
 # make reproduce   the paper's tables and figures, into records/reproduce, and an office cluster on real actors
 # make test        the tests
 # make properties  ten thousand random interleavings of everything that domains do to each other
-# make lint        format, lint, types and the arrows between the rooms
+# make lint        format, lint, types and the arrows between the rooms, and that what is to be compiled was
 #
 # Each sets up .venv/ first if need be. PYTHON chooses the Python to set it up with.
 
@@ -26,6 +26,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@! cc --version >/dev/null 2>&1 || env -u LRPC_INTERPRETED $(BIN)/python -c 'import sys; from lrpc.kernel import compiled; \
+		compiled.runs_compiled() or sys.exit("a compiler is here, and did not compile: .venv/bin/python setup.py build_ext says why")'
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -45,11 +47,11 @@ constraints:
 	mv build/constraints.txt constraints.txt
 
 clean:
-	rm -rf build dist *.so kernel/*.so kernel/simulated/*.so domains/*.so *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.so kernel/*.so kernel/simulated/*.so domains/*.so workloads/systems/*.so *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # What is compiled where a compiler is, and so must be compiled again when it changes.
-SOURCES := setup.py $(wildcard kernel/*.py kernel/simulated/*.py domains/*.py)
+SOURCES := setup.py $(wildcard kernel/*.py kernel/simulated/*.py domains/*.py workloads/systems/*.py)
 
 # The stamp is away while the set-up changes anything: one that failed is begun again from an empty .venv/.
 $(READY): pyproject.toml constraints.txt $(SOURCES)

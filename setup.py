@@ -29,6 +29,7 @@ HOT = {
         "log",
         "memory",
         "message_passing",
+        "packets",
         "processor",
         "remote",
         "termination",
@@ -36,6 +37,7 @@ HOT = {
         "transfer",
     ],
     "lrpc/domains": ["plans", "stubs"],
+    "lrpc/workloads/systems": ["activity", "dice", "files", "unix"],
 }
 
 

@@ -61,7 +61,8 @@ def clients(machines: int, threads: int, calls: int, delay_us: float) -> Cluster
     places: dict[str, object] = {}
     domains: dict[str, object] = {}
     for number in range(pairs):
-        places |= {f"c{number}": {"processors": 8}, f"s{number}": {"processors": 8}}
+        like = {"processors": 8, "cost_model": "linux-python"}  # without a network processor, which would be the limit
+        places |= {f"c{number}": like, f"s{number}": like}
         thread = {"program": "caller", "count": threads // pairs, "parameters": {"calls": [_null("there", calls)]}}
         domains |= {
             f"server {number}": {"machine": f"s{number}", "exports": {f"tests{number}": {"server": "four tests"}}},

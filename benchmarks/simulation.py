@@ -17,7 +17,8 @@ where the kernel holds a lock that others want. It moves no bytes, checks nothin
 client and server at once: less work than the kernel does. `simpy-coarse` merges the timeouts between two such points
 into one: the least that a model of this path can do and keep them.
 
-What must come out alike is asserted on every run: calls, linkages, steps and virtual time. Wall time never is.
+What must come out alike is asserted on every run: calls, linkages, steps and virtual time. How long it took never is.
+That is the processor time of this process, so that what else a computer does meanwhile is not counted.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from resource import RUSAGE_SELF, getrusage
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import TYPE_CHECKING, Final
 
 from lrpc.domains.clerk import Clerk
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     import simpy
 
 COST_MODEL: Final = "cvax-firefly"
+SIZES: Final = (10_000, 100_000, 1_000_000, 10_000_000)  # calls, of `--scale`
 CONTENDERS: Final = ("kernel", "simpy", "simpy-coarse")
 MOST_APART: Final = 0.03  # of virtual throughput: the models may hand the lock on in another order
 
@@ -85,7 +87,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run: what was done, in how much virtual and wall time."""
+    """One measured run: what was done, in how much virtual and processor time."""
 
     calls: int
     linkages: int
@@ -94,7 +96,7 @@ class Run:
 
     @property
     def calls_per_second(self) -> float:
-        """Return simulated calls per second of wall time."""
+        """Return simulated calls per second of processor time."""
         return self.calls / self.seconds
 
     @property
@@ -239,13 +241,13 @@ def yields_per_call(case: Case, stretches: Stretches) -> int:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Return the seconds that `action` takes, without collections of garbage in between."""
+    """Return the seconds of processor time that `action` takes, without collections of garbage in between."""
     gc.collect()
     gc.disable()
     try:
-        since = perf_counter()
+        since = process_time()
         action()
-        return perf_counter() - since
+        return process_time() - since
     finally:
         gc.enable()
 
@@ -412,15 +414,23 @@ def summary(results: Sequence[Result]) -> dict[str, object]:
     }
 
 
-def scale() -> list[tuple[int, float, float]]:
-    """Return, for 10^4 to 10^7 calls of null: calls, us of wall time a call, and this process's peak MB so far."""
-    found = []
+def scale(sizes: Sequence[int]) -> dict[str, object]:
+    """Make so many null calls on the kernel alone, size after size; print and return what each came to.
+
+    That is processor time per call, and the most memory that this process has had until then.
+    """
     costs = costs_without_bus()
-    run_kernel(CASES[0], costs, 10_000)
-    for calls in (10_000, 100_000, 1_000_000, 10_000_000):
-        run = run_kernel(CASES[0], costs, calls)
-        found.append((calls, run.seconds / calls * 1e6, getrusage(RUSAGE_SELF).ru_maxrss / 1024))
-    return found
+    case = CASES[0]
+    run_kernel(case, costs, sizes[0])  # warms up
+    found = []
+    for calls in sizes:
+        run = run_kernel(case, costs, calls)
+        assert run.virtual_ns == calls * case.null_ns, f"{case.name}: {calls} calls took {run.virtual_ns} ns"
+        us, megabytes = run.seconds / calls * 1e6, getrusage(RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{calls:>10,} calls: {us:.3f} us a call, at most {megabytes:.0f} MB")
+        counts = {"calls": run.calls, "linkages_pushed": run.linkages, "virtual_ns": run.virtual_ns}
+        found.append(counts | {"us_per_call": round(us, 3), "peak_mb": round(megabytes)})
+    return {"benchmark": "simulation at scale", "sizes": found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -433,8 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", action="store_true", help="measure the kernel alone at 10^4 to 10^7 calls")
     options = parser.parse_args(arguments)
     if options.scale:
-        for calls, us, megabytes in scale():
-            print(f"{calls:>10,} calls: {us:.3f} us a call, at most {megabytes:.0f} MB")
+        print(json.dumps(scale(SIZES)))
         return 0
     if find_spec("simpy") is None:
         print("SimPy is missing; install the test extra: python -m pip install -e '.[test]'", file=sys.stderr)

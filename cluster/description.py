@@ -4,12 +4,13 @@ from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast, get_type_hints
+from typing import Any, Final, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
+from lrpc.cluster.parameters import resolve
 from lrpc.domains.residents import Program, Registry, Server
-from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.documents import Document, read_toml, some, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.domain import Convention
@@ -57,10 +58,11 @@ class DomainTable(Document):
 
 
 class LinkTable(Document):
-    """What a message between machines takes beyond the processors' work."""
+    """What a message between machines takes beyond the processors' work, and which share of packets is lost."""
 
     delay_us: float = Field(gt=0, le=1e9, allow_inf_nan=False)
     bandwidth_mbps: float = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
+    loss: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
 
 
 class PairTable(LinkTable):
@@ -70,8 +72,14 @@ class PairTable(LinkTable):
 
 
 class LinksTable(LinkTable):
-    """The links: all alike, but for the pairs named."""
+    """The links: all alike, but for the pairs named, which have a link of their own.
 
+    An Ethernet is one wire for all the others, on which each packet takes the delay and its bytes; its traffic is to
+    the hub and from there.
+    """
+
+    medium: Literal["point to point", "ethernet"] = "point to point"
+    hub: str | None = None
     pairs: tuple[PairTable, ...] = Field(default=(), strict=False)
 
 
@@ -140,6 +148,7 @@ class Link:
 
     delay_ns: int
     ps_per_byte: int
+    loss_ppb: int = 0  # of a billion packets, how many are lost
 
     def ns(self, size: int) -> int:
         """Return the time for a message that carries `size` bytes."""
@@ -154,6 +163,7 @@ class Cluster:
     machines: tuple[MachineSpec, ...]
     link: Link
     pairs: Mapping[frozenset[str], Link]
+    hub: str | None = None  # of the wire that all machines share but the pairs
 
     @property
     def talks(self) -> bool:
@@ -174,6 +184,10 @@ class Cluster:
         """Return the link between two machines."""
         return self.pairs.get(frozenset((one, other)), self.link)
 
+    def wired(self, one: str, other: str) -> bool:
+        """Return whether two machines are joined by the wire that others share."""
+        return self.hub is not None and frozenset((one, other)) not in self.pairs
+
     @property
     def callers(self) -> list[list[int]]:
         """Return, for each machine by rank, which others import something it exports, by rank."""
@@ -187,23 +201,30 @@ class Cluster:
         return [sorted(callers - {rank}) for rank, callers in enumerate(found)]
 
     def lookahead_ns(self, source: int, destination: int) -> int:
-        """Return the least time between what happens on a machine and a message's arrival on another, by rank."""
-        link = self.between(self.machines[source].name, self.machines[destination].name)
-        return self.machines[source].costs.lookahead_ns + link.delay_ns
+        """Return the least time between what happens on a machine and a message's arrival on another, by rank.
+
+        Over the wire, a message arrives at the hub to wait for the wire, and what leaves the hub has done so.
+        """
+        here, there = self.machines[source].name, self.machines[destination].name
+        sends_ns, travels_ns = self.machines[source].costs.lookahead_ns, self.between(here, there).delay_ns
+        if not self.wired(here, there):
+            return sends_ns + travels_ns
+        return travels_ns if here == self.hub else sends_ns
 
 
-def make_link(delay_us: float, bandwidth_mbps: float) -> Link:
+def make_link(delay_us: float, bandwidth_mbps: float, loss: float = 0.0) -> Link:
     """Return a link of that delay and bandwidth; `Refused` where they are none."""
     if not (0 < delay_us <= 1e9 and 0 < bandwidth_mbps <= 1e9):  # written so that nan is refused as well
         raise Refused(
             f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: above 0 and up to 1e9 are possible"
         )
-    return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps))
+    return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps), round(loss * 1e9))
 
 
 def read_cluster(path: Path, registry: Registry) -> Cluster:
     """Return the cluster that the TOML file at `path` describes; `Refused` says what is wrong, in one line."""
-    return describe(validate(ClusterTable, read_toml(path), str(path)), registry, str(path))
+    tables = resolve(read_toml(path), str(path)).tables
+    return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
 def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
@@ -235,12 +256,17 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
     for pair in table.links.pairs:
         for name in pair.between:
             if name not in names:
-                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {_some(names)}")
+                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {some(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(f"{origin}: links.pairs: {' and '.join(pair.between)}: name two machines, each pair once")
-        pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps)
-    link = make_link(table.links.delay_us, table.links.bandwidth_mbps)
-    cluster = Cluster(table.name, tuple(machines), link, pairs)
+        pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps, pair.loss)
+    link = make_link(table.links.delay_us, table.links.bandwidth_mbps, table.links.loss)
+    if table.links.medium == "point to point" and table.links.hub is not None:
+        raise Refused(f"{origin}: links.hub: only an ethernet has one; set links.medium, or leave it out")
+    if table.links.medium == "ethernet" and table.links.hub not in names:
+        what = "missing; add it" if table.links.hub is None else f"no machine {table.links.hub}"
+        raise Refused(f"{origin}: links.hub: {what}; there are {some(names)}")
+    cluster = Cluster(table.name, tuple(machines), link, pairs, table.links.hub)
     check(cluster, origin)
     return cluster
 
@@ -260,10 +286,33 @@ def check(cluster: Cluster, origin: str) -> None:
             for alias, name in domain.imports.items():
                 if name not in exporters:
                     place = f"domains.{domain.name}.imports.{alias}"
-                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {_some(sorted(exporters))}")
-    if cluster.talks:
-        for machine in cluster.machines:
-            machine.costs.require("network")
+                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {some(sorted(exporters))}")
+    for rank, callers in enumerate(cluster.callers):
+        for caller in callers:
+            for one in (caller, rank):
+                cluster.machines[one].costs.require("network")
+            _check_line(cluster, cluster.machines[caller], cluster.machines[rank], origin)
+
+
+def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, origin: str) -> None:
+    """Raise `Refused` where a machine cannot call another over the link between them."""
+    here, there = client.name, server.name
+    if cluster.between(here, there).loss_ppb and client.costs.file.retransmission is None:
+        raise Refused(
+            f"{origin}: links.loss: cost model {client.costs.name} of machine {here} does not say when a lost call is "
+            "sent again; add its retransmission"
+        )
+    if not cluster.wired(here, there):
+        return
+    if cluster.hub not in (here, there):
+        raise Refused(
+            f"{origin}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; name one "
+            'of them, give them a pair in links.pairs, or take medium "point to point"'
+        )
+    if min(client.costs.lookahead_ns, server.costs.lookahead_ns) < 1:
+        raise Refused(
+            f"{origin}: links.medium: an ethernet between {here} and {there}: to send must take them some time"
+        )
 
 
 def make(kind: type[Any], parameters: Parameters, origin: str) -> Any:
@@ -317,7 +366,3 @@ def _names(stem: str, count: int) -> list[str]:
 
 def _fill(name: str, machine: str) -> str:
     return name.replace("{machine}", machine)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.remote import Body, CallMessage, ReplyMessage
+from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import link_pb2
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A call or reply on its way. Machines are named by rank; `sequence` counts from 1 for each pair of them."""
+    """A call or reply on its way, or a part of one.
+
+    Machines are named by rank; `sequence` counts from 1 for each pair of them.
+    """
 
     source: int
     destination: int
@@ -36,12 +39,22 @@ def _message(envelope: Envelope) -> link_pb2.Message:
     )
     body = envelope.body
     if isinstance(body, CallMessage):
-        call = link_pb2.Call(number=body.number, export=body.export, procedure=body.procedure, arguments=body.arguments)
+        call = link_pb2.Call(
+            number=body.number,
+            export=body.export,
+            procedure=body.procedure,
+            arguments=body.arguments,
+            caller=body.caller,
+        )
         message.call.CopyFrom(call)
-        return message
-    message.reply.CopyFrom(link_pb2.Reply(number=body.number, results=body.results))
-    if body.fault is not None:
-        message.reply.fault.CopyFrom(link_pb2.Fault(kind=body.fault[0], message=body.fault[1]))
+    elif isinstance(body, ReplyMessage):
+        message.reply.CopyFrom(link_pb2.Reply(number=body.number, results=body.results))
+        if body.fault is not None:
+            message.reply.fault.CopyFrom(link_pb2.Fault(kind=body.fault[0], message=body.fault[1]))
+    elif isinstance(body, Acknowledgement):
+        message.acknowledgement.CopyFrom(link_pb2.Acknowledgement(number=body.number))
+    else:
+        message.fragment.CopyFrom(link_pb2.Fragment(number=body.number, size=body.size))
     return message
 
 
@@ -55,12 +68,16 @@ def from_wire(message: link_pb2.Message, machines: int) -> Envelope:
         and 0 <= message.sent_ns < message.arrives_ns < FOREVER
     )
     kind = message.WhichOneof("body")
-    if not well_formed or kind is None:
+    if not well_formed or kind is None or message.fragment.size > PAYLOAD:
         raise RunFailed(f"link: a message that no machine sends, from {message.source} to {message.destination}")
     body: Body
     if kind == "call":
         call = message.call
-        body = CallMessage(call.number, call.export, call.procedure, call.arguments)
+        body = CallMessage(call.number, call.export, call.procedure, call.arguments, call.caller)
+    elif kind == "acknowledgement":
+        body = Acknowledgement(message.acknowledgement.number)
+    elif kind == "fragment":
+        body = Fragment(message.fragment.number, message.fragment.size)
     else:
         reply = message.reply
         fault = (reply.fault.kind, reply.fault.message) if reply.HasField("fault") else None

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from lrpc.cluster.description import Cluster, DomainSpec, Link, MachineSpec, make
+from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, make
 from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.lines import Lines
 from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
 from lrpc.domains.clerk import Clerk, Policy
@@ -17,9 +18,10 @@ from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.locks import Facility
 from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.remote import Body, Network
+from lrpc.kernel.simulated.remote import Network
 from lrpc.kernel.simulated.threads import Thread
 
 
@@ -33,6 +35,16 @@ class ProcessorOutcome:
     lock_wait_ns: int
     idle_ns: int  # the rest, up to the machine's end
     exchanges: int  # threads that it took over in a call or a return
+
+
+@dataclass(frozen=True)
+class FacilityOutcome:
+    """What the packets of a machine queued for, one after the other, in virtual nanoseconds."""
+
+    served: int  # packets
+    bytes: int  # of data in them
+    busy_ns: int
+    wait_ns: int  # of all packets, before their turn
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,9 @@ class MachineOutcome:
     astack_bytes: Mapping[int, int]  # calls by bytes of arguments and results that their A-stacks carried
     latencies: Mapping[Route, Histogram]
     findings: Mapping[str, Findings]  # by domain and resident
+    network_processor: FacilityOutcome | None = None  # None where its cost model has none, or it calls nobody
+    wire: FacilityOutcome | None = None  # of which it is the hub
+    mixes: str = ""  # what its cost model says of the figures that come of crossing machines, where any did
 
     @property
     def busy_ns(self) -> int:
@@ -86,7 +101,7 @@ class Machine:
             discipline=discipline,
         )
         self.outbox: list[Envelope] = []
-        self._sent: dict[int, int] = {}  # messages so far, by the destination's rank
+        self.lines: Lines | None = None  # to other machines
         self._residents: dict[str, Server | Program] = {}
 
     @classmethod
@@ -115,7 +130,7 @@ class Machine:
             domain_caching=spec.domain_caching,
             discipline=spec.discipline,
         )
-        if cluster.talks:
+        if cluster.talks and spec.costs.has("network"):
             machine._connect(cluster, rank, names, reach)
         try:
             machine._populate(spec)
@@ -185,12 +200,10 @@ class Machine:
     def deliver(self, envelope: Envelope) -> None:
         """Take in a message from another machine."""
         network = self.kernel.network
-        if network is None:
+        if network is None or self.lines is None:
             raise RunFailed(f"machine {self.name}: a message came, but it imports and exports nothing elsewhere")
-        body = envelope.body
-        self.kernel.engine.arrive(
-            envelope.arrives_ns, envelope.source, envelope.sequence, lambda: network.arrive(envelope.source, body)
-        )
+        source, body = envelope.source, envelope.body
+        self.lines.deliver(envelope, lambda: network.arrive(source, body))
 
     def check_finished(self) -> None:
         """Raise `RunFailed` where threads still wait, though nothing is left to happen."""
@@ -221,6 +234,9 @@ class Machine:
             dict(sorted(kernel.astack_bytes.counts.items())),
             kernel.latencies,
             findings,
+            _facility(None if kernel.network is None else kernel.network.packets.processor),
+            _facility(None if self.lines is None else self.lines.wire),
+            kernel.costs.file.mixes if kernel.counts.packets_sent else "",
         )
 
     @property
@@ -231,19 +247,8 @@ class Machine:
         return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
     def _connect(self, cluster: Cluster, rank: int, names: NameService, reach: Reach) -> None:
-        others: dict[int, tuple[Link, int]] = {}  # the link to a machine, and how soon that can reach this one
-
-        def send(destination: int, sent_ns: int, body: Body, size: int) -> None:
-            if destination not in others:
-                link = cluster.between(self.name, cluster.machines[destination].name)
-                others[destination] = link, reach.return_ns(rank, destination)
-            link, back_ns = others[destination]
-            sequence = self._sent[destination] = self._sent.get(destination, 0) + 1
-            arrives_ns = sent_ns + link.ns(size)
-            self.outbox.append(Envelope(rank, destination, sequence, sent_ns, arrives_ns, body))
-            self.kernel.engine.stop_before(min(arrives_ns + back_ns, FOREVER))
-
-        self.kernel.network = Network(self.kernel, rank, send, names.locate)
+        self.lines = Lines(cluster, rank, reach, self.kernel.engine, self.outbox)
+        self.kernel.network = Network(self.kernel, rank, self.lines.send, names.locate, self.lines.line_to)
 
     def _populate(self, spec: MachineSpec) -> None:
         servers = [server for domain in spec.domains for server in self._export_all(domain)]
@@ -277,3 +282,7 @@ def _processor(one: Processor, end_ns: int) -> ProcessorOutcome:
     return ProcessorOutcome(
         one.busy_ns, one.bus_ns, one.bus_wait_ns, one.lock_wait_ns, end_ns - one.busy_ns, one.exchanges
     )
+
+
+def _facility(one: Facility | None) -> FacilityOutcome | None:
+    return None if one is None else FacilityOutcome(one.served, one.bytes, one.busy_ns, one.wait_ns)

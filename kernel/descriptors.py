@@ -59,10 +59,10 @@ class BindingObject:
         number = self.number
         return number if type(number) is int else 0
 
-    def opens(self, number: int, key: int) -> bool:
-        """Return whether number and key are those of the kernel's record, whatever a client made of them."""
-        mine, own = self.number, self.key
-        return type(mine) is int and type(own) is int and mine == number and own == key
+    def opens(self, key: int) -> bool:
+        """Return whether its key is that of the kernel's record, whatever a client made of it."""
+        own = self.key
+        return type(own) is int and own == key
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,6 +70,11 @@ def first_error(error: ValidationError, origin: str) -> str:
 def one_line(text: str) -> str:
     """Return `text` with every run of white space, line ends too, as one space."""
     return " ".join(text.split())
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
 
 
 def _short(value: object) -> str:

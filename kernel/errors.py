@@ -19,6 +19,10 @@ class Panic(BaseException):
 class CallError(Exception):
     """A call that did not return results. The caller gets it in place of them."""
 
+    def anew(self) -> "CallError":
+        """Return an equal error for another caller: each has its own, with nothing of another's stack in it."""
+        return type(self)(*self.args)
+
 
 class ArgumentError(CallError, TypeError):
     """An argument or a result is of the wrong type, size or number; raised before any trap."""

@@ -71,11 +71,11 @@ FOLLOWS: Final[dict[int, tuple[int, ...]]] = {
     DOMAIN_TERMINATED: (),
 }
 
-_ALLOWED: Final[list[int]] = [sum(1 << new for new in FOLLOWS[old]) for old in range(len(NAMES))]
+_ALLOWED: Final = bytes(new in FOLLOWS[old] for old in range(len(NAMES)) for new in range(len(NAMES)))  # row by row
 
 
 def follow(old: int, new: int) -> int:
     """Return `new`, or panic where the table does not let it follow `old`."""
-    if not _ALLOWED[old] >> new & 1:
+    if not _ALLOWED[old * len(NAMES) + new]:
         raise Panic(f"{NAMES[old]} cannot become {NAMES[new]}")
     return new

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Message(_message.Message):
-    """One call or reply between two machines, with its virtual times."""
+    """One call or reply between two machines, or a part of one, with its virtual times."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,6 +35,8 @@ class Message(_message.Message):
     ARRIVES_NS_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     REPLY_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    FRAGMENT_FIELD_NUMBER: _builtins.int
     source: _builtins.int
     """rank of the sending machine"""
     destination: _builtins.int
@@ -49,6 +51,10 @@ class Message(_message.Message):
     def call(self) -> Global___Call: ...
     @_builtins.property
     def reply(self) -> Global___Reply: ...
+    @_builtins.property
+    def acknowledgement(self) -> Global___Acknowledgement: ...
+    @_builtins.property
+    def fragment(self) -> Global___Fragment: ...
     def __init__(
         self,
         *,
@@ -59,12 +65,14 @@ class Message(_message.Message):
         arrives_ns: _builtins.int = ...,
         call: Global___Call | None = ...,
         reply: Global___Reply | None = ...,
+        acknowledgement: Global___Acknowledgement | None = ...,
+        fragment: Global___Fragment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "call", b"call", "reply", b"reply"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "body", b"body", "call", b"call", "fragment", b"fragment", "reply", b"reply"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrives_ns", b"arrives_ns", "body", b"body", "call", b"call", "destination", b"destination", "reply", b"reply", "sent_ns", b"sent_ns", "sequence", b"sequence", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "arrives_ns", b"arrives_ns", "body", b"body", "call", b"call", "destination", b"destination", "fragment", b"fragment", "reply", b"reply", "sent_ns", b"sent_ns", "sequence", b"sequence", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["call", "reply"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["call", "reply", "acknowledgement", "fragment"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -80,6 +88,7 @@ class Call(_message.Message):
     EXPORT_FIELD_NUMBER: _builtins.int
     PROCEDURE_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """identifies the call at its source; the reply carries it back"""
     export: _builtins.str
@@ -88,6 +97,8 @@ class Call(_message.Message):
     """index of the procedure in the interface's procedure descriptor list, from 0"""
     arguments: _builtins.bytes
     """marshaled arguments"""
+    caller: _builtins.int
+    """of the source's, where the call may be sent again; numbers of one caller's calls rise"""
     def __init__(
         self,
         *,
@@ -95,10 +106,11 @@ class Call(_message.Message):
         export: _builtins.str = ...,
         procedure: _builtins.int = ...,
         arguments: _builtins.bytes = ...,
+        caller: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "export", b"export", "number", b"number", "procedure", b"procedure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "caller", b"caller", "export", b"export", "number", b"number", "procedure", b"procedure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -135,6 +147,54 @@ class Reply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reply: _TypeAlias = Reply  # noqa: Y015
+
+@_typing.final
+class Acknowledgement(_message.Message):
+    """Says that a call which came again is being executed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """of the call"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
+
+@_typing.final
+class Fragment(_message.Message):
+    """A packet of a message of which others follow, or are lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """of the call that the message is, or answers"""
+    size: _builtins.int
+    """bytes of data in the packet"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fragment: _TypeAlias = Fragment  # noqa: Y015
 
 @_typing.final
 class Fault(_message.Message):

@@ -67,7 +67,9 @@ def costs_of(
     on_call, on_return = ({"kernel": 0, "domain": count} for count in pages)
     tlb = {"tagged": tagged, "on_call": on_call, "on_return": on_return, "source": "a test"}
     passing = {"discipline": "shared buffers", "source": "a test"}
+    again = {"us": 2000.0, "backoff": 1, "tries": 40, "origin": "assumed", "source": "a test"}
     tables = {"name": "test", "description": "", "tlb": tlb, "message_passing": passing, "steps": named}
+    tables["retransmission"] = again
     return cost_model(tables, "test")
 
 

@@ -11,7 +11,7 @@ from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.stubs import bind
 from lrpc.domains.wires import FixedBytes, Int64
 from lrpc.kernel.descriptors import ProcedureDescriptor
-from lrpc.kernel.errors import AccessFault, BindingRefused, ProcedureRaised
+from lrpc.kernel.errors import AccessFault, BindingRefused, BindingRevoked, CallError, CallFailed, ProcedureRaised
 from lrpc.kernel.simulated.astacks import AStack
 from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding
 from lrpc.kernel.simulated.engine import FOREVER
@@ -119,6 +119,29 @@ def test_without_a_free_astack_callers_wait_first_come_first_served() -> None:
     assert order == list(range(6))
     assert one.kernel.bindings[1].groups[0].waiting.waits == 5
     assert one.kernel.now_ns > 6_000_000
+    assert_nothing_held(one.kernel)
+
+
+@pytest.mark.parametrize("ended", ["revoked", "terminated"])
+def test_who_is_woken_for_an_astack_and_finds_the_binding_ended_is_told(ended: str) -> None:
+    one = slow()
+    calls = bind(one.client, Slow, "slow")
+    told: list[type[CallError]] = []
+
+    def first() -> None:
+        calls.wait(1000)  # and gives its A-stack to the one that waits, which has no processor yet
+        if ended == "revoked":
+            one.server.revoke("client", "slow", "enough")
+        else:
+            one.server.terminate()
+
+    def second() -> None:
+        with pytest.raises(CallError) as caught:
+            calls.wait(0)
+        told.append(caught.type)
+
+    one.run(first, second)
+    assert told == [BindingRevoked if ended == "revoked" else CallFailed]
     assert_nothing_held(one.kernel)
 
 
@@ -322,3 +345,23 @@ def test_more_astacks_than_may_be_mapped_are_refused_when_they_are_exported() ->
     with pytest.raises(BindingRefused, match=f"at most {LARGEST_BINDING} are mapped"):
         Clerk().export(one.server, Wide, Server(), "wide")
     assert "wide" not in one.kernel.exports
+
+
+def test_procedures_that_share_astacks_count_as_what_is_mapped_for_them_together() -> None:
+    class Shared(Interface):
+        """Each alone would do; as many as one wants, as large as the other's, are too much."""
+
+        @procedure(simultaneous=1024)
+        def often(self, data: Annotated[bytes, FixedBytes(60 << 10)]) -> None: ...
+
+        @procedure(simultaneous=1)
+        def large(self, data: Annotated[bytes, FixedBytes(72 << 10)]) -> None: ...
+
+    class Server:
+        def often(self, data: bytes) -> None: ...
+
+        def large(self, data: bytes) -> None: ...
+
+    one = machine()
+    with pytest.raises(BindingRefused, match=f"A-stacks of {1024 * (72 << 10)} bytes; at most {LARGEST_BINDING} are"):
+        Clerk().export(one.server, Shared, Server(), "shared")

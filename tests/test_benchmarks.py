@@ -33,6 +33,16 @@ def test_simulation_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> No
     assert set(found["medians"]) == {"null", "contended", "shared"}
 
 
+def test_simulation_at_scale_counts_every_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(simulation, "SIZES", (10, 100))
+    assert simulation.main(["--scale"]) == 0
+    for calls, size in zip((10, 100), json.loads(capsys.readouterr().out.splitlines()[-1])["sizes"], strict=True):
+        assert (size["calls"], size["linkages_pushed"], size["virtual_ns"]) == (calls, calls, calls * 157_000)
+        assert size["peak_mb"] > 0
+
+
 def test_simulation_says_how_to_get_simpy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "simpy", None)
     assert simulation.main([]) == 2

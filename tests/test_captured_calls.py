@@ -20,6 +20,7 @@ from lrpc.kernel.states import (
     THREAD_ENDED,
     THREAD_WAITING,
 )
+from tests.invariants import assert_nothing_left, assert_sound
 from tests.simulated import TRANSFERS, FourTests, FourTestsServer, Machine, assert_nothing_held, costs_of, machine
 
 MS = 1000.0  # in us
@@ -51,6 +52,37 @@ def aborting(one: Machine, thread: Thread, after_us: float = MS) -> Callable[[],
         one.client.abort(thread)
 
     return body
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_a_concrete_thread_released_from_a_call_replies_though_the_captured_one_has_ended(transfer: Transfer) -> None:
+    one = keeping(5 * MS, processors=2)
+    middle, told = one.kernel.domain("middle"), list[str]()
+
+    class Middle(FourTestsServer):
+        def null(self) -> None:
+            with pytest.raises(CallAborted):
+                bind(middle, FourTests, "tests", transfer).null()
+            middle.sleep(20 * MS)  # the captured call is over before
+
+    def body() -> None:
+        bind(one.client, FourTests, "middle", "message passing").null()
+        told.append("returned")
+
+    Clerk().export(middle, FourTests, Middle(), "middle")
+    one.client.spawn(body)
+    one.kernel.run(2_000_000)
+    (concrete,) = (
+        thread for thread in one.kernel.threads if thread.home is middle and (thread.linkages or thread.outstanding)
+    )
+    middle.abort(concrete)
+    for ms in (3, 10, 20):
+        one.kernel.run(ms * 1_000_000)
+        assert_sound(one.kernel)
+    assert told == []
+    one.kernel.run(FOREVER)
+    assert told == ["returned"]
+    assert_nothing_left(one.kernel)
 
 
 @pytest.mark.parametrize("transfer", TRANSFERS)

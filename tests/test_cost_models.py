@@ -10,7 +10,7 @@ import pytest
 from lrpc.kernel.documents import LARGEST_DOCUMENT
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import HERE, PARTS, STEPS, cost_model, cost_model_names, load_cost_model
-from tests.simulated import FIREFLY, costs_of
+from tests.simulated import FIREFLY
 
 Tables = dict[str, Any]
 
@@ -75,7 +75,11 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (without("steps.trap.us"), "steps.trap.us: missing; add it"),
         (without("steps.trap"), "steps.trap: missing; machine needs it"),
         (without("steps.message_buffer"), "steps.message_buffer: missing; message passing needs it"),
-        (without("steps.network_byte"), "steps.network_byte: missing; network needs it"),
+        (without("steps.wakeup"), "steps.wakeup: missing; packets needs it"),
+        (without("steps.remote_server"), "steps.remote_server: missing; network needs it"),
+        (at("retransmission.us", 0.0), "retransmission.us: Input should be greater than 0; it is 0.0"),
+        (at("retransmission.tries", 0), "retransmission.tries: Input should be greater than or equal to 1; it is 0"),
+        (without("retransmission.backoff"), "retransmission.backoff: missing; add it"),
         (at("steps.tarp", NUMBER), "steps.tarp: unknown step; known are procedure_call, trap,"),
         (without("steps"), "steps: missing; add it"),
         (without("tlb"), "tlb: missing; add it"),
@@ -181,6 +185,25 @@ def test_costs_are_kept_in_picoseconds() -> None:
     assert FIREFLY.ns[STEPS.index("trap")] == 18_000
 
 
-def test_a_machine_looks_ahead_by_what_sending_costs() -> None:
-    assert FIREFLY.lookahead_ns == 358_000
-    assert costs_of(1, {"network_send": 9}).lookahead_ns == 9_000
+def test_a_machine_looks_ahead_by_what_sending_costs_once_nothing_intervenes() -> None:
+    assert FIREFLY.lookahead_ns == (76 + 22 + 70) * 1000  # a packet's turn at the network processor
+    assert load_cost_model("linux-python").lookahead_ns == 73_750
+
+
+def test_messages_are_sent_whole_or_in_packets_and_network_needs_to_know() -> None:
+    tables = firefly()
+    for step in PARTS["packets"]:
+        del tables["steps"][step]
+    with pytest.raises(
+        Refused, match=r"steps\.network_send: missing; network needs it and the rest of messages, or of"
+    ):
+        cost_model(tables, "mine.toml")
+    for step in PARTS["messages"]:
+        tables["steps"][step] = NUMBER
+    assert cost_model(tables, "mine.toml").lookahead_ns == 1_000
+
+
+def test_a_call_is_sent_again_after_waits_that_grow_up_to_a_bound() -> None:
+    waits = [FIREFLY.retransmission.wait_ns(tries) / 1e6 for tries in (1, 2, 3, 8)]
+    assert waits == [600, 1200, 2400, 76_800]
+    assert FIREFLY.retransmission.wait_ns(100) == 10**12

@@ -59,7 +59,7 @@ def test_another_seed_has_another_digest(described: Cluster) -> None:
     assert len({digest(described, seed) for seed in range(3)}) == 3
 
 
-@pytest.mark.parametrize("step", ["trap", "copy_byte", "network_receive"])
+@pytest.mark.parametrize("step", ["trap", "copy_byte", "receive_handling"])
 def test_one_changed_cost_changes_the_digest(step: str, tmp_path: Path) -> None:
     us = load_cost_model("cvax-firefly").file.steps[step].us
     same = cluster(bank(machine={"cost_model": with_cost(tmp_path, step, us)}))

@@ -52,7 +52,6 @@ class World:
     processors: int
     caching: bool
     scripts: list[Script]
-    threads: list[Thread] = field(default_factory=list)
     callers: list[Domain] = field(default_factory=list)  # of each call, in the order in which they were made
     ends: list[list[str]] = field(default_factory=list)  # of each call: how often it ended, and how
     refused: int = 0
@@ -75,7 +74,7 @@ class World:
 
     def start(self, place: int, script: int) -> None:
         domain = self.domain(place)
-        self.threads.append(domain.spawn(partial(self.follow, domain, script, DEEPEST)))
+        domain.spawn(partial(self.follow, domain, script, DEEPEST))
 
     def advance(self, us: int) -> None:
         self.kernel.run(min(self.kernel.engine.horizon, FOREVER // 2) + us * 1000)
@@ -89,8 +88,9 @@ class World:
             export.domain.revoke(f"d{client % PLACES}", export.name, "drawn")
 
     def abort(self, number: int) -> None:
-        if self.threads:
-            thread = self.threads[number % len(self.threads)]
+        threads = sorted(self.kernel.threads, key=lambda thread: thread.number)  # servers' own, too
+        if threads:
+            thread = threads[number % len(threads)]
             try:
                 thread.home.abort(thread)
             except CallError:

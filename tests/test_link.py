@@ -22,7 +22,7 @@ from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.synchronisation import Progress, Window
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.remote import CallMessage, ReplyMessage
+from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import link_pb2
 from lrpc.protos.link_pb2_grpc import LinkStub
 from tests.clusters import SECRET, Joined, bank, cluster, digest, joined, pair
@@ -131,8 +131,18 @@ def test_every_run_has_a_secret_of_its_own() -> None:
         replace(CALL, sent_ns=-1),
         replace(CALL, arrives_ns=CALL.sent_ns),
         replace(CALL, arrives_ns=FOREVER),
+        replace(CALL, body=Fragment(1, PAYLOAD + 1)),
     ],
-    ids=["no such sender", "no such receiver", "to itself", "no sequence", "before time", "at once", "never"],
+    ids=[
+        "no such sender",
+        "no such receiver",
+        "to itself",
+        "no sequence",
+        "before time",
+        "at once",
+        "never",
+        "too large a packet",
+    ],
 )
 def test_a_message_that_no_machine_sends_is_an_invalid_argument(run: Joined, envelope: Envelope) -> None:
     code, details = refusal(run, batch(CALL, envelope))
@@ -232,14 +242,16 @@ def test_messages_cross_a_socket_even_within_one_process() -> None:
 RANKS = st.integers(0, 3)
 NUMBERS = st.integers(0, 2**63 - 1)
 BODIES = st.one_of(
-    st.builds(CallMessage, NUMBERS, st.text(), st.integers(0, 2**31), st.binary()),
+    st.builds(CallMessage, NUMBERS, st.text(), st.integers(0, 2**31), st.binary(), NUMBERS),
     st.builds(ReplyMessage, NUMBERS, st.binary(), st.one_of(st.none(), st.tuples(st.text(), st.text()))),
+    st.builds(Acknowledgement, NUMBERS),
+    st.builds(Fragment, NUMBERS, st.integers(0, PAYLOAD)),
 )
 
 
 @given(st.permutations(range(4)), st.integers(1, 2**63), st.integers(0, 2**61), st.integers(1, 2**60), BODIES)
 def test_an_envelope_comes_off_the_wire_as_it_went_on(
-    ranks: list[int], sequence: int, sent: int, takes: int, body: CallMessage | ReplyMessage
+    ranks: list[int], sequence: int, sent: int, takes: int, body: Body
 ) -> None:
     envelope = Envelope(ranks[0], ranks[1], sequence, sent, sent + takes, body)
     (message,) = to_wire([envelope])

@@ -40,7 +40,14 @@ def names(folder: Path) -> list[str]:
 
 def test_a_record_holds_what_was_measured_and_its_tables(folder: Path) -> None:
     assert names(folder) == ["office.toml", "run"]
-    assert names(folder / "run") == ["calls.csv", "cells.csv", "latencies.csv", "machines.csv", "record.json"]
+    assert names(folder / "run") == [
+        "calls.csv",
+        "cells.csv",
+        "facilities.csv",
+        "latencies.csv",
+        "machines.csv",
+        "record.json",
+    ]
 
 
 def test_it_says_what_was_asked_for_and_what_ran(found: dict[str, Any], folder: Path) -> None:

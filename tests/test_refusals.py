@@ -19,6 +19,7 @@ from lrpc.kernel.errors import (
 )
 from lrpc.kernel.simulated import log
 from lrpc.kernel.simulated.bindings import Binding
+from lrpc.kernel.simulated.kernel import MOST_REASONS
 from lrpc.kernel.simulated.transfer import call
 from tests.simulated import Machine, assert_nothing_held, costs_of, events, machine
 
@@ -121,6 +122,27 @@ def assert_nothing_held_by_calls(one: Machine) -> None:
     assert one.kernel.calls_in_progress() == 0
     groups = [group for binding in one.kernel.bindings.values() for group in binding.groups]
     assert [group.free_count for group in groups] == [len(group.members) for group in groups]
+
+
+def test_of_what_was_revoked_long_ago_the_reason_is_no_longer_kept() -> None:
+    one = machine()
+    bindings = [one.binding() for _ in range(MOST_REASONS + 1)]
+    for number, binding in enumerate(bindings):
+        one.kernel.revoke_grant(binding, BindingRevoked(f"a test took back {number}"))
+    said: list[str] = []
+
+    def body() -> None:
+        for binding in (bindings[0], bindings[1], bindings[-1]):
+            with pytest.raises(CallError) as caught:
+                call(one.kernel, key_of(binding), 0, address_of(binding))
+            said.append(str(caught.value))
+
+    one.run(body)
+    assert said == [
+        "Binding Object 1: not one that domain client was given",
+        "a test took back 1",
+        f"a test took back {MOST_REASONS}",
+    ]
 
 
 def test_a_refusal_costs_the_way_into_the_kernel_and_out() -> None:

@@ -96,6 +96,7 @@ def test_every_table_is_there_in_the_papers_order(cells: Cells) -> None:
         *("II", "II overhead", "III", "IV", "IV ratios", "IV what-if", "V", "V SRC RPC", "V what-if"),
         "Figure 2",
         "Figure 2 waits",
+        "Firefly RPC",
     ]
 
 
@@ -178,6 +179,7 @@ def test_with_arguments_on_the_execution_stack_each_is_copied_once_more(cells: C
     assert column(cells, "IV what-if", "arguments on the execution stack") == pytest.approx(
         {test: plain[test] + more for test, more in slower.items()}, abs=0.01
     )
+    assert column(cells, "IV what-if", "for the extra copies") == pytest.approx(slower, abs=0.01)
 
 
 def test_without_misses_a_null_takes_118_us_and_an_exchange_has_none(cells: Cells) -> None:
@@ -204,7 +206,7 @@ MOVES: dict[str, dict[tuple[str, str, str], float]] = {
     "message_buffer": dict.fromkeys(IV_TAOS, 1.0),
     "message_transfer": dict.fromkeys(IV_TAOS, 2.0),
     "message_result_byte": dict(zip(IV_TAOS, (0.0, 4.0, 0.0, 200.0), strict=True)),
-    "network_send": {},
+    "udp_header": {},
 }
 
 
@@ -318,7 +320,7 @@ def test_only_runs_what_those_tables_need(
 
 def test_an_unknown_table_is_refused_with_those_there_are() -> None:
     assert refused("reproduce", "--only", "IV", "--only", "VI") == (
-        "lrpc: --only VI: unknown; known are Figure 1, II, III, IV, V, Figure 2"
+        "lrpc: --only VI: unknown; known are Figure 1, II, III, IV, V, Figure 2, Firefly RPC"
     )
 
 
@@ -351,9 +353,11 @@ def test_progress_knows_about_how_many_calls_there_are(folder: Path) -> None:
     assert planned_calls(described(calls=200)) == pytest.approx(made, rel=0.1)
 
 
-def test_the_machines_of_one_run_do_not_talk() -> None:
-    assert not described().talks
-    assert set(PARTS) == {"II", "III", "IV", "V", "Figure 1", "Figure 2"}
+def test_of_the_machines_of_one_run_only_those_talk_that_measure_calls_between_machines() -> None:
+    assert not described(only=tuple(set(PARTS) - {"Firefly RPC"})).talks
+    talk = [machine.name for machine in described(only=("Firefly RPC",)).machines]
+    assert talk == ["firefly-full-client", "firefly-full-server", "firefly-null-client", "firefly-null-server"]
+    assert set(PARTS) == {"II", "III", "IV", "V", "Figure 1", "Figure 2", "Firefly RPC"}
 
 
 def test_the_scenario_table_iv_has_the_machines_of_table_iv() -> None:
@@ -361,6 +365,33 @@ def test_the_scenario_table_iv_has_the_machines_of_table_iv() -> None:
     scenario = read_cluster(scenarios.find("table-iv"), REGISTRY)
     assert [machine.name for machine in scenario.machines] == ["lrpc", "lrpc-mp", "src-rpc"]
     assert list(scenario.machines) == [ours[machine.name] for machine in scenario.machines]
+
+
+# Across machines
+
+
+def test_a_remote_null_is_its_steps_and_what_was_measured_beyond_them_is_charged_nowhere(cells: Cells) -> None:
+    ours, paper = (column(cells, "Firefly RPC", "MicroVAX II", what) for what in ("ours", "paper"))
+    steps = [row for row in ours if row.endswith("twice")]
+    assert (len(steps), ours["runtime and stubs"]) == (13, 606)
+    assert {row: us for row, us in ours.items() if "unaccounted" not in row} == pytest.approx(
+        {row: us for row, us in paper.items() if "unaccounted" not in row}, abs=1e-6
+    )
+    assert ours["runtime and stubs"] + sum(ours[row] for row in steps) == pytest.approx(2514)
+    assert (ours["Null"], ours["1,514-byte packet, one way"]) == (2514, 4414)
+    assert {row: (paper[row], ours[row]) for row in ours if "unaccounted" in row} == {
+        "unaccounted, of 2,645 measured": (131, "not charged"),
+        "unaccounted, of 2,660 measured": (146, "not charged"),
+    }
+    kinds = column(cells, "Firefly RPC", "MicroVAX II", "kind")
+    assert {row for row, kind in kinds.items() if kind != "input"} == {"1,514-byte packet, one way"}
+    assert kinds["1,514-byte packet, one way"] == "fitted"
+
+
+def test_a_record_says_that_its_network_is_of_other_processors(folder: Path) -> None:
+    (note,) = record(folder)["notes"]
+    assert "MicroVAX II" in note
+    assert "C-VAX" in note
 
 
 # What is printed

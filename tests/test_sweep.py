@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.workloads import sweep
+from lrpc.workloads import scenarios, sweep
 from tests.command import lrpc, office, record, refused
 
 
@@ -130,3 +130,60 @@ def test_other_jobs_take_their_own_arguments_as_parameters(tmp_path: Path) -> No
     found = rows(tmp_path / "out")
     assert [row["machines"] for row in found] == ["1", "2"]
     assert found[0]["cross_machine"] == "0" != found[1]["cross_machine"]
+
+
+SUN = 'kind = "run"\nscenario = "sun"\nscale = 0.0001'
+
+
+def varied(folder: Path, how: str) -> Path:
+    path = folder / "varied.toml"
+    path.write_text(f'name = "sun"\n[job]\n{SUN}\n{how}\n')
+    return path
+
+
+def test_draws_are_runs_with_a_distribution_and_a_page(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = lrpc("sweep", varied(tmp_path, "[draws]\ncount = 6"), "--out", out, "--parallel", 0)
+    assert (ended.code, ended.err) == (0, "")
+    found = rows(out)
+    assert len({row["digest"] for row in found}) == 6
+    assert len({row["cache_kb"] for row in found}) > 1
+    shares = sorted(float(row["remote_local_percent"]) for row in found)
+    with (out / "report" / "share.csv").open() as file:
+        summary = {row["what"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert summary["runs"] == 6
+    assert summary["least, %"] == pytest.approx(shares[0], abs=1e-4)
+    assert summary["most, %"] == pytest.approx(shares[-1], abs=1e-4)
+    page = (out / "report" / "report.html").read_text()
+    assert "What moves it" in page
+    assert "https://" not in page.split("</script>")[-1]
+
+
+def test_parameters_changed_one_at_a_time_are_compared_with_none_changed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    how = '[each]\nfactors = [0.0, 2.0]\nparameters = ["poll_calls"]'
+    assert lrpc("sweep", varied(tmp_path, how), "--out", out, "--parallel", 0).code == 0
+    assert [row["poll_calls"] for row in rows(out)] == ["", "0.0", "240.0"]
+    with (out / "report" / "one-at-a-time.csv").open() as file:
+        moved = {row["value"]: float(row["difference"]) for row in csv.DictReader(file)}
+    assert moved["0.0"] > 0 > moved["240.0"]  # fewer local calls, a larger share of remote ones
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("[draws]\ncount = 1", "draws.count"),
+        ("[draws]\ncount = 2\n[each]", "just one of the three"),
+        ('[each]\nparameters = ["blokcs"]', "each.parameters: blokcs: is no number among the scenario's parameters"),
+        ("[each]\nfactors = [-1.0]", "each.factors.0"),
+    ],
+)
+def test_variations_that_cannot_be_are_refused(how: str, said: str, tmp_path: Path) -> None:
+    assert said in refused("sweep", varied(tmp_path, how), "--out", tmp_path / "out", "--parallel", 0)
+
+
+@pytest.mark.parametrize("name", scenarios.names(scenarios.SWEEPS))
+def test_sweeps_that_ship_can_all_be_prepared(name: str, tmp_path: Path) -> None:
+    ended = lrpc("sweep", name, "--out", tmp_path / "out", "--dry-run")
+    assert ended.code == 0
+    assert " 0 of them done" in ended.out

@@ -24,26 +24,33 @@ from lrpc.cluster.station import Links
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.remote import CallMessage
+from lrpc.kernel.simulated.packets import CallMessage
 from tests.clusters import SECRET, LedgerServer, Teller, bank, cluster, digest, joined, pair
 from tests.simulated import costs_of
 
-SEND_NS = 1000  # what the cost model below takes to send, and so part of every lookahead
+SEND_NS = 3000  # what the network processor takes to send a packet, and so part of lookahead: three steps
 COSTS = costs_of(1)
 
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
-    """Return up to five machines, each with a ledger and tellers that call some of the others'; cycles included."""
+    """Return up to five machines, each with a ledger and tellers that call some of the others'; cycles included.
+
+    One of them may be the hub of a wire to all others; packets may be lost, on the wire and on links.
+    """
     count = draw(st.integers(1, 5))
     calls = draw(st.sets(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=8))
     delays = st.sampled_from([1, 700, 3_000, 50_000])
+    links = st.builds(Link, delays, st.sampled_from([0, 800_000]), st.sampled_from([0, 0, 200_000_000]))
+    hub = draw(st.one_of(st.none(), st.integers(0, count - 1)))
     pairs = {
-        frozenset((f"m{one}", f"m{other}")): Link(draw(delays), draw(st.sampled_from([0, 800_000])))
+        frozenset((f"m{one}", f"m{other}")): draw(links)
         for one in range(count)
         for other in range(one)
+        if hub not in (one, other)
     }
-    return Cluster("drawn", tuple(_machine(rank, calls, draw) for rank in range(count)), Link(1, 0), pairs)
+    machines = tuple(_machine(rank, calls, draw) for rank in range(count))
+    return Cluster("drawn", machines, draw(links), pairs, None if hub is None else f"m{hub}")
 
 
 def _machine(rank: int, calls: set[tuple[int, int]], draw: st.DrawFn) -> MachineSpec:
@@ -74,11 +81,16 @@ def routes(described: Cluster, waits: Sequence[bool]) -> dict[tuple[int, int], i
     for client, machine in enumerate(described.machines):
         for name in (name for domain in machine.domains for name in domain.imports.values()):
             server = ranks[exporters[name]]
-            takes = SEND_NS + described.between(machine.name, described.machines[server].name).delay_ns
+            delay_ns = described.between(machine.name, described.machines[server].name).delay_ns
+            there = back = SEND_NS + delay_ns
+            if machine.name == described.hub:  # it has the wire's queue: others send to that, and it from there
+                there, back = delay_ns, SEND_NS
+            elif described.machines[server].name == described.hub:
+                there, back = SEND_NS, delay_ns
             if server != client:
-                found[client, server] = takes
+                found[client, server] = there
                 if waits[client]:
-                    found[server, client] = takes
+                    found[server, client] = back
     return found
 
 

@@ -126,7 +126,10 @@ def transfer(request: pytest.FixtureRequest) -> Transfer:
     return made
 
 
-@pytest.fixture(params=[1, 2, 4], ids=lambda count: f"{count} processors")
+PROCESSORS = [1, 2, 4]
+
+
+@pytest.fixture(params=PROCESSORS, ids=lambda count: f"{count} processors")
 def processors(request: pytest.FixtureRequest) -> int:
     made: int = request.param
     return made
@@ -213,12 +216,15 @@ def test_callers_of_a_domain_that_is_ended_from_outside_get_call_failed_once(
     assert house.told == ["CallFailed"]
 
 
-@pastimes
+# Whoever computes keeps its processor, so that on one nobody else would come to end its domain.
+@pytest.mark.parametrize(
+    ("pastime", "processors"),
+    [(pastime, count) for pastime in PASTIMES for count in PROCESSORS if pastime is not computing or count > 1],
+    ids=lambda one: f"{one} processors" if isinstance(one, int) else one.__name__.replace("_", " "),
+)
 def test_callers_of_a_domain_that_another_thread_ends_get_call_failed_once(
     house: House, pastime: Callable[[House, Domain], Work]
 ) -> None:
-    if pastime is computing and len(house.kernel.processors) == 1:
-        pytest.skip("whoever computes keeps the one processor")
     server, client = busy(house, pastime), house.domain("client")
     when: list[float] = []
 
@@ -241,6 +247,27 @@ def test_every_caller_is_told_whether_it_is_served_or_waits(house: House) -> Non
     house.end(server, after_us=5 * MS)
     house.run()
     assert house.told == ["CallFailed"] * 7
+
+
+def test_every_caller_is_told_by_an_error_of_its_own(house: House) -> None:
+    server, errors = house.keep("server"), list[CallFailed]()
+
+    def body(client: Domain) -> None:
+        job = house.job(client, "server")
+        for _ in range(3):
+            try:
+                job.do(1)
+            except CallFailed as error:
+                errors.append(error)
+
+    for name in ("one", "two"):
+        client = house.domain(name)
+        for _ in range(7):
+            client.spawn(partial(body, client))
+    house.end(server, after_us=5 * MS)
+    house.run()
+    assert len({id(error) for error in errors}) == len(errors) == 2 * 7 * 3
+    assert len({str(error) for error in errors}) == 1
 
 
 def test_callers_of_several_domains_are_all_told_each_once(house: House) -> None:

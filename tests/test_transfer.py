@@ -182,6 +182,27 @@ def test_what_a_procedure_raises_crosses_as_its_name_and_text_and_nothing_leaks(
     assert_nothing_held(one.kernel)
 
 
+def test_a_call_that_raises_has_carried_no_results() -> None:
+    class Server:
+        def hop(self, left: int) -> int:
+            if left:
+                raise ValueError("no further")
+            return left
+
+    one = machine()
+    Clerk().export(one.server, Hop, Server(), "hop")
+
+    def body() -> None:
+        hop = bind(one.client, Hop, "hop")
+        hop.hop(0)
+        for _ in range(2):
+            with pytest.raises(ProcedureRaised):
+                hop.hop(1)
+
+    one.run(body)
+    assert one.kernel.astack_bytes.counts == {8: 1, 4: 2}
+
+
 @pytest.mark.parametrize("transfer", TRANSFERS)
 def test_an_error_without_text_is_named(transfer: Transfer) -> None:
     def fail() -> None:

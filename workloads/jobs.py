@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_toml, validate
 from lrpc.kernel.errors import Refused
@@ -67,25 +68,35 @@ class JobBase(Document):
 
 
 class RunJob(JobBase):
-    """One scenario; `changes` are made to it first, by keys such as `machines.workstation.count`."""
+    """One scenario, or a `scale` of it; `changes` are made first, by keys such as `machines.workstation.count`."""
 
     kind: Literal["run"] = "run"
     scenario: str
+    scale: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
     changes: dict[str, Parameter] = Field(default={})
 
     def prepare(self, command: list[str]) -> Prepared:
         """Return the cluster that the scenario describes."""
         path = scenarios.find(self.scenario)
-        tables = read_toml(path)
-        for key, value in self.changes.items():
-            change(tables, key, value, str(path))
-        cluster = describe(validate(ClusterTable, tables, str(path)), REGISTRY, str(path))
+        resolved = resolve(self.tables(), str(path), self.scale)
+        cluster = describe(validate(ClusterTable, resolved.tables, str(path)), REGISTRY, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
+        if resolved.parameters:
+            settings["scale"] = self.scale
+            settings["parameters"] = {name: one.model_dump(mode="json") for name, one in resolved.parameters.items()}
         if self.changes:
             settings["changes"] = dict(self.changes)
         run = self._run(cluster.name, command, settings)
         return Prepared(run, cluster, lambda outcome: table_i(cluster.name, total_counts(outcome)))
+
+    def tables(self) -> dict[str, Any]:
+        """Return the scenario's tables with the changes made; `Refused` where it cannot be read or changed so."""
+        path = scenarios.find(self.scenario)
+        tables = read_toml(path)
+        for key, value in self.changes.items():
+            change(tables, key, value, str(path))
+        return tables
 
     def files(self) -> dict[str, Path]:
         """Return the scenario's file, and those of its cost models, that do not ship with the project."""

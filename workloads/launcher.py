@@ -10,9 +10,10 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from lrpc import __version__
+from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import events, page, report, scenarios, sweep, verify
+from lrpc.workloads import events, page, records, report, scenarios, sensitivity, sweep, tables, verify
 from lrpc.workloads.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
 from lrpc.workloads.jobs import ReplayJob, ReproduceJob, RunJob
 from lrpc.workloads.replay import DEFAULT_PROCESSORS
@@ -21,6 +22,8 @@ from lrpc.workloads.reproduce import CALLS, PARTS
 EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
 """
+
+MOST_COLUMNS: Final = 16  # of a sweep's table that a terminal shows
 
 app = typer.Typer(
     help="Lightweight RPC, simulated from its mechanism: what calls between protection domains and machines cost.",
@@ -90,6 +93,9 @@ def reproduce(
 @app.command("run")
 def run_scenario(
     scenario: Annotated[str, typer.Argument(help="Name of a scenario (see `lrpc list`), or a .toml file.")],
+    scale: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="How much of it, where its parameters say what that means.")
+    ] = 1.0,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -100,7 +106,7 @@ def run_scenario(
     dry_run: DryRun = False,
 ) -> None:
     """Run one scenario on a simulated cluster; it ends with its row of Table I."""
-    job = RunJob(scenario=scenario, seed=seed)
+    job = RunJob(scenario=scenario, scale=scale, seed=seed)
     _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
 
 
@@ -176,7 +182,9 @@ def verify_record(
 
 @app.command("sweep")
 def run_sweep(
-    file: Annotated[Path, typer.Argument(help="A .toml file: a job, and the values that its parameters take.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a sweep (see `lrpc list`), or a .toml file: a job, and what varies.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for all records and the table; given again, it is gone on with.")],
     parallel: Annotated[
         int | None,
@@ -186,17 +194,28 @@ def run_sweep(
     force: Annotated[bool, typer.Option("--force", help="Replace the runs of another sweep in that folder.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Run every combination of parameters, each with a record of its own, and put one table beside them."""
+    """Run combinations of parameters, draws from their ranges, or changes of one: a record of each, and a report."""
+    file = scenarios.find_sweep(name)
     found = sweep.read_sweep(file, out)
+    for line in found.left_out:
+        print(f"note: {line}", file=sys.stderr)
     if dry_run:
         print(f"{found.name}: {len(found.parts)} runs, {sum(part.done for part in found.parts)} of them done, in {out}")
         return
     sweep.open_folder(file, out, force=force)
     with counting_bar(found.name, sum(not part.done for part in found.parts)) as note:
         failed = sweep.carry_out(found, parallel, address, note)
-    path = sweep.write_table(found, out)
-    report.print_table(_console(), sweep.table(found))
-    print(f"table {path}")
+    rows = sweep.rows(found)
+    table = sweep.table(found, rows)
+    parts = sensitivity.of_sweep(found, rows, table)
+    page.write(page.Report(f"Sweep {found.name}", [], parts), out / "report")
+    console = _console()
+    if len(found.parts) <= page.MOST_ROWS and len(table.columns) <= MOST_COLUMNS:
+        report.print_table(console, table)
+    for part in (part for section in parts[:-1] for part in section.parts if isinstance(part, tables.Table)):
+        report.print_table(console, part, 15)
+    print(f"table {sweep.write_table(table, out)}")
+    print(f"report {out / 'report' / page.PAGES[0]}")
     if failed:
         first = min(failed)
         raise RunFailed(f"{len(failed)} of {len(found.parts)} runs failed; run {first}: {failed[first]}")
@@ -224,6 +243,9 @@ def list_all() -> None:
     print("scenarios (lrpc run NAME)")
     for name in scenarios.names():
         print(f"  {name:14} {scenarios.description(name)}")
+    print("sweeps (lrpc sweep NAME)")
+    for name in scenarios.names(scenarios.SWEEPS):
+        print(f"  {name:14} {read_toml(scenarios.find_sweep(name)).get('name', '')}")
     print("cost models (--cost-model NAME)")
     for name in cost_model_names():
         print(f"  {name:14} {load_cost_model(name).file.description}")
@@ -292,6 +314,11 @@ def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None
         report.print_counts(console, "The trace", record.trace.summary)
         report.print_lines(console, record.trace.left_out)
     report.print_latencies(console, record.latency_us)
+    done = sum(record.counts[name] for name in records.COUNTS)
+    if record.wall_s:
+        report.print_lines(
+            console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"]
+        )
     report.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
 
 

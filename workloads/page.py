@@ -60,7 +60,12 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
     if out is None:
         out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
     folders.check(out, "report", _is_report, force=force)
-    made = report(found)
+    write(report(found), out)
+    return out
+
+
+def write(made: Report, out: Path) -> None:
+    """Write a report as a page, as Markdown and as CSV into a folder; `RunFailed` where that cannot be."""
 
     def fill(folder: Path) -> None:
         for name, pieces in zip(PAGES, (as_html(made), as_markdown(made)), strict=True):
@@ -71,7 +76,6 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
             tables.write_csv(folder / files[id(table)], table)
 
     folders.put(out, "report", fill)
-    return out
 
 
 def report(found: Mapping[str, Record]) -> Report:

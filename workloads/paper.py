@@ -191,6 +191,24 @@ def what_if(table: str, column: str, tests: Mapping[str, Measured], costs: CostM
     return [_mean(table, test, column, None, measured, costs) for test, measured in tests.items()]
 
 
+def convention(stack: Mapping[str, Measured], pointer: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
+    """Return Table IV with arguments on the execution stack, and how much more each test takes for its extra copies."""
+    cells = what_if("IV what-if", "arguments on the execution stack", stack, costs)
+    more = [
+        Cell(
+            "IV what-if",
+            cell.row,
+            "for the extra copies",
+            None,
+            float(cell.ours) - pointer[cell.row].us,
+            "us",
+            cell.kind,
+        )
+        for cell in cells
+    ]
+    return cells + more
+
+
 def table_v(null: Measured, costs: CostModel) -> list[Cell]:
     """Return Table V: the steps that Null was charged under LRPC, and the time that its loop took."""
     cells = [_part("V", row, "LRPC", paper, null, costs, steps) for row, (paper, steps) in TABLE_V.items()]

@@ -93,13 +93,14 @@ def curves(
     *,
     logarithmic: bool = False,
     steps: bool = False,
+    dots: bool = False,
     text_title: str = "",
 ) -> Plot:
-    """Return lines over one axis; with `steps` they rise at each value."""
+    """Return lines over one axis; with `steps` they rise at each value, with `dots` the first is points alone."""
     data = [
         {
             "type": "scatter",
-            "mode": "lines" if steps else "lines+markers",
+            "mode": "markers" if dots and not at else "lines" if steps else "lines+markers",
             "line": {"shape": "hv" if steps else "linear", "color": COLOURS[at % len(COLOURS)]},
             "name": escape(short(one.name)),
             "x": list(one.x),

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from lrpc import __version__
-from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome
+from lrpc.cluster.machine import FacilityOutcome, MachineOutcome, ProcessorOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
 from lrpc.kernel.documents import first_error
@@ -86,6 +86,7 @@ class Record:
     latency_ns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # calls, by the ends of their bucket
     calls: Sequence[Calls] = ()  # by caller and procedure
     synchronisation: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()  # what must be said beside its figures
     machines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     trace: TraceAccounts | None = None
     cells: Sequence[Cell] = ()
@@ -113,6 +114,7 @@ def write(out: Path, record: Record) -> None:
             tables.calls(record.calls),
             tables.latencies(record.latency_ns),
             tables.machines(record.machines),
+            tables.facilities(record.machines),
         ):
             tables.write_csv(folder / f"{table.name}.csv", table)
 
@@ -190,6 +192,7 @@ def _measured(outcome: Outcome, wall_s: float) -> dict[str, Any]:
         "charges": dict(charges),
         "latency_us": {procedure: call_tables.latency(one) for procedure, one in latencies.items()},
         "latency_ns": {procedure: call_tables.buckets(one) for procedure, one in latencies.items()},
+        "notes": tuple(sorted({f"Mind that {machine.mixes}." for machine in outcome.machines if machine.mixes})),
         "synchronisation": pace.synchronisation(outcome),
         "machines": {machine.name: _machine(machine) for machine in outcome.machines},
     }
@@ -209,6 +212,8 @@ def _machine(machine: MachineOutcome) -> dict[str, object]:
         "end_us": machine.end_ns / 1000,
         "busy_us": machine.busy_ns / 1000,
         "processors": [_processor(one) for one in machine.processors],
+        "network_processor": _facility(machine.network_processor),
+        "wire": _facility(machine.wire),
         "astack_waits": machine.astack_waits,
         "astack_bytes": {str(size): calls for size, calls in machine.astack_bytes.items()},
         "counts": {name: machine.counts[name] for name in COUNTS},
@@ -220,6 +225,12 @@ def _processor(one: ProcessorOutcome) -> dict[str, float]:
     times = asdict(one)
     exchanges = times.pop("exchanges")
     return {name.replace("_ns", "_us"): ns / 1000 for name, ns in times.items()} | {"exchanges": exchanges}
+
+
+def _facility(one: FacilityOutcome | None) -> dict[str, float] | None:
+    if one is None:
+        return None
+    return {"served": one.served, "bytes": one.bytes, "busy_us": one.busy_ns / 1000, "wait_us": one.wait_ns / 1000}
 
 
 def _head(run: Run) -> dict[str, Any]:

@@ -20,9 +20,10 @@ TITLES: Final = {
     "V": "Table V: where a Null LRPC's time goes, microseconds",
     "V SRC RPC": "Table V beside SRC RPC, microseconds",
     "V what-if": "Table V otherwise, microseconds",
+    "Firefly RPC": "Across machines: a remote Null step by step, microseconds on MicroVAX II processors, not C-VAXes",
     "Figure 1": "Figure 1: calls by bytes of arguments and results",
     "Figure 1 survey": "The survey that Figure 1 belongs to",
-    "Figure 2": "Figure 2: calls a second by number of processors",
+    "Figure 2": "Figure 2: calls a second by number of processors; beyond five, what if",
     "Figure 2 waits": "Figure 2: what the processors' time goes to, percent",
 }
 DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of ours, behind the point
@@ -66,14 +67,16 @@ def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float
         console.print(f"and {len(busiest) - most} more procedures, in the record")
 
 
-def print_table(console: Console, table: tables.Table) -> None:
-    """Print a table of a record's, or of several."""
+def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
+    """Print the first rows of a table of a record's, or of several."""
     shown = Table(title=table.title, title_justify="left")
     for column in table.columns:
         shown.add_column(column)
-    for row in table.rows:
-        shown.add_row(*("" if value is None else str(value) for value in row))
+    for row in table.rows[:most]:
+        shown.add_row(*("" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one) for one in row))
     console.print(shown)
+    if len(table.rows) > most:
+        console.print(f"and {len(table.rows) - most} more rows, in the report")
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
-"""Reproduces the paper's tables and figures: a cluster of machines that measure one thing each and never talk."""
+"""Reproduces the paper's tables and figures: machines that measure one thing each, and pairs that call each other."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -19,7 +20,7 @@ from lrpc.domains.stubs import Transfer
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, load_cost_model
 from lrpc.kernel.simulated.domain import Convention
-from lrpc.workloads import paper
+from lrpc.workloads import firefly_rpc, paper
 from lrpc.workloads.paper import Cell, Measured, Rate
 from lrpc.workloads.registry import REGISTRY
 from lrpc.workloads.survey import CALLS as SURVEY_CALLS
@@ -50,6 +51,8 @@ CURVES: Final[dict[str, tuple[str, Transfer]]] = {
     "SRC RPC": ("figure-2-src-rpc", MESSAGES),
 }
 SURVEY: Final = "survey"
+REMOTE_CALLS: Final = 100  # at most: each takes what the others do
+REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by what is called
 
 Machines = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
 
@@ -88,6 +91,13 @@ class Measurements:
     def tests(self, machine: str) -> dict[str, Measured]:
         """Return the loops that a machine's one client measured, by test."""
         return {test: Measured(**one) for test, one in self.found(machine)[0].items()}
+
+    def pair(self, stem: str) -> Measured:
+        """Return the loop of a pair's client, with what both machines were charged."""
+        (found,) = self.found(f"{stem}-client")
+        charges = Counter(self.machines[f"{stem}-client"].charges)
+        charges.update(self.machines[f"{stem}-server"].charges)
+        return Measured(found["calls"], found["elapsed_ns"], charges)
 
     def rate(self, machine: str) -> Rate:
         """Return how fast a machine's processors called, and what their time went to."""
@@ -221,6 +231,19 @@ def _survey(plan: Plan) -> Machines:
     return {SURVEY: (MachineTable(cost_model=plan.cost_model), {"survey-client": client, **domains})}
 
 
+def _remote(plan: Plan) -> Machines:
+    machines: Machines = {}
+    for what, stem in REMOTE.items():
+        client, server = f"{stem}-client", f"{stem}-server"
+        exports = {stem: ExportTable(server="packets")}
+        calls: dict[str, object] = {"calls": min(plan.calls, REMOTE_CALLS), "full": what == "full"}
+        thread = ThreadTable(program="packets", parameters=calls)
+        machine = MachineTable(cost_model=plan.cost_model)
+        machines[client] = machine, {client: DomainTable(machine=client, imports={"packets": stem}, threads=(thread,))}
+        machines[server] = machine, {server: DomainTable(machine=server, exports=exports)}
+    return machines
+
+
 def _table_ii(run: Measurements) -> list[Cell]:
     return paper.table_ii({system: (run.tests(name)["Null"], run.costs[name]) for system, name in SYSTEMS.items()})
 
@@ -231,8 +254,8 @@ def _table_iii(run: Measurements) -> list[Cell]:
 
 def _table_iv(run: Measurements) -> list[Cell]:
     costs = run.costs[TESTS["LRPC"]]
-    cells = paper.table_iv({column: run.tests(name) for column, name in TESTS.items()}, costs)
-    return cells + paper.what_if("IV what-if", "arguments on the execution stack", run.tests("execution-stack"), costs)
+    columns = {column: run.tests(name) for column, name in TESTS.items()}
+    return paper.table_iv(columns, costs) + paper.convention(run.tests("execution-stack"), columns["LRPC"], costs)
 
 
 def _table_v(run: Measurements) -> list[Cell]:
@@ -256,6 +279,11 @@ def _figure_2(run: Measurements) -> list[Cell]:
     return paper.figure_2(rates, run.costs[f"{CURVES['LRPC'][0]}-01"])
 
 
+def _firefly_rpc(run: Measurements) -> list[Cell]:
+    null, full = (run.pair(stem) for stem in REMOTE.values())
+    return firefly_rpc.cells(null, full, run.costs[f"{REMOTE['null']}-client"])
+
+
 PARTS: Final = {
     "Figure 1": Part(_survey, _figure_1),
     "II": Part(_systems, _table_ii),
@@ -269,4 +297,5 @@ PARTS: Final = {
         _table_v,
     ),
     "Figure 2": Part(_throughput, _figure_2),
+    "Firefly RPC": Part(_remote, _firefly_rpc),
 }

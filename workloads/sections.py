@@ -20,7 +20,7 @@ SHOWN: Final = frozenset(  # fields of a record that have a place of their own; 
     {
         *("status", "reason", "workload", "command", "seed", "digest", "actors", "links", "wall_s", "virtual_us"),
         *("compiled", "format", "versions", "settings", "counts", "bytes", "copies", "charges", "latency_us"),
-        *("latency_ns", "calls", "synchronisation", "machines", "trace", "cells", "job", "inputs"),
+        *("latency_ns", "calls", "notes", "synchronisation", "machines", "trace", "cells", "job", "inputs"),
     }
 )
 
@@ -131,6 +131,7 @@ def grouped(rows: Sequence[Calls], ends: Sequence[tuple[str, str]]) -> tuple[lis
 
 
 def _run(record: Record) -> Iterator[Part]:
+    yield from (Note(text) for text in record.notes)
     rows: list[tuple[str, Value]] = [
         ("status", record.status),
         ("workload", record.workload),
@@ -304,6 +305,9 @@ def _processors(record: Record) -> Iterator[Part]:
     title = f"What processors' time went to{of}"
     yield plots.stacked(title, shown, parts, "% of time", [100 * machines[name].utilisation for name in shown])
     yield tables.machines({name: record.machines[name] for name in names})
+    queued = tables.facilities({name: record.machines[name] for name in names})
+    if queued.rows:
+        yield queued
 
 
 def _trace(record: Record) -> Iterator[Part]:

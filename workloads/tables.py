@@ -42,6 +42,16 @@ class Processor:
 
 
 @dataclass(frozen=True)
+class Facility:
+    """What a network processor or a wire did for packets, one after the other, in virtual microseconds."""
+
+    served: int
+    bytes: int
+    busy_us: float
+    wait_us: float
+
+
+@dataclass(frozen=True)
 class Machine:
     """What a record says of one machine, as far as tables show it."""
 
@@ -50,6 +60,8 @@ class Machine:
     processors: Sequence[Processor]
     astack_waits: int
     counts: Mapping[str, int]
+    network_processor: Facility | None = None
+    wire: Facility | None = None
 
     @property
     def utilisation(self) -> float:
@@ -108,6 +120,19 @@ def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
         counted = [one.counts.get(count, 0) for count in ("trap", *CROSSINGS)]
         rows.append((name, len(one.processors), one.end_us, one.busy_us, round(one.utilisation, 6), *rest, *counted))
     return Table("machines", "Machines", (*head, *columns, "astack_waits", "trap", *CROSSINGS), rows)
+
+
+def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
+    """Return what packets queued for: each machine's network processor, and the wire at its hub."""
+    rows = []
+    for name, one in read_machines(found).items():
+        for what, did in (("network processor", one.network_processor), ("wire", one.wire)):
+            if did is not None:
+                share = round(did.busy_us / one.end_us, 6) if one.end_us else 0.0
+                wait = round(did.wait_us / did.served, 3) if did.served else 0.0
+                rows.append((name, what, did.served, did.bytes, did.busy_us, share, did.wait_us, wait))
+    columns = ("machine", "facility", "packets", "bytes", "busy_us", "utilisation", "wait_us", "wait_per_packet_us")
+    return Table("facilities", "What packets queued for", columns, rows)
 
 
 def ends(counted: Mapping[str, int], origin: str = "record") -> list[tuple[tuple[int, int], int]]:

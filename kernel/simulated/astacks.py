@@ -27,7 +27,7 @@ MOST_REGIONS: Final = 64  # of one group, so that validation ends
 class Linkage:
     """The kernel's record of one call in progress: who called, and where the call returns to."""
 
-    __slots__ = ("astack", "binding", "caller", "number", "procedure", "state", "thread")
+    __slots__ = ("astack", "binding", "caller", "number", "outer", "procedure", "state", "thread")
 
     def __init__(self, binding: "Binding", number: int) -> None:
         self.binding = binding
@@ -36,21 +36,24 @@ class Linkage:
         self.state = LINKAGE_FREE
         self.thread: Thread | None = None
         self.caller: Stack | None = None
+        self.outer: Linkage | None = None  # of the call that its thread made this one in
         self.astack: AStack  # the one beside it, for ever
 
     def claim(self, thread: "Thread", procedure: int) -> None:
-        """Give the linkage to a call of `thread`."""
+        """Push the linkage for a call of `thread`."""
         self.state = follow(self.state, LINKAGE_CALLING)
         self.procedure = procedure
         self.thread = thread
         self.caller = thread.stack
-        thread.linkages.append(self)
+        self.outer = thread.innermost
+        thread.innermost = self
 
     def free(self) -> None:
         """Belong to no call."""
         self.state = follow(self.state, LINKAGE_FREE)
         self.thread = None
         self.caller = None
+        self.outer = None
 
 
 class AStack:
@@ -146,13 +149,11 @@ class AStackGroup:
         Raises the `CallError` that says why, where the binding has been revoked.
         """
         self.lock.hold(processor, self.kernel.charges.astack_queue)
-        if self.fault is not None:
-            raise self.fault
+        self._require_bound()
         if len(self._free) <= self.waiting.woken and not self.binding.grow(self, processor):
             self.kernel.counts.astack_waits += 1
             self.waiting.wait()
-            if self.fault is not None:
-                raise self.fault
+            self._require_bound()
         astack = self._free.pop()
         astack.state = follow(astack.state, ASTACK_TAKEN)
         astack.taker = self.kernel.running_thread()
@@ -192,6 +193,11 @@ class AStackGroup:
         if astack.linkage.state != LINKAGE_FREE:
             raise LinkageInUse(f"{self.waiting.what}: the one at {address:#x} has a call in progress")
         return astack, looked
+
+    def _require_bound(self) -> None:
+        fault = self.fault
+        if fault is not None:
+            raise fault.anew()
 
     def _at_later(self, address: int) -> tuple[AStack, int]:
         for looked, first in enumerate(self._later, 1):

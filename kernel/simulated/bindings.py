@@ -104,7 +104,7 @@ class Binding(Grant):
         The second is how many later regions were looked through. Raises the `CallError` that says what is wrong.
         """
         if self.fault is not None:
-            raise self.fault
+            raise self.fault.anew()
         if not 0 <= procedure < len(self.groups):
             raise NoSuchProcedure(f"{self.name}: procedure {procedure}: it has {len(self.groups)}, from 0")
         return self.groups[procedure].at(address)

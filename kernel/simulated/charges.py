@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
+    CHECKSUM_BYTE,
     CLIENT_STUB,
+    CONTROLLER_BYTE,
     COPY_BYTE,
     COPY_VALUE,
     EXCHANGE,
@@ -28,6 +30,9 @@ from lrpc.kernel.simulated.costs import (
     NETWORK_BYTE,
     NETWORK_RECEIVE,
     NETWORK_SEND,
+    PACKET_IN,
+    PACKET_OUT,
+    PACKET_SEND,
     PROCEDURE_CALL,
     REMOTE_CLIENT,
     REMOTE_SERVER,
@@ -57,9 +62,12 @@ class Charges:
         self._paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
-        self._ps_per_miss = costs.ps[TLB_MISS]
+        tlb = costs.file.tlb
+        most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))  # that a switch can miss
+        self._ns_of_misses = [(count * costs.ps[TLB_MISS] + 500) // 1000 for count in range(most + 1)]
         self._copied = [0] * len(STEPS)  # values and bytes, by step number
         self._missed = 0
+        self._carries = costs.has("messages")
         self.procedure_call = self._path(PROCEDURE_CALL)
         self.trap = self._path(TRAP)
         self.switch = self._path(SWITCH)
@@ -80,6 +88,9 @@ class Charges:
         self.remote_server = self._path(REMOTE_SERVER)
         self.network_send = self._path(NETWORK_SEND)
         self.network_receive = self._path(NETWORK_RECEIVE)
+        self.packet_send = self._path(*PACKET_SEND)
+        self._packet_out = self._path(*PACKET_OUT)
+        self._packet_in = self._path(*PACKET_IN)
 
     def copy(self, values: int, size: int) -> int:
         """Count a copy of `values` of `size` bytes in all; return what it costs in ns, rounded once."""
@@ -98,13 +109,29 @@ class Charges:
         return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
 
     def carry(self, size: int) -> int:
-        """Count `size` bytes carried in a message between machines; return what that costs in ns, rounded once."""
+        """Count `size` bytes carried in a message that travels whole; return what that costs in ns, rounded once."""
+        if not self._carries:
+            return 0
         return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
 
+    def checksum(self, size: int) -> int:
+        """Count `size` bytes of a packet that are summed up; return what that costs in ns, rounded once."""
+        return self._copy(CHECKSUM_BYTE, CHECKSUM_BYTE, 0, size)
+
+    def packet_out(self, size: int) -> int:
+        """Count a packet of `size` bytes of data that the network processor sends; return what that costs in ns."""
+        self._packet_out.times += 1
+        return self._packet_out.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size)
+
+    def packet_in(self, size: int) -> int:
+        """Count one that it receives, checks and hands to a thread; return what that costs in ns."""
+        self._packet_in.times += 1
+        return self._packet_in.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size) + self.checksum(size)
+
     def misses(self, count: int) -> int:
-        """Count misses of a translation buffer; return what they cost in ns, rounded once."""
+        """Count a switch's misses of a translation buffer; return what they cost in ns, rounded once."""
         self._missed += count
-        return (count * self._ps_per_miss + 500) // 1000
+        return self._ns_of_misses[count]
 
     def counts(self) -> list[int]:
         """Return how often each step was charged so far, by step number."""
@@ -122,6 +149,6 @@ class Charges:
         return (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
 
     def _path(self, *steps: int) -> Path:
-        path = Path(self._costs, steps)
+        path = Path(self._costs, [step for step in steps if STEPS[step] in self._costs.file.steps])
         self._paths.append(path)
         return path

@@ -45,6 +45,20 @@ STEPS: Final = (
     "network_send",
     "network_receive",
     "network_byte",
+    "udp_header",
+    "udp_checksum",
+    "checksum_byte",
+    "network_trap",
+    "network_queue",
+    "processor_interrupt",
+    "interrupt_handling",
+    "controller_start",
+    "controller_transmit",
+    "controller_receive",
+    "controller_byte",
+    "io_interrupt",
+    "receive_handling",
+    "wakeup",
 )
 
 PROCEDURE_CALL: Final = 0
@@ -80,13 +94,34 @@ REMOTE_SERVER: Final = 29
 NETWORK_SEND: Final = 30
 NETWORK_RECEIVE: Final = 31
 NETWORK_BYTE: Final = 32
+UDP_HEADER: Final = 33
+UDP_CHECKSUM: Final = 34
+CHECKSUM_BYTE: Final = 35
+NETWORK_TRAP: Final = 36
+NETWORK_QUEUE: Final = 37
+PROCESSOR_INTERRUPT: Final = 38
+INTERRUPT_HANDLING: Final = 39
+CONTROLLER_START: Final = 40
+CONTROLLER_TRANSMIT: Final = 41
+CONTROLLER_RECEIVE: Final = 42
+CONTROLLER_BYTE: Final = 43
+IO_INTERRUPT: Final = 44
+RECEIVE_HANDLING: Final = 45
+WAKEUP: Final = 46
+
+# Of packets: what the calling processor does for each, and the network processor on the way out and on the way in.
+PACKET_SEND: Final = (UDP_HEADER, UDP_CHECKSUM, NETWORK_TRAP, NETWORK_QUEUE, PROCESSOR_INTERRUPT)
+PACKET_OUT: Final = (INTERRUPT_HANDLING, CONTROLLER_START, CONTROLLER_TRANSMIT)
+PACKET_IN: Final = (CONTROLLER_RECEIVE, IO_INTERRUPT, RECEIVE_HANDLING, UDP_CHECKSUM, WAKEUP)
 
 # A cost model gives the steps of a part wholly or not at all; without a part, that kind of call is refused.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
     "machine": STEPS[PROCEDURE_CALL : TLB_MISS + 1],
     "lrpc": STEPS[CLIENT_STUB : EXCHANGED_BYTE + 1],
     "message passing": STEPS[MESSAGE_CLIENT_STUB : MESSAGE_RESULT_BYTE + 1],
-    "network": STEPS[REMOTE_CLIENT : NETWORK_BYTE + 1],
+    "network": STEPS[REMOTE_CLIENT : REMOTE_SERVER + 1],
+    "messages": STEPS[NETWORK_SEND : NETWORK_BYTE + 1],  # sent and received whole, by the processors that threads have
+    "packets": STEPS[UDP_HEADER : WAKEUP + 1],  # each sent and received step by step, past the network processor
 }
 
 # Which copies, by the letters of Table III, a message-passing system makes of each mutable argument, each immutable
@@ -101,6 +136,7 @@ COPIES: Final[dict[str, tuple[str, str, str]]] = {
 Origin = Literal["source", "fitted", "assumed"]
 Kind = Literal["input", "fitted", "predicted"]
 LARGEST_COST_US: Final = 1e9
+LONGEST_WAIT_NS: Final = 10**12
 LARGEST_COUNT: Final = 1 << 16  # of one step in a path or a total
 
 
@@ -147,6 +183,21 @@ class Bus(Parameter):
     """The memory bus that processors share: how long, of what a miss costs, it is occupied, on average."""
 
 
+class Retransmission(Parameter):
+    """When a call over a link that loses packets is sent again: after `us`, and each time `backoff` times as long."""
+
+    us: float = Field(gt=0, le=LARGEST_COST_US, allow_inf_nan=False)
+    backoff: int = Field(ge=1, le=10)
+    tries: int = Field(ge=1, le=100)  # in a row that nobody answered; then the call has failed
+
+    def wait_ns(self, tries: int) -> int:
+        """Return how long to wait for an answer to the last of so many tries."""
+        wait_ns = round(self.us * 1000)
+        for _ in range(tries - 1):
+            wait_ns = min(wait_ns * self.backoff, LONGEST_WAIT_NS)
+        return wait_ns
+
+
 class MessagePassing(Document):
     """How messages travel between domains, by the columns of Table III."""
 
@@ -159,9 +210,11 @@ class CostFile(Document):
 
     name: str = Field(min_length=1)
     description: str
+    mixes: str = ""  # which figures of different machines, to be said beside what comes of them
     tlb: Tlb
     bus: Bus | None = None
     message_passing: MessagePassing | None = None
+    retransmission: Retransmission | None = None
     steps: dict[str, Parameter]
     totals: tuple[Total, ...] = Field(default=(), strict=False)
 
@@ -174,6 +227,8 @@ class CostFile(Document):
             missing = [name for name in names if name not in self.steps]
             if missing and (part == "machine" or len(missing) < len(names)):
                 raise ValueError(f"steps.{missing[0]}: missing; {part} needs it")
+        if "remote_client" in self.steps and not {"network_send", "udp_header"} & set(self.steps):
+            raise ValueError("steps.network_send: missing; network needs it and the rest of messages, or of packets")
         if "message_validate" in self.steps and self.message_passing is None:
             raise ValueError("message_passing: missing; message passing needs to know its discipline")
         if self.bus is not None and self.bus.us > self.steps["tlb_miss"].us:
@@ -208,15 +263,33 @@ class CostModel:
         """Return the model's name, as scenarios give it."""
         return self.file.name
 
+    def has(self, part: str) -> bool:
+        """Return whether this model has costs for `part`, a key of `PARTS`."""
+        return PARTS[part][0] in self.file.steps
+
     def require(self, part: str) -> None:
-        """Raise `Refused` where this model has no costs for `part`, a key of `PARTS`."""
-        if PARTS[part][0] not in self.file.steps:
+        """Raise `Refused` where this model has no costs for `part`."""
+        if not self.has(part):
             raise Refused(f"cost model {self.name}: has no costs for {part}; add steps.{PARTS[part][0]} and the rest")
 
     @property
     def lookahead_ns(self) -> int:
         """Return the least time between the checkpoint after which a machine sends a message and its leaving."""
+        if self.in_packets:  # it looks again before each joins the network processor's queue
+            return (sum(self.ps[step] for step in PACKET_OUT) + 500) // 1000
         return self.ns[NETWORK_SEND]
+
+    @property
+    def retransmission(self) -> Retransmission:
+        """Return when calls are sent again; `Refused` where this model does not say."""
+        if self.file.retransmission is None:
+            raise Refused(f"cost model {self.name}: does not say when a lost call is sent again; add retransmission")
+        return self.file.retransmission
+
+    @property
+    def in_packets(self) -> bool:
+        """Return whether messages are sent packet by packet, past a network processor."""
+        return self.has("packets")
 
     def with_tlb(self, *, tagged: bool) -> "CostModel":
         """Return this model with another translation buffer."""

@@ -1,7 +1,7 @@
 """The event heap of one machine: virtual time in integer nanoseconds, and the order of all that happens in it."""
 
 from collections.abc import Callable
-from heapq import heappop, heappush, heappushpop
+from heapq import heapify, heappop, heappush, heappushpop
 from typing import Final
 
 from greenlet import getcurrent, greenlet
@@ -37,10 +37,17 @@ class Engine:
         self._heap: list[Event] = []
         self._timers = 0
 
-    def at(self, time: int, action: Action) -> None:
-        """Do `action` at `time`."""
+    def at(self, time: int, action: Action) -> Event:
+        """Do `action` at `time`; returns what `cancel` takes."""
         self._timers += 1
-        self._push((time, TIMER, 0, self._timers, action))
+        event = (time, TIMER, 0, self._timers, action)
+        self._push(event)
+        return event
+
+    def cancel(self, event: Event) -> None:
+        """Have an event not be, that is still to come."""
+        self._heap.remove(event)
+        heapify(self._heap)
 
     def resume(self, time: int, processor: int, turn: int, action: Action) -> None:
         """Let a processor, by number, go on at `time`; of its turns only the one begun last counts."""

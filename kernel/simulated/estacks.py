@@ -120,8 +120,8 @@ def upcall(server: "Domain", linkage: "Linkage") -> CallError | None:
         if descriptor.private_values:
             kernel.counts.copies["E"] += descriptor.private_values
             processor.clock += charges.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
-        results = descriptor.entry(buffer, offset)
         astack.results = 0
+        results = descriptor.entry(buffer, offset)
         if results:
             place(server, astack, descriptor.argument_size, descriptor.result_size, results)
     except Exception as error:

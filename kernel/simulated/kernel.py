@@ -10,7 +10,7 @@ from greenlet import getcurrent, greenlet
 from lrpc.kernel.descriptors import BindingObject, ImportRequest
 from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, CallFailed, ForgedBinding, Panic, RunFailed
 from lrpc.kernel.simulated import log as events
-from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant
+from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant, count_of, sharing, size_of
 from lrpc.kernel.simulated.charges import Charges
 from lrpc.kernel.simulated.costs import CostModel, Discipline
 from lrpc.kernel.simulated.dispatcher import Dispatcher
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.remote import Network
 
 MOST_PROCESSORS = 1024
+MOST_REASONS = 1000  # that are kept, of why Binding Objects open nothing any more
 
 
 @dataclass(slots=True)
@@ -45,7 +46,12 @@ class Counts:
     linkages_pushed: int = 0
     link_requests: int = 0
     link_replies: int = 0
-    replies_dropped: int = 0  # for callers that had given up
+    replies_dropped: int = 0  # for callers that had given up, or had their reply
+    packets_sent: int = 0  # those lost included; a message that travels whole is one
+    packets_lost: int = 0
+    calls_retransmitted: int = 0
+    duplicates_answered: int = 0  # calls that had come before, answered from memory
+    duplicates_dropped: int = 0  # whose caller had gone on
     argument_bytes: int = 0
     result_bytes: int = 0
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys("ABCDEF", 0))  # letters of Table III
@@ -103,7 +109,7 @@ class Kernel:
         self.dispatcher = Dispatcher(self, self.processors)
         self._domains_made = 0
         self._grants_made = 0
-        self._revoked: dict[int, CallError] = {}
+        self._revoked: dict[int, CallError] = {}  # why, those revoked last
         self._keys = self.random("binding keys")
         self._dead: list[Stack] = []
         self._burying = False
@@ -213,7 +219,7 @@ class Kernel:
 
     def end(self, thread: Thread) -> None:
         """End a thread that waits, or has a processor, which is given on; where it runs, its greenlet must be left."""
-        if thread.linkages:
+        if thread.innermost is not None:
             raise Panic(f"{thread} ends with {len(thread.linkages)} calls in progress")
         self.log.add(self.now_ns, events.END, thread.number, 0)
         thread.end()
@@ -262,7 +268,8 @@ class Kernel:
             raise BindingRefused(f"export {export.name}: domain {owner} of machine {self.machine} already exports it")
         if not export.descriptors:
             raise BindingRefused(f"export {export.name}: interface {export.interface} has no procedures")
-        size = sum(descriptor.astack_size * descriptor.simultaneous for descriptor in export.descriptors)
+        descriptors = list(export.descriptors)
+        size = sum(size_of(descriptors, pool) * count_of(descriptors, pool) for pool in sharing(descriptors))
         if size > LARGEST_BINDING:
             raise BindingRefused(
                 f"export {export.name}: A-stacks of {size} bytes; at most {LARGEST_BINDING} are mapped"
@@ -309,16 +316,16 @@ class Kernel:
         """Return the record of a Binding Object; `ForgedBinding` where `client` was not given this one."""
         number = key.claimed
         grant = self.grants.get(number)
-        if grant is None or grant.client is not client or not key.opens(number, grant.key):
-            raise self._revoked.get(number) or _forged(number, client)
+        if grant is None or grant.client is not client or not key.opens(grant.key):
+            raise self._refusal(number, client)
         return grant
 
     def binding_of(self, key: BindingObject, client: Domain) -> Binding:
         """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
         number = key.claimed
         binding = self.bindings.get(number)
-        if binding is None or binding.client is not client or not key.opens(number, binding.key):
-            raise self._revoked.get(number) or _forged(number, client)
+        if binding is None or binding.client is not client or not key.opens(binding.key):
+            raise self._refusal(number, client)
         return binding
 
     def revoke(self, client: str, name: str, reason: str) -> int:
@@ -335,6 +342,8 @@ class Kernel:
         del self.grants[grant.number]
         self.log.add(self.now_ns, events.REVOKE, grant.number, 0)
         self._revoked[grant.number] = fault
+        if len(self._revoked) > MOST_REASONS:
+            del self._revoked[next(iter(self._revoked))]
         grant.revoke(fault)
 
     def calls_in_progress(self) -> int:
@@ -358,6 +367,13 @@ class Kernel:
         return self.latencies.setdefault(Route(grant.client.name, server, grant.name, procedure), Histogram())
 
     # What only this kernel does
+
+    def _refusal(self, number: int, client: Domain) -> CallError:
+        """Return why a Binding Object opens nothing."""
+        fault = self._revoked.get(number)
+        if fault is not None:
+            return fault.anew()
+        return ForgedBinding(f"Binding Object {number}: not one that domain {client.name} was given")
 
     def _wake_at(self, thread: Thread, at_ns: int, waits: int) -> None:
         """Wake a thread at a virtual time, if that is still the wait that it is in."""
@@ -414,7 +430,3 @@ class Kernel:
     def _register(self, grant: Grant) -> None:
         self.grants[grant.number] = grant
         self.log.add(self.now_ns, events.BIND, grant.number, int(grant.export is None))
-
-
-def _forged(number: int, client: Domain) -> ForgedBinding:
-    return ForgedBinding(f"Binding Object {number}: not one that domain {client.name} was given")

@@ -1,4 +1,4 @@
-"""Waiting, written once: threads that wait for a resource, and processors that take turns at a lock or at the bus."""
+"""Waiting, written once: threads that wait for a resource, and who takes turns at a lock, the bus or a facility."""
 
 from collections import deque
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ class WaitQueue:
     def fail_all(self, fault: CallError) -> None:
         """Let every waiting thread go on with an error in place of what it waits for."""
         while self._threads:
-            self.kernel.wake(self._threads.popleft(), fault)
+            self.kernel.wake(self._threads.popleft(), fault.anew())
 
     def leave(self, thread: "Thread") -> None:
         """Forget a thread that will not go on; what it was woken for goes to the next."""
@@ -125,3 +125,27 @@ class MemoryBus:
         processor.bus_mean_ns += mean
         processor.clock += drawn
         self._free_at = processor.clock
+
+
+class Facility:
+    """Serves one at a time, first come first served, and each for a time known when it comes. All times are in ns.
+
+    Whoever asks for it does so in order of time, so its turn is settled as it comes.
+    """
+
+    def __init__(self) -> None:
+        self.served = 0
+        self.bytes = 0
+        self.busy_ns = 0
+        self.wait_ns = 0  # of those served, before their turn
+        self._free_at = 0
+
+    def serve(self, now: int, takes: int, size: int) -> int:
+        """Serve who comes at `now` with `size` bytes, once those before are done; return when that is over."""
+        begins = max(now, self._free_at)
+        self.served += 1
+        self.bytes += size
+        self.busy_ns += takes
+        self.wait_ns += begins - now
+        self._free_at = begins + takes
+        return self._free_at

@@ -23,6 +23,7 @@ TERMINATE: Final = 15  # a domain terminated; subject: the domain, by the order 
 FAIL: Final = 16  # a call was failed by that; object: as for a call
 REVOKE: Final = 17  # subject: binding
 EXCHANGE: Final = 18  # a thread went on on another processor; subject: thread, object: processor
+LOSE: Final = 19  # a packet was lost as it left; subject and object: as for a message that left
 
 NAMES: Final = {
     CALL: "call",
@@ -43,6 +44,7 @@ NAMES: Final = {
     FAIL: "fail",
     REVOKE: "revoke",
     EXCHANGE: "exchange",
+    LOSE: "lose",
 }
 
 EVENT_BYTES: Final = 32  # time in ns, kind, subject, object, each a signed 64-bit integer

@@ -65,7 +65,7 @@ class TranslationBuffer:
         held = self._held
         if held is pages:
             return 0
-        if not held:  # nearly always, after a flush
+        if held is _NONE:  # nearly always, after a flush
             self._held = pages
             return len(pages)
         missing = pages - held

@@ -53,6 +53,7 @@ class Port:
         for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
             thread = kernel.new_thread(f"{export.name}/server{number}", export.domain, self._serve)
             thread.serves = True
+            thread.port = self
             self._idle.append(thread)
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
@@ -74,7 +75,7 @@ class Port:
         self._copy_arguments(message, "BD")
         kernel.transfer_lock.hold(processor, charges.message_transfer)
         if self.fault is not None:
-            raise self.fault
+            raise self.fault.anew()
         kernel.counts.cross_domain += 1
         kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
         thread.outstanding = message
@@ -95,9 +96,14 @@ class Port:
         """Take no messages any more: whoever waits for a reply gets the fault."""
         self.fault = fault
         for message in (*self._handed.values(), *self._messages):
-            self._reply(message, fault)
+            self._reply(message, fault.anew())
         self._messages.clear()
         self._handed.clear()
+
+    def hand_on(self, captured: Thread, successor: Thread) -> None:
+        """Let `successor` do what a concrete thread has to do that a server of its own has captured."""
+        successor.port = self
+        self._handed[successor] = self._handed.pop(captured)
 
     def _serve(self) -> None:
         """Receive, dispatch, reply, and receive again: the life of one concrete thread."""
@@ -110,8 +116,8 @@ class Port:
             processor.spend(processor.charges.trap)  # one system call replies and receives the next message
             self._copy_results(message, "B")
             kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
-            del self._handed[thread]  # not before, so that a port that closes meanwhile tells the sender
             thread = kernel.running_thread()  # another one, where a call that the procedure made was aborted
+            del self._handed[thread]  # not before, so that a port that closes meanwhile tells the sender
             kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
             if self._messages:
                 self._handed[thread] = self._messages.popleft()

@@ -27,6 +27,11 @@ class Stream:
             self._words.reverse()
         return self._words.pop()
 
+    def halves(self, count: int) -> list[int]:
+        """Return the upper 32 bits of the next `count` words, but for those that `word` has taken in already."""
+        halves: list[int] = (self._generator.random_raw(count) >> 32).tolist()
+        return halves
+
     def below(self, bound: int) -> int:
         """Return a whole number from 0 to `bound` - 1, each as likely; `bound` is at most 2**32."""
         return (self.word() >> 32) * bound >> 32

@@ -65,8 +65,8 @@ def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
 
     It has its processor still, or waits.
     """
-    while thread.linkages:
-        linkage = thread.linkages.pop()
+    while (linkage := thread.innermost) is not None:
+        thread.innermost = linkage.outer
         alive = linkage.state == LINKAGE_CALLING
         caller, client = linkage.caller, linkage.binding.client
         release(linkage)
@@ -74,7 +74,7 @@ def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
             kernel.log.add(kernel.now_ns, FAIL, thread.number, linkage.binding.number << 16 | linkage.procedure)
             thread.stack = caller
             thread.domain = client
-            _resume(kernel, thread, fault)
+            _resume(kernel, thread, fault.anew())
             return
     kernel.end(thread)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
     from lrpc.kernel.simulated.domain import Domain
     from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.message_passing import Port
     from lrpc.kernel.simulated.processor import Processor
 
 
@@ -41,11 +42,12 @@ class Thread:
         self.home = home
         self.domain = home
         self.state = THREAD_WAITING
-        self.linkages: list[Linkage] = []  # calls in progress, the innermost last
+        self.innermost: Linkage | None = None  # of its calls in progress, from which the others follow
         self.outstanding: Outstanding | None = None
         self.queue: WaitQueue | None = None  # where it waits
         self.processor: Processor | None = None
         self.serves = False  # a server's own thread, which may wait for ever
+        self.port: Port | None = None  # whose concrete thread it is
         self.stack = Stack(self._run, kernel.engine.loop)  # where it is: one of its chain
         self.begun = False
         self.waits_for = "its start"
@@ -59,6 +61,17 @@ class Thread:
 
     def __str__(self) -> str:
         return f"thread {self.name} of domain {self.home.name}"
+
+    @property
+    def linkages(self) -> list["Linkage"]:
+        """Return its calls in progress, the innermost last."""
+        found: list[Linkage] = []
+        linkage = self.innermost
+        while linkage is not None:
+            found.append(linkage)
+            linkage = linkage.outer
+        found.reverse()
+        return found
 
     def become(self, state: int) -> None:
         """Enter `state`; a panic where that may not follow."""

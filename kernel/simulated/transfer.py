@@ -85,8 +85,9 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
         processor.checkpoint()
     thread = processor.thread
     assert thread is not None
-    if not thread.linkages or thread.linkages.pop() is not linkage:
+    if thread.innermost is not linkage:
         raise Panic(f"{thread} returns through a linkage that is not its innermost")
+    thread.innermost = linkage.outer
     estack.domain.estacks.give_back(estack)
     caller = linkage.caller
     if linkage.state != LINKAGE_CALLING or caller is None:
@@ -116,7 +117,7 @@ def abort(kernel: "Kernel", thread: "Thread") -> "Thread":
     progress on this machine, but with one outstanding by message, is itself released from that.
     """
     kernel.require_living()
-    if thread.linkages:
+    if thread.innermost is not None:
         return _replace_caller(kernel, thread)
     if thread.outstanding is None or thread.state != THREAD_WAITING:
         raise CallError(f"{thread} has no call to abort")
@@ -140,6 +141,8 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     successor.begun = True
     successor.serves = captured.serves
     successor.lost, captured.lost = captured.lost, None
+    if captured.port is not None:
+        captured.port.hand_on(captured, successor)
     captured.replace(successor)
     kernel.log.add(kernel.now_ns, ABORT, captured.number, successor.number)
     kernel.wake(successor, CallAborted(f"{linkage.binding.name}: the caller gave the call up"))

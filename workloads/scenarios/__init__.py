@@ -1,4 +1,4 @@
-"""Scenarios that ship with the project, and how a name or a path leads to one."""
+"""Scenarios and sweeps that ship with the project, and how a name or a path leads to one."""
 
 import os
 from pathlib import Path
@@ -8,23 +8,33 @@ from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Refused
 
 HERE: Final = Path(__file__).parent
+SWEEPS: Final = HERE / "sweeps"
 
 
-def names() -> list[str]:
-    """Return the names of the scenarios that ship with the project."""
-    return sorted(path.stem for path in HERE.glob("*.toml"))
+def names(folder: Path = HERE) -> list[str]:
+    """Return the names of the scenarios, or sweeps, that ship with the project."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def find(name: str) -> Path:
     """Return the file of a scenario, by its bare name or its path; `Refused` where there is none."""
-    if name in names():
-        return HERE / f"{name}.toml"
-    path = Path(name)
-    if path.suffix != ".toml" and not os.path.exists(path):  # Path.exists() raises where a name is too long
-        raise Refused(f"scenario {name}: unknown; known are {', '.join(names())}, or a .toml file's path")
-    return path
+    return _find(name, HERE, "scenario")
+
+
+def find_sweep(name: str) -> Path:
+    """Return the file of a sweep, likewise."""
+    return _find(name, SWEEPS, "sweep")
 
 
 def description(name: str) -> str:
     """Return what a scenario says it is for."""
     return str(read_toml(find(name)).get("description", ""))
+
+
+def _find(name: str, folder: Path, what: str) -> Path:
+    if name in names(folder):
+        return folder / f"{name}.toml"
+    path = Path(name)
+    if path.suffix != ".toml" and not os.path.exists(path):  # Path.exists() raises where a name is too long
+        raise Refused(f"{what} {name}: unknown; known are {', '.join(names(folder))}, or a .toml file's path")
+    return path

@@ -1,0 +1,122 @@
+"""The people of Table I's systems as scenarios describe them: their files, and what their processes do, how often."""
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import Field, model_validator
+
+from lrpc.kernel.documents import Document
+from lrpc.kernel.simulated.domain import Domain
+from lrpc.workloads.systems.activity import MS_PER_HOUR, Library, Process, System, Task
+from lrpc.workloads.systems.dice import Dice
+from lrpc.workloads.systems.files import Files
+
+# How many of each kind, at most, so that numbers of files tell their kinds apart.
+MOST_FILES: Final = 100_000
+OWN: Final = 10 * MOST_FILES  # the first number of the first machine's own files
+
+Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=MOST_FILES)]
+Kilobytes = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
+
+
+class TaskTable(Document):
+    """Something that a process does again and again: its share of all that it does, and means of what that takes."""
+
+    share: Share
+    events: Amount = 0.0  # of the user's, each followed by `event_calls` other calls and `paints` lines drawn
+    event_calls: Amount = 0.0
+    paints: Amount = 0.0
+    other: Amount = 0.0  # calls that touch neither files nor windows
+    executes: Amount = 0.0  # programs
+    statuses: Amount = 0.0  # files looked at from outside
+    reads: Amount = 0.0  # shared files, from beginning to end
+    own_reads: Amount = 0.0  # the user's own files
+    writes: Amount = 0.0
+    temporaries: Amount = 0.0  # files written, read once and removed
+
+
+class ProcessTable(Document):
+    """A process: how long it goes on, when it rests, how fast it goes, and what its tasks are."""
+
+    hours: float = Field(gt=0, le=10_000, allow_inf_nan=False)
+    day_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)
+    awake_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)  # of each day
+    think_s: float = Field(gt=0, le=100_000, allow_inf_nan=False)  # between the beginnings of tasks
+    event_s: float = Field(default=0.2, gt=0, le=1000, allow_inf_nan=False)  # between a user's events
+    again: Share = 0.5  # of the files used, those that were among the last ones used
+    call_bytes: int = Field(default=8192, ge=1, le=1 << 20)  # that one call reads or writes
+    tasks: dict[str, TaskTable] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "ProcessTable":
+        total = sum(task.share for task in self.tasks.values())
+        if not 0.9995 <= total <= 1.0005:
+            raise ValueError(f"tasks: their shares add up to {total:g}; make that 1")
+        return self
+
+    @property
+    def end_ms(self) -> int:
+        """Return when it begins no more tasks, in milliseconds."""
+        return round(self.hours * MS_PER_HOUR)
+
+    def process(self, dice: Dice, library: Library, block_bytes: int) -> Process:
+        """Return the process, with what it draws from `dice`."""
+        tasks = [_task(name, table) for name, table in self.tasks.items()]
+        return Process(
+            dice,
+            library,
+            tasks,
+            think_ms=max(1, round(self.think_s * 1000)),
+            event_ms=max(1, round(self.event_s * 1000)),
+            awake_ms=max(1, round(self.awake_hours * MS_PER_HOUR)),
+            day_ms=max(1, round(self.day_hours * MS_PER_HOUR)),
+            again=round(self.again * 1000),
+            calls_per_block=-(-block_bytes // self.call_bytes),
+        )
+
+
+class LibraryTable(Document):
+    """How many files of each kind there are, and how large they are on average."""
+
+    programs: Count = 100
+    program_kb: Kilobytes = 60.0
+    shared: Count = 1000
+    shared_kb: Kilobytes = 8.0
+    own: Count = 300
+    own_kb: Kilobytes = 8.0
+    temporary: Count = 50
+    temporary_kb: Kilobytes = 8.0
+
+    def library(self, seed: int, owner: int, block_bytes: int) -> Library:
+        """Return the files as one machine sees them: programs and shared ones are everybody's, the rest its own."""
+
+        def files(kind: str, first: int, count: int, kilobytes: float) -> Files:
+            return Files(kind, first, count, round(kilobytes * 1024), block_bytes, seed)
+
+        mine = OWN + 2 * owner * MOST_FILES
+        return Library(
+            files("programs", 0, self.programs, self.program_kb),
+            files("shared", MOST_FILES, self.shared, self.shared_kb),
+            files("own", mine, self.own, self.own_kb),
+            files("temporary", mine + MOST_FILES, self.temporary, self.temporary_kb),
+        )
+
+
+class SimulatedTime(System):
+    """What all systems have in common here: they wait in the virtual time of a domain's machine."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+
+    def wait_until(self, ms: int) -> None:
+        """Let the thread sleep until then."""
+        left_us = ms * 1000 - self._domain.now_us
+        if left_us > 0:
+            self._domain.sleep(us=left_us)
+
+
+def _task(name: str, table: TaskTable) -> Task:
+    amounts: Mapping[str, float] = table.model_dump()
+    return Task(name, **{key: round(1000 * amount) for key, amount in amounts.items()})
