@@ -1,9 +1,7 @@
 """The command `lrpc`: reproduces the paper, runs scenarios, replays traces, and lists what there is."""
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -332,8 +330,6 @@ def version(
 
 def main() -> None:
     """Run the command line; every failure is one line and an exit code."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
