@@ -38,7 +38,7 @@ HOT = {
     ],
     "lrpc/domains": ["plans", "stubs"],
     "lrpc/cluster": ["paths"],
-    "lrpc/workloads/systems": ["activity", "dice", "files", "unix"],
+    "lrpc/workloads/systems": ["activity", "dice", "environment", "files", "pages", "recording", "unix"],
 }
 
 

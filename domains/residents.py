@@ -23,6 +23,11 @@ class Server:
     independent: ClassVar[bool] = False
     domain: Domain
 
+    @property
+    def imports(self) -> Collection[str]:
+        """Return the imports that it needs, by the names that its domain's description gives them."""
+        return ()
+
     def module(self) -> tuple[type[Interface], object]:
         """Return what is exported: its interface and the object that implements it."""
         return cast(type[Interface], type(self)), self  # where it derives from none, the clerk says so

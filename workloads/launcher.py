@@ -13,7 +13,20 @@ from lrpc import __version__
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import events, page, place, records, report, scenarios, sensitivity, sweep, tables, verify
+from lrpc.workloads import (
+    events,
+    observations,
+    page,
+    place,
+    records,
+    report,
+    scenarios,
+    sensitivity,
+    structures,
+    sweep,
+    tables,
+    verify,
+)
 from lrpc.workloads.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
 from lrpc.workloads.jobs import ReplayJob, ReproduceJob, RunJob
 from lrpc.workloads.partition import Limits
@@ -287,6 +300,29 @@ def make_report(
     """Write a page, Markdown and CSV of what a record says, or of several beside each other; nothing is run."""
     folder = page.make(record, out, force=force)
     print(f"report {folder / page.PAGES[0]}")
+
+
+@app.command("structures")
+def compare_structures(
+    scale: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="How much of Taos' five hours; at 1 it takes a minute or two.")
+    ] = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Run the scenario taos on a monolithic kernel, and on a small one with RPC of three kinds; compare costs."""
+    report.print_table(_console(), structures.compare(scale, seed))
+
+
+@app.command("observations")
+def compare_observations(
+    scale: Annotated[
+        float,
+        typer.Option(min=1e-6, max=1.0, help="How much of Sun's four days; ten times as much of Taos' five hours."),
+    ] = observations.SCALE,
+    seed: Seed = 0,
+) -> None:
+    """Predict what else was observed of such systems, beside the studies' figures and tolerances stated beforehand."""
+    report.print_table(_console(), observations.compare(scale, seed))
 
 
 @app.command("list")
