@@ -4,9 +4,11 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from benchmarks import faults
 from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation
 from lrpc.cluster.group import Report
@@ -151,3 +153,12 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
                 run.run()
         finally:
             ended.set()
+
+
+@pytest.mark.ray
+def test_faults_in_real_runs_end_as_they_must(tmp_path: Path) -> None:
+    """One of each kind that has no test of its own on Ray; `python -m benchmarks.faults` injects more."""
+    kinds = ("slow", "cut", "severed", "disk")
+    found = faults.carry_out(kinds, 1, 7, tmp_path)
+    assert {kind: sum(endings.values()) for kind, endings in found.items()} == dict.fromkeys(kinds, 1)
+    assert {ending for endings in found.values() for ending in endings} <= {"same", "named"}

@@ -98,17 +98,19 @@ def routes(described: Cluster, waits: Sequence[bool]) -> dict[tuple[int, int], i
     for client, machine in enumerate(described.machines):
         for name in (name for domain in machine.domains for name in domain.imports.values()):
             server = ranks[exporters[name]]
-            delay_ns = described.between(machine.name, described.machines[server].name).delay_ns
-            there = back = SEND_NS + delay_ns
-            if machine.name == described.hub:  # it has the wire's queue: others send to that, and it from there
-                there, back = delay_ns, SEND_NS
-            elif described.machines[server].name == described.hub:
-                there, back = SEND_NS, delay_ns
             if server != client:
-                found[client, server] = there
+                found[client, server] = takes(described, client, server)
                 if waits[client]:
-                    found[server, client] = back
+                    found[server, client] = takes(described, server, client)
     return found
+
+
+def takes(described: Cluster, source: int, goal: int) -> int:
+    """Return the least that a message takes. A hub has the wire's queue: others send to that, and it from there."""
+    delay_ns = described.between(f"m{source}", f"m{goal}").delay_ns
+    if not described.wired(f"m{source}", f"m{goal}"):
+        return SEND_NS + delay_ns
+    return delay_ns if described.hub == f"m{source}" else SEND_NS
 
 
 def soonest(hops: Mapping[tuple[int, int], int], origin: int, goal: int, machines: int) -> int:
@@ -162,9 +164,7 @@ def _hop(
     """Return when a message arrives at the earliest, at once within a machine, and note it where it is between two."""
     if source == goal[0]:
         return begins
-    here, there = f"m{source}", f"m{goal[0]}"
-    sends_ns = 0 if here == described.hub else SEND_NS  # it has the wire's queue
-    arrives = begins + sends_ns + (0 if there == described.hub else described.between(here, there).delay_ns)
+    arrives = begins + takes(described, source, goal[0])
     _lower(found, goal, arrives)
     return arrives
 
