@@ -245,7 +245,11 @@ def _at_length(described: Cluster) -> Results:
 
 
 def left_behind(before: Mapping[str, set[str]]) -> Mapping[str, list[str]]:
-    """Return what is there now and was not: processes, sockets of this one, folders, and files in shared memory."""
+    """Return what is there now and was not: processes, sockets of this one, folders, and files in shared memory.
+
+    Ray keeps up to three sockets in a process that has had sessions, however many those were. Folders are there of
+    whoever runs anything at the same time.
+    """
     return {kind: sorted(now - before[kind]) for kind, now in traces().items()}
 
 
