@@ -37,6 +37,7 @@ HOT = {
         "transfer",
     ],
     "lrpc/domains": ["plans", "stubs"],
+    "lrpc/cluster": ["paths"],
     "lrpc/workloads/systems": ["activity", "dice", "environment", "files", "pages", "recording", "unix"],
 }
 

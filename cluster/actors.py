@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Report, events_file
+from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer, send_again
 from lrpc.cluster.session import check_reachable, nodes, on_each_node, reason
@@ -19,9 +20,10 @@ END_TIMEOUT_S: Final = 300.0
 ALIVE_TIMEOUT_S: Final = 2.0
 CHUNK: Final = 16 * 1024 * 1024  # bytes of an event log
 MEMORY_PER_ACTOR: Final = 160 * 1024 * 1024  # bytes: an interpreter with Ray and gRPC, before its machines
-MEMORY_PER_MACHINE: Final = 120 * 1024  # bytes: one with a few domains
+MEMORY_PER_MACHINE: Final = 220 * 1024  # bytes: one with two domains (docs/clusters.md)
 HEAD_PERIOD_S: Final = 2.0
 CLEAN_TIMEOUT_S: Final = 5.0
+STARTS: Final = 3  # attempts to start actors, each on the nodes that are there by then
 
 
 class _Seat(Station):
@@ -65,19 +67,18 @@ class Actors:
         self._actor = ray.remote(_Seat)
         self._arguments = (ray.put(cluster), placement)
         self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
-        self._handles: list[Any] = []
-        self._places: list[Place] = []
+        self._handles: dict[int, Any] = {}
+        self._places: dict[int, Place] = {}
         self._incarnations = [0] * count
         self.peers: list[Peer] = []
         self._head = _Head(ray.get_runtime_context().gcs_address)
         try:
-            where = self._nodes()
-            self._handles = [self._start(number, where[number % len(where)]) for number in range(count)]
-            self._places = self._ask(self._handles, "place")
+            self._start(range(count))
             self.peers = [self._peer(number) for number in range(count)]
-            self.first: list[Report] = self._ask(self._handles, "connect", self._endpoints())
+            self.first: list[Report] = self._ask(range(count), "connect", self._endpoints())
         except BaseException:
-            self.stop()
+            with undisturbed():
+                self.stop()
             raise
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
@@ -87,23 +88,19 @@ class Actors:
         `Lost` for others that are lost as well.
         """
         self._head.check()
-        where = self._nodes()
         for number in lost:
             self._incarnations[number] += 1
-            self._kill(self._handles[number])
-            self._handles[number] = self._start(number, where[number % len(where)])
-        anew = [self._handles[number] for number in lost]
-        for number, place in zip(lost, self._ask(anew, "place"), strict=True):
-            self._places[number] = place
+        self._start(lost)
+        for number in lost:
             self.peers[number].close()
             self.peers[number] = self._peer(number)
-        self._ask(anew, "connect", self._endpoints())
+        self._ask(lost, "connect", self._endpoints())
         return send_again(self.peers, lost, self._incarnations, self._endpoints())
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
         """Return what every machine did, and every station; event logs have been fetched where they are wanted."""
         ended: list[tuple[list[MachineOutcome], StationOutcome]] = self._ask(
-            self._handles, "finish", timeout=END_TIMEOUT_S
+            range(len(self._handles)), "finish", timeout=END_TIMEOUT_S
         )
         if self._events is not None:
             for rank, number in enumerate(self._placement):
@@ -114,7 +111,7 @@ class Actors:
         """Return what the machines did so far, of those stations that say so in time."""
         import ray
 
-        asked = [handle.outcomes.remote() for handle in self._handles]
+        asked = [handle.outcomes.remote() for handle in self._handles.values()]
         done, _ = ray.wait(asked, num_returns=len(asked), timeout=timeout_s)
         return [outcome for outcomes in ray.get(done) for outcome in outcomes]
 
@@ -126,7 +123,7 @@ class Actors:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._head.lost:
             return
-        for handle in self._handles:
+        for handle in self._handles.values():
             self._kill(handle)
         if self._spread and self._handles:
             folder = str(self._folder)
@@ -141,7 +138,7 @@ class Actors:
 
     def processes(self) -> list[int]:
         """Return the process of each station, on its own computer."""
-        return [place.process for place in self._places]
+        return [self._places[number].process for number in range(len(self._places))]
 
     def _nodes(self) -> list[dict[str, Any]]:
         found = nodes()
@@ -151,10 +148,26 @@ class Actors:
             raise RunFailed("Ray: no node is left that could hold a machine")
         return found
 
-    def _start(self, number: int, node: Mapping[str, Any]) -> Any:
+    def _start(self, numbers: Sequence[int]) -> None:
+        """Start stations on the nodes there are, and learn where they are; again where a node is lost meanwhile."""
+        for left in reversed(range(STARTS)):
+            where = self._nodes()
+            for number in numbers:
+                if number in self._handles:
+                    self._kill(self._handles[number])
+                self._handles[number] = self._start_one(number, where[number % len(where)])
+            try:
+                self._places |= zip(numbers, self._ask(numbers, "place"), strict=True)
+                return
+            except _ActorLost:
+                if not left:
+                    raise
+
+    def _start_one(self, number: int, node: Mapping[str, Any]) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=self._spread)
+        # Not softly: a node that has joined just now would be passed over, and one node hold everything.
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         actor = self._actor.options(num_cpus=0, max_restarts=0, scheduling_strategy=there)
         incarnation = self._incarnations[number]
         folder = self._folder / f"station-{number}"
@@ -166,14 +179,14 @@ class Actors:
         return Peer(self._places[number].endpoint, self._secret, lost=self._lost)
 
     def _endpoints(self) -> list[Endpoint]:
-        return [place.endpoint for place in self._places]
+        return [self._places[number].endpoint for number in range(len(self._places))]
 
     def _lost(self) -> set[int]:
         """Return the stations whose actors have ended, as far as Ray knows; `RunFailed` where Ray's head is lost."""
         import ray
 
         self._head.check()
-        asked = [handle.place.remote() for handle in self._handles]
+        asked = [self._handles[number].place.remote() for number in range(len(self._handles))]
         ready, _ = ray.wait(asked, num_returns=len(asked), timeout=ALIVE_TIMEOUT_S)
         lost = set()
         for number, answer in enumerate(asked):
@@ -194,25 +207,31 @@ class Actors:
     def _fetch_events(self, folder: Path, rank: int, number: int) -> None:
         with events_file(folder, rank).open("wb") as file:
             while True:
-                data: bytes = self._ask([self._handles[number]], "read_events", rank, file.tell(), CHUNK)[0]
+                data: bytes = self._ask([number], "read_events", rank, file.tell(), CHUNK)[0]
                 file.write(data)
                 if len(data) < CHUNK:
                     return
 
     def _ask(
-        self, handles: Sequence[Any], method: str, *arguments: object, timeout: float = START_TIMEOUT_S
+        self, numbers: Sequence[int], method: str, *arguments: object, timeout: float = START_TIMEOUT_S
     ) -> list[Any]:
         import ray
 
-        asked = [getattr(handle, method).remote(*arguments) for handle in handles]
+        asked = [getattr(self._handles[number], method).remote(*arguments) for number in numbers]
         try:
             return ray.get(asked, timeout=timeout)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, Refused | RunFailed):
                 raise error.cause from None
             raise
+        except ray.exceptions.RayActorError as error:
+            raise _ActorLost(f"an actor was lost: {reason(error)}") from None
         except ray.exceptions.RayError as error:
-            raise RunFailed(f"an actor was lost: {reason(error)}") from None
+            raise RunFailed(f"an actor does not answer: {reason(error)}") from None
+
+
+class _ActorLost(RunFailed):
+    """An actor's process or node has ended."""
 
 
 class _Head:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from lrpc.cluster.actors import Actors
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group, Report
+from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.link import new_secret
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Peer
@@ -145,8 +146,9 @@ def run_cluster(
             progress = coordinator.run()
             outcomes, stations = running.finish()
         except (KeyboardInterrupt, RunFailed):
-            machines = sorted(running.outcomes(), key=lambda machine: machine.name)
-            on_partial(Outcome(machines, count, links, coordinator.progress))
+            with undisturbed():
+                machines = sorted(running.outcomes(), key=lambda machine: machine.name)
+                on_partial(Outcome(machines, count, links, coordinator.progress))
             raise
     outcomes.sort(key=lambda outcome: outcome.name)
     return Outcome(outcomes, count, links, progress, stations)
@@ -307,4 +309,5 @@ def _on_ray(
         try:
             yield remote
         finally:
-            remote.actors.stop()
+            with undisturbed():
+                remote.actors.stop()

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.package import fingerprint, make_wheel
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
@@ -26,6 +27,7 @@ LONGEST_FOLDER: Final = 20  # bytes; macOS has over 40 and lets a socket's path 
 # Machines talk over gRPC, not through Ray's object store, so that is as small as Ray lets it be.
 LOCAL: Final = {"address": "local", "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024}
 QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+SESSION: Final = "LRPC_RAY_SESSION"  # in the environment of a session's processes: its folder
 T = TypeVar("T")
 
 
@@ -50,7 +52,9 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
             with _environment(QUIET | token), _session(LOCAL | {"_temp_dir": folder, "num_cpus": actors}):
                 yield
         finally:
-            _remove(folder)
+            with undisturbed():
+                _end_processes(folder)
+                _remove(folder)
         return
     with _environment(QUIET):
         with _session({"address": address}):
@@ -152,6 +156,21 @@ def _short_folder() -> str:
     return usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
 
 
+def _end_processes(folder: str) -> None:
+    """End what a session that is over left running: Ray forgets its agents where its start is interrupted."""
+    mark = f"\0{SESSION}={folder}\0".encode()
+    ended = True
+    while ended:  # one that is ended last may have started another meanwhile
+        ended = False
+        for found in Path("/proc").glob("[0-9]*/environ"):  # nothing where there is no such folder
+            try:
+                if mark in b"\0" + found.read_bytes() + b"\0":
+                    os.kill(int(found.parent.name), signal.SIGKILL)
+                    ended = True
+            except OSError:  # another user's, or over
+                continue
+
+
 def _remove(folder: str) -> None:
     """Remove what a session that is over left; its workers end a moment after it, and write their logs until then."""
     for _ in range(20):
@@ -170,14 +189,16 @@ def _session(options: dict[str, Any]) -> Iterator[None]:
     ended_by = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
+            with _environment({SESSION: options.get("_temp_dir", "")}):
+                ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise Refused(f"Ray at {options['address']}: {reason(error)}") from None
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ended_by)  # Ray has put its own there, which ends without a word
         yield
     finally:
-        ray.shutdown()
+        with undisturbed():
+            ray.shutdown()
 
 
 @cache

@@ -2,15 +2,18 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from benchmarks import faults
 from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation
 from lrpc.cluster.group import Report
 from lrpc.cluster.peer import Endpoint
+from lrpc.cluster.standing import Horizons
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import RunFailed
 from tests.clusters import Joined, bank, cluster, digest, joined
@@ -121,7 +124,7 @@ def test_a_slow_station_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         advance = run.stations[1].advance
         slow = threading.Event()
 
-        def wait_first(horizons: Mapping[int, int], *, everything: bool = False) -> Report:
+        def wait_first(horizons: Horizons, *, everything: bool = False) -> Report:
             slow.wait(0.5)
             slow.set()
             return advance(horizons, everything=everything)
@@ -140,7 +143,7 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
         ended = threading.Event()
         advance = run.stations[1].advance
 
-        def stand_still(horizons: Mapping[int, int], *, everything: bool = False) -> Report:
+        def stand_still(horizons: Horizons, *, everything: bool = False) -> Report:
             ended.wait(10)
             return advance(horizons, everything=everything)
 
@@ -150,3 +153,12 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
                 run.run()
         finally:
             ended.set()
+
+
+@pytest.mark.ray
+def test_faults_in_real_runs_end_as_they_must(tmp_path: Path) -> None:
+    """One of each kind that has no test of its own on Ray; `python -m benchmarks.faults` injects more."""
+    kinds = ("slow", "cut", "severed", "disk")
+    found = faults.carry_out(kinds, 1, 7, tmp_path)
+    assert {kind: sum(endings.values()) for kind, endings in found.items()} == dict.fromkeys(kinds, 1)
+    assert {ending for endings in found.values() for ending in endings} <= {"same", "named"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -153,3 +154,53 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["office.toml", "run", "scratch"]
     wait_until("the end of every process", lambda: not marked(mark))
     assert [path.name for path in scratch.iterdir() if path.name.startswith(("lrpc-events", "lrpc-run"))] == []
+
+
+@pytest.mark.ray
+def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(tmp_path: Path) -> None:
+    mark = f"LRPC_TEST_MARK={tmp_path}"
+    arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
+    variables = environment(LRPC_TEST_MARK=str(tmp_path))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts) as run:
+        try:
+            wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
+            for _ in range(2):
+                run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=PATIENCE_S)
+        finally:
+            run.kill()
+    assert (run.returncode, err) == (130, "lrpc: interrupted\n")
+    assert record(tmp_path / "run")["reason"] == "interrupted"
+    wait_until("the end of every process", lambda: not marked(mark))
+
+
+DROPS: Final = """
+import os, signal, threading
+from lrpc.cluster.interruption import heed, undisturbed
+
+class Dropped:
+    def __del__(self):  # what is raised here, Python drops
+        os.kill(os.getpid(), signal.SIGINT)
+
+heed()
+Dropped()
+try:
+    threading.Event().wait(60)
+    print("was never interrupted")
+except KeyboardInterrupt:
+    try:
+        with undisturbed():
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            print("let go of everything")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interruption_that_python_drops_comes_again_and_never_while_something_is_let_go_of() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", DROPS], capture_output=True, text=True, check=True, preexec_fn=heed_interrupts
+    )
+    assert said.stdout == "let go of everything\ninterrupted\n"

@@ -10,17 +10,27 @@ import pytest
 
 import lrpc as package
 from tests.command import lrpc, office, record, wait_until
-from tests.nodes import ADDRESSES, BIN, Nodes, ended, permitted, two_nodes
+from tests.nodes import ADDRESSES, BIN, Nodes, Pair, ended, on_one_address, permitted, two_nodes
 
-pytestmark = [pytest.mark.ray, pytest.mark.skipif(not permitted(), reason="network namespaces are not permitted here")]
-LONG = 4000  # actions: enough that a fault falls into the middle
+pytestmark = pytest.mark.ray
+NAMESPACES = permitted()
+LONG = 6000  # actions: enough that a fault falls into the middle
+apart = pytest.mark.skipif(not NAMESPACES, reason="network namespaces are not permitted here")
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    """Two nodes, once for all tests that lose none."""
-    with two_nodes() as nodes:
-        yield nodes
+def pair() -> Iterator[Pair]:
+    """Two nodes, once for all tests; at one address where they cannot have their own."""
+    with two_nodes() if NAMESPACES else on_one_address() as pair:
+        yield pair
+
+
+@pytest.fixture
+def nodes(pair: Pair) -> Nodes:
+    """Two nodes with addresses of their own, neither of them lost."""
+    assert isinstance(pair, Nodes)
+    pair.heal()
+    return pair
 
 
 @pytest.fixture
@@ -36,17 +46,20 @@ def scenario(tmp_path: Path) -> Callable[[int], tuple[Path, str]]:
 
 
 def test_two_nodes_come_to_what_one_process_comes_to(
-    nodes: Nodes, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
+    pair: Pair, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
 ) -> None:
+    if isinstance(pair, Nodes):
+        pair.heal()
     path, digest = scenario(100)
     log = tmp_path / "log"
-    run = nodes.lrpc(0, "run", path, "--actors", 2, "--out", tmp_path / "run", "--events", log)
+    run = pair.lrpc(0, "run", path, "--actors", 2, "--out", tmp_path / "run", "--events", log)
     assert ended(run)[0] == 0
     found = record(tmp_path / "run")
     assert (found["digest"], found["actors"], found["synchronisation"]["losses"]) == (digest, 2, 0)
     assert lrpc("events", log, "--digest").out.split() == [digest]
 
 
+@apart
 def test_a_node_without_this_very_package_is_sent_it(
     nodes: Nodes, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
 ) -> None:
@@ -66,15 +79,26 @@ def test_a_node_without_this_very_package_is_sent_it(
     assert record(tmp_path / "run")["digest"] != digest
 
 
+@apart
+def test_an_address_that_is_no_head_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    run = nodes.command(0, BIN / "lrpc", "run", "office", "--address", f"{ADDRESSES[1]}:1", "--out", tmp_path / "run")
+    code, _, err = ended(run)
+    assert (code, err.startswith(f"lrpc: Ray address {ADDRESSES[1]}:1: Connection refused; ")) == (2, True)
+
+
+@apart
 @pytest.mark.parametrize(("lost", "driver"), [(1, 0), (0, 1)], ids=["worker", "head"])
 def test_a_node_that_is_lost_is_done_without_or_named(
-    lost: int, driver: int, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
+    lost: int, driver: int, nodes: Nodes, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
 ) -> None:
     path, digest = scenario(LONG)
-    with two_nodes() as nodes:
-        run = nodes.lrpc(driver, "run", path, "--actors", 2, "--out", tmp_path / "run")
-        wait_until("the run's beginning", lambda: (tmp_path / "run").exists() or run.poll() is not None)
-        nodes.kill(lost)
+    with nodes.lrpc(driver, "run", path, "--actors", 2, "--out", tmp_path / "run") as run:
+        try:
+            wait_until("the run's beginning", lambda: (tmp_path / "run").exists() or run.poll() is not None)
+        except BaseException:
+            run.kill()
+            raise
+        nodes.lose(lost)
         code, _, err = ended(run)
     found = record(tmp_path / "run")
     if lost == 1:
@@ -85,9 +109,3 @@ def test_a_node_that_is_lost_is_done_without_or_named(
         (line,) = err.splitlines()
         assert "lost" in line
         assert found["status"] == "incomplete"
-
-
-def test_an_address_that_is_no_head_is_refused(nodes: Nodes, tmp_path: Path) -> None:
-    run = nodes.command(0, BIN / "lrpc", "run", "office", "--address", f"{ADDRESSES[1]}:1", "--out", tmp_path / "run")
-    code, _, err = ended(run)
-    assert (code, err.startswith(f"lrpc: Ray address {ADDRESSES[1]}:1: Connection refused; ")) == (2, True)

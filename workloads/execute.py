@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lrpc.cluster.description import Cluster, make
+from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.station import Links
 from lrpc.cluster.synchronisation import Progress as Position
@@ -71,7 +72,8 @@ def execute(
         partial = measured[-1] if measured else None
         wall_s = time.monotonic() - began
         calls = who_called_what(cluster, partial.machines) if partial is not None else ()
-        records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
+        with undisturbed():
+            records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
 
     try:
         with ExitStack() as stack:

@@ -17,12 +17,14 @@ from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
+from lrpc.workloads.accounts import accounts
 from lrpc.workloads.activity import activity
-from lrpc.workloads.paper import Cell, table_i
+from lrpc.workloads.crossings import crossings
+from lrpc.workloads.paper import Cell, measured_in_1989, table_i
 from lrpc.workloads.placement import place
 from lrpc.workloads.records import Input, Run, TraceAccounts, total_counts
 from lrpc.workloads.registry import REGISTRY
-from lrpc.workloads.replay import DEFAULT_PROCESSORS, accounts, replay_cluster, trace_name
+from lrpc.workloads.replay import DEFAULT_PROCESSORS, replay_cluster, trace_name
 from lrpc.workloads.reproduce import CALLS, Plan, cells_of, reproduce_cluster
 from lrpc.workloads.traces import read_trace
 
@@ -150,12 +152,13 @@ class ReplayJob(JobBase):
             link_delay_us=self.link_delay_us,
             link_mbps=self.link_mbps,
         )
+        each = crossings(costs, self.machines, link_delay_us=self.link_delay_us, link_mbps=self.link_mbps)
         settings = self.model_dump(mode="json", exclude={"kind", "seed", "capacity", "strict"}) | {"placed": placed}
         return Prepared(
             self._run(cluster.name, command, settings),
             cluster,
-            lambda outcome: table_i(cluster.name, total_counts(outcome)),
-            lambda outcome: accounts(spans, outcome),
+            lambda outcome: [*table_i(cluster.name, total_counts(outcome)), *measured_in_1989()],
+            lambda outcome: accounts(spans, done, placed, each, outcome),
         )
 
     def files(self) -> dict[str, Path]:

@@ -155,6 +155,15 @@ def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = 
     ]
 
 
+def measured_in_1989() -> list[Cell]:
+    """Return Table I as the paper has it, to stand beside a row of ours that is none of its systems."""
+    return [
+        Cell("I", f"{system}, 1989", column, paper, "not run", "%", "input")
+        for system, columns in TABLE_I.items()
+        for column, paper in columns.items()
+    ]
+
+
 def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:
     """Return Table II from each system's Null, and what its overhead is spent on, as far as that is known."""
     cells: list[Cell] = []

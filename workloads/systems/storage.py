@@ -41,6 +41,8 @@ class Storage(Interface):
 class StorageServer(Server, Storage):
     """Keeps files, as versions: what is in them decides nothing. Blocks come from memory or the disk."""
 
+    independent = True
+
     blocks: Number = 500  # in memory
     block_bytes: Annotated[int, Field(ge=1, le=LARGEST_BLOCK)] = LARGEST_BLOCK
     request_us: Time = 500.0
