@@ -182,11 +182,6 @@ class FileCache(Server, Files):
         self._cache = BlockCache(self.blocks)
         self._hits = self._misses = self._write_backs = 0
 
-    @property
-    def imports(self) -> tuple[str, ...]:
-        """Return the file server."""
-        return ("server",)
-
     def start(self) -> None:
         """Bind the file server."""
         self._server = bind(self.domain, Files, "server")

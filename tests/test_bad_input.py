@@ -247,11 +247,11 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "no processors": (("replay", "trace.csv", "--machines", 1, "--processors", 0), "Invalid value for '--processors'"),
     "an unknown scenario": (
         ("run", "offce"),
-        "scenario offce: unknown; known are office, sun, survey, table-iv, or a .toml",
+        "scenario offce: unknown; known are office, sun, survey, table-iv, taos, v, or a .toml",
     ),
     "a scenario of an endless name": (
         ("run", "a" * 300),
-        "unknown; known are office, sun, survey, table-iv, or a .toml file's path",
+        "unknown; known are office, sun, survey, table-iv, taos, v, or a .toml file's path",
     ),
     "a scenario that is not there": (("run", "offce.toml"), "offce.toml: cannot be read: No such file or directory"),
     "an unknown cost model": (

@@ -216,7 +216,7 @@ def test_the_operations_are_the_same_under_every_structure() -> None:
     table = structures.compare(0.01, 0)
     assert [row[0] for row in table.rows] == list(structures.STRUCTURES)
     assert len({tuple(row[1:3]) for row in table.rows}) == 1
-    crossing = [row[table.columns.index("crossing_us_per_operation")] for row in table.rows]
+    crossing = [row[table.columns.index("crossing_us")] for row in table.rows]
     numbers = [float(one) for one in crossing if one is not None]
     assert numbers[0] < numbers[3] < numbers[2] < numbers[1]  # traps, LRPC/MP, LRPC, SRC RPC
 

@@ -26,19 +26,20 @@ STRUCTURES: Final[Mapping[str, Mapping[str, Any]]] = {
 COLUMNS: Final = (
     "structure",
     "operations",
-    "cross_machine",
+    "remote",
     "crossing_s",
     "busy_s",
-    "crossing_percent_of_busy",
-    "crossing_us_per_operation",
-    "busy_us_per_operation",
+    "crossing_%",
+    "crossing_us",
+    "busy_us",
 )
 
 
 def compare(scale: float, seed: int) -> Table:
     """Return what the same operations cost the workstation's processors under each structure; runs one after another.
 
-    Crossing is all that was charged for stubs, traps, kernel, switches, misses and copies, without the network.
+    Seconds are the whole run's, microseconds a mean operation's, and the share is of busy time. Crossing is what was
+    charged for stubs, traps, kernel, switches, misses and copies, without the network.
     """
     rows = [_row(name, *run(changes, scale, seed)) for name, changes in STRUCTURES.items()]
     return Table("structures", f"Structures compared: {SCENARIO} at scale {scale:g}, seed {seed}", COLUMNS, rows)
