@@ -80,7 +80,7 @@ class Traffic:
     fetched: int
     sent: int
     written: int
-    faults: int  # pages
+    paging: int  # pages fetched and sent
 
     @property
     def served(self) -> int:
@@ -112,7 +112,7 @@ def _traffic(outcome: Outcome) -> Traffic:
         fetched=found["blocks_misses"],
         sent=written - found["blocks_dropped"],
         written=written,
-        faults=found["faults"],
+        paging=found["pages_in"] + found["pages_out"],
     )
 
 
@@ -122,14 +122,14 @@ def _found(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
     calls = sorted((one.count for route, one in taos.latencies.items() if route.export == "taos"), reverse=True)
     traffic = {name: _traffic(outcome) for name, outcome in outcomes.items() if name != "taos"}
     moderate, large, sprite, nothing = (traffic[name] for name in ("moderate", "large", "sprite", "no cache"))
-    rest = sprite.served + sprite.faults
+    rest = sprite.served + sprite.paging
     return {
         "calls a second": sum(calls) / (taos.end_ns / 1e9),
         "share of calls to 3 procedures": 100 * sum(calls[:3]) / sum(calls),
         "traffic saved by a moderate cache": 100 * (1 - moderate.served / moderate.asked),
         "traffic saved by several megabytes": 100 * (1 - large.served / large.asked),
-        "traffic that 7 MB filter, paging included": 100 * (1 - rest / (sprite.asked + sprite.faults)),
-        "paging in the rest": 100 * sprite.faults / rest,
+        "traffic that 7 MB filter, paging included": 100 * (1 - rest / (sprite.asked + sprite.paging)),
+        "paging in the rest": 100 * sprite.paging / rest,
         "network traffic saved by caching": 100 * (1 - sprite.served / nothing.served),
         "written data that no server sees": 100 * (1 - sprite.sent / sprite.written),
     }

@@ -38,6 +38,9 @@ class System:
         """Run code on a page of a program: a call only where that has to be fetched."""
         raise NotImplementedError
 
+    def use(self, data: int, page: int) -> None:
+        """Change a page of programs' data, by the number that stands for it all: a call only where memory is short."""
+
     def status(self, file: int) -> None:
         """Ask for a file's size, times and owner."""
         raise NotImplementedError
@@ -93,6 +96,7 @@ class Task:
         paints: int,
         other: int,
         executes: int,
+        data: int,
         statuses: int,
         reads: int,
         own_reads: int,
@@ -106,6 +110,7 @@ class Task:
         self.paints = paints
         self.other = other
         self.executes = executes  # programs
+        self.data = data  # pages of programs' data that are used
         self.statuses = statuses  # files looked at from outside
         self.reads = reads  # files that all share, read from beginning to end
         self.own_reads = own_reads  # files of the user's own, likewise
@@ -114,13 +119,17 @@ class Task:
 
 
 class Library:
-    """The files that there are: programs and what else all share, and on each machine its user's own."""
+    """The files that there are: programs and what else all share, and on each machine its user's own.
 
-    def __init__(self, programs: Files, shared: Files, own: Files, temporary: Files) -> None:
+    `data` is what programs keep in memory as they run, page by page: files of one block, all with one number.
+    """
+
+    def __init__(self, programs: Files, shared: Files, own: Files, temporary: Files, data: Files) -> None:
         self.programs = programs
         self.shared = shared
         self.own = own
         self.temporary = temporary
+        self.data = data
 
 
 class Process:
@@ -183,6 +192,8 @@ class Process:
         library = self._library
         for _ in range(dice.about(task.executes)):
             self._execute(system)
+        for _ in range(dice.about(task.data)):
+            system.use(library.data.first, dice.choose(library.data.bounds))
         for _ in range(dice.about(task.statuses)):
             system.status(self._choose(library.shared))
         for _ in range(dice.about(task.reads)):

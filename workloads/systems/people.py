@@ -14,6 +14,7 @@ from lrpc.workloads.systems.files import Files
 
 # How many of each kind, at most, so that numbers of files tell their kinds apart.
 MOST_FILES: Final = 100_000
+DATA: Final = 2 * MOST_FILES  # the number that stands for the data of a machine's programs
 OWN: Final = 10 * MOST_FILES  # the first number of the first machine's own files
 
 Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
@@ -33,6 +34,7 @@ class TaskTable(Document):
     paints: Amount = 0.0
     other: Amount = 0.0  # calls that touch neither files nor windows
     executes: Amount = 0.0  # programs
+    data: Amount = 0.0  # pages of programs' data that are used, each by how often it is
     statuses: Amount = 0.0  # files looked at from outside
     reads: Amount = 0.0  # shared files, from beginning to end
     own_reads: Amount = 0.0  # the user's own files
@@ -91,6 +93,7 @@ class LibraryTable(Document):
     own_kb: Kilobytes = 8.0
     temporary: Count = 50
     temporary_kb: Kilobytes = 8.0
+    data_kb: Kilobytes = 1000.0  # that programs keep in memory as they run
 
     def library(self, seed: int, owner: int, block_bytes: int) -> Library:
         """Return the files as one machine sees them: programs and shared ones are everybody's, the rest its own."""
@@ -104,6 +107,7 @@ class LibraryTable(Document):
             files("shared", MOST_FILES, self.shared, self.shared_kb),
             files("own", mine, self.own, self.own_kb),
             files("temporary", mine + MOST_FILES, self.temporary, self.temporary_kb),
+            files("data", DATA, max(1, round(self.data_kb * 1024) // block_bytes), 0.0),
         )
 
 

@@ -34,6 +34,10 @@ class Recording(System):
         """Note a page."""
         self.operations.append(("touch", program, page))
 
+    def use(self, data: int, page: int) -> None:
+        """Note a page of data."""
+        self.operations.append(("use", data, page))
+
     def status(self, file: int) -> None:
         """Note a look at a file."""
         self.operations.append(("status", file, 0))

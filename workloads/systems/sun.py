@@ -18,7 +18,7 @@ from lrpc.workloads.systems.unix import BLOCK_BYTES, UnixCalls, UnixKernel
 class SunWorkstation(Program):
     """One workstation: its kernel, and a thread for each of its processes; imports its server as `nfs`.
 
-    Memory holds the kernel itself, the blocks that it caches, and in what is left pages of programs.
+    Memory holds the kernel itself, the blocks that it caches, and in what is left pages of programs and of their data.
     """
 
     processes: dict[str, ProcessTable]
@@ -26,7 +26,6 @@ class SunWorkstation(Program):
     memory_kb: Annotated[int, Field(ge=1, le=10**9)]
     kernel_kb: Number
     cache_kb: Number
-    data_kb: Number = 0  # of memory, that programs' data take up
     names: Number = 300
     attributes_s: Time = 30.0
     write_delay_s: Time = 0.0
@@ -35,11 +34,9 @@ class SunWorkstation(Program):
 
     def __post_init__(self) -> None:
         """Refuse caches that memory cannot hold."""
-        taken = self.kernel_kb + self.cache_kb + self.data_kb
+        taken = self.kernel_kb + self.cache_kb
         if taken > self.memory_kb:
-            raise Refused(
-                f"memory_kb: {self.memory_kb}: kernel, cache and data take {taken}; give it more, or them less"
-            )
+            raise Refused(f"memory_kb: {self.memory_kb}: kernel and cache take {taken}; give it more, or them less")
 
     @property
     def imports(self) -> tuple[str, ...]:
@@ -49,7 +46,7 @@ class SunWorkstation(Program):
     def run(self, domain: Domain) -> None:
         """Start all processes, and be the one that sends what has waited long enough."""
         kernel = domain.kernel
-        free = self.memory_kb - self.kernel_kb - self.cache_kb - self.data_kb
+        free = self.memory_kb - self.kernel_kb - self.cache_kb
         self._unix = UnixKernel(
             kernel,
             bind(domain, Storage, "nfs"),
@@ -75,6 +72,8 @@ class SunWorkstation(Program):
             "blocks_written": unix.blocks_written,
             "blocks_dropped": unix.blocks_dropped,
             "faults": unix.faults,
+            "pages_in": unix.pages_in,
+            "pages_out": unix.pages_out,
             "tasks": done(self._processes),
         }
 

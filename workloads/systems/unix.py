@@ -60,13 +60,16 @@ class UnixKernel:
         self.attributes_believed = 0
         self.blocks_written = 0  # by programs, each once until it is sent or dropped
         self.blocks_dropped = 0  # of these, that no server ever saw
-        self.faults = 0  # of pages that had to be fetched
+        self.faults = 0  # of pages that had to be fetched, or made
+        self.pages_in = 0  # from the server, of programs and of data
+        self.pages_out = 0  # of data, to there
         self._server = server
         self._attributes_ns = attributes_ns
         self._write_delay_ns = write_delay_ns
         self._believed: dict[int, int] = {}  # until when a file's attributes are
         self._versions: dict[int, int] = {}  # as last heard of
         self._generations: dict[int, int] = {}  # of what is kept of a file: another one where others have changed it
+        self._swapped: set[int] = set()  # pages of data that the server holds
         self._dirty: dict[int, dict[int, int]] = {}  # when each block was written first, by file and block
 
     def look_up(self, file: int) -> None:
@@ -127,12 +130,34 @@ class UnixKernel:
         if not self.pages.has(key, 0):
             self.faults += 1
             self.trap()
+            self.pages_in += 1
             self._server.read(program, page)
-            self.pages.keep(key, 0)
+            self._make_room(key)
+
+    def use(self, data: int, page: int) -> None:
+        """Have a page of programs' data here, to be changed: made when it is first used, fetched when it had to go."""
+        key = ~block_key(data, page)  # negative: no page of a program
+        if self.pages.has(key, 0):
+            return
+        self.faults += 1
+        self.trap()
+        if key in self._swapped:
+            self._swapped.discard(key)
+            self.pages_in += 1
+            self._server.read(data, page)
+        self._make_room(key)
 
     def trap(self) -> None:
         """Be entered by a call, or a fault."""
         self.kernel.system_call(self.service_ns)
+
+    def _make_room(self, key: int) -> None:
+        """Keep a page; of data, what has to go for it is sent to the server."""
+        gone = self.pages.keep(key, 0)
+        if gone < -1:
+            self._swapped.add(gone)
+            self.pages_out += 1
+            self._server.write(~gone >> BLOCK_BITS, ~gone & (1 << BLOCK_BITS) - 1, _BLOCK)
 
     def _hear(self, file: int, version: int) -> None:
         """Take in what the server says of a file; its version differs from the last where anybody changed it."""
@@ -193,6 +218,10 @@ class UnixCalls(SimulatedTime):
         """Look a program up and map it."""
         self._system.trap()
         self._system.look_up(program)
+
+    def use(self, data: int, page: int) -> None:
+        """Make or fetch a page of data where it is not in memory."""
+        self._system.use(data, page)
 
     def touch(self, program: int, page: int) -> None:
         """Fetch a page where it is not in memory."""
