@@ -37,7 +37,8 @@ HOT = {
         "transfer",
     ],
     "lrpc/domains": ["plans", "stubs"],
-    "lrpc/workloads/systems": ["activity", "dice", "files", "unix"],
+    "lrpc/cluster": ["paths"],
+    "lrpc/workloads/systems": ["activity", "dice", "environment", "files", "pages", "recording", "unix"],
 }
 
 

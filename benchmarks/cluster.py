@@ -5,10 +5,16 @@
 Cases, each over gRPC links on Ray actors:
 
 - machines: 1,000 machines against 10, equal calls for each: wall time a call, and memory a machine and an actor;
-- actors: two actors against one, on mostly local calls, in pairs; and what the run on one predicted for two;
+- memory: of an actor at the end of runs of different lengths that log all events;
+- actors: two actors against one, on mostly local calls, in pairs; and what the run on one predicted for two. Of
+  workstations and their servers, and of machines in a ring, any of which may call the next at any time: there windows
+  are short, and more actors do not help;
 - clients: 100 clients on ten machines, one call outstanding each, over a link of a millisecond: remote calls a second;
 - waiting: one client that waits for each of its calls: round trips of the link for each;
-- hour: an hour of virtual time on 200 machines, each with twenty events a second.
+- hour: an hour of virtual time on 200 machines, each with twenty events a second;
+- day: five hours of nine workstations and their server, on which little happens at a time.
+
+At its end a run says which processes, sockets and files it has left behind.
 
 What must come out alike is asserted in every run: calls, digests, messages. Wall time never is.
 """
@@ -18,7 +24,10 @@ import json
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, Final
@@ -53,6 +62,29 @@ def ring(machines: int, rounds: int, local: int, remote: int, every_us: int = 0)
         thread = {"program": "caller", "parameters": {"calls": calls, "rounds": rounds, "every_us": every_us}}
         domains[f"client {name}"] = {"machine": name, "imports": imports, "threads": [thread]}
     return cluster({"name": "ring", "machines": {name: {} for name in names}, "domains": domains})
+
+
+def workstations(stations: int, servers: int, rounds: int, local: int, every_us: int = 0) -> Cluster:
+    """Return workstations that call themselves `local` times a round, and then a server, of which each has one."""
+    places: dict[str, object] = {}
+    domains: dict[str, object] = {}
+    for number in range(servers):
+        places[f"server{number}"] = {}
+        domains[f"server{number}"] = {
+            "machine": f"server{number}",
+            "exports": {f"tests{number}": {"server": "four tests"}},
+        }
+    for number in range(stations):
+        name = f"station{number:02d}"
+        places[name] = {}
+        domains[f"server {name}"] = {"machine": name, "exports": {f"tests@{name}": {"server": "four tests"}}}
+        calls = [_null("here", local), _null("there", 1)]
+        domains[f"client {name}"] = {
+            "machine": name,
+            "imports": {"here": f"tests@{name}", "there": f"tests{(number + number // servers) % servers}"},
+            "threads": [{"program": "caller", "parameters": {"calls": calls, "rounds": rounds, "every_us": every_us}}],
+        }
+    return cluster({"name": "workstations", "machines": places, "domains": domains})
 
 
 def clients(machines: int, threads: int, calls: int, delay_us: float) -> Cluster:
@@ -118,23 +150,45 @@ def case_machines(repeats: int) -> Results:
     }
 
 
+def case_memory(repeats: int) -> Results:
+    """Compare an actor's memory after runs of different lengths, each of which logs all its events on disk."""
+    del repeats
+    found = {}
+    for rounds in (100, 400):
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = run_cluster(ring(100, rounds, 40, 2), actors=ACTORS, events=Path(folder))
+            logged = sum(file.stat().st_size for file in Path(folder).iterdir())
+        calls = counted(outcome, "cross_domain") + counted(outcome, "cross_machine")
+        assert calls == 100 * rounds * 42
+        found[calls] = {
+            "log_MiB": logged >> 20,
+            "memory_MiB_per_actor": [round(station.memory_bytes / 2**20, 1) for station in outcome.stations],
+        }
+    return {"by_calls": found}
+
+
 def case_actors(repeats: int) -> Results:
     """Compare two actors with one, in pairs, and with what the run on one predicted."""
-    described = ring(8, 40, 4000, 1)
-    measured, predicted, digests, calls = [], [], set(), 0
-    for _ in range(repeats):
-        one, _ = timed(described, 1)
-        two, _ = timed(described, 2)
-        digests |= {one.digest, two.digest}
-        calls = counted(one, "cross_domain")
-        measured.append(one.progress.wall_ns / two.progress.wall_ns)
-        predicted.append(predicted_speedup(one.progress)["2"])
-    assert len(digests) == 1
     return {
-        "calls": calls,
-        "measured_speedup": round(median(measured), 3),
-        "predicted_speedup": round(median(predicted), 3),
-        "prediction_off_by_percent": round(100 * (median(predicted) / median(measured) - 1), 1),
+        "workstations": _one_and_two(workstations(256, 64, 6, 500), repeats),  # one call in 501 leaves its machine
+        "ring": _one_and_two(ring(8, 2, 4000, 1), repeats),
+    }
+
+
+def _one_and_two(described: Cluster, repeats: int) -> Results:
+    pairs = [(timed(described, 1)[0], timed(described, 2)[0]) for _ in range(repeats)]
+    assert len({run.digest for pair in pairs for run in pair}) == 1
+    measured = median(one.progress.wall_ns / two.progress.wall_ns for one, two in pairs)
+    predicted = median(predicted_speedup(one.progress)["2"] for one, _ in pairs)
+    one, two = pairs[-1]
+    return {
+        "local_calls": counted(one, "cross_domain"),
+        "remote_calls": counted(one, "cross_machine"),
+        "windows": one.progress.windows,
+        "wall_s": [round(run.progress.wall_ns / 1e9, 2) for run in (one, two)],
+        "measured_speedup": round(measured, 3),
+        "predicted_speedup": round(predicted, 3),
+        "prediction_off_by_percent": round(100 * (predicted / measured - 1), 1),
     }
 
 
@@ -169,24 +223,59 @@ def case_waiting(repeats: int) -> Results:
 def case_hour(repeats: int) -> Results:
     """Simulate an hour of 200 machines with twenty events a second each."""
     each = HOUR_S * 20 // 4  # a call within a machine is four events: two of the thread's, a call and a return
-    rounds = each // 20
-    described = ring(200, rounds, 19, 1, every_us=200_000)
-    outcome, wall_s = timed(described, ACTORS)
     del repeats
+    return _at_length(ring(200, each // 20, 19, 1, every_us=200_000))
+
+
+def case_day(repeats: int) -> Results:
+    """Simulate five hours of nine workstations, each of which calls every 0.45 s, and once in twenty its server."""
+    del repeats
+    return _at_length(workstations(9, 1, 2000, 19, every_us=450_000))
+
+
+def _at_length(described: Cluster) -> Results:
+    outcome, wall_s = timed(described, ACTORS)
     return {
         "virtual_s": round(max(machine.end_ns for machine in outcome.machines) / 1e9),
-        "calls": counted(outcome, "cross_domain") + counted(outcome, "cross_machine"),
+        "local_calls": counted(outcome, "cross_domain"),
+        "remote_calls": counted(outcome, "cross_machine"),
         "wall_s": round(wall_s, 1),
         "synchronisation": synchronisation(outcome),
     }
 
 
+def left_behind(before: Mapping[str, set[str]]) -> Mapping[str, list[str]]:
+    """Return what is there now and was not: processes, sockets of this one, folders, and files in shared memory.
+
+    Ray keeps up to three sockets in a process that has had sessions, however many those were. Folders are there of
+    whoever runs anything at the same time.
+    """
+    return {kind: sorted(now - before[kind]) for kind, now in traces().items()}
+
+
+def traces() -> dict[str, set[str]]:
+    """Return what a run might leave behind, as far as this process can have made it."""
+    this = os.getpid()
+    children: set[str] = set()
+    sockets: set[str] = set()
+    for task in Path(f"/proc/{this}/task").glob("*/children"):
+        children |= set(task.read_text().split())
+    for file in Path(f"/proc/{this}/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of this very listing
+            sockets |= {str(name) for name in (file.readlink(),) if str(name).startswith("socket:")}
+    folders = {str(one) for one in Path(tempfile.gettempdir()).glob("lrpc-r*") if one.stat().st_uid == os.getuid()}
+    shared = {str(one) for one in Path("/dev/shm").glob("*")}
+    return {"processes": children, "sockets": sockets, "folders": folders, "shared_memory": shared}
+
+
 CASES: Final[Mapping[str, Callable[[int], Results]]] = {
     "machines": case_machines,
+    "memory": case_memory,
     "actors": case_actors,
     "clients": case_clients,
     "waiting": case_waiting,
     "hour": case_hour,
+    "day": case_day,
 }
 
 
@@ -202,10 +291,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "kernel": in_words(),
         "repeats": options.repeats,
     }
+    before = traces()
     with ray_session(None, ACTORS):
         for name in options.only or CASES:
             print(f"{name} …", file=sys.stderr)
-            report[name] = CASES[name](options.repeats)
+            load = os.getloadavg()[0]
+            report[name] = CASES[name](options.repeats) | {"load": [round(load, 1), round(os.getloadavg()[0], 1)]}
+    report["left_behind"] = left_behind(before)
     json.dump(report, sys.stdout, indent=2)
     print()
 

@@ -1,6 +1,6 @@
 """A cluster's description: TOML tables, validated against each other, and spread out to a specification per machine."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -88,6 +88,7 @@ class ClusterTable(Document):
 
     name: str = Field(pattern=NAME)
     description: str = ""
+    row: str = ""  # of Table I, where that is not the name
     machines: dict[str, MachineTable] = Field(min_length=1)
     domains: dict[str, DomainTable] = Field(min_length=1)
     links: LinksTable = LinksTable(delay_us=60.0)
@@ -317,7 +318,11 @@ def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, orig
 
 def make(kind: type[Any], parameters: Parameters, origin: str) -> Any:
     """Return a server or program made with these parameters; `Refused` names the first that is wrong."""
-    return kind(**dict(validate(_table(cast(Hashable, kind)), parameters, origin)))
+    checked = dict(validate(_table(cast(Hashable, kind)), parameters, origin))
+    try:
+        return kind(**checked)
+    except Refused as error:  # its parameters do not fit each other
+        raise Refused(f"{origin}.{error}") from None
 
 
 @cache
@@ -336,18 +341,22 @@ def _domain(name: str, table: DomainTable, machine: str, registry: Registry, ori
     for export, one in table.exports.items():
         place = f"{origin}.exports.{export}"
         server = _known(registry.servers, one.server, f"{place}.server")
-        make(server, one.parameters, f"{place}.parameters")
+        _check_imports(make(server, one.parameters, f"{place}.parameters").imports, name, table, place)
         exports.append(ExportSpec(_fill(export, machine), server, one.parameters))
     threads = []
     for number, thread in enumerate(table.threads):
         place = f"{origin}.threads.{number}"
         program = _known(registry.programs, thread.program, f"{place}.program")
-        for alias in make(program, thread.parameters, f"{place}.parameters").imports:
-            if alias not in table.imports:
-                raise Refused(f"{place}: calls {alias}, which domain {name} does not import; add it to its imports")
+        _check_imports(make(program, thread.parameters, f"{place}.parameters").imports, name, table, place)
         threads += [ThreadSpec(one, program, thread.parameters) for one in _names(f"{name}/{number}", thread.count)]
     imports = {alias: _fill(target, machine) for alias, target in table.imports.items()}
     return DomainSpec(name, tuple(exports), imports, tuple(threads), table.convention)
+
+
+def _check_imports(needed: Collection[str], name: str, table: DomainTable, place: str) -> None:
+    for alias in needed:
+        if alias not in table.imports:
+            raise Refused(f"{place}: calls {alias}, which domain {name} does not import; add it to its imports")
 
 
 def _known(known: Mapping[str, type[K]], name: str, origin: str) -> type[K]:

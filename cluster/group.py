@@ -17,7 +17,7 @@ from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.errors import RunFailed
 
-SHARES: Final = 8  # of work, by rank: from them follows what one to eight actors would take
+SHARES: Final = 8  # of work, by rank: from them follows what one, two, four or eight actors would take
 
 # Takes what machines of a group sent in one window to where it is due, this group itself included.
 Outlet = Callable[[list[Envelope]], None]
@@ -87,16 +87,19 @@ class Group:
             self._touched.add(rank)
             self._machines[rank].deliver(envelope)
 
-    def advance(self, horizons: Mapping[int, int], outlet: Outlet) -> Report:
-        """Run machines, by rank, each strictly below its horizon, and send on what they sent."""
+    def advance(self, horizons: Mapping[int, tuple[int, int]], outlet: Outlet) -> Report:
+        """Run machines, by rank, each strictly below its horizon, and send on what they sent.
+
+        The second horizon is for a machine to which, as is known here, no reply will come any more.
+        """
         while self.arrived:
             self.deliver(self.arrived.popleft())
         sent: list[Envelope] = []
         work_ns = [0] * SHARES
-        for rank, horizon in horizons.items():
+        for rank, (while_waiting, afterwards) in horizons.items():
             machine = self._now = self._machines[rank]
             began = time.perf_counter_ns()
-            machine.kernel.run(horizon)
+            machine.kernel.run(while_waiting if machine.waits else afterwards)
             work_ns[rank % SHARES] += time.perf_counter_ns() - began
             sent += machine.outbox
             machine.outbox.clear()

@@ -12,7 +12,8 @@ import grpc
 from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope, from_wire
 from lrpc.cluster.group import Report
-from lrpc.cluster.messages import to_report
+from lrpc.cluster.messages import horizons_of, to_report
+from lrpc.cluster.standing import Horizons
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import link_pb2
@@ -50,7 +51,7 @@ class Host(Protocol):
     def deliver(self, envelopes: list[Envelope]) -> None:
         """Queue what another process sent; returns at once."""
 
-    def advance(self, horizons: Mapping[int, int], *, everything: bool) -> Report:
+    def advance(self, horizons: Horizons, *, everything: bool) -> Report:
         """Run a window behind what was delivered before, and wait for its end."""
 
     def lead(self, standing: link_pb2.Standing) -> link_pb2.Standing:
@@ -251,8 +252,7 @@ class _Service(LinkServicer):
         try:
             if request.HasField("standing"):
                 return link_pb2.Report(window=request.number, standing=self._host.lead(request.standing))
-            horizons = {one.machine: one.horizon_ns for one in request.horizons}
-            report = self._host.advance(horizons, everything=request.everything)
+            report = self._host.advance(horizons_of(request), everything=request.everything)
         except RunFailed as error:
             return link_pb2.Report(window=request.number, failure=one_line(str(error)))
         return to_report(report, request.number)

@@ -194,7 +194,7 @@ class Machine:
 
     @property
     def waits(self) -> bool:
-        """Return whether replies from other machines may come."""
+        """Return whether replies from other machines may come, beside those that have been delivered."""
         return self.kernel.network is not None and self.kernel.network.waits
 
     def deliver(self, envelope: Envelope) -> None:
@@ -203,6 +203,7 @@ class Machine:
         if network is None or self.lines is None:
             raise RunFailed(f"machine {self.name}: a message came, but it imports and exports nothing elsewhere")
         source, body = envelope.source, envelope.body
+        network.expect(body)
         self.lines.deliver(envelope, lambda: network.arrive(source, body))
 
     def check_finished(self) -> None:

@@ -1,7 +1,9 @@
 """Windows, reports and standings as protobuf messages, and back: hostile until they have been checked."""
 
+from collections.abc import Mapping
+
 from lrpc.cluster.group import SHARES, Report
-from lrpc.cluster.standing import Standing, Sums
+from lrpc.cluster.standing import ACTORS, Horizons, Standing, Sums
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import link_pb2
@@ -11,8 +13,8 @@ def to_report(report: Report, window: int) -> link_pb2.Report:
     """Return a report as a protobuf message."""
     return link_pb2.Report(
         window=window,
-        machines=[_state(rank, due, rank in report.waits) for rank, due in report.next_ns.items()],
-        sent=[link_pb2.Sent(destination=rank, arrives_ns=due) for rank, due in report.arrivals.items()],
+        next=to_times(report.next_ns),
+        sent=to_times(report.arrivals),
         calls=report.calls,
         messages=report.messages,
         batches=[link_pb2.Sequence(actor=number, sequence=last) for number, last in report.batches.items()],
@@ -20,15 +22,16 @@ def to_report(report: Report, window: int) -> link_pb2.Report:
         work_ns=report.work_ns,
         events=report.events,
         missing=report.missing,
+        waiting=report.waits,
     )
 
 
 def from_report(message: link_pb2.Report) -> Report:
     """Return the report that a protobuf message holds."""
     return Report(
-        {one.machine: _due(one) for one in message.machines},
-        {one.machine for one in message.machines if one.waits},
-        {one.destination: one.arrives_ns for one in message.sent},
+        from_times(message.next),
+        set(message.waiting),
+        from_times(message.sent),
         message.calls,
         message.messages,
         {one.actor: one.sequence for one in message.batches},
@@ -40,14 +43,11 @@ def from_report(message: link_pb2.Report) -> Report:
 
 
 def to_standing(standing: Standing) -> link_pb2.Standing:
-    """Return a standing as a protobuf message: of machines, just those that have something to do or to wait for."""
+    """Return a standing as a protobuf message."""
     sums = standing.sums
     return link_pb2.Standing(
-        machines=[
-            _state(rank, due, waits)
-            for rank, (due, waits) in enumerate(zip(standing.next_ns, standing.waits, strict=True))
-            if due < FOREVER or waits
-        ],
+        next=to_times({rank: due for rank, due in enumerate(standing.next_ns) if due < FOREVER}),
+        waiting=[rank for rank, waits in enumerate(standing.waits) if waits],
         due=[
             link_pb2.Due(receiver=receiver, sender=sender, sequence=last)
             for receiver, due in enumerate(standing.due)
@@ -63,6 +63,7 @@ def to_standing(standing: Standing) -> link_pb2.Standing:
         bytes=sums.bytes,
         work_ns=sums.work_ns,
         ideal_ns=sums.ideal_ns,
+        ideal_rounds=sums.ideal_rounds,
         span_ns=standing.span_ns,
     )
 
@@ -72,9 +73,10 @@ def from_standing(message: link_pb2.Standing, like: Standing) -> Standing:
     stations = len(like.due)
     standing = Standing(like.reach, like.home, stations)
     try:
-        for one in message.machines:
-            standing.next_ns[one.machine] = _due(one)
-            standing.waits[one.machine] = one.waits
+        for rank, due_ns in from_times(message.next).items():
+            standing.next_ns[rank] = due_ns
+        for rank in message.waiting:
+            standing.waits[rank] = True
         for due in message.due:
             if due.sender >= stations:
                 raise IndexError
@@ -83,16 +85,34 @@ def from_standing(message: link_pb2.Standing, like: Standing) -> Standing:
             standing.calls[total.actor], standing.events[total.actor] = total.calls, total.events
     except IndexError:
         raise RunFailed("link: a standing that no station has") from None
-    ideal_ns = list(message.ideal_ns) or [0] * SHARES
-    sums = (message.windows, message.rounds, message.messages, message.bytes, message.work_ns, ideal_ns)
-    standing.sums = Sums(*sums)
+    standing.sums = Sums(
+        message.windows,
+        message.rounds,
+        message.messages,
+        message.bytes,
+        message.work_ns,
+        list(message.ideal_ns) or [0] * len(ACTORS),
+        list(message.ideal_rounds) or [0.0] * len(ACTORS),
+    )
     standing.span_ns = message.span_ns
     return standing
 
 
-def _state(rank: int, due: int, waits: bool) -> link_pb2.MachineState:
-    return link_pb2.MachineState(machine=rank, next_ns=-1 if due == FOREVER else due, waits=waits)
+def horizons_of(window: link_pb2.Window) -> Horizons:
+    """Return the horizons that a window holds; `RunFailed` where some are missing."""
+    first = from_times(window.horizons)
+    if len(window.afterwards) != len(first):
+        raise RunFailed(f"link: {len(window.afterwards)} later horizons for {len(first)} machines")
+    return dict(zip(first, zip(first.values(), window.afterwards, strict=True), strict=True))
 
 
-def _due(state: link_pb2.MachineState) -> int:
-    return FOREVER if state.next_ns < 0 else state.next_ns
+def to_times(times: Mapping[int, int]) -> link_pb2.Times:
+    """Return times by ranks as a protobuf message."""
+    return link_pb2.Times(machines=times.keys(), times_ns=times.values())
+
+
+def from_times(message: link_pb2.Times) -> dict[int, int]:
+    """Return the times by ranks that a message holds; `RunFailed` where it has not one for each."""
+    if len(message.machines) != len(message.times_ns):
+        raise RunFailed(f"link: {len(message.times_ns)} times for {len(message.machines)} machines")
+    return dict(zip(message.machines, message.times_ns, strict=True))

@@ -14,7 +14,7 @@ from lrpc.cluster.envelope import Envelope, to_wire
 from lrpc.cluster.group import Report
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.link import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
-from lrpc.cluster.messages import from_report, from_standing, to_standing
+from lrpc.cluster.messages import from_report, from_standing, to_standing, to_times
 from lrpc.cluster.standing import Standing
 from lrpc.cluster.synchronisation import PATIENCE_S, LinkDown, Lost, Window
 from lrpc.kernel.documents import one_line
@@ -129,7 +129,8 @@ class Peer:
         """Run a window there; `RunFailed` where a machine's thread failed or the link broke, `Lost` where nobody is."""
         self._windows += 1
         request = link_pb2.Window(
-            horizons=[link_pb2.Horizon(machine=rank, horizon_ns=end) for rank, end in window.horizons.items()],
+            horizons=to_times({rank: ends[0] for rank, ends in window.horizons.items()}),
+            afterwards=[ends[1] for ends in window.horizons.values()],
             number=self._windows,
             due=[link_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
             everything=window.everything,

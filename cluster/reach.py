@@ -1,84 +1,79 @@
 """What each machine of a cluster can reach, and how soon: the promises on which synchronisation rests."""
 
-from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
-from typing import Final
+from collections.abc import Collection, Sequence
+from heapq import heappop, heappush
 
+from lrpc.cluster.causes import Causes, Hop
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.paths import NOWHERE, Edge, soonest
 from lrpc.kernel.simulated.engine import FOREVER
-
-_SHIFT: Final = 20  # bits of a rank in a queue's entries, which are whole numbers: (time << shift | rank)
-_RANKS: Final = (1 << _SHIFT) - 1
 
 
 class Reach:
     """Which machines can reach which, and how soon: what promises are derived from.
 
-    Calls come only from machines that import something; replies only to machines with calls outstanding. So a machine
-    that nobody calls runs on to its own next call, and a server waits for those who may call it. What a machine
-    itself sets off can come back to it no sooner than `return_ns` after it arrived there: it sees to that as it sends.
+    Calls come only from machines that import something; replies only to machines with calls outstanding; and what
+    arrives sets off no more than `Causes` says. So a machine that nobody calls runs on to its own next call, and a
+    server waits for those who may call it. What a machine itself sets off can come back to it no sooner than
+    `return_ns` after it arrived there: it sees to that as it sends.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.machines = len(cluster.machines)
-        # For each machine, those it can send to: by a call, and by a reply; and the least time that takes, in ns.
-        self._calls: list[list[tuple[int, int]]] = [[] for _ in cluster.machines]
-        self._replies: list[list[tuple[int, int]]] = [[] for _ in cluster.machines]
-        self._least = FOREVER  # of all of these times
-        for server, callers in enumerate(cluster.callers):
-            for client in callers:
-                there, back = cluster.lookahead_ns(client, server), cluster.lookahead_ns(server, client)
-                self._calls[client].append((server, there))
-                self._replies[server].append((client, back))
-                self._least = min(self._least, there, back)
+        self._causes = Causes(cluster)
+        self._cluster = cluster
+        self._numbers: dict[tuple[int, frozenset[Hop]], int] = {}  # of what messages set off, by machine
+        self._known: dict[Hop, int] = {}
+        self._begin = [self._edges(rank, self._causes.begun_by(rank)) for rank in range(self.machines)]
+        self._follow: list[list[Edge]] = []  # by these numbers
+        while len(self._follow) < len(self._numbers):
+            for rank, hops in list(self._numbers)[len(self._follow) :]:
+                self._follow.append(self._edges(rank, hops))
+        self._least = min((edge[1] for edges in self._begin for edge in edges), default=FOREVER)
 
     def return_ns(self, machine: int, other: int) -> int:
         """Return the least time from something that happens on `other` to a message at `machine`; at most `FOREVER`."""
         direct = FOREVER
-        for edges in (self._calls[other], self._replies[other]):
-            for rank, takes in edges:
-                if rank == machine:
-                    direct = min(direct, takes)
+        for rank, takes, _, _ in self._begin[other]:
+            if rank == machine:
+                direct = min(direct, takes)
         if direct <= 2 * self._least:  # no way that leads over a third machine is shorter
             return direct
         least = {other: 0}
         queue = [(0, other)]
         while queue and queue[0][0] < direct:
             due, rank = heappop(queue)
-            for edges in (self._calls[rank], self._replies[rank]):
-                for near, takes in edges:
-                    reached = due + takes
-                    if near == machine:
-                        direct = min(direct, reached)
-                    elif reached < least.get(near, direct):
-                        least[near] = reached
-                        heappush(queue, (reached, near))
+            for near, takes, _, _ in self._begin[rank]:
+                reached = due + takes
+                if near == machine:
+                    direct = min(direct, reached)
+                elif reached < least.get(near, direct):
+                    least[near] = reached
+                    heappush(queue, (reached, near))
         return direct
 
-    def horizons(self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER) -> list[int]:
+    def horizons(
+        self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER
+    ) -> tuple[list[int], list[int]]:
         """Return, for each machine, the earliest time at which another's doing can reach it; `until` for no sooner.
 
-        `next_ns` says when each machine next does anything by itself, messages on their way included; `waits` whether
-        it has calls outstanding. Shortest paths from all machines at once; every machine is reached from the two
-        origins that are soonest, for one of them may be itself, which does not count.
+        And likewise for each by calls alone, once it has no reply to wait for any more. `next_ns` says when each
+        machine next does anything by itself, messages on their way included; `waits` whether replies may come to it.
         """
-        first = [until] * self.machines  # when each is reached first, and by whose doing
-        origin = [-1] * self.machines
-        second = [until] * self.machines  # and when by another's
-        queue: list[tuple[int, int]] = [(due << _SHIFT | rank, rank) for rank, due in enumerate(next_ns) if due < until]
-        heapify(queue)
-        while queue:
-            entry, begun_by = heappop(queue)
-            due, rank = entry >> _SHIFT, entry & _RANKS
-            if origin[rank] < 0:
-                first[rank], origin[rank] = due, begun_by
-            elif origin[rank] != begun_by and second[rank] == until:
-                second[rank] = due
-            else:
-                continue
-            for edges, replies in ((self._calls[rank], False), (self._replies[rank], True)):
-                for other, takes in edges:
-                    reached = due + takes
-                    if reached < second[other] and origin[other] != begun_by and (not replies or waits[other]):
-                        heappush(queue, (reached << _SHIFT | other, begun_by))
-        return [second[rank] if origin[rank] == rank else first[rank] for rank in range(self.machines)]
+        return soonest(self._begin, self._follow, next_ns, waits, until)
+
+    def _edges(self, source: int, hops: Collection[Hop]) -> list[Edge]:
+        """Return the ways that messages take from a machine, and see that what these set off has a number."""
+        edges: set[Edge] = set()
+        for hop in hops:
+            rank = hop.to[0]
+            edges.add((rank, self._cluster.lookahead_ns(source, rank), self._number(hop), hop.reply))
+        return sorted(edges)
+
+    def _number(self, hop: Hop) -> int:
+        """Return the number of what a message sets off; what is the same on one machine has the same number."""
+        if hop not in self._known:
+            hops = frozenset(self._causes.follow(hop))
+            key = hop.to[0], hops
+            self._known[hop] = self._numbers.setdefault(key, len(self._numbers)) if hops else NOWHERE
+        return self._known[hop]

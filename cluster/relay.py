@@ -12,7 +12,7 @@ from lrpc.cluster.group import Group
 from lrpc.cluster.link import MOST_MESSAGES, Mailbox
 from lrpc.cluster.messages import from_standing, to_standing
 from lrpc.cluster.peer import Peer
-from lrpc.cluster.standing import Standing
+from lrpc.cluster.standing import Horizons, Standing
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import link_pb2
 
@@ -71,7 +71,7 @@ class Relay:
                 standing = self._hand_over(standing, number, path, left)
         return standing
 
-    def _run_window(self, standing: Standing, horizons: dict[int, int]) -> None:
+    def _run_window(self, standing: Standing, horizons: Horizons) -> None:
         began = time.monotonic()
         due = standing.take_due(self._number)
         missing = self._mailbox.await_batches(due, WAIT_S) if due else []
@@ -79,7 +79,7 @@ class Relay:
             standing.require(self._number, due)
             raise RunFailed(f"link: what station {missing[0]} sent to station {self._number} did not arrive")
         report = self._group.advance(horizons, self._hold)
-        if self._number in self._held:  # what it sends itself crosses a socket as well
+        if self._number in self._held:  # there is no other station: what it sends itself crosses a socket
             self._send(standing, self._number)
         standing.take_in({self._number: report})
         standing.sums.add_window([report])
@@ -121,6 +121,8 @@ class Relay:
     def _hold(self, envelopes: list[Envelope]) -> None:
         for envelope in envelopes:
             self._held.setdefault(self._like.home[envelope.destination], []).append(envelope)
+        if len(self._peers) > 1:
+            self._group.deliver(self._held.pop(self._number, []))
 
     def _send_held(self, standing: Standing) -> None:
         for number in list(self._held):

@@ -11,7 +11,9 @@ from lrpc.kernel.simulated.engine import FOREVER
 SMALL: Final = 256  # machines, of a cluster whose standing may travel
 SLOW_WINDOW_S: Final = 0.2  # windows end after about that much wall time, so that progress shows and Ctrl-C is heard
 FIRST_SPAN_NS: Final = 1_000_000
-Horizons = dict[int, int]  # by rank
+ACTORS: Final = (1, 2, 4, 8)  # that a run is foretold for: machines fall to them as to SHARES
+# By rank: how far a machine may run, and how far if all replies that it waits for have been delivered to it.
+Horizons = dict[int, tuple[int, int]]
 
 
 @dataclass
@@ -23,7 +25,8 @@ class Sums:
     messages: int = 0
     bytes: int = 0  # of the batches that carried them
     work_ns: int = 0  # in machines, where it took longest in each window
-    ideal_ns: list[int] = field(default_factory=lambda: [0] * SHARES)  # work_ns with 1, 2, … SHARES actors
+    ideal_ns: list[int] = field(default_factory=lambda: [0] * len(ACTORS))  # what work_ns would be on so many
+    ideal_rounds: list[float] = field(default_factory=lambda: [0.0] * len(ACTORS))  # and what rounds would be
 
     def add(self, other: "Sums") -> None:
         """Add another's."""
@@ -32,7 +35,9 @@ class Sums:
         self.messages += other.messages
         self.bytes += other.bytes
         self.work_ns += other.work_ns
-        self.ideal_ns = [one + more for one, more in zip(self.ideal_ns, other.ideal_ns, strict=True)]
+        for number in range(len(ACTORS)):
+            self.ideal_ns[number] += other.ideal_ns[number]
+            self.ideal_rounds[number] += other.ideal_rounds[number]
 
     def add_window(self, reports: Sequence[Report]) -> None:
         """Add one window of some stations."""
@@ -46,8 +51,12 @@ class Sums:
             for share, work_ns in enumerate(report.work_ns):
                 shares[share] += work_ns
         self.work_ns += longest
-        for actors in range(1, SHARES + 1):
-            self.ideal_ns[actors - 1] += _longest(shares, actors)
+        for number, actors in enumerate(ACTORS):
+            loads = [sum(shares[first::actors]) for first in range(actors)]
+            busy = sum(load > 0 for load in loads)
+            self.ideal_ns[number] += max(loads)
+            # One that is alone takes its turn from another, and a round there and back is two turns.
+            self.ideal_rounds[number] += busy if busy > 1 else (actors - 1) / (2 * actors)
 
 
 class Standing:
@@ -83,9 +92,9 @@ class Standing:
         granted: dict[int, Horizons] = {}
         next_ns = self.next_ns
         until = min(self.now_ns + self.span_ns, FOREVER)
-        for rank, end in enumerate(self.reach.horizons(next_ns, self.waits, until)):
-            if next_ns[rank] < end:
-                granted.setdefault(self.home[rank], {})[rank] = end
+        for rank, ends in enumerate(zip(*self.reach.horizons(next_ns, self.waits, until), strict=True)):
+            if next_ns[rank] < ends[0]:
+                granted.setdefault(self.home[rank], {})[rank] = ends
         return granted
 
     def adapt(self, took_s: float) -> None:
@@ -122,14 +131,3 @@ class Standing:
         for report in reports.values():
             for rank, due in report.arrivals.items():
                 self.next_ns[rank] = min(self.next_ns[rank], due)
-
-
-def _longest(shares: Sequence[int], actors: int) -> int:
-    """Return how long the busiest of so many actors would work, with machines dealt out in turn.
-
-    By shares of machines, which fall to actors as machines do where their number divides that of the shares; elsewhere
-    an even split, or the busiest share alone, is as near as shares tell.
-    """
-    if SHARES % actors:
-        return max(max(shares), -(-sum(shares) // actors))
-    return max(sum(shares[first::actors]) for first in range(actors))

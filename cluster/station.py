@@ -3,7 +3,7 @@
 import os
 import resource
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from lrpc.cluster.link import LinkServer
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
-from lrpc.cluster.standing import SLOW_WINDOW_S, Standing
+from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, Standing
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import link_pb2
 
@@ -51,7 +51,8 @@ class Station:
     """Runs some machines of a cluster.
 
     Greenlets cannot change threads, so one thread makes and runs the machines; everything else puts things
-    in its queue. With `links` "grpc" every message between machines crosses a socket, also within this station.
+    in its queue. With `links` "grpc" every message to another station crosses a socket, and where there is no other,
+    every message to another machine does.
     `folder` is where it keeps what it sends to other stations, and with `events` its machines' logs.
     """
 
@@ -119,7 +120,7 @@ class Station:
         """Queue what came for machines of this station; the next window takes it in."""
         self._group.arrived.append(envelopes)
 
-    def advance(self, horizons: Mapping[int, int], *, everything: bool = False) -> Report:
+    def advance(self, horizons: Horizons, *, everything: bool = False) -> Report:
         """Run a window behind what was delivered before, and wait for its end."""
         return self._do(lambda: self._advance(horizons, everything)).result()
 
@@ -187,7 +188,7 @@ class Station:
         peer.send_again(old.batches)
         return old.batches
 
-    def _advance(self, horizons: Mapping[int, int], everything: bool) -> Report:
+    def _advance(self, horizons: Horizons, everything: bool) -> Report:
         self._batches = {}
         self._bytes = 0
         report = self._group.advance(horizons, self._send)
@@ -206,6 +207,9 @@ class Station:
         for envelope in envelopes:
             batches.setdefault(self._placement[envelope.destination], []).append(envelope)
         for number, batch in batches.items():
+            if number == self._number and len(self._peers) > 1:
+                self._group.deliver(batch)
+                continue
             self._batches[number], size = self._peers[number].send(self._number, batch)
             self._bytes += size
 

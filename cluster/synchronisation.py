@@ -13,6 +13,7 @@ from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
 ALONE: Final = 2  # windows in a row with just one station in them; then that one takes the lead
+ROUNDS_TIMED: Final = 15
 MOST_LOSSES: Final = 100  # of stations, in one run
 PATIENCE_S: Final = 60.0  # for a link that is down, longer than Ray takes to notice that a node is
 
@@ -79,6 +80,7 @@ class Progress(Sums):
     wall_ns: int = 0
     losses: int = 0  # of stations
     again: int = 0  # events that were executed again in a lost station's place
+    round_ns: int = 0  # what a round takes at least: asking a station whether it is there
 
 
 class Coordinator:
@@ -114,6 +116,8 @@ class Coordinator:
             began = time.perf_counter_ns()
             self.progress.now_ns = max(self.progress.now_ns, self._standing.now_ns)
             try:
+                if not self.progress.round_ns:
+                    self.progress.round_ns = self._time_round()
                 self._step()
             except Lost as error:
                 self._make_anew(error)
@@ -148,6 +152,15 @@ class Coordinator:
         self.progress.rounds += len(windows)
         standing.adapt(time.monotonic() - began)
         self._look_for(missing)
+
+    def _time_round(self) -> int:
+        """Return how long it takes to ask a station for nothing: the median of some."""
+        took = []
+        for _ in range(ROUNDS_TIMED):
+            began = time.perf_counter_ns()
+            self._stations[0].probe()
+            took.append(time.perf_counter_ns() - began)
+        return max(1, sorted(took)[ROUNDS_TIMED // 2])
 
     def _run(self, windows: Mapping[int, Window]) -> dict[int, Report]:
         """Run all windows at once; the last one, often the only one, in this thread."""

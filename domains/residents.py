@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from lrpc.domains.interface import Interface
 from lrpc.kernel.simulated.domain import Domain
@@ -15,9 +15,18 @@ class Server:
 
     A server also derives from the interface it implements, or says in `module` what does. It is given `domain` when
     it is exported.
+
+    One that is `independent` promises that no call of it waits for what another call does, or is ended by that: then
+    machines that call it need not wait for each other as often. A broken promise ends a run with a panic.
     """
 
+    independent: ClassVar[bool] = False
     domain: Domain
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return the imports that it needs, by the names that its domain's description gives them."""
+        return ()
 
     def module(self) -> tuple[type[Interface], object]:
         """Return what is exported: its interface and the object that implements it."""

@@ -49,6 +49,8 @@ class Files(Interface):
 class NameServer(Server, Names):
     """Gives every name a number when it first sees it."""
 
+    independent = True
+
     lookup_us: Time = 50.0
 
     def __post_init__(self) -> None:
@@ -68,6 +70,8 @@ class NameServer(Server, Names):
 @dataclass
 class WindowServer(Server, Windows):
     """Draws, and reports events."""
+
+    independent = True
 
     event_us: Time = 100.0
     draw_us: Time = 300.0
@@ -121,6 +125,8 @@ class BlockCache:
 class FileServer(Server, Files):
     """Keeps every block, on a disk behind a cache of its own."""
 
+    independent = True
+
     buffers: Count = 2000  # blocks in memory
     request_us: Time = 200.0
     disk_us: Time = 25_000.0
@@ -165,6 +171,8 @@ class FileCache(Server, Files):
 
     It imports the server as `server`. What is not here is what sends a call to another machine.
     """
+
+    independent = True
 
     blocks: Count
     hit_us: Time = 100.0

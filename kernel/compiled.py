@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Final
 
 VARIABLE: Final = "LRPC_INTERPRETED"
-FOLDERS: Final = ("kernel", "kernel/simulated", "domains", "workloads/systems")
+FOLDERS: Final = ("kernel", "kernel/simulated", "domains", "cluster", "workloads/systems")
 
 
 class _SourcesFirst(MetaPathFinder):

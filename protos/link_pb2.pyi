@@ -287,6 +287,7 @@ class Window(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HORIZONS_FIELD_NUMBER: _builtins.int
+    AFTERWARDS_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
@@ -296,8 +297,12 @@ class Window(_message.Message):
     everything: _builtins.bool
     """the report is to be about all of the actor's machines"""
     @_builtins.property
-    def horizons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Horizon]:
-        """for those of its machines that have something to do"""
+    def horizons(self) -> Global___Times:
+        """virtual times, by those of its machines that have something to do"""
+
+    @_builtins.property
+    def afterwards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """likewise, for the same machines, if all replies they wait for have been delivered"""
 
     @_builtins.property
     def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
@@ -310,15 +315,16 @@ class Window(_message.Message):
     def __init__(
         self,
         *,
-        horizons: _abc.Iterable[Global___Horizon] | None = ...,
+        horizons: Global___Times | None = ...,
+        afterwards: _abc.Iterable[_builtins.int] | None = ...,
         number: _builtins.int = ...,
         due: _abc.Iterable[Global___Sequence] | None = ...,
         standing: Global___Standing | None = ...,
         everything: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["horizons", b"horizons", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["afterwards", b"afterwards", "due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -351,39 +357,13 @@ class Sequence(_message.Message):
 Global___Sequence: _TypeAlias = Sequence  # noqa: Y015
 
 @_typing.final
-class Horizon(_message.Message):
-    """How far one machine may run."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MACHINE_FIELD_NUMBER: _builtins.int
-    HORIZON_NS_FIELD_NUMBER: _builtins.int
-    machine: _builtins.int
-    """rank of the machine"""
-    horizon_ns: _builtins.int
-    """virtual time; events at this time or later wait for another window"""
-    def __init__(
-        self,
-        *,
-        machine: _builtins.int = ...,
-        horizon_ns: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon_ns", b"horizon_ns", "machine", b"machine"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Horizon: _TypeAlias = Horizon  # noqa: Y015
-
-@_typing.final
 class Report(_message.Message):
     """What an actor's machines have come to at the end of a window."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WINDOW_FIELD_NUMBER: _builtins.int
-    MACHINES_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     SENT_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
@@ -394,6 +374,7 @@ class Report(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     STANDING_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     window: _builtins.int
     """number of the window"""
     calls: _builtins.int
@@ -407,12 +388,12 @@ class Report(_message.Message):
     events: _builtins.int
     """logged by the actor's machines since the start"""
     @_builtins.property
-    def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineState]:
-        """one for each machine of the actor that something happened on"""
+    def next(self) -> Global___Times:
+        """by each machine of the actor that something happened on: its next event"""
 
     @_builtins.property
-    def sent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sent]:
-        """one for each machine that was sent something, in order of rank"""
+    def sent(self) -> Global___Times:
+        """by each machine that was sent something in the window: the earliest arrival"""
 
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sequence]:
@@ -430,12 +411,16 @@ class Report(_message.Message):
     def standing(self) -> Global___Standing:
         """what came of the one that was given"""
 
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ranks, of machines in `next`, of those to whom replies may come"""
+
     def __init__(
         self,
         *,
         window: _builtins.int = ...,
-        machines: _abc.Iterable[Global___MachineState] | None = ...,
-        sent: _abc.Iterable[Global___Sent] | None = ...,
+        next: Global___Times | None = ...,
+        sent: Global___Times | None = ...,
         calls: _builtins.int = ...,
         failure: _builtins.str = ...,
         messages: _builtins.int = ...,
@@ -445,14 +430,45 @@ class Report(_message.Message):
         events: _builtins.int = ...,
         missing: _abc.Iterable[_builtins.int] | None = ...,
         standing: Global___Standing | None = ...,
+        waiting: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["standing", b"standing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "sent", b"sent", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "machines", b"machines", "messages", b"messages", "missing", b"missing", "sent", b"sent", "standing", b"standing", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "messages", b"messages", "missing", b"missing", "next", b"next", "sent", b"sent", "standing", b"standing", "waiting", b"waiting", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
+
+@_typing.final
+class Times(_message.Message):
+    """Virtual times, by machines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINES_FIELD_NUMBER: _builtins.int
+    TIMES_NS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def machines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """their ranks"""
+
+    @_builtins.property
+    def times_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one for each of them; 2^62 - 1 for what is never due"""
+
+    def __init__(
+        self,
+        *,
+        machines: _abc.Iterable[_builtins.int] | None = ...,
+        times_ns: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["machines", b"machines", "times_ns", b"times_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Times: _TypeAlias = Times  # noqa: Y015
 
 @_typing.final
 class Standing(_message.Message):
@@ -460,7 +476,7 @@ class Standing(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MACHINES_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
@@ -469,7 +485,9 @@ class Standing(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     WORK_NS_FIELD_NUMBER: _builtins.int
     IDEAL_NS_FIELD_NUMBER: _builtins.int
+    IDEAL_ROUNDS_FIELD_NUMBER: _builtins.int
     SPAN_NS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     windows: _builtins.int
     """since the coordinator gave it out, as all that follows"""
     rounds: _builtins.int
@@ -481,8 +499,8 @@ class Standing(_message.Message):
     span_ns: _builtins.int
     """virtual time that a window may take"""
     @_builtins.property
-    def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MachineState]:
-        """those that have something to do, or to wait for"""
+    def next(self) -> Global___Times:
+        """by each machine that has something to do: its next event"""
 
     @_builtins.property
     def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Due]:
@@ -494,12 +512,20 @@ class Standing(_message.Message):
 
     @_builtins.property
     def ideal_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """what that would have been with 1, 2, ... 8 actors"""
+        """what that would have been with 1, 2, 4 and 8 actors"""
+
+    @_builtins.property
+    def ideal_rounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """and what rounds would have been"""
+
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ranks of machines to whom replies may come"""
 
     def __init__(
         self,
         *,
-        machines: _abc.Iterable[Global___MachineState] | None = ...,
+        next: Global___Times | None = ...,
         due: _abc.Iterable[Global___Due] | None = ...,
         totals: _abc.Iterable[Global___Total] | None = ...,
         windows: _builtins.int = ...,
@@ -508,11 +534,13 @@ class Standing(_message.Message):
         bytes: _builtins.int = ...,
         work_ns: _builtins.int = ...,
         ideal_ns: _abc.Iterable[_builtins.int] | None = ...,
+        ideal_rounds: _abc.Iterable[_builtins.float] | None = ...,
         span_ns: _builtins.int = ...,
+        waiting: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "due", b"due", "ideal_ns", b"ideal_ns", "machines", b"machines", "messages", b"messages", "rounds", b"rounds", "span_ns", b"span_ns", "totals", b"totals", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "due", b"due", "ideal_ns", b"ideal_ns", "ideal_rounds", b"ideal_rounds", "messages", b"messages", "next", b"next", "rounds", b"rounds", "span_ns", b"span_ns", "totals", b"totals", "waiting", b"waiting", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,59 +730,3 @@ class Successor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Successor: _TypeAlias = Successor  # noqa: Y015
-
-@_typing.final
-class MachineState(_message.Message):
-    """How far one machine has come."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MACHINE_FIELD_NUMBER: _builtins.int
-    NEXT_NS_FIELD_NUMBER: _builtins.int
-    WAITS_FIELD_NUMBER: _builtins.int
-    machine: _builtins.int
-    """rank of the machine"""
-    next_ns: _builtins.int
-    """virtual time of its next event; -1 when there is none"""
-    waits: _builtins.bool
-    """calls of its own to other machines are outstanding, so that replies may come"""
-    def __init__(
-        self,
-        *,
-        machine: _builtins.int = ...,
-        next_ns: _builtins.int = ...,
-        waits: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine", b"machine", "next_ns", b"next_ns", "waits", b"waits"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MachineState: _TypeAlias = MachineState  # noqa: Y015
-
-@_typing.final
-class Sent(_message.Message):
-    """What one machine has to expect from a window."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DESTINATION_FIELD_NUMBER: _builtins.int
-    ARRIVES_NS_FIELD_NUMBER: _builtins.int
-    destination: _builtins.int
-    """rank of the receiving machine"""
-    arrives_ns: _builtins.int
-    """virtual time of the earliest arrival among the messages sent to it in the window"""
-    def __init__(
-        self,
-        *,
-        destination: _builtins.int = ...,
-        arrives_ns: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrives_ns", b"arrives_ns", "destination", b"destination"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Sent: _TypeAlias = Sent  # noqa: Y015

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from lrpc.domains.wires import UInt32, UpTo
 from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallAborted, ProcedureRaised
 from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.locks import WaitQueue
 
 SECRET = "5ec12e7" * 9
 Via = Callable[[int, Endpoint], Endpoint]  # where others find a station, by its number
@@ -43,6 +45,8 @@ class Ledger(Interface):
 @dataclass
 class LedgerServer(Server, Ledger):
     """Computes a while, waits a while, and posts to a ledger of its own, which it imports as `next`, where it must."""
+
+    independent = True
 
     work_us: float = 30.0
     settle_us: float = 0.0
@@ -79,6 +83,31 @@ class LedgerServer(Server, Ledger):
 
 
 @dataclass
+class Gate(LedgerServer):
+    """Keeps callers until another posts, or is no longer kept: its calls depend on each other."""
+
+    independent = False
+
+    def post(self, amount: int) -> int:
+        self._kept.wake_all()
+        return super().post(amount)
+
+    def keep(self, us: int) -> None:
+        kept = self._kept
+
+        def let_go() -> None:
+            self.domain.sleep(us=us)
+            kept.wake_all()
+
+        self.domain.spawn(let_go)
+        kept.wait()
+
+    @cached_property
+    def _kept(self) -> WaitQueue:
+        return WaitQueue(self.domain.kernel, "another to post")
+
+
+@dataclass
 class Teller(Program):
     """Posts to every ledger that it imports in turn; how long it thinks in between depends on what they return."""
 
@@ -86,6 +115,7 @@ class Teller(Program):
     rounds: int = 6
     think_us: int = 400
     swapped: int = -1  # the round in which it queries before it posts
+    kept_us: int = 0  # that it has itself kept by each
 
     def run(self, domain: Domain) -> None:
         ledgers = [bind(domain, Ledger, name) for name in self.ledgers.split()]
@@ -98,6 +128,8 @@ class Teller(Program):
                     calls.reverse()
                 for call in calls:
                     call(number)
+                if self.kept_us:
+                    ledger.keep(self.kept_us)
             domain.compute(us=ledgers[0].query(0) % 64)
 
 
@@ -167,7 +199,7 @@ class Crash(Program):
 
 
 REGISTRY = Registry(
-    servers={"ledger": LedgerServer},
+    servers={"ledger": LedgerServer, "gate": Gate},
     programs={"teller": Teller, "impatient": Impatient, "provoker": Provoker, "crash": Crash},
 )
 

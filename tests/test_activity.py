@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.workloads.activity import Compute, Do, activity
+from lrpc.workloads.accounts import accounts
+from lrpc.workloads.activity import Activity, Compute, Do, activity, computation
+from lrpc.workloads.crossings import Crossings, crossings
 from lrpc.workloads.placement import place
-from lrpc.workloads.records import total_counts
-from lrpc.workloads.replay import accounts, replay_cluster
-from lrpc.workloads.traces import COLUMNS, Trace, read_trace
+from lrpc.workloads.records import TraceAccounts, total_counts
+from lrpc.workloads.replay import replay_cluster
+from lrpc.workloads.spans import Trace
+from lrpc.workloads.trace_csv import COLUMNS
+from lrpc.workloads.traces import read_trace
 from tests.simulated import costs_of
 
 FREE = costs_of(0, pages=(0, 0))
@@ -26,6 +30,9 @@ class Replayed:
     """A trace that was done again."""
 
     trace: Trace
+    done: Activity
+    placed: Mapping[str, int]
+    each: Crossings
     outcome: Outcome
 
     @property
@@ -48,8 +55,17 @@ class Replayed:
     def counts(self) -> Mapping[str, int]:
         return total_counts(self.outcome)
 
+    @property
+    def accounts(self) -> TraceAccounts:
+        return accounts(self.trace, self.done, self.placed, self.each, self.outcome)
+
     def account(self, name: str) -> int | float:
-        return accounts(self.trace, self.outcome).summary[name]
+        return self.accounts.summary[name]
+
+    def time(self, part: str) -> tuple[int | None, int | None]:
+        """Return the part of the recorded and of the simulated time whose name begins so, in ns."""
+        (found,) = (one for one in self.accounts.times if one.part.startswith(part))
+        return found.recorded_ns, found.simulated_ns
 
 
 def recorded(folder: Path, rows: Sequence[Row]) -> Trace:
@@ -68,18 +84,21 @@ def replayed(
     delay_us: float = 0.001,
 ) -> Replayed:
     trace = recorded(folder, rows)
+    done = activity(trace, "trace")
+    placed = place(trace.pods, machines, "spread")
     cluster = replay_cluster(
         "trace",
         trace,
-        activity(trace, "trace"),
-        place(trace.pods, machines, "spread"),
+        done,
+        placed,
         machines,
         costs=costs,
         processors=processors,
         link_delay_us=delay_us,
         link_mbps=1e9,
     )
-    return Replayed(trace, run_cluster(cluster, actors=0, links="memory"))
+    each = crossings(costs, machines, link_delay_us=delay_us, link_mbps=1e9)
+    return Replayed(trace, done, placed, each, run_cluster(cluster, actors=0, links="memory"))
 
 
 def test_what_a_span_does_not_spend_in_its_children_is_computation(tmp_path: Path) -> None:
@@ -198,9 +217,44 @@ def test_first_spans_begin_when_they_did_wherever_they_are(tmp_path: Path) -> No
     assert done.account("traces begun (first spans)") == 3
 
 
+def test_recorded_and_simulated_time_are_split_into_what_explains_their_difference(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        *CALL,
+        ("x", "r", "A", 60, 70),
+        ("d", "r", "A", 62, 90),  # beside x, and a call to C that takes 28, of which the network 8
+        ("u", "d", "C", 66, 86),
+        ("z", "r", "A", 95, 120),  # not waited for
+    ]
+    costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7}, pages=(0, 0))
+    done = replayed(tmp_path, *rows, machines=2, costs=costs, delay_us=5)  # A and C on one machine, B on another
+    assert computation(done.done) == {"A": 1000 * (10 + 10 + 5 + 25), "B": 30_000, "C": 20_000}
+    work = 1000 * (10 + 30 + 10 + 20 + 5 + 25)
+    assert done.time("computation") == (work, work)
+    free = 1000 * (10 + 30 + (2 + 20) + 5)  # d began 2 after x, and its 20 then outlast x
+    assert done.time("less what was at the same time") == (free - work, free - work)
+    assert done.time("network gaps") == (1000 * (20 + 8), None)
+    assert done.time("beside children that are not waited for") == (1000 * 5, None)  # from 95 on
+    assert done.time("calls within a domain") == (None, 0)  # x's, while d is still waited for
+    assert done.time("calls between domains of a machine") == (None, done.each.domain_ns)
+    assert done.each.domain_ns == 1000 * (1 + 2 * 3)
+    assert done.time("calls between machines") == (None, done.each.machine_ns)
+    assert done.each.machine_ns == 1000 * (7 + 2 * 5)
+    assert done.time("waiting for processors") == (None, 0)
+    assert done.time("in all") == (100_000, 1000 * round(done.us))
+
+
+def test_what_threads_wait_for_processors_is_a_part_of_its_own(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 100), ("q", "root", "A", 50, 120)]
+    assert replayed(tmp_path, *rows, processors=2).time("waiting for processors") == (None, 0)
+    assert replayed(tmp_path, *rows, processors=1).time("waiting for processors") == (None, 50_000)
+
+
 @st.composite
-def nested(draw: st.DrawFn) -> list[Row]:
-    """Return a trace whose children lie within their parents, some of them servers with clients of the same times."""
+def nested(draw: st.DrawFn, *, gaps: bool = False) -> list[Row]:
+    """Return a trace whose children lie within their parents, some of them servers with clients.
+
+    A server has the times of its client, or, with `gaps`, times within those.
+    """
     rows: list[Row] = []
 
     def add(parent: str, pod: str, begin: int, end: int, depth: int) -> None:
@@ -214,6 +268,8 @@ def nested(draw: st.DrawFn) -> list[Row]:
                 add(span, pod, first, last, depth + 1)
             else:
                 rows.append((client, span, pod, first, last))
+                if gaps:
+                    first, last = sorted(draw(st.tuples(st.integers(first, last), st.integers(first, last))))
                 add(client, other, first, last, depth + 1)
 
     add("root", "A", 0, draw(st.integers(1, 200)), 0)
@@ -227,6 +283,19 @@ def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tm
     done = replayed(tmp_path, *rows, processors=1000)
     assert done.us == rows[0][4]
     assert done.account("spans accounted for") == len(rows)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(nested(gaps=True), st.integers(1, 3))
+def test_where_spans_nest_gaps_are_all_that_is_not_computed_and_calls_all_that_is_added(
+    tmp_path: Path, rows: list[Row], machines: int
+) -> None:
+    """With processors for all, and switches free, nothing is left over in either time."""
+    costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7, "network_send": 2}, pages=(0, 0))
+    done = replayed(tmp_path, *rows, machines=machines, processors=1000, costs=costs, delay_us=5)
+    assert done.time("beside children") == (0, None)
+    assert done.time("waiting for processors") == (None, 0)
+    assert done.time("in all") == (1000 * rows[0][4], round(1000 * done.us))
 
 
 def test_pods_that_many_calls_are_under_way_to_are_not_held_up(tmp_path: Path) -> None:

@@ -188,9 +188,13 @@ TRACES: dict[str, tuple[bytes, ...]] = {
     "a header alone": (f"{COLUMNS}\n".encode(), b"whole file: holds no spans; record the trace again"),
     "no columns": (b"hello, world\n1,2\n", b"line 1: needs column TraceID, SpanID, ", b"the header must name"),
     "a column too few": (GOOD.replace("PodName", "Pod").encode(), b"line 1: needs column PodName once"),
-    "no text": (b"\x7fELF\x00\x01\x02\xff" * 9, b"line 1: ", b"give a CSV or Jaeger JSON file in UTF-8"),
+    "no text": (b"\x7fELF\x00\x01\x02\xff" * 9, b"line 1: ", b"give a CSV or JSON file in UTF-8"),
     "JSON cut short": (b'{"data": [', b"line 1 column ", b"not JSON", b"export the trace again"),
-    "other JSON": (b'{"resourceSpans": []}', b"line 1: no list 'data'; JSON must be as Jaeger exports it"),
+    "other JSON": (b'{"spans": []}', b"top level: no list 'data', as Jaeger exports, nor 'resourceSpans', as OpenTel"),
+    "OTLP that is wrong": (
+        b'{"resourceSpans": [{"scopeSpans": 7}]}',
+        b"resourceSpans[0].scopeSpans: 7 is no list; export the trace again",
+    ),
     "gzip cut short": (b"\x1f\x8b\x08\x00", b"4 bytes of gzip: cut short or damaged", b"copy the file again"),
     "bad rows alone": (f"{COLUMNS}\n{BACKWARDS}".encode(), b"line 2: end before start: ", b"correct the file"),
 }
@@ -243,11 +247,11 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "no processors": (("replay", "trace.csv", "--machines", 1, "--processors", 0), "Invalid value for '--processors'"),
     "an unknown scenario": (
         ("run", "offce"),
-        "scenario offce: unknown; known are office, sun, survey, table-iv, or a .toml",
+        "scenario offce: unknown; known are office, sun, survey, table-iv, taos, v, or a .toml",
     ),
     "a scenario of an endless name": (
         ("run", "a" * 300),
-        "unknown; known are office, sun, survey, table-iv, or a .toml file's path",
+        "unknown; known are office, sun, survey, table-iv, taos, v, or a .toml file's path",
     ),
     "a scenario that is not there": (("run", "offce.toml"), "offce.toml: cannot be read: No such file or directory"),
     "an unknown cost model": (

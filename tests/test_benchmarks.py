@@ -1,11 +1,15 @@
 """The benchmarks: they run, and what they say was done is right; how long it took is nobody's business here."""
 
 import json
+import socket
 import sys
 
 import pytest
 
+from benchmarks import cluster as clusters
 from benchmarks import simulation
+from lrpc.cluster.description import Cluster
+from lrpc.cluster.run import run_cluster
 
 CALLS = 40
 
@@ -31,6 +35,28 @@ def test_simulation_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> No
     assert contended["linkages_pushed"] == 0
     assert contended["yields_per_call"] == {"simpy": 21, "simpy-coarse": 7}
     assert set(found["medians"]) == {"null", "contended", "shared"}
+
+
+@pytest.mark.parametrize(
+    ("described", "local", "remote"),
+    [
+        (clusters.ring(3, 2, 4, 1), 3 * 2 * 4, 3 * 2),
+        (clusters.workstations(4, 2, 3, 5, every_us=100), 4 * 3 * 5, 4 * 3),
+        (clusters.clients(4, 6, 5, 100.0), 0, 6 * 5),
+    ],
+    ids=["ring", "workstations", "clients"],
+)
+def test_the_clusters_of_the_benchmark_make_the_calls_it_counts(described: Cluster, local: int, remote: int) -> None:
+    outcome = run_cluster(described, actors=0, links="memory")
+    assert (clusters.counted(outcome, "cross_domain"), clusters.counted(outcome, "cross_machine")) == (local, remote)
+
+
+def test_what_is_left_behind_is_what_was_not_there_before() -> None:
+    before = clusters.traces()
+    assert not any(clusters.left_behind(before).values())
+    with socket.socket():
+        (left,) = clusters.left_behind(before)["sockets"]
+    assert left.startswith("socket:")
 
 
 def test_simulation_at_scale_counts_every_call(

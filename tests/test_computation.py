@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lrpc.workloads.activity import Activity, Compute, Fork, Steps, activity
-from lrpc.workloads.traces import Trace, read_trace
+from lrpc.workloads.spans import Trace
+from lrpc.workloads.traces import read_trace
 
 TRACES = Path(__file__).resolve().parents[1].parent / "shared" / "traces"
 SAMPLE = Path(__file__).resolve().parents[1] / "workloads" / "sample-trace.csv"

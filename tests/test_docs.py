@@ -11,6 +11,7 @@ from tests.command import lrpc
 
 HERE = Path(__file__).resolve().parents[1]
 README = (HERE / "README.md").read_text()
+TUTORIAL = (HERE / "docs" / "tutorial.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -38,6 +39,15 @@ def test_the_readme_shows_what_the_office_prints(tmp_path: Path) -> None:
 
 
 def test_the_tutorials_scenario_can_be_run() -> None:
-    tables = [tomllib.loads(block) for block in blocks((HERE / "docs" / "tutorial.md").read_text(), "toml")]
+    tables = [tomllib.loads(block) for block in blocks(TUTORIAL, "toml")]
     scenario = next(one for one in tables if "machines" in one)
     assert describe(validate(ClusterTable, scenario, "tutorial"), REGISTRY, "tutorial").talks
+
+
+def test_the_tutorial_shows_what_replaying_and_placing_its_trace_prints(tmp_path: Path) -> None:
+    trace = HERE / "workloads" / "sample-trace.csv"
+    times, places = blocks(TUTORIAL, "text")
+    where = ("--machines", 2, "--actors", 0, "--links", "memory")
+    assert times.strip() in printed(lrpc("replay", trace, *where, "--out", tmp_path / "run").out)
+    placed = lrpc("place", trace, *where, "--slack", 1.7, "--out", tmp_path / "p.toml", "--record", tmp_path / "runs")
+    assert printed(placed.out).startswith(places.strip())

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation
 from lrpc.cluster.group import Report
 from lrpc.cluster.peer import Endpoint
+from lrpc.cluster.standing import Horizons
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import RunFailed
 from tests.clusters import Joined, bank, cluster, digest, joined
@@ -123,7 +124,7 @@ def test_a_slow_station_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         advance = run.stations[1].advance
         slow = threading.Event()
 
-        def wait_first(horizons: Mapping[int, int], *, everything: bool = False) -> Report:
+        def wait_first(horizons: Horizons, *, everything: bool = False) -> Report:
             slow.wait(0.5)
             slow.set()
             return advance(horizons, everything=everything)
@@ -142,7 +143,7 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
         ended = threading.Event()
         advance = run.stations[1].advance
 
-        def stand_still(horizons: Mapping[int, int], *, everything: bool = False) -> Report:
+        def stand_still(horizons: Horizons, *, everything: bool = False) -> Report:
             ended.wait(10)
             return advance(horizons, everything=everything)
 

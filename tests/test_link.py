@@ -16,7 +16,7 @@ from lrpc.cluster.envelope import Envelope, from_wire, to_wire
 from lrpc.cluster.group import Report
 from lrpc.cluster.link import SECRET_KEY, new_secret
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.messages import from_report, to_report
+from lrpc.cluster.messages import from_report, to_report, to_times
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.synchronisation import Progress, Window
@@ -65,7 +65,7 @@ def server(run: Joined) -> MachineOutcome:
 
 def replies(run: Joined, batches: int) -> int:
     """Return how many calls the server alone replies to, once the client's first batches have come."""
-    sent, window = 0, Window({SERVER: FOREVER}, due={9: batches})
+    sent, window = 0, Window({SERVER: (FOREVER, FOREVER)}, due={9: batches})
     while messages := run.peers[0].advance(window).messages:
         sent += messages
     return sent
@@ -86,7 +86,7 @@ def replies(run: Joined, batches: int) -> int:
 def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Joined, metadata: Metadata) -> None:
     code, _ = refusal(run, batch(CALL), metadata)
     assert code is grpc.StatusCode.UNAUTHENTICATED
-    window = link_pb2.Window(horizons=[link_pb2.Horizon(machine=CLIENT, horizon_ns=FOREVER)], number=1)
+    window = link_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
     with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         link_to.Advance(window, metadata=metadata, timeout=10)
     assert run.stations[0].strangers == 2
@@ -185,7 +185,7 @@ def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None
     """It ends only after they came, and with what was in them done."""
     peer = Peer(run.stations[0].endpoint, SECRET)
     try:
-        run.peers[0].begin(Window({SERVER: 5_001}, due={7: 2}))
+        run.peers[0].begin(Window({SERVER: (5_001, 5_001)}, due={7: 2}))
         assert peer.send(7, [CALL])[0] == 1
         assert peer.send(7, [replace(CALL, sequence=2)])[0] == 2
         report = run.peers[0].end()
@@ -204,7 +204,7 @@ def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_m
         request = link_pb2.Window(due=[link_pb2.Sequence(actor=3, sequence=2)], number=1)
         with stub(run.stations[0].endpoint.address) as link_to:
             report = link_to.Advance(request, metadata=KNOWN, timeout=10)
-        assert (list(report.missing), list(report.machines)) == ([3], [])
+        assert (list(report.missing), list(report.next.machines)) == ([3], [])
     finally:
         peer.close()
 
@@ -227,7 +227,7 @@ def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
         with pytest.raises(
             RunFailed, match=r"^link to 127\.0\.0\.1:\d+: UNAUTHENTICATED: this link answers to its own"
         ):
-            peer.advance(Window({CLIENT: 1}))
+            peer.advance(Window({CLIENT: (1, 1)}))
     finally:
         peer.close()
 

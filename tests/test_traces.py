@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lrpc.workloads
-from lrpc.workloads.traces import COLUMNS, MAX_TIME, Reason, Trace, TraceRefused, read_trace
+from lrpc.workloads.spans import MAX_TIME, Reason, Trace, TraceRefused
+from lrpc.workloads.trace_csv import COLUMNS
+from lrpc.workloads.traces import read_trace
 
 HEADER = ",".join((*COLUMNS, "Duration"))
 ROOT = "t,root1,root,front,Recv,100,900,0"
@@ -267,7 +269,7 @@ JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
         (gzip.compress(GOOD)[:5], "gzip: cut short"),
         (gzip.compress(GOOD)[:12] + b"\xff" * 40, "gzip: cut short or damaged"),
         (gzip.compress(GOOD) + b"more", "gzip: cut short or damaged"),
-        (gzip.compress(gzip.compress(GOOD)), "give a CSV or Jaeger JSON file"),
+        (gzip.compress(gzip.compress(GOOD)), "give a CSV or JSON file"),
         (JSON[:-5], "line 1 column"),
         (JSON + JSON, "line 1 column"),
         (b'{"data": "\xff"}', "not JSON"),

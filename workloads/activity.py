@@ -1,11 +1,12 @@
 """What each span of a trace did itself, and which others it caused when: a trace made ready to be done again."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.traces import Trace
+from lrpc.workloads.spans import Trace
 
 MOST_NESTED: Final = 64  # spans inside each other; a simulated thread has a stack of its own for each domain
 
@@ -88,6 +89,19 @@ def activity(trace: Trace, origin: str) -> Activity:
         {pod: tuple(sorted(begins)) for pod, begins in roots.items()},
         tuple(span.end_ns - span.start_ns for span in spans),
     )
+
+
+def computation(done: Activity) -> Counter[str]:
+    """Return how long the spans of each pod occupied a processor, in ns."""
+    found = Counter[str](dict.fromkeys(done.pods, 0))
+    pending = [(done.pods[span], steps) for span, steps in done.steps.items()]
+    for pod, steps in pending:
+        for step in steps:
+            if isinstance(step, Compute):
+                found[pod] += step.ns
+            elif isinstance(step, Fork):
+                pending.append((pod, step.steps))
+    return found
 
 
 class _Span:

@@ -28,6 +28,8 @@ class Copied(Interface):
 class CopiedServer(Server, Copied):
     """Does as little as each procedure can."""
 
+    independent = True
+
     def take(self, value: int) -> None:
         """Return."""
 

@@ -38,14 +38,14 @@ def gather(path: Path, folder: Path, machines: Sequence[str]) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def check_writable(path: Path) -> None:
-    """Raise `Refused` where an event log cannot be written to `path`."""
+def check_writable(path: Path, option: str = "--events") -> None:
+    """Raise `Refused` where a file cannot be written to `path`, which an option named."""
     try:
         _beside(path).touch()
         _beside(path).unlink()
     except OSError as error:
         raise Refused(
-            f"--events {path}: cannot be written: {os.strerror(error.errno or 0)}; name another file"
+            f"{option} {path}: cannot be written: {os.strerror(error.errno or 0)}; name another file"
         ) from None
 
 

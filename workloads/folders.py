@@ -14,26 +14,28 @@ def fresh(name: str) -> Path:
     return Path("records") / f"{name}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
-def check(out: Path, kind: str, is_one: Callable[[Path], bool], *, force: bool) -> Path:
+def check(out: Path, kind: str, is_one: Callable[[Path], bool], *, force: bool, option: str = "--out") -> Path:
     """Return `out` where something of a kind, such as "record", can be put there; else `Refused`.
 
-    What exists needs `force`, and must hold one of that kind, or nothing.
+    What exists needs `force`, and must hold one of that kind, or nothing. `option` is what named it.
     """
     if out.name in ("", ".."):
-        raise Refused(f"--out {out}: has no name of its own; name another folder")
+        raise Refused(f"{option} {out}: has no name of its own; name another folder")
     try:
         if os.path.lexists(out):
             if not force:
                 mend = f"name another folder, or add --force to replace that {kind}"
-                raise Refused(f"--out {out}: exists already; {mend}")
+                raise Refused(f"{option} {out}: exists already; {mend}")
             if out.is_symlink() or not out.is_dir() or not (is_one(out) or not any(out.iterdir())):
-                raise Refused(f"--out {out}: is not a {kind}, so --force does not replace it; name another folder")
+                raise Refused(f"{option} {out}: is not a {kind}, so --force does not replace it; name another folder")
         nearest = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
         probe = nearest / _beside(out).name
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        raise Refused(f"--out {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder") from None
+        raise Refused(
+            f"{option} {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder"
+        ) from None
     return out
 
 

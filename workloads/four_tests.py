@@ -39,6 +39,8 @@ class FourTests(Interface):
 class FourTestsServer(Server, FourTests):
     """Does as little as each procedure can."""
 
+    independent = True
+
     def null(self) -> None:
         """Return."""
 

@@ -17,12 +17,14 @@ from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
+from lrpc.workloads.accounts import accounts
 from lrpc.workloads.activity import activity
-from lrpc.workloads.paper import Cell, table_i
+from lrpc.workloads.crossings import crossings
+from lrpc.workloads.paper import Cell, measured_in_1989, table_i
 from lrpc.workloads.placement import place
 from lrpc.workloads.records import Input, Run, TraceAccounts, total_counts
 from lrpc.workloads.registry import REGISTRY
-from lrpc.workloads.replay import DEFAULT_PROCESSORS, accounts, replay_cluster, trace_name
+from lrpc.workloads.replay import DEFAULT_PROCESSORS, replay_cluster, trace_name
 from lrpc.workloads.reproduce import CALLS, Plan, cells_of, reproduce_cluster
 from lrpc.workloads.traces import read_trace
 
@@ -79,7 +81,8 @@ class RunJob(JobBase):
         """Return the cluster that the scenario describes."""
         path = scenarios.find(self.scenario)
         resolved = resolve(self.tables(), str(path), self.scale)
-        cluster = describe(validate(ClusterTable, resolved.tables, str(path)), REGISTRY, str(path))
+        table = validate(ClusterTable, resolved.tables, str(path))
+        cluster = describe(table, REGISTRY, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
         if resolved.parameters:
@@ -88,7 +91,9 @@ class RunJob(JobBase):
         if self.changes:
             settings["changes"] = dict(self.changes)
         run = self._run(cluster.name, command, settings)
-        return Prepared(run, cluster, lambda outcome: table_i(cluster.name, total_counts(outcome)))
+        row = table.row or cluster.name
+        solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
+        return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome), solved_from))
 
     def tables(self) -> dict[str, Any]:
         """Return the scenario's tables with the changes made; `Refused` where it cannot be read or changed so."""
@@ -147,12 +152,13 @@ class ReplayJob(JobBase):
             link_delay_us=self.link_delay_us,
             link_mbps=self.link_mbps,
         )
+        each = crossings(costs, self.machines, link_delay_us=self.link_delay_us, link_mbps=self.link_mbps)
         settings = self.model_dump(mode="json", exclude={"kind", "seed", "capacity", "strict"}) | {"placed": placed}
         return Prepared(
             self._run(cluster.name, command, settings),
             cluster,
-            lambda outcome: table_i(cluster.name, total_counts(outcome)),
-            lambda outcome: accounts(spans, outcome),
+            lambda outcome: [*table_i(cluster.name, total_counts(outcome)), *measured_in_1989()],
+            lambda outcome: accounts(spans, done, placed, each, outcome),
         )
 
     def files(self) -> dict[str, Path]:

@@ -13,9 +13,23 @@ from lrpc import __version__
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import events, page, records, report, scenarios, sensitivity, sweep, tables, verify
+from lrpc.workloads import (
+    events,
+    observations,
+    page,
+    place,
+    records,
+    report,
+    scenarios,
+    sensitivity,
+    structures,
+    sweep,
+    tables,
+    verify,
+)
 from lrpc.workloads.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
 from lrpc.workloads.jobs import ReplayJob, ReproduceJob, RunJob
+from lrpc.workloads.partition import Limits
 from lrpc.workloads.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reproduce import CALLS, PARTS
 
@@ -52,6 +66,13 @@ LinksOption = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="host:port of an existing Ray cluster, of which this is a node.", show_default=False)
 ]
+TraceFile = Annotated[Path, typer.Argument(help="A trace: CSV, Jaeger's or OpenTelemetry's JSON, plain or gzipped.")]
+Machines = Annotated[int, typer.Option(min=1, max=100_000, help="Machines to place the pods on.")]
+Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]
+CostModelName = Annotated[str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")]
+LinkDelay = Annotated[float, typer.Option(min=0.001, max=1e9, help="Time on the wire between two machines.")]
+LinkMbps = Annotated[float, typer.Option(min=0.001, max=1e9, help="Bandwidth between two machines.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a trace that has a bad row.")]
 Events = Annotated[
     Path | None,
     typer.Option("--events", help="Export the event log; it hashes to the run's digest.", show_default=False),
@@ -112,23 +133,19 @@ def run_scenario(
 
 @app.command()
 def replay(
-    trace: Annotated[Path, typer.Argument(help="A trace: CSV or Jaeger's JSON, plain or gzipped.")],
-    machines: Annotated[int, typer.Option(min=1, max=100_000, help="Machines to place the pods on.")],
+    trace: TraceFile,
+    machines: Machines,
     placement: Annotated[
         str, typer.Option(help="spread (sorted pods in turn), pack (fill one, then the next), or a .toml file.")
     ] = "spread",
     capacity: Annotated[
         int | None, typer.Option(min=1, help="Pods a machine holds, with pack.", show_default=False)
     ] = None,
-    processors: Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")] = DEFAULT_PROCESSORS,
-    cost_model: Annotated[
-        str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")
-    ] = "linux-python",
-    link_delay_us: Annotated[
-        float, typer.Option(min=0.001, max=1e9, help="Time on the wire between two machines.")
-    ] = 50.0,
-    link_mbps: Annotated[float, typer.Option(min=0.001, max=1e9, help="Bandwidth between two machines.")] = 10_000.0,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a trace that has a bad row.")] = False,
+    processors: Processors = DEFAULT_PROCESSORS,
+    cost_model: CostModelName = "linux-python",
+    link_delay_us: LinkDelay = 50.0,
+    link_mbps: LinkMbps = 10_000.0,
+    strict: Strict = False,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -152,6 +169,54 @@ def replay(
         seed=seed,
     )
     _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+
+
+@app.command("place")
+def find_placement(
+    trace: TraceFile,
+    machines: Machines,
+    slack: Annotated[
+        float, typer.Option(help="How many times its fair share of all computation a machine may hold.")
+    ] = 1.2,
+    nodes: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Nodes of the search after which it ends.")] = 20_000,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=1e6, help="And the time: another run may then find something else.")
+    ] = 600.0,
+    processors: Processors = DEFAULT_PROCESSORS,
+    cost_model: CostModelName = "linux-python",
+    link_delay_us: LinkDelay = 50.0,
+    link_mbps: LinkMbps = 10_000.0,
+    strict: Strict = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The placement, a .toml file for `replay`.", show_default="placement.toml by the records"),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Folder for both replays' records.", show_default="a fresh one under records/")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what --out and --record name.")] = False,
+    seed: Seed = 0,
+    actors: Actors = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Find the placement of a trace's pods with the fewest calls between machines, and replay it beside `spread`."""
+    job = ReplayJob(
+        trace=str(trace),
+        machines=machines,
+        processors=processors,
+        cost_model=cost_model,
+        link_delay_us=link_delay_us,
+        link_mbps=link_mbps,
+        strict=strict,
+        seed=seed,
+    )
+    options = Options(record, force, actors, links, address, None, dry_run)
+    done = place.compare(job, slack, Limits(nodes, seconds), options, _command(), out=out)
+    if done is not None:
+        report.print_table(_console(), place.table(done))
+        report.print_lines(_console(), place.lines(done))
 
 
 @app.command("verify")
@@ -237,6 +302,29 @@ def make_report(
     print(f"report {folder / page.PAGES[0]}")
 
 
+@app.command("structures")
+def compare_structures(
+    scale: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="How much of Taos' five hours; at 1 it takes a minute or two.")
+    ] = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Run the scenario taos on a monolithic kernel, and on a small one with RPC of three kinds; compare costs."""
+    report.print_table(_console(), structures.compare(scale, seed))
+
+
+@app.command("observations")
+def compare_observations(
+    scale: Annotated[
+        float,
+        typer.Option(min=1e-6, max=1.0, help="How much of Sun's four days; ten times as much of Taos' five hours."),
+    ] = observations.SCALE,
+    seed: Seed = 0,
+) -> None:
+    """Predict what else was observed of such systems, beside the studies' figures and tolerances stated beforehand."""
+    report.print_table(_console(), observations.compare(scale, seed))
+
+
 @app.command("list")
 def list_all() -> None:
     """List the scenarios and cost models that ship with lrpc."""
@@ -312,6 +400,7 @@ def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None
     report.print_counts(console, "Counts", record.counts)
     if record.trace is not None:
         report.print_counts(console, "The trace", record.trace.summary)
+        report.print_times(console, record.trace.times, max(1, record.trace.traces))
         report.print_lines(console, record.trace.left_out)
     report.print_latencies(console, record.latency_us)
     done = sum(record.counts[name] for name in records.COUNTS)

@@ -9,7 +9,7 @@ from typing import Final
 
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.traces import AnyPath, shown
+from lrpc.workloads.spans import AnyPath, shown
 
 _HEADER: Final = """\
 # Which machine each pod runs on. Machines are numbered from 0, in the order of their names.

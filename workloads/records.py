@@ -52,10 +52,15 @@ class Run:
 
 @dataclass(frozen=True)
 class TraceAccounts:
-    """Where every row of a replayed trace went: counts by name, and the rows left out, each on a line."""
+    """Where every row of a replayed trace went: counts by name, the rows left out, each on a line, and times.
+
+    The last of `times` is the whole, the others add up to it.
+    """
 
     summary: Mapping[str, int | float]
     left_out: Sequence[str]
+    traces: int = 0  # that were begun
+    times: Sequence[tables.TimePart] = ()
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,17 @@ class Record:
     cells: Sequence[Cell] = ()
 
 
-def new_folder(out: Path | None, workload: str, *, force: bool) -> Path:
+def new_folder(out: Path | None, workload: str, *, force: bool, option: str = "--out") -> Path:
     """Return the folder that a record will be written to; `Refused` where that could not be.
 
     Without `out` it is a fresh one under `records/`. An existing one needs `force`, and must hold a record.
     """
     folder = folders.fresh(workload) if out is None else out
-    return folders.check(folder, "record", lambda held: (held / "record.json").is_file(), force=force)
+    return folders.check(folder, "record", _is_record, force=force, option=option)
+
+
+def _is_record(folder: Path) -> bool:
+    return (folder / "record.json").is_file()
 
 
 def write(out: Path, record: Record) -> None:
@@ -109,13 +118,16 @@ def write(out: Path, record: Record) -> None:
 
     def fill(folder: Path) -> None:
         (folder / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
-        for table in (
+        found = [
             tables.cells(record.cells),
             tables.calls(record.calls),
             tables.latencies(record.latency_ns),
             tables.machines(record.machines),
             tables.facilities(record.machines),
-        ):
+        ]
+        if record.trace is not None:
+            found.append(tables.times(record.trace.times))
+        for table in found:
             tables.write_csv(folder / f"{table.name}.csv", table)
 
     folders.put(out, "record", fill)

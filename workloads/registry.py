@@ -10,7 +10,10 @@ from lrpc.workloads.firefly_rpc import PacketClient, PacketServer
 from lrpc.workloads.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.office import OfficeUser
 from lrpc.workloads.survey_residents import SurveyClient, SurveyService
-from lrpc.workloads.systems.sun import NfsServer, SunWorkstation
+from lrpc.workloads.systems.storage import StorageServer
+from lrpc.workloads.systems.sun import SunWorkstation
+from lrpc.workloads.systems.taos import TaosSystem
+from lrpc.workloads.systems.v import DisplayServer, KernelServer, MemoryServer, ProgramManager
 
 REGISTRY: Final = Registry(
     servers={
@@ -19,9 +22,14 @@ REGISTRY: Final = Registry(
         "file server": FileServer,
         "four tests": FourTestsServer,
         "name server": NameServer,
-        "nfs server": NfsServer,
         "packets": PacketServer,
+        "storage server": StorageServer,
         "survey service": SurveyService,
+        "taos": TaosSystem,
+        "v display": DisplayServer,
+        "v kernel server": KernelServer,
+        "v memory server": MemoryServer,
+        "v programs": ProgramManager,
         "window server": WindowServer,
     },
     programs={

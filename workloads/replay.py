@@ -1,6 +1,5 @@
 """Replays a trace: its pods are protection domains, its spans compute and call as they did, where they are placed."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, MachineSpec, ThreadSpec, check, make_link
-from lrpc.cluster.run import Outcome
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.stubs import bind
@@ -18,8 +16,7 @@ from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.workloads.activity import Activity, Compute, Do, Fork, Steps, Wait
 from lrpc.workloads.placement import machine_names
-from lrpc.workloads.records import TraceAccounts, total_counts
-from lrpc.workloads.traces import Trace
+from lrpc.workloads.spans import Trace
 
 SIMULTANEOUS: Final = 256  # calls in progress from one pod to another; the trace does not say what the pods allowed
 DEFAULT_PROCESSORS: Final = 16
@@ -36,6 +33,8 @@ class Pod(Interface):
 @dataclass
 class PodServer(Server, Pod):
     """Does the spans of one pod. It imports every pod that it calls by that pod's name, and itself."""
+
+    independent = True
 
     activity: object  # an Activity; no file gives it
 
@@ -185,30 +184,6 @@ def replay_cluster(
 def trace_name(path: Path) -> str:
     """Return what a trace is called: its file's name without endings."""
     return path.name.split(".")[0] or path.name
-
-
-def accounts(trace: Trace, outcome: Outcome) -> TraceAccounts:
-    """Return where every row of a trace went. Spans done are counted by the machines, not taken from the trace."""
-    found = Counter[str]()
-    for machine in outcome.machines:
-        for findings in machine.findings.values():
-            found.update({name: value for name, value in findings.items() if isinstance(value, int)})
-    counts = total_counts(outcome)
-    calls = counts["cross_domain"] + counts["cross_machine"]
-    summary: dict[str, int | float] = {
-        "spans": len(trace.spans),
-        "traces begun (first spans)": found["roots"],
-        "within a domain": counts["within_domain"],
-        "calls between domains": calls,
-        "their client sides": found["client_sides"],
-        "spans accounted for": found["roots"] + counts["within_domain"] + calls + found["client_sides"],
-        "outlive their parent (not waited for)": len(trace.outliving()),
-        "start before their parent (clamped)": len(trace.starting_early()),
-        "rows left out": len(trace.left_out),
-        "mean time of a trace, recorded, us": round(found["recorded_ns"] / max(1, found["roots"]) / 1000, 1),
-        "mean time of a trace, simulated, us": round(found["simulated_ns"] / max(1, found["roots"]) / 1000, 1),
-    }
-    return TraceAccounts(summary, [f"left out: {row}" for row in trace.left_out])
 
 
 def _domain(pod: str, done: Activity, called: set[str]) -> DomainSpec:

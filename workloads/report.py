@@ -29,6 +29,7 @@ TITLES: Final = {
 DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of ours, behind the point
 SHOWN: Final = ("%", "bytes", "misses")  # units that no title says
 BARS: Final = ("Figure 1",)
+LISTS: Final = ("I",)  # whose rows are of different systems
 BAR: Final = 50  # characters of the longest
 
 
@@ -37,7 +38,8 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
     for name in dict.fromkeys(cell.table for cell in cells):
         found = [cell for cell in cells if cell.table == name]
         rows, columns = ({getattr(cell, what) for cell in found} for what in ("row", "column"))
-        make = _bars if name in BARS else _grid if len(rows) > 1 and len(columns) > 1 else _list
+        is_grid = len(rows) > 1 and len(columns) > 1 and name not in LISTS
+        make = _bars if name in BARS else _grid if is_grid else _list
         table = make(found)
         table.title, table.title_justify = TITLES.get(name, name), "left"
         console.print(table)
@@ -65,6 +67,19 @@ def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float
     console.print(table)
     if len(busiest) > most:
         console.print(f"and {len(busiest) - most} more procedures, in the record")
+
+
+def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int) -> None:
+    """Print what a trace took, recorded and simulated: the parts of both add up to the last line."""
+    table = Table(title="Where a trace's time went, mean, virtual microseconds", title_justify="left")
+    for heading in ("", "recorded", "simulated"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for one in parts:
+        if one is parts[-1]:
+            table.add_section()
+        times = (one.recorded_ns, one.simulated_ns)
+        table.add_row(one.part, *("" if ns is None else f"{ns / traces / 1000:,.1f}" for ns in times))
+    console.print(table)
 
 
 def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
@@ -110,7 +125,8 @@ def _list(cells: Sequence[Cell]) -> Table:
         if compared or heading not in ("paper", "difference"):
             table.add_column(heading, justify="left" if heading in ("", "column", "kind") else "right")
     for cell in cells:
-        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if cell.unit in SHOWN else "")
+        has_unit = cell.unit in SHOWN and not isinstance(cell.ours, str)
+        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if has_unit else "")
         between = (_number(cell.paper, cell.unit), ours, _difference(cell)) if compared else (ours,)
         table.add_row(cell.row, cell.column, *between, cell.kind)
     return table

@@ -314,6 +314,8 @@ def _trace(record: Record) -> Iterator[Part]:
     if record.trace is None:
         return
     yield Table("trace", "Where its rows went", ("what", "value"), list(record.trace.summary.items()))
+    if record.trace.times:
+        yield tables.times(record.trace.times)
     if record.trace.left_out:
         yield Table("left out", "Rows left out", ("row",), [(line,) for line in record.trace.left_out])
 

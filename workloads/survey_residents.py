@@ -30,6 +30,8 @@ class Answers:
 class SurveyService(Server):
     """One of the 28 services, by number from 0."""
 
+    independent = True
+
     service: Annotated[int, Field(ge=0, lt=SERVICES)]
     seed: DrawnBy = 0
 

@@ -76,6 +76,15 @@ class Machine:
         return Processor(*(sum(column) for column in columns)) if self.processors else Processor(0, 0, 0, 0, 0, 0)
 
 
+@dataclass(frozen=True)
+class TimePart:
+    """A part of what a trace's first spans took together, in virtual ns; None where that time has no such part."""
+
+    part: str
+    recorded_ns: int | None
+    simulated_ns: int | None
+
+
 MACHINES: Final = TypeAdapter(dict[str, Machine])
 
 
@@ -107,6 +116,15 @@ def latencies(found: Mapping[str, Mapping[str, int]]) -> Table:
         for (low, high), count in ends(counted)
     ]
     return Table("latencies", "Latencies", ("procedure", "from_us", "to_us", "calls"), rows)
+
+
+def times(found: Sequence[TimePart]) -> Table:
+    """Return what a trace's first spans took together, as recorded and as simulated: the last row is the whole."""
+    rows: list[Sequence[Value]] = []
+    for one in found:
+        us = [None if ns is None else ns / 1000 for ns in (one.recorded_ns, one.simulated_ns)]
+        rows.append((one.part, *us))
+    return Table("times", "Where the time of all traces together went", ("part", "recorded_us", "simulated_us"), rows)
 
 
 def machines(found: Mapping[str, Mapping[str, object]]) -> Table:

@@ -23,7 +23,7 @@ from lrpc.kernel.simulated.memory import Memory
 from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.random import Stream
-from lrpc.kernel.simulated.threads import Stack, Thread
+from lrpc.kernel.simulated.threads import Stack, Thread, ThreadStack
 from lrpc.kernel.states import LINKAGE_FREE, THREAD_READY, THREAD_WAITING
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class Kernel:
         if costs.file.bus is not None and processors > 1:
             self.bus = MemoryBus(costs.file.bus.ps, self.random("memory bus"))
         self.threads_made = 0
+        self.spare_stacks: list[ThreadStack] = []
         self.threads: set[Thread] = set()  # those that have not ended
         self.processor: Processor | None = None  # the one whose thread runs at this moment
         tagged = costs.file.tlb.tagged

@@ -83,7 +83,10 @@ class Network:
 
     @property
     def waits(self) -> bool:
-        """Return whether replies may come: to calls given up too, and where packets are lost, at any time."""
+        """Return whether replies may come that are not on their way yet: to calls given up too.
+
+        Where packets are lost, at any time.
+        """
         return self._loses or self._replies < self._calls
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
@@ -163,6 +166,11 @@ class Network:
         if pending.message.number in self.outstanding:  # sending takes its time
             self._set_timer(pending)
 
+    def expect(self, body: Body) -> None:
+        """Note a message that is on its way, and will arrive when it is due."""
+        if isinstance(body, ReplyMessage):
+            self._replies += 1
+
     def arrive(self, source: int, body: Body) -> None:
         """Take in a packet, with the message that it completes, that is off the wire now: an action of the engine's."""
         self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, content(body))
@@ -178,7 +186,6 @@ class Network:
             if body.number in self.outstanding:
                 self.outstanding[body.number].tries = 0
         elif isinstance(body, ReplyMessage):
-            self._replies += 1
             pending = self.outstanding.get(body.number)
             if pending is None:
                 self.kernel.counts.replies_dropped += 1

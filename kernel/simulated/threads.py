@@ -1,7 +1,7 @@
 """Threads: chains of stacks joined by linkages, one stack for each domain that a thread has a call in."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from greenlet import greenlet
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.message_passing import Port
     from lrpc.kernel.simulated.processor import Processor
+
+MOST_SPARE: Final = 32  # stacks of threads that have ended, of one machine
 
 
 class Outstanding(Protocol):
@@ -30,6 +32,27 @@ class Stack:
     def __init__(self, run: Callable[..., None], loop: greenlet) -> None:
         self.greenlet = greenlet(run, loop)
         self.switch: Callable[..., object] = self.greenlet.switch
+
+
+class ThreadStack(Stack):
+    """The stack that a thread begins on. It outlives it, and is another's then: to make one takes the system's help."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        super().__init__(self._run, kernel.engine.loop)
+        self.kernel = kernel
+        self.thread: Thread | None = None  # that begins on it next
+
+    def _run(self, _: object) -> None:
+        spare = self.kernel.spare_stacks
+        while True:
+            thread, self.thread = self.thread, None
+            assert thread is not None
+            thread.run()
+            del thread
+            if len(spare) >= MOST_SPARE:
+                return
+            spare.append(self)
+            self.kernel.engine.loop.switch()
 
 
 class Thread:
@@ -48,7 +71,9 @@ class Thread:
         self.processor: Processor | None = None
         self.serves = False  # a server's own thread, which may wait for ever
         self.port: Port | None = None  # whose concrete thread it is
-        self.stack = Stack(self._run, kernel.engine.loop)  # where it is: one of its chain
+        begins_on = kernel.spare_stacks.pop() if kernel.spare_stacks else ThreadStack(kernel)
+        begins_on.thread = self
+        self.stack: Stack = begins_on  # where it is: one of its chain
         self.begun = False
         self.waits_for = "its start"
         self.waits = 0  # so far, so that what would end an earlier one does not end this
@@ -123,5 +148,6 @@ class Thread:
         if self.successor is None:
             self._ended.wake_all()
 
-    def _run(self, _: object) -> None:
+    def run(self) -> None:
+        """Run its body from beginning to end, on the stack it begins on."""
         self.kernel.run_body(self, self._body)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.files import Files
 
@@ -64,6 +65,19 @@ class System:
     def remove(self, file: int) -> None:
         """Remove a file."""
         raise NotImplementedError
+
+
+class SimulatedTime(System):
+    """What all systems have in common here: programs wait in the virtual time of their machine."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def wait_until(self, ms: int) -> None:
+        """Let the thread sleep until then."""
+        left_ns = ms * 1_000_000 - self.kernel.now_ns
+        if left_ns > 0:
+            self.kernel.sleep(left_ns)
 
 
 class Task:

@@ -1,6 +1,7 @@
 """The people of Table I's systems as scenarios describe them: their files, and what their processes do, how often."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
@@ -18,6 +19,8 @@ OWN: Final = 10 * MOST_FILES  # the first number of the first machine's own file
 Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_FILES)]
+Time = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=0, le=10**9)]
 Kilobytes = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 
 
@@ -104,17 +107,35 @@ class LibraryTable(Document):
         )
 
 
-class SimulatedTime(System):
-    """What all systems have in common here: they wait in the virtual time of a domain's machine."""
+def start(
+    processes: Mapping[str, ProcessTable],
+    library: Library,
+    domain: Domain,
+    system: System,
+    block_bytes: int,
+    *,
+    people: Domain | None = None,
+) -> dict[str, Process]:
+    """Start a thread of a domain for each process, which calls `system`; return the processes by their names.
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
+    What they draw is the domain's, or that of `people`.
+    """
+    started = {}
+    for name, table in processes.items():
+        process = started[name] = table.process(Dice((people or domain).random(name)), library, block_bytes)
+        domain.spawn(partial(process.run, system, table.end_ms), name)
+    return started
 
-    def wait_until(self, ms: int) -> None:
-        """Let the thread sleep until then."""
-        left_us = ms * 1000 - self._domain.now_us
-        if left_us > 0:
-            self._domain.sleep(us=left_us)
+
+def owner_of(domain: Domain) -> int:
+    """Return the number that tells a machine's own files from those of others: its rank in the cluster."""
+    network = domain.kernel.network
+    return 0 if network is None else network.rank
+
+
+def done(processes: Mapping[str, Process]) -> dict[str, dict[str, int]]:
+    """Return how often each process did each of its tasks."""
+    return {name: process.done for name, process in processes.items()}
 
 
 def _task(name: str, table: TaskTable) -> Task:

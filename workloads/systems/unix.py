@@ -3,7 +3,7 @@
 from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
-from lrpc.workloads.systems.activity import System
+from lrpc.workloads.systems.activity import SimulatedTime
 from lrpc.workloads.systems.files import BLOCK_BITS, Kept, block_key
 
 BLOCK_BYTES: Final = 8192
@@ -168,18 +168,12 @@ class UnixKernel:
         self.blocks_dropped += len(self._dirty.pop(file, {}))
 
 
-class UnixCalls(System):
+class UnixCalls(SimulatedTime):
     """The calls of one process: each traps, and the kernel does it."""
 
     def __init__(self, unix: UnixKernel) -> None:
+        super().__init__(unix.kernel)
         self._system = unix  # not `_unix`: to C compilers that, with the `_` that is put before it, is the number 1
-        self._kernel = unix.kernel
-
-    def wait_until(self, ms: int) -> None:
-        """Let the thread sleep until then."""
-        left_ns = ms * 1_000_000 - self._kernel.now_ns
-        if left_ns > 0:
-            self._kernel.sleep(left_ns)
 
     def event(self) -> None:
         """Read an event from the device that it comes from."""
@@ -191,7 +185,7 @@ class UnixCalls(System):
 
     def other(self, count: int) -> None:
         """Make other calls."""
-        kernel, service_ns = self._kernel, self._system.service_ns
+        kernel, service_ns = self.kernel, self._system.service_ns
         for _ in range(count):
             kernel.system_call(service_ns)
 

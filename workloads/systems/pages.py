@@ -1,0 +1,164 @@
+"""V as programs see it: nothing but messages, to servers in the kernel or beside it; and the pages that it keeps."""
+
+from typing import Final, Protocol
+
+from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.workloads.systems.activity import SimulatedTime
+from lrpc.workloads.systems.files import block_key
+from lrpc.workloads.systems.unix import FileService, UnixKernel
+
+LINE: Final = bytes(80)  # that a paint draws
+
+
+class PageCache(UnixKernel):
+    """What V's memory server keeps of remote files. Pages of files and of programs share the memory that there is.
+
+    As with UNIX, what a file's version says may be believed for a while (V's leases), and names are kept.
+    """
+
+    def __init__(
+        self, kernel: Kernel, server: FileService, *, names: int, pages: int, lease_ns: int, write_delay_ns: int
+    ) -> None:
+        super().__init__(
+            kernel,
+            server,
+            names=names,
+            blocks=pages,
+            pages=0,
+            attributes_ns=lease_ns,
+            write_delay_ns=write_delay_ns,
+            service_ns=0,
+        )
+
+    def resident(self, program: int, page: int) -> bool:
+        """Return whether a page of a program is in memory, as the hardware finds it in its tables."""
+        return self.blocks.peek(block_key(program, page)) >= 0
+
+    def fault(self, program: int, page: int) -> None:
+        """Have a page of a program here."""
+        self.faults += 1
+        self.read(program, page)
+
+
+class Display(Protocol):
+    """The display server."""
+
+    def next_event(self) -> int:
+        """Return the number of what the user did next."""
+
+    def paint(self, window: int, text: bytes) -> None:
+        """Draw a line."""
+
+
+class KernelOperations(Protocol):
+    """A server in the kernel."""
+
+    def operate(self, operation: int) -> int:
+        """Do one of its operations."""
+
+
+class Programs(Protocol):
+    """The program manager."""
+
+    def execute(self, program: int) -> int:
+        """Begin to run a program."""
+
+
+class Pages(Protocol):
+    """The memory server, through which files are read and written."""
+
+    def fault(self, program: int, page: int) -> int:
+        """Have a page of a program in memory."""
+
+    def status(self, file: int) -> int:
+        """Know a file's attributes."""
+
+    def open(self, file: int) -> int:
+        """Know a file, by its name."""
+
+    def create(self, file: int) -> int:
+        """Make a file, or make it empty."""
+
+    def read(self, file: int, block: int) -> bytes:
+        """Return a part of a block."""
+
+    def write(self, file: int, block: int, data: bytes) -> None:
+        """Replace a part of a block."""
+
+    def close(self, file: int) -> None:
+        """Be done with a file."""
+
+    def remove(self, file: int) -> int:
+        """Remove a file."""
+
+
+class VCalls(SimulatedTime):
+    """The messages of a user's programs; a fault is one that the kernel sends for them."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        display: Display,
+        processes: KernelOperations,
+        programs: Programs,
+        pages: Pages,
+        cache: PageCache,
+        data_bytes: int,
+    ) -> None:
+        super().__init__(kernel)
+        self._display = display
+        self._processes = processes
+        self._programs = programs
+        self._pages = pages
+        self._cache = cache
+        self._data = bytes(data_bytes)
+
+    def event(self) -> None:
+        """Take an event from the display server."""
+        self._display.next_event()
+
+    def paint(self) -> None:
+        """Have the display server draw."""
+        self._display.paint(0, LINE)
+
+    def other(self, count: int) -> None:
+        """Ask the kernel's process server: for the time, priorities, memory, processes."""
+        for _ in range(count):
+            self._processes.operate(0)
+
+    def execute(self, program: int) -> None:
+        """Have the program manager begin a program."""
+        self._programs.execute(program)
+
+    def touch(self, program: int, page: int) -> None:
+        """Run code on a page: where it is not in memory, the kernel asks the memory server for it."""
+        if not self._cache.resident(program, page):
+            self._pages.fault(program, page)
+
+    def status(self, file: int) -> None:
+        """Ask for a file's attributes."""
+        self._pages.status(file)
+
+    def open(self, file: int) -> None:
+        """Open a file."""
+        self._pages.open(file)
+
+    def create(self, file: int) -> None:
+        """Make a file."""
+        self._pages.create(file)
+
+    def read(self, file: int, block: int) -> None:
+        """Read a part of a block."""
+        self._pages.read(file, block)
+
+    def write(self, file: int, block: int) -> None:
+        """Write a part of a block."""
+        self._pages.write(file, block, self._data)
+
+    def close(self, file: int) -> None:
+        """Close a file."""
+        self._pages.close(file)
+
+    def remove(self, file: int) -> None:
+        """Remove a file."""
+        self._pages.remove(file)
