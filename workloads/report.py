@@ -11,6 +11,7 @@ from lrpc.workloads.paper import Cell
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",
+    "I runs": "Table I: how much of each system's hours was run, and what that came to",
     "II": "Table II: a Null by message on six systems, microseconds",
     "II overhead": "Table II: where the overhead goes, microseconds",
     "III": "Table III: copies that are made",

@@ -20,7 +20,7 @@ from lrpc.domains.stubs import Transfer
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, load_cost_model
 from lrpc.kernel.simulated.domain import Convention
-from lrpc.workloads import firefly_rpc, paper
+from lrpc.workloads import firefly_rpc, paper, table_i
 from lrpc.workloads.paper import Cell, Measured, Rate
 from lrpc.workloads.registry import REGISTRY
 from lrpc.workloads.survey import CALLS as SURVEY_CALLS
@@ -131,7 +131,7 @@ def reproduce_cluster(plan: Plan) -> Cluster:
             machines[name] = machine
             domains |= its_domains
     cluster = describe(ClusterTable(name="reproduce", machines=machines, domains=domains), REGISTRY, "reproduce")
-    for one in cluster.machines:
+    for one in (machine for machine in cluster.machines if not table_i.owns(machine.name)):
         for thread in (thread for domain in one.domains for thread in domain.threads):
             one.costs.require(str(thread.parameters.get("transfer", "lrpc")))
     return cluster
@@ -285,6 +285,7 @@ def _firefly_rpc(run: Measurements) -> list[Cell]:
 
 
 PARTS: Final = {
+    "I": Part(lambda plan: table_i.machines(plan.scale), lambda run: table_i.cells(run.machines, run.plan.scale)),
     "Figure 1": Part(_survey, _figure_1),
     "II": Part(_systems, _table_ii),
     "III": Part(_copies, _table_iii),
