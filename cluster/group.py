@@ -30,7 +30,7 @@ class Report:
     next_ns: dict[int, int] = field(default_factory=dict)  # by rank, of machines on which something happened
     waits: set[int] = field(default_factory=set)  # ranks, of these, of those to whom replies may come
     arrivals: dict[int, int] = field(default_factory=dict)  # by the destination's rank
-    calls: int = 0  # completed so far
+    calls: int = 0  # and traps, so far
     messages: int = 0  # sent in this window
     batches: dict[int, int] = field(default_factory=dict)  # by station: the last that was sent to it in this window
     bytes: int = 0  # of these batches
@@ -149,7 +149,7 @@ class Group:
             if machine.waits:
                 report.waits.add(rank)
             counts, events = machine.kernel.counts, machine.kernel.log.events
-            calls = counts.cross_domain + counts.cross_machine + counts.within_domain
+            calls = counts.trap + counts.cross_domain + counts.cross_machine + counts.within_domain
             self._all_calls += calls - self._calls[rank]
             self._all_events += events - self._events[rank]
             self._calls[rank], self._events[rank] = calls, events

@@ -32,6 +32,11 @@ class Server:
         """Return what is exported: its interface and the object that implements it."""
         return cast(type[Interface], type(self)), self  # where it derives from none, the clerk says so
 
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many calls threads of its own will make, for progress; most servers have none."""
+        return 0
+
     def start(self) -> None:
         """Bind what the server itself imports; every export of this machine is there by now."""
 

@@ -262,7 +262,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "no calls": (("reproduce", "--calls", 0), "Invalid value for '--calls'"),
     "an unknown table": (
         ("reproduce", "--only", "VII"),
-        "--only VII: unknown; known are Figure 1, II, III, IV, V, Fig",
+        "--only VII: unknown; known are I, Figure 1, II, III, IV, V, Fig",
     ),
     "a negative seed": (("reproduce", "--seed", -1), "Invalid value for '--seed'"),
     "an unknown option": (("run", "office", "--fast"), "No such option: --fast"),

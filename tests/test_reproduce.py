@@ -91,6 +91,8 @@ def tables(cells: Iterable[tuple[str, str, str]]) -> list[str]:
 
 def test_every_table_is_there_in_the_papers_order(cells: Cells) -> None:
     assert tables(cells) == [
+        "I",
+        "I runs",
         "Figure 1 survey",
         "Figure 1",
         *("II", "II overhead", "III", "IV", "IV ratios", "IV what-if", "V", "V SRC RPC", "V what-if"),
@@ -320,7 +322,7 @@ def test_only_runs_what_those_tables_need(
 
 def test_an_unknown_table_is_refused_with_those_there_are() -> None:
     assert refused("reproduce", "--only", "IV", "--only", "VI") == (
-        "lrpc: --only VI: unknown; known are Figure 1, II, III, IV, V, Figure 2, Firefly RPC"
+        "lrpc: --only VI: unknown; known are I, Figure 1, II, III, IV, V, Figure 2, Firefly RPC"
     )
 
 
@@ -349,15 +351,17 @@ def described(**plan: Any) -> Cluster:
 
 
 def test_progress_knows_about_how_many_calls_there_are(folder: Path) -> None:
-    made = record(folder)["counts"]["cross_domain"]
-    assert planned_calls(described(calls=200)) == pytest.approx(made, rel=0.1)
+    others = tuple(part for part in PARTS if part != "I")  # what people do, tests/test_systems.py looks at
+    counts = [one["counts"] for name, one in record(folder)["machines"].items() if not name.startswith("table-i-")]
+    made = sum(one["cross_domain"] for one in counts)
+    assert planned_calls(described(calls=200, only=others)) == pytest.approx(made, rel=0.1)
 
 
 def test_of_the_machines_of_one_run_only_those_talk_that_measure_calls_between_machines() -> None:
-    assert not described(only=tuple(set(PARTS) - {"Firefly RPC"})).talks
+    assert not described(only=tuple(set(PARTS) - {"I", "Firefly RPC"})).talks
     talk = [machine.name for machine in described(only=("Firefly RPC",)).machines]
     assert talk == ["firefly-full-client", "firefly-full-server", "firefly-null-client", "firefly-null-server"]
-    assert set(PARTS) == {"II", "III", "IV", "V", "Figure 1", "Figure 2", "Firefly RPC"}
+    assert set(PARTS) == {"I", "II", "III", "IV", "V", "Figure 1", "Figure 2", "Firefly RPC"}
 
 
 def test_the_scenario_table_iv_has_the_machines_of_table_iv() -> None:
@@ -408,3 +412,16 @@ def test_tables_are_printed_as_the_paper_prints_them(tmp_path: Path) -> None:
     ):
         assert line in said
     assert max(len(line) for line in said.splitlines() if not line.startswith("record ")) <= 110
+
+
+def test_table_i_comes_from_its_systems_as_machines_of_the_same_run(folder: Path, cells: Cells) -> None:
+    machines = record(folder)["machines"]
+    for system, row in (("v", "V"), ("taos", "Taos"), ("sun", "Sun UNIX+NFS")):
+        counts = [one["counts"] for name, one in machines.items() if name.startswith(f"table-i-{system}-")]
+        local = sum(one["trap"] + one["cross_domain"] for one in counts)
+        remote = sum(one["cross_machine"] for one in counts)
+        assert remote > 0
+        assert cells["I", row, "remote/local"]["ours"] == pytest.approx(100 * remote / local)
+        assert cells["I", row, "remote/total"]["ours"] == pytest.approx(100 * remote / (local + remote))
+        assert cells["I", row, "remote/total"]["paper"] == {"V": 3.0, "Taos": 5.06}.get(row, 0.6)
+        assert 0 < cells["I runs", row, "of its hours"]["ours"] < 1  # percent: so few calls are asked for

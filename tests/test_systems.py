@@ -12,6 +12,7 @@ from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.workloads import observations, scenarios, structures
+from lrpc.workloads.execute import planned_calls
 from lrpc.workloads.jobs import RunJob
 from lrpc.workloads.paper import table_i
 from lrpc.workloads.records import total_counts
@@ -304,3 +305,10 @@ def test_every_observation_has_a_figure_and_a_tolerance() -> None:
         found = row[ours]
         assert isinstance(found, float)
         assert (row[verdict] == "within") == (abs(found - one.observed) <= one.tolerance)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("taos", 0.3), ("v", 0.1), ("sun", 0.02)])
+def test_progress_knows_about_how_many_operations_people_will_do(name: str, scale: float) -> None:
+    ready = RunJob(scenario=name, scale=scale).prepare([])
+    counts = total_counts(run_cluster(ready.cluster, actors=0, links="memory"))
+    assert planned_calls(ready.cluster) == pytest.approx(counts["trap"] + counts["cross_domain"], rel=0.3)

@@ -128,14 +128,13 @@ def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> C
 
 
 def planned_calls(cluster: Cluster) -> int:
-    """Return about how many calls the programs of a cluster will make; 0 where one does not know."""
-    planned = [
-        make(thread.program, thread.parameters, thread.name).planned_calls
-        for machine in cluster.machines
-        for domain in machine.domains
-        for thread in domain.threads
-    ]
-    return sum(planned) if all(planned) else 0
+    """Return about how many calls a cluster will make, traps among them; 0 where one does not know."""
+    domains = [domain for machine in cluster.machines for domain in machine.domains]
+    threads = [thread for domain in domains for thread in domain.threads]
+    programs = [make(one.program, one.parameters, one.name).planned_calls for one in threads]
+    exports = [export for domain in domains for export in domain.exports]
+    servers = [make(one.server, one.parameters, one.name).planned_calls for one in exports]
+    return sum(programs) + sum(servers) if all(programs) else 0
 
 
 @contextmanager

@@ -41,6 +41,20 @@ class TaskTable(Document):
     writes: Amount = 0.0
     temporaries: Amount = 0.0  # files written, read once and removed
 
+    def planned(self, files: "LibraryTable", block_bytes: int, call_bytes: int) -> float:
+        """Return about how many operations one of these is."""
+
+        def calls(kilobytes: float) -> float:
+            """Return how many it takes to open a file, go through it, and close it."""
+            return 2 + (0.5 + kilobytes * 1024 / block_bytes) * -(-block_bytes // call_bytes)
+
+        windows = self.events * (1 + self.event_calls + self.paints)
+        own, temporary = calls(files.own_kb), calls(files.temporary_kb)
+        named = self.executes + self.statuses + self.reads * calls(files.shared_kb)
+        return (
+            windows + self.other + named + (self.own_reads + self.writes) * own + self.temporaries * (2 * temporary + 1)
+        )
+
 
 class ProcessTable(Document):
     """A process: how long it goes on, when it rests, how fast it goes, and what its tasks are."""
@@ -65,6 +79,13 @@ class ProcessTable(Document):
     def end_ms(self) -> int:
         """Return when it begins no more tasks, in milliseconds."""
         return round(self.hours * MS_PER_HOUR)
+
+    def planned(self, files: "LibraryTable", block_bytes: int) -> int:
+        """Return about how many operations it does in all."""
+        tasks = self.tasks.values()
+        each = sum(task.share * task.planned(files, block_bytes, self.call_bytes) for task in tasks)
+        takes_s = self.think_s + self.event_s * sum(task.share * task.events for task in tasks)
+        return round(self.hours * 3600 * min(1.0, self.awake_hours / self.day_hours) / takes_s * each)
 
     def process(self, dice: Dice, library: Library, block_bytes: int) -> Process:
         """Return the process, with what it draws from `dice`."""

@@ -43,6 +43,11 @@ class SunWorkstation(Program):
         """Return the file server."""
         return ("nfs",)
 
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many operations its processes do."""
+        return sum(process.planned(self.library, BLOCK_BYTES) for process in self.processes.values())
+
     def run(self, domain: Domain) -> None:
         """Start all processes, and be the one that sends what has waited long enough."""
         kernel = domain.kernel

@@ -85,6 +85,11 @@ class TaosSystem(Server):
         """Return the file server."""
         return ("files",)
 
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many operations users' programs do."""
+        return sum(process.planned(self.library, self.buffer_bytes) for process in self.processes.values())
+
     def module(self) -> tuple[type[Interface], object]:
         """Return Taos' procedures."""
         kernel = self.domain.kernel

@@ -229,6 +229,11 @@ class ProgramManager(Server, Programs):
         """Return what it calls."""
         return ("process", "memory")
 
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many operations users' programs do; some are more than one message."""
+        return sum(process.planned(self.library, LARGEST_BLOCK) for process in self.processes.values())
+
     def start(self) -> None:
         """Bind what it calls, and start users' programs."""
         self._process = bind(self.domain, Operations, "process", MESSAGES)
