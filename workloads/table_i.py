@@ -12,7 +12,7 @@ from lrpc.workloads import paper, scenarios
 from lrpc.workloads.paper import Cell
 
 # The scenario of each, and how much of its hours. Sun's are 100 million calls.
-SYSTEMS: Final[Mapping[str, float]] = {"v": 0.5, "taos": 1.0, "sun": 0.2}
+SYSTEMS: Final[Mapping[str, float]] = {"v": 0.1, "taos": 0.4, "sun": 0.02}
 LEAST: Final = 0.0001  # scale
 
 
