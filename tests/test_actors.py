@@ -1,15 +1,17 @@
 """Machines on real Ray actors do what they do in this process, and a lost actor ends the run by name."""
 
 import os
+import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import grpc
 import pytest
 
 from lrpc.cluster import run, synchronisation
+from lrpc.cluster import session as sessions
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.run import choose_actors, run_cluster
 from lrpc.cluster.session import ray_session
@@ -24,8 +26,17 @@ from tests.command import lrpc, office, record, refused
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """Ray, once for all tests: its start takes longer than all that they do."""
-    with ray_session(None, 4):
+    with ray_session(None, 8):
         yield
+
+
+def many_desks(count: int) -> dict[str, Any]:
+    """Return a bank with so many desks, and two machines more."""
+    tables = bank(teller={"rounds": 1})
+    tables["machines"]["desk"]["count"] = count
+    tables["domains"]["auditor"]["imports"]["drawer"] = f"drawer@desk{'1':0>{len(str(count))}}"
+    tables["links"]["pairs"] = []
+    return tables
 
 
 class TestOnRay:
@@ -36,6 +47,40 @@ class TestOnRay:
         described = cluster(bank(teller={"rounds": 2}))
         outcome = run_cluster(described, actors=actors, links=links)
         assert (outcome.actors, outcome.links, outcome.digest) == (actors, links, digest(described))
+
+    @pytest.mark.parametrize("actors", [2, 8])
+    def test_more_machines_than_actors_and_as_many_come_to_the_same(self, actors: int) -> None:
+        described = cluster(many_desks(6))
+        assert run_cluster(described, actors=actors).digest == digest(described)
+
+    def test_more_actors_than_machines_are_capped_and_that_is_said(self, tmp_path: Path) -> None:
+        ended = lrpc("run", office(tmp_path, actions=5, workstations=1), "--actors", 4, "--out", tmp_path / "run")
+        assert ended.code == 0
+        assert ended.err == "note: 2 actors, one for each machine; more would have none to hold\n"
+        assert record(tmp_path / "run")["actors"] == 2
+
+    @pytest.mark.parametrize(
+        ("there", "said"),
+        [
+            ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer, or start Ray with more"),
+            ({"CPU": 8.0, "memory": 2.0**20}, r"--actors 2: 3 machines need about \d+ MiB; Ray has 1; ask for fewer"),
+        ],
+    )
+    def test_a_cluster_with_too_little_room_is_refused_before_work_begins(
+        self, there: Mapping[str, float], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import ray
+
+        monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+        line = refused("run", office(tmp_path), "--actors", 2, "--out", tmp_path / "run")
+        assert re.fullmatch(f"lrpc: {said}", line)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_node_that_lacks_what_the_package_stands_on_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        missing = "ModuleNotFoundError: No module named 'greenlet'"
+        monkeypatch.setattr(sessions, "on_each_node", lambda probe: [missing])
+        with pytest.raises(Refused, match=f"^Ray: a node cannot run this package: {missing}; install lrpc, or what "):
+            sessions._check_package()
 
     def test_a_session_answers_nobody_without_its_token(self) -> None:
         import ray
@@ -95,10 +140,7 @@ class TestOnRay:
 
 def test_actors_default_to_one_per_machine_up_to_eight_and_to_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "processors_here", lambda: 64)
-    three, many = bank(), bank()
-    many["machines"]["desk"]["count"] = 20
-    many["domains"]["auditor"]["imports"]["drawer"] = "drawer@desk01"
-    many["links"]["pairs"] = []
+    three, many = bank(), many_desks(20)
     assert choose_actors(cluster(three), None, "grpc") == 5
     assert choose_actors(cluster(many), None, "grpc") == 8
     assert choose_actors(cluster(many), 100, "grpc") == 22  # no more than there are machines
@@ -107,6 +149,15 @@ def test_actors_default_to_one_per_machine_up_to_eight_and_to_the_processors(mon
     assert choose_actors(cluster(three), None, "grpc") == 2
     assert choose_actors(cluster(three), 4, "grpc") == 4  # as told
     assert choose_actors(cluster(three), None, "grpc", "127.0.0.1:6379") == 5  # a cluster has processors of its own
+
+
+def test_an_address_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(address: tuple[str, int], timeout: float) -> NoReturn:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("socket.create_connection", nobody)
+    line = refused("run", office(tmp_path), "--address", "192.0.2.1:6379", "--out", tmp_path / "run")
+    assert line == "lrpc: Ray address 192.0.2.1:6379: timed out; is a cluster running there?"
 
 
 def test_this_computer_has_processors() -> None:
