@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from lrpc.cluster.description import Cluster, read_cluster
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.kernel.simulated.costs import HERE, load_cost_model
+from lrpc.workloads.jobs import RunJob
 from lrpc.workloads.registry import REGISTRY
 from tests.clusters import bank, cluster, digest, in_memory, joined, pair
 from tests.command import office
@@ -91,9 +93,26 @@ def test_names_are_part_of_the_digest() -> None:
     assert digest_of([("ab", bytes(32)), ("c", bytes(32))]) != digest_of([("a", bytes(32)), ("bc", bytes(32))])
 
 
-def test_another_process_with_other_hashes_comes_to_the_same_digest() -> None:
-    program = "from tests.clusters import *; print(digest(cluster(bank())))"
-    environment = os.environ | {"PYTHONHASHSEED": "1"}
+SCALES: Final = {"taos": 0.02, "v": 0.005, "sun": 0.0005}
+HERE_AND_THERE: Final = """
+from lrpc.kernel.compiled import runs_compiled
+from tests.clusters import bank, cluster, digest
+from tests.test_digest import SCALES, system
+print(runs_compiled(), digest(cluster(bank())), *(digest(system(name)) for name in SCALES))
+"""
+
+
+def system(name: str) -> Cluster:
+    """Return one of Table I's systems, for a short time."""
+    return RunJob(scenario=name, scale=SCALES[name]).prepare([]).cluster
+
+
+@pytest.mark.parametrize("interpreted", ["0", "1"])
+def test_another_process_with_other_hashes_compiled_or_not_comes_to_the_same_digests(interpreted: str) -> None:
+    environment = os.environ | {"PYTHONHASHSEED": "1", "LRPC_INTERPRETED": interpreted}
     here = Path(__file__).resolve().parents[1]
-    said = subprocess.run([sys.executable, "-c", program], cwd=here, env=environment, capture_output=True, check=True)
-    assert said.stdout.decode().split() == [digest(cluster(bank()))]
+    command = [sys.executable, "-c", HERE_AND_THERE]
+    said = subprocess.run(command, cwd=here, env=environment, capture_output=True, check=True, text=True)
+    compiled, *digests = said.stdout.split()
+    assert digests == [digest(cluster(bank())), *(digest(system(name)) for name in SCALES)]
+    assert interpreted == "0" or compiled == "False"
