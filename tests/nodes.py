@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +37,8 @@ import functools, sys
 import ray
 ray.init = functools.partial(ray.init, _node_ip_address=sys.argv.pop(1))
 from lrpc.workloads.launcher import main
+
+from tests.command import wait_until
 main()
 """
 Command = subprocess.Popen[str]
@@ -106,11 +107,15 @@ class Nodes:
 
     def lose(self, node: int) -> None:
         """Lose a node: end everything that runs there."""
-        while processes := self._processes(node):
+
+        def gone() -> bool:
+            processes = self._processes(node)
             for process in processes:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            time.sleep(0.01)  # until they are gone
+            return not processes
+
+        wait_until(f"the end of node {node}", gone)
 
     def cut(self) -> None:
         """Cut the link between the nodes."""

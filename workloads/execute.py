@@ -75,7 +75,7 @@ def execute(
         with undisturbed():
             records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
 
-    try:
+    with _keeping(keep, folder):
         with ExitStack() as stack:
             logs = None
             if options.events is not None:
@@ -96,6 +96,15 @@ def execute(
         wall_s = time.monotonic() - began
         calls = who_called_what(cluster, outcome.machines)
         record = records.complete(run, outcome, cells_of(outcome), wall_s, accounts(outcome), calls)
+    records.write(folder, record)
+    return Finished(record, folder)
+
+
+@contextmanager
+def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
+    """Have an incomplete record kept of what fails in the block after work has begun, and say where that is."""
+    try:
+        yield
     except Refused:
         raise
     except RunFailed as error:
@@ -111,8 +120,6 @@ def execute(
     except KeyboardInterrupt:
         keep("interrupted")
         raise
-    records.write(folder, record)
-    return Finished(record, folder)
 
 
 def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> Callable[[Position], None]:

@@ -1,7 +1,7 @@
 """What people and their programs do, hour by hour, as calls of whatever operating system they are given."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.dice import Dice
@@ -81,6 +81,68 @@ class SimulatedTime(System):
         left_ns = ms * 1_000_000 - self.kernel.now_ns
         if left_ns > 0:
             self.kernel.sleep(left_ns)
+
+
+class FileOperations(Protocol):
+    """What a server of files is asked by programs."""
+
+    def status(self, file: int) -> int:
+        """Know a file's attributes."""
+
+    def open(self, file: int) -> int:
+        """Know a file, by its name."""
+
+    def create(self, file: int) -> int:
+        """Make a file, or make it empty."""
+
+    def read(self, file: int, block: int) -> bytes:
+        """Return a part of a block."""
+
+    def write(self, file: int, block: int, data: bytes) -> None:
+        """Replace a part of a block."""
+
+    def close(self, file: int) -> None:
+        """Be done with a file."""
+
+    def remove(self, file: int) -> int:
+        """Remove a file."""
+
+
+class FileCalls(SimulatedTime):
+    """Programs' calls of a server of files, to which one of them brings so many bytes."""
+
+    def __init__(self, kernel: Kernel, files: FileOperations, data_bytes: int) -> None:
+        super().__init__(kernel)
+        self._files = files
+        self._data = bytes(data_bytes)
+
+    def status(self, file: int) -> None:
+        """Ask for a file's attributes."""
+        self._files.status(file)
+
+    def open(self, file: int) -> None:
+        """Open a file."""
+        self._files.open(file)
+
+    def create(self, file: int) -> None:
+        """Make a file."""
+        self._files.create(file)
+
+    def read(self, file: int, block: int) -> None:
+        """Read a part of a block."""
+        self._files.read(file, block)
+
+    def write(self, file: int, block: int) -> None:
+        """Write a part of a block."""
+        self._files.write(file, block, self._data)
+
+    def close(self, file: int) -> None:
+        """Close a file."""
+        self._files.close(file)
+
+    def remove(self, file: int) -> None:
+        """Remove a file."""
+        self._files.remove(file)
 
 
 class Task:

@@ -4,13 +4,13 @@ from collections.abc import Collection
 from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
-from lrpc.workloads.systems.activity import Library, SimulatedTime
+from lrpc.workloads.systems.activity import FileCalls, FileOperations, Library
 from lrpc.workloads.systems.unix import FileService
 
 LINE: Final = bytes(80)  # that a paint draws
 
 
-class TaosService(Protocol):
+class TaosService(FileOperations, Protocol):
     """What programs ask of Taos."""
 
     def next_event(self) -> int:
@@ -21,27 +21,6 @@ class TaosService(Protocol):
 
     def execute(self, program: int) -> int:
         """Make a domain and load a program into it."""
-
-    def status(self, file: int) -> int:
-        """Return a file's version."""
-
-    def open(self, file: int) -> int:
-        """Look a file up; return its version."""
-
-    def create(self, file: int) -> int:
-        """Make a file, or make it empty; return its version."""
-
-    def read(self, file: int, block: int) -> bytes:
-        """Return a block."""
-
-    def write(self, file: int, block: int, data: bytes) -> None:
-        """Replace a block."""
-
-    def close(self, file: int) -> None:
-        """Forget that a file is open."""
-
-    def remove(self, file: int) -> int:
-        """Remove a file; return the version that another of its name would have."""
 
 
 def kept_on_disk(library: Library, blocks: int) -> set[int]:
@@ -239,13 +218,12 @@ class Trapped:
         kernel.compute(kernel.charges.copy(1, len(data)))
 
 
-class TaosCalls(SimulatedTime):
+class TaosCalls(FileCalls):
     """The calls of a user's programs, through the stubs that they bound, or as traps; all else traps in any case."""
 
     def __init__(self, kernel: Kernel, taos: TaosService, buffer_bytes: int) -> None:
-        super().__init__(kernel)
+        super().__init__(kernel, taos, buffer_bytes)
         self._taos = taos
-        self._buffer = bytes(buffer_bytes)
 
     def event(self) -> None:
         """Take an event from the window."""
@@ -266,31 +244,3 @@ class TaosCalls(SimulatedTime):
 
     def touch(self, program: int, page: int) -> None:
         """Run code: it was loaded when the domain was made."""
-
-    def status(self, file: int) -> None:
-        """Ask for a file's attributes."""
-        self._taos.status(file)
-
-    def open(self, file: int) -> None:
-        """Open a file."""
-        self._taos.open(file)
-
-    def create(self, file: int) -> None:
-        """Make a file."""
-        self._taos.create(file)
-
-    def read(self, file: int, block: int) -> None:
-        """Fill a stream's buffer."""
-        self._taos.read(file, block)
-
-    def write(self, file: int, block: int) -> None:
-        """Empty a stream's buffer."""
-        self._taos.write(file, block, self._buffer)
-
-    def close(self, file: int) -> None:
-        """Close a file."""
-        self._taos.close(file)
-
-    def remove(self, file: int) -> None:
-        """Remove a file."""
-        self._taos.remove(file)

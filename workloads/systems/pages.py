@@ -3,7 +3,7 @@
 from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
-from lrpc.workloads.systems.activity import SimulatedTime
+from lrpc.workloads.systems.activity import FileCalls, FileOperations
 from lrpc.workloads.systems.files import block_key
 from lrpc.workloads.systems.unix import FileService, UnixKernel
 
@@ -64,35 +64,14 @@ class Programs(Protocol):
         """Begin to run a program."""
 
 
-class Pages(Protocol):
+class Pages(FileOperations, Protocol):
     """The memory server, through which files are read and written."""
 
     def fault(self, program: int, page: int) -> int:
         """Have a page of a program in memory."""
 
-    def status(self, file: int) -> int:
-        """Know a file's attributes."""
 
-    def open(self, file: int) -> int:
-        """Know a file, by its name."""
-
-    def create(self, file: int) -> int:
-        """Make a file, or make it empty."""
-
-    def read(self, file: int, block: int) -> bytes:
-        """Return a part of a block."""
-
-    def write(self, file: int, block: int, data: bytes) -> None:
-        """Replace a part of a block."""
-
-    def close(self, file: int) -> None:
-        """Be done with a file."""
-
-    def remove(self, file: int) -> int:
-        """Remove a file."""
-
-
-class VCalls(SimulatedTime):
+class VCalls(FileCalls):
     """The messages of a user's programs; a fault is one that the kernel sends for them."""
 
     def __init__(
@@ -105,13 +84,12 @@ class VCalls(SimulatedTime):
         cache: PageCache,
         data_bytes: int,
     ) -> None:
-        super().__init__(kernel)
+        super().__init__(kernel, pages, data_bytes)
         self._display = display
         self._processes = processes
         self._programs = programs
         self._pages = pages
         self._cache = cache
-        self._data = bytes(data_bytes)
 
     def event(self) -> None:
         """Take an event from the display server."""
@@ -134,31 +112,3 @@ class VCalls(SimulatedTime):
         """Run code on a page: where it is not in memory, the kernel asks the memory server for it."""
         if not self._cache.resident(program, page):
             self._pages.fault(program, page)
-
-    def status(self, file: int) -> None:
-        """Ask for a file's attributes."""
-        self._pages.status(file)
-
-    def open(self, file: int) -> None:
-        """Open a file."""
-        self._pages.open(file)
-
-    def create(self, file: int) -> None:
-        """Make a file."""
-        self._pages.create(file)
-
-    def read(self, file: int, block: int) -> None:
-        """Read a part of a block."""
-        self._pages.read(file, block)
-
-    def write(self, file: int, block: int) -> None:
-        """Write a part of a block."""
-        self._pages.write(file, block, self._data)
-
-    def close(self, file: int) -> None:
-        """Close a file."""
-        self._pages.close(file)
-
-    def remove(self, file: int) -> None:
-        """Remove a file."""
-        self._pages.remove(file)
