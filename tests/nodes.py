@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.command import wait_until
+
 BIN: Final = Path(sys.executable).parent
 ADDRESSES: Final = ("10.213.77.1", "10.213.77.2")
 PORT: Final = 6399
@@ -37,8 +39,6 @@ import functools, sys
 import ray
 ray.init = functools.partial(ray.init, _node_ip_address=sys.argv.pop(1))
 from lrpc.workloads.launcher import main
-
-from tests.command import wait_until
 main()
 """
 Command = subprocess.Popen[str]
