@@ -130,7 +130,11 @@ def test_an_interrupted_search_keeps_the_best_it_has() -> None:
         told.append((nodes, found, at_least))
 
     assert threading.current_thread() is threading.main_thread()
-    found = solve(problem, [start], ENOUGH, interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    try:
+        found = solve(problem, [start], Limits(10**6, seconds=60.0), interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert found.end == "interrupted"
     assert problem.fits(found.placed)
     assert found.crossing <= problem.crossing(start)
