@@ -152,6 +152,7 @@ def test_draws_are_runs_with_a_distribution_and_a_page(tmp_path: Path) -> None:
     with (out / "report" / "share.csv").open() as file:
         summary = {row["what"]: float(row["value"]) for row in csv.DictReader(file)}
     assert summary["runs"] == 6
+    assert summary["the paper's, %"] == pytest.approx(100 * 0.6 / 99.4)  # 0.6 % of all calls
     assert summary["least, %"] == pytest.approx(shares[0], abs=1e-4)
     assert summary["most, %"] == pytest.approx(shares[-1], abs=1e-4)
     page = (out / "report" / "report.html").read_text()

@@ -110,18 +110,19 @@ class Row:
     @property
     def share(self) -> float | None:
         """Return its share of remote calls, None where it has none or did not end."""
-        return self._cell("ours")
+        return self._cell("remote/local", "ours")
 
     @property
     def paper(self) -> float | None:
-        """Return the paper's share for that system, where there is one."""
-        return self._cell("paper")
+        """Return the paper's share for that system, where there is one; of those that it has of all calls, the same."""
+        local, total = self._cell("remote/local", "paper"), self._cell("remote/total", "paper")
+        return local if local is not None or total is None else 100 * total / (100 - total)
 
-    def _cell(self, whose: Literal["ours", "paper"]) -> float | None:
+    def _cell(self, column: str, whose: Literal["ours", "paper"]) -> float | None:
         if self.record is None or self.record.status != "complete":
             return None
         for cell in self.record.cells:
-            if (cell.table, cell.column) == ("I", "remote/local"):
+            if (cell.table, cell.column) == ("I", column):
                 found = getattr(cell, whose)
                 return float(found) if isinstance(found, int | float) else None
         return None
