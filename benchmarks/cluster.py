@@ -37,8 +37,8 @@ from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.session import ray_session
 from lrpc.kernel.compiled import in_words
 from lrpc.kernel.documents import validate
-from lrpc.workloads.pace import predicted_speedup, synchronisation
-from lrpc.workloads.registry import REGISTRY
+from lrpc.workloads.programs.registry import REGISTRY
+from lrpc.workloads.records.pace import predicted_speedup, synchronisation
 
 ACTORS: Final = 2
 HOUR_S: Final = 3600

@@ -41,11 +41,11 @@ from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.session import ray_session
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.registry import REGISTRY
-from tests.clusters import bank, cluster
-from tests.command import office
-from tests.nodes import BIN, Nodes, ended, permitted, two_nodes
-from tests.proxies import Proxy
+from lrpc.workloads.programs.registry import REGISTRY
+from tests.support.clusters import bank, cluster
+from tests.support.command import office
+from tests.support.nodes import BIN, Nodes, ended, permitted, two_nodes
+from tests.support.proxies import Proxy
 
 ACTORS: Final = 2
 DEADLINE_S: Final = 240.0  # for one run, by far

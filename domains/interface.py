@@ -11,8 +11,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from lrpc.domains.codecs import LENGTH_SIZE, Check, Immutable, Marshaled, Reference, UpTo, Wire
 from lrpc.domains.plans import Value, ValueList
-from lrpc.domains.wires import LENGTH_SIZE, Check, Immutable, Marshaled, Reference, UpTo, Wire
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused

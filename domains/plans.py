@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrpc.domains.wires import (
+from lrpc.domains.codecs import (
     LENGTH_SIZE,
     REFERENCE_SIZE,
     Check,

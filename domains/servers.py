@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from lrpc.domains.codecs import FixedBytes, UInt16, UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
 from lrpc.domains.stubs import bind
-from lrpc.domains.wires import FixedBytes, UInt16, UInt32, UpTo
 
 BLOCK_BYTES: Final = 1024
 # Parameters of servers: microseconds, and numbers of blocks.

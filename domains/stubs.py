@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+from lrpc.domains.codecs import Reference
 from lrpc.domains.interface import Interface, Procedure
-from lrpc.domains.wires import Reference
 from lrpc.kernel.descriptors import BindingObject, Entry
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, ForgedBinding
 from lrpc.kernel.simulated.astacks import AStack, AStackGroup

@@ -7,10 +7,7 @@ from lrpc.kernel import compiled
 compiled.choose(Path(__file__).parent)  # before anything that could come compiled
 
 from lrpc.cluster.machine import Machine
-from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.residents import Program, Registry, Server
-from lrpc.domains.stubs import bind
-from lrpc.domains.wires import (
+from lrpc.domains.codecs import (
     Bool,
     Bytes200,
     Check,
@@ -29,6 +26,9 @@ from lrpc.domains.wires import (
     UInt64,
     UpTo,
 )
+from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
+from lrpc.domains.residents import Program, Registry, Server
+from lrpc.domains.stubs import bind
 from lrpc.kernel.errors import (
     AccessFault,
     ArgumentError,

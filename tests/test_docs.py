@@ -6,12 +6,12 @@ from pathlib import Path
 
 from lrpc.cluster.description import ClusterTable, describe
 from lrpc.kernel.documents import validate
-from lrpc.workloads.registry import REGISTRY
-from tests.command import lrpc
+from lrpc.workloads.programs.registry import REGISTRY
+from tests.support.command import lrpc
+from tests.support.places import PROJECT, SAMPLE
 
-HERE = Path(__file__).resolve().parents[1]
-README = (HERE / "README.md").read_text()
-TUTORIAL = (HERE / "docs" / "tutorial.md").read_text()
+README = (PROJECT / "README.md").read_text()
+TUTORIAL = (PROJECT / "docs" / "tutorial.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -45,7 +45,7 @@ def test_the_tutorials_scenario_can_be_run() -> None:
 
 
 def test_the_tutorial_shows_what_replaying_and_placing_its_trace_prints(tmp_path: Path) -> None:
-    trace = HERE / "workloads" / "sample-trace.csv"
+    trace = SAMPLE
     times, places = blocks(TUTORIAL, "text")
     where = ("--machines", 2, "--actors", 0, "--links", "memory")
     assert times.strip() in printed(lrpc("replay", trace, *where, "--out", tmp_path / "run").out)

@@ -13,25 +13,17 @@ from lrpc import __version__
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import (
-    events,
-    observations,
-    page,
-    place,
-    records,
-    report,
-    scenarios,
-    sensitivity,
-    structures,
-    sweep,
-    tables,
-    verify,
-)
-from lrpc.workloads.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
-from lrpc.workloads.jobs import ReplayJob, ReproduceJob, RunJob
-from lrpc.workloads.partition import Limits
-from lrpc.workloads.replay import DEFAULT_PROCESSORS
-from lrpc.workloads.reproduce import CALLS, PARTS
+from lrpc.workloads import scenarios
+from lrpc.workloads.placing import place
+from lrpc.workloads.placing.partition import Limits
+from lrpc.workloads.records import events, records, tables
+from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
+from lrpc.workloads.reports import page, terminal
+from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
+from lrpc.workloads.runs import verify
+from lrpc.workloads.runs.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
+from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
+from lrpc.workloads.studies import observations, sensitivity, structures, sweep
 
 EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
@@ -215,8 +207,8 @@ def find_placement(
     options = Options(record, force, actors, links, address, None, dry_run)
     done = place.compare(job, slack, Limits(nodes, seconds), options, _command(), out=out)
     if done is not None:
-        report.print_table(_console(), place.table(done))
-        report.print_lines(_console(), place.lines(done))
+        terminal.print_table(_console(), place.table(done))
+        terminal.print_lines(_console(), place.lines(done))
 
 
 @app.command("verify")
@@ -276,9 +268,9 @@ def run_sweep(
     page.write(page.Report(f"Sweep {found.name}", [], parts), out / "report")
     console = _console()
     if len(found.parts) <= page.MOST_ROWS and len(table.columns) <= MOST_COLUMNS:
-        report.print_table(console, table)
+        terminal.print_table(console, table)
     for part in (part for section in parts[:-1] for part in section.parts if isinstance(part, tables.Table)):
-        report.print_table(console, part, 15)
+        terminal.print_table(console, part, 15)
     print(f"table {sweep.write_table(table, out)}")
     print(f"report {out / 'report' / page.PAGES[0]}")
     if failed:
@@ -310,7 +302,7 @@ def compare_structures(
     seed: Seed = 0,
 ) -> None:
     """Run the scenario taos on a monolithic kernel, and on a small one with RPC of three kinds; compare costs."""
-    report.print_table(_console(), structures.compare(scale, seed))
+    terminal.print_table(_console(), structures.compare(scale, seed))
 
 
 @app.command("observations")
@@ -322,7 +314,7 @@ def compare_observations(
     seed: Seed = 0,
 ) -> None:
     """Predict what else was observed of such systems, beside the studies' figures and tolerances stated beforehand."""
-    report.print_table(_console(), observations.compare(scale, seed))
+    terminal.print_table(_console(), observations.compare(scale, seed))
 
 
 @app.command("list")
@@ -396,19 +388,19 @@ def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None
         return
     record = finished.record
     console = _console()
-    report.print_cells(console, record.cells)
-    report.print_counts(console, "Counts", record.counts)
+    terminal.print_cells(console, record.cells)
+    terminal.print_counts(console, "Counts", record.counts)
     if record.trace is not None:
-        report.print_counts(console, "The trace", record.trace.summary)
-        report.print_times(console, record.trace.times, max(1, record.trace.traces))
-        report.print_lines(console, record.trace.left_out)
-    report.print_latencies(console, record.latency_us)
+        terminal.print_counts(console, "The trace", record.trace.summary)
+        terminal.print_times(console, record.trace.times, max(1, record.trace.traces))
+        terminal.print_lines(console, record.trace.left_out)
+    terminal.print_latencies(console, record.latency_us)
     done = sum(record.counts[name] for name in records.COUNTS)
     if record.wall_s:
-        report.print_lines(
+        terminal.print_lines(
             console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"]
         )
-    report.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
+    terminal.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
 
 
 def _console() -> Console:

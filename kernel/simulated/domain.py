@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Literal
 
 from lrpc.kernel.descriptors import Clerk, ProcedureDescriptor
 from lrpc.kernel.errors import CallError
+from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated import termination, transfer
 from lrpc.kernel.simulated.estacks import EStackPool
 from lrpc.kernel.simulated.memory import AddressSpace, Region
-from lrpc.kernel.simulated.random import Stream
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.kernel.states import DOMAIN_LIVE
 

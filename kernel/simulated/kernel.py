@@ -9,6 +9,7 @@ from greenlet import getcurrent, greenlet
 
 from lrpc.kernel.descriptors import BindingObject, ImportRequest
 from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, CallFailed, ForgedBinding, Panic, RunFailed
+from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated import log as events
 from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant, count_of, sharing, size_of
 from lrpc.kernel.simulated.charges import Charges
@@ -22,7 +23,6 @@ from lrpc.kernel.simulated.log import EventLog, Sink
 from lrpc.kernel.simulated.memory import Memory
 from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.random import Stream
 from lrpc.kernel.simulated.threads import Stack, Thread, ThreadStack
 from lrpc.kernel.states import LINKAGE_FREE, THREAD_READY, THREAD_WAITING
 

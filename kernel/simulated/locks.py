@@ -4,8 +4,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.errors import CallError
+from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated.charges import Path
-from lrpc.kernel.simulated.random import Stream
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel

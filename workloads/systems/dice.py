@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
-from lrpc.kernel.simulated.random import Stream
+from lrpc.kernel.random import Stream
 
 LARGEST: Final = 1 << 30  # that a bound or mean may be: products of it and 32 bits stay small numbers where compiled
 _MANY: Final = 512

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from lrpc.kernel.simulated.random import Stream, zipf_bounds
+from lrpc.kernel.random import Stream, zipf_bounds
 from lrpc.workloads.systems.dice import Dice
 
 BLOCK_BITS = 12  # of a block's number in a key: no file has more blocks

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
-from lrpc.domains.wires import UInt32, UpTo
 from lrpc.workloads.systems.files import Kept, block_key
 from lrpc.workloads.systems.people import Number, Time
 

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
 from lrpc.domains.stubs import bind
-from lrpc.domains.wires import UInt32, UpTo
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.environment import LINE, Environment, TaosCalls, TaosService, Trapped, kept_on_disk
 from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start

@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
 from lrpc.domains.stubs import Transfer, bind
-from lrpc.domains.wires import UInt32, UpTo
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.files import Kept
 from lrpc.workloads.systems.pages import LINE, PageCache, VCalls

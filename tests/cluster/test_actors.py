@@ -1,0 +1,170 @@
+"""Machines on real Ray actors do what they do in this process, and a lost actor ends the run by name."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import grpc
+import pytest
+
+from lrpc.cluster import run, synchronisation
+from lrpc.cluster import session as sessions
+from lrpc.cluster.description import read_cluster
+from lrpc.cluster.run import choose_actors, run_cluster
+from lrpc.cluster.session import ray_session
+from lrpc.cluster.station import Links
+from lrpc.cluster.synchronisation import Progress
+from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.workloads.programs.registry import REGISTRY
+from tests.support.clusters import bank, cluster, digest, pair
+from tests.support.command import lrpc, office, record, refused
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    """Ray, once for all tests: its start takes longer than all that they do."""
+    with ray_session(None, 8):
+        yield
+
+
+def many_desks(count: int) -> dict[str, Any]:
+    """Return a bank with so many desks, and two machines more."""
+    tables = bank(teller={"rounds": 1})
+    tables["machines"]["desk"]["count"] = count
+    tables["domains"]["auditor"]["imports"]["drawer"] = f"drawer@desk{'1':0>{len(str(count))}}"
+    tables["links"]["pairs"] = []
+    return tables
+
+
+class TestOnRay:
+    pytestmark: ClassVar = [pytest.mark.ray, pytest.mark.usefixtures("session")]
+
+    @pytest.mark.parametrize(("links", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 4)])
+    def test_the_digest_on_actors_is_that_of_one_process(self, links: Links, actors: int) -> None:
+        described = cluster(bank(teller={"rounds": 2}))
+        outcome = run_cluster(described, actors=actors, links=links)
+        assert (outcome.actors, outcome.links, outcome.digest) == (actors, links, digest(described))
+
+    @pytest.mark.parametrize("actors", [2, 8])
+    def test_more_machines_than_actors_and_as_many_come_to_the_same(self, actors: int) -> None:
+        described = cluster(many_desks(6))
+        assert run_cluster(described, actors=actors).digest == digest(described)
+
+    def test_more_actors_than_machines_are_capped_and_that_is_said(self, tmp_path: Path) -> None:
+        ended = lrpc("run", office(tmp_path, actions=5, workstations=1), "--actors", 4, "--out", tmp_path / "run")
+        assert ended.code == 0
+        assert ended.err == "note: 2 actors, one for each machine; more would have none to hold\n"
+        assert record(tmp_path / "run")["actors"] == 2
+
+    @pytest.mark.parametrize(
+        ("there", "said"),
+        [
+            ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer, or start Ray with more"),
+            ({"CPU": 8.0, "memory": 2.0**20}, r"--actors 2: 3 machines need about \d+ MiB; Ray has 1; ask for fewer"),
+        ],
+    )
+    def test_a_cluster_with_too_little_room_is_refused_before_work_begins(
+        self, there: Mapping[str, float], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import ray
+
+        monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+        line = refused("run", office(tmp_path), "--actors", 2, "--out", tmp_path / "run")
+        assert re.fullmatch(f"lrpc: {said}", line)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_node_that_lacks_what_the_package_stands_on_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        missing = "ModuleNotFoundError: No module named 'greenlet'"
+        monkeypatch.setattr(sessions, "on_each_node", lambda probe: [missing])
+        with pytest.raises(Refused, match=f"^Ray: a node cannot run this package: {missing}; install lrpc, or what "):
+            sessions._check_package()
+
+    def test_a_session_answers_nobody_without_its_token(self) -> None:
+        import ray
+
+        with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
+            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/ray.rpc.ActorInfoGcsService/GetAllActorInfo"
+            )
+            guess = (("authorization", f"Bearer {'0' * 64}"),)
+            with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+                ask(b"", metadata=guess, timeout=10)
+
+    def test_the_command_uses_an_actor_for_each_machine_and_exports_what_hashes_to_its_digest(
+        self, tmp_path: Path
+    ) -> None:
+        path, run, log = office(tmp_path, actions=30, workstations=1), tmp_path / "run", tmp_path / "log"
+        assert lrpc("run", path, "--out", run, "--events", log).code == 0
+        found = record(run)
+        assert (found["status"], found["actors"], found["links"]) == ("complete", 2, "grpc")
+        assert lrpc("events", log, "--digest").out.split() == [found["digest"]]
+        assert digest(read_cluster(path, REGISTRY)) == found["digest"]
+
+    def test_a_description_that_shows_wrong_on_an_actor_is_refused_as_it_is_here(self, tmp_path: Path) -> None:
+        path = office(tmp_path)
+        path.write_text(path.read_text().replace('imports = { server = "files" }', ""))
+        here, there = (refused("run", path, "--actors", actors, "--out", tmp_path / "run") for actors in (0, 1))
+        assert here == there
+        assert "import server: nobody exports it to domain cache" in here
+        assert not (tmp_path / "run").exists()
+
+    def test_an_address_where_nothing_listens_is_refused_though_a_session_is_there(self, tmp_path: Path) -> None:
+        line = refused("run", office(tmp_path), "--address", "127.0.0.1:1", "--out", tmp_path / "run")
+        assert line.startswith("lrpc: Ray address 127.0.0.1:1: Connection refused; ")
+
+    @pytest.mark.parametrize("windows", [1, 40, 90])
+    def test_an_actor_that_is_killed_is_made_anew_and_the_digest_is_the_same(self, windows: int) -> None:
+        described = cluster(bank(teller={"rounds": 3}))
+        killed: list[int] = []
+
+        def kill(progress: Progress, stations: Sequence[int]) -> None:
+            if progress.windows >= windows and not killed:
+                killed.append(stations[windows % 2])
+                os.kill(killed[0], signal.SIGKILL)
+
+        outcome = run_cluster(described, actors=2, on_window=kill)
+        assert (outcome.digest, outcome.progress.losses) == (digest(described), 1)
+        assert outcome.progress.again > 0
+
+    def test_an_actor_that_dies_again_and_again_ends_the_run_and_its_machines_are_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(synchronisation, "MOST_LOSSES", 1)
+        described = cluster(pair("crash", "ledger", spared=os.getpid()))
+        with pytest.raises(RunFailed, match=r"^machine client, server, at \d+\.\d+ us: lost: "):
+            run_cluster(described, actors=1)
+
+
+def test_actors_default_to_one_per_machine_up_to_eight_and_to_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "processors_here", lambda: 64)
+    three, many = bank(), many_desks(20)
+    assert choose_actors(cluster(three), None, "grpc") == 5
+    assert choose_actors(cluster(many), None, "grpc") == 8
+    assert choose_actors(cluster(many), 100, "grpc") == 22  # no more than there are machines
+    assert choose_actors(cluster(many), None, "memory") == 1
+    monkeypatch.setattr(run, "processors_here", lambda: 2)
+    assert choose_actors(cluster(three), None, "grpc") == 2
+    assert choose_actors(cluster(three), 4, "grpc") == 4  # as told
+    assert choose_actors(cluster(three), None, "grpc", "127.0.0.1:6379") == 5  # a cluster has processors of its own
+
+
+def test_an_address_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(address: tuple[str, int], timeout: float) -> NoReturn:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("socket.create_connection", nobody)
+    line = refused("run", office(tmp_path), "--address", "192.0.2.1:6379", "--out", tmp_path / "run")
+    assert line == "lrpc: Ray address 192.0.2.1:6379: timed out; is a cluster running there?"
+
+
+def test_this_computer_has_processors() -> None:
+    assert run.processors_here() >= 1
+
+
+@pytest.mark.parametrize(("actors", "links"), [(-1, "grpc"), (257, "grpc"), (2, "memory")])
+def test_actors_that_cannot_be_are_refused(actors: int, links: Links) -> None:
+    with pytest.raises(Refused, match=f"^--actors {actors}: "):
+        choose_actors(cluster(bank()), actors, links)

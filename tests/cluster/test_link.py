@@ -1,0 +1,274 @@
+"""A link answers to its own run alone, takes nothing that no machine sends, and takes every batch once and in order."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeAlias
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrpc.cluster import link
+from lrpc.cluster import peer as peers
+from lrpc.cluster.envelope import Envelope, from_wire, to_wire
+from lrpc.cluster.group import Report
+from lrpc.cluster.link import SECRET_KEY, new_secret
+from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.messages import from_report, to_report, to_times
+from lrpc.cluster.peer import Peer
+from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.cluster.synchronisation import Progress, Window
+from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
+from lrpc.protos import link_pb2
+from lrpc.protos.link_pb2_grpc import LinkStub
+from tests.support.clusters import SECRET, Joined, bank, cluster, digest, joined, pair
+
+CLIENT, SERVER = 0, 1
+CALL = Envelope(CLIENT, SERVER, 1, 1_000, 5_000, CallMessage(1, "ledger", 0, bytes(4)))
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+KNOWN: Metadata = ((SECRET_KEY, SECRET),)
+
+
+@contextmanager
+def stub(address: str) -> Iterator[LinkStub]:
+    """Have gRPC's own stub for a link: what anyone on this computer can have."""
+    with grpc.insecure_channel(address) as channel:
+        yield LinkStub(channel)
+
+
+@pytest.fixture
+def run() -> Iterator[Joined]:
+    """A client that has yet to begin, and a server that waits for it, on one station."""
+    with joined(cluster(pair("teller", "drawer", ledgers="drawer")), 1) as run:
+        yield run
+
+
+def batch(*envelopes: Envelope, sequence: int = 1) -> link_pb2.Batch:
+    return link_pb2.Batch(source_actor=9, sequence=sequence, messages=to_wire(envelopes))
+
+
+def refusal(run: Joined, request: link_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
+    """Return why a station turns a batch away."""
+    with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError) as caught:
+        link_to.Deliver(request, metadata=metadata, timeout=10)
+    assert isinstance(caught.value, grpc.Call)
+    return caught.value.code(), caught.value.details()
+
+
+def server(run: Joined) -> MachineOutcome:
+    return next(outcome for outcome in run.outcomes() if outcome.name == "server")
+
+
+def replies(run: Joined, batches: int) -> int:
+    """Return how many calls the server alone replies to, once the client's first batches have come."""
+    sent, window = 0, Window({SERVER: (FOREVER, FOREVER)}, due={9: batches})
+    while messages := run.peers[0].advance(window).messages:
+        sent += messages
+    return sent
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        ((SECRET_KEY, ""),),
+        ((SECRET_KEY, SECRET[:-1]),),
+        ((SECRET_KEY, SECRET + "0"),),
+        ((SECRET_KEY + "-bin", SECRET.encode()),),
+        (("authorization", SECRET),),
+    ],
+    ids=["none", "empty", "cut short", "too long", "as bytes under another key", "under another key"],
+)
+def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Joined, metadata: Metadata) -> None:
+    code, _ = refusal(run, batch(CALL), metadata)
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    window = link_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
+    with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+        link_to.Advance(window, metadata=metadata, timeout=10)
+    assert run.stations[0].strangers == 2
+    run.run()
+    expected = digest(cluster(pair("teller", "drawer", ledgers="drawer")))
+    assert digest_of([(one.name, one.digest) for one in run.outcomes()]) == expected
+
+
+def test_a_run_goes_on_while_strangers_knock() -> None:
+    described = cluster(bank(teller={"rounds": 1}))
+    with joined(described, 2) as run, stub(run.stations[1].endpoint.address) as link_to:
+        knocks: list[grpc.StatusCode] = []
+
+        def knock(progress: Progress) -> None:
+            if progress.windows % 10 == 1:
+                guess: Metadata = ((SECRET_KEY, "guess"),)
+                with pytest.raises(grpc.RpcError) as caught:
+                    link_to.Deliver(batch(CALL, sequence=progress.windows), metadata=guess, timeout=10)
+                assert isinstance(caught.value, grpc.Call)
+                knocks.append(caught.value.code())
+
+        run.run(knock)
+        assert len(knocks) > 3
+        assert set(knocks) == {grpc.StatusCode.UNAUTHENTICATED}
+        assert [station.strangers for station in run.stations] == [0, len(knocks)]
+        assert digest_of([(one.name, one.digest) for one in run.outcomes()]) == digest(described)
+
+
+def test_every_run_has_a_secret_of_its_own() -> None:
+    secrets = {new_secret() for _ in range(20)}
+    assert len(secrets) == 20
+    assert all(len(secret) == 64 for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        replace(CALL, source=2),
+        replace(CALL, destination=2),
+        replace(CALL, source=SERVER),
+        replace(CALL, sequence=0),
+        replace(CALL, sent_ns=-1),
+        replace(CALL, arrives_ns=CALL.sent_ns),
+        replace(CALL, arrives_ns=FOREVER),
+        replace(CALL, body=Fragment(1, PAYLOAD + 1)),
+    ],
+    ids=[
+        "no such sender",
+        "no such receiver",
+        "to itself",
+        "no sequence",
+        "before time",
+        "at once",
+        "never",
+        "too large a packet",
+    ],
+)
+def test_a_message_that_no_machine_sends_is_an_invalid_argument(run: Joined, envelope: Envelope) -> None:
+    code, details = refusal(run, batch(CALL, envelope))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "a message that no machine sends" in details
+    run.run()
+    assert server(run).counts["link_replies"] == 18  # the client's own calls: of that batch, nothing was taken in
+
+
+def test_a_message_that_says_nothing_is_an_invalid_argument(run: Joined) -> None:
+    empty = link_pb2.Message(source=CLIENT, destination=SERVER, sequence=1, sent_ns=1, arrives_ns=2)
+    request = link_pb2.Batch(source_actor=9, sequence=1, messages=[empty])
+    assert refusal(run, request)[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
+    with grpc.insecure_channel(run.stations[0].endpoint.address) as channel:
+        raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/lrpc.link.v1.Link/Deliver")
+        with pytest.raises(grpc.RpcError):
+            raw(b"\xff" * 50, metadata=KNOWN, timeout=10)
+    run.run()
+    assert server(run).counts["link_replies"] == 18
+
+
+def test_a_batch_before_its_turn_is_refused_and_names_the_one_that_is_due(run: Joined) -> None:
+    code, details = refusal(run, batch(CALL, sequence=2))
+    assert code is grpc.StatusCode.OUT_OF_RANGE
+    assert details == "batch 2 from actor 9: 1 is due"
+
+
+def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined) -> None:
+    station = run.stations[0]
+    with stub(station.endpoint.address) as link_to:
+        receipts = [link_to.Deliver(batch(CALL), metadata=KNOWN, timeout=10) for _ in range(3)]
+    assert [receipt.sequence for receipt in receipts] == [1, 1, 1]
+    assert replies(run, batches=1) == 1
+
+
+def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None:
+    """It ends only after they came, and with what was in them done."""
+    peer = Peer(run.stations[0].endpoint, SECRET)
+    try:
+        run.peers[0].begin(Window({SERVER: (5_001, 5_001)}, due={7: 2}))
+        assert peer.send(7, [CALL])[0] == 1
+        assert peer.send(7, [replace(CALL, sequence=2)])[0] == 2
+        report = run.peers[0].end()
+    finally:
+        peer.close()
+    assert report.next_ns[SERVER] > 5_000  # both arrivals are over
+
+
+def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_missing(
+    run: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "MISSING_S", 0.05)
+    peer = Peer(run.stations[0].endpoint, SECRET)
+    try:
+        peer.send(3, [CALL])
+        request = link_pb2.Window(due=[link_pb2.Sequence(actor=3, sequence=2)], number=1)
+        with stub(run.stations[0].endpoint.address) as link_to:
+            report = link_to.Advance(request, metadata=KNOWN, timeout=10)
+        assert (list(report.missing), list(report.next.machines)) == ([3], [])
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize(("most", "largest"), [(3, 2**20), (1000, 100)])
+def test_what_is_too_much_for_one_batch_goes_in_several(
+    run: Joined, monkeypatch: pytest.MonkeyPatch, most: int, largest: int
+) -> None:
+    monkeypatch.setattr(peers, "MOST_MESSAGES", most)
+    monkeypatch.setattr(peers, "LARGEST_BATCH", largest)
+    sent = [replace(CALL, sequence=number, body=CallMessage(number, "ledger", 0, bytes(4))) for number in range(1, 11)]
+    last, _ = run.peers[0].send(9, sent)
+    assert 3 < last <= 10
+    assert replies(run, last) == 10
+
+
+def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
+    peer = Peer(run.stations[0].endpoint, "guess")
+    try:
+        with pytest.raises(
+            RunFailed, match=r"^link to 127\.0\.0\.1:\d+: UNAUTHENTICATED: this link answers to its own"
+        ):
+            peer.advance(Window({CLIENT: (1, 1)}))
+    finally:
+        peer.close()
+
+
+def test_messages_cross_a_socket_even_within_one_process() -> None:
+    described = cluster(pair("teller", "drawer", ledgers="drawer"))
+    over_grpc, in_memory = (run_cluster(described, actors=0, links=links) for links in ("grpc", "memory"))
+    assert over_grpc.progress.messages == in_memory.progress.messages == 36
+    assert (over_grpc.digest, over_grpc.links) == (in_memory.digest, "grpc")
+
+
+RANKS = st.integers(0, 3)
+NUMBERS = st.integers(0, 2**63 - 1)
+BODIES = st.one_of(
+    st.builds(CallMessage, NUMBERS, st.text(), st.integers(0, 2**31), st.binary(), NUMBERS),
+    st.builds(ReplyMessage, NUMBERS, st.binary(), st.one_of(st.none(), st.tuples(st.text(), st.text()))),
+    st.builds(Acknowledgement, NUMBERS),
+    st.builds(Fragment, NUMBERS, st.integers(0, PAYLOAD)),
+)
+
+
+@given(st.permutations(range(4)), st.integers(1, 2**63), st.integers(0, 2**61), st.integers(1, 2**60), BODIES)
+def test_an_envelope_comes_off_the_wire_as_it_went_on(
+    ranks: list[int], sequence: int, sent: int, takes: int, body: Body
+) -> None:
+    envelope = Envelope(ranks[0], ranks[1], sequence, sent, sent + takes, body)
+    (message,) = to_wire([envelope])
+    received = link_pb2.Message.FromString(message.SerializeToString())
+    assert from_wire(received, 4) == envelope
+
+
+TIMES = st.one_of(NUMBERS, st.just(FOREVER))
+
+
+@given(
+    st.dictionaries(RANKS, TIMES), st.dictionaries(RANKS, NUMBERS), NUMBERS, NUMBERS, st.dictionaries(RANKS, NUMBERS)
+)
+def test_a_report_comes_off_the_wire_as_it_went_on(
+    next_ns: dict[int, int], arrivals: dict[int, int], calls: int, messages: int, batches: dict[int, int]
+) -> None:
+    waits = {rank for rank in next_ns if rank % 2}
+    report = Report(next_ns, waits, arrivals, calls, messages, batches, calls, [messages] * 8, calls, list(batches))
+    received = link_pb2.Report.FromString(to_report(report, 7).SerializeToString())
+    assert (received.window, from_report(received)) == (7, report)

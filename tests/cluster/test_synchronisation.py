@@ -1,0 +1,433 @@
+"""Machines run as far as nothing another does can reach them, and where windows end never shows in a result."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, permutations
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrpc.cluster import peer as peers
+from lrpc.cluster import standing
+from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
+from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.group import Group, Report
+from lrpc.cluster.machine import Machine
+from lrpc.cluster.names import NameService
+from lrpc.cluster.peer import Endpoint, Peer
+from lrpc.cluster.reach import Reach
+from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.cluster.standing import Horizons, Standing
+from lrpc.cluster.station import Links
+from lrpc.cluster.synchronisation import Coordinator, Progress, Window
+from lrpc.kernel.errors import Panic, RunFailed
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.packets import CallMessage
+from tests.support.clusters import SECRET, Gate, LedgerServer, Teller, bank, cluster, digest, joined, pair
+from tests.support.simulated import costs_of
+
+K = TypeVar("K")
+SEND_NS = 3000  # what the network processor takes to send a packet, and so part of lookahead: three steps
+COSTS = costs_of(1)
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Cluster:
+    """Return up to five machines, each with a ledger and tellers that call some of the others'; cycles included.
+
+    One of them may be the hub of a wire to all others; packets may be lost, on the wire and on links.
+    """
+    count = draw(st.integers(1, 5))
+    calls = draw(st.sets(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=8))
+    delays = st.sampled_from([1, 700, 3_000, 50_000])
+    links = st.builds(Link, delays, st.sampled_from([0, 800_000]), st.sampled_from([0, 0, 200_000_000]))
+    hub = draw(st.one_of(st.none(), st.integers(0, count - 1)))
+    pairs = {
+        frozenset((f"m{one}", f"m{other}")): draw(links)
+        for one in range(count)
+        for other in range(one)
+        if hub not in (one, other)
+    }
+    machines = tuple(_machine(rank, calls, draw) for rank in range(count))
+    return Cluster("drawn", machines, draw(links), pairs, None if hub is None else f"m{hub}")
+
+
+def _machine(rank: int, calls: set[tuple[int, int]], draw: st.DrawFn) -> MachineSpec:
+    """Return a machine whose servers call on where its rank is lower, so that no call waits for itself.
+
+    Its ledger may call on by another domain's, and tellers may live in the ledger's domain, or call the second one.
+    """
+    others = sorted(other for caller, other in calls if caller == rank)
+    onward = next((f"ledger{other}" for other in others if other > rank), None)
+    called = [f"ledger{other}" for other in others]
+    domains = []
+    if draw(st.booleans()):
+        domains.append(_ledger(f"safe{rank}", onward, draw))
+        onward = f"safe{rank}"
+        called += [onward] if draw(st.booleans()) else []
+    ledger = _ledger(f"ledger{rank}", onward, draw)
+    kept = draw(st.sampled_from([0, 40]))
+    tellers = {"ledgers": " ".join(called), "rounds": 3, "think_us": 20, "kept_us": kept}
+    count = draw(st.integers(0, 2)) if called else 0
+    threads = tuple(ThreadSpec(f"tellers/{number}", Teller, tellers) for number in range(count))
+    imports = {name: name for name in called}
+    if draw(st.booleans()):
+        ledger = replace(ledger, imports={**ledger.imports, **imports}, threads=threads)
+    else:
+        domains.append(DomainSpec(f"tellers{rank}", (), imports, threads))
+    return MachineSpec(f"m{rank}", draw(st.integers(1, 2)), COSTS, (*domains, ledger))
+
+
+def _ledger(name: str, onward: str | None, draw: st.DrawFn) -> DomainSpec:
+    parameters: dict[str, object] = {"work_us": float(draw(st.integers(0, 9))), "onward": onward is not None}
+    export = ExportSpec(name, draw(st.sampled_from([LedgerServer, Gate])), parameters)
+    return DomainSpec(name, (export,), {} if onward is None else {"next": onward}, ())
+
+
+def routes(described: Cluster, waits: Sequence[bool]) -> dict[tuple[int, int], int]:
+    """Return every hop a message may make, from rank to rank, and the least it takes.
+
+    A call, to where something is imported from; a reply, to a machine that waits.
+    """
+    found: dict[tuple[int, int], int] = {}
+    exporters = described.exporters
+    ranks = {machine.name: rank for rank, machine in enumerate(described.machines)}
+    for client, machine in enumerate(described.machines):
+        for name in (name for domain in machine.domains for name in domain.imports.values()):
+            server = ranks[exporters[name]]
+            if server != client:
+                found[client, server] = takes(described, client, server)
+                if waits[client]:
+                    found[server, client] = takes(described, server, client)
+    return found
+
+
+def takes(described: Cluster, source: int, goal: int) -> int:
+    """Return the least that a message takes. A hub has the wire's queue: others send to that, and it from there."""
+    delay_ns = described.between(f"m{source}", f"m{goal}").delay_ns
+    if not described.wired(f"m{source}", f"m{goal}"):
+        return SEND_NS + delay_ns
+    return delay_ns if described.hub == f"m{source}" else SEND_NS
+
+
+def soonest(hops: Mapping[tuple[int, int], int], origin: int, goal: int, machines: int) -> int:
+    """Return the least that any chain of hops takes from one machine to another, found by trying them all."""
+    least = FOREVER
+    others = [rank for rank in range(machines) if rank not in (origin, goal)]
+    for length in range(len(others) + 1):
+        for between in permutations(others, length):
+            chain = [origin, *between, goal]
+            takes = [hops.get(hop, FOREVER) for hop in pairwise(chain)]
+            least = min(least, sum(takes))
+    return least
+
+
+def arrivals(
+    described: Cluster, waits: Sequence[bool], origin: int, begins: int, goal: int = -1
+) -> dict[tuple[int, bool], int]:
+    """Return when machines, by rank, are reached first because of what happens on one, by a call and by a reply.
+
+    Relaxed until nothing changes. What reaches the goal is not followed from there.
+
+    Whatever happens in a domain may call what it imports. Where calls go on in it that were in progress, they may
+    return: that is so after a reply, and after a call to one whose calls depend on each other.
+    """
+    places = [(rank, domain) for rank, machine in enumerate(described.machines) for domain in machine.domains]
+    passed = [place for place in places if place[0] != goal]
+    home = {export.name: place for place in places for export in place[1].exports}
+    uses = {place[1].name: [home[name] for name in place[1].imports.values()] for place in places}
+    acts = {(rank, domain.name): begins for rank, domain in places if rank == origin}
+    returns = dict(acts)
+    found: dict[tuple[int, bool], int] = {}
+    for _ in range(2 * len(places)):
+        for rank, domain in passed:
+            for server, there in uses[domain.name] if (rank, domain.name) in acts else []:
+                due = _hop(described, rank, (server, False), found, acts[rank, domain.name])
+                _lower(acts, (server, there.name), due)
+                if not all(export.server.independent for export in there.exports):
+                    _lower(returns, (server, there.name), due)
+            if (rank, domain.name) in returns:
+                _lower(acts, (rank, domain.name), returns[rank, domain.name])
+                for client, user in places:
+                    if (rank, domain) in uses[user.name] and (client == rank or waits[client]):
+                        due = _hop(described, rank, (client, True), found, returns[rank, domain.name])
+                        _lower(returns, (client, user.name), due)
+    return found
+
+
+def _hop(
+    described: Cluster, source: int, goal: tuple[int, bool], found: dict[tuple[int, bool], int], begins: int
+) -> int:
+    """Return when a message arrives at the earliest, at once within a machine, and note it where it is between two."""
+    if source == goal[0]:
+        return begins
+    arrives = begins + takes(described, source, goal[0])
+    _lower(found, goal, arrives)
+    return arrives
+
+
+def _lower(known: dict[K, int], key: K, due: int) -> None:
+    known[key] = min(known.get(key, FOREVER), due)
+
+
+@settings(deadline=None, max_examples=200)
+@given(clusters(), st.data())
+def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_another_begins(
+    described: Cluster, data: st.DataObject
+) -> None:
+    """A chain begins at some other machine's next event and goes by calls, and replies to machines that wait."""
+    machines = len(described.machines)
+    times = st.one_of(st.integers(0, 100_000), st.just(FOREVER))
+    next_ns = data.draw(st.lists(times, min_size=machines, max_size=machines))
+    waits = data.draw(st.lists(st.booleans(), min_size=machines, max_size=machines))
+    until = data.draw(st.sampled_from([FOREVER, 60_000]))
+    all_reached, all_called = Reach(described).horizons(next_ns, waits, until)
+    for rank, (reached, called) in enumerate(zip(all_reached, all_called, strict=True)):
+        others = [(origin, due) for origin, due in enumerate(next_ns) if origin != rank and due < until]
+        direct = [arrivals(described, waits, origin, due, rank) for origin, due in others]
+        assert reached == min([until, *(found.get((rank, by), until) for found in direct for by in (False, True))])
+        # What comes back over the machine itself may count, and need not: it sees to that as it sends.
+        anyhow = [arrivals(described, waits, origin, due) for origin, due in others]
+        assert called <= min([until, *(found.get((rank, False), until) for found in direct)])
+        assert called >= min([until, *(found.get((rank, False), until) for found in anyhow)])
+
+
+@settings(deadline=None)
+@given(clusters())
+def test_what_a_machine_sets_off_comes_back_by_the_shortest_chain_of_calls_and_replies(described: Cluster) -> None:
+    machines = len(described.machines)
+    hops = routes(described, [True] * machines)
+    for rank in range(machines):
+        for other in range(machines):
+            if other != rank:
+                assert Reach(described).return_ns(rank, other) == min(soonest(hops, other, rank, machines), FOREVER)
+
+
+class Never(Reach):
+    """Says that nothing comes back."""
+
+    def return_ns(self, machine: int, other: int) -> int:
+        return FOREVER
+
+
+def one_event_at_a_time(described: Cluster) -> str:
+    """Return the digest of a run that needs no horizons: always the machine whose event is due first does just that."""
+    names = NameService(described)
+    never = Never(described)
+    ranks = range(len(described.machines))
+    machines = [Machine.of(described, rank, names=names, reach=never, seed=0, sink=None) for rank in ranks]
+    while (due := min(machine.next_ns for machine in machines)) < FOREVER:
+        machine = next(machine for machine in machines if machine.next_ns == due)
+        machine.kernel.run(due + 1)
+        for envelope in machine.outbox:
+            machines[envelope.destination].deliver(envelope)
+        machine.outbox.clear()
+    return digest_of([(machine.name, machine.outcome().digest) for machine in machines])
+
+
+@dataclass
+class Cutting:
+    """A station that runs its machines less far than it may, in any order, or now and then not at all."""
+
+    group: Group
+    deliver: Callable[[list[Envelope]], None]
+    chance: random.Random
+    next_ns: dict[int, int] = field(default_factory=dict)
+
+    def advance(self, window: Window) -> Report:
+        ranks = list(window.horizons)
+        self.chance.shuffle(ranks)
+        report = self._run({ranks[0]: self._cut(ranks[0], window.horizons[ranks[0]])})  # so that the run gets on
+        for rank in ranks[1:]:
+            if self.chance.random() < 0.7:
+                self._join(report, self._run({rank: self._cut(rank, window.horizons[rank])}))
+        return report
+
+    def begin(self, window: Window) -> None:
+        self._ran = self.advance(window)
+
+    def end(self) -> Report:
+        return self._ran
+
+    def lead(self, standing: Standing) -> bool:
+        return False
+
+    def probe(self) -> None: ...
+
+    def _run(self, horizons: Horizons) -> Report:
+        return self.group.advance(horizons, self.deliver)
+
+    def _cut(self, rank: int, horizons: tuple[int, int]) -> tuple[int, int]:
+        due = self.group.state().next_ns[rank]
+        share = self.chance.random() ** 4
+        first, second = (min(end, due + 1 + int((end - due) * share)) if due < end else end for end in horizons)
+        return first, second
+
+    def _join(self, report: Report, later: Report) -> None:
+        for rank, due in report.arrivals.items():
+            later.arrivals[rank] = min(due, later.arrivals.get(rank, due))
+        report.next_ns |= later.next_ns
+        report.waits = (report.waits - later.next_ns.keys()) | later.waits
+        report.arrivals = later.arrivals
+
+
+def cut_up(described: Cluster, chance: random.Random) -> str:
+    """Return the digest of a run on stations that divide the machines, and their windows, by chance."""
+    machines = len(described.machines)
+    count = chance.randint(1, machines)
+    home = [*range(count), *(chance.randrange(count) for _ in range(machines - count))]
+    chance.shuffle(home)
+    groups = [Group(described, [rank for rank in range(machines) if home[rank] == n], 0, None) for n in range(count)]
+
+    def deliver(envelopes: list[Envelope]) -> None:
+        for envelope in envelopes:
+            groups[home[envelope.destination]].deliver([envelope])
+
+    stations = [Cutting(group, deliver, chance) for group in groups]
+    Coordinator(described, stations, [group.state() for group in groups], lambda progress: None).run()
+    outcomes = sorted((one for group in groups for one in group.finish()), key=lambda one: one.name)
+    return digest_of([(one.name, one.digest) for one in outcomes])
+
+
+@settings(deadline=None, max_examples=60)
+@given(clusters(), st.randoms(use_true_random=False))
+def test_windows_cut_anywhere_come_to_what_one_event_at_a_time_comes_to(
+    described: Cluster, chance: random.Random
+) -> None:
+    expected = one_event_at_a_time(described)
+    assert digest(described) == expected
+    assert cut_up(described, chance) == expected
+
+
+def test_a_cluster_with_contention_comes_to_the_same_one_event_at_a_time() -> None:
+    described = cluster(bank())
+    assert one_event_at_a_time(described) == digest(described)
+    assert cut_up(described, random.Random(1)) == digest(described)
+
+
+@pytest.mark.parametrize(("first_ns", "slow_s"), [(1, 0.2), (1, 1e9), (10**15, 0.2), (5_000, 0.0)])
+def test_how_far_ahead_windows_look_changes_no_result(
+    first_ns: int, slow_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = cluster(bank(teller={"rounds": 2}))
+    expected = digest(described)
+    monkeypatch.setattr(standing, "FIRST_SPAN_NS", first_ns)
+    monkeypatch.setattr(standing, "SLOW_WINDOW_S", slow_s)
+    assert digest(described) == expected
+
+
+def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() -> None:
+    tables = pair("teller", "drawer", ledgers="drawer", think_us=1_000_000_000)
+    tables["domains"]["program"]["machine"] = "server"
+    progress = run_cluster(cluster(tables), actors=0, links="memory").progress
+    assert progress.now_ns > 10**12
+    assert progress.windows < 40
+
+
+def test_a_client_that_nobody_calls_needs_no_window_but_for_its_calls() -> None:
+    """Three windows for a call at most: its sending, its serving, its reply."""
+    tables = pair("teller", "drawer", ledgers="drawer", rounds=50, think_us=100)
+    outcome = run_cluster(cluster(tables), actors=0, links="memory")
+    calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
+    assert calls == 150
+    assert outcome.progress.windows <= 3 * calls
+
+
+def test_progress_counts_windows_messages_and_calls() -> None:
+    seen: list[tuple[int, int, int, int]] = []
+
+    def note(now: Progress) -> None:
+        seen.append((now.now_ns, now.windows, now.messages, now.calls))
+
+    outcome = run_cluster(cluster(bank(teller={"rounds": 2})), actors=0, links="memory", on_progress=note)
+    assert seen == sorted(seen)
+    assert [windows for _, windows, _, _ in seen] == list(range(1, len(seen) + 1))
+    sent = sum(machine.counts["link_requests"] + machine.counts["link_replies"] for machine in outcome.machines)
+    calls = sum(machine.counts["cross_machine"] + machine.counts["cross_domain"] for machine in outcome.machines)
+    assert seen[-1][2:] == (sent, calls)
+
+
+class Liar(Gate):
+    """Says that its calls do not depend on each other."""
+
+    independent = True
+
+
+def released(gate: type[Gate]) -> Cluster:
+    """Return a poster, a gate with one that is kept there until then and calls on, and one who gets that call."""
+
+    def teller(name: str, ledgers: str, **parameters: object) -> DomainSpec:
+        thread = ThreadSpec(name, Teller, {"ledgers": ledgers, "rounds": 1, **parameters})
+        return DomainSpec(name, (), {one: one for one in ledgers.split()}, (thread,))
+
+    ledger = DomainSpec("ledger", (ExportSpec("ledger", LedgerServer, {}),), {}, ())
+    kept = teller("kept", "gate ledger", think_us=1, kept_us=100_000)
+    places = [
+        (teller("poster", "gate", think_us=5_000),),
+        (DomainSpec("gate", (ExportSpec("gate", gate, {}),), {}, ()), kept),
+        (ledger, teller("busy", "ledger", think_us=30, rounds=1_000)),
+    ]
+    machines = [MachineSpec(f"m{rank}", 2, COSTS, domains) for rank, domains in enumerate(places)]
+    return Cluster("released", tuple(machines), Link(1, 0), {})
+
+
+def test_a_call_that_lets_another_go_on_is_waited_for_unless_its_server_promises_that_it_does_not() -> None:
+    assert digest(released(Gate)) == one_event_at_a_time(released(Gate))
+    with pytest.raises(Panic, match="a message from machine 1 is due at "):
+        digest(released(Liar))
+
+
+def test_a_message_in_a_machines_past_is_a_panic() -> None:
+    group = Group(cluster(pair("teller", "drawer", ledgers="drawer")), [0, 1], 0, None)
+    group.advance({1: (5_000, 5_000)}, lambda envelopes: None)
+    call = CallMessage(1, "ledger", 0, bytes(4))
+    group.deliver([Envelope(0, 1, 1, 4_000, 5_000, call)])  # not run so far: a machine stops before its horizon
+    with pytest.raises(Panic, match="machine 0 is due at 4999 ns, but this machine ran to 5000"):
+        group.deliver([Envelope(0, 1, 2, 4_000, 4_999, call)])
+
+
+def test_a_broken_invariant_at_a_station_ends_the_run_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with joined(cluster(pair("teller", "drawer", ledgers="drawer")), 1) as run:
+        run.peers[0].advance(Window({1: (5_000, 5_000)}))
+        run.stations[0].deliver([Envelope(0, 1, 1, 1, 4_999, CallMessage(1, "ledger", 0, bytes(4)))])
+        with pytest.raises(RunFailed, match="broken invariant: a message from machine 0 is due at 4999 ns"):
+            run.peers[0].advance(Window({0: (5_000, 5_000)}))
+    assert "Panic" in capsys.readouterr().err  # where it broke is for whoever mends it
+
+
+@pytest.mark.parametrize("links", ["memory", "grpc"])
+def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Links) -> None:
+    described = cluster(pair("provoker", "ledger", caught=False))
+    with pytest.raises(RunFailed) as caught:
+        run_cluster(described, actors=0, links=links)
+    text = str(caught.value)
+    assert "machine client, thread program/0 of domain program, at " in text
+    assert "ProcedureRaised: LookupError: no such" in text
+
+
+def test_a_station_that_is_gone_ends_the_run_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PATIENCE_S", 0.2)
+    with joined(cluster(bank()), 2) as run:
+        lost = run.stations[1].endpoint.address
+
+        def lose(progress: Progress) -> None:
+            if progress.windows == 20:
+                run.stations[1].stop()
+
+        with pytest.raises(
+            RunFailed, match=rf"link to {lost}: (no answer for 0.2 s: )?(UNAVAILABLE|CANCELLED|UNKNOWN)"
+        ):
+            run.run(lose)
+
+
+def test_nobody_listening_at_an_address_is_a_lost_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PATIENCE_S", 0.2)
+    peer = Peer(Endpoint("127.0.0.1:1"), SECRET)
+    try:
+        with pytest.raises(RunFailed, match=r"link to 127\.0\.0\.1:1: no answer for 0.2 s: UNAVAILABLE"):
+            peer.advance(Window({0: (1, 1)}))
+    finally:
+        peer.close()

@@ -1,0 +1,276 @@
+"""Whatever domains do to each other, in any order: nothing leaks, nobody hangs, and every caller is told exactly once.
+
+A sequence is drawn: scripts that threads and procedures follow, and what is done to the machine between stretches of
+virtual time. 200 sequences, the same each time, in the ordinary run; `make properties` draws 10,000 others
+(LRPC_SEQUENCES says how many).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from lrpc.domains.clerk import Clerk
+from lrpc.domains.codecs import Int32
+from lrpc.domains.interface import Interface, procedure
+from lrpc.domains.stubs import Exhausted, Transfer, bind
+from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.errors import CallError
+from lrpc.kernel.simulated import transfer as transfers
+from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.threads import Thread
+from tests.support.invariants import assert_nothing_left, assert_sound
+from tests.support.simulated import FIREFLY
+
+SEQUENCES: Final = int(os.environ.get("LRPC_SEQUENCES", "200"))
+PLACES: Final = 4  # domains, each of which may export one job under its number
+DEEPEST: Final = 3  # calls within calls
+
+Step = tuple[str, int, int, int]  # what to do, and up to three numbers that say with what
+Script = list[Step]
+
+
+class Job(Interface):
+    """Follows a script, by number, and may call on only so deep."""
+
+    @procedure(simultaneous=2)
+    def do(self, script: Int32, depth: Int32) -> Int32:
+        raise NotImplementedError
+
+
+@dataclass
+class World:
+    """A machine, the scripts that are followed on it, and what became of every call."""
+
+    processors: int
+    caching: bool
+    scripts: list[Script]
+    callers: list[Domain] = field(default_factory=list)  # of each call, in the order in which they were made
+    ends: list[list[str]] = field(default_factory=list)  # of each call: how often it ended, and how
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self.kernel = Kernel("m", FIREFLY, processors=self.processors, debug=True, domain_caching=self.caching)
+        self._stubs: dict[tuple[object, ...], Job] = {}
+        for place in range(PLACES):
+            self.domain(place).estacks.limit = 2
+
+    def domain(self, place: int) -> Domain:
+        return self.kernel.domain(f"d{place % PLACES}")
+
+    # What may be done between stretches of time
+
+    def export(self, place: int) -> None:
+        name = f"d{place % PLACES}"
+        if name not in self.kernel.exports:
+            Clerk().export(self.domain(place), Job, JobServer(self), name)
+
+    def start(self, place: int, script: int) -> None:
+        domain = self.domain(place)
+        domain.spawn(partial(self.follow, domain, script, DEEPEST))
+
+    def advance(self, us: int) -> None:
+        self.kernel.run(min(self.kernel.engine.horizon, FOREVER // 2) + us * 1000)
+
+    def terminate(self, place: int) -> None:
+        self.domain(place).terminate()
+
+    def revoke(self, place: int, client: int) -> None:
+        export = self.kernel.exports.get(f"d{place % PLACES}")
+        if export is not None:
+            export.domain.revoke(f"d{client % PLACES}", export.name, "drawn")
+
+    def abort(self, number: int) -> None:
+        threads = sorted(self.kernel.threads, key=lambda thread: thread.number)  # servers' own, too
+        if threads:
+            thread = threads[number % len(threads)]
+            try:
+                thread.home.abort(thread)
+            except CallError:
+                self.refused += 1
+
+    def finish(self) -> None:
+        """Let everything end: callers that wait for each other abort, and servers that do, with captured calls, end."""
+        self.kernel.run(FOREVER)
+        for _ in range(1000):
+            assert_sound(self.kernel)
+            callers = self.kernel.waiting()
+            servers = sorted((one for one in self.kernel.threads if busy(one)), key=lambda one: one.number)
+            if callers:
+                try:
+                    callers[0].home.abort(callers[0])
+                except CallError:  # it waits for an A-stack, with no call to abort
+                    callers[0].home.terminate()
+            elif servers:
+                servers[0].domain.terminate()
+            else:
+                return
+            self.kernel.run(FOREVER)
+        raise AssertionError("threads still wait")
+
+    # What scripts do
+
+    def follow(self, domain: Domain, script: int, depth: int) -> None:
+        for what, one, two, three in self.scripts[script % len(self.scripts)]:
+            if what == "compute":
+                domain.compute(one)
+            elif what == "sleep":
+                domain.sleep(one)
+            elif what == "raise" and depth < DEEPEST:  # in a procedure: a thread's own body must not
+                raise ValueError("drawn")
+            elif what == "call" and depth:
+                way: Transfer = "message passing" if three & 1 else "lrpc"
+                self._call(domain, f"d{one % PLACES}", way, "grow" if three & 2 else "wait", (two, depth - 1))
+            elif what == "forge":
+                self._forge(domain, one)
+            elif what == "terminate":
+                self.terminate(one)
+            elif what == "revoke":
+                self.revoke(one, two)
+            elif what == "abort":
+                self.abort(one)
+
+    def _call(self, domain: Domain, name: str, way: Transfer, exhausted: Exhausted, arguments: tuple[int, int]) -> None:
+        self.callers.append(domain)
+        ended: list[str] = []
+        self.ends.append(ended)
+        try:
+            self._job(domain, name, way, exhausted).do(*arguments)
+            ended.append("returned")
+        except CallError as error:
+            ended.append(type(error).__name__)
+        except ValueError:  # of a procedure of the caller's own domain
+            ended.append("ValueError")
+
+    def _job(self, domain: Domain, name: str, way: Transfer, exhausted: Exhausted) -> Job:
+        export = self.kernel.exports.get(name)
+        known = (domain, export, way, exhausted)
+        if export is None or known not in self._stubs:
+            self._stubs[known] = bind(domain, Job, name, way, exhausted)
+        return self._stubs[known]
+
+    def _forge(self, domain: Domain, how: int) -> None:
+        """Call with what nobody was given: it must be refused, whatever it is made from."""
+        for binding in list(self.kernel.bindings.values()):
+            key, astack = binding.client_key, binding.groups[0].members[0]
+            forged, address = [
+                (BindingObject(binding.number, binding.key ^ 1, binding.name), astack.address),
+                (BindingObject(binding.number + 1000, binding.key, binding.name), astack.address),
+                (key, astack.address + 1),
+                (key, 0),
+            ][how % 4]
+            try:
+                transfers.call(self.kernel, forged, 0, address)
+                raise AssertionError("a forged call went through")
+            except CallError:
+                self.refused += 1
+
+
+def busy(thread: Thread) -> bool:
+    """Return whether a thread has a call in progress, or waits within one."""
+    return bool(thread.linkages or thread.queue is not None or thread.outstanding is not None)
+
+
+class JobServer(Job):
+    domain: Domain
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def do(self, script: int, depth: int) -> int:
+        self._world.follow(self.domain, script, depth)
+        return script
+
+
+SMALL = st.integers(0, 7)
+TIMES = st.sampled_from([0, 1, 5, 20, 50, 150, 400])
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["compute", "sleep"]), TIMES, st.just(0), st.just(0)),
+    st.tuples(st.just("call"), SMALL, SMALL, SMALL),
+    st.tuples(st.just("call"), SMALL, SMALL, SMALL),
+    st.tuples(st.sampled_from(["forge", "terminate", "abort", "raise", "revoke"]), SMALL, SMALL, st.just(0)),
+)
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Does something to a world, and looks at it, again and again; then has it end, and does it all once more."""
+
+    @initialize(
+        processors=st.integers(1, 4),
+        caching=st.booleans(),
+        scripts=st.lists(st.lists(STEPS, max_size=4), min_size=1, max_size=6),
+    )
+    def begin(self, processors: int, caching: bool, scripts: list[Script]) -> None:
+        self.make = partial(World, processors, caching, scripts)
+        self.world = self.make()
+        self.done: list[Callable[[World], None]] = []
+        for place in range(PLACES):
+            self.do(lambda world, place=place: world.export(place))  # type: ignore[misc]
+
+    def do(self, what: Callable[[World], None]) -> None:
+        self.done.append(what)
+        what(self.world)
+
+    @rule(place=SMALL, script=SMALL)
+    def start(self, place: int, script: int) -> None:
+        self.do(lambda world: world.start(place, script))
+
+    @rule(us=st.integers(0, 700))
+    def advance(self, us: int) -> None:
+        self.do(lambda world: world.advance(us))
+
+    @rule(place=SMALL)
+    def export(self, place: int) -> None:
+        self.do(lambda world: world.export(place))
+
+    @rule(place=SMALL)
+    def terminate(self, place: int) -> None:
+        self.do(lambda world: world.terminate(place))
+
+    @rule(place=SMALL, client=SMALL)
+    def revoke(self, place: int, client: int) -> None:
+        self.do(lambda world: world.revoke(place, client))
+
+    @rule(number=SMALL)
+    def abort(self, number: int) -> None:
+        self.do(lambda world: world.abort(number))
+
+    @invariant()
+    def sound(self) -> None:
+        if hasattr(self, "world"):
+            assert_sound(self.world.kernel)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.finish()
+        assert_nothing_left(world.kernel)
+        for caller, ended in zip(world.callers, world.ends, strict=True):
+            assert len(ended) == 1 if caller.live else len(ended) <= 1, (str(caller), ended)
+        again = self.make()
+        for what in self.done:
+            what(again)
+        again.finish()
+        assert again.kernel.log.digest() == world.kernel.log.digest()
+        assert again.ends == world.ends
+
+
+def test_nothing_leaks_nobody_hangs_and_every_caller_is_told_once() -> None:
+    run_state_machine_as_test(
+        Interleavings,
+        settings=settings(
+            max_examples=SEQUENCES,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=SEQUENCES == 200,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,153 @@
+"""Processors spin for a lock and threads wait for a thing, both first come first served."""
+
+import pytest
+
+from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.charges import Path
+from lrpc.kernel.simulated.costs import TRAP
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.locks import SpinLock, WaitQueue
+from tests.support.simulated import NO_BUS, Machine, assert_nothing_held, costs_of, machine
+
+
+def lock_and_path(us: int) -> tuple[SpinLock, Path]:
+    """Return a lock, and the steps that it is held for: `us` microseconds."""
+    return SpinLock(), Path(costs_of(us), [TRAP])
+
+
+def spun_us(one: Machine) -> list[float]:
+    """Return how long each processor spun."""
+    return [processor.lock_wait_ns / 1000 for processor in one.kernel.processors]
+
+
+def test_processors_get_a_spin_lock_in_the_order_in_which_they_asked_for_it() -> None:
+    one = machine(processors=4)
+    lock, path = lock_and_path(100)
+    order: list[tuple[int, float]] = []
+
+    def holder(number: int) -> None:
+        one.client.compute([30, 10, 0, 20][number])
+        lock.hold(one.kernel.running_processor(), path)
+        order.append((number, one.client.now_us))
+
+    for number in range(4):
+        one.client.spawn(lambda number=number: holder(number))  # type: ignore[misc]
+    one.kernel.run(FOREVER)
+    assert order == [(2, 100), (1, 200), (3, 300), (0, 400)]
+    assert spun_us(one) == [300 - 30, 100 - 10, 0, 200 - 20]
+    assert (lock.acquisitions, path.times) == (4, 4)
+
+
+def test_the_order_is_that_of_virtual_time_not_that_in_which_processors_are_simulated() -> None:
+    one = machine(processors=4)
+    lock, path = lock_and_path(0)
+    order: list[int] = []
+
+    def holder(number: int) -> None:
+        for _ in range([3, 1, 0, 2][number]):
+            one.kernel.running_processor().spend(one.kernel.charges.trap)
+        lock.hold(one.kernel.running_processor(), path)
+        order.append(number)
+
+    for number in range(4):
+        one.client.spawn(lambda number=number: holder(number))  # type: ignore[misc]
+    one.kernel.run(FOREVER)
+    assert order == [2, 1, 3, 0]
+
+
+def test_a_spinning_processor_does_nothing_else() -> None:
+    one = machine(processors=2)
+    lock, path = lock_and_path(100)
+    third_began: list[float] = []
+
+    def holds() -> None:
+        lock.hold(one.kernel.running_processor(), path)
+        one.kernel.running_processor().checkpoint()
+
+    one.run(holds, holds, lambda: third_began.append(one.client.now_us))
+    assert third_began == [100]
+    assert spun_us(one) == [0, 100]
+    assert sum(processor.busy_ns for processor in one.kernel.processors) == 300_000
+
+
+def test_a_lock_that_nobody_holds_costs_no_wait() -> None:
+    one = machine(processors=2)
+    lock, path = lock_and_path(10)
+    took = []
+
+    def body() -> None:
+        for _ in range(3):
+            lock.hold(one.kernel.running_processor(), path)
+        took.append(one.client.now_us)
+
+    one.run(body)
+    assert took == [30]
+    assert (lock.acquisitions, spun_us(one)) == (3, [0, 0])
+
+
+@pytest.mark.parametrize("processors", [1, 2, 4])
+def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> None:
+    """Each call holds the one lock twice, for the 125 of its validation, queue, transfer and scheduling."""
+    one = machine(NO_BUS, processors=processors)
+
+    def body() -> None:
+        tests = one.tests("message passing")
+        for _ in range(10):
+            tests.null()
+
+    one.run(*[body] * 4)
+    assert one.kernel.transfer_lock.acquisitions == 2 * 40
+    assert one.kernel.now_ns >= 2 * 40 * 125_000
+    assert (sum(spun_us(one)) == 0) == (processors == 1)
+    assert_nothing_held(one.kernel)
+
+
+def test_lrpc_takes_no_lock_for_a_transfer() -> None:
+    one = machine(processors=2)
+    one.run(*[lambda: one.tests().null()] * 2)
+    assert one.kernel.transfer_lock.acquisitions == 0
+
+
+def test_threads_wait_first_come_first_served_and_are_woken_one_at_a_time() -> None:
+    one = machine(costs_of(0))
+    queue = WaitQueue(one.kernel, "a test")
+    order: list[str] = []
+
+    def waiter(number: int) -> None:
+        queue.wait()
+        order.append(f"{number} goes on")
+
+    def waker() -> None:
+        one.client.sleep(1)
+        queue.wake_one()
+        order.append("woken one")
+        one.client.sleep(1)
+        assert queue.woken == 0
+        queue.wake_all()
+        order.append(f"woken {queue.woken}")
+        queue.wake_one()  # nobody is left
+
+    for number in range(4):
+        one.client.spawn(lambda number=number: waiter(number))  # type: ignore[misc]
+    one.run(waker)
+    assert order == ["woken one", "0 goes on", "woken 3", "1 goes on", "2 goes on", "3 goes on"]
+    assert (queue.waits, queue.woken) == (4, 0)
+
+
+def test_who_waits_for_what_nobody_gives_is_named() -> None:
+    one = machine()
+    queue = WaitQueue(one.kernel, "a test")
+    thread = one.client.spawn(queue.wait, "stuck")
+    one.kernel.run(FOREVER)
+    assert [(str(waiting), waiting.waits_for) for waiting in one.kernel.waiting()] == [
+        ("thread stuck of domain client", "a test")
+    ]
+    assert one.kernel.waiting() == [thread]
+
+
+def test_what_blocks_outside_a_simulated_thread_says_so() -> None:
+    one = machine()
+    with pytest.raises(RunFailed, match="outside any simulated thread"):
+        WaitQueue(one.kernel, "a test").wait()
+    with pytest.raises(RunFailed, match="outside any simulated thread"):
+        one.client.sleep(1)

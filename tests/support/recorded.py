@@ -1,0 +1,39 @@
+"""What the people of Table I's systems do, written down without any simulation: the operations, and no more."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lrpc.kernel.random import Stream
+from lrpc.workloads.systems.activity import Library
+from lrpc.workloads.systems.dice import Dice
+from lrpc.workloads.systems.people import LibraryTable, ProcessTable
+from lrpc.workloads.systems.recording import Operation, Recording
+
+
+class Recorded:
+    """The operations of one machine's processes, one process after the other, and the files that there are."""
+
+    def __init__(
+        self, parameters: Mapping[str, Any], *, seed: int, machine: str, thread: str, rank: int, block_bytes: int
+    ) -> None:
+        tables = {name: ProcessTable.model_validate(one) for name, one in parameters["processes"].items()}
+        library = LibraryTable.model_validate(parameters["library"])
+        self.library: Library = library.library(seed, rank, block_bytes)
+        recording = Recording()
+        for name, table in tables.items():
+            dice = Dice(Stream(seed, machine, f"{thread}/{name}"))
+            table.process(dice, self.library, block_bytes).run(recording, table.end_ms)
+        self.operations = recording.operations
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Return how often each operation was done; the others count as many as they were."""
+        found = Counter[str]()
+        for name, _, number in self.operations:
+            found[name] += number if name == "other" else 1
+        return found
+
+    def of(self, *names: str) -> Iterator[Operation]:
+        """Return the operations of some names, in order."""
+        return (one for one in self.operations if one[0] in names)

@@ -1,0 +1,52 @@
+"""A span's computation is what it does not spend in the union of its children, in every span of real traces."""
+
+from pathlib import Path
+
+import pytest
+
+from lrpc.workloads.replay.steps import Activity, Compute, Fork, Steps, activity
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.spans import Trace
+from tests.support.places import REAL_TRACES, SAMPLE
+
+
+def computed(steps: Steps) -> int:
+    return sum(
+        step.ns if isinstance(step, Compute) else computed(step.steps) if isinstance(step, Fork) else 0
+        for step in steps
+    )
+
+
+def outside_its_children(trace: Trace, index: int) -> int:
+    span = trace.spans[index]
+    now, alone = span.start_ns, 0
+    for child in sorted(trace.children[index], key=lambda one: trace.spans[one].start_ns):
+        begin, end = trace.spans[child].start_ns, min(trace.spans[child].end_ns, span.end_ns)
+        alone += max(0, begin - now)
+        now = max(now, end)
+    return alone + span.end_ns - now
+
+
+def assert_computes_what_is_its_own(trace: Trace, done: Activity) -> None:
+    assert len(done.steps) + len(done.calls) == len(trace.spans)
+    for index, steps in done.steps.items():
+        assert computed(steps) == outside_its_children(trace, index), trace.spans[index]
+
+
+@pytest.mark.parametrize("path", [SAMPLE, *sorted(REAL_TRACES.glob("*.csv"))], ids=lambda path: path.stem)
+def test_a_span_computes_what_it_does_not_spend_in_its_children(path: Path) -> None:
+    trace = read_trace(path)
+    assert_computes_what_is_its_own(trace, activity(trace, path.name))
+
+
+def test_a_server_that_goes_on_after_its_reply_computes_nothing_while_its_child_runs(tmp_path: Path) -> None:
+    """The child runs from 40 to 90, the reply leaves at 50: what is the server's own is 0 to 40 and 90 to 100."""
+    rows = [("c", "root", "a", 0, 50), ("s", "c", "b", 0, 100), ("k", "s", "b", 40, 90)]
+    head = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano,Duration"
+    lines = [f"t,{span},{parent},{pod},op,{begin},{end},0" for span, parent, pod, begin, end in rows]
+    path = tmp_path / "tail.csv"
+    path.write_text("\n".join([head, *lines, ""]))
+    trace = read_trace(path)
+    done = activity(trace, "tail.csv")
+    assert_computes_what_is_its_own(trace, done)
+    assert sorted(computed(steps) for steps in done.steps.values()) == [50, 50]

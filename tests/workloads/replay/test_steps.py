@@ -1,0 +1,319 @@
+"""A trace is done again as it was recorded, but for what calls cost: checked in virtual time, with round numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.workloads.records.records import TraceAccounts, total_counts
+from lrpc.workloads.replay.accounts import accounts
+from lrpc.workloads.replay.crossings import Crossings, crossings
+from lrpc.workloads.replay.placement import place
+from lrpc.workloads.replay.replay import replay_cluster
+from lrpc.workloads.replay.steps import Activity, Compute, Do, activity, computation
+from lrpc.workloads.traces.csv_rows import COLUMNS
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.spans import Trace
+from tests.support.simulated import costs_of
+
+FREE = costs_of(0, pages=(0, 0))
+Row = tuple[str, str, str, int, int]  # span, parent, pod, begin and end in us
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A trace that was done again."""
+
+    trace: Trace
+    done: Activity
+    placed: Mapping[str, int]
+    each: Crossings
+    outcome: Outcome
+
+    @property
+    def us(self) -> float:
+        """Return what all first spans took, in us."""
+        found = 0
+        for machine in self.outcome.machines:
+            for findings in machine.findings.values():
+                took = findings.get("simulated_ns", 0)
+                assert isinstance(took, int)
+                found += took
+        return found / 1000
+
+    @property
+    def end_us(self) -> float:
+        """Return when the last machine had nothing left to do."""
+        return max(machine.end_ns for machine in self.outcome.machines) / 1000
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return total_counts(self.outcome)
+
+    @property
+    def accounts(self) -> TraceAccounts:
+        return accounts(self.trace, self.done, self.placed, self.each, self.outcome)
+
+    def account(self, name: str) -> int | float:
+        return self.accounts.summary[name]
+
+    def time(self, part: str) -> tuple[int | None, int | None]:
+        """Return the part of the recorded and of the simulated time whose name begins so, in ns."""
+        (found,) = (one for one in self.accounts.times if one.part.startswith(part))
+        return found.recorded_ns, found.simulated_ns
+
+
+def recorded(folder: Path, rows: Sequence[Row]) -> Trace:
+    path = folder / "trace.csv"
+    lines = [f"t,{span},{parent},{pod},op,{1000 * begin},{1000 * end}" for span, parent, pod, begin, end in rows]
+    path.write_text("\n".join((",".join(COLUMNS), *lines)))
+    return read_trace(path, strict=True)
+
+
+def replayed(
+    folder: Path,
+    *rows: Row,
+    machines: int = 1,
+    processors: int = 16,
+    costs: CostModel = FREE,
+    delay_us: float = 0.001,
+) -> Replayed:
+    trace = recorded(folder, rows)
+    done = activity(trace, "trace")
+    placed = place(trace.pods, machines, "spread")
+    cluster = replay_cluster(
+        "trace",
+        trace,
+        done,
+        placed,
+        machines,
+        costs=costs,
+        processors=processors,
+        link_delay_us=delay_us,
+        link_mbps=1e9,
+    )
+    each = crossings(costs, machines, link_delay_us=delay_us, link_mbps=1e9)
+    return Replayed(trace, done, placed, each, run_cluster(cluster, actors=0, links="memory"))
+
+
+def test_what_a_span_does_not_spend_in_its_children_is_computation(tmp_path: Path) -> None:
+    trace = recorded(tmp_path, [("r", "root", "A", 0, 100), ("x", "r", "A", 10, 30), ("y", "r", "A", 30, 60)])
+    steps = activity(trace, "trace").steps
+    assert steps[0] == (Compute(10_000), Do(1), Do(2), Compute(40_000))
+    assert steps[1] == (Compute(20_000),)
+
+
+def test_children_in_the_same_pod_change_nothing_but_are_counted(tmp_path: Path) -> None:
+    done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("x", "r", "A", 10, 30), ("y", "r", "A", 30, 60))
+    assert (done.us, done.end_us) == (100, 100)
+    assert (done.counts["within_domain"], done.counts["cross_domain"]) == (2, 0)
+    assert done.account("spans accounted for") == 3
+
+
+def test_computation_occupies_a_processor(tmp_path: Path) -> None:
+    """Two first spans at once: on one processor the second begins when the first has ended."""
+    rows: list[Row] = [("r", "root", "A", 0, 100), ("q", "root", "A", 50, 120)]
+    assert replayed(tmp_path, *rows, processors=2).us == 170
+    assert replayed(tmp_path, *rows, processors=1).us == 100 + 120
+    assert replayed(tmp_path, *rows, processors=1).end_us == 170
+
+
+CALL: list[Row] = [("r", "root", "A", 0, 100), ("c", "r", "A", 10, 60), ("s", "c", "B", 20, 50)]
+
+
+def test_the_gap_between_client_and_server_is_replaced_by_the_simulated_crossing(tmp_path: Path) -> None:
+    """Of the client's 50 us the server had 30: free of charge the call takes just those."""
+    assert replayed(tmp_path, *CALL).us == 80
+    assert replayed(tmp_path, *CALL, costs=costs_of(0, {"trap": 3}, pages=(0, 0))).us == 80 + 2 * 3
+    assert replayed(tmp_path, *CALL, machines=2, delay_us=5).us == 80 + 2 * 5
+    sent = costs_of(0, {"network_send": 1, "network_receive": 2, "remote_client": 7}, pages=(0, 0))
+    assert replayed(tmp_path, *CALL, machines=2, delay_us=5, costs=sent).us == 80 + 2 * (5 + 1 + 2) + 7
+
+
+def test_client_and_server_span_are_one_call(tmp_path: Path) -> None:
+    here, apart = replayed(tmp_path, *CALL), replayed(tmp_path, *CALL, machines=2)
+    assert (here.counts["cross_domain"], here.counts["cross_machine"], here.counts["within_domain"]) == (1, 0, 0)
+    assert (apart.counts["cross_domain"], apart.counts["cross_machine"], apart.counts["within_domain"]) == (0, 1, 0)
+    for done in (here, apart):
+        assert (done.account("calls between domains"), done.account("their client sides")) == (1, 1)
+        assert done.account("spans accounted for") == 3
+
+
+def test_children_that_overlap_run_as_threads_each_from_its_recorded_offset(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 100), ("x", "r", "A", 10, 40), ("y", "r", "A", 35, 70)]
+    assert replayed(tmp_path, *rows).us == 100
+    # On one processor y, which is to begin after 35, waits until x ends at 40; the 30 that r has left come at 75.
+    assert replayed(tmp_path, *rows, processors=1).us == 105
+
+
+def test_overlapping_calls_are_under_way_at_once(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        ("r", "root", "A", 0, 100),
+        ("c", "r", "A", 10, 60),
+        ("s", "c", "B", 10, 60),
+        ("d", "r", "A", 20, 90),
+        ("u", "d", "C", 20, 90),
+    ]
+    assert replayed(tmp_path, *rows, processors=2).us == 100
+    assert replayed(tmp_path, *rows, machines=3, processors=1, delay_us=2).us == 100 + 2 * 2
+
+
+def test_a_child_that_outlives_its_parent_is_done_but_not_waited_for(tmp_path: Path) -> None:
+    done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("z", "r", "A", 50, 150))
+    assert (done.us, done.end_us) == (50, 150)  # r itself computed up to 50, and was in its child from then on
+    assert done.account("outlive their parent (not waited for)") == 1
+    assert done.account("spans accounted for") == 2
+
+
+def test_only_those_that_outlive_are_not_waited_for(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 100), ("x", "r", "A", 20, 70), ("z", "r", "A", 60, 150)]
+    done = replayed(tmp_path, *rows)
+    assert (done.us, done.end_us) == (70, 150)
+
+
+def test_a_child_that_starts_before_its_parent_begins_with_it(tmp_path: Path) -> None:
+    done = replayed(tmp_path, ("r", "root", "A", 100, 200), ("e", "r", "A", 90, 130))
+    assert done.us == 40 + 70  # all of the child, and then what the parent had left after its recorded end
+    assert done.account("start before their parent (clamped)") == 1
+
+
+def test_a_server_that_goes_on_after_its_client_had_the_reply_goes_on_by_itself(tmp_path: Path) -> None:
+    done = replayed(tmp_path, ("r", "root", "A", 0, 60), ("c", "r", "A", 10, 60), ("s", "c", "B", 20, 80))
+    assert done.us == 10 + 40  # the server's 40 until the client had its reply
+    assert done.end_us == 10 + 60
+    assert done.account("outlive their parent (not waited for)") == 1
+
+
+def test_several_servers_called_without_a_client_span_are_all_done(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        ("r", "root", "A", 0, 100),
+        ("s", "r", "B", 10, 30),
+        ("u", "r", "C", 40, 70),
+        ("x", "r", "A", 75, 80),
+    ]
+    done = replayed(tmp_path, *rows)
+    assert (done.us, done.counts["cross_domain"], done.counts["within_domain"]) == (100, 2, 1)
+    assert (done.account("their client sides"), done.account("spans accounted for")) == (0, 4)
+    apart = replayed(tmp_path, *rows, machines=3, delay_us=5)
+    assert (apart.us, apart.counts["cross_machine"]) == (100 + 4 * 5, 2)
+
+
+def test_a_server_that_calls_another_without_a_client_span_still_computes(tmp_path: Path) -> None:
+    """A first span whose only child ran elsewhere is a client's side; a server's span never is."""
+    done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("s", "r", "B", 10, 90), ("u", "s", "C", 20, 80))
+    assert done.us == 10 + 60 + 10
+    assert (done.counts["cross_domain"], done.account("spans accounted for")) == (2, 3)
+
+
+def test_first_spans_begin_when_they_did_wherever_they_are(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 1000, 1010), ("q", "root", "B", 1050, 1060), ("p", "root", "A", 1090, 1099)]
+    done = replayed(tmp_path, *rows, machines=2)
+    assert (done.us, done.end_us) == (29, 99)
+    assert done.account("traces begun (first spans)") == 3
+
+
+def test_recorded_and_simulated_time_are_split_into_what_explains_their_difference(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        *CALL,
+        ("x", "r", "A", 60, 70),
+        ("d", "r", "A", 62, 90),  # beside x, and a call to C that takes 28, of which the network 8
+        ("u", "d", "C", 66, 86),
+        ("z", "r", "A", 95, 120),  # not waited for
+    ]
+    costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7}, pages=(0, 0))
+    done = replayed(tmp_path, *rows, machines=2, costs=costs, delay_us=5)  # A and C on one machine, B on another
+    assert computation(done.done) == {"A": 1000 * (10 + 10 + 5 + 25), "B": 30_000, "C": 20_000}
+    work = 1000 * (10 + 30 + 10 + 20 + 5 + 25)
+    assert done.time("computation") == (work, work)
+    free = 1000 * (10 + 30 + (2 + 20) + 5)  # d began 2 after x, and its 20 then outlast x
+    assert done.time("less what was at the same time") == (free - work, free - work)
+    assert done.time("network gaps") == (1000 * (20 + 8), None)
+    assert done.time("beside children that are not waited for") == (1000 * 5, None)  # from 95 on
+    assert done.time("calls within a domain") == (None, 0)  # x's, while d is still waited for
+    assert done.time("calls between domains of a machine") == (None, done.each.domain_ns)
+    assert done.each.domain_ns == 1000 * (1 + 2 * 3)
+    assert done.time("calls between machines") == (None, done.each.machine_ns)
+    assert done.each.machine_ns == 1000 * (7 + 2 * 5)
+    assert done.time("waiting for processors") == (None, 0)
+    assert done.time("in all") == (100_000, 1000 * round(done.us))
+
+
+def test_what_threads_wait_for_processors_is_a_part_of_its_own(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 100), ("q", "root", "A", 50, 120)]
+    assert replayed(tmp_path, *rows, processors=2).time("waiting for processors") == (None, 0)
+    assert replayed(tmp_path, *rows, processors=1).time("waiting for processors") == (None, 50_000)
+
+
+@st.composite
+def nested(draw: st.DrawFn, *, gaps: bool = False) -> list[Row]:
+    """Return a trace whose children lie within their parents, some of them servers with clients.
+
+    A server has the times of its client, or, with `gaps`, times within those.
+    """
+    rows: list[Row] = []
+
+    def add(parent: str, pod: str, begin: int, end: int, depth: int) -> None:
+        span = f"s{len(rows)}"
+        rows.append((span, parent, pod, begin, end))
+        for _ in range(draw(st.integers(0, 3)) if depth < 3 else 0):
+            first, last = sorted(draw(st.tuples(st.integers(begin, end), st.integers(begin, end))))
+            client = f"s{len(rows)}"
+            other = draw(st.sampled_from("ABC"))
+            if other == pod:
+                add(span, pod, first, last, depth + 1)
+            else:
+                rows.append((client, span, pod, first, last))
+                if gaps:
+                    first, last = sorted(draw(st.tuples(st.integers(first, last), st.integers(first, last))))
+                add(client, other, first, last, depth + 1)
+
+    add("root", "A", 0, draw(st.integers(1, 200)), 0)
+    return rows
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(nested())
+def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tmp_path: Path, rows: list[Row]) -> None:
+    """Where nothing outlives or precedes its parent, there are processors enough, and no gap was the network's."""
+    done = replayed(tmp_path, *rows, processors=1000)
+    assert done.us == rows[0][4]
+    assert done.account("spans accounted for") == len(rows)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(nested(gaps=True), st.integers(1, 3))
+def test_where_spans_nest_gaps_are_all_that_is_not_computed_and_calls_all_that_is_added(
+    tmp_path: Path, rows: list[Row], machines: int
+) -> None:
+    """With processors for all, and switches free, nothing is left over in either time."""
+    costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7, "network_send": 2}, pages=(0, 0))
+    done = replayed(tmp_path, *rows, machines=machines, processors=1000, costs=costs, delay_us=5)
+    assert done.time("beside children") == (0, None)
+    assert done.time("waiting for processors") == (None, 0)
+    assert done.time("in all") == (1000 * rows[0][4], round(1000 * done.us))
+
+
+def test_pods_that_many_calls_are_under_way_to_are_not_held_up(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 100)]
+    for number in range(200):
+        rows += [(f"c{number}", "r", "A", 0, 100), (f"s{number}", f"c{number}", "B", 0, 100)]
+    assert replayed(tmp_path, *rows, processors=1000).us == 100
+
+
+@pytest.mark.parametrize("machines", [1, 2, 3])
+def test_how_pods_are_placed_changes_which_calls_cross_machines_and_not_how_many_there_are(
+    machines: int, tmp_path: Path
+) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 90)]
+    for number, pod in enumerate("BCBB"):
+        rows += [
+            (f"c{number}", "r", "A", 20 * number, 20 * number + 10),
+            (f"s{number}", f"c{number}", pod, 20 * number + 1, 20 * number + 9),
+        ]
+    counts = replayed(tmp_path, *rows, machines=machines).counts
+    assert (counts["cross_domain"], counts["cross_machine"]) == {1: (4, 0), 2: (1, 3), 3: (0, 4)}[machines]

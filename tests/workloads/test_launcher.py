@@ -1,0 +1,206 @@
+"""The command as its users meet it: in a pipe, on a terminal, and stopped in the middle of a run."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from lrpc import __version__
+from tests.support.command import HERE, lrpc, office, record, wait_until
+
+COMMAND = Path(sys.executable).with_name("lrpc")
+PATIENCE_S = 60.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | more
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "--help"), ("replay", "--help"), ("events", "--help")])
+def test_help_says_what_there_is(arguments: tuple[str, ...]) -> None:
+    ended = lrpc(*arguments)
+    assert ended.code == (0 if arguments else 2)
+    assert "Usage: " in ended.out
+    for word in ("reproduce", "replay", "130 interrupted") if len(arguments) < 2 else ():
+        assert word in " ".join(ended.out.split())
+
+
+def test_every_kind_of_run_takes_the_same_options() -> None:
+    for command in ("reproduce", "run", "replay"):
+        text = lrpc(command, "--help").out
+        for option in ("--out", "--seed", "--actors", "--links", "--address", "--dry-run", "--events", "--force"):
+            assert option in text
+    for option in ("--calls", "--cost-model", "--only"):
+        assert option in lrpc("reproduce", "--help").out
+
+
+def test_list_names_scenarios_and_cost_models() -> None:
+    ended = lrpc("list")
+    assert ended.code == 0
+    for name in ("office", "survey", "table-iv", "cvax-firefly", "linux-python"):
+        assert f"  {name:14} " in ended.out
+
+
+def test_the_version_is_printed() -> None:
+    assert lrpc("--version").out == f"lrpc {__version__}\n"
+
+
+def test_a_run_in_a_pipe_shows_its_results_and_no_progress(tmp_path: Path) -> None:
+    path = office(tmp_path)
+    arguments: list[str | Path] = [COMMAND, "run", path, "--actors", "0", "--out", tmp_path / "run"]
+    said = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment(FORCE_COLOR="1"))
+    assert said.stderr == ""
+    assert f"digest {record(tmp_path / 'run')['digest']}\nrecord {tmp_path / 'run'}\n" in said.stdout
+    assert lrpc("run", path, *HERE, "--out", tmp_path / "here").code == 0
+    assert record(tmp_path / "here")["digest"] == record(tmp_path / "run")["digest"]
+
+
+def test_progress_shows_on_a_terminal(tmp_path: Path) -> None:
+    terminal, its_end = pty.openpty()
+    arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), *HERE, "--out", tmp_path / "run"]
+    with os.fdopen(terminal, "rb", 0) as shown:
+        run = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=its_end)
+        os.close(its_end)
+        text = b""
+        while chunk := read(shown.fileno()):
+            text += chunk
+        assert run.wait(PATIENCE_S) == 0
+    assert b"office" in text
+    assert b"of virtual time" in text
+
+
+def read(terminal: int) -> bytes:
+    """Return what a terminal shows next; nothing once nobody writes to it any more."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
+def test_whoever_reads_nothing_at_all_ends_the_command_quietly() -> None:
+    ours, its = os.pipe()
+    os.close(ours)
+    said = subprocess.run([COMMAND, "list"], stdout=its, stderr=subprocess.PIPE, check=False)
+    os.close(its)
+    assert (said.returncode, said.stderr) == (0, b"")
+
+
+def test_whoever_stops_reading_ends_the_command_quietly(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert lrpc("run", office(tmp_path, actions=600), *HERE, "--out", tmp_path / "run", "--events", log).code == 0
+    with subprocess.Popen([COMMAND, "events", log], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert run.stdout.readline() == b"machine,time_ns,event,subject,object\n"
+        run.stdout.close()
+        assert run.wait(PATIENCE_S) == 0
+        assert run.stderr.read() == b""
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes that were started with `mark` in their environment; none where that cannot be seen."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # another user's, or over
+            continue
+    return found
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to jobs in the background, which the tests may be one of: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(("--actors", "0", "--links", "memory"), id="in one process"),
+        pytest.param(("--actors", "1"), id="on Ray", marks=pytest.mark.ray),
+    ],
+)
+def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
+    where: tuple[str, ...], tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    mark = f"LRPC_TEST_MARK={tmp_path}"
+    arguments: list[str | Path] = [COMMAND, "run", office(tmp_path, actions=10**7), *where, "--out", tmp_path / "run"]
+    arguments += ["--events", tmp_path / "log"]
+    variables: Mapping[str, str] = environment(TMPDIR=str(scratch), LRPC_TEST_MARK=str(tmp_path))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        arguments, stdout=pipe, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts
+    ) as run:
+        try:
+            logs = "lrpc-*/**/000000.events"  # kept from when the machines are made
+            wait_until("a machine", lambda: any(scratch.glob(logs)) or run.poll() is not None)
+            assert run.pid in marked(mark) or not Path("/proc").exists()
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=PATIENCE_S)
+        finally:
+            run.kill()
+    assert (run.returncode, out, err) == (130, "", "lrpc: interrupted\n")
+    found = record(tmp_path / "run")
+    assert (found["status"], found["reason"], found["digest"]) == ("incomplete", "interrupted", None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["office.toml", "run", "scratch"]
+    wait_until("the end of every process", lambda: not marked(mark))
+    assert [path.name for path in scratch.iterdir() if path.name.startswith(("lrpc-events", "lrpc-run"))] == []
+
+
+@pytest.mark.ray
+def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(tmp_path: Path) -> None:
+    mark = f"LRPC_TEST_MARK={tmp_path}"
+    arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
+    variables = environment(LRPC_TEST_MARK=str(tmp_path))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts) as run:
+        try:
+            wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
+            for _ in range(2):
+                run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=PATIENCE_S)
+        finally:
+            run.kill()
+    assert (run.returncode, err) == (130, "lrpc: interrupted\n")
+    assert record(tmp_path / "run")["reason"] == "interrupted"
+    wait_until("the end of every process", lambda: not marked(mark))
+
+
+DROPS: Final = """
+import os, signal, threading
+from lrpc.cluster.interruption import heed, undisturbed
+
+class Dropped:
+    def __del__(self):  # what is raised here, Python drops
+        os.kill(os.getpid(), signal.SIGINT)
+
+heed()
+Dropped()
+try:
+    threading.Event().wait(60)
+    print("was never interrupted")
+except KeyboardInterrupt:
+    try:
+        with undisturbed():
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            print("let go of everything")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interruption_that_python_drops_comes_again_and_never_while_something_is_let_go_of() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", DROPS], capture_output=True, text=True, check=True, preexec_fn=heed_interrupts
+    )
+    assert said.stdout == "let go of everything\ninterrupted\n"

@@ -1,0 +1,472 @@
+"""Traces are read whole, cleaned of what cannot be trusted, and refused in one line where nothing is left."""
+
+import gzip
+import json
+import pickle
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lrpc.workloads.traces.csv_rows import COLUMNS
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, Trace, TraceRefused
+from tests.support.places import REAL_TRACES, SAMPLE
+
+HEADER = ",".join((*COLUMNS, "Duration"))
+ROOT = "t,root1,root,front,Recv,100,900,0"
+
+# spans, traces, pods, calls between pods, outliving their parent, starting before it
+REAL = {
+    "online-boutique.csv": (22_969, 502, 10, 5_525, 1_736, 8),
+    "train-ticket.csv": (4_890, 71, 25, 783, 186, 0),
+}
+
+
+def read(tmp_path: Path, *rows: str, header: str = HEADER, strict: bool = False) -> Trace:
+    path = tmp_path / "trace.csv"
+    path.write_bytes("\n".join((header, *rows)).encode())
+    return read_trace(path, strict=strict)
+
+
+def refusal(path: Path | str, *, strict: bool = False) -> str:
+    with pytest.raises(TraceRefused) as caught:
+        read_trace(path, strict=strict)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1
+    return text
+
+
+def left(trace: Trace) -> list[tuple[str, str, Reason]]:
+    return [(row.place, row.span, row.reason) for row in trace.left_out]
+
+
+def figures(trace: Trace) -> tuple[int, ...]:
+    outliving, early = trace.outliving(), trace.starting_early()
+    calls = trace.calls()
+    return len(trace.spans), len(trace.traces), len(trace.pods), len(calls), len(outliving), len(early)
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if (REAL_TRACES / name).exists()])
+def test_a_real_trace_has_the_figures_told_of_it(name: str) -> None:
+    trace = read_trace(REAL_TRACES / name, strict=True)
+    assert figures(trace) == REAL[name]
+    assert all(trace.is_call(index) for index in trace.starting_early())
+    assert len(trace.roots) == len(trace.traces)
+
+
+def test_the_sample_has_calls_overlap_and_a_child_that_outlives_its_parent() -> None:
+    trace = read_trace(SAMPLE, strict=True)
+    assert figures(trace) == (36, 5, 4, 11, 1, 0)
+    (late,) = trace.outliving()
+    assert trace.spans[late].operation == "audit.write"
+    for server in trace.calls():
+        client = trace.parents[server]
+        assert client is not None
+        assert trace.children[client] == [server]
+        assert trace.spans[client].start_ns < trace.spans[server].start_ns
+        assert trace.spans[server].end_ns < trace.spans[client].end_ns
+    assert any(
+        trace.spans[first].end_ns > trace.spans[second].start_ns
+        for children in trace.children
+        for first, second in pairwise(children)
+    )
+
+
+def test_spans_are_ordered_and_linked_by_index(tmp_path: Path) -> None:
+    trace = read(tmp_path, "t,b,root1,back,Serve,300,400,", "t,a,root1,front,work,200,250,", ROOT)
+    assert [span.span for span in trace.spans] == ["root1", "a", "b"]
+    assert trace.parents == [None, 0, 0]
+    assert trace.children == [[1, 2], [], []]
+    assert trace.roots == [0]
+    assert trace.pods == ["back", "front"]
+    assert trace.calls() == [2]
+    assert [trace.is_call(index) for index in range(3)] == [False, False, True]
+
+
+def test_equal_starts_are_ordered_by_trace_and_span(tmp_path: Path) -> None:
+    rows = ["u,a,,p,o,5,6,", "t,b,,p,o,5,6,", "t,a,,p,o,5,6,"]
+    trace = read(tmp_path, *rows)
+    assert [(span.trace, span.span) for span in trace.spans] == [("t", "a"), ("t", "b"), ("u", "a")]
+
+
+def test_one_span_id_may_stand_in_two_traces(tmp_path: Path) -> None:
+    trace = read(tmp_path, ROOT, ROOT.replace("t", "u", 1), "u,kid,root1,back,o,150,160,")
+    assert len(trace.spans) == 3
+    assert trace.traces == ["t", "u"]
+    assert not trace.left_out
+    assert trace.spans[trace.parents[2] or 0].trace == "u"
+
+
+def test_columns_stand_in_any_order_and_others_beside_them(tmp_path: Path) -> None:
+    header = "Extra," + ",".join(reversed(COLUMNS))
+    trace = read(tmp_path, "x,20,10,o,p,,s,t", header=header)
+    (span,) = trace.spans
+    assert (span.trace, span.span, span.parent, span.pod, span.operation) == ("t", "s", None, "p", "o")
+    assert (span.start_ns, span.end_ns) == (10, 20)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_line_ends_blank_lines_and_byte_order_marks_do_not_matter(tmp_path: Path, ends: str, start: bytes) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(start + ends.join((HEADER, "", ROOT, "  ", "")).encode())
+    assert len(read_trace(path, strict=True).spans) == 1
+
+
+def test_a_quoted_name_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    trace = read(tmp_path, 't,s,,p,"select ""a"",\nb",1,2,', ROOT, "t,x,,p,o,cut")
+    assert trace.spans[0].operation == 'select "a",\nb'
+    assert left(trace) == [("line 5", "x", Reason.CUT_SHORT)]
+
+
+def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
+    rows = [f"t,s{i},,p,{chr(34) if i in (3, 7) else ''}o,1,2," for i in range(10)]
+    trace = read(tmp_path, *rows)
+    assert [row.place for row in trace.left_out] == ["line 5", "line 9"]
+    assert len(trace.spans) == 8
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "told"),
+    [
+        ("t,x,root1,back,o,200,3", Reason.CUT_SHORT, "7 fields, the header 8"),
+        ("t", Reason.CUT_SHORT, "1 fields"),
+        ("t,x,root1,back,o,200,300,,", Reason.TOO_LONG, "9 fields"),
+        ("t,x,root1,back,o,2e2,300,", Reason.BAD_TIME, "StartTimeUnixNano is '2e2'"),
+        ("t,x,root1,back,o,200,,", Reason.BAD_TIME, "EndTimeUnixNano is ''"),
+        ("t,x,root1,back,o,-200,300,", Reason.BAD_TIME, "'-200'"),
+        ("t,x,root1,back,o, 200,300,", Reason.BAD_TIME, "' 200'"),
+        ("t,x,root1,back,o,1_0,300,", Reason.BAD_TIME, "'1_0'"),
+        ("t,x,root1,back,o,٢,300,", Reason.BAD_TIME, "from 0 to"),
+        (f"t,x,root1,back,o,200,{MAX_TIME + 1},", Reason.BAD_TIME, str(MAX_TIME)),
+        (f"t,x,root1,back,o,200,{'9' * 5000},", Reason.BAD_TIME, "…"),
+        ("t,x,root1,back,o,300,200,", Reason.BACKWARDS, "starts at 300 ns and ends at 200 ns"),
+        (",x,root1,back,o,200,300,", Reason.EMPTY, "TraceID"),
+        ("t,,root1,back,o,200,300,", Reason.EMPTY, "SpanID"),
+        ("t,x,root1,,o,200,300,", Reason.EMPTY, "PodName"),
+        ("t,x,root1,back,,200,300,", Reason.EMPTY, "OperationName"),
+        (ROOT, Reason.DUPLICATE, "line 2 has it already"),
+        ("t,x,x,back,o,200,300,", Reason.OWN_PARENT, "'x'"),
+        ("t,x,gone,back,o,200,300,", Reason.NO_PARENT, "'gone'"),
+        ("u,x,root1,back,o,200,300,", Reason.NO_PARENT, "'root1'"),
+        ("t,x,root1,back,\0,200,300,", Reason.UNREADABLE, "NUL byte"),
+        ('t,x,root1,back,"o"o,200,300,', Reason.UNREADABLE, "quotes"),
+        ('t,x,root1,back,"o,200,300,', Reason.UNREADABLE, "quotes"),
+        ("t,x,root1,back," + "o" * 140_000 + ",200,300,", Reason.UNREADABLE, "longer"),
+        ('t,x,root1,back,"' + "o" * 140_000 + '",200,300,', Reason.UNREADABLE, "longer"),
+    ],
+)
+def test_a_bad_row_is_left_out_and_named(tmp_path: Path, row: str, reason: Reason, told: str) -> None:
+    trace = read(tmp_path, ROOT, row, "t,ok,root1,back,o,200,300,")
+    assert [span.span for span in trace.spans] == ["root1", "ok"]
+    (one,) = trace.left_out
+    assert (one.place, one.reason) == ("line 3", reason)
+    assert told in one.detail
+    assert len(str(one).splitlines()) == 1
+    assert str(one).startswith("line 3")
+    assert trace.reasons == {reason: 1}
+
+
+def test_a_row_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_bytes(f"{HEADER}\n{ROOT}\n".encode() + b"t,x,root1,b\xff,o,200,300,\n")
+    (one,) = read_trace(path).left_out
+    assert (one.reason, one.detail) == (Reason.UNREADABLE, "not UTF-8 from byte 12 of the line")
+
+
+def test_the_latest_possible_time_is_possible(tmp_path: Path) -> None:
+    trace = read(tmp_path, f"t,x,,p,o,0,{MAX_TIME},")
+    assert trace.spans[0].end_ns == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("t,x,root1,back,o,300,200,", Reason.BACKWARDS),
+        ("t,x,root1,back,o,200,3", Reason.CUT_SHORT),
+        ("t,x,gone,back,o,200,300,", Reason.NO_PARENT),
+        ("t,x,x,back,o,200,300,", Reason.OWN_PARENT),
+    ],
+)
+def test_descendants_go_with_a_left_out_span(tmp_path: Path, bad: str, reason: Reason) -> None:
+    trace = read(tmp_path, "t,z,y,back,o,1,2,", ROOT, "t,y,x,back,o,1,2,", bad)
+    assert left(trace) == [
+        ("line 2", "z", Reason.DESCENDANT),
+        ("line 4", "y", Reason.DESCENDANT),
+        ("line 5", "x", reason),
+    ]
+    assert trace.reasons == {Reason.DESCENDANT: 2, reason: 1}
+
+
+def test_a_cycle_is_told_from_what_hangs_on_it(tmp_path: Path) -> None:
+    rows = [f"t,{span},{parent},p,o,1,2," for span, parent in ("ab", "bc", "ca", "da", "ed")]
+    assert left(read(tmp_path, *rows, ROOT)) == [
+        *((f"line {line}", span, Reason.CYCLE) for line, span in enumerate("abc", 2)),
+        ("line 5", "d", Reason.DESCENDANT),
+        ("line 6", "e", Reason.DESCENDANT),
+    ]
+
+
+def test_children_of_a_span_given_twice_stay_with_the_first(tmp_path: Path) -> None:
+    trace = read(tmp_path, ROOT, "t,kid,root1,p,o,200,300,", ROOT)
+    assert [span.span for span in trace.spans] == ["root1", "kid"]
+    assert trace.children == [[1], []]
+    assert left(trace) == [("line 4", "root1", Reason.DUPLICATE)]
+
+
+@pytest.mark.parametrize("top", ["root", "gone", "99999"])
+def test_a_chain_of_100_000_spans_is_read_whatever_its_end(tmp_path: Path, top: str) -> None:
+    count = 100_000
+    rows = [f"t,{i},{i - 1 if i else top},p{i % 2},o,{i},{count}," for i in range(count)]
+    random.Random(1).shuffle(rows)
+    trace = read(tmp_path, ROOT, *rows)
+    assert len(trace.spans) + len(trace.left_out) == count + 1
+    if top == "root":
+        assert len(trace.calls()) == count - 1
+    elif top == "gone":
+        assert trace.reasons == {Reason.NO_PARENT: 1, Reason.DESCENDANT: count - 1}
+    else:
+        assert trace.reasons == {Reason.CYCLE: count}
+
+
+def test_strict_refuses_the_first_bad_row(tmp_path: Path) -> None:
+    read(tmp_path, ROOT, "t,x,gone,p,o,1,2,", "t,y,root1,p,o,2,1,")
+    text = refusal(tmp_path / "trace.csv", strict=True)
+    assert text == f"{tmp_path / 'trace.csv'}: line 3: parent absent: its parent is 'gone'; correct it"
+
+
+GOOD = f"{HEADER}\n{ROOT}\n".encode()
+JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "whole file: is empty"),
+        (b" \n\n", "whole file: is empty"),
+        (b"\xef\xbb\xbf", "whole file: is empty"),
+        (gzip.compress(b""), "whole file: is empty"),
+        (HEADER.encode(), "whole file: holds no spans"),
+        (JSON, "whole file: holds no spans"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "line 1: not UTF-8"),
+        (GOOD.decode().encode("utf-16"), "line 1: NUL byte"),
+        (b"hello\nworld\n", "line 1: needs column TraceID"),
+        (GOOD.replace(b"SpanID", b"Id"), "line 1: needs column SpanID once"),
+        (GOOD.replace(b"Duration", b"PodName"), "line 1: needs column PodName once"),
+        (GOOD.replace(b",", b";"), "line 1: needs column TraceID"),
+        (GOOD.replace(b"\n", b"\r"), "carriage return within the line"),
+        (b'"TraceID\n', "line 1: wrong quotes"),
+        (GOOD.replace(b"900", b"9"), "line 2: end before start"),
+        (GOOD.replace(b"900", b"9") + b"x\ny\n", "none of 3 is good"),
+        (gzip.compress(GOOD)[:-9], "gzip: cut short"),
+        (gzip.compress(GOOD)[:5], "gzip: cut short"),
+        (gzip.compress(GOOD)[:12] + b"\xff" * 40, "gzip: cut short or damaged"),
+        (gzip.compress(GOOD) + b"more", "gzip: cut short or damaged"),
+        (gzip.compress(gzip.compress(GOOD)), "give a CSV or JSON file"),
+        (JSON[:-5], "line 1 column"),
+        (JSON + JSON, "line 1 column"),
+        (b'{"data": "\xff"}', "not JSON"),
+        (b'{"data": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "no list 'data'"),
+        (b'{"spans": []}', "no list 'data'"),
+        (b'{"data": {}}', "no list 'data'"),
+        (b'{"data": [{"spans": []}, 7]}', "data[1]: no list 'spans'"),
+        (b'{"data": [{"spans": null}]}', "data[0]: no list 'spans'"),
+    ],
+)
+def test_a_file_without_a_good_span_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content)
+    text = refusal(path)
+    assert text.startswith(f"{path}: ")
+    assert told in text
+    assert ";" in text  # the mend
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "none.csv")
+    assert "Is a directory" in refusal(tmp_path)
+    assert "null byte" in refusal("a\0b")
+    assert "none\\nsuch" in refusal("none\nsuch")
+
+
+def test_a_refusal_crosses_processes() -> None:
+    refused = TraceRefused("a.csv", "line 1", "bad; mend it")
+    assert str(pickle.loads(pickle.dumps(refused))) == str(refused) == "a.csv: line 1: bad; mend it"
+
+
+# Jaeger's JSON
+
+
+def jaeger(tmp_path: Path, *spans: Any, zipped: bool = False, **processes: Any) -> Trace:
+    document = json.dumps({"data": [{"traceID": "t", "spans": spans, "processes": processes}]}, indent=1)
+    path = tmp_path / "trace.csv"  # the name says nothing
+    path.write_bytes(gzip.compress(document.encode()) if zipped else document.encode())
+    return read_trace(path)
+
+
+def made(span: str, parent: str | None = None, **changed: Any) -> dict[str, Any]:
+    references = [{"refType": "CHILD_OF", "traceID": "t", "spanID": parent}] if parent else []
+    fields: dict[str, Any] = {"traceID": "t", "spanID": span, "operationName": "o", "references": references}
+    fields |= {"startTime": 100, "duration": 50, "processID": "p1"} | changed
+    return {key: value for key, value in fields.items() if value != "ABSENT"}
+
+
+P1 = {"serviceName": "front", "tags": []}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_jaegers_export_is_read_in_nanoseconds(tmp_path: Path, zipped: bool) -> None:
+    back = {"serviceName": "back"}
+    trace = jaeger(tmp_path, made("b", "a", processID="p2", startTime=110), made("a"), zipped=zipped, p1=P1, p2=back)
+    first, second = trace.spans
+    assert (first.trace, first.span, first.parent, first.pod) == ("t", "a", None, "front")
+    assert (first.start_ns, first.end_ns) == (100_000, 150_000)
+    assert (second.parent, second.pod, second.start_ns) == ("a", "back", 110_000)
+    assert trace.calls() == [1]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_csv_file_is_known_by_its_content(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "trace.json"
+    path.write_bytes(gzip.compress(GOOD) if zipped else GOOD)
+    assert len(read_trace(path).spans) == 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "pod"),
+    [
+        ({"hostname": "h", "pod": "p", "k8s.pod.name": "k"}, "k"),
+        ({"hostname": "h", "pod": "p"}, "p"),
+        ({"hostname": "h", "pod": ""}, "h"),
+        ({"hostname": 7}, "front"),
+        ({"ip": "10.0.0.1"}, "front"),
+    ],
+)
+def test_a_pod_is_named_by_its_tag_before_its_service(tmp_path: Path, tags: dict[str, Any], pod: str) -> None:
+    listed = [{"key": key, "type": "string", "value": value} for key, value in tags.items()]
+    assert jaeger(tmp_path, made("a"), p1=P1 | {"tags": listed}).pods == [pod]
+
+
+def test_child_of_is_the_parent_before_follows_from_and_other_traces_are_none(tmp_path: Path) -> None:
+    follows = {"refType": "FOLLOWS_FROM", "traceID": "t", "spanID": "a"}
+    child = {"refType": "CHILD_OF", "traceID": "t", "spanID": "b"}
+    spans = [
+        made("a"),
+        made("b", references=[follows]),
+        made("c", references=[follows, child]),
+        made("d", references=[child | {"traceID": "elsewhere"}]),
+        made("e", references=None),
+    ]
+    trace = jaeger(tmp_path, *spans, p1=P1)
+    assert [span.parent for span in trace.spans] == [None, "a", "b", None, None]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (7, Reason.UNREADABLE),
+        (made("x", spanID=7), Reason.UNREADABLE),
+        (made("x", operationName="half \ud800"), Reason.UNREADABLE),
+        (made("x", operationName="\0"), Reason.UNREADABLE),
+        (made("x", references=7), Reason.UNREADABLE),
+        (made("x", references=["root1"]), Reason.UNREADABLE),
+        (made("x", spanID="ABSENT"), Reason.EMPTY),
+        (made("x", operationName=""), Reason.EMPTY),
+        (made("x", processID="ABSENT"), Reason.EMPTY),
+        (made("x", processID="p9"), Reason.EMPTY),
+        (made("x", processID="p2"), Reason.EMPTY),
+        (made("x", processID=["p1"]), Reason.UNREADABLE),
+        (made("x", startTime="100"), Reason.BAD_TIME),
+        (made("x", startTime=True), Reason.BAD_TIME),
+        (made("x", startTime=-1), Reason.BAD_TIME),
+        (made("x", startTime=1e300), Reason.BAD_TIME),
+        (made("x", startTime=MAX_TIME), Reason.BAD_TIME),
+        (made("x", startTime=MAX_TIME // 1000, duration=1), Reason.BAD_TIME),
+        (made("x", duration="ABSENT"), Reason.BAD_TIME),
+        (made("x", duration=float("nan")), Reason.BAD_TIME),
+        (made("x", duration=-1), Reason.BACKWARDS),
+        (made("a"), Reason.DUPLICATE),
+        (made("x", "gone"), Reason.NO_PARENT),
+    ],
+)
+def test_a_bad_span_of_jaegers_is_left_out_and_named(tmp_path: Path, bad: Any, reason: Reason) -> None:
+    trace = jaeger(tmp_path, made("a"), bad, made("ok", "a"), p1=P1, p2=None)
+    assert [span.span for span in trace.spans] == ["a", "ok"]
+    (one,) = trace.left_out
+    assert (one.place, one.reason) == ("span 2", reason)
+    assert str(one).encode().isascii()
+
+
+# Whatever the bytes
+
+
+def read_or_refused(path: Path) -> Trace | str:
+    try:
+        return read_trace(path)
+    except TraceRefused as refused:
+        return str(refused)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bytes") / "trace"
+
+
+PIECES = st.sampled_from([b",", b'"', b'""', b"\n", b"\r", b"\0", b"\xff", b"t", b"root", b"5", b"\xe2\x80\xa8"])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    start=st.sampled_from([b"", HEADER.encode() + b"\n", GOOD, b"{", b"\x1f\x8b"]), rest=st.lists(PIECES | st.binary())
+)
+def test_any_bytes_are_a_trace_or_refused(scratch: Path, start: bytes, rest: list[bytes]) -> None:
+    scratch.write_bytes(start + b"".join(rest))
+    trace = read_or_refused(scratch)
+    assert trace.spans if isinstance(trace, Trace) else len(trace.splitlines()) == 1
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+KEYS = st.sampled_from(list(made("x")))
+
+
+@settings(deadline=None)
+@given(st.lists(JSON_VALUES | st.dictionaries(KEYS, JSON_VALUES).map(lambda changed: made("x") | changed)))
+def test_any_json_spans_are_accounted_for(scratch: Path, spans: list[Any]) -> None:
+    entry = {"traceID": "t", "spans": [made("a"), *spans], "processes": {"p1": P1}}
+    scratch.write_text(json.dumps({"data": [entry]}))
+    trace = read_trace(scratch)
+    assert len(trace.spans) + len(trace.left_out) == 1 + len(spans)
+    assert all(len(str(row).splitlines()) == 1 for row in trace.left_out)
+
+
+IDS = st.sampled_from(["", "root", "a", "b", "c", "d", "e"])
+TIMES = st.sampled_from(["1", "2", "3", "-1", "x", ""])
+ROWS = st.tuples(st.sampled_from("tu"), IDS, IDS, st.sampled_from(["p", "q", ""]), st.just("o"), TIMES, TIMES)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ROWS, st.integers(1, 9))))
+def test_every_row_is_good_or_left_out(scratch: Path, rows: list[tuple[tuple[str, ...], int]]) -> None:
+    lines = [",".join((*row, "", "")[:width]) for row, width in rows]
+    scratch.write_text("\n".join((HEADER, ROOT, *lines)))
+    trace = read_trace(scratch)
+    assert len(trace.spans) + len(trace.left_out) == 1 + sum(line != "" for line in lines)
+    assert sum(trace.reasons.values()) == len(trace.left_out)
+    for index, parent in enumerate(trace.parents):
+        span = trace.spans[index]
+        if parent is None:
+            assert span.parent is None
+        else:
+            assert (trace.spans[parent].trace, trace.spans[parent].span) == (span.trace, span.parent)
+            assert index in trace.children[parent]

@@ -1,0 +1,1 @@
+"""Finds the placement of a trace's pods that crosses machines least, and proves how good it is."""

@@ -1,0 +1,264 @@
+"""Finds a placement of a trace's pods that crosses machines less, and replays it beside the one it is to replace."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, isfinite
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lrpc.kernel.errors import Panic, Refused
+from lrpc.kernel.simulated.costs import load_cost_model
+from lrpc.workloads.placing.partition import (
+    MOST_VARIABLES,
+    Limits,
+    OnProgress,
+    Overfull,
+    Problem,
+    Solution,
+    fitting,
+    nobody,
+    solve,
+)
+from lrpc.workloads.records import events, folders, records
+from lrpc.workloads.records.records import Record
+from lrpc.workloads.records.tables import Table
+from lrpc.workloads.replay.crossings import crossings
+from lrpc.workloads.replay.placement import place, write_placement
+from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.runs.execute import Options, execute
+from lrpc.workloads.runs.jobs import ReplayJob
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.spans import shown
+
+BESIDE: Final = "spread"  # the placement that a found one is compared with
+FOUND: Final = "found"
+FILE: Final = "placement.toml"
+SLACK_DIGITS: Final = 4  # behind the point, of the least that can be met
+ENDED: Final = {
+    "optimal": "no placement crosses less",
+    "nodes": "the search ended at --nodes",
+    "seconds": "the search ended at --seconds: another run may find another placement",
+    "interrupted": "the search was interrupted: this is the best that it had",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """How a trace's pods compute and call each other, and what a machine may hold. Pods are vertices, in order."""
+
+    origin: str
+    pods: Sequence[str]
+    slack: Fraction
+    extra_ns: int  # what a call between machines takes longer than one between domains
+    problem: Problem
+
+    @property
+    def fair(self) -> Fraction:
+        """Return what each machine would hold if all held the same, in ns of computation."""
+        return Fraction(sum(self.problem.loads), self.problem.machines)
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """Return each pod's machine under the placement that a found one is compared with."""
+        return tuple(place(self.pods, self.problem.machines, BESIDE).values())
+
+    def fullest(self, placed: Sequence[int]) -> float:
+        """Return what the fullest machine holds, in fair shares."""
+        return float(max(self.problem.held(placed)) / self.fair) if self.fair else 0.0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A placement that was found, and the records of both replays."""
+
+    question: Question
+    solution: Solution
+    file: Path
+    beside: Record
+    found: Record
+    folder: Path
+
+
+def ask(job: ReplayJob, slack: float) -> Question:
+    """Return what is to be solved for a trace; `Refused` where the trace, the slack or the cost model do not allow it.
+
+    Every call between pods counts alike: traces do not say how large messages were, and a replay's are all alike.
+    """
+    if not (isfinite(slack) and slack >= 1):
+        raise Refused(f"--slack {slack}: no machine can hold less than the mean of all; give 1 or more")
+    trace = read_trace(Path(job.trace), strict=job.strict)
+    done = activity(trace, job.trace)
+    costs = load_cost_model(job.cost_model)
+    each = crossings(costs, job.machines, link_delay_us=job.link_delay_us, link_mbps=job.link_mbps)
+    extra_ns = each.machine_ns - each.domain_ns
+    if job.machines > 1 and extra_ns <= 0:
+        took = f"a call between machines takes {each.machine_ns / 1000} us, one between domains {each.domain_ns / 1000}"
+        raise Refused(f"cost model {costs.name}: {took}; there is nothing to save by staying on a machine")
+    loads = computation(done)
+    number = {pod: at for at, pod in enumerate(trace.pods)}
+    weights = Counter[tuple[int, int]]()
+    for server in trace.calls():
+        client = trace.parents[server]
+        assert client is not None
+        one, other = sorted((number[done.pods[client]], number[done.pods[server]]))
+        weights[one, other] += 1
+    exact = Fraction(repr(slack))  # as it was written, not as binary fractions have it
+    cap = int(exact * sum(loads.values()) / job.machines)
+    problem = Problem([loads[pod] for pod in trace.pods], weights, job.machines, cap)
+    if problem.variables > MOST_VARIABLES:
+        size = f"{len(trace.pods)} pods and {len(weights)} pairs that call each other on {problem.bins} machines"
+        raise Refused(f"{job.trace}: {size}: more than can be solved; give fewer machines")
+    return Question(job.trace, trace.pods, exact, extra_ns, problem)
+
+
+def begin(question: Question, limits: Limits) -> list[tuple[int, ...]]:
+    """Return placements that a search can begin with; `Refused` where the slack cannot be met."""
+    problem = question.problem
+    try:
+        fits = fitting(problem, limits)
+    except Overfull as unmet:
+        raise Refused(_unmet(question, unmet)) from None
+    return [fits, question.beside] if problem.fits(question.beside) else [fits]
+
+
+def compare(
+    job: ReplayJob,
+    slack: float,
+    limits: Limits,
+    options: Options,
+    command: list[str],
+    *,
+    out: Path | None,
+) -> Compared | None:
+    """Find a placement, write it to `out`, and replay it and `spread`; None after a dry run, which says what would be.
+
+    The records are `spread` and `found` in the folder that `options` names, and so is the placement unless told where.
+    """
+    question = ask(job, slack)
+    starts = begin(question, limits)
+    folder = folders.fresh("place") if options.out is None else options.out
+    parts = {
+        name: records.new_folder(folder / name, name, force=options.force, option="--record")
+        for name in (BESIDE, FOUND)
+    }
+    file = folder / FILE if out is None else out
+    _check_file(file, out, force=options.force)
+    if options.dry_run:
+        calls = sum(question.problem.weights.values())
+        most = f"{float(100 * question.slack / question.problem.machines):.1f} % of all computation"
+        print(f"{len(question.pods)} pods, {calls:,} calls between them; a machine may hold {most}")
+        print(f"the placement would go to {file}, the records of two replays to {folder}")
+        return None
+    with _searching(question) as show:
+        solution = solve(question.problem, starts, limits, show)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_placement(file, dict(zip(question.pods, solution.placed, strict=True)))
+    beside, found = (
+        _replay(job.model_copy(update={"placement": placement}), replace(options, out=parts[name]), command)
+        for name, placement in ((BESIDE, BESIDE), (FOUND, str(file)))
+    )
+    if found.counts["cross_machine"] != solution.crossing:
+        raise Panic(f"{found.counts['cross_machine']} calls crossed machines in {file}, not {solution.crossing}")
+    return Compared(question, solution, file, beside, found, folder)
+
+
+def table(done: Compared) -> Table:
+    """Return both placements beside each other, from their records, and what the found one saves."""
+    question, both = done.question, (done.beside, done.found)
+    crossed = [record.counts["cross_machine"] for record in both]
+    calls = [record.counts["cross_domain"] + count for record, count in zip(both, crossed, strict=True)]
+    shares = [100 * count / max(1, all_) for count, all_ in zip(crossed, calls, strict=True)]
+    costs = [count * question.extra_ns / 1000 for count in crossed]
+    means = [_mean_us(record) for record in both]
+    rows = [
+        ("calls between machines", *(f"{count:,}" for count in crossed), _saved(*crossed)),
+        ("share of calls between pods", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
+        ("what they cost beyond calls between domains, us", *(f"{us:,.1f}" for us in costs), _saved(*costs)),
+        ("mean time of a trace, simulated, us", *(f"{us:,.1f}" for us in means), _saved(*means)),
+        (
+            "the fullest machine, in fair shares",
+            *(f"{question.fullest(one):.4f}" for one in (question.beside, done.solution.placed)),
+            "",
+        ),
+    ]
+    return Table("placements", f"{question.problem.machines} machines", ("", BESIDE, FOUND, "saved"), rows)
+
+
+def lines(done: Compared) -> list[str]:
+    """Return what is known of the placement, and where all is."""
+    found = done.solution
+    gap = 100 * (found.crossing - found.at_least) / found.crossing if found.crossing else 0.0
+    bound = f"at least {found.at_least:,} calls cross in any placement (gap {gap:.2f} %, {found.nodes:,} nodes)"
+    said = [f"{bound}: {ENDED[found.end]}"]
+    if not done.question.problem.fits(done.question.beside):
+        said.append(f"{BESIDE} is no answer: its fullest machine holds more than the slack allows")
+    return [*said, f"placement {done.file}", f"records {done.folder}"]
+
+
+def _replay(job: ReplayJob, options: Options, command: list[str]) -> Record:
+    ready = job.prepare(command)
+    finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
+    assert finished is not None
+    return finished.record
+
+
+def _mean_us(record: Record) -> float:
+    assert record.trace is not None
+    whole_ns = record.trace.times[-1].simulated_ns
+    assert whole_ns is not None
+    return whole_ns / max(1, record.trace.traces) / 1000
+
+
+def _saved(before: float, after: float) -> str:
+    return f"{100 * (before - after) / before:.2f} %" if before else ""
+
+
+def _unmet(question: Question, unmet: Overfull) -> str:
+    """Return why no placement fits, in a line: the pod that is too much by itself, if one is, and the mend."""
+    problem = question.problem
+    total = sum(problem.loads)
+    digits = 10**SLACK_DIGITS
+    least = ceil(Fraction(unmet.least * problem.machines * digits, total)) / digits
+    most = f"{float(100 * question.slack / problem.machines):.2f} %"
+    largest = max(range(len(problem.loads)), key=problem.loads.__getitem__)
+    if problem.loads[largest] > problem.cap:
+        share = 100 * problem.loads[largest] / total
+        what = (
+            f"pod {shown(question.pods[largest])} has {share:.2f} % of all computation, and a machine may hold {most}"
+        )
+    else:
+        what = f"no placement was found that leaves every machine at most {most} of all computation"
+    mend = f"the smallest slack that can be met is {least}" if unmet.proven else f"a slack of {least} can be met"
+    return f"{question.origin}: --slack {float(question.slack):g} on {problem.machines} machines: {what}; {mend}"
+
+
+def _check_file(file: Path, out: Path | None, *, force: bool) -> None:
+    if file.exists() and not (force and file.is_file()):
+        raise Refused(f"--out {file}: exists already; name another file, or add --force")
+    if out is not None:
+        if not out.parent.is_dir():
+            raise Refused(f"--out {out}: there is no folder {out.parent}; make it first")
+        events.check_writable(out, "--out")
+
+
+@contextmanager
+def _searching(question: Question) -> Iterator[OnProgress]:
+    """Show how far a search is, on a terminal; show nothing anywhere else."""
+    if not sys.stderr.isatty():
+        yield nobody
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"placing {len(question.pods)} pods; Ctrl-C keeps the best so far")
+
+        def show(nodes: int, found: float, at_least: float) -> None:
+            bar.update(task, description=f"{nodes:,} nodes: {found:,.0f} calls cross, at least {at_least:,.0f} must")
+
+        yield show

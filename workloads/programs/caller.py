@@ -1,0 +1,84 @@
+"""A program for scenarios that need no program of their own: what to call, with what, how often and how fast."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from lrpc.domains.interface import Interface
+from lrpc.domains.residents import Program
+from lrpc.domains.servers import Files, Names, Windows
+from lrpc.domains.stubs import bind
+from lrpc.kernel.documents import Document
+from lrpc.kernel.errors import ArgumentError
+from lrpc.kernel.simulated.domain import Domain
+from lrpc.workloads.programs.four_tests import FourTests
+
+INTERFACES: Final[dict[str, type[Interface]]] = {one.__name__: one for one in (Files, FourTests, Names, Windows)}
+
+
+class Zeros(Document):
+    """So many bytes, all zero: what an argument of bytes is where the values do not matter."""
+
+    bytes: int = Field(ge=0, le=1 << 20)
+
+
+class CallTable(Document):
+    """Calls of one procedure: `to` is the import's name, `arguments` are whole numbers, text or `{ bytes = 200 }`."""
+
+    to: str
+    interface: str
+    procedure: str
+    arguments: list[int | str | Zeros] = Field(default=[])
+    times: int = Field(default=1, ge=1, le=10**9)
+
+    @model_validator(mode="after")
+    def _is_a_call_that_can_be_made(self) -> "CallTable":
+        if self.interface not in INTERFACES:
+            raise ValueError(f"interface {self.interface}: unknown; known are {', '.join(INTERFACES)}")
+        procedures = {one.name: one for one in INTERFACES[self.interface].procedures}
+        if self.procedure not in procedures:
+            raise ValueError(f"procedure {self.procedure}: {self.interface} has {', '.join(procedures)}")
+        try:
+            procedures[self.procedure].arguments.pack(self.values)
+        except ArgumentError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def values(self) -> tuple[object, ...]:
+        """Return the arguments as the procedure takes them."""
+        return tuple(bytes(one.bytes) if isinstance(one, Zeros) else one for one in self.arguments)
+
+
+@dataclass
+class Caller(Program):
+    """Makes all its calls in order, in each of its rounds; between calls it waits for `every_us` on average."""
+
+    calls: list[CallTable]
+    rounds: Annotated[int, Field(ge=1, le=10**9)] = 1
+    every_us: Annotated[int, Field(ge=0, le=10**9)] = 0
+    transfer: Literal["lrpc", "message passing"] = "lrpc"
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return what it calls."""
+        return {call.to for call in self.calls}
+
+    def run(self, domain: Domain) -> None:
+        """Bind what is called, and call it."""
+        chance = domain.random("caller")
+        bound = {call.to: bind(domain, INTERFACES[call.interface], call.to, self.transfer) for call in self.calls}
+        for _ in range(self.rounds):
+            for call in self.calls:
+                procedure = getattr(bound[call.to], call.procedure)
+                for _ in range(call.times):
+                    if self.every_us:
+                        domain.sleep(us=chance.exponential(self.every_us))
+                    procedure(*call.values)
+
+    @property
+    def planned_calls(self) -> int:
+        """Return the calls of all rounds."""
+        return self.rounds * sum(call.times for call in self.calls)

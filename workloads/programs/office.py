@@ -1,0 +1,72 @@
+"""What people do at the workstations of an office: they type, and open files, whose blocks may be in the cache."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from lrpc.domains.residents import Program
+from lrpc.domains.servers import BLOCK_BYTES, Files, Names, Windows
+from lrpc.domains.stubs import bind
+from lrpc.kernel.random import Stream, zipf_bounds
+from lrpc.kernel.simulated.domain import Domain
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+LINE: Final = "All calls are remote, but some are more remote than others.".ljust(72)
+
+
+@dataclass
+class OfficeUser(Program):
+    """One person at work; imports `names`, `windows` and `files`.
+
+    An action is a keystroke with what it draws, or, once in `typing + 1` on average, the opening of a file: its name is
+    looked up and its blocks are read in order; one file in `saves` is then written back. Which file is
+    a matter of popularity: the n-th is opened 1/n as often as the first.
+    """
+
+    actions: Count
+    files: Count = 300
+    longest_file: Count = 16  # blocks
+    typing: Count = 12
+    draws: Count = 2
+    saves: Count = 4
+    think_us: Count = 200_000
+
+    @property
+    def imports(self) -> Collection[str]:
+        """Return what it calls."""
+        return ("names", "windows", "files")
+
+    def run(self, domain: Domain) -> None:
+        """Work through all actions."""
+        self._names = bind(domain, Names, "names")
+        self._windows = bind(domain, Windows, "windows")
+        self._files = bind(domain, Files, "files")
+        chance = domain.random("user")
+        popularity = zipf_bounds(self.files)
+        for _ in range(self.actions):
+            domain.sleep(us=chance.exponential(self.think_us))
+            if chance.chance(1, self.typing + 1):
+                self._open(chance.choose(popularity), chance)
+            else:
+                self._type()
+
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many calls the actions make."""
+        per_file = 1 + self.longest_file // 2 * (self.saves + 1) // self.saves
+        return self.actions * (self.typing * (1 + self.draws) + per_file) // (self.typing + 1)
+
+    def _type(self) -> None:
+        self._windows.next_event()
+        for line in range(self.draws):
+            self._windows.draw(line, LINE)
+
+    def _open(self, rank: int, chance: Stream) -> None:
+        file = self._names.lookup(f"document-{rank}")
+        blocks = 1 + rank * 7919 % self.longest_file
+        contents = [self._files.read(file, block) for block in range(blocks)]
+        if chance.chance(1, self.saves):
+            for block, old in enumerate(contents):
+                self._files.write(file, block, (block.to_bytes(4, "little") + old)[:BLOCK_BYTES])

@@ -1,0 +1,1 @@
+"""Run records: cells, tables, event logs, and the folders that hold them."""

@@ -1,0 +1,268 @@
+"""Run records: what a run measured, in a folder of its own, written whole or not at all."""
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from lrpc import __version__
+from lrpc.cluster.machine import FacilityOutcome, MachineOutcome, ProcessorOutcome
+from lrpc.cluster.run import Outcome
+from lrpc.kernel import compiled
+from lrpc.kernel.documents import first_error
+from lrpc.kernel.errors import Refused
+from lrpc.workloads.records import call_tables, folders, pace, tables
+from lrpc.workloads.records.call_tables import Calls
+from lrpc.workloads.records.cells import Cell
+
+FORMAT: Final = 2
+LIBRARIES: Final = ("greenlet", "grpcio", "numpy", "protobuf", "pydantic", "ray")
+COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that a run read: for which argument, where it was, what was in it."""
+
+    argument: str
+    path: str
+    digest: str  # BLAKE2b, 32 bytes
+    text: str | None = None  # all of it, where it is no more than a description
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was asked for: the workload's name, the command line and everything that decides the result."""
+
+    workload: str
+    command: Sequence[str]
+    seed: int
+    settings: Mapping[str, object]  # cost models, processors, placement: by the workload's own names
+    job: Mapping[str, object] = field(default_factory=dict)  # from which it can be run again
+    inputs: Sequence[Input] = ()
+
+
+@dataclass(frozen=True)
+class TraceAccounts:
+    """Where every row of a replayed trace went: counts by name, the rows left out, each on a line, and times.
+
+    The last of `times` is the whole, the others add up to it.
+    """
+
+    summary: Mapping[str, int | float]
+    left_out: Sequence[str]
+    traces: int = 0  # that were begun
+    times: Sequence[tables.TimePart] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. Times are virtual and in microseconds, but for `wall_s`; sizes are bytes."""
+
+    status: Literal["complete", "incomplete"]
+    workload: str
+    command: Sequence[str]
+    seed: int
+    settings: Mapping[str, object]
+    job: Mapping[str, object]
+    inputs: Sequence[Input]
+    versions: Mapping[str, str | None]
+    compiled: bool
+    format: int = FORMAT
+    reason: str | None = None  # why it is incomplete
+    digest: str | None = None
+    actors: int | None = None
+    links: str | None = None
+    wall_s: float | None = None
+    virtual_us: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    copies: Mapping[str, int] = field(default_factory=dict)  # values copied, by letter of Table III
+    charges: Mapping[str, int] = field(default_factory=dict)  # by step of the cost model
+    latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    latency_ns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # calls, by the ends of their bucket
+    calls: Sequence[Calls] = ()  # by caller and procedure
+    synchronisation: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()  # what must be said beside its figures
+    machines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    trace: TraceAccounts | None = None
+    cells: Sequence[Cell] = ()
+
+
+def new_folder(out: Path | None, workload: str, *, force: bool, option: str = "--out") -> Path:
+    """Return the folder that a record will be written to; `Refused` where that could not be.
+
+    Without `out` it is a fresh one under `records/`. An existing one needs `force`, and must hold a record.
+    """
+    folder = folders.fresh(workload) if out is None else out
+    return folders.check(folder, "record", _is_record, force=force, option=option)
+
+
+def _is_record(folder: Path) -> bool:
+    return (folder / "record.json").is_file()
+
+
+def write(out: Path, record: Record) -> None:
+    """Write a record, and its tables as CSV, into a folder beside `out`, then put that in its place.
+
+    `RunFailed` where that cannot be done any more.
+    """
+
+    def fill(folder: Path) -> None:
+        (folder / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+        found = [
+            tables.cells(record.cells),
+            tables.calls(record.calls),
+            tables.latencies(record.latency_ns),
+            tables.machines(record.machines),
+            tables.facilities(record.machines),
+        ]
+        if record.trace is not None:
+            found.append(tables.times(record.trace.times))
+        for table in found:
+            tables.write_csv(folder / f"{table.name}.csv", table)
+
+    folders.put(out, "record", fill)
+
+
+def complete(
+    run: Run,
+    outcome: Outcome,
+    cells: Sequence[Cell],
+    wall_s: float,
+    trace: TraceAccounts | None = None,
+    calls: Sequence[Calls] = (),
+) -> Record:
+    """Return the record of a run that came to its end."""
+    return Record(
+        **_head(run),
+        **_measured(outcome, wall_s),
+        status="complete",
+        digest=outcome.digest,
+        calls=tuple(calls),
+        trace=trace,
+        cells=tuple(cells),
+    )
+
+
+def incomplete(
+    run: Run, reason: str, outcome: Outcome | None = None, wall_s: float = 0.0, calls: Sequence[Calls] = ()
+) -> Record:
+    """Return the record of a run that did not come to its end: it says why, and what had been measured until then.
+
+    It has neither digest nor cells.
+    """
+    measured = {} if outcome is None or not outcome.machines else _measured(outcome, wall_s)
+    return Record(**_head(run), **measured, status="incomplete", reason=reason, calls=tuple(calls))
+
+
+def begun(run: Run) -> Record:
+    """Return the record of a run that goes on: what is left of one whose process was killed."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return incomplete(run, f"it began at {now} and has not ended: it goes on, or its process was killed")
+
+
+def read(folder: Path) -> Record:
+    """Return the record that a folder holds; `Refused` where it holds none, one of another format, or a damaged one."""
+    path = folder / "record.json"
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise Refused(f"{path}: not a record of format {FORMAT}; name the folder of one that this lrpc wrote")
+        return TypeAdapter(Record).validate_python(found)
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {os.strerror(error.errno or 0)}; name a record's folder") from None
+    except (ValueError, RecursionError) as error:
+        what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
+        raise Refused(f"{what}; the record is damaged") from None
+
+
+def _measured(outcome: Outcome, wall_s: float) -> dict[str, Any]:
+    latencies = call_tables.latencies(outcome.machines)
+    counts = total_counts(outcome)
+    copies, charges = Counter[str](), Counter[str]()
+    for machine in outcome.machines:
+        copies.update(machine.copies)
+        charges.update(machine.charges)
+    moved = {"arguments": counts.pop("argument_bytes"), "results": counts.pop("result_bytes")}
+    return {
+        "actors": outcome.actors,
+        "links": outcome.links,
+        "wall_s": round(wall_s, 3),
+        "virtual_us": max((machine.end_ns for machine in outcome.machines), default=0) / 1000,
+        "counts": counts,
+        "bytes": moved,
+        "copies": dict(copies),
+        "charges": dict(charges),
+        "latency_us": {procedure: call_tables.latency(one) for procedure, one in latencies.items()},
+        "latency_ns": {procedure: call_tables.buckets(one) for procedure, one in latencies.items()},
+        "notes": tuple(sorted({f"Mind that {machine.mixes}." for machine in outcome.machines if machine.mixes})),
+        "synchronisation": pace.synchronisation(outcome),
+        "machines": {machine.name: _machine(machine) for machine in outcome.machines},
+    }
+
+
+def total_counts(outcome: Outcome) -> dict[str, int]:
+    """Return the counts of all machines together, those of Table I first."""
+    counts = Counter[str]()
+    for machine in outcome.machines:
+        counts.update(machine.counts)
+    return {name: counts[name] for name in (*COUNTS, *sorted(set(counts) - set(COUNTS)))}
+
+
+def _machine(machine: MachineOutcome) -> dict[str, object]:
+    return {
+        "digest": machine.digest.hex(),
+        "end_us": machine.end_ns / 1000,
+        "busy_us": machine.busy_ns / 1000,
+        "processors": [_processor(one) for one in machine.processors],
+        "network_processor": _facility(machine.network_processor),
+        "wire": _facility(machine.wire),
+        "astack_waits": machine.astack_waits,
+        "astack_bytes": {str(size): calls for size, calls in machine.astack_bytes.items()},
+        "counts": {name: machine.counts[name] for name in COUNTS},
+        "findings": dict(machine.findings),
+    }
+
+
+def _processor(one: ProcessorOutcome) -> dict[str, float]:
+    times = asdict(one)
+    exchanges = times.pop("exchanges")
+    return {name.replace("_ns", "_us"): ns / 1000 for name, ns in times.items()} | {"exchanges": exchanges}
+
+
+def _facility(one: FacilityOutcome | None) -> dict[str, float] | None:
+    if one is None:
+        return None
+    return {"served": one.served, "bytes": one.bytes, "busy_us": one.busy_ns / 1000, "wait_us": one.wait_ns / 1000}
+
+
+def _head(run: Run) -> dict[str, Any]:
+    return {
+        "workload": run.workload,
+        "command": tuple(run.command),
+        "seed": run.seed,
+        "settings": run.settings,
+        "job": run.job,
+        "inputs": tuple(run.inputs),
+        "versions": {"lrpc": __version__, "python": platform.python_version(), **_library_versions()},
+        "compiled": compiled.runs_compiled(),
+    }
+
+
+def _library_versions() -> dict[str, str | None]:
+    def version(library: str) -> str | None:
+        try:
+            return metadata.version(library)
+        except metadata.PackageNotFoundError:  # Ray is not needed to run in one process
+            return None
+
+    return {library: version(library) for library in LIBRARIES}

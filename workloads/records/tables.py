@@ -1,0 +1,171 @@
+"""Tables of a record: columns and rows, written as CSV and shown by reports."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from lrpc.kernel.documents import first_error
+from lrpc.kernel.errors import Refused
+from lrpc.workloads.records.call_tables import CROSSINGS, Calls
+from lrpc.workloads.records.cells import Cell
+
+Value = str | int | float | None
+BUCKET: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under the names of their columns; `name` is that of its file."""
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    named: bool = False  # the columns go by names from the record, to be shown as they are
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What one processor did, in virtual microseconds. Waits are part of what it was busy."""
+
+    busy_us: float
+    bus_us: float
+    bus_wait_us: float
+    lock_wait_us: float
+    idle_us: float
+    exchanges: int
+
+
+@dataclass(frozen=True)
+class Facility:
+    """What a network processor or a wire did for packets, one after the other, in virtual microseconds."""
+
+    served: int
+    bytes: int
+    busy_us: float
+    wait_us: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a record says of one machine, as far as tables show it."""
+
+    end_us: float
+    busy_us: float
+    processors: Sequence[Processor]
+    astack_waits: int
+    counts: Mapping[str, int]
+    network_processor: Facility | None = None
+    wire: Facility | None = None
+
+    @property
+    def utilisation(self) -> float:
+        """Return the share of its processors' time that they had threads."""
+        whole_us = self.end_us * len(self.processors)
+        return self.busy_us / whole_us if whole_us else 0.0
+
+    @property
+    def summed(self) -> Processor:
+        """Return what its processors did together."""
+        columns = zip(*(astuple(one) for one in self.processors), strict=True)
+        return Processor(*(sum(column) for column in columns)) if self.processors else Processor(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class TimePart:
+    """A part of what a trace's first spans took together, in virtual ns; None where that time has no such part."""
+
+    part: str
+    recorded_ns: int | None
+    simulated_ns: int | None
+
+
+MACHINES: Final = TypeAdapter(dict[str, Machine])
+
+
+def read_machines(found: Mapping[str, Mapping[str, object]], origin: str = "record") -> dict[str, Machine]:
+    """Return the machines of a record; `Refused`, naming `origin`, where they are not what a run writes."""
+    try:
+        return MACHINES.validate_python(dict(found))
+    except ValidationError as error:
+        raise Refused(f"{first_error(error, origin)}; the record is damaged") from None
+
+
+def cells(found: Sequence[Cell]) -> Table:
+    """Return the cells that a run reproduced, beside the paper's."""
+    columns = [column.name for column in fields(Cell)]
+    return Table("cells", "Cells", columns, [astuple(cell) for cell in found])
+
+
+def calls(found: Sequence[Calls]) -> Table:
+    """Return who called what."""
+    columns = [column.name for column in fields(Calls)]
+    return Table("calls", "Who called what", columns, [astuple(row) for row in found])
+
+
+def latencies(found: Mapping[str, Mapping[str, int]]) -> Table:
+    """Return the histograms of latencies: how many calls took at least `from_us` and less than `to_us`."""
+    rows = [
+        (procedure, low / 1000, high / 1000, count)
+        for procedure, counted in found.items()
+        for (low, high), count in ends(counted)
+    ]
+    return Table("latencies", "Latencies", ("procedure", "from_us", "to_us", "calls"), rows)
+
+
+def times(found: Sequence[TimePart]) -> Table:
+    """Return what a trace's first spans took together, as recorded and as simulated: the last row is the whole."""
+    rows: list[Sequence[Value]] = []
+    for one in found:
+        us = [None if ns is None else ns / 1000 for ns in (one.recorded_ns, one.simulated_ns)]
+        rows.append((one.part, *us))
+    return Table("times", "Where the time of all traces together went", ("part", "recorded_us", "simulated_us"), rows)
+
+
+def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
+    """Return what every machine did; times of processors are summed over them."""
+    columns = [field.name for field in fields(Processor) if field.name != "busy_us"]
+    head = ("machine", "processors", "end_us", "busy_us", "utilisation")
+    rows = []
+    for name, one in read_machines(found).items():
+        did = one.summed
+        rest = (*(getattr(did, column) for column in columns), one.astack_waits)
+        counted = [one.counts.get(count, 0) for count in ("trap", *CROSSINGS)]
+        rows.append((name, len(one.processors), one.end_us, one.busy_us, round(one.utilisation, 6), *rest, *counted))
+    return Table("machines", "Machines", (*head, *columns, "astack_waits", "trap", *CROSSINGS), rows)
+
+
+def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
+    """Return what packets queued for: each machine's network processor, and the wire at its hub."""
+    rows = []
+    for name, one in read_machines(found).items():
+        for what, did in (("network processor", one.network_processor), ("wire", one.wire)):
+            if did is not None:
+                share = round(did.busy_us / one.end_us, 6) if one.end_us else 0.0
+                wait = round(did.wait_us / did.served, 3) if did.served else 0.0
+                rows.append((name, what, did.served, did.bytes, did.busy_us, share, did.wait_us, wait))
+    columns = ("machine", "facility", "packets", "bytes", "busy_us", "utilisation", "wait_us", "wait_per_packet_us")
+    return Table("facilities", "What packets queued for", columns, rows)
+
+
+def ends(counted: Mapping[str, int], origin: str = "record") -> list[tuple[tuple[int, int], int]]:
+    """Return the buckets of a histogram, with their ends in ns as numbers; `Refused`, naming `origin`, without such."""
+    found = []
+    for text, count in counted.items():
+        if (match := BUCKET.fullmatch(text)) is None:
+            raise Refused(f"{origin}: latency_ns: {text!r} is no bucket; the record is damaged")
+        found.append(((int(match[1]), int(match[2])), count))
+    return found
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """Write a table to a file."""
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.columns)
+        writer.writerows(table.rows)

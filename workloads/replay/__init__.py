@@ -1,0 +1,1 @@
+"""Replays a trace's spans as calls between domains, where a placement puts its pods."""

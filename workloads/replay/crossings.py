@@ -1,0 +1,61 @@
+"""What the calls of a replay cost beside what their servers do, by what they cross: measured, not added up by hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lrpc.cluster.run import run_cluster
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.histogram import Route
+from lrpc.workloads.replay.replay import replay_cluster
+from lrpc.workloads.replay.steps import activity
+from lrpc.workloads.traces.spans import Span, Trace
+
+ROUNDS: Final = 3  # in the first, nothing is in its place yet
+APART_NS: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """What a call takes beside what its server does, in ns, where nobody waits for a processor or a bus."""
+
+    within_ns: int
+    domain_ns: int
+    machine_ns: int  # 0 on a single machine, where there are none
+
+    def between(self, caller: str, server: str, placement: Mapping[str, int]) -> int:
+        """Return what a call from one pod to another takes, in ns."""
+        if caller == server:
+            return self.within_ns
+        return self.domain_ns if placement[caller] == placement[server] else self.machine_ns
+
+
+def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbps: float) -> Crossings:
+    """Return what calls take, from a replay of calls that do nothing, one after another.
+
+    `Refused` where there is more than one machine, and the cost model lacks what calls between machines cost.
+    """
+    servers = ("caller", "domain", "machine") * ROUNDS
+    calls = [Span("t", str(at), "root", pod, "call", APART_NS * at, APART_NS * at) for at, pod in enumerate(servers)]
+    spans = [Span("t", "root", None, "caller", "calls", 0, APART_NS * len(calls)), *calls]
+    indices = range(1, len(spans))
+    trace = Trace(spans, [], [None, *(0 for _ in indices)], [list(indices), *([] for _ in indices)])
+    cluster = replay_cluster(
+        "calls",
+        trace,
+        activity(trace, "calls"),
+        {"caller": 0, "domain": 0, "machine": min(1, machines - 1)},
+        min(2, machines),
+        costs=costs,
+        processors=1,
+        link_delay_us=link_delay_us,
+        link_mbps=link_mbps,
+    )
+    found = run_cluster(cluster, actors=0, links="memory").machines[0].latencies
+
+    def least(server: str, where: str | None) -> int:
+        return found[Route("caller", where, server, "do")].smallest
+
+    return Crossings(
+        least("caller", "caller"), least("domain", "domain"), least("machine", None) if machines > 1 else 0
+    )

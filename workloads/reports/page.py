@@ -1,0 +1,231 @@
+"""Reports: what records say, as a page for a browser, as Markdown, and as the CSV of every table. Nothing is run."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from lrpc.kernel.documents import one_line
+from lrpc.kernel.errors import Refused
+from lrpc.workloads.records import folders, records, tables
+from lrpc.workloads.records.records import Record
+from lrpc.workloads.records.tables import Table, Value
+from lrpc.workloads.reports import comparison, plots, sections
+from lrpc.workloads.reports.plots import Plot, number
+from lrpc.workloads.reports.sections import Note, Part, Section, readable
+
+PAGES: Final = ("report.html", "report.md")
+MOST_ROWS: Final = 60  # of a table on the page; the CSV has them all
+STYLE: Final = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1c2733; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #c8d2dc; } h3 { margin: 1.4em 0 .4em; }
+div.table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2em .7em; border-bottom: 1px solid #e3e9ef; text-align: left; vertical-align: top; }
+td.number, th.number { text-align: right; white-space: nowrap; } td { overflow-wrap: anywhere; }
+p.warning { background: #b3001b; color: white; font-weight: bold; padding: .8em 1em; }
+p.more { color: #5a6b7b; } nav a { margin-right: 1em; }
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report says, before it is written as anything."""
+
+    title: str
+    notes: Sequence[Note]  # that stand first
+    sections: Sequence[Section]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Return every table, those of plots too."""
+        parts = [part for section in self.sections for part in section.parts]
+        shown = [part.table if isinstance(part, Plot) else part for part in parts]
+        return [part for part in shown if isinstance(part, Table)]
+
+
+def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
+    """Write a report of the records in these folders and return its folder.
+
+    Unless told where, it stands in the record's folder, or under `records/` if there are several. Raises `Refused`
+    where a record or the folder is none, `RunFailed` where the report can then not be written.
+    """
+    holders = [path.parent if path.name == "record.json" else path for path in paths]
+    for at, holder in enumerate(holders):
+        if holder.resolve() in [other.resolve() for other in holders[:at]]:
+            raise Refused(f"{holder}: given twice; name every record once")
+    found = {str(holder): records.read(holder) for holder in holders}
+    for name, record in found.items():
+        _check(name, record)
+    if out is None:
+        out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
+    folders.check(out, "report", _is_report, force=force)
+    write(report(found), out)
+    return out
+
+
+def write(made: Report, out: Path) -> None:
+    """Write a report as a page, as Markdown and as CSV into a folder; `RunFailed` where that cannot be."""
+
+    def fill(folder: Path) -> None:
+        for name, pieces in zip(PAGES, (as_html(made), as_markdown(made)), strict=True):
+            with (folder / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+                file.writelines(pieces)
+        files = file_names(made.tables)
+        for table in made.tables:
+            tables.write_csv(folder / files[id(table)], table)
+
+    folders.put(out, "report", fill)
+
+
+def report(found: Mapping[str, Record]) -> Report:
+    """Return what a report of these records says, by the names they go by."""
+    if len(found) > 1:
+        return Report(f"{len(found)} records compared", comparison.warnings(found), comparison.of_records(found))
+    (record,) = found.values()
+    note = sections.warning(record)
+    title = f"{record.workload}, seed {record.seed}" + (" (incomplete)" if note else "")
+    return Report(title, [note] if note else [], sections.of_record(record))
+
+
+def as_html(made: Report) -> Iterator[str]:
+    """Return a page that needs nothing from elsewhere, piece by piece."""
+    files = file_names(made.tables)
+    yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(made.title)}</title>\n'
+    yield f"<style>{STYLE}</style>\n"
+    if any(isinstance(part, Plot) for section in made.sections for part in section.parts):
+        yield f"<script>{plots.script()}</script>\n"
+    yield "</head>\n<body>\n"
+    yield from (_note(note) for note in made.notes)
+    yield f"<h1>{escape(made.title)}</h1>\n<nav>"
+    yield from (f'<a href="#part-{at}">{escape(one.title)}</a>' for at, one in enumerate(made.sections))
+    yield "</nav>\n"
+    for at, section in enumerate(made.sections):
+        yield f'<h2 id="part-{at}">{escape(section.title)}</h2>\n'
+        for place, part in enumerate(section.parts):
+            yield from _part(part, f"plot-{at}-{place}", files)
+    yield "</body>\n</html>\n"
+
+
+def as_markdown(made: Report) -> Iterator[str]:
+    """Return the same as Markdown, plots as bars of text, piece by piece."""
+    files = file_names(made.tables)
+    for note in made.notes:
+        yield f"> **{_plain(note.text)}**\n\n"
+    yield f"# {_plain(made.title)}\n"
+    for section in made.sections:
+        yield f"\n## {_plain(section.title)}\n"
+        for part in section.parts:
+            match part:
+                case Note():
+                    yield f"\n{_plain(part.text)}\n"
+                case Plot():
+                    yield f"\n### {_plain(part.text_title or part.title)}\n\n"
+                    yield "".join(f"    {line}\n" for line in part.text)
+                    if part.table is not None:
+                        yield f"\nThe values are in {files[id(part.table)]}.\n"
+                case Table():
+                    yield from _rows_as_markdown(part, files[id(part)])
+
+
+def file_names(found: Sequence[Table]) -> dict[int, str]:
+    """Return the file of each table, by its identity; no two are the same, whatever the tables are called."""
+    names: dict[int, str] = {}
+    for table in found:
+        stem = re.sub(r"[^a-z0-9]+", "-", table.name.lower()).strip("-")[:60] or "table"
+        at, name = 1, stem
+        while f"{name}.csv" in names.values():
+            at += 1
+            name = f"{stem}-{at}"
+        names[id(table)] = f"{name}.csv"
+    return names
+
+
+def shown(column: str, value: Value, *, named: bool = False) -> str:
+    """Return a value as text for people; the column says whether it is a share."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if named and not value:
+        return ""  # a matrix of few calls is read by those that there are
+    if isinstance(value, float) and column.endswith(("share", "utilisation", "difference")):
+        return f"{100 * value:+.1f} %" if column == "difference" else f"{100 * value:.2f} %"
+    return number(value)
+
+
+def _check(name: str, record: Record) -> None:
+    """Refuse a record whose parts are not what their readers need, before anything is made of it."""
+    tables.read_machines(record.machines, name)
+    for counted in record.latency_ns.values():
+        tables.ends(counted, name)
+
+
+def _is_report(folder: Path) -> bool:
+    """Return whether a folder holds a report, and nothing else that would be lost with it."""
+    held = {path.name for path in folder.iterdir()}
+    return set(PAGES) <= held and all(name in PAGES or name.endswith(".csv") for name in held)
+
+
+def _part(part: Part, place: str, files: Mapping[int, str]) -> Iterator[str]:
+    match part:
+        case Note():
+            yield _note(part)
+        case Plot():
+            yield f"<h3>{escape(part.title)}</h3>\n{plots.as_html(part, place)}\n"
+            if part.table is not None:
+                yield f'<p class="more">Values: {_link(files[id(part.table)])}</p>\n'
+        case Table():
+            yield from _rows_as_html(part, files[id(part)])
+
+
+def _note(note: Note) -> str:
+    kind = ' class="warning"' if note.warning else ""
+    return f"<p{kind}>{escape(note.text)}</p>\n"
+
+
+def _rows_as_html(table: Table, file: str) -> Iterator[str]:
+    numbers = _numbers(table)
+    classes = [' class="number"' if is_number else "" for is_number in numbers]
+    yield f'<h3>{escape(table.title)}</h3>\n<div class="table"><table>\n<tr>'
+    yield "".join(f"<th{one}>{escape(head)}</th>" for one, head in zip(classes, _heads(table), strict=True))
+    yield "</tr>\n"
+    for row in table.rows[:MOST_ROWS]:
+        cells = [escape(shown(column, value)) for column, value in zip(table.columns, row, strict=True)]
+        yield f"<tr>{''.join(f'<td{one}>{cell}</td>' for one, cell in zip(classes, cells, strict=True))}</tr>\n"
+    yield f'</table></div>\n<p class="more">{_more(table)}{_link(file)}</p>\n'
+
+
+def _rows_as_markdown(table: Table, file: str) -> Iterator[str]:
+    yield f"\n### {_plain(table.title)}\n\n"
+    yield f"| {' | '.join(map(_plain, _heads(table)))} |\n"
+    yield f"|{'|'.join('---:' if is_number else '---' for is_number in _numbers(table))}|\n"
+    for row in table.rows[:MOST_ROWS]:
+        cells = [_plain(shown(column, value)) for column, value in zip(table.columns, row, strict=True)]
+        yield f"| {' | '.join(cells)} |\n"
+    yield f"\n{_more(table)}{file}\n"
+
+
+def _heads(table: Table) -> Sequence[str]:
+    return table.columns if table.named else [readable(column) for column in table.columns]
+
+
+def _numbers(table: Table) -> list[bool]:
+    """Return, for each column, whether it is one of numbers."""
+    return [
+        any(row[at] is not None for row in table.rows) and not any(isinstance(row[at], str) for row in table.rows)
+        for at in range(len(table.columns))
+    ]
+
+
+def _more(table: Table) -> str:
+    beyond = len(table.rows) - MOST_ROWS
+    return f"and {beyond:,} more rows in " if beyond > 0 else ""
+
+
+def _link(file: str) -> str:
+    return f'<a href="{escape(file)}">{escape(file)}</a>'
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&!])", r"\\\1", one_line(text))

@@ -1,0 +1,169 @@
+"""Plots of a report: as figures that a browser draws, as bars of text, and as the table that they are drawn from."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+from lrpc.kernel.documents import one_line
+from lrpc.workloads.records.tables import Table
+
+BAR: Final = 40  # characters of the longest
+LABEL: Final = 36  # characters of a name beside a bar, or at an axis
+HEIGHT: Final = 420  # pixels
+LINE: Final = 22  # pixels of one row
+COLOURS: Final = ("#2f6db3", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#30638e", "#a3a3a3", "#c08552")
+
+Figure = Mapping[str, object]  # as Plotly takes it
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line or one colour of a plot."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot; `name` is that of its table's file."""
+
+    title: str
+    figure: Figure
+    bars: Sequence[tuple[str, float]]  # the same as text, as far as that can be
+    table: Table | None = None  # its data, where no other table of the report has them
+    text_title: str = ""  # of the bars, where they show something else
+
+    @property
+    def text(self) -> list[str]:
+        """Return its bars as lines."""
+        most = max((value for _, value in self.bars if math.isfinite(value)), default=0.0)
+        width = max((len(short(name)) for name, _ in self.bars), default=0)
+        return [f"{short(name):{width}}  {number(value):>10}  {_bar(value, most)}" for name, value in self.bars]
+
+
+def short(name: str) -> str:
+    """Return a name in one line, and no longer than there is room for."""
+    line = one_line(name)
+    return line if len(line) <= LABEL else f"{line[: LABEL - 1]}…"
+
+
+def number(value: float) -> str:
+    """Return a number with as many digits as say something."""
+    if isinstance(value, int) or not math.isfinite(value):
+        return f"{value:,}"
+    return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
+
+
+def stacked(
+    title: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str, text: Sequence[float]
+) -> Plot:
+    """Return horizontal bars, each of several parts; `text` is what the bars of text show."""
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": escape(part),
+            "x": list(values),
+            "y": list(range(len(names))),
+            "marker": {"color": COLOURS[at % len(COLOURS)]},
+        }
+        for at, (part, values) in enumerate(parts.items())
+    ]
+    layout = {"barmode": "stack", "xaxis": {"title": {"text": escape(unit)}}, "yaxis": _named(names, down=True)}
+    return Plot(title, _figure(data, layout, 120 + LINE * len(names)), list(zip(names, text, strict=True)))
+
+
+def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
+    """Return upright bars, one for each name."""
+    bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}
+    layout = {"xaxis": _named(names) | {"title": {"text": escape(across)}}, "yaxis": {"title": {"text": escape(up)}}}
+    return Plot(title, _figure([bars], layout, HEIGHT), list(zip(names, values, strict=True)))
+
+
+def curves(
+    title: str,
+    series: Sequence[Series],
+    axes: tuple[str, str],
+    bars: Sequence[tuple[str, float]],
+    table: Table,
+    *,
+    logarithmic: bool = False,
+    steps: bool = False,
+    dots: bool = False,
+    text_title: str = "",
+) -> Plot:
+    """Return lines over one axis; with `steps` they rise at each value, with `dots` the first is points alone."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers" if dots and not at else "lines" if steps else "lines+markers",
+            "line": {"shape": "hv" if steps else "linear", "color": COLOURS[at % len(COLOURS)]},
+            "name": escape(short(one.name)),
+            "x": list(one.x),
+            "y": list(one.y),
+        }
+        for at, one in enumerate(series)
+    ]
+    across, up = axes
+    layout = {
+        "xaxis": {"title": {"text": escape(across)}, "type": "log" if logarithmic else "linear"},
+        "yaxis": {"title": {"text": escape(up)}, "rangemode": "tozero"},
+        "showlegend": True,
+    }
+    return Plot(title, _figure(data, layout, HEIGHT), bars, table, text_title)
+
+
+def matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[int]], bars: Sequence[tuple[str, float]]) -> Plot:
+    """Return a matrix in colours, from whoever calls (down) to whoever is called (across)."""
+    heat = {
+        "type": "heatmap",
+        "z": [[count or None for count in row] for row in rows],
+        "colorscale": [[0, "#e8f0f8"], [1, "#123f6d"]],
+        "hoverongaps": False,
+        "colorbar": {"title": {"text": "calls"}},
+    }
+    if len(names) <= 15:
+        heat["texttemplate"] = "%{z:,}"
+    layout = {
+        "xaxis": _named(names) | {"title": {"text": "called"}, "side": "bottom"},
+        "yaxis": _named(names, down=True) | {"title": {"text": "caller"}},
+    }
+    return Plot(title, _figure([heat], layout, 220 + LINE * len(names)), bars)
+
+
+def as_html(plot: Plot, place: str) -> str:
+    """Return a plot as HTML, for a page that has Plotly's script; `place` is an id of its own."""
+    from plotly.io import to_html  # slow to import, and only reports need it
+
+    config = {"displaylogo": False, "responsive": True}
+    text: str = to_html(
+        plot.figure, config=config, include_plotlyjs=False, full_html=False, div_id=place, default_height="auto"
+    )
+    return text
+
+
+def script() -> str:
+    """Return Plotly's script, whole, so that a page needs nothing from elsewhere."""
+    from plotly.offline import get_plotlyjs
+
+    text: str = get_plotlyjs()
+    return text
+
+
+def _figure(data: Sequence[Mapping[str, object]], layout: Mapping[str, object], height: int) -> Figure:
+    fixed = {"template": "simple_white", "height": height, "margin": {"t": 20, "r": 20}, "bargap": 0.25}
+    return {"data": list(data), "layout": {**fixed, **layout}}
+
+
+def _named(names: Sequence[str], *, down: bool = False) -> dict[str, object]:
+    """Return an axis with names at whole numbers: two names that look alike stay two, and none is read as a date."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [escape(short(n)) for n in names]}
+    return {**ticks, "automargin": True, **({"autorange": "reversed"} if down else {})}
+
+
+def _bar(value: float, most: float) -> str:
+    return "█" * round(BAR * value / most) if most > 0 and math.isfinite(value) and value > 0 else ""

@@ -1,0 +1,164 @@
+"""What a run says when it is over: its tables, as text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from lrpc.workloads.records import tables
+from lrpc.workloads.records.cells import Cell
+
+TITLES: Final = {
+    "I": "Table I: operations that cross machines",
+    "I runs": "Table I: how much of each system's hours was run, and what that came to",
+    "II": "Table II: a Null by message on six systems, microseconds",
+    "II overhead": "Table II: where the overhead goes, microseconds",
+    "III": "Table III: copies that are made",
+    "IV": "Table IV: four tests, microseconds a call",
+    "IV ratios": "Table IV: how many times as long",
+    "IV what-if": "Table IV otherwise, microseconds a call",
+    "V": "Table V: where a Null LRPC's time goes, microseconds",
+    "V SRC RPC": "Table V beside SRC RPC, microseconds",
+    "V what-if": "Table V otherwise, microseconds",
+    "Firefly RPC": "Across machines: a remote Null step by step, microseconds on MicroVAX II processors, not C-VAXes",
+    "Figure 1": "Figure 1: calls by bytes of arguments and results",
+    "Figure 1 survey": "The survey that Figure 1 belongs to",
+    "Figure 2": "Figure 2: calls a second by number of processors; beyond five, what if",
+    "Figure 2 waits": "Figure 2: what the processors' time goes to, percent",
+}
+DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of ours, behind the point
+SHOWN: Final = ("%", "bytes", "misses")  # units that no title says
+BARS: Final = ("Figure 1",)
+LISTS: Final = ("I",)  # whose rows are of different systems
+BAR: Final = 50  # characters of the longest
+
+
+def print_cells(console: Console, cells: Sequence[Cell]) -> None:
+    """Print every table that the cells belong to, ours beside the paper's."""
+    for name in dict.fromkeys(cell.table for cell in cells):
+        found = [cell for cell in cells if cell.table == name]
+        rows, columns = ({getattr(cell, what) for cell in found} for what in ("row", "column"))
+        is_grid = len(rows) > 1 and len(columns) > 1 and name not in LISTS
+        make = _bars if name in BARS else _grid if is_grid else _list
+        table = make(found)
+        table.title, table.title_justify = TITLES.get(name, name), "left"
+        console.print(table)
+
+
+def print_counts(console: Console, title: str, counts: Mapping[str, object]) -> None:
+    """Print a summary: one name and one value a line."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    for name, value in counts.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(table)
+
+
+def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float]], most: int = 12) -> None:
+    """Print the latencies of the procedures that were called most."""
+    table = Table(title="Latency of calls, virtual microseconds", title_justify="left")
+    for heading in ("procedure", "calls", "mean", "p50", "p90", "p99", "max"):
+        table.add_column(heading, justify="left" if heading == "procedure" else "right")
+    busiest = sorted(latencies.items(), key=lambda one: (-one[1]["count"], one[0]))
+    for procedure, found in busiest[:most]:
+        rest = (f"{found[name]:,.1f}" for name in ("mean", "p50", "p90", "p99", "max"))
+        table.add_row(procedure, f"{int(found['count']):,}", *rest)
+    console.print(table)
+    if len(busiest) > most:
+        console.print(f"and {len(busiest) - most} more procedures, in the record")
+
+
+def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int) -> None:
+    """Print what a trace took, recorded and simulated: the parts of both add up to the last line."""
+    table = Table(title="Where a trace's time went, mean, virtual microseconds", title_justify="left")
+    for heading in ("", "recorded", "simulated"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for one in parts:
+        if one is parts[-1]:
+            table.add_section()
+        times = (one.recorded_ns, one.simulated_ns)
+        table.add_row(one.part, *("" if ns is None else f"{ns / traces / 1000:,.1f}" for ns in times))
+    console.print(table)
+
+
+def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
+    """Print the first rows of a table of a record's, or of several."""
+    shown = Table(title=table.title, title_justify="left")
+    for column in table.columns:
+        shown.add_column(column)
+    for row in table.rows[:most]:
+        shown.add_row(*("" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one) for one in row))
+    console.print(shown)
+    if len(table.rows) > most:
+        console.print(f"and {len(table.rows) - most} more rows, in the report")
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _grid(cells: Sequence[Cell]) -> Table:
+    """Return rows by columns, as the paper prints them; its own figures stand in brackets."""
+    kinds = dict.fromkeys(cell.kind for cell in cells)
+    alike = len(kinds) == 1
+    caption = f"all {cells[0].kind}" if alike else ", ".join(f"{kind[0]} {kind}" for kind in sorted(kinds))
+    bracketed = "" if all(cell.paper is None for cell in cells) else "ours (the paper's); "
+    table = Table(caption=bracketed + caption, caption_justify="left")
+    table.add_column("")
+    columns = dict.fromkeys(cell.column for cell in cells)
+    for column in columns:
+        table.add_column(column, justify="right")
+    found = {(cell.row, cell.column): _in_grid(cell) + ("" if alike else f" {cell.kind[0]}") for cell in cells}
+    for row in dict.fromkeys(cell.row for cell in cells):
+        table.add_row(row, *(found.get((row, column), "") for column in columns))
+    return table
+
+
+def _list(cells: Sequence[Cell]) -> Table:
+    """Return one cell a line, and how far ours is from the paper's where that is a number."""
+    compared = any(cell.paper is not None for cell in cells)
+    table = Table()
+    for heading in ("", "column", "paper", "ours", "difference", "kind"):
+        if compared or heading not in ("paper", "difference"):
+            table.add_column(heading, justify="left" if heading in ("", "column", "kind") else "right")
+    for cell in cells:
+        has_unit = cell.unit in SHOWN and not isinstance(cell.ours, str)
+        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if has_unit else "")
+        between = (_number(cell.paper, cell.unit), ours, _difference(cell)) if compared else (ours,)
+        table.add_row(cell.row, cell.column, *between, cell.kind)
+    return table
+
+
+def _bars(cells: Sequence[Cell]) -> Table:
+    """Return a histogram: one bin a line."""
+    table = Table(caption=f"all {cells[0].kind}", caption_justify="left")
+    for heading in ("bytes", cells[0].column, ""):
+        table.add_column(heading, justify="left" if not heading else "right")
+    most = max(float(cell.ours) for cell in cells) or 1.0
+    for cell in cells:
+        table.add_row(cell.row, _number(cell.ours, cell.unit), "█" * round(BAR * float(cell.ours) / most))
+    return table
+
+
+def _in_grid(cell: Cell) -> str:
+    ours = _number(cell.ours, cell.unit)
+    if cell.paper is None:
+        return ours
+    paper = _number(cell.paper, cell.unit)
+    return f"{ours} ({paper.rstrip('0').rstrip('.') if '.' in paper else paper})"
+
+
+def _difference(cell: Cell) -> str:
+    if isinstance(cell.ours, str) or isinstance(cell.paper, str) or not cell.paper:
+        return ""
+    return f"{100 * (cell.ours / cell.paper - 1):+.1f} %"
+
+
+def _number(value: float | str | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:,.{DIGITS.get(unit, 0)}f}"

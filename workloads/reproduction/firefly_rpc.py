@@ -1,0 +1,64 @@
+"""Firefly RPC between two machines: a remote Null step by step, and a full packet, beside what its authors measured."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.reproduction.paper import Measured
+
+TABLE: Final = "Firefly RPC"
+COLUMN: Final = "MicroVAX II"
+FULL: Final = "1,514-byte packet, one way"
+NOT_CHARGED: Final = "not charged"
+
+# Schroeder and Burrows, microseconds: what runtime and stubs take of a Null, what each packet of 74 bytes takes beyond,
+# how often, and which steps of the cost model that is.
+RUNTIME: Final = 606.0
+PACKETS: Final = 2
+ACCOUNT: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
+    "UDP header": (59.0, ("udp_header",)),
+    "checksums of sender and receiver": (90.0, ("udp_checksum",)),
+    "trap": (37.0, ("network_trap",)),
+    "queueing the packet": (39.0, ("network_queue",)),
+    "interprocessor interrupt": (10.0, ("processor_interrupt",)),
+    "handling that interrupt": (76.0, ("interrupt_handling",)),
+    "starting the controller": (22.0, ("controller_start",)),
+    "controller, transmitting": (70.0, ("controller_transmit",)),
+    "controller, receiving": (80.0, ("controller_receive",)),
+    "I/O interrupt": (14.0, ("io_interrupt",)),
+    "handling the packet received": (177.0, ("receive_handling",)),
+    "waking the thread": (220.0, ("wakeup",)),
+}
+WIRE: Final = 60.0
+ONE_WAY: Final = sum(us for us, _ in ACCOUNT.values()) + WIRE  # 954
+NULL: Final = RUNTIME + PACKETS * ONE_WAY  # 2,514
+FULL_ONE_WAY: Final = 4414.0
+MEASURED: Final = (2645.0, 2660.0)  # a Null, in the study itself and as it is quoted
+
+
+def cells(null: Measured, full: Measured, costs: CostModel) -> list[Cell]:
+    """Return the account of a Null, charged on both machines together, what is left of it, and a full packet's way."""
+    found = [_step("runtime and stubs", RUNTIME, null, costs, ("remote_client", "remote_server"))]
+    found += [_step(f"{row}, twice", PACKETS * us, null, costs, steps) for row, (us, steps) in ACCOUNT.items()]
+    runtime, charged = float(found[0].ours), _us(null, costs, null.charges)
+    found.append(Cell(TABLE, "wire, twice", COLUMN, PACKETS * WIRE, null.us - charged, "us", "input"))
+    kind = costs.kind(f"{TABLE}/Null/{COLUMN}", null.per_call(null.charges))
+    found.append(Cell(TABLE, "Null", COLUMN, NULL, null.us, "us", kind))
+    for measured in MEASURED:
+        row = f"unaccounted, of {measured:,.0f} measured"
+        found.append(Cell(TABLE, row, COLUMN, measured - NULL, NOT_CHARGED, "us", "input"))
+    one_way = full.us - runtime - (null.us - runtime) / PACKETS
+    kind = costs.kind(f"{TABLE}/{FULL}/{COLUMN}", full.per_call(full.charges))
+    return [*found, Cell(TABLE, FULL, COLUMN, FULL_ONE_WAY, one_way, "us", kind)]
+
+
+def _step(row: str, paper: float, null: Measured, costs: CostModel, steps: tuple[str, ...]) -> Cell:
+    charges = {step: null.charges[step] for step in steps if step in null.charges}
+    kind = costs.kind(f"{TABLE}/{row}/{COLUMN}", null.per_call(charges))
+    return Cell(TABLE, row, COLUMN, paper, _us(null, costs, charges), "us", kind)
+
+
+def _us(measured: Measured, costs: CostModel, charges: Mapping[str, int]) -> float:
+    """Return what charges of a loop come to for each call."""
+    return sum(costs.file.steps[step].us * count for step, count in charges.items()) / measured.calls

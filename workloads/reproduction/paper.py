@@ -1,0 +1,307 @@
+"""The paper's figures beside ours: what it says, what a run came to, and what kind of figure that makes ours."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lrpc.kernel.simulated.costs import CostModel, Kind
+from lrpc.workloads.programs.four_tests import TESTS
+from lrpc.workloads.programs.survey import AXIS, BIN, figures
+from lrpc.workloads.records.cells import Cell, weakest
+
+# Table I, percent: operations that cross machines. 344,888 local and 18,366 network calls are 5.33 % and 5.06 %; the
+# others' denominators make no difference that their figures show.
+TABLE_I: Final = {
+    "V": {"remote/total": 3.0},
+    "Taos": {"remote/local": 5.3, "remote/total": 5.06},
+    "Sun UNIX+NFS": {"remote/total": 0.6},
+}
+
+# Table II, microseconds: the least a Null can take, and what it takes.
+TABLE_II: Final = {
+    "Accent": (444.0, 2300.0),
+    "Taos": (109.0, 464.0),
+    "Mach": (90.0, 754.0),
+    "V": (170.0, 730.0),
+    "Amoeba": (170.0, 800.0),
+    "DASH": (170.0, 1590.0),
+}
+
+# Table III: which copies are made.
+TABLE_III: Final = {
+    "call, mutable parameters": {"LRPC": "A", "message passing": "A B C E", "restricted message passing": "A D E"},
+    "call, immutable parameters": {"LRPC": "A E", "message passing": "A B C E", "restricted message passing": "A D E"},
+    "return": {"LRPC": "F", "message passing": "B C F", "restricted message passing": "B F"},
+}
+
+# Table IV, microseconds.
+TABLE_IV: Final = {
+    "LRPC/MP": {"Null": 125.0, "Add": 130.0, "BigIn": 173.0, "BigInOut": 219.0},
+    "LRPC": {"Null": 157.0, "Add": 164.0, "BigIn": 192.0, "BigInOut": 227.0},
+    "Taos": {"Null": 464.0, "Add": 480.0, "BigIn": 539.0, "BigInOut": 636.0},
+}
+
+# The steps of the cost model that a Null's least time is made of, and those that LRPC and message passing add to it.
+MINIMUM: Final = ("procedure_call", "trap", "switch", "tlb_miss")
+OVERHEAD: Final[dict[str, tuple[str, ...]]] = {
+    "stubs": ("client_stub", "server_stub", "astack_queue", "message_client_stub", "message_server_stub"),
+    "buffers": ("message_buffer",),
+    "validation": ("message_validate",),
+    "enqueueing": ("message_enqueue",),
+    "transfer": ("kernel_call", "kernel_return", "message_transfer"),
+    "scheduling": ("message_schedule",),
+    "context switch of threads": ("message_switch",),
+    "dispatch": ("message_dispatch",),
+}
+ALL_OVERHEAD: Final = tuple(step for steps in OVERHEAD.values() for step in steps)
+
+# Table V, microseconds: each row, and the steps that it adds up.
+TABLE_V: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
+    "procedure call": (7.0, ("procedure_call",)),
+    "two traps": (36.0, ("trap",)),
+    "two context switches": (66.0, ("switch", "tlb_miss")),
+    "minimum": (109.0, MINIMUM),
+    "stubs": (21.0, OVERHEAD["stubs"]),
+    "kernel transfer": (27.0, OVERHEAD["transfer"]),
+    "overhead": (48.0, ALL_OVERHEAD),
+}
+
+# The same for both, as far as the paper says; SRC RPC's minimum is Table II's.
+BREAKDOWN: Final[dict[str, tuple[str, ...]]] = {
+    "procedure call": ("procedure_call",),
+    "traps": ("trap",),
+    "context switches": ("switch", "tlb_miss"),
+    "minimum": MINIMUM,
+    **OVERHEAD,
+    "overhead": ALL_OVERHEAD,
+    "total": MINIMUM + ALL_OVERHEAD,
+}
+BREAKDOWN_PAPER: Final = {
+    "LRPC": {
+        "procedure call": 7.0,
+        "traps": 36.0,
+        "context switches": 66.0,
+        "minimum": 109.0,
+        "stubs": 21.0,
+        "transfer": 27.0,
+        "overhead": 48.0,
+        "total": 157.0,
+    },
+    "Taos": {"minimum": 109.0, "stubs": 70.0, "overhead": 355.0, "total": 464.0},
+}
+
+# Figure 2, calls a second by processors: C-VAXes. The speed-up on five is of a Firefly with MicroVAX II processors.
+FIGURE_2: Final = {
+    "LRPC": {1: 6300.0, 4: 23_000.0},
+    "SRC RPC": {2: 4000.0, 3: 4000.0, 4: 4000.0},
+    "speed-up": {4: 3.7, 5: 4.3},
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One test's loop: calls, the virtual time they took in ns, and how often each step was charged."""
+
+    calls: int
+    elapsed_ns: int
+    charges: Mapping[str, int]
+
+    @property
+    def us(self) -> float:
+        """Return the mean time of a call."""
+        return self.elapsed_ns / self.calls / 1000
+
+    def per_call(self, steps: Iterable[str]) -> dict[str, int]:
+        """Return how often one call is charged each of `steps`; every call of a loop is charged alike."""
+        return {step: self.charges.get(step, 0) // self.calls for step in steps}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a machine's processors called: calls a second, a call's charges, and percentages of their time."""
+
+    calls_per_s: float
+    charges: Mapping[str, int]
+    shares: Mapping[str, float]  # by what they did
+
+
+def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = ()) -> list[Cell]:
+    """Return a row of Table I: operations that cross machines, over local ones and over all.
+
+    Local are those that cross a protection boundary of their machine: traps and calls between its domains. Calls
+    within a domain cross none and do not count. Both are fitted where a parameter was solved from either.
+    """
+    local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
+    paper = TABLE_I.get(row, {})
+    kind: Kind = "fitted" if any(cell.startswith(f"I/{row}/remote/") for cell in solved_from) else "predicted"
+    shares = {"remote/local": local, "remote/total": local + remote}
+    return [
+        Cell("I", row, column, paper.get(column), 100 * remote / among, "%", kind)
+        for column, among in shares.items()
+        if among
+    ]
+
+
+def measured_in_1989() -> list[Cell]:
+    """Return Table I as the paper has it, to stand beside a row of ours that is none of its systems."""
+    return [
+        Cell("I", f"{system}, 1989", column, paper, "not run", "%", "input")
+        for system, columns in TABLE_I.items()
+        for column, paper in columns.items()
+    ]
+
+
+def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:
+    """Return Table II from each system's Null, and what its overhead is spent on, as far as that is known."""
+    cells: list[Cell] = []
+    parts = []
+    for system, (null, costs) in nulls.items():
+        least, takes = TABLE_II[system]
+        minimum = _part("II", system, "minimum", least, null, costs, MINIMUM)
+        actual = _mean("II", system, "actual", takes, null, costs)
+        overhead = float(actual.ours) - float(minimum.ours)
+        cells += [minimum, actual, Cell("II", system, "overhead", takes - least, overhead, "us", actual.kind)]
+        for column, steps in OVERHEAD.items():
+            parts.append(_part("II overhead", system, column, None, null, costs, steps, f"II/{system}/actual"))
+    return cells + parts
+
+
+def table_iii(letters: Mapping[str, Mapping[str, str]]) -> list[Cell]:
+    """Return Table III from the letters that were counted, by column and row."""
+    return [
+        Cell("III", row, column, paper, letters[column][row], "copies", "predicted")
+        for row, columns in TABLE_III.items()
+        for column, paper in columns.items()
+    ]
+
+
+def table_iv(columns: Mapping[str, Mapping[str, Measured]], costs: CostModel) -> list[Cell]:
+    """Return Table IV, mean times of a call, and how many times as long Taos took as LRPC."""
+    cells: list[Cell] = []
+    ratios = []
+    for test in TESTS:
+        row = {
+            column: _mean("IV", test, column, TABLE_IV[column][test], tests[test], costs)
+            for column, tests in columns.items()
+        }
+        cells += row.values()
+        taos, lrpc = row["Taos"], row["LRPC"]
+        paper = TABLE_IV["Taos"][test] / TABLE_IV["LRPC"][test]
+        ratio = float(taos.ours) / float(lrpc.ours)
+        ratios.append(Cell("IV ratios", test, "Taos/LRPC", paper, ratio, "x", weakest(taos.kind, lrpc.kind)))
+    return cells + ratios
+
+
+def what_if(table: str, column: str, tests: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
+    """Return a column that the paper does not have: mean times of a call on a machine that differs from its own."""
+    return [_mean(table, test, column, None, measured, costs) for test, measured in tests.items()]
+
+
+def convention(stack: Mapping[str, Measured], pointer: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
+    """Return Table IV with arguments on the execution stack, and how much more each test takes for its extra copies."""
+    cells = what_if("IV what-if", "arguments on the execution stack", stack, costs)
+    more = [
+        Cell(
+            "IV what-if",
+            cell.row,
+            "for the extra copies",
+            None,
+            float(cell.ours) - pointer[cell.row].us,
+            "us",
+            cell.kind,
+        )
+        for cell in cells
+    ]
+    return cells + more
+
+
+def table_v(null: Measured, costs: CostModel) -> list[Cell]:
+    """Return Table V: the steps that Null was charged under LRPC, and the time that its loop took."""
+    cells = [_part("V", row, "LRPC", paper, null, costs, steps) for row, (paper, steps) in TABLE_V.items()]
+    return [*cells, _mean("V", "total", "LRPC", TABLE_IV["LRPC"]["Null"], null, costs)]
+
+
+def breakdown(nulls: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
+    """Return what Null's time is spent on under LRPC and under SRC RPC."""
+    return [
+        _part("V SRC RPC", row, column, BREAKDOWN_PAPER[column].get(row), null, costs, steps, f"IV/Null/{column}")
+        for row, steps in BREAKDOWN.items()
+        for column, null in nulls.items()
+    ]
+
+
+def misses(null: Measured) -> Cell:
+    """Return the misses of one call that exchanges processors in place of switching contexts."""
+    missed = null.charges.get("tlb_miss", 0) / null.calls
+    return Cell("V what-if", "Null", "misses without a switch", None, missed, "misses", "predicted")
+
+
+def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[Cell]:
+    """Return the survey's figures and Figure 1 from what was called and what A-stacks carried.
+
+    All is input: the generator was given the paper's figures, and a distribution of the rest that is assumed.
+    """
+    sizes = figures(astack_bytes)
+    calls, procedures, parameters = (max(1, found[name]) for name in ("calls", "procedures", "parameters"))
+    rows: list[tuple[str, float | str | None, float, str]] = [
+        ("services", 28.0, found["services"], "number"),
+        ("procedures", 366.0, found["procedures"], "number"),
+        ("parameters", "over 1,000", found["parameters"], "number"),
+        ("parameters of fixed size", 80.0, 100 * found["fixed"] / parameters, "%"),
+        ("parameters of four bytes or fewer", 65.0, 100 * found["small"] / parameters, "%"),
+        ("procedures with parameters of fixed size only", 200 / 3, 100 * found["fixed_only"] / procedures, "%"),
+        ("procedures that transfer 32 bytes or fewer", 60.0, 100 * found["up_to_32"] / procedures, "%"),
+        ("calls", 1_487_105.0, found["calls"], "number"),
+        ("procedures called", 112.0, found["called"], "number"),
+        ("share of calls to 3", 75.0, 100 * found["calls_of_3"] / calls, "%"),
+        ("share of calls to 10", 95.0, 100 * found["calls_of_10"] / calls, "%"),
+        ("most frequent size, from", 0.0, sizes.mode, "bytes"),
+        ("share of calls under 50 bytes", None, 100 * sizes.under_50, "%"),
+        ("share of calls under 200 bytes", "a majority", 100 * sizes.under_200, "%"),
+        ("share of calls in one packet of 1,448 bytes", None, 100 * sizes.one_packet, "%"),
+    ]
+    survey = [Cell("Figure 1 survey", row, "survey", paper, ours, unit, "input") for row, paper, ours, unit in rows]
+    ends = [*(f"{start}-{start + BIN - 1}" for start in range(0, AXIS - BIN, BIN)), f"{AXIS - BIN}-{AXIS}"]
+    bins = zip((*ends, f"over {AXIS}"), (*sizes.bins, sizes.beyond), strict=True)
+    return survey + [Cell("Figure 1", row, "calls", None, count, "number", "input") for row, count in bins]
+
+
+def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel) -> list[Cell]:
+    """Return Figure 2, calls a second by number of processors, and what the processors' time went to."""
+    cells, waits = [], []
+    lrpc = curves["LRPC"]
+    for processors in lrpc:
+        row = str(processors)
+        found = {
+            curve: (rates[processors].calls_per_s, "calls/s", rates[processors]) for curve, rates in curves.items()
+        }
+        found["speed-up"] = (lrpc[processors].calls_per_s / lrpc[1].calls_per_s, "x", lrpc[processors])
+        for column, (ours, unit, rate) in found.items():
+            kind = costs.kind(f"Figure 2/{row}/{column}", rate.charges, bus=True)
+            cells.append(Cell("Figure 2", row, column, FIGURE_2[column].get(processors), ours, unit, kind))
+        for curve, rates in curves.items():
+            for what, share in rates[processors].shares.items():
+                waits.append(Cell("Figure 2 waits", row, f"{curve} {what}", None, share, "%", "predicted"))
+    return cells + waits
+
+
+def _mean(table: str, row: str, column: str, paper: float | None, measured: Measured, costs: CostModel) -> Cell:
+    """Return the mean time of a call."""
+    kind = costs.kind(f"{table}/{row}/{column}", measured.per_call(measured.charges))
+    return Cell(table, row, column, paper, measured.us, "us", kind)
+
+
+def _part(
+    table: str,
+    row: str,
+    column: str,
+    paper: float | None,
+    measured: Measured,
+    costs: CostModel,
+    steps: tuple[str, ...],
+    solved_from: str = "",
+) -> Cell:
+    """Return what some steps cost a call; `solved_from` is the cell they were solved from if they were, or this one."""
+    us = sum(costs.file.steps[step].us * measured.charges[step] for step in steps if step in measured.charges)
+    kind = costs.kind(solved_from or f"{table}/{row}/{column}", measured.per_call(steps))
+    return Cell(table, row, column, paper, us / measured.calls, "us", kind)

@@ -1,0 +1,303 @@
+"""Reproduces the paper's tables and figures: machines that measure one thing each, and pairs that call each other."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from lrpc.cluster.description import (
+    Cluster,
+    ClusterTable,
+    DomainTable,
+    ExportTable,
+    MachineTable,
+    ThreadTable,
+    describe,
+)
+from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.run import Outcome
+from lrpc.domains.stubs import Transfer
+from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated.costs import CostModel, load_cost_model
+from lrpc.kernel.simulated.domain import Convention
+from lrpc.workloads.programs.registry import REGISTRY
+from lrpc.workloads.programs.survey import CALLS as SURVEY_CALLS
+from lrpc.workloads.programs.survey import SERVICES
+from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.reproduction import firefly_rpc, paper, table_i
+from lrpc.workloads.reproduction.paper import Measured, Rate
+
+CALLS: Final = 100_000
+WINDOW_US: Final = 1_000_000.0  # of Figure 2
+LEAST_WINDOW_US: Final = 10_000.0
+PROCESSORS: Final = range(1, 17)
+MESSAGES: Final[Transfer] = "message passing"
+# The machines that rows of Table II, and columns of the others, are measured on; Figure 2's with the processors behind.
+SYSTEMS: Final = {
+    "Accent": "accent",
+    "Taos": "src-rpc",
+    "Mach": "mach",
+    "V": "v",
+    "Amoeba": "amoeba",
+    "DASH": "dash",
+}
+COPIES: Final = {
+    "LRPC": "copies-lrpc",
+    "message passing": "copies-messages",
+    "restricted message passing": "copies-restricted",
+}
+TESTS: Final = {"LRPC/MP": "lrpc-mp", "LRPC": "lrpc", "Taos": "src-rpc"}
+CURVES: Final[dict[str, tuple[str, Transfer]]] = {
+    "LRPC": ("figure-2-lrpc", "lrpc"),
+    "SRC RPC": ("figure-2-src-rpc", MESSAGES),
+}
+SURVEY: Final = "survey"
+REMOTE_CALLS: Final = 100  # at most: each takes what the others do
+REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by what is called
+
+Machines = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be reproduced: which tables, on which cost model, with how many calls of each test."""
+
+    cost_model: str = "cvax-firefly"
+    calls: int = CALLS
+    only: tuple[str, ...] = ()  # all, where it names none
+
+    @property
+    def scale(self) -> float:
+        """Return by how much what is not counted in calls of a test is cut short, for fewer calls."""
+        return min(1.0, self.calls / CALLS)
+
+    @property
+    def window_us(self) -> float:
+        """Return how long Figure 2's processors call, in virtual time."""
+        return max(LEAST_WINDOW_US, WINDOW_US * self.scale)
+
+
+class Measurements:
+    """What the machines of a run came to, by name."""
+
+    def __init__(self, plan: Plan, cluster: Cluster, outcome: Outcome) -> None:
+        self.plan = plan
+        self.machines: dict[str, MachineOutcome] = {machine.name: machine for machine in outcome.machines}
+        self.costs: dict[str, CostModel] = {machine.name: machine.costs for machine in cluster.machines}
+
+    def found(self, machine: str) -> list[Mapping[str, Any]]:
+        """Return what each of a machine's programs found."""
+        return list(self.machines[machine].findings.values())
+
+    def tests(self, machine: str) -> dict[str, Measured]:
+        """Return the loops that a machine's one client measured, by test."""
+        return {test: Measured(**one) for test, one in self.found(machine)[0].items()}
+
+    def pair(self, stem: str) -> Measured:
+        """Return the loop of a pair's client, with what both machines were charged."""
+        (found,) = self.found(f"{stem}-client")
+        charges = Counter(self.machines[f"{stem}-client"].charges)
+        charges.update(self.machines[f"{stem}-server"].charges)
+        return Measured(found["calls"], found["elapsed_ns"], charges)
+
+    def rate(self, machine: str) -> Rate:
+        """Return how fast a machine's processors called, and what their time went to."""
+        one = self.machines[machine]
+        calls = sum(found["calls"] for found in self.found(machine))
+        charges = {step: count // one.counts["cross_domain"] for step, count in one.charges.items()}
+        whole_ns = one.end_ns * len(one.processors)
+        bus = sum(processor.bus_wait_ns for processor in one.processors)
+        lock = sum(processor.lock_wait_ns for processor in one.processors)
+        idle = sum(processor.idle_ns for processor in one.processors)
+        spent = {"computing": whole_ns - bus - lock - idle, "bus": bus, "lock": lock, "idle": idle}
+        shares = {what: 100 * ns / whole_ns for what, ns in spent.items()}
+        return Rate(calls / self.plan.window_us * 1e6, charges, shares)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table or figure: the machines that it is measured on, and its cells. Parts may have machines in common."""
+
+    machines: Callable[[Plan], Machines]
+    cells: Callable[[Measurements], list[Cell]]
+
+
+def reproduce_cluster(plan: Plan) -> Cluster:
+    """Return the cluster on which a plan's tables are measured; `Refused` where one is unknown or cannot be."""
+    load_cost_model(plan.cost_model)  # so that what is wrong with it is not said of some machine
+    machines: dict[str, MachineTable] = {}
+    domains: dict[str, DomainTable] = {}
+    for part in chosen(plan.only):
+        for name, (machine, its_domains) in part.machines(plan).items():
+            machines[name] = machine
+            domains |= its_domains
+    cluster = describe(ClusterTable(name="reproduce", machines=machines, domains=domains), REGISTRY, "reproduce")
+    for one in (machine for machine in cluster.machines if not table_i.owns(machine.name)):
+        for thread in (thread for domain in one.domains for thread in domain.threads):
+            one.costs.require(str(thread.parameters.get("transfer", "lrpc")))
+    return cluster
+
+
+def cells_of(plan: Plan, cluster: Cluster, outcome: Outcome) -> list[Cell]:
+    """Return the cells of a plan's tables that a run came to."""
+    measurements = Measurements(plan, cluster, outcome)
+    return [cell for part in chosen(plan.only) for cell in part.cells(measurements)]
+
+
+def chosen(only: Iterable[str]) -> list[Part]:
+    """Return the parts of these names, in the paper's order, or all; `Refused` where there is none of a name."""
+    known = {name.casefold(): name for name in PARTS}
+    for name in only:
+        if name.casefold() not in known:
+            raise Refused(f"--only {name}: unknown; known are {', '.join(PARTS)}")
+    wanted = {known[name.casefold()] for name in only} or set(PARTS)
+    return [part for name, part in PARTS.items() if name in wanted]
+
+
+def _machine(
+    name: str,
+    plan: Plan,
+    program: str,
+    parameters: Mapping[str, object],
+    transfer: Transfer = "lrpc",
+    *,
+    server: str = "four tests",
+    clients: int = 1,
+    convention: Convention = "argument pointer",
+    **like: Any,
+) -> Machines:
+    """Return a machine like that, on which each client calls a server of its own."""
+    machine = MachineTable(**{"cost_model": plan.cost_model, **like})
+    domains = {}
+    for number in [""] if clients == 1 else [f"-{one:02}" for one in range(1, clients + 1)]:
+        export = f"tests{number}@{name}"
+        domains[f"{name}-server{number}"] = DomainTable(
+            machine=name, convention=convention, exports={export: ExportTable(server=server)}
+        )
+        thread = ThreadTable(program=program, parameters={**parameters, "transfer": transfer})
+        domains[f"{name}-client{number}"] = DomainTable(machine=name, imports={"tests": export}, threads=(thread,))
+    return {name: (machine, domains)}
+
+
+def _four_tests(name: str, plan: Plan, transfer: Transfer = "lrpc", **like: Any) -> Machines:
+    return _machine(name, plan, "four tests", {"calls": plan.calls}, transfer, **like)
+
+
+def _null(name: str, plan: Plan, transfer: Transfer = "lrpc", **like: Any) -> Machines:
+    return _machine(name, plan, "four tests", {"calls": plan.calls, "tests": ["Null"]}, transfer, **like)
+
+
+def _columns(plan: Plan) -> Machines:
+    mp = _four_tests(TESTS["LRPC/MP"], plan, processors=2, domain_caching=True)
+    return mp | _four_tests(TESTS["LRPC"], plan) | _four_tests(TESTS["Taos"], plan, MESSAGES)
+
+
+def _systems(plan: Plan) -> Machines:
+    machines = _four_tests(SYSTEMS["Taos"], plan, MESSAGES)
+    for system, name in SYSTEMS.items():
+        if system != "Taos":
+            machines |= _null(name, plan, MESSAGES, cost_model=name)
+    return machines
+
+
+def _copies(plan: Plan) -> Machines:
+    machines = _machine(COPIES["LRPC"], plan, "copies", {}, server="copies")
+    for discipline, name in COPIES.items():
+        if discipline != "LRPC":
+            machines |= _machine(name, plan, "copies", {}, MESSAGES, server="copies", discipline=discipline)
+    return machines
+
+
+def _throughput(plan: Plan) -> Machines:
+    machines: Machines = {}
+    for stem, transfer in CURVES.values():
+        for processors in PROCESSORS:
+            name = f"{stem}-{processors:02}"
+            until = {"until_us": plan.window_us}
+            machines |= _machine(name, plan, "throughput", until, transfer, clients=processors, processors=processors)
+    return machines
+
+
+def _survey(plan: Plan) -> Machines:
+    services = [f"service{number:02}" for number in range(SERVICES)]
+    domains = {
+        name: DomainTable(
+            machine=SURVEY, exports={name: ExportTable(server="survey service", parameters={"service": number})}
+        )
+        for number, name in enumerate(services)
+    }
+    calls = max(1, round(SURVEY_CALLS * plan.scale))
+    thread = ThreadTable(program="survey client", parameters={"calls": calls})
+    client = DomainTable(machine=SURVEY, imports={name: name for name in services}, threads=(thread,))
+    return {SURVEY: (MachineTable(cost_model=plan.cost_model), {"survey-client": client, **domains})}
+
+
+def _remote(plan: Plan) -> Machines:
+    machines: Machines = {}
+    for what, stem in REMOTE.items():
+        client, server = f"{stem}-client", f"{stem}-server"
+        exports = {stem: ExportTable(server="packets")}
+        calls: dict[str, object] = {"calls": min(plan.calls, REMOTE_CALLS), "full": what == "full"}
+        thread = ThreadTable(program="packets", parameters=calls)
+        machine = MachineTable(cost_model=plan.cost_model)
+        machines[client] = machine, {client: DomainTable(machine=client, imports={"packets": stem}, threads=(thread,))}
+        machines[server] = machine, {server: DomainTable(machine=server, exports=exports)}
+    return machines
+
+
+def _table_ii(run: Measurements) -> list[Cell]:
+    return paper.table_ii({system: (run.tests(name)["Null"], run.costs[name]) for system, name in SYSTEMS.items()})
+
+
+def _table_iii(run: Measurements) -> list[Cell]:
+    return paper.table_iii({column: run.found(name)[0] for column, name in COPIES.items()})
+
+
+def _table_iv(run: Measurements) -> list[Cell]:
+    costs = run.costs[TESTS["LRPC"]]
+    columns = {column: run.tests(name) for column, name in TESTS.items()}
+    return paper.table_iv(columns, costs) + paper.convention(run.tests("execution-stack"), columns["LRPC"], costs)
+
+
+def _table_v(run: Measurements) -> list[Cell]:
+    costs = run.costs[TESTS["LRPC"]]
+    nulls = {column: run.tests(name)["Null"] for column, name in TESTS.items()}
+    exchanged = nulls.pop("LRPC/MP")
+    cells = paper.table_v(nulls["LRPC"], costs) + paper.breakdown(nulls, costs)
+    return [*cells, *paper.what_if("V what-if", "tagged TLB", run.tests("tagged-tlb"), costs), paper.misses(exchanged)]
+
+
+def _figure_1(run: Measurements) -> list[Cell]:
+    found = cast(Mapping[str, int], run.found(SURVEY)[0])
+    return paper.figure_1(found, run.machines[SURVEY].astack_bytes)
+
+
+def _figure_2(run: Measurements) -> list[Cell]:
+    rates = {
+        column: {processors: run.rate(f"{stem}-{processors:02}") for processors in PROCESSORS}
+        for column, (stem, _) in CURVES.items()
+    }
+    return paper.figure_2(rates, run.costs[f"{CURVES['LRPC'][0]}-01"])
+
+
+def _firefly_rpc(run: Measurements) -> list[Cell]:
+    null, full = (run.pair(stem) for stem in REMOTE.values())
+    return firefly_rpc.cells(null, full, run.costs[f"{REMOTE['null']}-client"])
+
+
+PARTS: Final = {
+    "I": Part(lambda plan: table_i.machines(plan.scale), lambda run: table_i.cells(run.machines, run.plan.scale)),
+    "Figure 1": Part(_survey, _figure_1),
+    "II": Part(_systems, _table_ii),
+    "III": Part(_copies, _table_iii),
+    "IV": Part(
+        lambda plan: _columns(plan) | _four_tests("execution-stack", plan, convention="execution stack"),
+        _table_iv,
+    ),
+    "V": Part(
+        lambda plan: _columns(plan) | _null("tagged-tlb", plan, tagged_tlb=True),
+        _table_v,
+    ),
+    "Figure 2": Part(_throughput, _figure_2),
+    "Firefly RPC": Part(_remote, _firefly_rpc),
+}

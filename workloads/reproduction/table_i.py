@@ -1,0 +1,85 @@
+"""Table I's systems among the machines of a reproduction, each cut to a scale at which the whole stays short."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lrpc.cluster.description import ClusterTable, DomainTable, ExportTable, MachineTable
+from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.parameters import resolve
+from lrpc.kernel.documents import read_toml, validate
+from lrpc.workloads import scenarios
+from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.reproduction import paper
+
+# The scenario of each, and how much of its hours. Sun's are 100 million calls.
+SYSTEMS: Final[Mapping[str, float]] = {"v": 0.1, "taos": 0.4, "sun": 0.02}
+LEAST: Final = 0.0001  # scale
+
+
+def machines(scale: float) -> dict[str, tuple[MachineTable, dict[str, DomainTable]]]:
+    """Return the systems' machines with their domains, under names of their own, at a part of their scales."""
+    found = {}
+    for system in SYSTEMS:
+        table, _ = _system(system, scale)
+        for name, machine in table.machines.items():
+            domains = {
+                _own(system, key): _renamed(system, domain)
+                for key, domain in table.domains.items()
+                if domain.machine == name
+            }
+            found[_own(system, name)] = (machine, domains)
+    return found
+
+
+def owns(machine: str) -> bool:
+    """Return whether a machine of that name is one of these systems'."""
+    return machine.startswith(tuple(_own(system, "") for system in SYSTEMS))
+
+
+def cells(outcomes: Mapping[str, MachineOutcome], scale: float) -> list[Cell]:
+    """Return Table I from what the systems' machines counted, and how much of each was run."""
+    shares, runs = [], []
+    for system in SYSTEMS:
+        table, solved_from = _system(system, scale)
+        counts = Counter[str]()
+        for name, outcome in outcomes.items():
+            if name.startswith(_own(system, "")):
+                counts.update(outcome.counts)
+        shares += paper.table_i(table.row, counts, solved_from)
+        share = 100 * max(LEAST, SYSTEMS[system] * scale)
+        runs.append(Cell("I runs", table.row, "of its hours", None, share, "%", "input"))
+        for column, count in (
+            ("local calls", counts["trap"] + counts["cross_domain"]),
+            ("remote calls", counts["cross_machine"]),
+        ):
+            runs.append(Cell("I runs", table.row, column, None, count, "number", "predicted"))
+    return shares + runs
+
+
+def _system(system: str, scale: float) -> tuple[ClusterTable, list[str]]:
+    """Return a system's tables, and the cells that its parameters were solved from."""
+    path = scenarios.find(system)
+    resolved = resolve(read_toml(path), str(path), max(LEAST, SYSTEMS[system] * scale))
+    solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
+    return validate(ClusterTable, resolved.tables, str(path)), solved_from
+
+
+def _own(system: str, name: str) -> str:
+    return f"table-i-{system}-{name}"
+
+
+def _renamed(system: str, domain: DomainTable) -> DomainTable:
+    """Return a domain with its exports and imports as they are called here, and that of people's programs likewise."""
+
+    def export(one: ExportTable) -> ExportTable:
+        users = one.parameters.get("users")
+        own = {} if users is None else {"users": _own(system, str(users))}
+        return one.model_copy(update={"parameters": {**one.parameters, **own}})
+
+    changes: dict[str, Any] = {
+        "machine": _own(system, domain.machine),
+        "exports": {_own(system, name): export(one) for name, one in domain.exports.items()},
+        "imports": {alias: _own(system, name) for alias, name in domain.imports.items()},
+    }
+    return domain.model_copy(update=changes)

@@ -1,0 +1,217 @@
+"""Carries a run out as it was asked for: where its record goes, how far it is, and what becomes of it if it fails."""
+
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lrpc.cluster.description import Cluster, make
+from lrpc.cluster.interruption import undisturbed
+from lrpc.cluster.run import Outcome, choose_actors, run_cluster
+from lrpc.cluster.station import Links
+from lrpc.cluster.synchronisation import Progress as Position
+from lrpc.kernel.errors import Panic, Refused, RunFailed
+from lrpc.workloads.records import events, records
+from lrpc.workloads.records.call_tables import who_called_what
+from lrpc.workloads.records.cells import Cell
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is to be carried out; none of these changes what it computes."""
+
+    out: Path | None = None
+    force: bool = False
+    actors: int | None = None
+    links: Links = "grpc"
+    address: str | None = None
+    events: Path | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The record of a run that came to its end, and where that is."""
+
+    record: records.Record
+    folder: Path
+
+
+def execute(
+    run: records.Run,
+    cluster: Cluster,
+    options: Options,
+    cells_of: Callable[[Outcome], list[Cell]],
+    accounts: Callable[[Outcome], records.TraceAccounts | None] = lambda outcome: None,
+) -> Finished | None:
+    """Run a cluster and write its record; None after a dry run, which says what would run.
+
+    `accounts` says where the rows of a trace went, if it was one. Raises `Refused` before work begins; after
+    `RunFailed` and KeyboardInterrupt, which are passed on, an incomplete record stays.
+    """
+    actors = choose_actors(cluster, options.actors, options.links, options.address)
+    if options.actors is not None and options.actors > actors:
+        print(f"note: {actors} actors, one for each machine; more would have none to hold", file=sys.stderr)
+    folder = records.new_folder(options.out, run.workload, force=options.force)
+    if options.events is not None:
+        _check_events(options.events, folder, force=options.force)
+    if options.dry_run:
+        say_plan(run, cluster, options, actors, folder)
+        return None
+    began = time.monotonic()
+    measured: list[Outcome] = []
+
+    def keep(reason: str) -> None:
+        partial = measured[-1] if measured else None
+        wall_s = time.monotonic() - began
+        calls = who_called_what(cluster, partial.machines) if partial is not None else ()
+        with undisturbed():
+            records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
+
+    with _keeping(keep, folder):
+        with ExitStack() as stack:
+            logs = None
+            if options.events is not None:
+                logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrpc-events-")))
+            show = stack.enter_context(progress_bar(run.workload, planned_calls(cluster)))
+            outcome = run_cluster(
+                cluster,
+                seed=run.seed,
+                actors=options.actors,
+                links=options.links,
+                address=options.address,
+                events=logs,
+                on_progress=_beginning(lambda: records.write(folder, records.begun(run)), show),
+                on_partial=measured.append,
+            )
+            if options.events is not None and logs is not None:
+                events.gather(options.events, logs, [machine.name for machine in outcome.machines])
+        wall_s = time.monotonic() - began
+        calls = who_called_what(cluster, outcome.machines)
+        record = records.complete(run, outcome, cells_of(outcome), wall_s, accounts(outcome), calls)
+    records.write(folder, record)
+    return Finished(record, folder)
+
+
+@contextmanager
+def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
+    """Have an incomplete record kept of what fails in the block after work has begun, and say where that is."""
+    try:
+        yield
+    except Refused:
+        raise
+    except RunFailed as error:
+        keep(str(error))
+        raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
+    except Panic as panic:
+        keep(f"broken invariant: {panic}")
+        raise
+    except Exception as bug:  # the record tells whoever mends it where to look
+        keep(traceback.format_exc())
+        what = f"a bug of lrpc's own: {type(bug).__name__}: {bug}"
+        raise RunFailed(f"{what} (where it arose is in the incomplete record in {folder})") from bug
+    except KeyboardInterrupt:
+        keep("interrupted")
+        raise
+
+
+def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> Callable[[Position], None]:
+    """Return `show`, with something to be done first, once."""
+    first = [begin]
+
+    def on_progress(position: Position) -> None:
+        if first:
+            first.pop()()
+        show(position)
+
+    return on_progress
+
+
+def planned_calls(cluster: Cluster) -> int:
+    """Return about how many calls a cluster will make, traps among them; 0 where one does not know."""
+    domains = [domain for machine in cluster.machines for domain in machine.domains]
+    threads = [thread for domain in domains for thread in domain.threads]
+    programs = [make(one.program, one.parameters, one.name).planned_calls for one in threads]
+    exports = [export for domain in domains for export in domain.exports]
+    servers = [make(one.server, one.parameters, one.name).planned_calls for one in exports]
+    return sum(programs) + sum(servers) if all(programs) else 0
+
+
+@contextmanager
+def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]:
+    """Show how far a run is, on a terminal; show nothing anywhere else."""
+    if not sys.stderr.isatty():  # not Console.is_terminal, which FORCE_COLOR makes true in a pipe as well
+        yield lambda position: None
+        return
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[where]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=calls or None, where="starting")
+
+        def show(position: Position) -> None:
+            where = f"{position.calls:,} calls, {position.now_ns / 1e9:.3f} s of virtual time"
+            bar.update(task, completed=position.calls, where=where)
+
+        yield show
+
+
+@contextmanager
+def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], None]]:
+    """Show how many of a sweep's runs are over, on a terminal; elsewhere say just which fail."""
+    with ExitStack() as stack:
+        bar = None
+        if sys.stderr.isatty():
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            bar = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)))
+            task = bar.add_task(title, total=runs)
+
+        def note(number: int, problem: str | None) -> None:
+            if bar is not None:
+                bar.advance(task)
+            if problem is not None:
+                print(f"run {number}: {problem}", file=sys.stderr)
+
+        yield note
+
+
+def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:
+    """Say what would run, without running it."""
+    where = "in this process" if actors == 0 else f"on {actors} Ray actors"
+    if options.address is not None:
+        where += f" of the cluster at {options.address}"
+    print(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.links}, seed {run.seed}")
+    for machine in cluster.machines:
+        print(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
+        for domain in machine.domains:
+            exports = ", ".join(export.name for export in domain.exports) or "nothing"
+            print(f"    {domain.name}: exports {exports}; {len(domain.threads)} threads")
+    print(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
+
+
+def _check_events(path: Path, folder: Path, *, force: bool) -> None:
+    if path.exists() and not (force and path.is_file()):
+        raise Refused(f"--events {path}: exists already; name another file, or add --force")
+    if not path.parent.is_dir():
+        raise Refused(f"--events {path}: there is no folder {path.parent}; make it first")
+    if folder.resolve() in (path.resolve(), *path.resolve().parents):
+        raise Refused(f"--events {path}: the record's folder is made anew; name a file outside it")
+    events.check_writable(path)
+
+
+def fail(message: str, code: int) -> None:
+    """Say in one line why a command ended, and end with that code."""
+    print(f"lrpc: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)

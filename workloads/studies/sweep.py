@@ -1,0 +1,343 @@
+"""Many runs from one file: combinations of parameters, draws from their ranges, or one changed at a time."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, model_validator
+
+from lrpc.cluster.description import Cluster
+from lrpc.cluster.parameters import Value, resolve
+from lrpc.cluster.run import Outcome, processors_here, run_cluster
+from lrpc.cluster.session import ray_session, reason
+from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.errors import Panic, Refused, RunFailed
+from lrpc.workloads.records import records
+from lrpc.workloads.records.call_tables import who_called_what
+from lrpc.workloads.records.tables import Table, write_csv
+from lrpc.workloads.runs.jobs import Prepared, RunJob, job_of
+from lrpc.workloads.studies import draws
+
+MOST_RUNS: Final = 10_000
+FILE: Final = "sweep.toml"
+TABLE: Final = "sweep"
+COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
+
+# Of each run: the values that vary, as they are named, and as changes of the job.
+Runs = list[tuple[Mapping[str, object], Mapping[str, object]]]
+OnDone = Callable[[int, str | None], None]  # is told of each run as it ends: its number, and why it failed
+
+
+class DrawsTable(Document):
+    """A Latin hypercube over the ranges of a scenario's parameters."""
+
+    count: int = Field(ge=2, le=MOST_RUNS)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+
+
+class EachTable(Document):
+    """A scenario's parameters changed one at a time: these, or all numbers that have ranges, times each factor."""
+
+    factors: list[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]] = Field(default=[0.5, 2.0], min_length=1)
+    parameters: list[str] = Field(default=[])
+
+
+class SweepFile(Document):
+    """A sweep as its file gives it: the job that all runs are, and one way to vary it.
+
+    `parameters` have every combination of their values; `draws` and `each` vary those of a scenario.
+    """
+
+    name: str = Field(min_length=1)
+    job: dict[str, Any]
+    parameters: dict[str, list[Any]] = Field(default={})
+    draws: DrawsTable | None = None
+    each: EachTable | None = None
+
+    @model_validator(mode="after")
+    def _varies_in_one_way(self) -> "SweepFile":
+        given = [bool(self.parameters), self.draws is not None, self.each is not None]
+        if sum(given) != 1:
+            raise ValueError("parameters: give some of them values, or give draws, or each: just one of the three")
+        if not self.parameters and self.job.get("kind") != "run":
+            raise ValueError("draws and each vary the parameters of a scenario: the job's kind must be run")
+        return self
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of a sweep."""
+
+    number: int
+    values: Mapping[str, object]  # of the parameters that vary
+    ready: Prepared
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Return whether its record is there, whole."""
+        record = _read(self)
+        return record is not None and record.status == "complete"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All runs of a sweep, looked through."""
+
+    name: str
+    parameters: Sequence[str]
+    parts: Sequence[Part]
+    base: Mapping[str, Value] | None = None  # the parameters' values unchanged, where runs change one each
+    left_out: Sequence[str] = ()  # of these, and why: twice a cache may be more than memory holds
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run came to. Shares are remote over local calls, in percent."""
+
+    part: Part
+    record: records.Record | None
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """Return the values of the parameters that vary."""
+        return self.part.values
+
+    @property
+    def share(self) -> float | None:
+        """Return its share of remote calls, None where it has none or did not end."""
+        return self._cell("remote/local", "ours")
+
+    @property
+    def paper(self) -> float | None:
+        """Return the paper's share for that system, where there is one; of those that it has of all calls, the same."""
+        local, total = self._cell("remote/local", "paper"), self._cell("remote/total", "paper")
+        return local if local is not None or total is None else 100 * total / (100 - total)
+
+    def _cell(self, column: str, whose: Literal["ours", "paper"]) -> float | None:
+        if self.record is None or self.record.status != "complete":
+            return None
+        for cell in self.record.cells:
+            if (cell.table, cell.column) == ("I", column):
+                found = getattr(cell, whose)
+                return float(found) if isinstance(found, int | float) else None
+        return None
+
+
+def read_sweep(path: Path, out: Path) -> Sweep:
+    """Return the sweep that a file describes, every run prepared; `Refused` where any of them cannot be."""
+    file = validate(SweepFile, read_toml(path), str(path))
+    base = None
+    if file.parameters:
+        names, runs = list(file.parameters), _combinations(file, str(path))
+    else:
+        names, runs, unchanged = _variations(file, str(path))
+        base = unchanged if file.each is not None else None
+    parts: list[Part] = []
+    left_out = []
+    for values, changes in runs:
+        try:
+            ready = _job(file, changes, str(path)).prepare(["lrpc", "sweep", str(path)])
+        except Refused as error:
+            if file.each is None or not values:
+                raise
+            left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: cannot be: {error}")
+            continue
+        number = len(parts) + 1
+        parts.append(Part(number, values, ready, out / f"{number:05d}"))
+    return Sweep(file.name, names, parts, base, left_out)
+
+
+def _combinations(file: SweepFile, origin: str) -> Runs:
+    """Return every combination of values."""
+    for key, values in file.parameters.items():
+        if not values:
+            raise Refused(f"{origin}: parameters.{key}: no values; give at least one")
+    found = list(itertools.islice(itertools.product(*file.parameters.values()), MOST_RUNS + 1))
+    if len(found) > MOST_RUNS:
+        raise Refused(f"{origin}: parameters: more than {MOST_RUNS} combinations; name fewer values")
+    named = [dict(zip(file.parameters, one, strict=True)) for one in found]
+    return [(one, one) for one in named]
+
+
+def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[str, Value]]:
+    """Return which parameters of a scenario vary, how, and what all are unchanged."""
+    scenario = job_of(file.job, f"{origin}: job")
+    assert isinstance(scenario, RunJob)  # seen to when the file was read
+    tables = scenario.tables()
+    named = tables.get("parameters", {})
+    parameters = resolve(tables, scenario.scenario).parameters
+    if not any(one.range is not None for one in parameters.values()):
+        raise Refused(f"{origin}: job.scenario: {scenario.scenario}: none of its parameters has a range")
+    if file.draws is not None:
+        sets = draws.latin_hypercube(parameters, file.draws.count, file.draws.seed)
+    else:
+        assert file.each is not None
+        sets = draws.one_at_a_time(parameters, file.each.parameters, file.each.factors, f"{origin}: each.parameters")
+    if len(sets) > MOST_RUNS:
+        raise Refused(f"{origin}: each: {len(sets)} runs; at most {MOST_RUNS} are possible; name fewer parameters")
+    names = list(dict.fromkeys(name for values in sets for name in values))
+    runs: Runs = [(values, draws.as_changes(values, parameters, named)) for values in sets]
+    return names, runs, {name: one.value for name, one in parameters.items()}
+
+
+def open_folder(path: Path, out: Path, *, force: bool) -> None:
+    """Have a sweep's folder, which holds a copy of its file; `Refused` where that is another sweep's."""
+    text = path.read_bytes()
+    held = out / FILE
+    try:
+        if out.exists() and not held.is_file() and any(out.iterdir()):
+            raise Refused(f"--out {out}: is no sweep's folder; name another")
+        if held.is_file() and held.read_bytes() != text and not force:
+            raise Refused(f"--out {out}: holds runs of another {path.name}; name another folder, or add --force")
+        if held.is_file() and held.read_bytes() != text:
+            for old in out.glob("[0-9]" * 5):
+                (old / "record.json").unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        held.write_bytes(text)
+    except OSError as error:
+        raise Refused(f"--out {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder") from None
+
+
+def carry_out(sweep: Sweep, parallel: int | None, address: str | None, on_done: OnDone) -> dict[int, str]:
+    """Run what is not done yet, `parallel` at a time, 0 in this process; return why runs failed, by number."""
+    todo = [part for part in sweep.parts if not part.done]
+    if parallel == 0 or not todo:
+        return _run_here(todo, on_done)
+    return _run_on_ray(todo, parallel or processors_here(), address, on_done)
+
+
+def rows(sweep: Sweep) -> list[Row]:
+    """Return what all runs came to, as far as their records say."""
+    return [Row(part, _read(part)) for part in sweep.parts]
+
+
+def table(sweep: Sweep, found: Sequence[Row]) -> Table:
+    """Return what all runs came to: a row for each."""
+    columns = ["run", *sweep.parameters, "status", *COUNTS, "remote_local_percent", "remote_total_percent"]
+    columns += ["virtual_s", "wall_s", "digest"]
+    return Table(TABLE, f"Sweep {sweep.name}", columns, [_cells(sweep, row) for row in found])
+
+
+def write_table(found: Table, out: Path) -> Path:
+    """Write the table of a sweep into its folder, as CSV."""
+    path = out / f"{TABLE}.csv"
+    write_csv(path, found)
+    return path
+
+
+def _read(part: Part) -> records.Record | None:
+    try:
+        return records.read(part.folder)
+    except Refused:
+        return None
+
+
+def _cells(sweep: Sweep, row: Row) -> list[Any]:
+    part, record = row.part, row.record
+    values: list[Any] = [part.number, *(_shown(part.values.get(key)) for key in sweep.parameters)]
+    if record is None or record.status != "complete":
+        return [*values, "missing" if record is None else record.status, *[None] * (len(COUNTS) + 5)]
+    counts = [record.counts.get(name, 0) for name in COUNTS]
+    remote, local = counts[-1], sum(counts[:-1])
+    shares = [round(100 * remote / local, 4) if local else None]
+    shares.append(round(100 * remote / (local + remote), 4) if local + remote else None)
+    virtual_s = (record.virtual_us or 0) / 1e6
+    return [*values, record.status, *counts, *shares, virtual_s, record.wall_s, record.digest]
+
+
+def _shown(value: object) -> object:
+    return value if value is None or isinstance(value, int | float | str) else str(value)
+
+
+def _job(file: SweepFile, named: Mapping[str, object], origin: str) -> Any:
+    """Return the job of one combination: what its own arguments are not, a scenario's keys are."""
+    arguments = dict(file.job)
+    changes = dict(arguments.get("changes", {})) if isinstance(arguments.get("changes", {}), dict) else {}
+    own = RunJob.model_fields if arguments.get("kind") == "run" else None
+    for key, value in named.items():
+        if own is None or key in own:
+            arguments[key] = value
+        else:
+            changes[key] = value
+    if own is not None and changes:
+        arguments["changes"] = changes
+    return job_of(arguments, f"{origin}: job")
+
+
+def simulate(cluster: Cluster, seed: int) -> tuple[Outcome, float]:
+    """Run a cluster in this process; return what it did, and in how many seconds."""
+    began = time.monotonic()
+    outcome = run_cluster(cluster, seed=seed, actors=0, links="memory")
+    return outcome, time.monotonic() - began
+
+
+def keep(part: Part, simulated: Callable[[], tuple[Outcome, float]]) -> str | None:
+    """Write the record of a run, of which `simulated` returns the outcome; return why it failed, if it did."""
+    ready = part.ready
+    try:
+        outcome, wall_s = simulated()
+        calls = who_called_what(ready.cluster, outcome.machines)
+        cells, accounts = ready.cells_of(outcome), ready.accounts_of(outcome)
+        records.write(part.folder, records.complete(ready.run, outcome, cells, wall_s, accounts, calls))
+    except (Refused, RunFailed, Panic) as error:
+        what = f"broken invariant: {error}" if isinstance(error, Panic) else str(error)
+        records.write(part.folder, records.incomplete(ready.run, what))
+        return what
+    return None
+
+
+def _run_here(todo: Sequence[Part], on_done: OnDone) -> dict[int, str]:
+    failed: dict[int, str] = {}
+    for part in todo:
+        cluster, seed = part.ready.cluster, part.ready.run.seed
+        _note(part, keep(part, partial(simulate, cluster, seed)), failed, on_done)
+    return failed
+
+
+def _run_on_ray(todo: Sequence[Part], parallel: int, address: str | None, on_done: OnDone) -> dict[int, str]:
+    """Carry runs out as tasks of Ray, each in a process of its own; records are written here."""
+    failed: dict[int, str] = {}
+    with ray_session(address, parallel):
+        import ray
+
+        task = ray.remote(simulate).options(num_cpus=1)
+        waiting = list(todo)
+        running: dict[Any, Part] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < parallel:
+                    part = waiting.pop(0)
+                    running[task.remote(part.ready.cluster, part.ready.run.seed)] = part
+                (ended, *_), _ = ray.wait(list(running), num_returns=1)
+                part = running.pop(ended)
+                _note(part, keep(part, partial(_answer, ended)), failed, on_done)
+        finally:
+            for answer in running:
+                ray.cancel(answer, force=True)
+    return failed
+
+
+def _answer(answer: Any) -> tuple[Outcome, float]:
+    import ray
+
+    try:
+        found: tuple[Outcome, float] = ray.get(answer)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Refused | RunFailed | Panic):
+            raise error.cause from None
+        raise RunFailed(f"a bug of lrpc's own: {reason(error)}") from None
+    except ray.exceptions.RayError as error:
+        raise RunFailed(f"Ray: {reason(error)}") from None
+    return found
+
+
+def _note(part: Part, problem: str | None, failed: dict[int, str], on_done: OnDone) -> None:
+    if problem is not None:
+        failed[part.number] = problem
+    on_done(part.number, problem)

@@ -1,0 +1,1 @@
+"""Reads traces (CSV, Jaeger, OpenTelemetry) and leaves out what cannot be trusted."""

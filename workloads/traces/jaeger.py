@@ -1,0 +1,84 @@
+"""Rows of a trace as Jaeger exports it in JSON: spans and the processes that they ran in."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final  # `Any` is what json.loads gives
+
+from lrpc.workloads.traces.rows import NOBODY, Gathered, Identity, Misshapen, Place, Unfit, name, quoted
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span
+
+POD_TAGS: Final = ("k8s.pod.name", "pod", "hostname")
+
+
+def read(document: Mapping[str, Any], place: Place, gathered: Gathered) -> None:
+    """Read the spans of a document as Jaeger exports it; `Misshapen` where it is not."""
+    number = 0
+    for entry in _entries(document):
+        processes = entry.get("processes")
+        pods = {key: _pod(value) for key, value in processes.items()} if isinstance(processes, dict) else {}
+        for item in entry["spans"]:
+            number += 1
+            try:
+                gathered.keep((*place, number), _span(item, entry, pods))
+            except Unfit as unfit:
+                gathered.leave((*place, number), _identity(item, entry), unfit)
+
+
+def _entries(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    entries = document["data"]
+    if not isinstance(entries, list):
+        raise Misshapen("data", "no list 'data'; a document of Jaeger's has one")
+    for at, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("spans"), list):
+            raise Misshapen(f"data[{at}]", "no list 'spans'; a document of Jaeger's has one")
+    return entries
+
+
+def _pod(process: Any) -> str:
+    if not isinstance(process, dict):
+        return ""
+    listed = process.get("tags")
+    tags = [tag for tag in listed if isinstance(tag, dict)] if isinstance(listed, list) else []
+    found = [tag.get("value") for wanted in POD_TAGS for tag in tags if tag.get("key") == wanted]
+    found.append(process.get("serviceName"))
+    return next((one for one in found if isinstance(one, str) and one), "")
+
+
+def _span(item: Any, entry: dict[str, Any], pods: dict[str, str]) -> Span:
+    if not isinstance(item, dict):
+        raise Unfit(Reason.UNREADABLE, f"{quoted(item)} is no span")
+    trace = name({"traceID": entry.get("traceID"), **item}, "traceID")
+    pod = name({"pod": pods.get(name(item, "processID"))}, "pod")
+    start, duration = _microseconds(item, "startTime"), _microseconds(item, "duration")
+    end = start + duration
+    if not 0 <= end * 1000 <= MAX_TIME:
+        raise Unfit(Reason.BAD_TIME, f"it would end at {end} us, outside 0 to {MAX_TIME // 1000}")
+    parent = _parent(item, trace)
+    operation = name(item, "operationName")
+    return Span(trace, name(item, "spanID"), parent, pod, operation, start * 1000, end * 1000)
+
+
+def _identity(item: Any, entry: dict[str, Any]) -> Identity:
+    if not isinstance(item, dict):
+        return NOBODY
+    trace, span = item.get("traceID", entry.get("traceID")), item.get("spanID")
+    return (trace, span) if isinstance(trace, str) and isinstance(span, str) else NOBODY
+
+
+def _microseconds(item: dict[str, Any], key: str) -> int:
+    value = item.get(key)
+    lowest = -MAX_TIME if key == "duration" else 0  # a negative duration is named for what it is: backwards
+    if type(value) is int and lowest <= value * 1000 <= MAX_TIME:
+        return value
+    raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole microseconds within 64 bits")
+
+
+def _parent(item: dict[str, Any], trace: str) -> str | None:
+    """The span this one is CHILD_OF, else the one it FOLLOWS_FROM; what is in another trace is no parent."""
+    references = item.get("references") or []
+    if not isinstance(references, list) or not all(isinstance(one, dict) for one in references):
+        raise Unfit(Reason.UNREADABLE, "its references are no list of references")
+    found: dict[str, str] = {}
+    for reference in references:
+        if reference.get("traceID", trace) == trace:
+            found.setdefault(str(reference.get("refType")), name(reference, "spanID"))
+    return found.get("CHILD_OF", found.get("FOLLOWS_FROM"))
