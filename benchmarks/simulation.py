@@ -35,13 +35,14 @@ from time import process_time
 from typing import TYPE_CHECKING, Final
 
 from lrpc.domains.clerk import Clerk
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.simulated import engine
 from lrpc.kernel.simulated.charges import Charges, Path
 from lrpc.kernel.simulated.costs import STEPS, SWITCH, TLB_MISS, CostModel, load_cost_model
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 
@@ -54,8 +55,8 @@ CONTENDERS: Final = ("kernel", "simpy", "simpy-coarse")
 MOST_APART: Final = 0.03  # of virtual throughput: the models may hand the lock on in another order
 
 Stretches = Sequence[Sequence[int]]  # ns of timeouts, cut where the path meets what others share
-Steps = Generator["simpy.Event", object, None]
-Model = Callable[["simpy.Environment", Stretches, int, int], list[Steps]]
+SimpySteps = Generator["simpy.Event", object, None]
+Model = Callable[["simpy.Environment", Stretches, int, int], list[SimpySteps]]
 
 
 class Nothing(Interface):
@@ -65,7 +66,7 @@ class Nothing(Interface):
         """Do nothing."""
 
 
-class Server(Nothing):
+class SimpyServer(Nothing):
     """Who is called."""
 
     def null(self) -> None:
@@ -86,7 +87,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Run:
+class MeasuredRun:
     """One measured run: what was done, in how much virtual and processor time."""
 
     calls: int
@@ -114,7 +115,7 @@ def lrpc_paths(charges: Charges) -> list[list[Path]]:
     return [[charges.client_stub], [charges.astack_queue], held, [charges.astack_queue]]
 
 
-def lrpc_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[Steps]:
+def lrpc_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[SimpySteps]:
     """Return one process for each client, which share the A-stacks of one binding, and their lock where they meet."""
     from simpy import Resource, Store
 
@@ -126,7 +127,7 @@ def lrpc_model(env: "simpy.Environment", stretches: Stretches, clients: int, cal
     return [_lrpc_client_among_others(env, astacks, lock, stretches, calls) for _ in range(clients)]
 
 
-def _lrpc_client(env: "simpy.Environment", astacks: "simpy.Store", stretches: Stretches, calls: int) -> Steps:
+def _lrpc_client(env: "simpy.Environment", astacks: "simpy.Store", stretches: Stretches, calls: int) -> SimpySteps:
     before, queue, held, unqueue = stretches
     for _ in range(calls):
         for ns in (*before, *queue):
@@ -139,7 +140,7 @@ def _lrpc_client(env: "simpy.Environment", astacks: "simpy.Store", stretches: St
 
 def _lrpc_client_among_others(
     env: "simpy.Environment", astacks: "simpy.Store", lock: "simpy.Resource", stretches: Stretches, calls: int
-) -> Steps:
+) -> SimpySteps:
     before, queue, held, unqueue = stretches
     for _ in range(calls):
         for ns in before:
@@ -165,7 +166,7 @@ def message_paths(charges: Charges) -> list[list[Path]]:
     return [there, [charges.message_transfer], back, [charges.message_transfer], [charges.switch]]
 
 
-def message_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[Steps]:
+def message_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[SimpySteps]:
     """Return one process for each client, which share one lock."""
     from simpy import Resource
 
@@ -173,7 +174,7 @@ def message_model(env: "simpy.Environment", stretches: Stretches, clients: int, 
     return [_message_client(env, lock, stretches, calls) for _ in range(clients)]
 
 
-def _message_client(env: "simpy.Environment", lock: "simpy.Resource", stretches: Stretches, calls: int) -> Steps:
+def _message_client(env: "simpy.Environment", lock: "simpy.Resource", stretches: Stretches, calls: int) -> SimpySteps:
     there, sent, back, replied, rest = stretches
     legs = ((there, sent), (back, replied))
     for _ in range(calls):
@@ -252,7 +253,7 @@ def timed(action: Callable[[], object]) -> float:
         gc.enable()
 
 
-def run_kernel(case: Case, costs: CostModel, calls: int) -> Run:
+def run_kernel(case: Case, costs: CostModel, calls: int) -> MeasuredRun:
     """Let every client make `calls` calls on the real kernel; assert that they charged what the models charge."""
     kernel = Kernel("simulation", costs, processors=case.processors)
     clients = [_add_client(kernel, case, number) for number in range(case.bindings)]
@@ -264,17 +265,17 @@ def run_kernel(case: Case, costs: CostModel, calls: int) -> Run:
     assert not kernel.waiting(), f"{case.name}: {kernel.waiting()[0]} still waits"
     expected = [count * total for count in steps_of(case, costs)]
     assert kernel.charges.counts() == expected, f"{case.name}: the kernel charged other steps than the models"
-    return Run(total, kernel.counts.linkages_pushed, max(each.clock for each in kernel.processors), seconds)
+    return MeasuredRun(total, kernel.counts.linkages_pushed, max(each.clock for each in kernel.processors), seconds)
 
 
-def _add_client(kernel: Kernel, case: Case, number: int) -> tuple[Domain, Callable[[], None]]:
+def _add_client(kernel: Kernel, case: Case, number: int) -> tuple[ProtectionDomain, Callable[[], None]]:
     export = f"nothing{number}"
-    Clerk().export(kernel.domain(f"server{number}"), Nothing, Server(), export)
+    Clerk().export(kernel.domain(f"server{number}"), Nothing, SimpyServer(), export)
     client = kernel.domain(f"client{number}")
     return client, bind(client, Nothing, export, case.transfer).null
 
 
-def _start(client: Domain, null: Callable[[], None], calls: int) -> None:
+def _start(client: ProtectionDomain, null: Callable[[], None], calls: int) -> None:
     def body() -> None:
         for _ in range(calls):
             null()
@@ -282,7 +283,7 @@ def _start(client: Domain, null: Callable[[], None], calls: int) -> None:
     client.spawn(body)
 
 
-def run_simpy(case: Case, stretches: Stretches, calls: int) -> Run:
+def run_simpy(case: Case, stretches: Stretches, calls: int) -> MeasuredRun:
     """Let every client make `calls` calls in a SimPy model."""
     from simpy import Environment
 
@@ -290,10 +291,10 @@ def run_simpy(case: Case, stretches: Stretches, calls: int) -> Run:
     processes = [env.process(steps) for steps in case.model(env, stretches, case.processors, calls)]
     seconds = timed(env.run)
     assert all(process.processed for process in processes), f"{case.name}: a client still waits"
-    return Run(calls * case.processors, 0, round(env.now), seconds)
+    return MeasuredRun(calls * case.processors, 0, round(env.now), seconds)
 
 
-def runners(case: Case, costs: CostModel, calls: int) -> dict[str, Callable[[], Run]]:
+def runners(case: Case, costs: CostModel, calls: int) -> dict[str, Callable[[], MeasuredRun]]:
     """Return how each contender simulates a case."""
     fine, coarse = (stretches_of(case, costs, coarse=coarse) for coarse in (False, True))
     return {
@@ -303,7 +304,7 @@ def runners(case: Case, costs: CostModel, calls: int) -> dict[str, Callable[[], 
     }
 
 
-def check(case: Case, runs: dict[str, Run]) -> None:
+def check(case: Case, runs: dict[str, MeasuredRun]) -> None:
     """Assert that the contenders simulated the same."""
     kernel = runs["kernel"]
     assert kernel.linkages == (kernel.calls if case.transfer == "lrpc" else 0), f"{case.name}: linkages pushed"
@@ -315,7 +316,7 @@ def check(case: Case, runs: dict[str, Run]) -> None:
         assert apart <= MOST_APART, f"{case.name}: {name} is {apart:.1%} from the kernel's virtual time"
 
 
-def measure(case: Case, costs: CostModel, calls: int, repeats: int) -> list[dict[str, Run]]:
+def measure(case: Case, costs: CostModel, calls: int, repeats: int) -> list[dict[str, MeasuredRun]]:
     """Return `repeats` rounds, in each of which every contender ran once, after one round that warms up."""
     run_by_name = runners(case, costs, max(1, calls // case.processors))
     rounds = []
@@ -333,7 +334,7 @@ class Result:
     """All rounds of a case, and how often each model yields in a call."""
 
     case: Case
-    rounds: list[dict[str, Run]]
+    rounds: list[dict[str, MeasuredRun]]
     yields: dict[str, int]
 
     def speeds(self, contender: str) -> list[float]:

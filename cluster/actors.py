@@ -7,12 +7,12 @@ from threading import Event, Thread
 from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.group import Report, events_file
+from lrpc.cluster.group import WindowReport, events_file
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer, send_again
 from lrpc.cluster.session import check_reachable, nodes, on_each_node, reason
-from lrpc.cluster.station import LOOPBACK, Links, Place, Station, StationOutcome
+from lrpc.cluster.station import LOOPBACK, Station, StationAddress, StationOutcome, Transport
 from lrpc.kernel.errors import Refused, RunFailed
 
 START_TIMEOUT_S: Final = 120.0
@@ -50,7 +50,7 @@ class Actors:
         *,
         seed: int,
         secret: str,
-        links: Links,
+        links: Transport,
         folder: Path,
         events: Path | None,
         spread: bool,
@@ -68,14 +68,14 @@ class Actors:
         self._arguments = (ray.put(cluster), placement)
         self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
         self._handles: dict[int, Any] = {}
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, StationAddress] = {}
         self._incarnations = [0] * count
         self.peers: list[Peer] = []
         self._head = _Head(ray.get_runtime_context().gcs_address)
         try:
             self._start(range(count))
             self.peers = [self._peer(number) for number in range(count)]
-            self.first: list[Report] = self._ask(range(count), "connect", self._endpoints())
+            self.first: list[WindowReport] = self._ask(range(count), "connect", self._endpoints())
         except BaseException:
             with undisturbed():
                 self.stop()

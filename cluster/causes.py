@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from lrpc.cluster.description import Cluster
 
-Place = tuple[int, int]  # a machine's rank, and the number of a domain on it
+DomainKey = tuple[int, int]  # a machine's rank, and the number of a domain on it
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
     """A kind of message, by where it goes: a call to a domain, or the reply to a call that one had made."""
 
-    to: Place
+    to: DomainKey
     reply: bool
 
 
@@ -33,7 +33,7 @@ class Causes:
         self._servers = {
             place: {exporters[name] for name in domain.imports.values()} for place, domain in domains.items()
         }
-        self._clients: dict[Place, set[Place]] = {place: set() for place in domains}
+        self._clients: dict[DomainKey, set[DomainKey]] = {place: set() for place in domains}
         for client, servers in self._servers.items():
             for server in servers:
                 self._clients[server].add(client)
@@ -52,8 +52,8 @@ class Causes:
 
     def follow(self, hop: Hop) -> set[Hop]:
         """Return the messages to other machines that may be sent because one arrived, before anything else happens."""
-        active: set[Place] = set()  # something is done there
-        returning: set[Place] = set()  # and calls that were in progress there may return
+        active: set[DomainKey] = set()  # something is done there
+        returning: set[DomainKey] = set()  # and calls that were in progress there may return
         found = [(hop.to, hop.reply or hop.to in self._dependent)]
         while found:
             place, returns = found.pop()
@@ -66,7 +66,7 @@ class Causes:
                 found += [(client, True) for client in self._clients[place] if client[0] == place[0]]
         return self._sent(active, returning)
 
-    def _sent(self, active: set[Place], returning: set[Place]) -> set[Hop]:
+    def _sent(self, active: set[DomainKey], returning: set[DomainKey]) -> set[Hop]:
         calls = {Hop(server, False) for place in active for server in self._servers[place] if server[0] != place[0]}
         replies = {Hop(client, True) for place in returning for client in self._clients[place] if client[0] != place[0]}
         return calls | replies

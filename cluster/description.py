@@ -10,10 +10,10 @@ from pydantic import Field, create_model, model_validator
 
 from lrpc.cluster.parameters import resolve
 from lrpc.domains.residents import Program, Registry, Server
+from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, read_toml, some, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
-from lrpc.kernel.simulated.domain import Convention
 
 MOST_MACHINES: Final = 100_000
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@{}-]*$"

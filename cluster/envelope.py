@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
-from lrpc.protos import link_pb2
+from lrpc.protos import transport_pb2
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to make
@@ -24,13 +24,13 @@ class Envelope:
     body: Body
 
 
-def to_wire(envelopes: Iterable[Envelope]) -> list[link_pb2.Message]:
+def to_wire(envelopes: Iterable[Envelope]) -> list[transport_pb2.Message]:
     """Return envelopes as protobuf messages."""
     return [_message(envelope) for envelope in envelopes]
 
 
-def _message(envelope: Envelope) -> link_pb2.Message:
-    message = link_pb2.Message(
+def _message(envelope: Envelope) -> transport_pb2.Message:
+    message = transport_pb2.Message(
         source=envelope.source,
         destination=envelope.destination,
         sequence=envelope.sequence,
@@ -39,7 +39,7 @@ def _message(envelope: Envelope) -> link_pb2.Message:
     )
     body = envelope.body
     if isinstance(body, CallMessage):
-        call = link_pb2.Call(
+        call = transport_pb2.Call(
             number=body.number,
             export=body.export,
             procedure=body.procedure,
@@ -48,17 +48,17 @@ def _message(envelope: Envelope) -> link_pb2.Message:
         )
         message.call.CopyFrom(call)
     elif isinstance(body, ReplyMessage):
-        message.reply.CopyFrom(link_pb2.Reply(number=body.number, results=body.results))
+        message.reply.CopyFrom(transport_pb2.Reply(number=body.number, results=body.results))
         if body.fault is not None:
-            message.reply.fault.CopyFrom(link_pb2.Fault(kind=body.fault[0], message=body.fault[1]))
+            message.reply.fault.CopyFrom(transport_pb2.Fault(kind=body.fault[0], message=body.fault[1]))
     elif isinstance(body, Acknowledgement):
-        message.acknowledgement.CopyFrom(link_pb2.Acknowledgement(number=body.number))
+        message.acknowledgement.CopyFrom(transport_pb2.Acknowledgement(number=body.number))
     else:
-        message.fragment.CopyFrom(link_pb2.Fragment(number=body.number, size=body.size))
+        message.fragment.CopyFrom(transport_pb2.Fragment(number=body.number, size=body.size))
     return message
 
 
-def from_wire(message: link_pb2.Message, machines: int) -> Envelope:
+def from_wire(message: transport_pb2.Message, machines: int) -> Envelope:
     """Return the envelope that a protobuf message holds; `RunFailed` where no machine can have sent it."""
     well_formed = (
         message.source < machines

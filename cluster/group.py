@@ -24,7 +24,7 @@ Outlet = Callable[[list[Envelope]], None]
 
 
 @dataclass
-class Report:
+class WindowReport:
     """What a group says after a window: when its machines' next events are, and the earliest arrivals it caused."""
 
     next_ns: dict[int, int] = field(default_factory=dict)  # by rank, of machines on which something happened
@@ -66,7 +66,7 @@ class Group:
                 self._machines[rank] = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log)
             self._sinks = sinks.pop_all()
 
-    def state(self) -> Report:
+    def state(self) -> WindowReport:
         """Return what there is to do for all machines."""
         return self._report(self._machines, [])
 
@@ -87,7 +87,7 @@ class Group:
             self._touched.add(rank)
             self._machines[rank].deliver(envelope)
 
-    def advance(self, horizons: Mapping[int, tuple[int, int]], outlet: Outlet) -> Report:
+    def advance(self, horizons: Mapping[int, tuple[int, int]], outlet: Outlet) -> WindowReport:
         """Run machines, by rank, each strictly below its horizon, and send on what they sent.
 
         The second horizon is for a machine to which, as is known here, no reply will come any more.
@@ -141,8 +141,8 @@ class Group:
             if log.failure is not None:
                 raise log.failure
 
-    def _report(self, ranks: Iterable[int], sent: list[Envelope]) -> Report:
-        report = Report(messages=len(sent))
+    def _report(self, ranks: Iterable[int], sent: list[Envelope]) -> WindowReport:
+        report = WindowReport(messages=len(sent))
         for rank in ranks:
             machine = self._machines[rank]
             report.next_ns[rank] = machine.next_ns

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lrpc.kernel.errors import RunFailed
-from lrpc.protos import link_pb2
+from lrpc.protos import transport_pb2
 
 _SIZE_BYTES = 4
 
@@ -19,7 +19,7 @@ class Journal:
         self._file: BinaryIO | None = None
         self._end = 0
 
-    def add(self, batch: link_pb2.Batch) -> None:
+    def add(self, batch: transport_pb2.Batch) -> None:
         """Keep a batch; it is in the operating system's hands on return. `RunFailed` where it cannot be written."""
         data = batch.SerializeToString()
         try:
@@ -33,7 +33,7 @@ class Journal:
             raise RunFailed(f"journal {self._path}: cannot be written: {reason}; make room, or set TMPDIR") from error
         self._end += len(whole)
 
-    def batches(self) -> Iterator[link_pb2.Batch]:
+    def batches(self) -> Iterator[transport_pb2.Batch]:
         """Yield what was kept before this began, in order."""
         end, at = self._end, 0
         if not end:
@@ -41,7 +41,7 @@ class Journal:
         with self._path.open("rb") as file:
             while at < end:
                 size = int.from_bytes(file.read(_SIZE_BYTES), "little")
-                yield link_pb2.Batch.FromString(file.read(size))
+                yield transport_pb2.Batch.FromString(file.read(size))
                 at += _SIZE_BYTES + size
 
     def close(self) -> None:

@@ -5,20 +5,19 @@ from dataclasses import asdict, dataclass
 
 from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, make
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.lines import Lines
+from lrpc.cluster.links import Links
 from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
-from lrpc.domains.clerk import Clerk, Policy
+from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import Exhausted, I, Transfer, bind
+from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import Kernel
-from lrpc.kernel.simulated.locks import Facility
+from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.remote import Network
@@ -38,7 +37,7 @@ class ProcessorOutcome:
 
 
 @dataclass(frozen=True)
-class FacilityOutcome:
+class QueueOutcome:
     """What the packets of a machine queued for, one after the other, in virtual nanoseconds."""
 
     served: int  # packets
@@ -62,8 +61,8 @@ class MachineOutcome:
     astack_bytes: Mapping[int, int]  # calls by bytes of arguments and results that their A-stacks carried
     latencies: Mapping[Route, Histogram]
     findings: Mapping[str, Findings]  # by domain and resident
-    network_processor: FacilityOutcome | None = None  # None where its cost model has none, or it calls nobody
-    wire: FacilityOutcome | None = None  # of which it is the hub
+    network_processor: QueueOutcome | None = None  # None where its cost model has none, or it calls nobody
+    wire: QueueOutcome | None = None  # of which it is the hub
     mixes: str = ""  # what its cost model says of the figures that come of crossing machines, where any did
 
     @property
@@ -99,9 +98,10 @@ class Machine:
             sink=sink,
             domain_caching=domain_caching,
             discipline=discipline,
+            make_domain=SimulatedDomain,
         )
         self.outbox: list[Envelope] = []
-        self.lines: Lines | None = None  # to other machines
+        self.lines: Links | None = None  # to other machines
         self._residents: dict[str, Server | Program] = {}
 
     @classmethod
@@ -151,7 +151,7 @@ class Machine:
 
         `policy` is what its clerk goes by; all are accepted without. Raises `BindingRefused`.
         """
-        Clerk(policy).export(self.kernel.domain(domain or name), interface, server, name)
+        self.domain(domain or name).export(interface, server, name, policy)
 
     def bind(
         self,
@@ -162,16 +162,16 @@ class Machine:
         transfer: Transfer = "lrpc",
         exhausted: Exhausted = "wait",
     ) -> I:
-        """Import an interface into a domain; see `lrpc.domains.stubs.bind`."""
-        return bind(self.kernel.domain(domain), interface, name, transfer, exhausted)
+        """Import an interface into a domain; see `Domain.bind`."""
+        return self.domain(domain).bind(interface, name, transfer, exhausted)
 
-    def domain(self, name: str = "client") -> Domain:
+    def domain(self, name: str = "client") -> SimulatedDomain:
         """Return a domain of this machine, made when it is first asked for."""
-        return self.kernel.domain(name)
+        return simulated(self.kernel.domain(name))
 
     def spawn(self, body: Callable[[], None], *, domain: str = "client", name: str = "") -> Thread:
         """Start a thread of a domain."""
-        return self.kernel.domain(domain).spawn(body, name)
+        return self.domain(domain).spawn(body, name)
 
     @property
     def now_us(self) -> float:
@@ -248,7 +248,7 @@ class Machine:
         return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
     def _connect(self, cluster: Cluster, rank: int, names: NameService, reach: Reach) -> None:
-        self.lines = Lines(cluster, rank, reach, self.kernel.engine, self.outbox)
+        self.lines = Links(cluster, rank, reach, self.kernel.engine, self.outbox)
         self.kernel.network = Network(self.kernel, rank, self.lines.send, names.locate, self.lines.line_to)
 
     def _populate(self, spec: MachineSpec) -> None:
@@ -259,10 +259,10 @@ class Machine:
             for thread in domain.threads:
                 program = make(thread.program, thread.parameters, f"{spec.name}: {thread.name}")
                 self._residents[thread.name] = program
-                self._start(self.kernel.domain(domain.name), program, thread.name)
+                self._start(self.domain(domain.name), program, thread.name)
 
     def _export_all(self, spec: DomainSpec) -> list[Server]:
-        domain = self.kernel.domain(spec.name)
+        domain = self.domain(spec.name)
         domain.imports = dict(spec.imports)
         domain.convention = spec.convention
         servers = []
@@ -270,12 +270,12 @@ class Machine:
             server = make(export.server, export.parameters, f"{self.name}: {export.name}")
             server.domain = domain
             interface, body = server.module()
-            Clerk().export(domain, interface, body, export.name)
+            domain.export(interface, body, export.name)
             self._residents[export.name] = server
             servers.append(server)
         return servers
 
-    def _start(self, domain: Domain, program: Program, name: str) -> None:
+    def _start(self, domain: SimulatedDomain, program: Program, name: str) -> None:
         domain.spawn(lambda: program.run(domain), name)
 
 
@@ -285,5 +285,5 @@ def _processor(one: Processor, end_ns: int) -> ProcessorOutcome:
     )
 
 
-def _facility(one: Facility | None) -> FacilityOutcome | None:
-    return None if one is None else FacilityOutcome(one.served, one.bytes, one.busy_ns, one.wait_ns)
+def _facility(one: FifoQueue | None) -> QueueOutcome | None:
+    return None if one is None else QueueOutcome(one.served, one.bytes, one.busy_ns, one.wait_ns)

@@ -2,22 +2,22 @@
 
 from collections.abc import Mapping
 
-from lrpc.cluster.group import SHARES, Report
+from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.standing import ACTORS, Horizons, Standing, Sums
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.protos import link_pb2
+from lrpc.protos import transport_pb2
 
 
-def to_report(report: Report, window: int) -> link_pb2.Report:
+def to_report(report: WindowReport, window: int) -> transport_pb2.Report:
     """Return a report as a protobuf message."""
-    return link_pb2.Report(
+    return transport_pb2.Report(
         window=window,
         next=to_times(report.next_ns),
         sent=to_times(report.arrivals),
         calls=report.calls,
         messages=report.messages,
-        batches=[link_pb2.Sequence(actor=number, sequence=last) for number, last in report.batches.items()],
+        batches=[transport_pb2.Sequence(actor=number, sequence=last) for number, last in report.batches.items()],
         bytes=report.bytes,
         work_ns=report.work_ns,
         events=report.events,
@@ -26,9 +26,9 @@ def to_report(report: Report, window: int) -> link_pb2.Report:
     )
 
 
-def from_report(message: link_pb2.Report) -> Report:
+def from_report(message: transport_pb2.Report) -> WindowReport:
     """Return the report that a protobuf message holds."""
-    return Report(
+    return WindowReport(
         from_times(message.next),
         set(message.waiting),
         from_times(message.sent),
@@ -42,19 +42,19 @@ def from_report(message: link_pb2.Report) -> Report:
     )
 
 
-def to_standing(standing: Standing) -> link_pb2.Standing:
+def to_standing(standing: Standing) -> transport_pb2.Standing:
     """Return a standing as a protobuf message."""
     sums = standing.sums
-    return link_pb2.Standing(
+    return transport_pb2.Standing(
         next=to_times({rank: due for rank, due in enumerate(standing.next_ns) if due < FOREVER}),
         waiting=[rank for rank, waits in enumerate(standing.waits) if waits],
         due=[
-            link_pb2.Due(receiver=receiver, sender=sender, sequence=last)
+            transport_pb2.Due(receiver=receiver, sender=sender, sequence=last)
             for receiver, due in enumerate(standing.due)
             for sender, last in due.items()
         ],
         totals=[
-            link_pb2.Total(actor=actor, calls=calls, events=events)
+            transport_pb2.Total(actor=actor, calls=calls, events=events)
             for actor, (calls, events) in enumerate(zip(standing.calls, standing.events, strict=True))
         ],
         windows=sums.windows,
@@ -68,7 +68,7 @@ def to_standing(standing: Standing) -> link_pb2.Standing:
     )
 
 
-def from_standing(message: link_pb2.Standing, like: Standing) -> Standing:
+def from_standing(message: transport_pb2.Standing, like: Standing) -> Standing:
     """Return the standing, of a cluster like another's, that a message holds; `RunFailed` where none can be."""
     stations = len(like.due)
     standing = Standing(like.reach, like.home, stations)
@@ -98,7 +98,7 @@ def from_standing(message: link_pb2.Standing, like: Standing) -> Standing:
     return standing
 
 
-def horizons_of(window: link_pb2.Window) -> Horizons:
+def horizons_of(window: transport_pb2.Window) -> Horizons:
     """Return the horizons that a window holds; `RunFailed` where some are missing."""
     first = from_times(window.horizons)
     if len(window.afterwards) != len(first):
@@ -106,12 +106,12 @@ def horizons_of(window: link_pb2.Window) -> Horizons:
     return dict(zip(first, zip(first.values(), window.afterwards, strict=True), strict=True))
 
 
-def to_times(times: Mapping[int, int]) -> link_pb2.Times:
+def to_times(times: Mapping[int, int]) -> transport_pb2.Times:
     """Return times by ranks as a protobuf message."""
-    return link_pb2.Times(machines=times.keys(), times_ns=times.values())
+    return transport_pb2.Times(machines=times.keys(), times_ns=times.values())
 
 
-def from_times(message: link_pb2.Times) -> dict[int, int]:
+def from_times(message: transport_pb2.Times) -> dict[int, int]:
     """Return the times by ranks that a message holds; `RunFailed` where it has not one for each."""
     if len(message.machines) != len(message.times_ns):
         raise RunFailed(f"link: {len(message.times_ns)} times for {len(message.machines)} machines")

@@ -10,13 +10,13 @@ from lrpc.kernel.documents import Document, some, validate
 from lrpc.kernel.errors import Refused
 
 MARK: Final = "$"
-Value = int | float | str
+ParameterValue = int | float | str
 
 
 class ParameterTable(Document):
     """One parameter. `range` is where an assumed number may plausibly lie; `choices` what a text may be."""
 
-    value: Value
+    value: ParameterValue
     range: tuple[float, float] | None = Field(default=None, strict=False)
     choices: tuple[str, ...] = Field(default=(), strict=False)
     unit: str = ""
@@ -42,13 +42,13 @@ class ParameterTable(Document):
             raise ValueError("solved_from says what a fitted parameter was solved from, and goes with no other")
         return self
 
-    def at_scale(self, scale: float) -> Value:
+    def at_scale(self, scale: float) -> ParameterValue:
         """Return the value in a run of that scale, which is at least 1 where it is a whole number that scales."""
         if not self.scales or isinstance(self.value, str):
             return self.value
         return max(1, round(self.value * scale)) if isinstance(self.value, int) else self.value * scale
 
-    def between(self, share: float) -> Value:
+    def between(self, share: float) -> ParameterValue:
         """Return what lies at a share, from 0 to 1, of the way through the range; a whole number stays one."""
         if self.range is None:
             return self.value

@@ -11,16 +11,16 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import grpc
 
 from lrpc.cluster.envelope import Envelope, to_wire
-from lrpc.cluster.group import Report
+from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.link import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
 from lrpc.cluster.messages import from_report, from_standing, to_standing, to_times
 from lrpc.cluster.standing import Standing
-from lrpc.cluster.synchronisation import PATIENCE_S, LinkDown, Lost, Window
+from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
+from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
-from lrpc.protos import link_pb2
-from lrpc.protos.link_pb2_grpc import LinkStub
+from lrpc.protos import transport_pb2
+from lrpc.protos.transport_pb2_grpc import TransportStub
 
 LARGEST_BATCH: Final = LARGEST_REQUEST // 2  # bytes of messages, but for one that is larger by itself
 PULSE_S: Final = 5.0  # for one attempt; after that one asks whether the other is there and gets anywhere
@@ -78,7 +78,7 @@ class Peer:
             self._channel = grpc.secure_channel(endpoint.address, credentials, options=options)
         else:
             self._channel = grpc.insecure_channel(endpoint.address, options=options)
-        self._stub = LinkStub(self._channel)
+        self._stub = TransportStub(self._channel)
         self._metadata = ((SECRET_KEY, secret),)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="peer")  # sends in order
         self._incarnation = incarnation  # of the process that sends
@@ -86,11 +86,11 @@ class Peer:
         self._lost = lost
         self._closed = Event()
         self._batches = 0
-        self._enclosed: link_pb2.Batch | None = None
+        self._enclosed: transport_pb2.Batch | None = None
         self._windows = 0
         self._relayed = 0
         self._sent: deque[Future[None]] = deque()
-        self._window: Future[Report] | None = None
+        self._window: Future[WindowReport] | None = None
         self.retries = 0
 
     def send(self, source_actor: int, envelopes: Sequence[Envelope]) -> tuple[int, int]:
@@ -103,7 +103,7 @@ class Peer:
             self._sent.append(self._thread.submit(self._deliver, batch))
         return self._batches, size
 
-    def enclose(self, source_actor: int, envelopes: Sequence[Envelope]) -> link_pb2.Batch:
+    def enclose(self, source_actor: int, envelopes: Sequence[Envelope]) -> transport_pb2.Batch:
         """Return a batch to be delivered within something else; it is kept, to be sent again should that get lost."""
         self._enclosed = self._batch(source_actor, to_wire(envelopes))
         return self._enclosed
@@ -125,14 +125,14 @@ class Peer:
         """Return the last batch's sequence."""
         return self._batches
 
-    def advance(self, window: Window) -> Report:
+    def advance(self, window: Window) -> WindowReport:
         """Run a window there; `RunFailed` where a machine's thread failed or the link broke, `Lost` where nobody is."""
         self._windows += 1
-        request = link_pb2.Window(
+        request = transport_pb2.Window(
             horizons=to_times({rank: ends[0] for rank, ends in window.horizons.items()}),
             afterwards=[ends[1] for ends in window.horizons.values()],
             number=self._windows,
-            due=[link_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
+            due=[transport_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
             everything=window.everything,
         )
         return from_report(self._window_of(request))
@@ -140,12 +140,12 @@ class Peer:
     def lead(self, standing: Standing) -> bool:
         """Have the station run windows, and hand over, while no two have anything to do; note what came of it."""
         self._windows += 1
-        request = link_pb2.Window(number=self._windows, standing=to_standing(standing))
+        request = transport_pb2.Window(number=self._windows, standing=to_standing(standing))
         answer = self._window_of(request)
         standing.become(from_standing(answer.standing, standing))
         return True
 
-    def relay(self, baton: link_pb2.Baton, abandoned: Callable[[], bool]) -> link_pb2.Baton:
+    def relay(self, baton: transport_pb2.Baton, abandoned: Callable[[], bool]) -> transport_pb2.Baton:
         """Hand over, and get it back; `RunFailed` where that failed there, or is abandoned here."""
         self._relayed += 1
         baton.number = self._relayed
@@ -153,13 +153,13 @@ class Peer:
 
     def abandon(self) -> None:
         """Have a station wait for no other."""
-        self._ask(self._stub.Abandon, link_pb2.Asked())
+        self._ask(self._stub.Abandon, transport_pb2.Asked())
 
     def begin(self, window: Window) -> None:
         """Begin a window there."""
         self._window = self._thread.submit(self.advance, window)
 
-    def end(self) -> Report:
+    def end(self) -> WindowReport:
         """Wait for the end of the window that was begun."""
         assert self._window is not None
         return self._window.result()
@@ -172,7 +172,7 @@ class Peer:
 
     def reconnect(self, actor: int, incarnation: int, endpoint: Endpoint) -> int:
         """Have a station send a lost one's successor all it sent before; return the last batch's sequence."""
-        request = link_pb2.Successor(
+        request = transport_pb2.Successor(
             actor=actor, incarnation=incarnation, address=endpoint.address, certificate=endpoint.certificate
         )
         return self._ask(self._stub.Reconnect, request).sequence
@@ -180,7 +180,7 @@ class Peer:
     def pulse(self) -> tuple[int, str] | None:
         """Return how many events were logged there, and which machine runs; None where there is no answer."""
         try:
-            beat = self._stub.Pulse(link_pb2.Asked(), timeout=PULSE_S, metadata=self._metadata)
+            beat = self._stub.Pulse(transport_pb2.Asked(), timeout=PULSE_S, metadata=self._metadata)
         except (grpc.RpcError, ValueError):
             return None
         return beat.events, beat.place
@@ -195,23 +195,23 @@ class Peer:
         while self._sent and self._sent[0].done():
             self._sent.popleft().result()
 
-    def _deliver(self, batch: link_pb2.Batch) -> None:
+    def _deliver(self, batch: transport_pb2.Batch) -> None:
         self._ask(self._stub.Deliver, batch)
 
-    def _deliver_all(self, batches: Iterator[link_pb2.Batch]) -> None:
+    def _deliver_all(self, batches: Iterator[transport_pb2.Batch]) -> None:
         for batch in batches:
             self._deliver(batch)
 
-    def _window_of(self, request: link_pb2.Window) -> link_pb2.Report:
+    def _window_of(self, request: transport_pb2.Window) -> transport_pb2.Report:
         answer = self._ask(self._stub.Advance, request)
         if answer.failure:
             raise RunFailed(answer.failure)
         return answer
 
-    def _batch(self, source_actor: int, messages: Sequence[link_pb2.Message]) -> link_pb2.Batch:
+    def _batch(self, source_actor: int, messages: Sequence[transport_pb2.Message]) -> transport_pb2.Batch:
         """Return the next batch, which the journal has."""
         self._batches += 1
-        batch = link_pb2.Batch(
+        batch = transport_pb2.Batch(
             source_actor=source_actor, sequence=self._batches, messages=messages, incarnation=self._incarnation
         )
         if self._journal is not None:
@@ -293,13 +293,13 @@ class _Watch:
                 raise RunFailed(f"{beat[1]}: gets nowhere: not one event in {STALL_S:g} s")
             return
         if now - self._heard > PATIENCE_S:
-            raise LinkDown(f"link to {peer.address}: no answer for {PATIENCE_S:g} s: {one_line(reason)}")
+            raise TransportDown(f"link to {peer.address}: no answer for {PATIENCE_S:g} s: {one_line(reason)}")
         peer._closed.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
 
 
-def _batches(envelopes: Sequence[Envelope]) -> Iterator[list[link_pb2.Message]]:
-    batch: list[link_pb2.Message] = []
+def _batches(envelopes: Sequence[Envelope]) -> Iterator[list[transport_pb2.Message]]:
+    batch: list[transport_pb2.Message] = []
     size = 0
     for message in to_wire(envelopes):
         takes = message.ByteSize()

@@ -9,12 +9,12 @@ from typing import Final
 
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group
-from lrpc.cluster.link import MOST_MESSAGES, Mailbox
 from lrpc.cluster.messages import from_standing, to_standing
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.standing import Horizons, Standing
+from lrpc.cluster.transport import MOST_MESSAGES, Mailbox
 from lrpc.kernel.errors import RunFailed
-from lrpc.protos import link_pb2
+from lrpc.protos import transport_pb2
 
 WAIT_S: Final = 60.0  # for batches that have been sent
 
@@ -39,18 +39,18 @@ class Relay:
         self._like = like
         self._held: dict[int, list[Envelope]] = {}  # that nobody needs before it runs, by station
 
-    def lead(self, message: link_pb2.Standing, budget_ns: int) -> link_pb2.Standing:
+    def lead(self, message: transport_pb2.Standing, budget_ns: int) -> transport_pb2.Standing:
         """Run windows, and have others run them, and return what came of it all."""
         standing = self._run(from_standing(message, self._like), (), budget_ns)
         self._send_held(standing)
         return to_standing(standing)
 
-    def take_over(self, baton: link_pb2.Baton) -> link_pb2.Baton:
+    def take_over(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
         """Do so in another's place, until it is the turn of one of those that wait; what that gets comes along."""
         if baton.HasField("batch"):
             self._take(baton.batch)
         standing = self._run(from_standing(baton.standing, self._like), tuple(baton.path), baton.budget_ns)
-        back = link_pb2.Baton(sender=self._number)
+        back = transport_pb2.Baton(sender=self._number)
         self._enclose(back, baton.sender, standing)
         self._send_held(standing)
         back.standing.CopyFrom(to_standing(standing))
@@ -86,7 +86,7 @@ class Relay:
         standing.adapt(time.monotonic() - began)
 
     def _hand_over(self, standing: Standing, number: int, path: Sequence[int], left_ns: int) -> Standing:
-        baton = link_pb2.Baton(
+        baton = transport_pb2.Baton(
             sender=self._number,
             incarnation=self._incarnation,
             path=[*path, self._number],
@@ -104,13 +104,13 @@ class Relay:
         standing.sums.rounds += 1
         return standing
 
-    def _take(self, batch: link_pb2.Batch) -> None:
+    def _take(self, batch: transport_pb2.Batch) -> None:
         """Take a batch in, after those that were sent before it."""
         self._mailbox.await_batches({batch.source_actor: batch.sequence - 1}, WAIT_S)
         if self._mailbox.take(batch):
             raise RunFailed(f"link: what station {batch.source_actor} sent before did not arrive")
 
-    def _enclose(self, baton: link_pb2.Baton, number: int, standing: Standing) -> None:
+    def _enclose(self, baton: transport_pb2.Baton, number: int, standing: Standing) -> None:
         envelopes = self._held.get(number, [])
         if 0 < len(envelopes) <= MOST_MESSAGES:
             del self._held[number]

@@ -13,16 +13,15 @@ from typing import Final, Protocol
 
 from lrpc.cluster.actors import Actors
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.group import Group, Report
+from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.interruption import undisturbed
-from lrpc.cluster.link import new_secret
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.session import ray_session
 from lrpc.cluster.standing import Standing
-from lrpc.cluster.station import Links, StationOutcome
-from lrpc.cluster.station import Station as LocalStation
-from lrpc.cluster.synchronisation import Coordinator, Progress, Station, Window, nobody_replaces
+from lrpc.cluster.station import Station, StationOutcome, Transport
+from lrpc.cluster.synchronisation import Coordinator, DrivenStation, Progress, Window, nobody_replaces
+from lrpc.cluster.transport import new_secret
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 
 MOST_DEFAULT_ACTORS: Final = 8
@@ -39,7 +38,7 @@ class Outcome:
 
     machines: Sequence[MachineOutcome]
     actors: int
-    links: Links
+    links: Transport
     progress: Progress
     stations: Sequence[StationOutcome] = ()
 
@@ -60,11 +59,11 @@ def digest_of(machines: Sequence[tuple[str, bytes]]) -> str:
 
 class _Runner(Protocol):
     @property
-    def stations(self) -> Sequence[Station]:
+    def stations(self) -> Sequence[DrivenStation]:
         """Return what the coordinator drives; a lost one's place is taken by another."""
 
     @property
-    def first(self) -> Sequence[Report]:
+    def first(self) -> Sequence[WindowReport]:
         """Return what each station has to do at first."""
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
@@ -83,7 +82,7 @@ class _Runner(Protocol):
         """Return what machines did so far, as far as that is to be had at once."""
 
 
-def choose_actors(cluster: Cluster, actors: int | None, links: Links, address: str | None = None) -> int:
+def choose_actors(cluster: Cluster, actors: int | None, links: Transport, address: str | None = None) -> int:
     """Return how many actors a run gets; `Refused` for what cannot be.
 
     Unless told, one per machine, up to eight, and no more than this computer has processors if they start here.
@@ -112,7 +111,7 @@ def run_cluster(
     *,
     seed: int = 0,
     actors: int | None = None,
-    links: Links = "grpc",
+    links: Transport = "grpc",
     address: str | None = None,
     events: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -159,10 +158,10 @@ class _Memory:
 
     def __init__(self, cluster: Cluster, seed: int, events: Path | None) -> None:
         self._group = Group(cluster, list(range(len(cluster.machines))), seed, events)
-        self.stations: Sequence[Station] = [self]
+        self.stations: Sequence[DrivenStation] = [self]
         self.first = [self._group.state()]
 
-    def advance(self, window: Window) -> Report:
+    def advance(self, window: Window) -> WindowReport:
         """Run a window."""
         return self._group.advance(window.horizons, self._group.deliver)
 
@@ -170,7 +169,7 @@ class _Memory:
         """Refuse: there is no other station to wait for."""
         raise Panic("one station alone is never left to itself")
 
-    def end(self) -> Report:
+    def end(self) -> WindowReport:
         """Refuse, likewise."""
         raise Panic("one station alone is never left to itself")
 
@@ -220,11 +219,11 @@ class _Local:
     def __init__(self, cluster: Cluster, seed: int, folder: Path, events: bool) -> None:
         secret = new_secret()
         placement = [0] * len(cluster.machines)
-        self.station = LocalStation(
+        self.station = Station(
             cluster, placement, 0, seed=seed, secret=secret, links="grpc", folder=folder, events=events
         )
         self.peer = Peer(self.station.endpoint, secret)
-        self.stations: Sequence[Station] = [self.peer]
+        self.stations: Sequence[DrivenStation] = [self.peer]
         try:
             self.first = [self.station.connect([self.station.endpoint])]
         except BaseException:
@@ -270,7 +269,7 @@ class _Remote:
     """Machines on Ray actors, spread round robin in order of their names."""
 
     def __init__(
-        self, cluster: Cluster, count: int, seed: int, links: Links, folder: Path, events: Path | None, spread: bool
+        self, cluster: Cluster, count: int, seed: int, links: Transport, folder: Path, events: Path | None, spread: bool
     ) -> None:
         placement = [rank % count for rank in range(len(cluster.machines))]
         self.actors = Actors(
@@ -285,7 +284,7 @@ class _Remote:
             spread=spread,
         )
         self.first = self.actors.first
-        self.stations: Sequence[Station] = self.actors.peers
+        self.stations: Sequence[DrivenStation] = self.actors.peers
         self.replace = self.actors.replace
         self.check = self.actors.check
         self.processes = self.actors.processes
@@ -301,7 +300,7 @@ class _Remote:
 
 @contextmanager
 def _on_ray(
-    cluster: Cluster, count: int, seed: int, links: Links, address: str | None, events: Path | None
+    cluster: Cluster, count: int, seed: int, links: Transport, address: str | None, events: Path | None
 ) -> Iterator[_Runner]:
     folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lrpc.cluster.group import SHARES, Report
+from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -39,7 +39,7 @@ class Sums:
             self.ideal_ns[number] += other.ideal_ns[number]
             self.ideal_rounds[number] += other.ideal_rounds[number]
 
-    def add_window(self, reports: Sequence[Report]) -> None:
+    def add_window(self, reports: Sequence[WindowReport]) -> None:
         """Add one window of some stations."""
         self.windows += 1
         shares = [0] * SHARES
@@ -119,7 +119,7 @@ class Standing:
         for due in self.due:
             due.pop(station, None)
 
-    def take_in(self, reports: Mapping[int, Report]) -> None:
+    def take_in(self, reports: Mapping[int, WindowReport]) -> None:
         """Note what stations said: states first, then what they sent, which its receiver may not have seen yet."""
         for number, report in reports.items():
             for rank, due in report.next_ns.items():

@@ -13,23 +13,23 @@ from typing import Literal, TypeVar
 from lrpc.cluster.certificates import is_loopback, make_identity
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.group import Group, Report, events_file
+from lrpc.cluster.group import Group, WindowReport, events_file
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.link import LinkServer
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
 from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, Standing
+from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
-from lrpc.protos import link_pb2
+from lrpc.protos import transport_pb2
 
-Links = Literal["grpc", "memory"]
+Transport = Literal["grpc", "memory"]
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Place:
+class StationAddress:
     """Where a station is."""
 
     endpoint: Endpoint
@@ -64,7 +64,7 @@ class Station:
         *,
         seed: int,
         secret: str,
-        links: Links,
+        links: Transport,
         folder: Path,
         events: bool = False,
         address: str = LOOPBACK,
@@ -88,19 +88,19 @@ class Station:
         self._relay: Relay
         self._open = ExitStack()
         identity = None if is_loopback(address) else make_identity(address)
-        self._server = LinkServer(self, secret, address, identity)
+        self._server = TransportServer(self, secret, address, identity)
         self.endpoint = Endpoint(self._server.address, b"" if identity is None else identity.certificate)
 
-    def place(self) -> Place:
+    def place(self) -> StationAddress:
         """Return where this station is."""
-        return Place(self.endpoint, os.getpid(), self._folder)
+        return StationAddress(self.endpoint, os.getpid(), self._folder)
 
     @property
     def strangers(self) -> int:
         """Return how many requests came without the run's secret."""
         return self._server.strangers
 
-    def connect(self, endpoints: Sequence[Endpoint]) -> Report:
+    def connect(self, endpoints: Sequence[Endpoint]) -> WindowReport:
         """Learn where the stations are, in order of their numbers, make the machines, and return what there is to do.
 
         Not when this is made: what an actor's making raises, Ray does not hand on. Raises `Refused` as `Machine.of`.
@@ -120,20 +120,20 @@ class Station:
         """Queue what came for machines of this station; the next window takes it in."""
         self._group.arrived.append(envelopes)
 
-    def advance(self, horizons: Horizons, *, everything: bool = False) -> Report:
+    def advance(self, horizons: Horizons, *, everything: bool = False) -> WindowReport:
         """Run a window behind what was delivered before, and wait for its end."""
         return self._do(lambda: self._advance(horizons, everything)).result()
 
-    def lead(self, standing: link_pb2.Standing) -> link_pb2.Standing:
+    def lead(self, standing: transport_pb2.Standing) -> transport_pb2.Standing:
         """Run windows, and have others run them, while no two stations have anything to do."""
         return self._do(lambda: self._relay.lead(standing, round(SLOW_WINDOW_S * 1e9))).result()
 
-    def relay(self, baton: link_pb2.Baton) -> link_pb2.Baton:
+    def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
         """Do so in another's place."""
         try:
             return self._do(lambda: self._relay.take_over(baton)).result()
         except RunFailed as error:
-            return link_pb2.Baton(failure=str(error))
+            return transport_pb2.Baton(failure=str(error))
 
     def abandon(self) -> None:
         """Wait for no other station any more, and send by itself what was enclosed in what is abandoned."""
@@ -188,7 +188,7 @@ class Station:
         peer.send_again(old.batches)
         return old.batches
 
-    def _advance(self, horizons: Horizons, everything: bool) -> Report:
+    def _advance(self, horizons: Horizons, everything: bool) -> WindowReport:
         self._batches = {}
         self._bytes = 0
         report = self._group.advance(horizons, self._send)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.group import Report
+from lrpc.cluster.group import WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.standing import SMALL, Horizons, Standing, Sums
 from lrpc.kernel.errors import RunFailed
@@ -18,7 +18,7 @@ MOST_LOSSES: Final = 100  # of stations, in one run
 PATIENCE_S: Final = 60.0  # for a link that is down, longer than Ray takes to notice that a node is
 
 
-class LinkDown(RunFailed):
+class TransportDown(RunFailed):
     """A station does not answer, though its process may be there."""
 
 
@@ -39,16 +39,16 @@ class Window:
     everything: bool = False  # the report is to be about all machines
 
 
-class Station(Protocol):
+class DrivenStation(Protocol):
     """A group of machines as the coordinator sees it, here or in another process. Each may raise `Lost`."""
 
-    def advance(self, window: Window) -> Report:
+    def advance(self, window: Window) -> WindowReport:
         """Run a window."""
 
     def begin(self, window: Window) -> None:
         """Begin a window, and let others have theirs meanwhile."""
 
-    def end(self) -> Report:
+    def end(self) -> WindowReport:
         """Wait for the end of the window that was begun."""
 
     def lead(self, standing: Standing) -> bool:
@@ -94,8 +94,8 @@ class Coordinator:
     def __init__(
         self,
         cluster: Cluster,
-        stations: Sequence[Station],
-        first: Sequence[Report],
+        stations: Sequence[DrivenStation],
+        first: Sequence[WindowReport],
         on_progress: Callable[[Progress], None],
         replace: Replace = nobody_replaces,
     ) -> None:
@@ -137,7 +137,7 @@ class Coordinator:
             standing.sums = Sums()
             try:
                 leads = self._stations[number].lead(standing)
-            except LinkDown as error:
+            except TransportDown as error:
                 raise RunFailed(f"{self._place([number])}: {error}") from None
             if leads:
                 self.progress.add(standing.sums)
@@ -162,12 +162,12 @@ class Coordinator:
             took.append(time.perf_counter_ns() - began)
         return max(1, sorted(took)[ROUNDS_TIMED // 2])
 
-    def _run(self, windows: Mapping[int, Window]) -> dict[int, Report]:
+    def _run(self, windows: Mapping[int, Window]) -> dict[int, WindowReport]:
         """Run all windows at once; the last one, often the only one, in this thread."""
         *others, last = windows
         for number in others:
             self._stations[number].begin(windows[number])
-        reports: dict[int, Report] = {}
+        reports: dict[int, WindowReport] = {}
         failures: list[RunFailed] = []
         for number in (last, *others):
             station = self._stations[number]
@@ -175,7 +175,7 @@ class Coordinator:
                 reports[number] = station.advance(windows[number]) if number == last else station.end()
             except Lost as error:
                 failures.append(error)
-            except LinkDown as error:
+            except TransportDown as error:
                 failures.append(RunFailed(f"{self._place([number])}: {error}"))
             except RunFailed as error:
                 failures.append(error)
@@ -183,7 +183,7 @@ class Coordinator:
             raise next((one for one in failures if not isinstance(one, Lost)), failures[0])
         return reports
 
-    def _take_back(self, windows: Mapping[int, Window], reports: dict[int, Report]) -> dict[int, list[int]]:
+    def _take_back(self, windows: Mapping[int, Window], reports: dict[int, WindowReport]) -> dict[int, list[int]]:
         """Take windows back for which batches had not come; return whose, by the station that lacks them."""
         missing = {number: reports.pop(number).missing for number in list(reports) if reports[number].missing}
         for number in missing:
@@ -227,7 +227,7 @@ class Coordinator:
         """Learn what all machines have to do: first what was sent to whom, and when that has come, the rest."""
         for _ in range(2):
             waiting = list(range(len(self._stations)))
-            reports: dict[int, Report] = {}
+            reports: dict[int, WindowReport] = {}
             began = time.monotonic()
             while waiting:
                 number = waiting[0]

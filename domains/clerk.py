@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 
+from lrpc.domains.domain import ExportingDomain, Policy
 from lrpc.domains.interface import Interface, Procedure
 from lrpc.domains.stubs import server_stub
-from lrpc.kernel.descriptors import ImportRequest, ProcedureDescriptor
+from lrpc.kernel.descriptors import Convention, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
-from lrpc.kernel.simulated.domain import Convention, Domain, Export
-
-# Returns None to accept an import, or the reason why not.
-Policy = Callable[[ImportRequest], str | None]
 
 
 class Clerk:
@@ -22,7 +19,7 @@ class Clerk:
         """Return None to enable the binding, or the reason why not."""
         return None if self._policy is None else self._policy(request)
 
-    def export(self, domain: Domain, interface: type[Interface], server: object, name: str) -> Export:
+    def export(self, domain: ExportingDomain, interface: type[Interface], server: object, name: str) -> None:
         """Export `server`'s procedures from its domain; the server gets its domain as `server.domain`.
 
         Raises `BindingRefused` where the server lacks a procedure of the interface, the name is taken or the A-stacks
@@ -39,11 +36,9 @@ class Clerk:
             ):
                 raise BindingRefused(f"export {name}: {type(server).__name__} has no procedure {procedure.name}")
             descriptors.append(_descriptor(procedure, body, domain.convention))
-        export = Export(name, definition.__name__, domain, tuple(descriptors), self, server)
-        domain.kernel.export(export)
+        domain.register(name, definition.__name__, tuple(descriptors), self, server)
         if hasattr(server, "__dict__"):
             vars(server)["domain"] = domain
-        return export
 
 
 def _descriptor(procedure: Procedure, body: Callable[..., object], convention: Convention) -> ProcedureDescriptor:

@@ -44,7 +44,7 @@ class Reference(Generic[T]):
         self.value = value
 
 
-class Wire(Protocol):
+class Codec(Protocol):
     """How one value is packed. A `size` in bytes for a fixed one, the most it may have for another."""
 
     @property
@@ -237,6 +237,6 @@ def read_length(buffer: bytes | bytearray, at: int) -> int:
 LENGTH_SIZE: Final = _LENGTH.size
 
 
-def room(wire: Wire) -> int:
+def room(codec: Codec) -> int:
     """Return the bytes that an A-stack has for a value: of one of variable size as much as an Ethernet packet."""
-    return wire.size if wire.format is not None else min(wire.size, LENGTH_SIZE + ETHERNET_PACKET)
+    return codec.size if codec.format is not None else min(codec.size, LENGTH_SIZE + ETHERNET_PACKET)

@@ -11,14 +11,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from lrpc.domains.codecs import LENGTH_SIZE, Check, Immutable, Marshaled, Reference, UpTo, Wire
-from lrpc.domains.plans import Value, ValueList
+from lrpc.domains.codecs import LENGTH_SIZE, Check, Codec, Immutable, Marshaled, Reference, UpTo
+from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 
 F = TypeVar("F", bound=Callable[..., object])
-_WIRE_METHODS = ("format", "size", "check", "encode", "decode")
+_CODEC_METHODS = ("format", "size", "check", "encode", "decode")
 _RESERVED = ("domain", "interface", "procedures")  # what interfaces and servers have besides procedures
 MOST_SIMULTANEOUS = 1 << 20
 
@@ -32,8 +32,8 @@ class Procedure:
     """One procedure of an interface, as its stubs need it."""
 
     name: str
-    arguments: ValueList
-    results: ValueList  # what references refer to comes back before the results themselves
+    arguments: CopyPlan
+    results: CopyPlan  # what references refer to comes back before the results themselves
     single: bool  # one result, returned bare; otherwise none, or a tuple of several
     simultaneous: int
 
@@ -41,7 +41,7 @@ class Procedure:
 class Interface:
     """Base of every definition. Public methods of a direct subclass are its procedures, in order.
 
-    Every parameter and result is annotated with a type of `lrpc.domains.wires`, a protobuf message class, `bytes` or
+    Every parameter and result is annotated with a type of `lrpc.domains.codecs`, a protobuf message class, `bytes` or
     `str` (variable size, at most an Ethernet packet), and every procedure with what it returns: None, one result or
     a `tuple` of several. Classes further down implement the interface. `InterfaceRefused` says what cannot be derived.
     """
@@ -83,8 +83,8 @@ def interface_of(service: ServiceDescriptor) -> type[Interface]:
             raise InterfaceRefused(f"{name}: streams; a procedure takes one message and returns one")
         request = Marshaled(GetMessageClass(method.input_type))
         response = Marshaled(GetMessageClass(method.output_type))
-        arguments = ValueList(name, [Value("request", request)])
-        results = ValueList(name, [Value("response", response)])
+        arguments = CopyPlan(name, [ValuePlan("request", request)])
+        results = CopyPlan(name, [ValuePlan("response", response)])
         procedures.append(Procedure(method.name, arguments, results, True, SIMULTANEOUS_CALLS))
     space = {"procedures": tuple(procedures), "__doc__": f"The gRPC service {service.full_name}."}
     made: type[Interface] = types.new_class(service.name, (Interface,), exec_body=lambda body: body.update(space))
@@ -110,11 +110,11 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
     if type(simultaneous) is not int or not 1 <= simultaneous <= MOST_SIMULTANEOUS:
         raise InterfaceRefused(f"{name}: {simultaneous} simultaneous calls; between 1 and {MOST_SIMULTANEOUS} are")
     returned = [replace(value, by_reference=False) for value in arguments if value.by_reference]
-    plan = ValueList(name, [*returned, *results])
-    return Procedure(method.__name__, ValueList(name, arguments), plan, single, simultaneous)
+    plan = CopyPlan(name, [*returned, *results])
+    return Procedure(method.__name__, CopyPlan(name, arguments), plan, single, simultaneous)
 
 
-def _results(name: str, hint: object) -> tuple[list[Value], bool]:
+def _results(name: str, hint: object) -> tuple[list[ValuePlan], bool]:
     if hint is type(None):
         return [], False
     if typing.get_origin(hint) is tuple:
@@ -122,7 +122,7 @@ def _results(name: str, hint: object) -> tuple[list[Value], bool]:
     return [_value(name, "result", hint)], True
 
 
-def _value(procedure_name: str, name: str, hint: object) -> Value:
+def _value(procedure_name: str, name: str, hint: object) -> ValuePlan:
     """Return how a parameter with this annotation is packed."""
     if typing.get_origin(hint) is Reference:
         return replace(_value(procedure_name, name, typing.get_args(hint)[0]), by_reference=True)
@@ -133,24 +133,24 @@ def _value(procedure_name: str, name: str, hint: object) -> Value:
         notes = tuple(rest)
     immutable = any(note is Immutable or isinstance(note, Immutable) for note in notes)
     check = next((note for note in notes if isinstance(note, Check)), None)
-    wire = _wire(kind, notes)
-    if wire is not None:
-        return Value(name, wire, immutable, check)
+    codec = _codec(kind, notes)
+    if codec is not None:
+        return ValuePlan(name, codec, immutable, check)
     given = "no annotation" if hint is None else f"{hint!r}"
     raise InterfaceRefused(
         f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others"
     )
 
 
-def _wire(kind: object, notes: tuple[object, ...]) -> Wire | None:
+def _codec(kind: object, notes: tuple[object, ...]) -> Codec | None:
     """Return how a type is packed that is annotated with these notes; None where it cannot be."""
     for note in notes:
         if isinstance(note, UpTo) and kind in (bytes, str):
             note = UpTo(note.most, bytes if kind is bytes else str)
-        if not isinstance(note, type) and all(hasattr(note, method) for method in _WIRE_METHODS):
-            wire = typing.cast(Wire, note)
-            least = 0 if wire.format is not None else LENGTH_SIZE
-            return wire if getattr(wire, "kind", kind) is kind and wire.size >= least else None
+        if not isinstance(note, type) and all(hasattr(note, method) for method in _CODEC_METHODS):
+            codec = typing.cast(Codec, note)
+            least = 0 if codec.format is not None else LENGTH_SIZE
+            return codec if getattr(codec, "kind", kind) is kind and codec.size >= least else None
     if kind in (bytes, str):
         return UpTo(kind=bytes if kind is bytes else str)
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:

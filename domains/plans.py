@@ -9,9 +9,9 @@ from lrpc.domains.codecs import (
     LENGTH_SIZE,
     REFERENCE_SIZE,
     Check,
+    Codec,
     FixedBytes,
     Reference,
-    Wire,
     length_prefix,
     read_length,
     room,
@@ -20,14 +20,14 @@ from lrpc.kernel.errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ValuePlan:
     """One parameter or result."""
 
     name: str
-    wire: Wire
+    codec: Codec
     immutable: bool = False
     check: Check | None = None
-    by_reference: bool = False  # then `wire` is the referent's
+    by_reference: bool = False  # then `codec` is the referent's
 
     @property
     def private(self) -> bool:
@@ -35,21 +35,21 @@ class Value:
         return self.immutable or self.check is not None
 
 
-class ValueList:
+class CopyPlan:
     """Arguments or results of a procedure: the values in order, and the quick way where all have a fixed size."""
 
-    def __init__(self, procedure: str, values: Sequence[Value]) -> None:
+    def __init__(self, procedure: str, values: Sequence[ValuePlan]) -> None:
         self.procedure = procedure
         self.values = tuple(values)
         self.count = len(self.values)
-        self.size = sum(room(value.wire) for value in self.values)  # bytes on an A-stack
-        self.largest = sum(value.wire.size for value in self.values)  # bytes, at most, out of band or not
-        formats = [value.wire.format for value in self.values]
+        self.size = sum(room(value.codec) for value in self.values)  # bytes on an A-stack
+        self.largest = sum(value.codec.size for value in self.values)  # bytes, at most, out of band or not
+        formats = [value.codec.format for value in self.values]
         fixed = [one for one in formats if one is not None]
         self.packer = struct.Struct("<" + "".join(fixed)) if len(fixed) == len(formats) else None
-        self._checks = tuple(value.wire.check for value in self.values)
-        self._kinds = tuple(getattr(value.wire, "kind", bytes) for value in self.values)
-        self._sized = [(n, one.wire.size) for n, one in enumerate(self.values) if isinstance(one.wire, FixedBytes)]
+        self._checks = tuple(value.codec.check for value in self.values)
+        self._kinds = tuple(getattr(value.codec, "kind", bytes) for value in self.values)
+        self._sized = [(n, one.codec.size) for n, one in enumerate(self.values) if isinstance(one.codec, FixedBytes)]
         self.references = [n for n, one in enumerate(self.values) if one.by_reference]
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
         self.plain = not self.references and not self._server_checks  # values are passed as they are
@@ -98,7 +98,7 @@ class ValueList:
             problem = check(values[number])
             if problem is not None:
                 raise ArgumentError(f"{self.procedure}: {self.values[number].name}: {problem}")
-        return b"".join(_pack(one.wire, value) for one, value in zip(self.values, values, strict=True))
+        return b"".join(_pack(one.codec, value) for one, value in zip(self.values, values, strict=True))
 
     def packed_size(self, values: Sequence[object]) -> int:
         """Return how many bytes these values take when packed."""
@@ -115,8 +115,8 @@ class ValueList:
         """Return how many bytes those take, lengths included, of the values that lie in `buffer` from `at` on."""
         total = 0
         for value in self.values:
-            size = value.wire.size
-            if value.wire.format is None:
+            size = value.codec.size
+            if value.codec.format is None:
                 if at + LENGTH_SIZE > len(buffer):
                     break
                 size = min(size, LENGTH_SIZE + read_length(buffer, at))
@@ -144,23 +144,23 @@ class ValueList:
     def _unpack_each(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         values: list[object] = []
         for value in self.values:
-            wire = value.wire
-            size = wire.size
-            if wire.format is None:
+            codec = value.codec
+            size = codec.size
+            if codec.format is None:
                 size = read_length(buffer, at)
                 at += LENGTH_SIZE
-                if size > wire.size - LENGTH_SIZE:
+                if size > codec.size - LENGTH_SIZE:
                     raise ArgumentError(f"{self.procedure}: {value.name}: a length of {size} bytes")
             if at + size > len(buffer):
                 raise ArgumentError(f"{self.procedure}: {value.name}: the values end early")
             try:
-                values.append(wire.decode(bytes(buffer[at : at + size])))
+                values.append(codec.decode(bytes(buffer[at : at + size])))
             except ArgumentError as error:
                 raise ArgumentError(f"{self.procedure}: {value.name}: {error}") from None
             at += size
         return tuple(values)
 
 
-def _pack(wire: Wire, value: object) -> bytes:
-    data = wire.encode(value)
-    return data if wire.format is not None else length_prefix(len(data)) + data
+def _pack(codec: Codec, value: object) -> bytes:
+    data = codec.encode(value)
+    return data if codec.format is not None else length_prefix(len(data)) + data

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
-from lrpc.kernel.simulated.domain import Domain
 
 Findings = Mapping[str, object]  # what JSON can hold
 

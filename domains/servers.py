@@ -9,7 +9,6 @@ from pydantic import Field
 from lrpc.domains.codecs import FixedBytes, UInt16, UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
-from lrpc.domains.stubs import bind
 
 BLOCK_BYTES: Final = 1024
 # Parameters of servers: microseconds, and numbers of blocks.
@@ -184,7 +183,7 @@ class FileCache(Server, Files):
 
     def start(self) -> None:
         """Bind the file server."""
-        self._server = bind(self.domain, Files, "server")
+        self._server = self.domain.bind(Files, "server")
 
     def read(self, file: int, block: int) -> bytes:
         """Return a block, from here or from the server."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 SIMULTANEOUS_CALLS: Final = 5  # the paper's default
 ETHERNET_PACKET: Final = 1448  # bytes, the default size of what has no fixed size
 
+# Where a language has procedures find their arguments: through a separate argument pointer (Modula2+), so that they may
+# stay on the A-stack; or on the execution stack (C), to which they must then be copied.
+Convention = Literal["argument pointer", "execution stack"]
 # A procedure's entry: the server stub. It reads arguments from the buffer, from the offset on, runs the procedure and
 # returns its results, packed.
 Entry = Callable[[bytes | bytearray, int], bytes]
@@ -54,12 +57,12 @@ class BindingObject:
         self.remote = remote
 
     @property
-    def claimed(self) -> int:
+    def claimed_number(self) -> int:
         """Return the number, or 0, which no binding has, where a client put something else in its place."""
         number = self.number
         return number if type(number) is int else 0
 
-    def opens(self, key: int) -> bool:
+    def has_key(self, key: int) -> bool:
         """Return whether its key is that of the kernel's record, whatever a client made of it."""
         own = self.key
         return type(own) is int and own == key
@@ -74,7 +77,7 @@ class ImportRequest:
     name: str  # the export's name
 
 
-class Clerk(Protocol):
+class Authoriser(Protocol):
     """A server's side of binding."""
 
     def authorise(self, request: ImportRequest) -> str | None:

@@ -19,7 +19,7 @@ class Panic(BaseException):
 class CallError(Exception):
     """A call that did not return results. The caller gets it in place of them."""
 
-    def anew(self) -> "CallError":
+    def copy(self) -> "CallError":
         """Return an equal error for another caller: each has its own, with nothing of another's stack in it."""
         return type(self)(*self.args)
 
@@ -71,3 +71,12 @@ class ProcedureRaised(CallError):
         super().__init__(f"{kind}: {message}" if message else kind)
         self.kind = kind
         self.message = message
+
+
+def raised(error: Exception) -> ProcedureRaised:
+    """Return what of a server's exception may cross a boundary: its name and its text."""
+    try:
+        text = str(error)
+    except Exception as other:  # the server's code as well
+        text = f"(it cannot say what: {type(other).__name__})"
+    return ProcedureRaised(type(error).__name__, text)

@@ -26,9 +26,9 @@ from lrpc.domains.codecs import (
     UInt64,
     UpTo,
 )
+from lrpc.domains.domain import bind
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
 from lrpc.domains.residents import Program, Registry, Server
-from lrpc.domains.stubs import bind
 from lrpc.kernel.errors import (
     AccessFault,
     ArgumentError,

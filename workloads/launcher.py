@@ -15,7 +15,7 @@ from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.workloads import scenarios
 from lrpc.workloads.placing import place
-from lrpc.workloads.placing.partition import Limits
+from lrpc.workloads.placing.partition import SearchLimits
 from lrpc.workloads.records import events, records, tables
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import page, terminal
@@ -45,7 +45,7 @@ Out = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the record that --out holds.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random stream.")]
-Actors = Annotated[
+ActorsOption = Annotated[
     int | None,
     typer.Option(
         help="Ray actors to spread the machines over; 0 runs in this process, without Ray.",
@@ -59,7 +59,7 @@ Address = Annotated[
     str | None, typer.Option(help="host:port of an existing Ray cluster, of which this is a node.", show_default=False)
 ]
 TraceFile = Annotated[Path, typer.Argument(help="A trace: CSV, Jaeger's or OpenTelemetry's JSON, plain or gzipped.")]
-Machines = Annotated[int, typer.Option(min=1, max=100_000, help="Machines to place the pods on.")]
+MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="Machines to place the pods on.")]
 Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]
 CostModelName = Annotated[str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")]
 LinkDelay = Annotated[float, typer.Option(min=0.001, max=1e9, help="Time on the wire between two machines.")]
@@ -92,7 +92,7 @@ def reproduce(
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
-    actors: Actors = None,
+    actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
@@ -112,7 +112,7 @@ def run_scenario(
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
-    actors: Actors = None,
+    actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
@@ -126,7 +126,7 @@ def run_scenario(
 @app.command()
 def replay(
     trace: TraceFile,
-    machines: Machines,
+    machines: MachinesOption,
     placement: Annotated[
         str, typer.Option(help="spread (sorted pods in turn), pack (fill one, then the next), or a .toml file.")
     ] = "spread",
@@ -141,7 +141,7 @@ def replay(
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
-    actors: Actors = None,
+    actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
@@ -166,7 +166,7 @@ def replay(
 @app.command("place")
 def find_placement(
     trace: TraceFile,
-    machines: Machines,
+    machines: MachinesOption,
     slack: Annotated[
         float, typer.Option(help="How many times its fair share of all computation a machine may hold.")
     ] = 1.2,
@@ -188,7 +188,7 @@ def find_placement(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out and --record name.")] = False,
     seed: Seed = 0,
-    actors: Actors = None,
+    actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
     dry_run: DryRun = False,
@@ -205,7 +205,7 @@ def find_placement(
         seed=seed,
     )
     options = Options(record, force, actors, links, address, None, dry_run)
-    done = place.compare(job, slack, Limits(nodes, seconds), options, _command(), out=out)
+    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, _command(), out=out)
     if done is not None:
         terminal.print_table(_console(), place.table(done))
         terminal.print_lines(_console(), place.lines(done))
@@ -214,7 +214,7 @@ def find_placement(
 @app.command("verify")
 def verify_record(
     record: Annotated[Path, typer.Argument(help="Folder of a record.", show_default=False)],
-    actors: Actors = None,
+    actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
 ) -> None:

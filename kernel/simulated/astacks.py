@@ -197,7 +197,7 @@ class AStackGroup:
     def _require_bound(self) -> None:
         fault = self.fault
         if fault is not None:
-            raise fault.anew()
+            raise fault.copy()
 
     def _at_later(self, address: int) -> tuple[AStack, int]:
         for looked, first in enumerate(self._later, 1):

@@ -9,7 +9,7 @@ from lrpc.kernel.simulated.memory import READ, WRITE, Region
 from lrpc.kernel.states import ASTACK_TAKEN, BINDING_BOUND, BINDING_REVOKED, LINKAGE_FREE, follow
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.domain import Domain, Export
+    from lrpc.kernel.simulated.domain import Export, ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
 
@@ -19,7 +19,7 @@ LARGEST_BINDING: Final = 64 * 1024 * 1024  # bytes of A-stacks that one binding 
 class Grant:
     """The kernel's record of one Binding Object: whose it is, and what it is for."""
 
-    def __init__(self, number: int, key: int, client: "Domain", name: str, export: "Export | None") -> None:
+    def __init__(self, number: int, key: int, client: "ProtectionDomain", name: str, export: "Export | None") -> None:
         self.number = number
         self.key = key
         self.client = client
@@ -42,11 +42,11 @@ class Binding(Grant):
     """
 
     def __init__(
-        self, kernel: "Kernel", number: int, key: int, client: "Domain", export: "Export", *, grows: bool
+        self, kernel: "Kernel", number: int, key: int, client: "ProtectionDomain", export: "Export", *, grows: bool
     ) -> None:
         super().__init__(number, key, client, export.name, export)
         self.kernel = kernel
-        self.server: Domain = export.domain
+        self.server: ProtectionDomain = export.domain
         self.descriptors = list(export.descriptors)
         self.grows = grows  # where all A-stacks are taken, rather than wait
         self.bytes = 0  # of all its A-stacks
@@ -104,7 +104,7 @@ class Binding(Grant):
         The second is how many later regions were looked through. Raises the `CallError` that says what is wrong.
         """
         if self.fault is not None:
-            raise self.fault.anew()
+            raise self.fault.copy()
         if not 0 <= procedure < len(self.groups):
             raise NoSuchProcedure(f"{self.name}: procedure {procedure}: it has {len(self.groups)}, from 0")
         return self.groups[procedure].at(address)
@@ -117,7 +117,7 @@ class Binding(Grant):
             group.waiting.fail_all(fault)
         self.collect()
 
-    def take_back(self) -> None:
+    def reclaim(self) -> None:
         """Collect what client stubs took for a call that is not in progress: none is left to put it back."""
         for group in self.pools:
             for astack in group.members:

@@ -140,7 +140,7 @@ LONGEST_WAIT_NS: Final = 10**12
 LARGEST_COUNT: Final = 1 << 16  # of one step in a path or a total
 
 
-class Parameter(Document):
+class StepCost(Document):
     """One cost, in microseconds (`us`), with its origin: quoted, solved from the cells it names, or assumed."""
 
     us: float = Field(ge=0, le=LARGEST_COST_US, allow_inf_nan=False)
@@ -163,7 +163,7 @@ class Total(Document):
     of: dict[str, Annotated[int, Field(gt=0, le=LARGEST_COUNT)]] = Field(min_length=1)
 
 
-class Pages(Document):
+class TlbPages(Document):
     """How many pages a path touches after a switch: the kernel's own, and those of the domain it switched to."""
 
     kernel: int = Field(ge=0, le=LARGEST_COUNT)
@@ -174,16 +174,16 @@ class Tlb(Document):
     """The translation buffer: whether its entries are tagged, and the pages touched after each switch of a call."""
 
     tagged: bool
-    on_call: Pages
-    on_return: Pages
+    on_call: TlbPages
+    on_return: TlbPages
     source: str
 
 
-class Bus(Parameter):
+class Bus(StepCost):
     """The memory bus that processors share: how long, of what a miss costs, it is occupied, on average."""
 
 
-class Retransmission(Parameter):
+class Retransmission(StepCost):
     """When a call over a link that loses packets is sent again: after `us`, and each time `backoff` times as long."""
 
     us: float = Field(gt=0, le=LARGEST_COST_US, allow_inf_nan=False)
@@ -215,7 +215,7 @@ class CostFile(Document):
     bus: Bus | None = None
     message_passing: MessagePassing | None = None
     retransmission: Retransmission | None = None
-    steps: dict[str, Parameter]
+    steps: dict[str, StepCost]
     totals: tuple[Total, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Final
 from lrpc.kernel.simulated.log import EXCHANGE
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.domain import Domain
-    from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.scheduler import Scheduler
     from lrpc.kernel.simulated.threads import Thread
 
-MISSED_TO_PROD: Final = 4  # times that a domain must have missed an idle processor until one is sent
+MISSES_BEFORE_SENDING: Final = 4  # times that a domain must have missed an idle processor until one is sent
 
 
 class Dispatcher:
     """Gives processors to ready threads, first come first served, and keeps those that nobody needs."""
 
-    def __init__(self, kernel: "Kernel", processors: list["Processor"]) -> None:
+    def __init__(self, kernel: "Scheduler", processors: list["Processor"]) -> None:
         self.kernel = kernel
         self._idle = list(processors)
         self._ready: deque[Thread] = deque()
@@ -31,20 +31,20 @@ class Dispatcher:
         else:
             self._ready.append(thread)
 
-    def pass_on(self, processor: "Processor") -> None:
+    def reassign(self, processor: "Processor") -> None:
         """Take a processor from its thread and give it to one that is ready; else it idles where it is."""
-        processor.let_go()
+        processor.release()
         if self._ready:
             processor.assign(self._ready.popleft())
         else:
             self._idle.append(processor)
 
-    def forget(self, thread: "Thread") -> None:
+    def withdraw(self, thread: "Thread") -> None:
         """Have a thread not be ready, if it is."""
         if thread.processor is None and thread in self._ready:
             self._ready.remove(thread)
 
-    def exchange(self, processor: "Processor", domain: "Domain") -> "Processor | None":
+    def exchange(self, processor: "Processor", domain: "ProtectionDomain") -> "Processor | None":
         """Have the running thread go on on an idle processor that spins in a domain's context, and return that.
 
         The processor it leaves idles in the context it has. Returns None where none spins there, and counts that.
@@ -53,13 +53,13 @@ class Dispatcher:
         idle = next((one for one in self._idle if one.context is domain and one.clock <= processor.clock), None)
         if idle is None:
             domain.missed += 1
-            if domain.missed >= MISSED_TO_PROD:
-                self._prod(processor.clock, domain)
+            if domain.missed >= MISSES_BEFORE_SENDING:
+                self._send_idle(processor.clock, domain)
             return None
         thread = processor.thread
         assert thread is not None
         self._idle[self._idle.index(idle)] = processor
-        processor.let_go()
+        processor.release()
         idle.clock = processor.clock
         idle.exchanges += 1
         idle.begin(thread)
@@ -68,7 +68,7 @@ class Dispatcher:
         self.kernel.log.add(idle.clock, EXCHANGE, thread.number, idle.number)
         return idle
 
-    def _prod(self, now: int, domain: "Domain") -> None:
+    def _send_idle(self, now: int, domain: "ProtectionDomain") -> None:
         """Send the idle processor whose context was needed longest ago, if longer than this, to spin in a domain's."""
         free = [one for one in self._idle if one.context is not domain]
         if not free:

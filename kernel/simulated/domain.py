@@ -1,9 +1,9 @@
 """Protection domains: their memory and E-stacks, what they export, and the time their procedures spend."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from lrpc.kernel.descriptors import Clerk, ProcedureDescriptor
+from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
 from lrpc.kernel.errors import CallError
 from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated import termination, transfer
@@ -15,10 +15,6 @@ from lrpc.kernel.states import DOMAIN_LIVE
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
 
-# Where a language has procedures find their arguments: through a separate argument pointer (Modula2+), so that they may
-# stay on the A-stack; or on the execution stack (C), to which they must then be copied.
-Convention = Literal["argument pointer", "execution stack"]
-
 
 class Export:
     """An interface that a domain exports: how to enter it, and who decides on imports."""
@@ -27,9 +23,9 @@ class Export:
         self,
         name: str,
         interface: str,
-        domain: "Domain",
+        domain: "ProtectionDomain",
         descriptors: tuple[ProcedureDescriptor, ...],
-        clerk: Clerk,
+        clerk: Authoriser,
         server: object,
     ) -> None:
         self.name = name
@@ -40,7 +36,7 @@ class Export:
         self.server = server  # for calls from within the domain
 
 
-class Domain:
+class ProtectionDomain:
     """A protection domain. It ends with `terminate`, or with the machine."""
 
     def __init__(self, kernel: "Kernel", number: int, name: str) -> None:
@@ -113,10 +109,26 @@ class Domain:
             raise CallError(f"revoke {name}: {self} does not export it")
         return self.kernel.revoke(client, name, reason)
 
+    def register(
+        self,
+        name: str,
+        interface: str,
+        descriptors: tuple[ProcedureDescriptor, ...],
+        clerk: Authoriser,
+        server: object,
+    ) -> None:
+        """Register an export of this domain; `BindingRefused` where its name is taken or its A-stacks are too large."""
+        self.kernel.export(Export(name, interface, self, descriptors, clerk, server))
+
     def random(self, purpose: str) -> Stream:
         """Return the running thread's stream of random numbers for one purpose, from its beginning."""
         thread = "" if self.kernel.processor is None else self.kernel.running_thread().name
         return self.kernel.random(f"{self.name}/{thread}/{purpose}")
+
+    @property
+    def now_ns(self) -> int:
+        """Return the virtual time, in nanoseconds."""
+        return self.kernel.now_ns
 
     @property
     def now_us(self) -> float:
@@ -131,9 +143,9 @@ class Domain:
 
     def require_live(self) -> None:
         """Raise `CallFailed` where this domain has terminated."""
-        self.kernel.require_living()
+        self.kernel.refuse_if_reaping()
         if self.state != DOMAIN_LIVE:
-            raise termination.over(self)
+            raise termination.terminated_error(self)
 
 
 def _some(pages: frozenset[int], count: int) -> frozenset[int]:

@@ -37,7 +37,7 @@ class Engine:
         self._heap: list[Event] = []
         self._timers = 0
 
-    def at(self, time: int, action: Action) -> Event:
+    def schedule(self, time: int, action: Action) -> Event:
         """Do `action` at `time`; returns what `cancel` takes."""
         self._timers += 1
         event = (time, TIMER, 0, self._timers, action)
@@ -70,7 +70,7 @@ class Engine:
             return time < top[0]
         return top[1] == PROCESSOR and processor < top[2]
 
-    def stand_back(self, time: int, processor: int, turn: int, action: Action) -> int:
+    def yield_turn(self, time: int, processor: int, turn: int, action: Action) -> int:
         """Let a processor go on at `time`; return the number of the one that is due before it, -1 for the loop.
 
         The event of the other one is off the heap then: whoever asks goes on with it at once, past the loop.
@@ -82,7 +82,7 @@ class Engine:
         return -1
 
     def next_processor(self) -> int:
-        """Return the number of the processor that is due next, as `stand_back` does."""
+        """Return the number of the processor that is due next, as `yield_turn` does."""
         heap = self._heap
         if heap and heap[0][1] == PROCESSOR and heap[0][0] < self.horizon:
             return self._begin(heappop(heap))

@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.errors import CallError, ProcedureRaised
 from lrpc.kernel.simulated import transfer
-from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.threads import Stack
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import AStack, Linkage
-    from lrpc.kernel.simulated.domain import Domain
+    from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
 
 MOST_ESTACKS: Final = 64  # that a domain keeps, unless it says otherwise
@@ -18,7 +16,7 @@ MOST_ESTACKS: Final = 64  # that a domain keeps, unless it says otherwise
 class EStack(Stack):
     """An execution stack of one server domain; it outlives the calls it runs."""
 
-    def __init__(self, kernel: "Kernel", domain: "Domain") -> None:
+    def __init__(self, kernel: "Kernel", domain: "ProtectionDomain") -> None:
         super().__init__(self._run, kernel.engine.loop)
         self.kernel = kernel
         self.domain = domain
@@ -29,7 +27,7 @@ class EStack(Stack):
 
     def _run(self, linkage: "Linkage") -> None:
         while True:
-            fault = upcall(self.domain, linkage)
+            fault = transfer.upcall(self.domain, linkage)
             if self.dead:
                 return
             linkage = transfer.leave(self.kernel, self, linkage, fault)
@@ -41,7 +39,7 @@ class EStackPool:
     There are at most `limit`, but while more calls than that are in progress.
     """
 
-    def __init__(self, kernel: "Kernel", domain: "Domain") -> None:
+    def __init__(self, kernel: "Kernel", domain: "ProtectionDomain") -> None:
         self.kernel = kernel
         self.domain = domain
         self.limit = MOST_ESTACKS
@@ -75,7 +73,7 @@ class EStackPool:
             estack.astack.estack = None
         estack.astack = None
         estack.dead = True
-        self.kernel.bury_soon(estack)
+        self.kernel.reap_soon(estack)
 
     def _associate(self, astack: "AStack") -> EStack:
         estack = next((one for one in self.members if one.astack is None and one.idle), None)
@@ -99,53 +97,3 @@ class EStackPool:
             if estack.idle and (oldest is None or estack.used < oldest.used):
                 oldest = estack
         return oldest
-
-
-def upcall(server: "Domain", linkage: "Linkage") -> CallError | None:
-    """Enter the server's stub with the A-stack as the server sees it; return what the procedure raised."""
-    astack = linkage.astack
-    kernel = server.kernel
-    processor = kernel.running_processor()
-    processor.refill()
-    processor.checkpoint()
-    charges = processor.charges
-    processor.spend(charges.server_stub)
-    descriptor = linkage.binding.descriptors[linkage.procedure]
-    try:
-        buffer: bytes | bytearray = server.memory.access(astack.region, READ | WRITE)
-        offset = astack.offset
-        if astack.argument_segment is not None:
-            buffer = server.memory.access(astack.argument_segment, READ)
-            offset = 0
-        if descriptor.private_values:
-            kernel.counts.copies["E"] += descriptor.private_values
-            processor.clock += charges.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
-        astack.results = 0
-        results = descriptor.entry(buffer, offset)
-        if results:
-            place(server, astack, descriptor.argument_size, descriptor.result_size, results)
-    except Exception as error:
-        return raised(error)
-    return None
-
-
-def place(server: "Domain", astack: "AStack", at: int, room: int, results: bytes) -> None:
-    """Write results where the client finds them: on the A-stack, or out of band where they are too large for it."""
-    astack.results = len(results)
-    if len(results) > room:
-        binding = astack.linkage.binding
-        server.kernel.running_processor().spend(server.kernel.charges.map_memory)
-        segment = astack.result_segment = binding.map(len(results))
-        server.memory.access(segment, WRITE)[:] = results
-        return
-    at += astack.offset
-    server.memory.access(astack.region, READ | WRITE)[at : at + len(results)] = results
-
-
-def raised(error: Exception) -> ProcedureRaised:
-    """Return what of a server's exception may cross a boundary: its name and its text."""
-    try:
-        text = str(error)
-    except Exception as other:  # the server's code as well
-        text = f"(it cannot say what: {type(other).__name__})"
-    return ProcedureRaised(type(error).__name__, text)

@@ -8,8 +8,8 @@ from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated.charges import Path
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.scheduler import Scheduler
     from lrpc.kernel.simulated.threads import Thread
 
 
@@ -20,7 +20,7 @@ class WaitQueue:
     to give it to nobody who comes in between.
     """
 
-    def __init__(self, kernel: "Kernel", what: str) -> None:
+    def __init__(self, kernel: "Scheduler", what: str) -> None:
         self.kernel = kernel
         self.what = what  # what they wait for, for reports of why a run cannot go on
         self.waits = 0
@@ -64,7 +64,7 @@ class WaitQueue:
     def fail_all(self, fault: CallError) -> None:
         """Let every waiting thread go on with an error in place of what it waits for."""
         while self._threads:
-            self.kernel.wake(self._threads.popleft(), fault.anew())
+            self.kernel.wake(self._threads.popleft(), fault.copy())
 
     def leave(self, thread: "Thread") -> None:
         """Forget a thread that will not go on; what it was woken for goes to the next."""
@@ -127,7 +127,7 @@ class MemoryBus:
         self._free_at = processor.clock
 
 
-class Facility:
+class FifoQueue:
     """Serves one at a time, first come first served, and each for a time known when it comes. All times are in ns.
 
     Whoever asks for it does so in order of time, so its turn is settled as it comes.

@@ -25,7 +25,7 @@ class Region:
         self.bytes = bytearray(size)
 
 
-class Memory:
+class PhysicalMemory:
     """A machine's memory: gives out regions at addresses that are never used twice."""
 
     def __init__(self) -> None:

@@ -8,9 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallError, ForgedBinding, NoSuchProcedure
+from lrpc.kernel.errors import CallError, ForgedBinding, NoSuchProcedure, raised
 from lrpc.kernel.simulated.costs import COPIES
-from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import MESSAGE, REPLY
 from lrpc.kernel.simulated.threads import Thread
 
@@ -71,11 +70,11 @@ class Port:
         self._copy_arguments(message, "A")
         processor.spend(charges.trap)
         if kernel.check_key(key, thread.domain).export is not self.export:
-            raise ForgedBinding(f"Binding Object {key.claimed}: it is not for {self.export.name}")
+            raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
         self._copy_arguments(message, "BD")
         kernel.transfer_lock.hold(processor, charges.message_transfer)
         if self.fault is not None:
-            raise self.fault.anew()
+            raise self.fault.copy()
         kernel.counts.cross_domain += 1
         kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
         thread.outstanding = message
@@ -96,11 +95,11 @@ class Port:
         """Take no messages any more: whoever waits for a reply gets the fault."""
         self.fault = fault
         for message in (*self._handed.values(), *self._messages):
-            self._reply(message, fault.anew())
+            self._reply(message, fault.copy())
         self._messages.clear()
         self._handed.clear()
 
-    def hand_on(self, captured: Thread, successor: Thread) -> None:
+    def pass_message_to(self, captured: Thread, successor: Thread) -> None:
         """Let `successor` do what a concrete thread has to do that a server of its own has captured."""
         successor.port = self
         self._handed[successor] = self._handed.pop(captured)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from lrpc.kernel.simulated.locks import Facility
+from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.log import LOSE, SEND
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ Send = Callable[[int, int, Body, int], int]
 
 
 @dataclass(frozen=True)
-class Line:
+class LinkTraits:
     """The link to one other machine, as a kernel needs to know it."""
 
     loss_ppb: int = 0  # of a billion packets, how many are lost
@@ -72,15 +72,15 @@ class Line:
 class Packets:
     """One machine's packets. Its network processor is none of those that threads have, and serves both directions."""
 
-    def __init__(self, kernel: "Kernel", send: Send, line_to: Callable[[int], Line]) -> None:
-        self.processor = Facility() if kernel.costs.in_packets else None
+    def __init__(self, kernel: "Kernel", send: Send, line_to: Callable[[int], LinkTraits]) -> None:
+        self.processor = FifoQueue() if kernel.costs.in_packets else None
         self._kernel = kernel
         self._send = send
         self._line_to = line_to
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, LinkTraits] = {}
         self._chance = kernel.random("lost packets")
 
-    def line(self, machine: int) -> Line:
+    def line(self, machine: int) -> LinkTraits:
         """Return the link to a machine, by rank."""
         if machine not in self._lines:
             self._lines[machine] = self._line_to(machine)
@@ -103,7 +103,7 @@ class Packets:
         if self.processor is None:
             then()
         else:
-            self._kernel.engine.at(self.receive_part(size), then)
+            self._kernel.engine.schedule(self.receive_part(size), then)
 
     def receive_part(self, size: int) -> int:
         """Have the network processor handle a packet that comes off the wire now; return when it has done so."""

@@ -7,15 +7,15 @@ from lrpc.kernel.simulated.engine import Engine
 from lrpc.kernel.simulated.memory import TranslationBuffer
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.domain import Domain
-    from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.domain import ProtectionDomain
+    from lrpc.kernel.simulated.scheduler import Scheduler
     from lrpc.kernel.simulated.threads import Thread
 
 
 class Processor:
     """One processor of a machine. Its clock runs ahead of the engine's between checkpoints. All times are in ns."""
 
-    def __init__(self, kernel: "Kernel", number: int, charges: Charges, *, tagged: bool) -> None:
+    def __init__(self, kernel: "Scheduler", number: int, charges: Charges, *, tagged: bool) -> None:
         self.kernel = kernel
         self.engine: Engine = kernel.engine
         self.number = number
@@ -28,7 +28,7 @@ class Processor:
         self.lock_wait_ns = 0
         self.exchanges = 0
         self.thread: Thread | None = None
-        self.context: Domain | None = None
+        self.context: ProtectionDomain | None = None
         self.buffer = TranslationBuffer(tagged=tagged)
         self.turn = 0  # events of earlier turns no longer count
         self._resume = self.resume
@@ -40,7 +40,7 @@ class Processor:
         path.times += 1
         self.clock += path.ns
 
-    def load(self, domain: "Domain", pages: frozenset[int]) -> None:
+    def load(self, domain: "ProtectionDomain", pages: frozenset[int]) -> None:
         """Switch to a domain's context; what the code there then misses is spent by `refill`."""
         self.context = domain
         self.spend(self.charges.switch)
@@ -64,7 +64,7 @@ class Processor:
         if self.clock < self.engine.limit or self.engine.first(self.clock, self.number):
             return
         self.turn += 1
-        self.kernel.stand_back(self.engine.stand_back(self.clock, self.number, self.turn, self._resume))
+        self.kernel.yield_to(self.engine.yield_turn(self.clock, self.number, self.turn, self._resume))
 
     def assign(self, thread: "Thread") -> None:
         """Give this processor to a ready thread, no earlier than that became ready."""
@@ -84,7 +84,7 @@ class Processor:
         self.thread = thread
         thread.processor = self
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Be without a thread; what was to happen with it no longer will."""
         self.busy_ns += self.clock - self._taken_at
         if self.thread is not None:
@@ -106,5 +106,5 @@ class Processor:
         if self.turn == self.engine.turn:
             self.kernel.processor = self
             assert self.thread is not None
-            self.thread.go_on()
+            self.thread.resume()
             self.kernel.processor = None  # whoever came back here last

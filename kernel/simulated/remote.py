@@ -5,16 +5,15 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised
+from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised, raised
 from lrpc.kernel.simulated.engine import Event
-from lrpc.kernel.simulated.estacks import raised
 from lrpc.kernel.simulated.log import ARRIVE
 from lrpc.kernel.simulated.packets import (
     Acknowledgement,
     Body,
     CallMessage,
     Fragment,
-    Line,
+    LinkTraits,
     Packets,
     ReplyMessage,
     Send,
@@ -67,7 +66,9 @@ class Network:
     clients have outstanding at once.
     """
 
-    def __init__(self, kernel: "Kernel", rank: int, send: Send, locate: Locate, line_to: Callable[[int], Line]) -> None:
+    def __init__(
+        self, kernel: "Kernel", rank: int, send: Send, locate: Locate, line_to: Callable[[int], LinkTraits]
+    ) -> None:
         kernel.costs.require("network")
         self.kernel = kernel
         self.rank = rank
@@ -144,7 +145,7 @@ class Network:
         """Wait for an answer to a try."""
         pending.tries += 1
         due = self.kernel.now_ns + self.kernel.costs.retransmission.wait_ns(pending.tries)
-        pending.timer = self.kernel.engine.at(due, lambda: self._expire(pending))
+        pending.timer = self.kernel.engine.schedule(due, lambda: self._expire(pending))
 
     def _expire(self, pending: PendingCall) -> None:
         """Have a call that nobody has answered in time fail, or a thread of the kernel's send it again."""
@@ -207,7 +208,7 @@ class Network:
         name = f"{message.export}/from{source}/{message.number}"
         thread = kernel.new_thread(name, domain, lambda: self._run(source, message))
         thread.serves = True
-        thread.lost = lambda: self._tell_lost(source, message, name)
+        thread.on_lost = lambda: self._tell_lost(source, message, name)
         kernel.wake(thread)
 
     def _repeat(self, source: int, message: CallMessage, last: Remembered) -> None:
@@ -256,7 +257,7 @@ class Network:
         processor = self.kernel.running_processor()
         processor.checkpoint()
         self.packets.send(processor, source, reply, len(reply.results))
-        self.kernel.running_thread().lost = None  # from here on it will not be told that this has been lost
+        self.kernel.running_thread().on_lost = None  # from here on it will not be told that this has been lost
         self.kernel.counts.link_replies += 1
         last = self.remembered.get((source, caller))
         if last is not None and last.number == reply.number:

@@ -18,25 +18,25 @@ from lrpc.kernel.states import (
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
-    from lrpc.kernel.simulated.domain import Domain
+    from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.threads import Thread
 
 
-def over(domain: "Domain") -> CallFailed:
+def terminated_error(domain: "ProtectionDomain") -> CallFailed:
     """Return the error for whoever deals with a domain that has terminated."""
     return CallFailed(f"{domain} has terminated; import what it exported from another domain")
 
 
-def terminate(kernel: "Kernel", domain: "Domain") -> None:
+def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
     """End a domain, whatever calls are in it, out of it and through it; does not return to a caller that ran in it."""
-    kernel.require_living()
+    kernel.refuse_if_reaping()
     if not domain.live:
         return
     domain.state = follow(domain.state, DOMAIN_TERMINATED)
     kernel.log.add(kernel.now_ns, TERMINATE, domain.number, 0)
     del kernel.domains[domain.name]
-    fault = over(domain)
+    fault = terminated_error(domain)
     here = None if kernel.processor is None else kernel.running_thread()
     ran_here = here is not None and here.domain is domain
     for name in [name for name, export in kernel.exports.items() if export.domain is domain]:
@@ -53,7 +53,7 @@ def terminate(kernel: "Kernel", domain: "Domain") -> None:
             kernel.revoke_grant(grant, fault)
     for binding in list(kernel.bindings.values()):  # also those revoked before
         if binding.client is domain:
-            binding.take_back()
+            binding.reclaim()
     for estack in list(domain.estacks.members):
         domain.estacks.drop(estack)
     if ran_here:
@@ -74,7 +74,7 @@ def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
             kernel.log.add(kernel.now_ns, FAIL, thread.number, linkage.binding.number << 16 | linkage.procedure)
             thread.stack = caller
             thread.domain = client
-            _resume(kernel, thread, fault.anew())
+            _resume(kernel, thread, fault.copy())
             return
     kernel.end(thread)
 
@@ -88,21 +88,21 @@ def release(linkage: "Linkage") -> None:
         astack.group.collect(astack)
 
 
-def _abandon_calls_from(kernel: "Kernel", domain: "Domain", thread: "Thread") -> None:
+def _abandon_calls_from(kernel: "Kernel", domain: "ProtectionDomain", thread: "Thread") -> None:
     for linkage in thread.linkages:
         if linkage.binding.client is domain and linkage.state == LINKAGE_CALLING:
             linkage.state = follow(linkage.state, LINKAGE_ABANDONED)
             assert linkage.caller is not None
-            kernel.bury_soon(linkage.caller)
+            kernel.reap_soon(linkage.caller)
     if thread.home is domain:
-        thread.lose()
+        thread.report_lost()
 
 
 def _send_back(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
     """Have a thread leave where it runs, waits or is about to run: in a domain that has terminated."""
-    kernel.bury_soon(thread.stack)
+    kernel.reap_soon(thread.stack)
     thread.stop_waiting()
-    kernel.dispatcher.forget(thread)
+    kernel.dispatcher.withdraw(thread)
     if thread.state != THREAD_WAITING:
         thread.become(THREAD_WAITING)
     unwind(kernel, thread, fault)

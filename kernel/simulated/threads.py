@@ -11,10 +11,10 @@ from lrpc.kernel.states import THREAD_ENDED, THREAD_RUNNING, THREAD_WAITING, fol
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
-    from lrpc.kernel.simulated.domain import Domain
-    from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.message_passing import Port
     from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.scheduler import Scheduler
 
 MOST_SPARE: Final = 32  # stacks of threads that have ended, of one machine
 
@@ -37,7 +37,7 @@ class Stack:
 class ThreadStack(Stack):
     """The stack that a thread begins on. It outlives it, and is another's then: to make one takes the system's help."""
 
-    def __init__(self, kernel: "Kernel") -> None:
+    def __init__(self, kernel: "Scheduler") -> None:
         super().__init__(self._run, kernel.engine.loop)
         self.kernel = kernel
         self.thread: Thread | None = None  # that begins on it next
@@ -58,7 +58,9 @@ class ThreadStack(Stack):
 class Thread:
     """A simulated thread. `domain` is where it runs now, `home` where it began."""
 
-    def __init__(self, kernel: "Kernel", number: int, name: str, home: "Domain", body: Callable[[], None]) -> None:
+    def __init__(
+        self, kernel: "Scheduler", number: int, name: str, home: "ProtectionDomain", body: Callable[[], None]
+    ) -> None:
         self.kernel = kernel
         self.number = number
         self.name = name
@@ -79,7 +81,7 @@ class Thread:
         self.waits = 0  # so far, so that what would end an earlier one does not end this
         self.ready_at = 0
         self.successor: Thread | None = None  # who goes on for its caller, once a server has captured it
-        self.lost: Callable[[], None] | None = None  # tells whoever waits for it that it will not come back
+        self.on_lost: Callable[[], None] | None = None  # tells whoever waits for it that it will not come back
         self._body = body
         self._delivered: CallError | None = None
         self._ended = WaitQueue(kernel, f"thread {name} to end")
@@ -106,7 +108,7 @@ class Thread:
         """Leave what the thread finds when it goes on."""
         self._delivered = error
 
-    def go_on(self) -> object:
+    def resume(self) -> object:
         """Continue where the thread stood, or begin it; returns what the greenlet that called is given next."""
         if self.state != THREAD_RUNNING:
             self.become(THREAD_RUNNING)
@@ -135,11 +137,11 @@ class Thread:
             self.outstanding.abandon()
             self.outstanding = None
 
-    def lose(self) -> None:
+    def report_lost(self) -> None:
         """Tell whoever waits for this thread that it will do no more, wherever it still has a call."""
-        if self.lost is not None:
-            self.lost()
-            self.lost = None
+        if self.on_lost is not None:
+            self.on_lost()
+            self.on_lost = None
         self._ended.wake_all()
 
     def end(self) -> None:

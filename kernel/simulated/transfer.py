@@ -3,13 +3,15 @@
 from typing import TYPE_CHECKING, cast
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallAborted, CallError, Panic
+from lrpc.kernel.errors import CallAborted, CallError, Panic, raised
 from lrpc.kernel.simulated import termination
 from lrpc.kernel.simulated.log import ABORT, CALL, LARGEST, REFUSED, RETURN
+from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.states import LINKAGE_ABORTED, LINKAGE_CALLING, THREAD_WAITING, follow
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import AStack, Linkage
+    from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.estacks import EStack
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
@@ -35,7 +37,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
         binding = kernel.binding_of(key, thread.domain)
         astack, looked = binding.validate(procedure, address)
     except CallError:
-        kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed & LARGEST)
+        kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed_number & LARGEST)
         processor.spend(charges.trap)  # the way back out of the kernel
         processor.checkpoint()
         raise
@@ -74,6 +76,47 @@ def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
     astack.values = 0
 
 
+def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
+    """Enter the server's stub with the A-stack as the server sees it; return what the procedure raised."""
+    astack = linkage.astack
+    kernel = server.kernel
+    processor = kernel.running_processor()
+    processor.refill()
+    processor.checkpoint()
+    charges = processor.charges
+    processor.spend(charges.server_stub)
+    descriptor = linkage.binding.descriptors[linkage.procedure]
+    try:
+        buffer: bytes | bytearray = server.memory.access(astack.region, READ | WRITE)
+        offset = astack.offset
+        if astack.argument_segment is not None:
+            buffer = server.memory.access(astack.argument_segment, READ)
+            offset = 0
+        if descriptor.private_values:
+            kernel.counts.copies["E"] += descriptor.private_values
+            processor.clock += charges.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
+        astack.results = 0
+        results = descriptor.entry(buffer, offset)
+        if results:
+            place_results(server, astack, descriptor.argument_size, descriptor.result_size, results)
+    except Exception as error:
+        return raised(error)
+    return None
+
+
+def place_results(server: "ProtectionDomain", astack: "AStack", at: int, room: int, results: bytes) -> None:
+    """Write results where the client finds them: on the A-stack, or out of band where they are too large for it."""
+    astack.results = len(results)
+    if len(results) > room:
+        binding = astack.linkage.binding
+        server.kernel.running_processor().spend(server.kernel.charges.map_memory)
+        segment = astack.result_segment = binding.map(len(results))
+        server.memory.access(segment, WRITE)[:] = results
+        return
+    at += astack.offset
+    server.memory.access(astack.region, READ | WRITE)[at : at + len(results)] = results
+
+
 def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallError | None) -> "Linkage":
     """Return from a procedure to its caller, without a check: the linkage cannot be forged.
 
@@ -92,7 +135,7 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
     caller = linkage.caller
     if linkage.state != LINKAGE_CALLING or caller is None:
         termination.release(linkage)
-        termination.unwind(kernel, thread, termination.over(linkage.binding.client))
+        termination.unwind(kernel, thread, termination.terminated_error(linkage.binding.client))
         return cast("Linkage", kernel.switch_away())
     linkage.free()
     astack = linkage.astack
@@ -116,7 +159,7 @@ def abort(kernel: "Kernel", thread: "Thread") -> "Thread":
     The server keeps the captured thread, the E-stack and the A-stack until it returns. A thread with no call in
     progress on this machine, but with one outstanding by message, is itself released from that.
     """
-    kernel.require_living()
+    kernel.refuse_if_reaping()
     if thread.innermost is not None:
         return _replace_caller(kernel, thread)
     if thread.outstanding is None or thread.state != THREAD_WAITING:
@@ -140,9 +183,9 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     successor.stack = caller
     successor.begun = True
     successor.serves = captured.serves
-    successor.lost, captured.lost = captured.lost, None
+    successor.on_lost, captured.on_lost = captured.on_lost, None
     if captured.port is not None:
-        captured.port.hand_on(captured, successor)
+        captured.port.pass_message_to(captured, successor)
     captured.replace(successor)
     kernel.log.add(kernel.now_ns, ABORT, captured.number, successor.number)
     kernel.wake(successor, CallAborted(f"{linkage.binding.name}: the caller gave the call up"))

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import faults
 from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation
-from lrpc.cluster.group import Report
+from lrpc.cluster.group import WindowReport
 from lrpc.cluster.peer import Endpoint
 from lrpc.cluster.standing import Horizons
 from lrpc.cluster.synchronisation import Progress
@@ -124,7 +124,7 @@ def test_a_slow_station_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         advance = run.stations[1].advance
         slow = threading.Event()
 
-        def wait_first(horizons: Horizons, *, everything: bool = False) -> Report:
+        def wait_first(horizons: Horizons, *, everything: bool = False) -> WindowReport:
             slow.wait(0.5)
             slow.set()
             return advance(horizons, everything=everything)
@@ -143,7 +143,7 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
         ended = threading.Event()
         advance = run.stations[1].advance
 
-        def stand_still(horizons: Horizons, *, everything: bool = False) -> Report:
+        def stand_still(horizons: Horizons, *, everything: bool = False) -> WindowReport:
             ended.wait(10)
             return advance(horizons, everything=everything)
 

@@ -15,7 +15,7 @@ from lrpc.cluster import session as sessions
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.run import choose_actors, run_cluster
 from lrpc.cluster.session import ray_session
-from lrpc.cluster.station import Links
+from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.workloads.programs.registry import REGISTRY
@@ -43,7 +43,7 @@ class TestOnRay:
     pytestmark: ClassVar = [pytest.mark.ray, pytest.mark.usefixtures("session")]
 
     @pytest.mark.parametrize(("links", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 4)])
-    def test_the_digest_on_actors_is_that_of_one_process(self, links: Links, actors: int) -> None:
+    def test_the_digest_on_actors_is_that_of_one_process(self, links: Transport, actors: int) -> None:
         described = cluster(bank(teller={"rounds": 2}))
         outcome = run_cluster(described, actors=actors, links=links)
         assert (outcome.actors, outcome.links, outcome.digest) == (actors, links, digest(described))
@@ -165,6 +165,6 @@ def test_this_computer_has_processors() -> None:
 
 
 @pytest.mark.parametrize(("actors", "links"), [(-1, "grpc"), (257, "grpc"), (2, "memory")])
-def test_actors_that_cannot_be_are_refused(actors: int, links: Links) -> None:
+def test_actors_that_cannot_be_are_refused(actors: int, links: Transport) -> None:
     with pytest.raises(Refused, match=f"^--actors {actors}: "):
         choose_actors(cluster(bank()), actors, links)

@@ -8,10 +8,10 @@ from lrpc.cluster.machine import Machine
 from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import run_cluster
-from lrpc.cluster.station import Links
+from lrpc.cluster.station import Transport
 from lrpc.domains.codecs import Int32
 from lrpc.domains.interface import Interface
-from lrpc.domains.stubs import ClientStub
+from lrpc.domains.simulated.stubs import ClientStub
 from lrpc.kernel.errors import BindingRefused, ProcedureRaised, Refused, RunFailed
 from lrpc.kernel.simulated.threads import Thread
 from tests.support.clusters import Ledger, cluster, in_memory, pair
@@ -198,7 +198,7 @@ def test_nobody_binds_on_another_machine_what_is_another_interface_there() -> No
 
 
 @pytest.mark.parametrize("links", ["memory", "grpc"])
-def test_what_a_remote_server_raises_is_raised_at_the_caller(links: Links) -> None:
+def test_what_a_remote_server_raises_is_raised_at_the_caller(links: Transport) -> None:
     outcome = run_cluster(cluster(pair("provoker", "ledger")), actors=0, links=links)
     assert outcome.machines[0].findings["program/0"] == {"seen": ["LookupError", "no such\naccount"]}
 

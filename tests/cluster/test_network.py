@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster, ClusterTable, check, describe
-from lrpc.cluster.machine import FacilityOutcome, Machine, MachineOutcome
+from lrpc.cluster.machine import Machine, MachineOutcome, QueueOutcome
 from lrpc.cluster.run import _Memory, run_cluster
 from lrpc.cluster.synchronisation import Coordinator
 from lrpc.domains.codecs import FixedBytes, UInt32
+from lrpc.domains.domain import Domain, bind
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Registry, Server
-from lrpc.domains.stubs import bind
 from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.simulated.costs import STEPS, Retransmission
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, cut
 from tests.support.clusters import REGISTRY, bank, cluster, digest, joined, pair
@@ -253,7 +252,7 @@ def test_packets_of_two_machines_queue_for_the_wire_they_share() -> None:
     shared = outcomes(stores([[timer()], [timer()]], ETHERNET, processors=2))
     assert apart["server"].wire is None
     wire = shared["server"].wire
-    assert wire == FacilityOutcome(4, 0, 4 * 60_000, 60_000)  # both requests are ready at the same time
+    assert wire == QueueOutcome(4, 0, 4 * 60_000, 60_000)  # both requests are ready at the same time
     assert [one.wire for name, one in shared.items() if name != "server"] == [None, None]
 
 

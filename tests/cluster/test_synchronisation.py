@@ -14,14 +14,14 @@ from lrpc.cluster import peer as peers
 from lrpc.cluster import standing
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.group import Group, Report
+from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.machine import Machine
 from lrpc.cluster.names import NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.standing import Horizons, Standing
-from lrpc.cluster.station import Links
+from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
@@ -237,7 +237,7 @@ class Cutting:
     chance: random.Random
     next_ns: dict[int, int] = field(default_factory=dict)
 
-    def advance(self, window: Window) -> Report:
+    def advance(self, window: Window) -> WindowReport:
         ranks = list(window.horizons)
         self.chance.shuffle(ranks)
         report = self._run({ranks[0]: self._cut(ranks[0], window.horizons[ranks[0]])})  # so that the run gets on
@@ -249,7 +249,7 @@ class Cutting:
     def begin(self, window: Window) -> None:
         self._ran = self.advance(window)
 
-    def end(self) -> Report:
+    def end(self) -> WindowReport:
         return self._ran
 
     def lead(self, standing: Standing) -> bool:
@@ -257,7 +257,7 @@ class Cutting:
 
     def probe(self) -> None: ...
 
-    def _run(self, horizons: Horizons) -> Report:
+    def _run(self, horizons: Horizons) -> WindowReport:
         return self.group.advance(horizons, self.deliver)
 
     def _cut(self, rank: int, horizons: tuple[int, int]) -> tuple[int, int]:
@@ -266,7 +266,7 @@ class Cutting:
         first, second = (min(end, due + 1 + int((end - due) * share)) if due < end else end for end in horizons)
         return first, second
 
-    def _join(self, report: Report, later: Report) -> None:
+    def _join(self, report: WindowReport, later: WindowReport) -> None:
         for rank, due in report.arrivals.items():
             later.arrivals[rank] = min(due, later.arrivals.get(rank, due))
         report.next_ns |= later.next_ns
@@ -399,7 +399,7 @@ def test_a_broken_invariant_at_a_station_ends_the_run_and_says_so(capsys: pytest
 
 
 @pytest.mark.parametrize("links", ["memory", "grpc"])
-def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Links) -> None:
+def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Transport) -> None:
     described = cluster(pair("provoker", "ledger", caught=False))
     with pytest.raises(RunFailed) as caught:
         run_cluster(described, actors=0, links=links)

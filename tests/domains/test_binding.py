@@ -4,8 +4,9 @@ import pytest
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Int32
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ImportRequest
 from lrpc.kernel.errors import BindingRefused, Refused
 from lrpc.kernel.simulated.costs import load_cost_model

@@ -12,9 +12,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import FixedBytes, Float32, Immutable, Int32, Marshaled, UpTo
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.plans import ValueList
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.plans import CopyPlan
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ETHERNET_PACKET, SIMULTANEOUS_CALLS
 from lrpc.kernel.errors import ArgumentError
 from tests.support.simulated import TRANSFERS, FourTests, FourTestsServer, assert_nothing_held, machine
@@ -129,7 +130,7 @@ def test_sizes_follow_from_the_types() -> None:
 def test_a_message_may_be_larger_than_a_packet_where_the_definition_says_so() -> None:
     prices = service()
     item = GetMessageClass(prices.methods_by_name["Get"].input_type)
-    values = ValueList("p", [])
+    values = CopyPlan("p", [])
     assert values.size == 0
 
     class Some(Interface):

@@ -27,8 +27,9 @@ from lrpc.domains.codecs import (
     UInt64,
     UpTo,
 )
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ETHERNET_PACKET
 from lrpc.kernel.errors import ArgumentError, CallError, ProcedureRaised
 from lrpc.kernel.simulated.transfer import call

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lrpc.protos import generate, link_pb2
+from lrpc.protos import generate, transport_pb2
 
-GENERATED = ["link_pb2.py", "link_pb2.pyi", "link_pb2_grpc.py", "link_pb2_grpc.pyi"]
+GENERATED = ["transport_pb2.py", "transport_pb2.pyi", "transport_pb2_grpc.py", "transport_pb2_grpc.pyi"]
 
 
 def test_the_generated_code_is_up_to_date(tmp_path: Path) -> None:
@@ -19,9 +19,9 @@ def test_the_generated_code_is_up_to_date(tmp_path: Path) -> None:
 
 
 def test_a_message_survives_the_wire() -> None:
-    call = link_pb2.Call(number=1, export="adder", procedure=2, arguments=b"\x00\xff")
-    sent = link_pb2.Message(source=3, destination=4, sequence=5, sent_ns=6, arrives_ns=7, call=call)
-    received = link_pb2.Message.FromString(sent.SerializeToString())
+    call = transport_pb2.Call(number=1, export="adder", procedure=2, arguments=b"\x00\xff")
+    sent = transport_pb2.Message(source=3, destination=4, sequence=5, sent_ns=6, arrives_ns=7, call=call)
+    received = transport_pb2.Message.FromString(sent.SerializeToString())
     assert received == sent
     assert received.WhichOneof("body") == "call"
-    assert not link_pb2.Reply(number=1).HasField("fault")
+    assert not transport_pb2.Reply(number=1).HasField("fault")

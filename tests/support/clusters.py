@@ -16,12 +16,12 @@ from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.station import Station
 from lrpc.cluster.synchronisation import Coordinator, Progress
 from lrpc.domains.codecs import UInt32, UpTo
+from lrpc.domains.domain import Domain, bind
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Registry, Server
-from lrpc.domains.stubs import bind
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallAborted, ProcedureRaised
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.locks import WaitQueue
 
 SECRET = "5ec12e7" * 9
@@ -104,7 +104,7 @@ class Gate(LedgerServer):
 
     @cached_property
     def _kept(self) -> WaitQueue:
-        return WaitQueue(self.domain.kernel, "another to post")
+        return WaitQueue(simulated(self.domain).kernel, "another to post")
 
 
 @dataclass
@@ -155,9 +155,10 @@ class Impatient(Program):
             slow.query(0)
             self._seen.append("called again")
 
-        thread = domain.spawn(body, "caller")
-        domain.sleep(us=self.patience_us)
-        domain.abort(thread)
+        own = simulated(domain)
+        thread = own.spawn(body, "caller")
+        own.sleep(us=self.patience_us)
+        own.abort(thread)
         thread.join()
 
     def findings(self) -> Findings:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 
 from lrpc.kernel.simulated.astacks import AStack, AStackGroup, Linkage
 from lrpc.kernel.simulated.bindings import Binding
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import Region
 from lrpc.kernel.simulated.message_passing import Message, Port
@@ -26,7 +26,7 @@ from lrpc.kernel.states import (
 )
 
 
-def assert_sound(kernel: Kernel, raw: Collection[Domain] = ()) -> None:
+def assert_sound(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) -> None:
     """Fail where an invariant does not hold. `raw` are clients that have called on A-stacks they had not taken."""
     assert kernel.processor is None
     _processors_are_consistent(kernel)
@@ -43,7 +43,7 @@ def assert_sound(kernel: Kernel, raw: Collection[Domain] = ()) -> None:
     _names_are_of_the_living(kernel)
 
 
-def assert_nothing_left(kernel: Kernel, raw: Collection[Domain] = ()) -> None:
+def assert_nothing_left(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) -> None:
     """Fail where, once nothing more happens, a call, a linkage, an A-stack, a thread or a binding is left over."""
     assert_sound(kernel, raw)
     assert [str(thread) for thread in kernel.waiting()] == []
@@ -100,7 +100,7 @@ def _thread_is_consistent(kernel: Kernel, thread: Thread) -> None:
     assert thread.domain is where
 
 
-def _linkages_have_one_owner(kernel: Kernel, raw: Collection[Domain]) -> None:
+def _linkages_have_one_owner(kernel: Kernel, raw: Collection[ProtectionDomain]) -> None:
     """A linkage that is not free is on one thread's stack, and no stack is a part of two threads."""
     owned = Counter(linkage for thread in kernel.threads for linkage in thread.linkages)
     assert all(count == 1 for count in owned.values())
@@ -114,7 +114,7 @@ def _linkages_have_one_owner(kernel: Kernel, raw: Collection[Domain]) -> None:
     assert all(count == 1 for count in stacks.values())
 
 
-def _binding_is_consistent(kernel: Kernel, binding: Binding, raw: Collection[Domain]) -> None:
+def _binding_is_consistent(kernel: Kernel, binding: Binding, raw: Collection[ProtectionDomain]) -> None:
     """A binding is bound or has A-stacks in use, and has the bytes that these take."""
     if binding.fault is None:
         assert binding.state == BINDING_BOUND
@@ -160,7 +160,7 @@ def _astack_is_consistent(kernel: Kernel, astack: AStack, raw: bool) -> None:
             assert astack.taker.domain is linkage.binding.client
 
 
-def _estacks_are_consistent(kernel: Kernel, domain: Domain, raw: Collection[Domain]) -> None:
+def _estacks_are_consistent(kernel: Kernel, domain: ProtectionDomain, raw: Collection[ProtectionDomain]) -> None:
     """A domain that lives has an E-stack for each call in it, and idle ones up to its limit; one that ended, none."""
     members = domain.estacks.members
     if not domain.live:
@@ -177,7 +177,7 @@ def _estacks_are_consistent(kernel: Kernel, domain: Domain, raw: Collection[Doma
             assert estack.astack is used[estack].astack
 
 
-def _memory_is_what_bindings_need(kernel: Kernel, domain: Domain) -> None:
+def _memory_is_what_bindings_need(kernel: Kernel, domain: ProtectionDomain) -> None:
     """What is mapped to a domain is what its bindings' A-stacks and segments lie in, and nothing else."""
     needed = [
         region
@@ -215,7 +215,7 @@ def _names_are_of_the_living(kernel: Kernel) -> None:
         assert not isinstance(thread.outstanding, Message) or id(thread.outstanding) in kept, str(thread)
 
 
-def _domains(kernel: Kernel) -> set[Domain]:
+def _domains(kernel: Kernel) -> set[ProtectionDomain]:
     """Return the domains that live, and those that ended and have a part in a call or a binding still."""
     found = set(kernel.domains.values())
     for binding in kernel.bindings.values():
@@ -238,7 +238,7 @@ def _regions(binding: Binding) -> Iterator[Region]:
             yield from (one for one in (astack.argument_segment, astack.result_segment) if one is not None)
 
 
-def _calls_in(kernel: Kernel, domain: Domain) -> Iterator[tuple[Stack, Linkage]]:
+def _calls_in(kernel: Kernel, domain: ProtectionDomain) -> Iterator[tuple[Stack, Linkage]]:
     """Yield the stack that each call in progress in a domain is on, and its linkage."""
     for thread in kernel.threads:
         stacks = [*(linkage.caller for linkage in thread.linkages[1:]), thread.stack]

@@ -7,11 +7,12 @@ from io import BytesIO
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Bytes200, Int32
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.simulated.bindings import Binding
 from lrpc.kernel.simulated.costs import STEPS, CostModel, cost_model, load_cost_model
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.states import ASTACK_FREE
@@ -39,7 +40,7 @@ class FourTests(Interface):
 class FourTestsServer(FourTests):
     """Does as little as each procedure can, unless it is told what else to do first."""
 
-    domain: Domain
+    domain: ProtectionDomain
 
     def __init__(self, before: Callable[[], None] | None = None) -> None:
         self.before = before
@@ -78,8 +79,8 @@ class Machine:
     """A machine with a server that exports `FourTests` as "tests", and a client."""
 
     kernel: Kernel
-    server: Domain
-    client: Domain
+    server: ProtectionDomain
+    client: ProtectionDomain
 
     def run(self, *bodies: Callable[[], None]) -> None:
         """Run each body as a thread of the client's, until nothing more happens."""

@@ -67,7 +67,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """When a search stops with the best it has. Stopped by `seconds`, it may find something else another time."""
 
     nodes: int
@@ -93,7 +93,7 @@ class Overfull(Exception):
         self.least, self.proven = least, proven
 
 
-def fitting(problem: Problem, limits: Limits) -> tuple[int, ...]:
+def fitting(problem: Problem, limits: SearchLimits) -> tuple[int, ...]:
     """Return a division that fits, whatever crosses; `Overfull` where none was found."""
     placed = _largest_first(problem)
     if problem.fits(placed):
@@ -107,7 +107,7 @@ def fitting(problem: Problem, limits: Limits) -> tuple[int, ...]:
 def solve(
     problem: Problem,
     starts: Sequence[Sequence[int]],
-    limits: Limits,
+    limits: SearchLimits,
     on_progress: OnProgress = nobody,
 ) -> Solution:
     """Return the division with the least weight across machines, begun from the best of some that fit.
@@ -133,7 +133,7 @@ def solve(
     return Solution(_numbered(best), crossing, min(proven, crossing), model.nodes, end)
 
 
-def _evened(problem: Problem, limits: Limits) -> tuple[tuple[int, ...], bool]:
+def _evened(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bool]:
     """Return a division whose fullest machine holds as little as it can, and whether that is proven."""
     placed = _largest_first(problem)
     most = max(problem.held(placed))
@@ -224,7 +224,7 @@ class _Model:
                 for at in self._bins:
                     self.row(-inf, len(held) - 1.0, [(on + at, 1.0) for on in held])
 
-    def run(self, start: Sequence[int], limits: Limits, on_progress: OnProgress = nobody) -> End:
+    def run(self, start: Sequence[int], limits: SearchLimits, on_progress: OnProgress = nobody) -> End:
         """Look for the least cost, from a solution that fits; Ctrl-C ends that, and the second one raises."""
         highs = self._highs
         highs.setOptionValue("mip_max_nodes", limits.nodes)

@@ -17,10 +17,10 @@ from lrpc.kernel.errors import Panic, Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads.placing.partition import (
     MOST_VARIABLES,
-    Limits,
     OnProgress,
     Overfull,
     Problem,
+    SearchLimits,
     Solution,
     fitting,
     nobody,
@@ -118,7 +118,7 @@ def ask(job: ReplayJob, slack: float) -> Question:
     return Question(job.trace, trace.pods, exact, extra_ns, problem)
 
 
-def begin(question: Question, limits: Limits) -> list[tuple[int, ...]]:
+def begin(question: Question, limits: SearchLimits) -> list[tuple[int, ...]]:
     """Return placements that a search can begin with; `Refused` where the slack cannot be met."""
     problem = question.problem
     try:
@@ -131,7 +131,7 @@ def begin(question: Question, limits: Limits) -> list[tuple[int, ...]]:
 def compare(
     job: ReplayJob,
     slack: float,
-    limits: Limits,
+    limits: SearchLimits,
     options: Options,
     command: list[str],
     *,

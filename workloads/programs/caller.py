@@ -6,13 +6,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Program
 from lrpc.domains.servers import Files, Names, Windows
-from lrpc.domains.stubs import bind
 from lrpc.kernel.documents import Document
 from lrpc.kernel.errors import ArgumentError
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.workloads.programs.four_tests import FourTests
 
 INTERFACES: Final[dict[str, type[Interface]]] = {one.__name__: one for one in (Files, FourTests, Names, Windows)}
@@ -69,7 +68,7 @@ class Caller(Program):
     def run(self, domain: Domain) -> None:
         """Bind what is called, and call it."""
         chance = domain.random("caller")
-        bound = {call.to: bind(domain, INTERFACES[call.interface], call.to, self.transfer) for call in self.calls}
+        bound = {call.to: domain.bind(INTERFACES[call.interface], call.to, self.transfer) for call in self.calls}
         for _ in range(self.rounds):
             for call in self.calls:
                 procedure = getattr(bound[call.to], call.procedure)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lrpc.domains.codecs import Immutable, Int32
+from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import Transfer, bind
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.domains.simulated.domain import simulated
 
 
 class Copied(Interface):
@@ -58,13 +58,13 @@ class CopiedClient(Program):
 
     def run(self, domain: Domain) -> None:
         """Make the three calls."""
-        server = bind(domain, Copied, "tests", self.transfer)
+        server = domain.bind(Copied, "tests", self.transfer)
         calls: dict[str, Callable[[], object]] = {
             "call, mutable parameters": lambda: server.take(1),
             "call, immutable parameters": lambda: server.take_immutable(1),
             "return": server.give,
         }
-        copies = domain.kernel.counts.copies
+        copies = simulated(domain).kernel.counts.copies
         for row, call in calls.items():
             before = dict(copies)
             call()

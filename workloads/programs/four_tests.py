@@ -7,11 +7,11 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from lrpc.domains.codecs import Bytes200, Int32
+from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.simulated.costs import STEPS
-from lrpc.kernel.simulated.domain import Domain
 
 Test = Literal["Null", "Add", "BigIn", "BigInOut"]
 TESTS: Final[tuple[Test, ...]] = ("Null", "Add", "BigIn", "BigInOut")
@@ -75,7 +75,7 @@ class FourTestsClient(Program):
 
     def run(self, domain: Domain) -> None:
         """Run the loops, one after the other."""
-        server = bind(domain, FourTests, "tests", self.transfer)
+        server = domain.bind(FourTests, "tests", self.transfer)
         data = bytes(200)
         calls: dict[Test, Callable[[], object]] = {
             "Null": server.null,
@@ -96,7 +96,7 @@ class FourTestsClient(Program):
         return self._measured
 
     def _measure(self, domain: Domain, test: str, call: Callable[[], object]) -> None:
-        kernel = domain.kernel
+        kernel = simulated(domain).kernel
         for _ in range(WARM_UP):
             call()
         since, before = kernel.now_ns, kernel.charges.counts()
@@ -125,7 +125,7 @@ class Throughput(Program):
 
     def run(self, domain: Domain) -> None:
         """Call until the time is over."""
-        null = bind(domain, FourTests, "tests", self.transfer).null
+        null = domain.bind(FourTests, "tests", self.transfer).null
         null()
         while domain.now_us < self.until_us:
             self._calls += 1

@@ -6,11 +6,10 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from lrpc.domains.domain import Domain
 from lrpc.domains.residents import Program
 from lrpc.domains.servers import BLOCK_BYTES, Files, Names, Windows
-from lrpc.domains.stubs import bind
 from lrpc.kernel.random import Stream, zipf_bounds
-from lrpc.kernel.simulated.domain import Domain
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 LINE: Final = "All calls are remote, but some are more remote than others.".ljust(72)
@@ -40,9 +39,9 @@ class OfficeUser(Program):
 
     def run(self, domain: Domain) -> None:
         """Work through all actions."""
-        self._names = bind(domain, Names, "names")
-        self._windows = bind(domain, Windows, "windows")
-        self._files = bind(domain, Files, "files")
+        self._names = domain.bind(Names, "names")
+        self._windows = domain.bind(Windows, "windows")
+        self._files = domain.bind(Files, "files")
         chance = domain.random("user")
         popularity = zipf_bounds(self.files)
         for _ in range(self.actions):

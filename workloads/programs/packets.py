@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lrpc.domains.codecs import FixedBytes
+from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import bind
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.packets import PAYLOAD
 from lrpc.workloads.programs.four_tests import Count
 
 
-class Packets(Interface):
+class PacketCalls(Interface):
     """Two procedures whose calls are a packet each way."""
 
     def null(self) -> None:
@@ -24,7 +23,7 @@ class Packets(Interface):
 
 
 @dataclass
-class PacketServer(Server, Packets):
+class PacketServer(Server, PacketCalls):
     """Does as little as each procedure can."""
 
     def null(self) -> None:
@@ -57,15 +56,15 @@ class PacketClient(Program):
 
     def run(self, domain: Domain) -> None:
         """Run the loop."""
-        server = bind(domain, Packets, "packets")
+        server = domain.bind(PacketCalls, "packets")
         data = bytes(PAYLOAD)
-        began = domain.kernel.now_ns
+        began = domain.now_ns
         for _ in range(self.calls):
             if self.full:
                 server.full(data)
             else:
                 server.null()
-        self._elapsed_ns = domain.kernel.now_ns - began
+        self._elapsed_ns = domain.now_ns - began
 
     def findings(self) -> Findings:
         """Return its calls, and their time in ns."""

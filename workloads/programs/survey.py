@@ -30,6 +30,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lrpc.domains.codecs import (
     LENGTH_SIZE,
     Bool,
+    Codec,
     FixedBytes,
     Float64,
     Int8,
@@ -41,10 +42,9 @@ from lrpc.domains.codecs import (
     UInt16,
     UInt32,
     UpTo,
-    Wire,
 )
 from lrpc.domains.interface import Interface, Procedure
-from lrpc.domains.plans import Value, ValueList
+from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import ETHERNET_PACKET, SIMULTANEOUS_CALLS
 from lrpc.kernel.random import Stream, zipf_bounds
 
@@ -117,9 +117,9 @@ def survey(seed: int) -> Survey:
     services: list[list[Procedure]] = [[] for _ in range(SERVICES)]
     names = [f"Survey{seed}Service{number:02d}" for number in range(SERVICES)]
     found = []
-    for number, wires in enumerate(_shuffled(stream, _parameters(stream))):
+    for number, codecs in enumerate(_shuffled(stream, _parameters(stream))):
         service = number if number < SERVICES else stream.below(SERVICES)  # none is left without procedures
-        procedure = _procedure(stream, names[service], f"procedure_{len(services[service])}", wires)
+        procedure = _procedure(stream, names[service], f"procedure_{len(services[service])}", codecs)
         services[service].append(procedure)
         found.append(Called(service, procedure))
     interfaces = tuple(_interface(name, procedures) for name, procedures in zip(names, services, strict=True))
@@ -131,8 +131,8 @@ def pool(seed: int, procedure: Procedure, side: Literal["arguments", "results"])
     plan = procedure.arguments if side == "arguments" else procedure.results
     stream = Stream(seed, "survey", f"{side} of {plan.procedure}")
     room = _room(procedure)
-    count = _POOL if any(value.wire.format is None for value in plan.values) else 1
-    return [tuple(_drawn(stream, value.wire, room) for value in plan.values) for _ in range(count)]
+    count = _POOL if any(value.codec.format is None for value in plan.values) else 1
+    return [tuple(_drawn(stream, value.codec, room) for value in plan.values) for _ in range(count)]
 
 
 def slots() -> list[int]:
@@ -153,13 +153,13 @@ def order(stream: Stream, procedures: Sequence[int]) -> Iterator[int]:
 def definitions(interfaces: Sequence[type[Interface]]) -> dict[str, int]:
     """Return the static figures, counted in the definitions."""
     procedures = [procedure for interface in interfaces for procedure in interface.procedures]
-    wires = [value.wire for procedure in procedures for value in _values(procedure)]
+    codecs = [value.codec for procedure in procedures for value in _values(procedure)]
     return {
         "services": len(interfaces),
         "procedures": len(procedures),
-        "parameters": len(wires),
-        "fixed": sum(wire.format is not None for wire in wires),
-        "small": sum(wire.format is not None and wire.size <= 4 for wire in wires),
+        "parameters": len(codecs),
+        "fixed": sum(codec.format is not None for codec in codecs),
+        "small": sum(codec.format is not None and codec.size <= 4 for codec in codecs),
         "fixed_only": sum(_is_fixed(procedure) for procedure in procedures),
         "up_to_32": sum(_is_up_to_32(procedure) for procedure in procedures),
     }
@@ -182,18 +182,18 @@ def figures(astack_bytes: Mapping[int, int]) -> Sizes:
 
 def needs_no_marshaling(procedure: Procedure) -> bool:
     """Return whether copying bytes is enough for a procedure: all is of fixed size or plain bytes."""
-    return all(value.wire.format is not None or value.wire == UpTo() for value in _values(procedure))
+    return all(value.codec.format is not None or value.codec == UpTo() for value in _values(procedure))
 
 
-def _parameters(stream: Stream) -> list[list[Wire]]:
+def _parameters(stream: Stream) -> list[list[Codec]]:
     """Return the parameters of every procedure: of those up to 32 bytes, of the others of fixed size, of the others."""
-    dealt: list[list[Wire]] = [[] for _ in range(PROCEDURES)]
+    dealt: list[list[Codec]] = [[] for _ in range(PROCEDURES)]
     everyone, large, variable = range(PROCEDURES), range(UP_TO_32, FIXED_ONLY), range(FIXED_ONLY, PROCEDURES)
 
-    def deal(count: int, wires: Sequence[Wire], procedures: Sequence[int], most: int) -> None:
+    def deal(count: int, codecs: Sequence[Codec], procedures: Sequence[int], most: int) -> None:
         places = _shuffled(stream, [number for number in procedures for _ in range(most)])
         for number in places[:count]:
-            dealt[number].append(_one(stream, wires))
+            dealt[number].append(_one(stream, codecs))
 
     deal(len(large), _RECORDS, large, 1)
     deal(len(variable), _VARIABLE, variable, 1)
@@ -203,18 +203,18 @@ def _parameters(stream: Stream) -> list[list[Wire]]:
     return dealt
 
 
-def _procedure(stream: Stream, interface: str, name: str, wires: Sequence[Wire]) -> Procedure:
+def _procedure(stream: Stream, interface: str, name: str, codecs: Sequence[Codec]) -> Procedure:
     """Return a procedure with these parameters, of which one in three is a result."""
-    arguments: list[Value] = []
-    results: list[Value] = []
-    for wire in _shuffled(stream, wires):
+    arguments: list[ValuePlan] = []
+    results: list[ValuePlan] = []
+    for codec in _shuffled(stream, codecs):
         if stream.chance(1, 3):
-            results.append(Value(f"result {len(results) + 1}", wire))
+            results.append(ValuePlan(f"result {len(results) + 1}", codec))
         else:
-            arguments.append(Value(f"argument_{len(arguments) + 1}", wire))
+            arguments.append(ValuePlan(f"argument_{len(arguments) + 1}", codec))
     full = f"{interface}.{name}"
     single = len(results) == 1
-    return Procedure(name, ValueList(full, arguments), ValueList(full, results), single, SIMULTANEOUS_CALLS)
+    return Procedure(name, CopyPlan(full, arguments), CopyPlan(full, results), single, SIMULTANEOUS_CALLS)
 
 
 def _interface(name: str, procedures: Sequence[Procedure]) -> type[Interface]:
@@ -231,31 +231,31 @@ def _popular(found: Sequence[Called]) -> list[Called]:
     return [*first, *(one for one in found if one not in first)][:CALLED]
 
 
-def _drawn(stream: Stream, wire: Wire, room: int) -> object:
-    if isinstance(wire, Scalar):
-        return wire.kind(stream.below(2))
-    if isinstance(wire, FixedBytes):
-        return bytes(wire.size)
+def _drawn(stream: Stream, codec: Codec, room: int) -> object:
+    if isinstance(codec, Scalar):
+        return codec.kind(stream.below(2))
+    if isinstance(codec, FixedBytes):
+        return bytes(codec.size)
     low, high = _one(stream, _SIZES)
-    size = min(low + stream.below(high - low), wire.size - LENGTH_SIZE, room)
-    if isinstance(wire, Marshaled):
+    size = min(low + stream.below(high - low), codec.size - LENGTH_SIZE, room)
+    if isinstance(codec, Marshaled):
         return FieldMask(paths=["fourteen_bytes"] * (size // 16))  # 16 with tag and length
-    return bytes(size) if wire == UpTo() else "x" * size
+    return bytes(size) if codec == UpTo() else "x" * size
 
 
 def _room(procedure: Procedure) -> int:
     """Return the bytes that each variable-size value may have if a call is to stay on the histogram's axis."""
     variable = _variable(procedure)
-    fixed = sum(value.wire.size for value in _values(procedure) if value.wire.format is not None)
+    fixed = sum(value.codec.size for value in _values(procedure) if value.codec.format is not None)
     return (AXIS - fixed) // max(1, len(variable)) - LENGTH_SIZE
 
 
-def _values(procedure: Procedure) -> tuple[Value, ...]:
+def _values(procedure: Procedure) -> tuple[ValuePlan, ...]:
     return procedure.arguments.values + procedure.results.values
 
 
-def _variable(procedure: Procedure) -> list[Value]:
-    return [value for value in _values(procedure) if value.wire.format is None]
+def _variable(procedure: Procedure) -> list[ValuePlan]:
+    return [value for value in _values(procedure) if value.codec.format is None]
 
 
 def _is_fixed(procedure: Procedure) -> bool:

@@ -7,10 +7,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import bind
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.workloads.programs.survey import CALLED, CALLS, SERVICES, definitions, order, pool, slots, survey
 
 IMPORTS: Final = tuple(f"service{number:02d}" for number in range(SERVICES))
@@ -64,7 +63,7 @@ class SurveyClient(Program):
     def run(self, domain: Domain) -> None:
         """Bind all services and make the calls."""
         drawn = survey(self.seed)
-        services = [bind(domain, one, name) for one, name in zip(drawn.interfaces, IMPORTS, strict=True)]
+        services = [domain.bind(one, name) for one, name in zip(drawn.interfaces, IMPORTS, strict=True)]
         self.make([getattr(services[one.service], one.procedure.name) for one in drawn.called], domain)
 
     def make(self, procedures: list[Callable[..., object]], domain: Domain) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from lrpc import __version__
-from lrpc.cluster.machine import FacilityOutcome, MachineOutcome, ProcessorOutcome
+from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome, QueueOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
 from lrpc.kernel.documents import first_error
@@ -239,7 +239,7 @@ def _processor(one: ProcessorOutcome) -> dict[str, float]:
     return {name.replace("_ns", "_us"): ns / 1000 for name, ns in times.items()} | {"exchanges": exchanges}
 
 
-def _facility(one: FacilityOutcome | None) -> dict[str, float] | None:
+def _facility(one: QueueOutcome | None) -> dict[str, float] | None:
     if one is None:
         return None
     return {"served": one.served, "bytes": one.bytes, "busy_us": one.busy_ns / 1000, "wait_us": one.wait_ns / 1000}

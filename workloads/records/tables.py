@@ -14,7 +14,7 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
 from lrpc.workloads.records.cells import Cell
 
-Value = str | int | float | None
+TableValue = str | int | float | None
 BUCKET: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
@@ -25,12 +25,12 @@ class Table:
     name: str
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Value]]
+    rows: Sequence[Sequence[TableValue]]
     named: bool = False  # the columns go by names from the record, to be shown as they are
 
 
 @dataclass(frozen=True)
-class Processor:
+class ProcessorRow:
     """What one processor did, in virtual microseconds. Waits are part of what it was busy."""
 
     busy_us: float
@@ -42,7 +42,7 @@ class Processor:
 
 
 @dataclass(frozen=True)
-class Facility:
+class QueueRow:
     """What a network processor or a wire did for packets, one after the other, in virtual microseconds."""
 
     served: int
@@ -52,16 +52,16 @@ class Facility:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineRow:
     """What a record says of one machine, as far as tables show it."""
 
     end_us: float
     busy_us: float
-    processors: Sequence[Processor]
+    processors: Sequence[ProcessorRow]
     astack_waits: int
     counts: Mapping[str, int]
-    network_processor: Facility | None = None
-    wire: Facility | None = None
+    network_processor: QueueRow | None = None
+    wire: QueueRow | None = None
 
     @property
     def utilisation(self) -> float:
@@ -70,10 +70,10 @@ class Machine:
         return self.busy_us / whole_us if whole_us else 0.0
 
     @property
-    def summed(self) -> Processor:
+    def summed(self) -> ProcessorRow:
         """Return what its processors did together."""
         columns = zip(*(astuple(one) for one in self.processors), strict=True)
-        return Processor(*(sum(column) for column in columns)) if self.processors else Processor(0, 0, 0, 0, 0, 0)
+        return ProcessorRow(*(sum(column) for column in columns)) if self.processors else ProcessorRow(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class TimePart:
     simulated_ns: int | None
 
 
-MACHINES: Final = TypeAdapter(dict[str, Machine])
+MACHINES: Final = TypeAdapter(dict[str, MachineRow])
 
 
-def read_machines(found: Mapping[str, Mapping[str, object]], origin: str = "record") -> dict[str, Machine]:
+def read_machines(found: Mapping[str, Mapping[str, object]], origin: str = "record") -> dict[str, MachineRow]:
     """Return the machines of a record; `Refused`, naming `origin`, where they are not what a run writes."""
     try:
         return MACHINES.validate_python(dict(found))
@@ -120,7 +120,7 @@ def latencies(found: Mapping[str, Mapping[str, int]]) -> Table:
 
 def times(found: Sequence[TimePart]) -> Table:
     """Return what a trace's first spans took together, as recorded and as simulated: the last row is the whole."""
-    rows: list[Sequence[Value]] = []
+    rows: list[Sequence[TableValue]] = []
     for one in found:
         us = [None if ns is None else ns / 1000 for ns in (one.recorded_ns, one.simulated_ns)]
         rows.append((one.part, *us))
@@ -129,7 +129,7 @@ def times(found: Sequence[TimePart]) -> Table:
 
 def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
     """Return what every machine did; times of processors are summed over them."""
-    columns = [field.name for field in fields(Processor) if field.name != "busy_us"]
+    columns = [field.name for field in fields(ProcessorRow) if field.name != "busy_us"]
     head = ("machine", "processors", "end_us", "busy_us", "utilisation")
     rows = []
     for name, one in read_machines(found).items():

@@ -8,11 +8,11 @@ from typing import Final
 
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, MachineSpec, ThreadSpec, check, make_link
 from lrpc.domains.codecs import UInt32
+from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.stubs import bind
+from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.workloads.replay.placement import machine_names
 from lrpc.workloads.replay.steps import Activity, Compute, Do, Fork, Steps, Wait
@@ -44,7 +44,7 @@ class PodServer(Server, Pod):
 
     def start(self) -> None:
         """Be ready to call: pods are bound when they are first called."""
-        self._player = Player(self.domain, self.activity)
+        self._player = Player(simulated(self.domain), self.activity)
 
     def do(self, span: int) -> int:
         """Do a span that another pod, or another span of this one, asks for."""
@@ -71,10 +71,10 @@ class PodRoots(Program):
 
     def run(self, domain: Domain) -> None:
         """Wait for each trace's time and begin it in a thread of its own."""
-        self._player = player = Player(domain, self.activity)
+        self._player = player = Player(simulated(domain), self.activity)
         for begins_ns, root in player.activity.roots[self.pod]:
             body = partial(self._run_root, player, root, begins_ns)
-            domain.kernel.spawn(domain, body, f"root{root}", at_ns=begins_ns)
+            player.domain.kernel.spawn(player.domain, body, f"root{root}", at_ns=begins_ns)
 
     def findings(self) -> Findings:
         """Return how many traces began here, and what they took in all, recorded and simulated, in ns."""
@@ -95,7 +95,7 @@ class PodRoots(Program):
 class Player:
     """Does spans in one domain."""
 
-    def __init__(self, domain: Domain, activity: object) -> None:
+    def __init__(self, domain: SimulatedDomain, activity: object) -> None:
         assert isinstance(activity, Activity)
         self.domain = domain
         self.activity = activity
@@ -136,7 +136,7 @@ class Player:
     def _call(self, span: int) -> None:
         pod = self.activity.pods[span]
         if pod not in self._pods:
-            self._pods[pod] = bind(self.domain, Pod, pod)
+            self._pods[pod] = self.domain.bind(Pod, pod)
         self._pods[pod].do(span)
 
     def _fork(self, fork: Fork) -> Thread:

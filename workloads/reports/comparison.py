@@ -5,10 +5,10 @@ from typing import Final
 
 from lrpc.workloads.records.call_tables import CROSSINGS
 from lrpc.workloads.records.records import Record
-from lrpc.workloads.records.tables import Table, Value
+from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.plots import Series
-from lrpc.workloads.reports.sections import Note, Part, Section, calls_made, merged, warning
+from lrpc.workloads.reports.sections import Note, Section, SectionItem, calls_made, merged, warning
 
 MOST_PROCEDURES: Final = 200
 
@@ -51,7 +51,7 @@ def _records(records: Mapping[str, Record]) -> Table:
         *("record", "status", "workload", "seed", "machines", "actors", "links", "compiled"),
         *("virtual_us", "wall_s", "calls", "calls per wall second", "digest"),
     )
-    rows: list[Sequence[Value]] = []
+    rows: list[Sequence[TableValue]] = []
     for name, record in records.items():
         done = record.status == "complete"
         head = (name, record.status, record.workload, record.seed, len(record.machines) or None, record.actors)
@@ -67,7 +67,7 @@ def _groups(records: Mapping[str, Record]) -> dict[str, str]:
     return {digest: f"D{number}" for number, digest in enumerate(digests, 1)}
 
 
-def _digests(records: Mapping[str, Record]) -> Iterator[Part]:
+def _digests(records: Mapping[str, Record]) -> Iterator[SectionItem]:
     groups = _groups(records)
     if len(records) > 1 and len(groups) == 1:
         yield Note("All digests are equal: these runs did the same, event by event.")
@@ -84,7 +84,7 @@ def _digests(records: Mapping[str, Record]) -> Iterator[Part]:
 def _calls(records: Mapping[str, Record]) -> Table:
     shares = [f"{crosses}_share" for crosses in CROSSINGS]
     columns = ("record", "calls", *CROSSINGS, *shares, "mean_us", "p50_us", "p90_us", "p99_us")
-    rows: list[Sequence[Value]] = []
+    rows: list[Sequence[TableValue]] = []
     for name, record in records.items():
         made = calls_made(record)
         counts = [record.counts.get(crosses, 0) for crosses in CROSSINGS]
@@ -117,7 +117,7 @@ def _latencies(records: Mapping[str, Record]) -> Table:
     return Table("comparison procedures", title, ("procedure", *records), rows, named=True)
 
 
-def _scaling(records: Mapping[str, Record]) -> Iterator[Part]:
+def _scaling(records: Mapping[str, Record]) -> Iterator[SectionItem]:
     timed = [record for record in records.values() if record.wall_s]
 
     def machines(record: Record) -> int:
@@ -137,7 +137,7 @@ def _plot(
     records: Sequence[Record],
     across: Callable[[Record], int],
     beside: Callable[[Record], int],
-) -> Part:
+) -> SectionItem:
     """Return calls per wall second over a number, one line for each workload and each value of the other number."""
     points: dict[str, list[tuple[float, float]]] = {}
     for record in records:

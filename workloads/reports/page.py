@@ -11,10 +11,10 @@ from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import folders, records, tables
 from lrpc.workloads.records.records import Record
-from lrpc.workloads.records.tables import Table, Value
+from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import comparison, plots, sections
 from lrpc.workloads.reports.plots import Plot, number
-from lrpc.workloads.reports.sections import Note, Part, Section, readable
+from lrpc.workloads.reports.sections import Note, Section, SectionItem, readable
 
 PAGES: Final = ("report.html", "report.md")
 MOST_ROWS: Final = 60  # of a table on the page; the CSV has them all
@@ -142,7 +142,7 @@ def file_names(found: Sequence[Table]) -> dict[int, str]:
     return names
 
 
-def shown(column: str, value: Value, *, named: bool = False) -> str:
+def shown(column: str, value: TableValue, *, named: bool = False) -> str:
     """Return a value as text for people; the column says whether it is a share."""
     if value is None or isinstance(value, str):
         return value or ""
@@ -166,7 +166,7 @@ def _is_report(folder: Path) -> bool:
     return set(PAGES) <= held and all(name in PAGES or name.endswith(".csv") for name in held)
 
 
-def _part(part: Part, place: str, files: Mapping[int, str]) -> Iterator[str]:
+def _part(part: SectionItem, place: str, files: Mapping[int, str]) -> Iterator[str]:
     match part:
         case Note():
             yield _note(part)

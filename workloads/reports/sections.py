@@ -9,7 +9,7 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Record
-from lrpc.workloads.records.tables import Table, Value
+from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.plots import Plot, Series
 from lrpc.workloads.reports.terminal import TITLES
@@ -34,7 +34,7 @@ class Note:
     warning: bool = False
 
 
-Part = Note | Table | Plot
+SectionItem = Note | Table | Plot
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Section:
     """A part of a report under one heading."""
 
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[SectionItem]
 
 
 def of_record(record: Record) -> list[Section]:
@@ -71,7 +71,7 @@ def warning(record: Record) -> Note | None:
     return Note(f"INCOMPLETE: this run did not come to its end{why}. {until}", warning=True)
 
 
-def flatten(value: object, name: str = "") -> list[tuple[str, Value]]:
+def flatten(value: object, name: str = "") -> list[tuple[str, TableValue]]:
     """Return what is nested as one list of names and values; names are spelt out."""
     found: Iterable[tuple[object, object]]
     match value:
@@ -131,9 +131,9 @@ def grouped(rows: Sequence[Calls], ends: Sequence[tuple[str, str]]) -> tuple[lis
     return names, matrix
 
 
-def _run(record: Record) -> Iterator[Part]:
+def _run(record: Record) -> Iterator[SectionItem]:
     yield from (Note(text) for text in record.notes)
-    rows: list[tuple[str, Value]] = [
+    rows: list[tuple[str, TableValue]] = [
         ("status", record.status),
         ("workload", record.workload),
         ("command", " ".join(record.command)),
@@ -166,7 +166,7 @@ def _run(record: Record) -> Iterator[Part]:
         yield Table("inputs", "Files that it read", ("argument", "path", "digest"), read)
 
 
-def _cells(cells: Sequence[Cell]) -> Iterator[Part]:
+def _cells(cells: Sequence[Cell]) -> Iterator[SectionItem]:
     for name in dict.fromkeys(cell.table for cell in cells):
         found = [cell for cell in cells if cell.table == name]
         rows = [
@@ -201,7 +201,7 @@ def _difference(cell: Cell) -> float | None:
     return cell.ours / cell.paper - 1
 
 
-def _calls(record: Record) -> Iterator[Part]:
+def _calls(record: Record) -> Iterator[SectionItem]:
     made = calls_made(record)
     if not record.counts:
         return
@@ -225,7 +225,7 @@ def _calls(record: Record) -> Iterator[Part]:
     yield tables.calls(busiest)
 
 
-def _matrix(name: str, title: str, rows: Sequence[Calls], ends: Sequence[tuple[str, str]]) -> Iterator[Part]:
+def _matrix(name: str, title: str, rows: Sequence[Calls], ends: Sequence[tuple[str, str]]) -> Iterator[SectionItem]:
     if not rows:
         return
     names, matrix = grouped(rows, ends)
@@ -234,11 +234,11 @@ def _matrix(name: str, title: str, rows: Sequence[Calls], ends: Sequence[tuple[s
         pairs[f"{caller} → {called}"] += row.calls
     lines = sorted(pairs.items(), key=lambda one: (-one[1], one[0]))[:12]
     yield plots.matrix(title, names, matrix, lines)
-    found: list[Sequence[Value]] = [(caller, *counts) for caller, counts in zip(names, matrix, strict=True)]
+    found: list[Sequence[TableValue]] = [(caller, *counts) for caller, counts in zip(names, matrix, strict=True)]
     yield Table(name, f"{title}: from each row to each column", ("caller", *names), found, named=True)
 
 
-def _procedures(record: Record) -> Iterator[Part]:
+def _procedures(record: Record) -> Iterator[SectionItem]:
     busiest = sorted(record.latency_us.items(), key=lambda one: (-one[1].get("count", 0), one[0]))
     if not busiest:
         return
@@ -257,7 +257,7 @@ def _procedures(record: Record) -> Iterator[Part]:
     yield plots.curves(title, series, axes, bars, table, logarithmic=True, steps=True, text_title=below)
 
 
-def _whole(value: float) -> Value:
+def _whole(value: float) -> TableValue:
     return int(value) if float(value).is_integer() else value
 
 
@@ -289,7 +289,7 @@ def _decades(counted: Mapping[tuple[int, int], int]) -> list[tuple[str, float]]:
     return [(f"{edges[at - 1] if at else 0:g} to {edges[at]:g} µs", bins[at]) for at in places]
 
 
-def _processors(record: Record) -> Iterator[Part]:
+def _processors(record: Record) -> Iterator[SectionItem]:
     machines = tables.read_machines(record.machines)
     if not machines:
         return
@@ -311,7 +311,7 @@ def _processors(record: Record) -> Iterator[Part]:
         yield queued
 
 
-def _trace(record: Record) -> Iterator[Part]:
+def _trace(record: Record) -> Iterator[SectionItem]:
     if record.trace is None:
         return
     yield Table("trace", "Where its rows went", ("what", "value"), list(record.trace.summary.items()))
@@ -321,13 +321,13 @@ def _trace(record: Record) -> Iterator[Part]:
         yield Table("left out", "Rows left out", ("row",), [(line,) for line in record.trace.left_out])
 
 
-def _pairs(name: str, title: str, record: Record) -> Iterator[Part]:
+def _pairs(name: str, title: str, record: Record) -> Iterator[SectionItem]:
     found: Mapping[str, object] = getattr(record, name)
     if found:
         yield Table(name, title, ("what", "value"), [(readable(what), value) for what, value in flatten(found)])
 
 
-def _sums(name: str, record: Record) -> Iterator[Part]:
+def _sums(name: str, record: Record) -> Iterator[SectionItem]:
     titles = {
         "counts": "Counts",
         "bytes": "Bytes that calls moved",

@@ -16,10 +16,10 @@ from lrpc.cluster.description import (
 )
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome
-from lrpc.domains.stubs import Transfer
+from lrpc.domains.domain import Transfer
+from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, load_cost_model
-from lrpc.kernel.simulated.domain import Convention
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.programs.survey import CALLS as SURVEY_CALLS
 from lrpc.workloads.programs.survey import SERVICES
@@ -55,7 +55,7 @@ SURVEY: Final = "survey"
 REMOTE_CALLS: Final = 100  # at most: each takes what the others do
 REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by what is called
 
-Machines = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
+MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ class Measurements:
 
 
 @dataclass(frozen=True)
-class Part:
+class Experiment:
     """A table or figure: the machines that it is measured on, and its cells. Parts may have machines in common."""
 
-    machines: Callable[[Plan], Machines]
+    machines: Callable[[Plan], MachineTables]
     cells: Callable[[Measurements], list[Cell]]
 
 
@@ -144,7 +144,7 @@ def cells_of(plan: Plan, cluster: Cluster, outcome: Outcome) -> list[Cell]:
     return [cell for part in chosen(plan.only) for cell in part.cells(measurements)]
 
 
-def chosen(only: Iterable[str]) -> list[Part]:
+def chosen(only: Iterable[str]) -> list[Experiment]:
     """Return the parts of these names, in the paper's order, or all; `Refused` where there is none of a name."""
     known = {name.casefold(): name for name in PARTS}
     for name in only:
@@ -165,7 +165,7 @@ def _machine(
     clients: int = 1,
     convention: Convention = "argument pointer",
     **like: Any,
-) -> Machines:
+) -> MachineTables:
     """Return a machine like that, on which each client calls a server of its own."""
     machine = MachineTable(**{"cost_model": plan.cost_model, **like})
     domains = {}
@@ -179,20 +179,20 @@ def _machine(
     return {name: (machine, domains)}
 
 
-def _four_tests(name: str, plan: Plan, transfer: Transfer = "lrpc", **like: Any) -> Machines:
+def _four_tests(name: str, plan: Plan, transfer: Transfer = "lrpc", **like: Any) -> MachineTables:
     return _machine(name, plan, "four tests", {"calls": plan.calls}, transfer, **like)
 
 
-def _null(name: str, plan: Plan, transfer: Transfer = "lrpc", **like: Any) -> Machines:
+def _null(name: str, plan: Plan, transfer: Transfer = "lrpc", **like: Any) -> MachineTables:
     return _machine(name, plan, "four tests", {"calls": plan.calls, "tests": ["Null"]}, transfer, **like)
 
 
-def _columns(plan: Plan) -> Machines:
+def _columns(plan: Plan) -> MachineTables:
     mp = _four_tests(TESTS["LRPC/MP"], plan, processors=2, domain_caching=True)
     return mp | _four_tests(TESTS["LRPC"], plan) | _four_tests(TESTS["Taos"], plan, MESSAGES)
 
 
-def _systems(plan: Plan) -> Machines:
+def _systems(plan: Plan) -> MachineTables:
     machines = _four_tests(SYSTEMS["Taos"], plan, MESSAGES)
     for system, name in SYSTEMS.items():
         if system != "Taos":
@@ -200,7 +200,7 @@ def _systems(plan: Plan) -> Machines:
     return machines
 
 
-def _copies(plan: Plan) -> Machines:
+def _copies(plan: Plan) -> MachineTables:
     machines = _machine(COPIES["LRPC"], plan, "copies", {}, server="copies")
     for discipline, name in COPIES.items():
         if discipline != "LRPC":
@@ -208,8 +208,8 @@ def _copies(plan: Plan) -> Machines:
     return machines
 
 
-def _throughput(plan: Plan) -> Machines:
-    machines: Machines = {}
+def _throughput(plan: Plan) -> MachineTables:
+    machines: MachineTables = {}
     for stem, transfer in CURVES.values():
         for processors in PROCESSORS:
             name = f"{stem}-{processors:02}"
@@ -218,7 +218,7 @@ def _throughput(plan: Plan) -> Machines:
     return machines
 
 
-def _survey(plan: Plan) -> Machines:
+def _survey(plan: Plan) -> MachineTables:
     services = [f"service{number:02}" for number in range(SERVICES)]
     domains = {
         name: DomainTable(
@@ -232,8 +232,8 @@ def _survey(plan: Plan) -> Machines:
     return {SURVEY: (MachineTable(cost_model=plan.cost_model), {"survey-client": client, **domains})}
 
 
-def _remote(plan: Plan) -> Machines:
-    machines: Machines = {}
+def _remote(plan: Plan) -> MachineTables:
+    machines: MachineTables = {}
     for what, stem in REMOTE.items():
         client, server = f"{stem}-client", f"{stem}-server"
         exports = {stem: ExportTable(server="packets")}
@@ -286,18 +286,18 @@ def _firefly_rpc(run: Measurements) -> list[Cell]:
 
 
 PARTS: Final = {
-    "I": Part(lambda plan: table_i.machines(plan.scale), lambda run: table_i.cells(run.machines, run.plan.scale)),
-    "Figure 1": Part(_survey, _figure_1),
-    "II": Part(_systems, _table_ii),
-    "III": Part(_copies, _table_iii),
-    "IV": Part(
+    "I": Experiment(lambda plan: table_i.machines(plan.scale), lambda run: table_i.cells(run.machines, run.plan.scale)),
+    "Figure 1": Experiment(_survey, _figure_1),
+    "II": Experiment(_systems, _table_ii),
+    "III": Experiment(_copies, _table_iii),
+    "IV": Experiment(
         lambda plan: _columns(plan) | _four_tests("execution-stack", plan, convention="execution stack"),
         _table_iv,
     ),
-    "V": Part(
+    "V": Experiment(
         lambda plan: _columns(plan) | _null("tagged-tlb", plan, tagged_tlb=True),
         _table_v,
     ),
-    "Figure 2": Part(_throughput, _figure_2),
-    "Firefly RPC": Part(_remote, _firefly_rpc),
+    "Figure 2": Experiment(_throughput, _figure_2),
+    "Firefly RPC": Experiment(_remote, _firefly_rpc),
 }

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from lrpc.cluster.description import Cluster, make
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
-from lrpc.cluster.station import Links
+from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress as Position
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads.records import events, records
@@ -30,7 +30,7 @@ class Options:
     out: Path | None = None
     force: bool = False
     actors: int | None = None
-    links: Links = "grpc"
+    links: Transport = "grpc"
     address: str | None = None
     events: Path | None = None
     dry_run: bool = False

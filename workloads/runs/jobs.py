@@ -30,7 +30,7 @@ from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reprodu
 from lrpc.workloads.traces.read import read_trace
 
 LARGEST_SEED: Final = 2**63 - 1
-Parameter = str | int | float | bool | list[Any] | dict[str, Any]
+JsonValue = str | int | float | bool | list[Any] | dict[str, Any]
 
 
 def no_accounts(outcome: Outcome) -> TraceAccounts | None:
@@ -76,7 +76,7 @@ class RunJob(JobBase):
     kind: Literal["run"] = "run"
     scenario: str
     scale: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
-    changes: dict[str, Parameter] = Field(default={})
+    changes: dict[str, JsonValue] = Field(default={})
 
     def prepare(self, command: list[str]) -> Prepared:
         """Return the cluster that the scenario describes."""

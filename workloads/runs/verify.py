@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lrpc import __version__
 from lrpc.cluster.run import Outcome, run_cluster
-from lrpc.cluster.station import Links
+from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel import compiled
 from lrpc.kernel.errors import Refused
@@ -57,7 +57,7 @@ def run_again(
     ready: Prepared,
     *,
     actors: int | None,
-    links: Links,
+    links: Transport,
     address: str | None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from lrpc.cluster.parameters import ParameterTable, Value
+from lrpc.cluster.parameters import ParameterTable, ParameterValue
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.random import Stream
 
 FINE: Final = 1 << 20  # steps within a stratum
-Values = dict[str, Value]
+Values = dict[str, ParameterValue]
 
 
 def latin_hypercube(parameters: Mapping[str, ParameterTable], count: int, seed: int) -> list[Values]:
@@ -53,7 +53,7 @@ def as_changes(values: Values, parameters: Mapping[str, ParameterTable], named: 
 
     A value beyond its range takes the range along: who halves a parameter asks what if, not what is plausible.
     """
-    changes: dict[str, Value] = {}
+    changes: dict[str, ParameterValue] = {}
     for name, value in values.items():
         key = f"parameters.{name}" if name in named else name
         changes[f"{key}.value"] = value

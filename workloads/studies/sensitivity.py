@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Final
 
-from lrpc.cluster.parameters import Value as ParameterValue
-from lrpc.workloads.records.tables import Table, Value
+from lrpc.cluster.parameters import ParameterValue
+from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.plots import Plot
-from lrpc.workloads.reports.sections import Note, Part, Section
+from lrpc.workloads.reports.sections import Note, Section, SectionItem
 from lrpc.workloads.studies.sweep import Row, Sweep
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -57,12 +57,12 @@ def of_sweep(sweep: Sweep, rows: Sequence[Row], table: Table) -> list[Section]:
     return [section for section in sections if section.parts]
 
 
-def _distribution(done: Sequence[Row], paper: float | None) -> Iterator[Part]:
+def _distribution(done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
     shares = [row.share for row in done if row.share is not None]
     found = spread(shares)
     if found is None:
         return
-    rows: list[tuple[str, Value]] = [
+    rows: list[tuple[str, TableValue]] = [
         ("runs", found.runs),
         ("mean, %", found.mean),
         ("standard deviation, %", found.deviation),
@@ -86,7 +86,7 @@ def _distribution(done: Sequence[Row], paper: float | None) -> Iterator[Part]:
     )
 
 
-def _influences(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[Part]:
+def _influences(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
     if sweep.base is not None:
         yield from _one_at_a_time(sweep, sweep.base, done)
         return
@@ -118,7 +118,7 @@ def _scatter(name: str, points: Sequence[tuple[float, float]], paper: float | No
     return plots.curves(f"{name}", series, axes, bars, values, dots=True, text_title=f"{name}: mean share, %")
 
 
-def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Sequence[Row]) -> Iterator[Part]:
+def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Sequence[Row]) -> Iterator[SectionItem]:
     """Return what changing one parameter does: all of them in order of that, and a plot of each."""
     yield from map(Note, sweep.left_out)
     share = next((row.share for row in done if not row.values), None)

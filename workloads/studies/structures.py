@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from lrpc.cluster.run import Outcome
 from lrpc.kernel.simulated.costs import PARTS, CostModel
-from lrpc.workloads.records.tables import Table, Value
+from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies.sweep import simulate
 
@@ -52,7 +52,7 @@ def run(changes: Mapping[str, Any], scale: float, seed: int) -> tuple[Outcome, C
     return simulate(ready.cluster, seed)[0], costs
 
 
-def _row(name: str, outcome: Outcome, costs: CostModel) -> list[Value]:
+def _row(name: str, outcome: Outcome, costs: CostModel) -> list[TableValue]:
     machine = next(machine for machine in outcome.machines if machine.name == WORKSTATION)
     operations = machine.counts["trap"] + machine.counts["cross_domain"]
     between = {step for part in ("network", "messages", "packets") for step in PARTS[part]}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.parameters import Value, resolve
+from lrpc.cluster.parameters import ParameterValue, resolve
 from lrpc.cluster.run import Outcome, processors_here, run_cluster
 from lrpc.cluster.session import ray_session, reason
 from lrpc.kernel.documents import Document, read_toml, validate
@@ -70,7 +70,7 @@ class SweepFile(Document):
 
 
 @dataclass(frozen=True)
-class Part:
+class SweepRun:
     """One run of a sweep."""
 
     number: int
@@ -91,8 +91,8 @@ class Sweep:
 
     name: str
     parameters: Sequence[str]
-    parts: Sequence[Part]
-    base: Mapping[str, Value] | None = None  # the parameters' values unchanged, where runs change one each
+    parts: Sequence[SweepRun]
+    base: Mapping[str, ParameterValue] | None = None  # the parameters' values unchanged, where runs change one each
     left_out: Sequence[str] = ()  # of these, and why: twice a cache may be more than memory holds
 
 
@@ -100,7 +100,7 @@ class Sweep:
 class Row:
     """What one run came to. Shares are remote over local calls, in percent."""
 
-    part: Part
+    part: SweepRun
     record: records.Record | None
 
     @property
@@ -138,7 +138,7 @@ def read_sweep(path: Path, out: Path) -> Sweep:
     else:
         names, runs, unchanged = _variations(file, str(path))
         base = unchanged if file.each is not None else None
-    parts: list[Part] = []
+    parts: list[SweepRun] = []
     left_out = []
     for values, changes in runs:
         try:
@@ -149,7 +149,7 @@ def read_sweep(path: Path, out: Path) -> Sweep:
             left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: cannot be: {error}")
             continue
         number = len(parts) + 1
-        parts.append(Part(number, values, ready, out / f"{number:05d}"))
+        parts.append(SweepRun(number, values, ready, out / f"{number:05d}"))
     return Sweep(file.name, names, parts, base, left_out)
 
 
@@ -165,7 +165,7 @@ def _combinations(file: SweepFile, origin: str) -> Runs:
     return [(one, one) for one in named]
 
 
-def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[str, Value]]:
+def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[str, ParameterValue]]:
     """Return which parameters of a scenario vary, how, and what all are unchanged."""
     scenario = job_of(file.job, f"{origin}: job")
     assert isinstance(scenario, RunJob)  # seen to when the file was read
@@ -231,7 +231,7 @@ def write_table(found: Table, out: Path) -> Path:
     return path
 
 
-def _read(part: Part) -> records.Record | None:
+def _read(part: SweepRun) -> records.Record | None:
     try:
         return records.read(part.folder)
     except Refused:
@@ -277,7 +277,7 @@ def simulate(cluster: Cluster, seed: int) -> tuple[Outcome, float]:
     return outcome, time.monotonic() - began
 
 
-def keep(part: Part, simulated: Callable[[], tuple[Outcome, float]]) -> str | None:
+def keep(part: SweepRun, simulated: Callable[[], tuple[Outcome, float]]) -> str | None:
     """Write the record of a run, of which `simulated` returns the outcome; return why it failed, if it did."""
     ready = part.ready
     try:
@@ -292,7 +292,7 @@ def keep(part: Part, simulated: Callable[[], tuple[Outcome, float]]) -> str | No
     return None
 
 
-def _run_here(todo: Sequence[Part], on_done: OnDone) -> dict[int, str]:
+def _run_here(todo: Sequence[SweepRun], on_done: OnDone) -> dict[int, str]:
     failed: dict[int, str] = {}
     for part in todo:
         cluster, seed = part.ready.cluster, part.ready.run.seed
@@ -300,7 +300,7 @@ def _run_here(todo: Sequence[Part], on_done: OnDone) -> dict[int, str]:
     return failed
 
 
-def _run_on_ray(todo: Sequence[Part], parallel: int, address: str | None, on_done: OnDone) -> dict[int, str]:
+def _run_on_ray(todo: Sequence[SweepRun], parallel: int, address: str | None, on_done: OnDone) -> dict[int, str]:
     """Carry runs out as tasks of Ray, each in a process of its own; records are written here."""
     failed: dict[int, str] = {}
     with ray_session(address, parallel):
@@ -308,7 +308,7 @@ def _run_on_ray(todo: Sequence[Part], parallel: int, address: str | None, on_don
 
         task = ray.remote(simulate).options(num_cpus=1)
         waiting = list(todo)
-        running: dict[Any, Part] = {}
+        running: dict[Any, SweepRun] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
@@ -337,7 +337,7 @@ def _answer(answer: Any) -> tuple[Outcome, float]:
     return found
 
 
-def _note(part: Part, problem: str | None, failed: dict[int, str], on_done: OnDone) -> None:
+def _note(part: SweepRun, problem: str | None, failed: dict[int, str], on_done: OnDone) -> None:
     if problem is not None:
         failed[part.number] = problem
     on_done(part.number, problem)

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.dice import Dice
-from lrpc.workloads.systems.files import Files
+from lrpc.workloads.systems.files import FilePopulation
 
 RECENT: Final = 16  # files that a process comes back to
 MS_PER_HOUR: Final = 3_600_000
@@ -186,7 +186,14 @@ class Library:
     `data` is what programs keep in memory as they run, page by page: files of one block, all with one number.
     """
 
-    def __init__(self, programs: Files, shared: Files, own: Files, temporary: Files, data: Files) -> None:
+    def __init__(
+        self,
+        programs: FilePopulation,
+        shared: FilePopulation,
+        own: FilePopulation,
+        temporary: FilePopulation,
+        data: FilePopulation,
+    ) -> None:
         self.programs = programs
         self.shared = shared
         self.own = own
@@ -276,7 +283,7 @@ class Process:
             self._write(system, library.own, self._choose(library.own))
         return due
 
-    def _choose(self, files: Files) -> int:
+    def _choose(self, files: FilePopulation) -> int:
         """Return a file of a kind: one of those used last, or any, by how often it is used."""
         recent = self._recent.setdefault(files.kind, [])
         if recent and self._dice.chance(self._again):
@@ -294,14 +301,14 @@ class Process:
         for page in range(self._library.programs.size(program)):
             system.touch(program, page)
 
-    def _read(self, system: System, files: Files, file: int) -> None:
+    def _read(self, system: System, files: FilePopulation, file: int) -> None:
         system.open(file)
         for block in range(files.size(file)):
             for _ in range(self._calls_per_block):
                 system.read(file, block)
         system.close(file)
 
-    def _write(self, system: System, files: Files, file: int) -> None:
+    def _write(self, system: System, files: FilePopulation, file: int) -> None:
         system.create(file)
         for block in range(files.size(file)):
             for _ in range(self._calls_per_block):

@@ -9,7 +9,7 @@ from lrpc.workloads.systems.dice import Dice
 BLOCK_BITS = 12  # of a block's number in a key: no file has more blocks
 
 
-class Files:
+class FilePopulation:
     """Files of one kind, numbered from `first`, in the order of how often they are used: the n-th 1/n as often.
 
     `mean_bytes` is the mean of their sizes, which are exponential and the same whoever asks.
@@ -31,7 +31,7 @@ class Files:
         return self.blocks[file - self.first]
 
 
-class Kept:
+class LruCache:
     """What a cache keeps, least recently used first: a number for each key, at most `capacity` of them."""
 
     def __init__(self, capacity: int) -> None:

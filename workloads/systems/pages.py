@@ -40,7 +40,7 @@ class PageCache(UnixKernel):
         self.read(program, page)
 
 
-class Display(Protocol):
+class DisplayCalls(Protocol):
     """The display server."""
 
     def next_event(self) -> int:
@@ -57,14 +57,14 @@ class KernelOperations(Protocol):
         """Do one of its operations."""
 
 
-class Programs(Protocol):
+class ProgramCalls(Protocol):
     """The program manager."""
 
     def execute(self, program: int) -> int:
         """Begin to run a program."""
 
 
-class Pages(FileOperations, Protocol):
+class PageCalls(FileOperations, Protocol):
     """The memory server, through which files are read and written."""
 
     def fault(self, program: int, page: int) -> int:
@@ -77,10 +77,10 @@ class VCalls(FileCalls):
     def __init__(
         self,
         kernel: Kernel,
-        display: Display,
+        display: DisplayCalls,
         processes: KernelOperations,
-        programs: Programs,
-        pages: Pages,
+        programs: ProgramCalls,
+        pages: PageCalls,
         cache: PageCache,
         data_bytes: int,
     ) -> None:

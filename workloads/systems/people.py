@@ -6,11 +6,12 @@ from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
+from lrpc.domains.domain import Domain
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.documents import Document
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.workloads.systems.activity import MS_PER_HOUR, Library, Process, System, Task
 from lrpc.workloads.systems.dice import Dice
-from lrpc.workloads.systems.files import Files
+from lrpc.workloads.systems.files import FilePopulation
 
 # How many of each kind, at most, so that numbers of files tell their kinds apart.
 MOST_FILES: Final = 100_000
@@ -19,7 +20,7 @@ OWN: Final = 10 * MOST_FILES  # the first number of the first machine's own file
 
 Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=MOST_FILES)]
+FileCount = Annotated[int, Field(ge=1, le=MOST_FILES)]
 Time = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0, le=10**9)]
 Kilobytes = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
@@ -106,21 +107,21 @@ class ProcessTable(Document):
 class LibraryTable(Document):
     """How many files of each kind there are, and how large they are on average."""
 
-    programs: Count = 100
+    programs: FileCount = 100
     program_kb: Kilobytes = 60.0
-    shared: Count = 1000
+    shared: FileCount = 1000
     shared_kb: Kilobytes = 8.0
-    own: Count = 300
+    own: FileCount = 300
     own_kb: Kilobytes = 8.0
-    temporary: Count = 50
+    temporary: FileCount = 50
     temporary_kb: Kilobytes = 8.0
     data_kb: Kilobytes = 1000.0  # that programs keep in memory as they run
 
     def library(self, seed: int, owner: int, block_bytes: int) -> Library:
         """Return the files as one machine sees them: programs and shared ones are everybody's, the rest its own."""
 
-        def files(kind: str, first: int, count: int, kilobytes: float) -> Files:
-            return Files(kind, first, count, round(kilobytes * 1024), block_bytes, seed)
+        def files(kind: str, first: int, count: int, kilobytes: float) -> FilePopulation:
+            return FilePopulation(kind, first, count, round(kilobytes * 1024), block_bytes, seed)
 
         mine = OWN + 2 * owner * MOST_FILES
         return Library(
@@ -154,7 +155,7 @@ def start(
 
 def owner_of(domain: Domain) -> int:
     """Return the number that tells a machine's own files from those of others: its rank in the cluster."""
-    network = domain.kernel.network
+    network = simulated(domain).kernel.network
     return 0 if network is None else network.rank
 
 

@@ -8,11 +8,11 @@ from pydantic import Field
 from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
-from lrpc.workloads.systems.files import Kept, block_key
+from lrpc.workloads.systems.files import LruCache, block_key
 from lrpc.workloads.systems.people import Number, Time
 
 LARGEST_BLOCK: Final = 8192
-Block = Annotated[bytes, UpTo(LARGEST_BLOCK)]
+StoredBlock = Annotated[bytes, UpTo(LARGEST_BLOCK)]
 
 
 class Storage(Interface):
@@ -24,10 +24,10 @@ class Storage(Interface):
     def attributes(self, file: UInt32) -> UInt32:
         """Return a file's version."""
 
-    def read(self, file: UInt32, block: UInt32) -> Block:
+    def read(self, file: UInt32, block: UInt32) -> StoredBlock:
         """Return a block."""
 
-    def write(self, file: UInt32, block: UInt32, data: Block) -> UInt32:
+    def write(self, file: UInt32, block: UInt32, data: StoredBlock) -> UInt32:
         """Replace a block; return the file's version."""
 
     def create(self, file: UInt32) -> UInt32:
@@ -51,7 +51,7 @@ class StorageServer(Server, Storage):
     def __post_init__(self) -> None:
         """Have files that nobody has written to."""
         self._versions: dict[int, int] = {}
-        self._kept = Kept(self.blocks)
+        self._kept = LruCache(self.blocks)
         self._requests = dict.fromkeys((one.name for one in Storage.procedures), 0)
         self._block = bytes(self.block_bytes)
 

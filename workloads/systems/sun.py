@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lrpc.domains.domain import Domain
 from lrpc.domains.residents import Findings, Program
-from lrpc.domains.stubs import bind
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.domain import Domain
 from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start
 from lrpc.workloads.systems.storage import Storage
 from lrpc.workloads.systems.unix import BLOCK_BYTES, UnixCalls, UnixKernel
@@ -50,11 +50,11 @@ class SunWorkstation(Program):
 
     def run(self, domain: Domain) -> None:
         """Start all processes, and be the one that sends what has waited long enough."""
-        kernel = domain.kernel
+        kernel = simulated(domain).kernel
         free = self.memory_kb - self.kernel_kb - self.cache_kb
         self._unix = UnixKernel(
             kernel,
-            bind(domain, Storage, "nfs"),
+            domain.bind(Storage, "nfs"),
             names=self.names,
             blocks=self.cache_kb * 1024 // BLOCK_BYTES,
             pages=free * 1024 // BLOCK_BYTES,

@@ -8,11 +8,11 @@ from pydantic import Field
 from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
-from lrpc.domains.stubs import bind
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.environment import LINE, Environment, TaosCalls, TaosService, Trapped, kept_on_disk
 from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start
-from lrpc.workloads.systems.storage import LARGEST_BLOCK, Block, Storage
+from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
 # What an operation crosses on its way to the system: nothing but a trap, or a boundary between domains.
 Structure = Literal["traps", "message passing", "lrpc"]
@@ -39,10 +39,10 @@ class Taos(Interface):
     def create(self, file: UInt32) -> UInt32:
         """Make a file, or make it empty; return its version."""
 
-    def read(self, file: UInt32, block: UInt32) -> Block:
+    def read(self, file: UInt32, block: UInt32) -> StoredBlock:
         """Return a block."""
 
-    def write(self, file: UInt32, block: UInt32, data: Block) -> None:
+    def write(self, file: UInt32, block: UInt32, data: StoredBlock) -> None:
         """Replace a block."""
 
     def close(self, file: UInt32) -> None:
@@ -92,7 +92,7 @@ class TaosSystem(Server):
 
     def module(self) -> tuple[type[Interface], object]:
         """Return Taos' procedures."""
-        kernel = self.domain.kernel
+        kernel = simulated(self.domain).kernel
         self._library = self.library.library(kernel.seed, owner_of(self.domain), self.buffer_bytes)
         self._environment = Environment(
             kernel,
@@ -109,13 +109,14 @@ class TaosSystem(Server):
 
     def start(self) -> None:
         """Bind the file server, and start users' programs."""
-        domain, kernel = self.domain, self.domain.kernel
-        people = kernel.domain(self.users)
-        self._environment.server = bind(domain, Storage, "files")
+        domain = simulated(self.domain)
+        kernel = domain.kernel
+        people = simulated(kernel.domain(self.users))
+        self._environment.server = domain.bind(Storage, "files")
         taos: TaosService = Trapped(self._environment)
         if self.structure != "traps":
             domain = people
-            taos = bind(domain, Taos, "taos", self.structure)
+            taos = domain.bind(Taos, "taos", self.structure)
         calls = TaosCalls(kernel, taos, self.buffer_bytes)
         self._processes = start(self.processes, self._library, domain, calls, self.buffer_bytes, people=people)
 

@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.activity import SimulatedTime
-from lrpc.workloads.systems.files import BLOCK_BITS, Kept, block_key
+from lrpc.workloads.systems.files import BLOCK_BITS, LruCache, block_key
 
 BLOCK_BYTES: Final = 8192
 _BLOCK: Final = bytes(BLOCK_BYTES)
@@ -52,9 +52,9 @@ class UnixKernel:
         service_ns: int,
     ) -> None:
         self.kernel = kernel
-        self.names = Kept(names)
-        self.blocks = Kept(blocks)
-        self.pages = Kept(pages)
+        self.names = LruCache(names)
+        self.blocks = LruCache(blocks)
+        self.pages = LruCache(pages)
         self.service_ns = service_ns
         self.attributes_asked = 0
         self.attributes_believed = 0

@@ -7,14 +7,15 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from lrpc.domains.codecs import UInt32, UpTo
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Server
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.systems.files import Kept
+from lrpc.workloads.systems.files import LruCache
 from lrpc.workloads.systems.pages import LINE, PageCache, VCalls
 from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start
-from lrpc.workloads.systems.storage import LARGEST_BLOCK, Block, Storage
+from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
 MESSAGES: Final[Transfer] = "message passing"
 Bytes = Annotated[int, Field(ge=1, le=LARGEST_BLOCK)]
@@ -59,10 +60,10 @@ class Memory(Interface):
     def create(self, file: UInt32) -> UInt32:
         """Make a file, or make it empty."""
 
-    def read(self, file: UInt32, block: UInt32) -> Block:
+    def read(self, file: UInt32, block: UInt32) -> StoredBlock:
         """Return a part of a block."""
 
-    def write(self, file: UInt32, block: UInt32, data: Block) -> None:
+    def write(self, file: UInt32, block: UInt32, data: StoredBlock) -> None:
         """Replace a part of a block."""
 
     def close(self, file: UInt32) -> None:
@@ -98,7 +99,7 @@ class DisplayServer(Server, Display):
 
     def start(self) -> None:
         """Bind the device server."""
-        self._device = bind(self.domain, Operations, "device", MESSAGES)
+        self._device = self.domain.bind(Operations, "device", MESSAGES)
 
     def next_event(self) -> int:
         """Wait for the keyboard or the mouse."""
@@ -139,8 +140,8 @@ class MemoryServer(Server, Memory):
         """Bind the storage server, and keep nothing yet."""
         free_kb = self.memory_kb - self.kernel_kb - self.data_kb
         self.cache = PageCache(
-            self.domain.kernel,
-            bind(self.domain, Storage, "storage"),
+            simulated(self.domain).kernel,
+            self.domain.bind(Storage, "storage"),
             names=self.names,
             pages=free_kb * 1024 // LARGEST_BLOCK,
             lease_ns=round(self.lease_s * 1e9),
@@ -192,7 +193,7 @@ class MemoryServer(Server, Memory):
     def findings(self) -> Findings:
         """Return how the cache served."""
         cache = self.cache
-        kept: dict[str, Kept] = {"names": cache.names, "blocks": cache.blocks}
+        kept: dict[str, LruCache] = {"names": cache.names, "blocks": cache.blocks}
         return {
             **{f"{name}_{what}": getattr(one, what) for name, one in kept.items() for what in ("hits", "misses")},
             "attributes_asked": cache.attributes_asked,
@@ -236,17 +237,17 @@ class ProgramManager(Server, Programs):
 
     def start(self) -> None:
         """Bind what it calls, and start users' programs."""
-        self._process = bind(self.domain, Operations, "process", MESSAGES)
-        self._memory = bind(self.domain, Memory, "memory", MESSAGES)
-        user = self.domain.kernel.domain(self.users)
-        display = bind(user, Display, "display", MESSAGES)
-        process = bind(user, Operations, "process", MESSAGES)
-        programs = bind(user, Programs, "programs", MESSAGES)
-        memory = bind(user, Memory, "memory", MESSAGES)
+        self._process = self.domain.bind(Operations, "process", MESSAGES)
+        self._memory = self.domain.bind(Memory, "memory", MESSAGES)
+        kernel = simulated(self.domain).kernel
+        user = simulated(kernel.domain(self.users))
+        display = user.bind(Display, "display", MESSAGES)
+        process = user.bind(Operations, "process", MESSAGES)
+        programs = user.bind(Programs, "programs", MESSAGES)
+        memory = user.bind(Memory, "memory", MESSAGES)
 
         def boot() -> None:
-            kernel = self.domain.kernel
-            server = kernel.exports[self.domain.imports["memory"]].server
+            server = kernel.exports[simulated(self.domain).imports["memory"]].server
             assert isinstance(server, MemoryServer)
             library = self.library.library(kernel.seed, owner_of(self.domain), LARGEST_BLOCK)
             calls = VCalls(kernel, display, process, programs, memory, server.cache, self.data_bytes)

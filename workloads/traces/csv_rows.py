@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Identity, Unfit, nanoseconds
+from lrpc.workloads.traces.rows import NOBODY, Gathered, SpanKey, Unfit, nanoseconds
 from lrpc.workloads.traces.spans import Reason, Span, TraceRefused
 
 START, END = "StartTimeUnixNano", "EndTimeUnixNano"
@@ -106,6 +106,6 @@ def _span(fields: list[str], trouble: str, columns: list[int], width: int) -> Sp
     return Span(same(trace), span, first, same(pod), same(operation), nanoseconds(START, start), nanoseconds(END, end))
 
 
-def _identity(fields: list[str], columns: list[int]) -> Identity:
+def _identity(fields: list[str], columns: list[int]) -> SpanKey:
     trace, span = columns[:2]
     return (fields[trace], fields[span]) if max(trace, span) < len(fields) else NOBODY

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final  # `Any` is what json.loads gives
 
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Identity, Misshapen, Place, Unfit, name, quoted
+from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, RowPlace, SpanKey, Unfit, name, quoted
 from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span
 
 POD_TAGS: Final = ("k8s.pod.name", "pod", "hostname")
 
 
-def read(document: Mapping[str, Any], place: Place, gathered: Gathered) -> None:
+def read(document: Mapping[str, Any], place: RowPlace, gathered: Gathered) -> None:
     """Read the spans of a document as Jaeger exports it; `Misshapen` where it is not."""
     number = 0
     for entry in _entries(document):
@@ -57,7 +57,7 @@ def _span(item: Any, entry: dict[str, Any], pods: dict[str, str]) -> Span:
     return Span(trace, name(item, "spanID"), parent, pod, operation, start * 1000, end * 1000)
 
 
-def _identity(item: Any, entry: dict[str, Any]) -> Identity:
+def _identity(item: Any, entry: dict[str, Any]) -> SpanKey:
     if not isinstance(item, dict):
         return NOBODY
     trace, span = item.get("traceID", entry.get("traceID")), item.get("spanID")

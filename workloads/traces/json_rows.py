@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lrpc.workloads.traces import jaeger, otlp
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, Place, Unfit
+from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, RowPlace, Unfit
 from lrpc.workloads.traces.spans import Reason, TraceRefused, shown
 
 MOST_BYTES: Final = 1 << 28  # of one document: what it takes in memory is many times as much
@@ -41,7 +41,7 @@ def read(name: str, data: bytes) -> Gathered:
     return gathered
 
 
-def _take(document: object, place: Place, gathered: Gathered) -> None:
+def _take(document: object, place: RowPlace, gathered: Gathered) -> None:
     if isinstance(document, dict) and "data" in document:
         jaeger.read(document, place, gathered)
     elif isinstance(document, dict) and "resourceSpans" in document:
@@ -68,7 +68,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     return ((number, line) for number, line in enumerate(io.BytesIO(data), 1) if not line.isspace())
 
 
-def _decoded(text: bytes, place: Place) -> object:
+def _decoded(text: bytes, place: RowPlace) -> object:
     """Return a document; `Unfit` where one line is none, `Misshapen` where the whole file is none."""
     try:
         if len(text) > MOST_BYTES:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final  # `Any` is what json.loads gives
 
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Identity, Misshapen, Place, Unfit, name, nanoseconds, quoted
+from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, RowPlace, SpanKey, Unfit, name, nanoseconds, quoted
 from lrpc.workloads.traces.spans import Reason, Span
 
 # In this order: an instance is one domain, while several services may share a host. The service's own name comes last,
@@ -15,7 +15,7 @@ TRACE_DIGITS: Final = 32  # of an identifier, in hex
 SPAN_DIGITS: Final = 16
 
 
-def read(document: Mapping[str, Any], place: Place, gathered: Gathered) -> None:
+def read(document: Mapping[str, Any], place: RowPlace, gathered: Gathered) -> None:
     """Read the spans of a document as OTLP has it; `Misshapen` where it is not. What is empty may be absent."""
     for number, (pod, item) in enumerate(_items(document), 1):
         try:
@@ -87,7 +87,7 @@ def _identifier(item: dict[str, Any], key: str, digits: int) -> str:
     raise Unfit(Reason.UNREADABLE, f"{key} is {quoted(item[key])}, not {digits} hexadecimal digits")
 
 
-def _identity(item: Any) -> Identity:
+def _identity(item: Any) -> SpanKey:
     if not isinstance(item, dict):
         return NOBODY
     trace, span = item.get("traceId"), item.get("spanId")

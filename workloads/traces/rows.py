@@ -13,8 +13,8 @@ _UNNAMEABLE: Final = re.compile("[\0\ud800-\udfff]")  # JSON can spell halves of
 _REPR: Final = reprlib.Repr()  # whatever a file nests: short, and no deeper than this
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.fillvalue = "…"
-Identity = tuple[str, str]  # (trace, span)
-Place = tuple[int, ...]  # in a file, the larger part first
+SpanKey = tuple[str, str]  # (trace, span)
+RowPlace = tuple[int, ...]  # in a file, the larger part first
 
 
 class Unfit(Exception):
@@ -67,12 +67,12 @@ class Gathered:
     def __init__(self, *words: str) -> None:
         self._words = words
         self._spans: list[Span] = []
-        self._places: list[Place] = []  # in the file, one for each of _spans
-        self._index: dict[Identity, int] = {}  # into _spans
-        self._unfit: set[Identity] = set()  # left out while reading
-        self._left_out: list[tuple[Place, LeftOut]] = []
+        self._places: list[RowPlace] = []  # in the file, one for each of _spans
+        self._index: dict[SpanKey, int] = {}  # into _spans
+        self._unfit: set[SpanKey] = set()  # left out while reading
+        self._left_out: list[tuple[RowPlace, LeftOut]] = []
 
-    def keep(self, place: Place, span: Span) -> None:
+    def keep(self, place: RowPlace, span: Span) -> None:
         """Take a row as a span; `Unfit` where its times or its name do not allow that."""
         if span.end_ns < span.start_ns:
             raise Unfit(Reason.BACKWARDS, f"it starts at {span.start_ns} ns and ends at {span.end_ns} ns")
@@ -83,7 +83,7 @@ class Gathered:
         self._spans.append(span)
         self._places.append(place)
 
-    def leave(self, place: Place, identity: Identity, unfit: Unfit) -> None:
+    def leave(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
         """Leave a row out; `identity` is that of its span, or `NOBODY`."""
         self._left_out.append((place, LeftOut(self._said(place), *identity, unfit.reason, unfit.detail)))
         self._unfit.add(identity)
@@ -103,7 +103,7 @@ class Gathered:
         linked = [new.get(parent) if (parent := parents[index]) is not None else None for index in order]
         return Trace([self._spans[index] for index in order], left_out, linked, _children(linked))
 
-    def _said(self, place: Place) -> str:
+    def _said(self, place: RowPlace) -> str:
         return ", ".join(f"{word} {number}" for word, number in zip(self._words, place, strict=False))
 
     def _resolve(self) -> tuple[list[int | None], dict[int, Reason]]:

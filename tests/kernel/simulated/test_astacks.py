@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import FixedBytes, Int64
 from lrpc.domains.interface import Interface, procedure
-from lrpc.domains.stubs import bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ProcedureDescriptor
 from lrpc.kernel.errors import AccessFault, BindingRefused, BindingRevoked, CallError, CallFailed, ProcedureRaised
 from lrpc.kernel.simulated.astacks import AStack

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.domain import Transfer
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import CallAborted, CallError, ProcedureRaised
 from lrpc.kernel.simulated import transfer as transfers
 from lrpc.kernel.simulated.engine import FOREVER

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Bool, Check, FixedBytes, Float64, Immutable, Int8, Int32, Int64, Reference, UInt16, UpTo
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.plans import ValueList
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.plans import CopyPlan
+from lrpc.domains.simulated.binding import bind
+from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.simulated.costs import COPIES, PARTS, STEPS, Bus, CostModel, Discipline
-from lrpc.kernel.simulated.domain import Convention
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from tests.support.simulated import FIREFLY, FourTests, assert_nothing_held, charged, costs_of, machine
@@ -240,7 +241,7 @@ def packed_sizes(drawn: Drawn) -> tuple[int, int]:
     return len(passed), len(procedure.results.pack((*referents, *results)))
 
 
-def private_bytes(plan: ValueList, arguments: tuple[object, ...], *, everything: bool) -> int:
+def private_bytes(plan: CopyPlan, arguments: tuple[object, ...], *, everything: bool) -> int:
     packed = plan.pack(plan.referents(arguments))
     return plan.private_bytes(packed, 0, everything=everything)
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Int32
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, procedure
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import CallAborted, CallError, Panic
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.engine import FOREVER, Engine
@@ -36,7 +37,7 @@ def test_at_equal_times_arrivals_come_before_timers_before_processors_by_number(
             if what == "arrive":
                 engine.arrive(7, one, two, partial(order.append, (what, one, two)))
             elif what == "at":
-                engine.at(7, partial(order.append, (what, 0, next(timers))))
+                engine.schedule(7, partial(order.append, (what, 0, next(timers))))
             else:
                 engine.resume(7, one, 1, partial(order.append, (what, one, 0)))
         engine.run(8)
@@ -53,10 +54,10 @@ def test_what_is_due_strictly_before_the_horizon_is_done_in_order_of_time(
     def action(time: int, then: int) -> None:
         assert engine.now == time
         done.append(time)
-        engine.at(time + then, lambda: done.append(time + then))
+        engine.schedule(time + then, lambda: done.append(time + then))
 
     for time, then in times:
-        engine.at(time, partial(action, time, then))
+        engine.schedule(time, partial(action, time, then))
     engine.run(horizon)
     due = [time for time, _ in times] + [time + then for time, then in times]
     assert done == sorted(time for time in due if time < horizon)
@@ -101,8 +102,8 @@ def test_a_run_may_be_told_meanwhile_to_stop_before_a_nearer_time() -> None:
     engine = Engine()
     done: list[int] = []
     for time in range(10):
-        engine.at(time, partial(done.append, time))
-    engine.at(3, lambda: engine.stop_before(6))
+        engine.schedule(time, partial(done.append, time))
+    engine.schedule(3, lambda: engine.stop_before(6))
     engine.run(FOREVER)
     assert done == [0, 1, 2, 3, 4, 5]
     engine.run(FOREVER)

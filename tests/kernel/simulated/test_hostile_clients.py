@@ -14,11 +14,12 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Immutable, Int32, UpTo
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.servers import Files
-from lrpc.domains.stubs import ClientStub, bind
+from lrpc.domains.simulated.binding import bind
+from lrpc.domains.simulated.stubs import ClientStub
 from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import BindingRefused, CallAborted, ForgedBinding, ProcedureRaised, RunFailed
 from lrpc.kernel.simulated.costs import COPY_BYTE
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.programs.registry import REGISTRY
@@ -41,7 +42,7 @@ class Hold(Interface):
 
 
 class HoldServer(Hold):
-    domain: Domain
+    domain: ProtectionDomain
 
     def hold(self, us: int) -> int:
         self.domain.compute(us=us)

@@ -17,12 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Int32
+from lrpc.domains.domain import Exhausted, Transfer
 from lrpc.domains.interface import Interface, procedure
-from lrpc.domains.stubs import Exhausted, Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError
 from lrpc.kernel.simulated import transfer as transfers
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.threads import Thread
@@ -52,7 +53,7 @@ class World:
     processors: int
     caching: bool
     scripts: list[Script]
-    callers: list[Domain] = field(default_factory=list)  # of each call, in the order in which they were made
+    callers: list[ProtectionDomain] = field(default_factory=list)  # of each call, in the order in which they were made
     ends: list[list[str]] = field(default_factory=list)  # of each call: how often it ended, and how
     refused: int = 0
 
@@ -62,7 +63,7 @@ class World:
         for place in range(PLACES):
             self.domain(place).estacks.limit = 2
 
-    def domain(self, place: int) -> Domain:
+    def domain(self, place: int) -> ProtectionDomain:
         return self.kernel.domain(f"d{place % PLACES}")
 
     # What may be done between stretches of time
@@ -117,7 +118,7 @@ class World:
 
     # What scripts do
 
-    def follow(self, domain: Domain, script: int, depth: int) -> None:
+    def follow(self, domain: ProtectionDomain, script: int, depth: int) -> None:
         for what, one, two, three in self.scripts[script % len(self.scripts)]:
             if what == "compute":
                 domain.compute(one)
@@ -137,7 +138,9 @@ class World:
             elif what == "abort":
                 self.abort(one)
 
-    def _call(self, domain: Domain, name: str, way: Transfer, exhausted: Exhausted, arguments: tuple[int, int]) -> None:
+    def _call(
+        self, domain: ProtectionDomain, name: str, way: Transfer, exhausted: Exhausted, arguments: tuple[int, int]
+    ) -> None:
         self.callers.append(domain)
         ended: list[str] = []
         self.ends.append(ended)
@@ -149,14 +152,14 @@ class World:
         except ValueError:  # of a procedure of the caller's own domain
             ended.append("ValueError")
 
-    def _job(self, domain: Domain, name: str, way: Transfer, exhausted: Exhausted) -> Job:
+    def _job(self, domain: ProtectionDomain, name: str, way: Transfer, exhausted: Exhausted) -> Job:
         export = self.kernel.exports.get(name)
         known = (domain, export, way, exhausted)
         if export is None or known not in self._stubs:
             self._stubs[known] = bind(domain, Job, name, way, exhausted)
         return self._stubs[known]
 
-    def _forge(self, domain: Domain, how: int) -> None:
+    def _forge(self, domain: ProtectionDomain, how: int) -> None:
         """Call with what nobody was given: it must be refused, whatever it is made from."""
         for binding in list(self.kernel.bindings.values()):
             key, astack = binding.client_key, binding.groups[0].members[0]
@@ -179,7 +182,7 @@ def busy(thread: Thread) -> bool:
 
 
 class JobServer(Job):
-    domain: Domain
+    domain: ProtectionDomain
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpc.domains.stubs import Transfer
+from lrpc.domains.domain import Transfer
 from lrpc.kernel.simulated import log
 from lrpc.kernel.simulated.log import EVENT_BYTES, EventLog
 from tests.support.simulated import TRANSFERS, events, machine

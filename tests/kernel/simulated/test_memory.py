@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.kernel.errors import AccessFault
-from lrpc.kernel.simulated.memory import PAGE, READ, WRITE, AddressSpace, Memory
+from lrpc.kernel.simulated.memory import PAGE, READ, WRITE, AddressSpace, PhysicalMemory
 from tests.support.simulated import machine
 
 SIZES = st.lists(st.integers(0, 3 * PAGE), min_size=1, max_size=12)
@@ -13,7 +13,7 @@ SIZES = st.lists(st.integers(0, 3 * PAGE), min_size=1, max_size=12)
 
 @given(SIZES)
 def test_regions_begin_on_pages_of_their_own_and_never_at_0(sizes: list[int]) -> None:
-    memory = Memory()
+    memory = PhysicalMemory()
     last = 1
     for size in sizes:
         region = memory.allocate(size)
@@ -27,7 +27,7 @@ def test_regions_begin_on_pages_of_their_own_and_never_at_0(sizes: list[int]) ->
 def test_an_access_succeeds_where_all_of_it_lies_in_one_region_with_the_right(
     sizes: list[int], address: int, size: int, data: st.DataObject
 ) -> None:
-    memory, space = Memory(), AddressSpace("d")
+    memory, space = PhysicalMemory(), AddressSpace("d")
     regions = [(memory.allocate(one), data.draw(st.sampled_from([0, READ, WRITE, READ | WRITE]))) for one in sizes]
     for region, rights in data.draw(st.permutations(regions)):
         space.map(region, rights)

@@ -4,8 +4,9 @@ import pytest
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Int32
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, procedure
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import CallAborted, NoSuchProcedure
 from lrpc.kernel.simulated.costs import STEPS
 from lrpc.kernel.simulated.engine import FOREVER

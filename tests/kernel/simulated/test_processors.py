@@ -3,9 +3,10 @@
 import pytest
 
 from lrpc.domains.clerk import Clerk
-from lrpc.domains.stubs import bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.kernel import MOST_PROCESSORS, Kernel
+from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.scheduler import MOST_PROCESSORS
 from tests.support.simulated import FIREFLY, NO_BUS, FourTests, FourTestsServer, assert_nothing_held, costs_of, machine
 
 

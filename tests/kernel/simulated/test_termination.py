@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Int32, UpTo
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, procedure
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import BindingRefused, CallAborted, CallError, CallFailed
 from lrpc.kernel.simulated.costs import load_cost_model
-from lrpc.kernel.simulated.domain import Domain
+from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import READ
@@ -46,7 +47,7 @@ class Job(Interface):
 
 
 class JobServer(Job):
-    domain: Domain
+    domain: ProtectionDomain
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -67,16 +68,16 @@ class House:
     transfer: Transfer
     told: list[str] = field(default_factory=list)
 
-    def domain(self, name: str) -> Domain:
+    def domain(self, name: str) -> ProtectionDomain:
         return self.kernel.domain(name)
 
-    def serve(self, name: str, work: Work) -> Domain:
+    def serve(self, name: str, work: Work) -> ProtectionDomain:
         """Return the domain of that name, which exports a job under it."""
         domain = self.domain(name)
         Clerk().export(domain, Job, JobServer(work), name)
         return domain
 
-    def keep(self, name: str, us: float = LONG) -> Domain:
+    def keep(self, name: str, us: float = LONG) -> ProtectionDomain:
         """Return a domain that sleeps that long in each call."""
         return self.serve(name, lambda number: self.slept(name, us, number))
 
@@ -84,10 +85,10 @@ class House:
         self.domain(name).sleep(us)
         return number
 
-    def job(self, client: Domain, name: str, transfer: Transfer | None = None) -> Job:
+    def job(self, client: ProtectionDomain, name: str, transfer: Transfer | None = None) -> Job:
         return bind(client, Job, name, transfer or self.transfer)
 
-    def call(self, client: Domain, name: str, transfer: Transfer | None = None) -> Thread:
+    def call(self, client: ProtectionDomain, name: str, transfer: Transfer | None = None) -> Thread:
         """Start a thread that makes one call and says how that ended."""
         return client.spawn(lambda: self.tell(lambda: self.job(client, name, transfer).do(1)))
 
@@ -98,7 +99,7 @@ class House:
         except CallError as error:
             self.told.append(type(error).__name__)
 
-    def end(self, *domains: Domain, after_us: float = MS) -> None:
+    def end(self, *domains: ProtectionDomain, after_us: float = MS) -> None:
         """Have a thread of another domain terminate these."""
 
         def body() -> None:
@@ -141,7 +142,7 @@ def house(request: pytest.FixtureRequest, transfer: Transfer, processors: int) -
 
 
 # What a server's procedure may be at when its domain ends. Each returns what it does, once its domain is there.
-def computing(house: House, domain: Domain) -> Work:
+def computing(house: House, domain: ProtectionDomain) -> Work:
     def work(_: int) -> int:
         while True:
             domain.compute(10)
@@ -149,11 +150,11 @@ def computing(house: House, domain: Domain) -> Work:
     return work
 
 
-def sleeping(house: House, domain: Domain) -> Work:
+def sleeping(house: House, domain: ProtectionDomain) -> Work:
     return lambda number: house.slept(domain.name, LONG, number)
 
 
-def joining(house: House, domain: Domain) -> Work:
+def joining(house: House, domain: ProtectionDomain) -> Work:
     other = house.domain("other")
 
     def work(number: int) -> int:
@@ -163,7 +164,7 @@ def joining(house: House, domain: Domain) -> Work:
     return work
 
 
-def waiting_for_its_turn(house: House, domain: Domain) -> Work:
+def waiting_for_its_turn(house: House, domain: ProtectionDomain) -> Work:
     """It waits for the one A-stack, or for the one concrete thread, that another domain's call has."""
     house.keep("narrow")
     shared: list[Job] = []
@@ -178,12 +179,12 @@ def waiting_for_its_turn(house: House, domain: Domain) -> Work:
     return work
 
 
-def waiting_for_a_reply(house: House, domain: Domain) -> Work:
+def waiting_for_a_reply(house: House, domain: ProtectionDomain) -> Work:
     house.keep("slow")
     return lambda number: house.job(domain, "slow", "message passing").do(number)
 
 
-def spawning(house: House, domain: Domain) -> Work:
+def spawning(house: House, domain: ProtectionDomain) -> Work:
     def work(_: int) -> int:
         while True:
             domain.spawn(lambda: domain.compute(50))
@@ -196,7 +197,7 @@ PASTIMES = [computing, sleeping, joining, waiting_for_its_turn, waiting_for_a_re
 pastimes = pytest.mark.parametrize("pastime", PASTIMES, ids=lambda one: one.__name__.replace("_", " "))
 
 
-def busy(house: House, pastime: Callable[[House, Domain], Work]) -> Domain:
+def busy(house: House, pastime: Callable[[House, ProtectionDomain], Work]) -> ProtectionDomain:
     """Return a domain whose procedure does that."""
     domain = house.domain("server")
     return house.serve("server", pastime(house, domain))
@@ -204,7 +205,7 @@ def busy(house: House, pastime: Callable[[House, Domain], Work]) -> Domain:
 
 @pastimes
 def test_callers_of_a_domain_that_is_ended_from_outside_get_call_failed_once(
-    house: House, pastime: Callable[[House, Domain], Work]
+    house: House, pastime: Callable[[House, ProtectionDomain], Work]
 ) -> None:
     server, client = busy(house, pastime), house.domain("client")
     house.call(client, "server")
@@ -223,7 +224,7 @@ def test_callers_of_a_domain_that_is_ended_from_outside_get_call_failed_once(
     ids=lambda one: f"{one} processors" if isinstance(one, int) else one.__name__.replace("_", " "),
 )
 def test_callers_of_a_domain_that_another_thread_ends_get_call_failed_once(
-    house: House, pastime: Callable[[House, Domain], Work]
+    house: House, pastime: Callable[[House, ProtectionDomain], Work]
 ) -> None:
     server, client = busy(house, pastime), house.domain("client")
     when: list[float] = []
@@ -252,7 +253,7 @@ def test_every_caller_is_told_whether_it_is_served_or_waits(house: House) -> Non
 def test_every_caller_is_told_by_an_error_of_its_own(house: House) -> None:
     server, errors = house.keep("server"), list[CallFailed]()
 
-    def body(client: Domain) -> None:
+    def body(client: ProtectionDomain) -> None:
         job = house.job(client, "server")
         for _ in range(3):
             try:
@@ -682,7 +683,7 @@ def test_a_called_domain_ends_the_one_whose_thread_it_runs_on(house: House) -> N
     assert (passed, house.told) == (["server"], [])
 
 
-def swallows(domain: Domain) -> Work:
+def swallows(domain: ProtectionDomain) -> Work:
     def work(_: int) -> int:
         while True:
             with suppress(BaseException):
@@ -691,7 +692,7 @@ def swallows(domain: Domain) -> Work:
     return work
 
 
-def tidies_up(domain: Domain) -> Work:
+def tidies_up(domain: ProtectionDomain) -> Work:
     def work(number: int) -> int:
         try:
             domain.sleep(LONG)
@@ -703,7 +704,7 @@ def tidies_up(domain: Domain) -> Work:
     return work
 
 
-def answers_all_the_same(domain: Domain) -> Work:
+def answers_all_the_same(domain: ProtectionDomain) -> Work:
     def work(number: int) -> int:
         try:
             domain.sleep(LONG)
@@ -714,7 +715,7 @@ def answers_all_the_same(domain: Domain) -> Work:
     return work
 
 
-def raises_all_the_same(domain: Domain) -> Work:
+def raises_all_the_same(domain: ProtectionDomain) -> Work:
     def work(number: int) -> int:
         try:
             domain.sleep(LONG)
@@ -724,7 +725,7 @@ def raises_all_the_same(domain: Domain) -> Work:
     return work
 
 
-def calls_on_regardless(domain: Domain) -> Work:
+def calls_on_regardless(domain: ProtectionDomain) -> Work:
     Clerk().export(domain.kernel.domain("helper"), Job, JobServer(lambda number: number), "helper")
     helper = bind(domain, Job, "helper")
 
@@ -739,7 +740,7 @@ def calls_on_regardless(domain: Domain) -> Work:
     return work
 
 
-def spawns_regardless(domain: Domain) -> Work:
+def spawns_regardless(domain: ProtectionDomain) -> Work:
     def work(_: int) -> int:
         while True:
             try:
@@ -751,7 +752,7 @@ def spawns_regardless(domain: Domain) -> Work:
     return work
 
 
-def spawns_elsewhere(domain: Domain) -> Work:
+def spawns_elsewhere(domain: ProtectionDomain) -> Work:
     other = domain.kernel.domain("elsewhere")
 
     def work(_: int) -> int:
@@ -764,7 +765,7 @@ def spawns_elsewhere(domain: Domain) -> Work:
     return work
 
 
-def binds_and_exports_regardless(domain: Domain) -> Work:
+def binds_and_exports_regardless(domain: ProtectionDomain) -> Work:
     def work(_: int) -> int:
         number = 0
         while True:
@@ -782,7 +783,7 @@ def binds_and_exports_regardless(domain: Domain) -> Work:
     return work
 
 
-def ends_others_as_it_goes(domain: Domain) -> Work:
+def ends_others_as_it_goes(domain: ProtectionDomain) -> Work:
     spared = domain.kernel.domain("spared")
 
     def work(number: int) -> int:
@@ -795,7 +796,7 @@ def ends_others_as_it_goes(domain: Domain) -> Work:
     return work
 
 
-def ends_itself_for_ever(domain: Domain) -> Work:
+def ends_itself_for_ever(domain: ProtectionDomain) -> Work:
     def work(_: int) -> int:
         while True:
             with suppress(BaseException):
@@ -823,7 +824,7 @@ stubborn = pytest.mark.parametrize("stubborn", STUBBORN, ids=lambda one: one.__n
 
 @stubborn
 def test_a_server_that_will_not_go_keeps_no_call_alive_and_hangs_nothing(
-    house: House, stubborn: Callable[[Domain], Work]
+    house: House, stubborn: Callable[[ProtectionDomain], Work]
 ) -> None:
     server, client = house.domain("server"), house.domain("client")
     spared = house.domain("spared")
@@ -840,7 +841,9 @@ def test_a_server_that_will_not_go_keeps_no_call_alive_and_hangs_nothing(
 
 
 @stubborn
-def test_a_thread_that_will_not_go_ends_with_its_domain(house: House, stubborn: Callable[[Domain], Work]) -> None:
+def test_a_thread_that_will_not_go_ends_with_its_domain(
+    house: House, stubborn: Callable[[ProtectionDomain], Work]
+) -> None:
     domain, spared = house.domain("domain"), house.domain("spared")
     work = stubborn(domain)
     thread = domain.spawn(lambda: house.tell(lambda: work(1)))
@@ -852,7 +855,9 @@ def test_a_thread_that_will_not_go_ends_with_its_domain(house: House, stubborn: 
 
 
 @stubborn
-def test_a_caller_that_will_not_go_ends_when_its_call_returns(house: House, stubborn: Callable[[Domain], Work]) -> None:
+def test_a_caller_that_will_not_go_ends_when_its_call_returns(
+    house: House, stubborn: Callable[[ProtectionDomain], Work]
+) -> None:
     """Its stack is dead, though its thread is still in the server."""
     domain = house.domain("domain")
     slow = house.keep("slow", 5 * MS)

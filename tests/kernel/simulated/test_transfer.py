@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Int32
+from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.stubs import Transfer, bind
+from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import ArgumentError, CallError, Panic, ProcedureRaised, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import Thread

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from lrpc.workloads.placing import partition
-from lrpc.workloads.placing.partition import Limits, Overfull, Problem, fitting, solve
+from lrpc.workloads.placing.partition import Overfull, Problem, SearchLimits, fitting, solve
 
-ENOUGH = Limits(nodes=100_000, seconds=600.0)
+ENOUGH = SearchLimits(nodes=100_000, seconds=600.0)
 
 
 def divisions(count: int, most: int) -> Iterator[tuple[int, ...]]:
@@ -105,7 +105,7 @@ def test_machines_are_numbered_by_the_first_that_they_have() -> None:
 def test_a_search_that_stops_early_says_what_it_does_not_know() -> None:
     problem = made(2, vertices=30, machines=4)
     start = fitting(problem, ENOUGH)
-    found = solve(problem, [start], Limits(nodes=1, seconds=600.0))
+    found = solve(problem, [start], SearchLimits(nodes=1, seconds=600.0))
     assert found.end == "nodes"
     assert problem.fits(found.placed)
     assert 0 <= found.at_least < found.crossing <= problem.crossing(start)
@@ -115,7 +115,7 @@ def test_the_same_problem_has_the_same_solution_wherever_the_search_stops() -> N
     problem = made(2, vertices=16, machines=4)
     start = fitting(problem, ENOUGH)
     for nodes in (1, 10):
-        one, other = (solve(problem, [start], Limits(nodes, 600.0)) for _ in range(2))
+        one, other = (solve(problem, [start], SearchLimits(nodes, 600.0)) for _ in range(2))
         assert one == other
 
 
@@ -132,7 +132,7 @@ def test_an_interrupted_search_keeps_the_best_it_has() -> None:
     assert threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     try:
-        found = solve(problem, [start], Limits(10**6, seconds=60.0), interrupt)
+        found = solve(problem, [start], SearchLimits(10**6, seconds=60.0), interrupt)
     finally:
         signal.signal(signal.SIGINT, before)
     assert found.end == "interrupted"

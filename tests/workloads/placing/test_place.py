@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lrpc.kernel.simulated.costs import HERE as MODELS
-from lrpc.workloads.placing.partition import Limits, Solution, solve
+from lrpc.workloads.placing.partition import SearchLimits, Solution, solve
 from lrpc.workloads.placing.place import Question, ask, begin
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.runs.jobs import ReplayJob
@@ -16,7 +16,7 @@ from tests.support.places import REAL_TRACES, SAMPLE
 from tests.workloads.placing.test_partition import best_of_all
 
 OTLP = SAMPLE.with_name("sample-trace.otlp.jsonl")
-LIMITS = Limits(nodes=20_000, seconds=600.0)
+LIMITS = SearchLimits(nodes=20_000, seconds=600.0)
 REAL = [
     # trace, machines, the slack: 1.2 where it can be met, else the smallest that can
     ("online-boutique", 2, 1.2),

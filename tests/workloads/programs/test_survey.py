@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.machine import Machine
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.domains.interface import Interface, Procedure
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.kernel.errors import BindingRefused, Refused, RunFailed
 from lrpc.kernel.random import Stream
-from lrpc.kernel.simulated.costs import load_cost_model
-from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.programs.survey import definitions, figures, needs_no_marshaling, order, pool, slots, survey
@@ -44,9 +43,7 @@ def run(described: dict[str, Any], seed: int = 0) -> Outcome:
 def made(calls: int, seed: int, run_seed: int = 0) -> dict[str, Any]:
     """Return what a client finds after calls that are made, but go nowhere."""
     client = SurveyClient(calls, seed)
-    client.make(
-        [lambda *values: None] * 112, Kernel("m", load_cost_model("cvax-firefly"), seed=run_seed).domain("client")
-    )
+    client.make([lambda *values: None] * 112, Machine("m", seed=run_seed).domain("client"))
     return dict(client.findings())
 
 
@@ -99,7 +96,7 @@ def test_the_same_seed_draws_the_same_interfaces_values_and_popularity(seed: int
 
 def test_another_seed_draws_other_interfaces() -> None:
     drawn = [
-        [[value.wire for value in one.arguments.values] for one in survey(seed).interfaces[0].procedures]
+        [[value.codec for value in one.arguments.values] for one in survey(seed).interfaces[0].procedures]
         for seed in (0, 1)
     ]
     assert drawn[0] != drawn[1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lrpc.cluster.group import SHARES, Report
+from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.run import run_cluster
 from lrpc.cluster.standing import ACTORS, Sums
 from lrpc.cluster.synchronisation import Progress
@@ -20,7 +20,7 @@ def window(**work_ns: int) -> Sums:
     """Return the sums of one window in which machines of these ranks worked that long."""
     shares = [work_ns.get(f"m{rank}", 0) for rank in range(SHARES)]
     sums = Sums()
-    sums.add_window([Report(work_ns=shares)])
+    sums.add_window([WindowReport(work_ns=shares)])
     return sums
 
 

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 import pytest
 
-from lrpc.domains.stubs import Transfer
+from lrpc.domains.domain import Transfer
 from lrpc.kernel.simulated.costs import (
     COPY_BYTE,
     COPY_VALUE,

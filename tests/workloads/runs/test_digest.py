@@ -97,8 +97,8 @@ def test_names_are_part_of_the_digest() -> None:
 SCALES: Final = {"taos": 0.02, "v": 0.005, "sun": 0.0005}
 HERE_AND_THERE: Final = """
 from lrpc.kernel.compiled import runs_compiled
-from tests.clusters import bank, cluster, digest
-from tests.test_digest import SCALES, system
+from tests.support.clusters import bank, cluster, digest
+from tests.workloads.runs.test_digest import SCALES, system
 print(runs_compiled(), digest(cluster(bank())), *(digest(system(name)) for name in SCALES))
 """
 

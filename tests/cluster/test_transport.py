@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpc.cluster import link
 from lrpc.cluster import peer as peers
+from lrpc.cluster import transport as link
 from lrpc.cluster.envelope import Envelope, from_wire, to_wire
-from lrpc.cluster.group import Report
-from lrpc.cluster.link import SECRET_KEY, new_secret
+from lrpc.cluster.group import WindowReport
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.messages import from_report, to_report, to_times
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.synchronisation import Progress, Window
+from lrpc.cluster.transport import SECRET_KEY, new_secret
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
-from lrpc.protos import link_pb2
-from lrpc.protos.link_pb2_grpc import LinkStub
+from lrpc.protos import transport_pb2
+from lrpc.protos.transport_pb2_grpc import TransportStub
 from tests.support.clusters import SECRET, Joined, bank, cluster, digest, joined, pair
 
 CLIENT, SERVER = 0, 1
@@ -34,10 +34,10 @@ KNOWN: Metadata = ((SECRET_KEY, SECRET),)
 
 
 @contextmanager
-def stub(address: str) -> Iterator[LinkStub]:
+def stub(address: str) -> Iterator[TransportStub]:
     """Have gRPC's own stub for a link: what anyone on this computer can have."""
     with grpc.insecure_channel(address) as channel:
-        yield LinkStub(channel)
+        yield TransportStub(channel)
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def run() -> Iterator[Joined]:
         yield run
 
 
-def batch(*envelopes: Envelope, sequence: int = 1) -> link_pb2.Batch:
-    return link_pb2.Batch(source_actor=9, sequence=sequence, messages=to_wire(envelopes))
+def batch(*envelopes: Envelope, sequence: int = 1) -> transport_pb2.Batch:
+    return transport_pb2.Batch(source_actor=9, sequence=sequence, messages=to_wire(envelopes))
 
 
-def refusal(run: Joined, request: link_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
+def refusal(run: Joined, request: transport_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
     """Return why a station turns a batch away."""
     with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError) as caught:
         link_to.Deliver(request, metadata=metadata, timeout=10)
@@ -86,7 +86,7 @@ def replies(run: Joined, batches: int) -> int:
 def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Joined, metadata: Metadata) -> None:
     code, _ = refusal(run, batch(CALL), metadata)
     assert code is grpc.StatusCode.UNAUTHENTICATED
-    window = link_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
+    window = transport_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
     with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
         link_to.Advance(window, metadata=metadata, timeout=10)
     assert run.stations[0].strangers == 2
@@ -153,14 +153,14 @@ def test_a_message_that_no_machine_sends_is_an_invalid_argument(run: Joined, env
 
 
 def test_a_message_that_says_nothing_is_an_invalid_argument(run: Joined) -> None:
-    empty = link_pb2.Message(source=CLIENT, destination=SERVER, sequence=1, sent_ns=1, arrives_ns=2)
-    request = link_pb2.Batch(source_actor=9, sequence=1, messages=[empty])
+    empty = transport_pb2.Message(source=CLIENT, destination=SERVER, sequence=1, sent_ns=1, arrives_ns=2)
+    request = transport_pb2.Batch(source_actor=9, sequence=1, messages=[empty])
     assert refusal(run, request)[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
     with grpc.insecure_channel(run.stations[0].endpoint.address) as channel:
-        raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/lrpc.link.v1.Link/Deliver")
+        raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/lrpc.transport.v1.Transport/Deliver")
         with pytest.raises(grpc.RpcError):
             raw(b"\xff" * 50, metadata=KNOWN, timeout=10)
     run.run()
@@ -201,7 +201,7 @@ def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_m
     peer = Peer(run.stations[0].endpoint, SECRET)
     try:
         peer.send(3, [CALL])
-        request = link_pb2.Window(due=[link_pb2.Sequence(actor=3, sequence=2)], number=1)
+        request = transport_pb2.Window(due=[transport_pb2.Sequence(actor=3, sequence=2)], number=1)
         with stub(run.stations[0].endpoint.address) as link_to:
             report = link_to.Advance(request, metadata=KNOWN, timeout=10)
         assert (list(report.missing), list(report.next.machines)) == ([3], [])
@@ -255,7 +255,7 @@ def test_an_envelope_comes_off_the_wire_as_it_went_on(
 ) -> None:
     envelope = Envelope(ranks[0], ranks[1], sequence, sent, sent + takes, body)
     (message,) = to_wire([envelope])
-    received = link_pb2.Message.FromString(message.SerializeToString())
+    received = transport_pb2.Message.FromString(message.SerializeToString())
     assert from_wire(received, 4) == envelope
 
 
@@ -269,6 +269,8 @@ def test_a_report_comes_off_the_wire_as_it_went_on(
     next_ns: dict[int, int], arrivals: dict[int, int], calls: int, messages: int, batches: dict[int, int]
 ) -> None:
     waits = {rank for rank in next_ns if rank % 2}
-    report = Report(next_ns, waits, arrivals, calls, messages, batches, calls, [messages] * 8, calls, list(batches))
-    received = link_pb2.Report.FromString(to_report(report, 7).SerializeToString())
+    report = WindowReport(
+        next_ns, waits, arrivals, calls, messages, batches, calls, [messages] * 8, calls, list(batches)
+    )
+    received = transport_pb2.Report.FromString(to_report(report, 7).SerializeToString())
     assert (received.window, from_report(received)) == (7, report)

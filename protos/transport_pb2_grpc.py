@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from lrpc.protos import link_pb2 as lrpc_dot_protos_dot_link__pb2
+from lrpc.protos import transport_pb2 as lrpc_dot_protos_dot_transport__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in lrpc/protos/link_pb2_grpc.py depends on'
+        + ' but the generated code in lrpc/protos/transport_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class LinkStub:
+class TransportStub:
     """What actors serve: each other's messages, and the coordinator's windows.
     """
 
@@ -36,38 +36,38 @@ class LinkStub:
             channel: A grpc.Channel.
         """
         self.Deliver = channel.unary_unary(
-                '/lrpc.link.v1.Link/Deliver',
-                request_serializer=lrpc_dot_protos_dot_link__pb2.Batch.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_link__pb2.Receipt.FromString,
+                '/lrpc.transport.v1.Transport/Deliver',
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Batch.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Receipt.FromString,
                 _registered_method=True)
         self.Advance = channel.unary_unary(
-                '/lrpc.link.v1.Link/Advance',
-                request_serializer=lrpc_dot_protos_dot_link__pb2.Window.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_link__pb2.Report.FromString,
+                '/lrpc.transport.v1.Transport/Advance',
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Window.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Report.FromString,
                 _registered_method=True)
         self.Relay = channel.unary_unary(
-                '/lrpc.link.v1.Link/Relay',
-                request_serializer=lrpc_dot_protos_dot_link__pb2.Baton.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_link__pb2.Baton.FromString,
+                '/lrpc.transport.v1.Transport/Relay',
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Baton.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Baton.FromString,
                 _registered_method=True)
         self.Abandon = channel.unary_unary(
-                '/lrpc.link.v1.Link/Abandon',
-                request_serializer=lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_link__pb2.Asked.FromString,
+                '/lrpc.transport.v1.Transport/Abandon',
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Asked.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Asked.FromString,
                 _registered_method=True)
         self.Pulse = channel.unary_unary(
-                '/lrpc.link.v1.Link/Pulse',
-                request_serializer=lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_link__pb2.Beat.FromString,
+                '/lrpc.transport.v1.Transport/Pulse',
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Asked.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Beat.FromString,
                 _registered_method=True)
         self.Reconnect = channel.unary_unary(
-                '/lrpc.link.v1.Link/Reconnect',
-                request_serializer=lrpc_dot_protos_dot_link__pb2.Successor.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_link__pb2.Sequence.FromString,
+                '/lrpc.transport.v1.Transport/Reconnect',
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Successor.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Sequence.FromString,
                 _registered_method=True)
 
 
-class LinkServicer:
+class TransportServicer:
     """What actors serve: each other's messages, and the coordinator's windows.
     """
 
@@ -114,47 +114,47 @@ class LinkServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_LinkServicer_to_server(servicer, server):
+def add_TransportServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Deliver': grpc.unary_unary_rpc_method_handler(
                     servicer.Deliver,
-                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Batch.FromString,
-                    response_serializer=lrpc_dot_protos_dot_link__pb2.Receipt.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Batch.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Receipt.SerializeToString,
             ),
             'Advance': grpc.unary_unary_rpc_method_handler(
                     servicer.Advance,
-                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Window.FromString,
-                    response_serializer=lrpc_dot_protos_dot_link__pb2.Report.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Window.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Report.SerializeToString,
             ),
             'Relay': grpc.unary_unary_rpc_method_handler(
                     servicer.Relay,
-                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Baton.FromString,
-                    response_serializer=lrpc_dot_protos_dot_link__pb2.Baton.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Baton.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Baton.SerializeToString,
             ),
             'Abandon': grpc.unary_unary_rpc_method_handler(
                     servicer.Abandon,
-                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Asked.FromString,
-                    response_serializer=lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Asked.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Asked.SerializeToString,
             ),
             'Pulse': grpc.unary_unary_rpc_method_handler(
                     servicer.Pulse,
-                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Asked.FromString,
-                    response_serializer=lrpc_dot_protos_dot_link__pb2.Beat.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Asked.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Beat.SerializeToString,
             ),
             'Reconnect': grpc.unary_unary_rpc_method_handler(
                     servicer.Reconnect,
-                    request_deserializer=lrpc_dot_protos_dot_link__pb2.Successor.FromString,
-                    response_serializer=lrpc_dot_protos_dot_link__pb2.Sequence.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Successor.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Sequence.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'lrpc.link.v1.Link', rpc_method_handlers)
+            'lrpc.transport.v1.Transport', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('lrpc.link.v1.Link', rpc_method_handlers)
+    server.add_registered_method_handlers('lrpc.transport.v1.Transport', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Link:
+class Transport:
     """What actors serve: each other's messages, and the coordinator's windows.
     """
 
@@ -172,9 +172,9 @@ class Link:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lrpc.link.v1.Link/Deliver',
-            lrpc_dot_protos_dot_link__pb2.Batch.SerializeToString,
-            lrpc_dot_protos_dot_link__pb2.Receipt.FromString,
+            '/lrpc.transport.v1.Transport/Deliver',
+            lrpc_dot_protos_dot_transport__pb2.Batch.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Receipt.FromString,
             options,
             channel_credentials,
             insecure,
@@ -199,9 +199,9 @@ class Link:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lrpc.link.v1.Link/Advance',
-            lrpc_dot_protos_dot_link__pb2.Window.SerializeToString,
-            lrpc_dot_protos_dot_link__pb2.Report.FromString,
+            '/lrpc.transport.v1.Transport/Advance',
+            lrpc_dot_protos_dot_transport__pb2.Window.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Report.FromString,
             options,
             channel_credentials,
             insecure,
@@ -226,9 +226,9 @@ class Link:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lrpc.link.v1.Link/Relay',
-            lrpc_dot_protos_dot_link__pb2.Baton.SerializeToString,
-            lrpc_dot_protos_dot_link__pb2.Baton.FromString,
+            '/lrpc.transport.v1.Transport/Relay',
+            lrpc_dot_protos_dot_transport__pb2.Baton.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Baton.FromString,
             options,
             channel_credentials,
             insecure,
@@ -253,9 +253,9 @@ class Link:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lrpc.link.v1.Link/Abandon',
-            lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
-            lrpc_dot_protos_dot_link__pb2.Asked.FromString,
+            '/lrpc.transport.v1.Transport/Abandon',
+            lrpc_dot_protos_dot_transport__pb2.Asked.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Asked.FromString,
             options,
             channel_credentials,
             insecure,
@@ -280,9 +280,9 @@ class Link:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lrpc.link.v1.Link/Pulse',
-            lrpc_dot_protos_dot_link__pb2.Asked.SerializeToString,
-            lrpc_dot_protos_dot_link__pb2.Beat.FromString,
+            '/lrpc.transport.v1.Transport/Pulse',
+            lrpc_dot_protos_dot_transport__pb2.Asked.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Beat.FromString,
             options,
             channel_credentials,
             insecure,
@@ -307,9 +307,9 @@ class Link:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lrpc.link.v1.Link/Reconnect',
-            lrpc_dot_protos_dot_link__pb2.Successor.SerializeToString,
-            lrpc_dot_protos_dot_link__pb2.Sequence.FromString,
+            '/lrpc.transport.v1.Transport/Reconnect',
+            lrpc_dot_protos_dot_transport__pb2.Successor.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Sequence.FromString,
             options,
             channel_credentials,
             insecure,

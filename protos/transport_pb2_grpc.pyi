@@ -9,7 +9,7 @@ among all machines of the cluster in order of name. An actor's rank is its posit
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from lrpc.protos import link_pb2 as _link_pb2
+from lrpc.protos import transport_pb2 as _transport_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -30,93 +30,93 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
-class LinkStub:
+class TransportStub:
     """What actors serve: each other's messages, and the coordinator's windows."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> LinkAsyncStub: ...
-    Deliver: _grpc.UnaryUnaryMultiCallable[_link_pb2.Batch, _link_pb2.Receipt]
+    def __new__(cls, channel: _aio.Channel) -> TransportAsyncStub: ...
+    Deliver: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]
     """Hands over the messages of one window from one actor to another."""
-    Advance: _grpc.UnaryUnaryMultiCallable[_link_pb2.Window, _link_pb2.Report]
+    Advance: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Window, _transport_pb2.Report]
     """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report."""
-    Relay: _grpc.UnaryUnaryMultiCallable[_link_pb2.Baton, _link_pb2.Baton]
+    Relay: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Baton, _transport_pb2.Baton]
     """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call."""
-    Abandon: _grpc.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Asked]
+    Abandon: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Asked, _transport_pb2.Asked]
     """Has the actor wait for no other any more, since one was lost."""
-    Pulse: _grpc.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Beat]
+    Pulse: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Asked, _transport_pb2.Beat]
     """Says whether the actor gets anywhere."""
-    Reconnect: _grpc.UnaryUnaryMultiCallable[_link_pb2.Successor, _link_pb2.Sequence]
+    Reconnect: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Successor, _transport_pb2.Sequence]
     """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it."""
 
 @_typing.type_check_only
-class LinkAsyncStub(LinkStub):
+class TransportAsyncStub(TransportStub):
     """What actors serve: each other's messages, and the coordinator's windows."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Deliver: _aio.UnaryUnaryMultiCallable[_link_pb2.Batch, _link_pb2.Receipt]  # type: ignore[assignment]
+    Deliver: _aio.UnaryUnaryMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]  # type: ignore[assignment]
     """Hands over the messages of one window from one actor to another."""
-    Advance: _aio.UnaryUnaryMultiCallable[_link_pb2.Window, _link_pb2.Report]  # type: ignore[assignment]
+    Advance: _aio.UnaryUnaryMultiCallable[_transport_pb2.Window, _transport_pb2.Report]  # type: ignore[assignment]
     """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report."""
-    Relay: _aio.UnaryUnaryMultiCallable[_link_pb2.Baton, _link_pb2.Baton]  # type: ignore[assignment]
+    Relay: _aio.UnaryUnaryMultiCallable[_transport_pb2.Baton, _transport_pb2.Baton]  # type: ignore[assignment]
     """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call."""
-    Abandon: _aio.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Asked]  # type: ignore[assignment]
+    Abandon: _aio.UnaryUnaryMultiCallable[_transport_pb2.Asked, _transport_pb2.Asked]  # type: ignore[assignment]
     """Has the actor wait for no other any more, since one was lost."""
-    Pulse: _aio.UnaryUnaryMultiCallable[_link_pb2.Asked, _link_pb2.Beat]  # type: ignore[assignment]
+    Pulse: _aio.UnaryUnaryMultiCallable[_transport_pb2.Asked, _transport_pb2.Beat]  # type: ignore[assignment]
     """Says whether the actor gets anywhere."""
-    Reconnect: _aio.UnaryUnaryMultiCallable[_link_pb2.Successor, _link_pb2.Sequence]  # type: ignore[assignment]
+    Reconnect: _aio.UnaryUnaryMultiCallable[_transport_pb2.Successor, _transport_pb2.Sequence]  # type: ignore[assignment]
     """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it."""
 
-class LinkServicer(metaclass=_abc_1.ABCMeta):
+class TransportServicer(metaclass=_abc_1.ABCMeta):
     """What actors serve: each other's messages, and the coordinator's windows."""
 
     @_abc_1.abstractmethod
     def Deliver(
         self,
-        request: _link_pb2.Batch,
+        request: _transport_pb2.Batch,
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.Receipt, _abc.Awaitable[_link_pb2.Receipt]]:
+    ) -> _typing.Union[_transport_pb2.Receipt, _abc.Awaitable[_transport_pb2.Receipt]]:
         """Hands over the messages of one window from one actor to another."""
 
     @_abc_1.abstractmethod
     def Advance(
         self,
-        request: _link_pb2.Window,
+        request: _transport_pb2.Window,
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.Report, _abc.Awaitable[_link_pb2.Report]]:
+    ) -> _typing.Union[_transport_pb2.Report, _abc.Awaitable[_transport_pb2.Report]]:
         """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report."""
 
     @_abc_1.abstractmethod
     def Relay(
         self,
-        request: _link_pb2.Baton,
+        request: _transport_pb2.Baton,
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.Baton, _abc.Awaitable[_link_pb2.Baton]]:
+    ) -> _typing.Union[_transport_pb2.Baton, _abc.Awaitable[_transport_pb2.Baton]]:
         """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call."""
 
     @_abc_1.abstractmethod
     def Abandon(
         self,
-        request: _link_pb2.Asked,
+        request: _transport_pb2.Asked,
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.Asked, _abc.Awaitable[_link_pb2.Asked]]:
+    ) -> _typing.Union[_transport_pb2.Asked, _abc.Awaitable[_transport_pb2.Asked]]:
         """Has the actor wait for no other any more, since one was lost."""
 
     @_abc_1.abstractmethod
     def Pulse(
         self,
-        request: _link_pb2.Asked,
+        request: _transport_pb2.Asked,
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.Beat, _abc.Awaitable[_link_pb2.Beat]]:
+    ) -> _typing.Union[_transport_pb2.Beat, _abc.Awaitable[_transport_pb2.Beat]]:
         """Says whether the actor gets anywhere."""
 
     @_abc_1.abstractmethod
     def Reconnect(
         self,
-        request: _link_pb2.Successor,
+        request: _transport_pb2.Successor,
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.Sequence, _abc.Awaitable[_link_pb2.Sequence]]:
+    ) -> _typing.Union[_transport_pb2.Sequence, _abc.Awaitable[_transport_pb2.Sequence]]:
         """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it."""
 
-def add_LinkServicer_to_server(servicer: LinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_TransportServicer_to_server(servicer: TransportServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

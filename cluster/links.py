@@ -7,8 +7,8 @@ from lrpc.cluster.description import Cluster, Link
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER, Engine
-from lrpc.kernel.simulated.locks import Facility
-from lrpc.kernel.simulated.packets import Body, Line, last_packet
+from lrpc.kernel.simulated.locks import FifoQueue
+from lrpc.kernel.simulated.packets import Body, LinkTraits, last_packet
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class _Other:
     back_ns: int
 
 
-class Lines:
+class Links:
     """One machine's ends of its links.
 
     All that travels over the wire comes from its hub or goes there, so the hub's machine has the wire's queue: its own
@@ -29,7 +29,7 @@ class Lines:
     """
 
     def __init__(self, cluster: Cluster, rank: int, reach: Reach, engine: Engine, outbox: list[Envelope]) -> None:
-        self.wire = Facility() if cluster.hub == cluster.machines[rank].name else None
+        self.wire = FifoQueue() if cluster.hub == cluster.machines[rank].name else None
         self._cluster = cluster
         self._rank = rank
         self._reach = reach
@@ -39,10 +39,10 @@ class Lines:
         self._others: dict[int, _Other] = {}
         self._sent: dict[int, int] = {}  # messages so far, by the destination's rank
 
-    def line_to(self, machine: int) -> Line:
+    def line_to(self, machine: int) -> LinkTraits:
         """Return what the kernel must know of the link to another machine, by rank."""
         other = self._other(machine)
-        return Line(other.link.loss_ppb, other.wired)
+        return LinkTraits(other.link.loss_ppb, other.wired)
 
     def send(self, destination: int, leaves_ns: int, body: Body, size: int) -> int:
         """Send what the controller lets go at that time; return when it is off the wire, or waits for it."""
@@ -51,7 +51,7 @@ class Lines:
             return self._post(destination, leaves_ns, leaves_ns + other.link.ns(size), body, other)
         if self.wire is None:
             return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, other)
-        self._engine.at(leaves_ns, lambda: self._put_on_wire(destination, body, size, other))
+        self._engine.schedule(leaves_ns, lambda: self._put_on_wire(destination, body, size, other))
         return leaves_ns
 
     def deliver(self, envelope: Envelope, arrive: Callable[[], None]) -> None:
@@ -60,7 +60,7 @@ class Lines:
         def join() -> None:
             assert self.wire is not None
             size = last_packet(envelope.body)
-            self._engine.at(self.wire.serve(self._engine.now, other.link.ns(size), size), arrive)
+            self._engine.schedule(self.wire.serve(self._engine.now, other.link.ns(size), size), arrive)
 
         other = self._others.get(envelope.source) or self._other(envelope.source)
         action = join if other.wired and self.wire is not None else arrive

@@ -11,13 +11,13 @@ import grpc
 
 from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope, from_wire
-from lrpc.cluster.group import Report
+from lrpc.cluster.group import WindowReport
 from lrpc.cluster.messages import horizons_of, to_report
 from lrpc.cluster.standing import Horizons
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
-from lrpc.protos import link_pb2
-from lrpc.protos.link_pb2_grpc import LinkServicer, add_LinkServicer_to_server
+from lrpc.protos import transport_pb2
+from lrpc.protos.transport_pb2_grpc import TransportServicer, add_TransportServicer_to_server
 
 SECRET_KEY: Final = "lrpc-run-secret"  # in the metadata of every request
 LARGEST_REQUEST: Final = 64 * 1024 * 1024  # bytes
@@ -51,13 +51,13 @@ class Host(Protocol):
     def deliver(self, envelopes: list[Envelope]) -> None:
         """Queue what another process sent; returns at once."""
 
-    def advance(self, horizons: Horizons, *, everything: bool) -> Report:
+    def advance(self, horizons: Horizons, *, everything: bool) -> WindowReport:
         """Run a window behind what was delivered before, and wait for its end."""
 
-    def lead(self, standing: link_pb2.Standing) -> link_pb2.Standing:
+    def lead(self, standing: transport_pb2.Standing) -> transport_pb2.Standing:
         """Run windows while no two stations have anything to do, and wait for the end of that."""
 
-    def relay(self, baton: link_pb2.Baton) -> link_pb2.Baton:
+    def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
         """Do likewise in another's place; its batch has not been taken in yet."""
 
     def abandon(self) -> None:
@@ -105,7 +105,7 @@ class Mailbox:
         self._incarnations: dict[int, int] = {}  # of each
         self._abandoned = False
 
-    def take(self, batch: link_pb2.Batch) -> int:
+    def take(self, batch: transport_pb2.Batch) -> int:
         """Take a batch in, unless that has been done or it is from a lost station.
 
         Returns 0, or the sequence that is due before it. Raises `RunFailed` where no station sends such a batch.
@@ -193,7 +193,7 @@ class _Once:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "it goes on")
 
 
-class _Service(LinkServicer):
+class _Service(TransportServicer):
     """Checks what comes and has the station do it."""
 
     def __init__(self, host: Host, mailbox: Mailbox) -> None:
@@ -203,7 +203,7 @@ class _Service(LinkServicer):
         self._batons: dict[tuple[int, int], _Once] = {}  # by sender and its incarnation
         self._lock = Lock()
 
-    def Deliver(self, request: link_pb2.Batch, context: grpc.ServicerContext) -> link_pb2.Receipt:  # noqa: N802
+    def Deliver(self, request: transport_pb2.Batch, context: grpc.ServicerContext) -> transport_pb2.Receipt:  # noqa: N802
         """Take in a batch; one that was taken before, or is from a lost station, is acknowledged and dropped."""
         try:
             due = self._mailbox.take(request)
@@ -212,13 +212,13 @@ class _Service(LinkServicer):
         if due:
             place = f"batch {request.sequence} from actor {request.source_actor}"
             context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place}: {due} is due")
-        return link_pb2.Receipt(sequence=request.sequence)
+        return transport_pb2.Receipt(sequence=request.sequence)
 
-    def Advance(self, request: link_pb2.Window, context: grpc.ServicerContext) -> link_pb2.Report:  # noqa: N802
+    def Advance(self, request: transport_pb2.Window, context: grpc.ServicerContext) -> transport_pb2.Report:  # noqa: N802
         """Run a window, if what must have come has, and say what is left to do."""
         return self._windows.answer(request.number, lambda: self._run(request), context)
 
-    def Relay(self, request: link_pb2.Baton, context: grpc.ServicerContext) -> link_pb2.Baton:  # noqa: N802
+    def Relay(self, request: transport_pb2.Baton, context: grpc.ServicerContext) -> transport_pb2.Baton:  # noqa: N802
         """Run windows, and have others run them, until it is the sender's turn again."""
         if not self._mailbox.knows(request.sender, request.incarnation):
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {request.sender} was lost")
@@ -226,39 +226,39 @@ class _Service(LinkServicer):
             batons = self._batons.setdefault((request.sender, request.incarnation), _Once())
         return batons.answer(request.number, lambda: self._host.relay(request), context)
 
-    def Abandon(self, request: link_pb2.Asked, context: grpc.ServicerContext) -> link_pb2.Asked:  # noqa: N802
+    def Abandon(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Asked:  # noqa: N802
         """Wait for no other any more."""
         self._host.abandon()
         return request
 
-    def Pulse(self, request: link_pb2.Asked, context: grpc.ServicerContext) -> link_pb2.Beat:  # noqa: N802
+    def Pulse(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Beat:  # noqa: N802
         """Say how far the machines have come."""
         events, place = self._host.beat()
-        return link_pb2.Beat(events=events, place=place)
+        return transport_pb2.Beat(events=events, place=place)
 
-    def Reconnect(self, request: link_pb2.Successor, context: grpc.ServicerContext) -> link_pb2.Sequence:  # noqa: N802
+    def Reconnect(self, request: transport_pb2.Successor, context: grpc.ServicerContext) -> transport_pb2.Sequence:  # noqa: N802
         """Forget a lost station, and begin to send its successor what that was sent."""
         self._mailbox.expect(request.actor, request.incarnation)
         try:
             last = self._host.reconnect(request.actor, request.address, request.certificate)
         except RunFailed as error:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, one_line(str(error)))
-        return link_pb2.Sequence(actor=request.actor, sequence=last)
+        return transport_pb2.Sequence(actor=request.actor, sequence=last)
 
-    def _run(self, request: link_pb2.Window) -> link_pb2.Report:
+    def _run(self, request: transport_pb2.Window) -> transport_pb2.Report:
         missing = self._mailbox.await_batches({one.actor: one.sequence for one in request.due}, MISSING_S)
         if missing:
-            return link_pb2.Report(window=request.number, missing=missing)
+            return transport_pb2.Report(window=request.number, missing=missing)
         try:
             if request.HasField("standing"):
-                return link_pb2.Report(window=request.number, standing=self._host.lead(request.standing))
+                return transport_pb2.Report(window=request.number, standing=self._host.lead(request.standing))
             report = self._host.advance(horizons_of(request), everything=request.everything)
         except RunFailed as error:
-            return link_pb2.Report(window=request.number, failure=one_line(str(error)))
+            return transport_pb2.Report(window=request.number, failure=one_line(str(error)))
         return to_report(report, request.number)
 
 
-class LinkServer:
+class TransportServer:
     """Serves one process's end of all links on a port of its own, encrypted where it has an identity for that."""
 
     def __init__(self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None) -> None:
@@ -266,7 +266,7 @@ class LinkServer:
         self._secret = _Secret(secret)
         self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="link")
         self._server = grpc.server(self._pool, interceptors=[self._secret], options=OPTIONS)
-        add_LinkServicer_to_server(_Service(host, self.mailbox), self._server)
+        add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:
             port = self._server.add_insecure_port(f"{address}:0")
         else:

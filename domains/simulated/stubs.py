@@ -1,0 +1,178 @@
+"""Client stubs of the simulated kernel: through an A-stack, by message, within a domain, or to another machine."""
+
+from collections.abc import Callable
+
+from lrpc.domains.interface import Procedure
+from lrpc.domains.stubs import as_results, in_order, pack, refer
+from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.errors import CallAborted, ForgedBinding
+from lrpc.kernel.simulated.astacks import AStack, AStackGroup
+from lrpc.kernel.simulated.bindings import Binding, Grant
+from lrpc.kernel.simulated.domain import ProtectionDomain
+from lrpc.kernel.simulated.log import WITHIN
+from lrpc.kernel.simulated.memory import READ, WRITE
+from lrpc.kernel.simulated.message_passing import Port
+from lrpc.kernel.simulated.transfer import call
+
+
+class ClientStub:
+    """Stands for one procedure of a binding. Called like the procedure, by position or by name.
+
+    Raises `ArgumentError` before any trap, and the `CallError` that the call ended with.
+    """
+
+    def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant) -> None:
+        self.client = client
+        self.kernel = client.kernel
+        self.procedure = procedure
+        self.arguments = procedure.arguments
+        self.results = procedure.results
+        self.single = procedure.single
+        self.number = number
+        self.key: BindingObject = grant.client_key
+        self.latencies = client.kernel.histogram(grant, procedure.name)
+
+    def __call__(self, *values: object, **named: object) -> object:
+        """Call the procedure."""
+        if named:
+            values = in_order(self.arguments, values, named)
+        kernel = self.kernel
+        arguments = self.arguments
+        packed = pack(arguments, values)
+        since = kernel.running_processor().clock
+        results = self.call_remote(packed) if self.key.remote else self.call_here(packed, values)
+        kernel.counts.argument_bytes += len(packed)
+        self.latencies.add(kernel.running_processor().clock - since)
+        if arguments.references:
+            results = refer(arguments, values, results)
+        if self.single:
+            return results[0]
+        return results or None
+
+    def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Call a procedure of this machine and return its results."""
+        raise self._remote_bit_altered()
+
+    def call_remote(self, packed: bytes) -> tuple[object, ...]:
+        """Call a procedure of another machine and return its results."""
+        network = self.kernel.network
+        if network is None:
+            raise self._remote_bit_altered()
+        data = network.call(self.key, self.number, packed)
+        self.kernel.counts.result_bytes += len(data)
+        return self.results.unpack(data, 0)
+
+    def _remote_bit_altered(self) -> ForgedBinding:
+        return ForgedBinding(
+            f"Binding Object {self.key.claimed_number}: its remote bit is not as domain {self.client.name} got it"
+        )
+
+
+class LrpcStub(ClientStub):
+    """Calls through an A-stack, by direct transfer."""
+
+    def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, binding: Binding) -> None:
+        super().__init__(client, procedure, number, binding)
+        self.binding = binding
+        self.group: AStackGroup = binding.groups[number]
+
+    def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Take an A-stack, copy the arguments there, trap, copy the results from there, put it back."""
+        kernel = self.kernel
+        processor = kernel.running_processor()
+        processor.spend(processor.charges.client_stub)
+        group = self.group
+        astack = group.take(processor)
+        returned: tuple[object, ...] = ()
+        try:
+            astack.written = len(packed)
+            if self.arguments.count:
+                self._write(astack, packed)
+            call(kernel, self.key, self.number, astack.address)
+            if self.results.count:
+                returned = self._read(astack)
+        except CallAborted:  # the server held the call, and with it the A-stack, which by now may be anybody's
+            raise
+        except Exception:
+            processor = kernel.running_processor()
+            if astack.values:  # the copy was made, though nobody reads it
+                processor.clock += processor.charges.copy(astack.values, astack.written)
+                astack.values = 0
+            group.put_back(astack, processor)
+            processor.checkpoint()
+            raise
+        processor = kernel.running_processor()
+        group.put_back(astack, processor)
+        processor.checkpoint()
+        return returned
+
+    def _write(self, astack: AStack, packed: bytes) -> None:
+        """Make copy A: onto the A-stack, or out of band where the arguments are too large for it."""
+        kernel = self.kernel
+        size = len(packed)
+        if size > self.arguments.size:
+            kernel.running_processor().spend(kernel.charges.map_memory)
+            segment = astack.argument_segment = self.binding.map(size)
+            self.client.memory.access(segment, WRITE)[:] = packed
+        else:
+            at = astack.offset
+            self.client.memory.access(astack.region, READ | WRITE)[at : at + size] = packed
+        astack.values = self.arguments.count
+        kernel.counts.copies["A"] += astack.values
+
+    def _read(self, astack: AStack) -> tuple[object, ...]:
+        """Make copy F: from where the server put the results."""
+        kernel = self.kernel
+        memory = self.client.memory
+        plan = self.results
+        if astack.result_segment is not None:
+            returned = plan.unpack(memory.access(astack.result_segment, READ), 0)
+        else:
+            returned = plan.unpack(memory.access(astack.region, READ), astack.offset + self.arguments.size)
+        kernel.counts.result_bytes += astack.results
+        kernel.counts.copies["F"] += plan.count
+        processor = kernel.running_processor()
+        charges = processor.charges
+        if astack.read_elsewhere:
+            processor.clock += charges.copy_exchanged(plan.count, astack.results)
+        else:
+            processor.clock += charges.copy(plan.count, astack.results)
+        return returned
+
+
+class MessageStub(ClientStub):
+    """Calls by message, as SRC RPC does."""
+
+    def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant, port: Port) -> None:
+        super().__init__(client, procedure, number, grant)
+        self.port = port
+
+    def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Send the arguments in a message, wait for the reply, and take the results from it."""
+        processor = self.kernel.running_processor()
+        processor.spend(processor.charges.message_client_stub)
+        data = self.port.call(self.key, self.number, packed)
+        self.kernel.counts.result_bytes += len(data)
+        return self.results.unpack(data, 0)
+
+
+class WithinStub(ClientStub):
+    """Calls a procedure of the client's own domain: no boundary, so a procedure call."""
+
+    def __init__(
+        self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant, server: object
+    ) -> None:
+        super().__init__(client, procedure, number, grant)
+        self.body: Callable[..., object] = getattr(server, procedure.name)
+
+    def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Call the procedure itself; what it raises comes out unchanged."""
+        processor = self.kernel.running_processor()
+        processor.spend(processor.charges.procedure_call)
+        self.kernel.counts.within_domain += 1
+        self.kernel.log.add(processor.clock, WITHIN, self.kernel.running_thread().number, self.number)
+        results = as_results(self.single, self.body(*values))
+        if self.arguments.references:  # what the procedure did to them it did to the caller's own
+            results = (*[self.arguments.referents(values)[n] for n in self.arguments.references], *results)
+        self.results.pack(results)
+        return results
