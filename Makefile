@@ -47,11 +47,12 @@ constraints:
 	mv build/constraints.txt constraints.txt
 
 clean:
-	rm -rf build dist *.so kernel/*.so kernel/simulated/*.so domains/*.so cluster/*.so workloads/systems/*.so *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -name .venv -prune -o -name '*.so' -exec rm -f {} +
 
 # What is compiled where a compiler is, and so must be compiled again when it changes.
-SOURCES := setup.py $(wildcard kernel/*.py kernel/simulated/*.py domains/*.py workloads/systems/*.py) cluster/paths.py
+SOURCES := setup.py compiled-modules.txt $(shell grep -v '^\#' compiled-modules.txt)
 
 # The stamp is away while the set-up changes anything: one that failed is begun again from an empty .venv/.
 $(READY): pyproject.toml constraints.txt $(SOURCES)

@@ -1,6 +1,7 @@
 """Compiles the modules that every simulated call runs through, where a C compiler is; elsewhere they are run."""
 
 import os
+from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
@@ -11,38 +12,7 @@ try:
 except ImportError:  # an installation of the plain sources, without build requirements
     mypycify = None
 
-# Not `random`: it multiplies 64-bit words, and compiled code takes an interruption (Ctrl-C) of such a multiplication
-# for memory that has run out.
-HOT = {
-    "lrpc/kernel": ["descriptors", "states"],
-    "lrpc/kernel/simulated": [
-        "astacks",
-        "bindings",
-        "charges",
-        "counts",
-        "dispatcher",
-        "domain",
-        "engine",
-        "estacks",
-        "histogram",
-        "kernel",
-        "locks",
-        "log",
-        "memory",
-        "message_passing",
-        "packets",
-        "processor",
-        "remote",
-        "scheduler",
-        "termination",
-        "threads",
-        "transfer",
-    ],
-    "lrpc/domains": ["plans", "stubs"],
-    "lrpc/domains/simulated": ["binding", "domain", "stubs"],
-    "lrpc/cluster": ["paths"],
-    "lrpc/workloads/systems": ["activity", "dice", "environment", "files", "pages", "recording", "unix"],
-}
+LIST = Path(__file__).with_name("compiled-modules.txt")
 
 
 class BuildWherePossible(build_ext):
@@ -61,7 +31,7 @@ def extensions():
     """Return what there is to compile."""
     if mypycify is None or os.environ.get("LRPC_INTERPRETED") == "1":
         return []
-    files = [f"{folder}/{module}.py" for folder, modules in HOT.items() for module in modules]
+    files = [f"lrpc/{line}" for line in LIST.read_text().splitlines() if not line.startswith("#")]
     return mypycify([*files, "--config-file=", "--ignore-missing-imports"], group_name="lrpc_hot", opt_level="3")
 
 

@@ -2,12 +2,17 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
+
+from pydantic import Field
 
 from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
 
 Findings = Mapping[str, object]  # what JSON can hold
+# Types of parameters. The parameter's name says the unit.
+Duration = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class Server:

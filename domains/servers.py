@@ -4,16 +4,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import Field
-
 from lrpc.domains.codecs import FixedBytes, UInt16, UInt32, UpTo
 from lrpc.domains.interface import Interface
-from lrpc.domains.residents import Findings, Server
+from lrpc.domains.residents import Count, Duration, Findings, Server
 
 BLOCK_BYTES: Final = 1024
-# Parameters of servers: microseconds, and numbers of blocks.
-Time = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
 Block = Annotated[bytes, FixedBytes(BLOCK_BYTES)]
 
 
@@ -50,7 +45,7 @@ class NameServer(Server, Names):
 
     independent = True
 
-    lookup_us: Time = 50.0
+    lookup_us: Duration = 50.0
 
     def __post_init__(self) -> None:
         """Know no names."""
@@ -72,8 +67,8 @@ class WindowServer(Server, Windows):
 
     independent = True
 
-    event_us: Time = 100.0
-    draw_us: Time = 300.0
+    event_us: Duration = 100.0
+    draw_us: Duration = 300.0
 
     def __post_init__(self) -> None:
         """Have seen nothing."""
@@ -127,8 +122,8 @@ class FileServer(Server, Files):
     independent = True
 
     buffers: Count = 2000  # blocks in memory
-    request_us: Time = 200.0
-    disk_us: Time = 25_000.0
+    request_us: Duration = 200.0
+    disk_us: Duration = 25_000.0
 
     def __post_init__(self) -> None:
         """Have an empty disk, which reads as zeros."""
@@ -174,7 +169,7 @@ class FileCache(Server, Files):
     independent = True
 
     blocks: Count
-    hit_us: Time = 100.0
+    hit_us: Duration = 100.0
 
     def __post_init__(self) -> None:
         """Be empty."""

@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Final
 
 VARIABLE: Final = "LRPC_INTERPRETED"
-FOLDERS: Final = ("kernel", "kernel/simulated", "domains", "cluster", "workloads/systems")
 
 
 class _SourcesFirst(MetaPathFinder):
@@ -44,20 +43,20 @@ def choose(package: Path) -> None:
         return
     if not (package.resolve().parent / "pyproject.toml").is_file():
         return  # installed: nobody edits it, and files there have the times of their unpacking
-    for folder in FOLDERS:
-        for module in (package / folder).glob(f"*{EXTENSION_SUFFIXES[0]}"):
-            source = module.with_name(module.name.removesuffix(EXTENSION_SUFFIXES[0]) + ".py")
-            if source.is_file() and source.stat().st_mtime_ns > module.stat().st_mtime_ns:
-                raise ImportError(
-                    f"{source} has changed since it was compiled: run `make`, or set {VARIABLE}=1 to run the sources"
-                )
+    for line in (package.resolve().parent / "compiled-modules.txt").read_text().splitlines():
+        source = package / line
+        module = source.with_suffix(EXTENSION_SUFFIXES[0])
+        if module.is_file() and source.is_file() and source.stat().st_mtime_ns > module.stat().st_mtime_ns:
+            raise ImportError(
+                f"{source} has changed since it was compiled: run `make`, or set {VARIABLE}=1 to run the sources"
+            )
 
 
 def runs_compiled() -> bool:
     """Return whether the simulated kernel that this process runs is compiled."""
-    from lrpc.kernel.simulated import engine
+    from lrpc.kernel import states  # one of them: all are compiled, or none
 
-    return not str(engine.__file__).endswith(".py")
+    return not str(states.__file__).endswith(".py")
 
 
 def in_words() -> str:

@@ -9,14 +9,13 @@ from pydantic import Field
 from lrpc.domains.codecs import Bytes200, Int32
 from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.residents import Findings, Program, Server
+from lrpc.domains.residents import Count, Findings, Program, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.simulated.costs import STEPS
 
 Test = Literal["Null", "Add", "BigIn", "BigInOut"]
 TESTS: Final[tuple[Test, ...]] = ("Null", "Add", "BigIn", "BigInOut")
 WARM_UP: Final = 10  # calls before those measured, until idle processors spin where they are needed
-Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class FourTests(Interface):

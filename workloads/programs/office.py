@@ -2,16 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Final
-
-from pydantic import Field
+from typing import Final
 
 from lrpc.domains.domain import Domain
-from lrpc.domains.residents import Program
+from lrpc.domains.residents import Count, Program
 from lrpc.domains.servers import BLOCK_BYTES, Files, Names, Windows
 from lrpc.kernel.random import Stream, zipf_bounds
 
-Count = Annotated[int, Field(ge=1, le=10**9)]
 LINE: Final = "All calls are remote, but some are more remote than others.".ljust(72)
 
 

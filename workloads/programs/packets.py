@@ -7,9 +7,8 @@ from typing import Annotated
 from lrpc.domains.codecs import FixedBytes
 from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
-from lrpc.domains.residents import Findings, Program, Server
+from lrpc.domains.residents import Count, Findings, Program, Server
 from lrpc.kernel.simulated.packets import PAYLOAD
-from lrpc.workloads.programs.four_tests import Count
 
 
 class PacketCalls(Interface):

@@ -21,7 +21,6 @@ OWN: Final = 10 * MOST_FILES  # the first number of the first machine's own file
 Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 FileCount = Annotated[int, Field(ge=1, le=MOST_FILES)]
-Time = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0, le=10**9)]
 Kilobytes = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 

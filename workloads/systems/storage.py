@@ -7,9 +7,9 @@ from pydantic import Field
 
 from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
-from lrpc.domains.residents import Findings, Server
+from lrpc.domains.residents import Duration, Findings, Server
 from lrpc.workloads.systems.files import LruCache, block_key
-from lrpc.workloads.systems.people import Number, Time
+from lrpc.workloads.systems.people import Number
 
 LARGEST_BLOCK: Final = 8192
 StoredBlock = Annotated[bytes, UpTo(LARGEST_BLOCK)]
@@ -45,8 +45,8 @@ class StorageServer(Server, Storage):
 
     blocks: Number = 500  # in memory
     block_bytes: Annotated[int, Field(ge=1, le=LARGEST_BLOCK)] = LARGEST_BLOCK
-    request_us: Time = 500.0
-    disk_us: Time = 25_000.0
+    request_us: Duration = 500.0
+    disk_us: Duration = 25_000.0
 
     def __post_init__(self) -> None:
         """Have files that nobody has written to."""

@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from lrpc.domains.domain import Domain
-from lrpc.domains.residents import Findings, Program
+from lrpc.domains.residents import Duration, Findings, Program
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, done, owner_of, start
 from lrpc.workloads.systems.storage import Storage
 from lrpc.workloads.systems.unix import BLOCK_BYTES, UnixCalls, UnixKernel
 
@@ -27,10 +27,10 @@ class SunWorkstation(Program):
     kernel_kb: Number
     cache_kb: Number
     names: Number = 300
-    attributes_s: Time = 30.0
-    write_delay_s: Time = 0.0
+    attributes_s: Duration = 30.0
+    write_delay_s: Duration = 0.0
     update_s: Annotated[float, Field(gt=0, le=1e6)] = 30.0  # how often what has waited long enough is sent
-    service_us: Time = 100.0
+    service_us: Duration = 100.0
 
     def __post_init__(self) -> None:
         """Refuse caches that memory cannot hold."""

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.interface import Interface
-from lrpc.domains.residents import Findings, Server
+from lrpc.domains.residents import Duration, Findings, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.environment import LINE, Environment, TaosCalls, TaosService, Trapped, kept_on_disk
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, done, owner_of, start
 from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
 # What an operation crosses on its way to the system: nothing but a trap, or a boundary between domains.
@@ -67,11 +67,11 @@ class TaosSystem(Server):
     paging_kb: Number
     files_kb: Number
     buffer_bytes: Annotated[int, Field(ge=1, le=LARGEST_BLOCK)] = 4096  # of a stream: what one call reads or writes
-    event_us: Time = 100.0
-    paint_us: Time = 300.0
-    file_us: Time = 200.0
-    execute_us: Time = 20_000.0
-    disk_us: Time = 25_000.0
+    event_us: Duration = 100.0
+    paint_us: Duration = 300.0
+    file_us: Duration = 200.0
+    execute_us: Duration = 20_000.0
+    disk_us: Duration = 25_000.0
     users: str = "user"
 
     def __post_init__(self) -> None:

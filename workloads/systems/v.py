@@ -9,12 +9,12 @@ from pydantic import Field
 from lrpc.domains.codecs import UInt32, UpTo
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.residents import Findings, Server
+from lrpc.domains.residents import Duration, Findings, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.files import LruCache
 from lrpc.workloads.systems.pages import LINE, PageCache, VCalls
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, Time, done, owner_of, start
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, done, owner_of, start
 from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
 MESSAGES: Final[Transfer] = "message passing"
@@ -77,7 +77,7 @@ class Memory(Interface):
 class KernelServer(Server, Operations):
     """One of the servers that V moved into its kernel: of processes, or of devices."""
 
-    service_us: Time = 100.0
+    service_us: Duration = 100.0
 
     def operate(self, operation: int) -> int:
         """Spend what an operation takes."""
@@ -89,8 +89,8 @@ class KernelServer(Server, Operations):
 class DisplayServer(Server, Display):
     """Draws, and hands on events, each of which it asks the device server for; imports that as `device`."""
 
-    event_us: Time = 100.0
-    paint_us: Time = 500.0
+    event_us: Duration = 100.0
+    paint_us: Duration = 500.0
 
     @property
     def imports(self) -> Collection[str]:
@@ -119,10 +119,10 @@ class MemoryServer(Server, Memory):
     kernel_kb: Number
     data_kb: Number  # of programs
     names: Number
-    lease_s: Time
-    write_delay_s: Time = 0.0
+    lease_s: Duration
+    write_delay_s: Duration = 0.0
     data_bytes: Bytes = 1024  # that one message reads
-    service_us: Time = 200.0
+    service_us: Duration = 200.0
 
     def __post_init__(self) -> None:
         """Refuse what memory cannot hold."""
@@ -221,7 +221,7 @@ class ProgramManager(Server, Programs):
 
     processes: dict[str, ProcessTable]
     library: LibraryTable
-    execute_us: Time = 5_000.0
+    execute_us: Duration = 5_000.0
     data_bytes: Bytes = 1024  # that one message writes
     users: str = "user"
 
