@@ -227,7 +227,7 @@ def test_what_cannot_be_is_refused(arguments: tuple[object, ...], told: str) -> 
 def test_a_trace_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal("place", "none.csv", "--machines", 2)
     (tmp_path / "bad.jsonl").write_text('{"resourceSpans": 7}')
-    assert "resourceSpans: 7 is no list" in refusal("place", "bad.jsonl", "--machines", 2)
+    assert "resourceSpans: 7 is not a list" in refusal("place", "bad.jsonl", "--machines", 2)
 
 
 def test_a_trace_too_large_to_solve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
