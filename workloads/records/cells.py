@@ -1,4 +1,13 @@
-"""Cells of tables: a figure of ours, the paper's beside it, and what kind of figure ours is."""
+"""Cells of tables: our figure, the paper's beside it, and the kind of ours.
+
+The kind says how much our figure proves. It is derived, never claimed: every parameter of a cost
+model or scenario names its origin and, if it was fitted, the cells that it was solved from. From
+these, and from the steps charged for a cell, `CostModel.kind` derives the cell's kind:
+
+- input: our figure was given, or is a sum of quoted figures, so agreement proves nothing new;
+- fitted: a parameter was solved from this very cell, so agreement is no evidence;
+- predicted: neither, so agreement is evidence for the model.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +16,10 @@ from lrpc.kernel.simulated.costs import Kind
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table. `paper` is None where the paper has no such figure; what is no number is text."""
+    """One cell of a table.
+
+    `paper` is None if the paper has no such figure. A figure that is not a number is text.
+    """
 
     table: str
     row: str
@@ -19,6 +31,9 @@ class Cell:
 
 
 def weakest(*kinds: Kind) -> Kind:
-    """Return the kind of a figure made of others: as much a prediction as any of them."""
+    """Return the kind of a figure that is computed from figures of these kinds.
+
+    It is predicted if any of them is, otherwise fitted if any of them is.
+    """
     order: tuple[Kind, ...] = ("input", "fitted", "predicted")
     return max(kinds, key=order.index)
