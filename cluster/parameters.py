@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from lrpc.kernel.documents import Document, some, validate
+from lrpc.kernel.documents import Document, name_list, validate
 from lrpc.kernel.errors import Refused
 
 MARK: Final = "$"
@@ -26,7 +26,7 @@ class ParameterTable(Document):
     scales: bool = False  # with a run's scale
 
     @model_validator(mode="after")
-    def _lies_where_it_may(self) -> "ParameterTable":
+    def _check_value(self) -> "ParameterTable":
         if isinstance(self.value, str):
             if self.value not in self.choices:
                 raise ValueError(
@@ -58,14 +58,14 @@ class ParameterTable(Document):
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedTables:
     """A scenario's tables with every parameter in its place, and the parameters by their names."""
 
     tables: dict[str, Any]
     parameters: Mapping[str, ParameterTable]
 
 
-def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> Resolved:
+def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> ResolvedTables:
     """Return tables in which every parameter has become its value.
 
     Those in `[parameters]` stand where `"$name"` does, as often as that is; a table with a `value` and a `why` anywhere
@@ -77,18 +77,18 @@ def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> Resol
     if not isinstance(given, dict):
         raise Refused(f"{origin}: parameters: is no table; write [parameters]")
     found = {name: validate(ParameterTable, one, f"{origin}: parameters.{name}") for name, one in given.items()}
-    placing = _Placing(found, origin, scale)
-    placed = {key: placing.place(value, key) for key, value in inside.items()}
-    unused = [name for name in found if name not in placing.used]
+    substitution = _Substitution(found, origin, scale)
+    substituted = {key: substitution.substitute(value, key) for key, value in inside.items()}
+    unused = [name for name in found if name not in substitution.used]
     if unused:
         raise Refused(f"{origin}: parameters.{unused[0]}: nothing uses it; write {MARK}{unused[0]} where it belongs")
-    parameters = found | placing.inline
+    parameters = found | substitution.inline
     if scale != 1 and not any(one.scales for one in parameters.values()):
         raise Refused(f"{origin}: scale {scale:g}: none of its parameters scales; leave --scale out")
-    return Resolved(placed, parameters)
+    return ResolvedTables(substituted, parameters)
 
 
-class _Placing:
+class _Substitution:
     """Puts parameters in their places, and notes which those were."""
 
     def __init__(self, named: Mapping[str, ParameterTable], origin: str, scale: float) -> None:
@@ -98,20 +98,20 @@ class _Placing:
         self._origin = origin
         self._scale = scale
 
-    def place(self, value: Any, key: str) -> Any:
+    def substitute(self, value: Any, key: str) -> Any:
         """Return what stands at a key, with every parameter in it as its value."""
         if isinstance(value, dict):
             if "value" in value and "why" in value:
                 self.inline[key] = validate(ParameterTable, value, f"{self._origin}: {key}")
                 return self.inline[key].at_scale(self._scale)
-            return {name: self.place(one, f"{key}.{name}") for name, one in value.items()}
+            return {name: self.substitute(one, f"{key}.{name}") for name, one in value.items()}
         if isinstance(value, list):
-            return [self.place(one, f"{key}.{number}") for number, one in enumerate(value)]
+            return [self.substitute(one, f"{key}.{number}") for number, one in enumerate(value)]
         if not isinstance(value, str) or not value.startswith(MARK):
             return value
         name = value.removeprefix(MARK)
         if name not in self._named:
-            known = some(sorted(self._named))
+            known = name_list(sorted(self._named))
             raise Refused(f"{self._origin}: {key}: {value}: no such parameter; there are {known}")
         self.used.add(name)
         return self._named[name].at_scale(self._scale)

@@ -62,9 +62,9 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "an unknown key": (
         office_with(SERVER, f"{SERVER}processor = 1\n"),
-        "machines.fileserver.processor: unknown key; remove it or mend its spelling",
+        "machines.fileserver.processor: unknown key; remove it or correct its spelling",
     ),
-    "an unknown table": (office_with("[links]", "[link]"), "link: unknown key; remove it or mend its spelling"),
+    "an unknown table": (office_with("[links]", "[link]"), "link: unknown key; remove it or correct its spelling"),
     "a missing key": (office_with('machine = "fileserver"\n', ""), "domains.files.machine: missing; add it"),
     "a domain on no machine": (
         office_with('machine = "fileserver"', 'machine = "filserver"'),
@@ -98,7 +98,7 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "an unknown parameter": (
         office_with("buffers =", "bufers ="),
-        "domains.files.exports.files.parameters: bufers: unknown key; remove it or mend its spelling",
+        "domains.files.exports.files.parameters: bufers: unknown key; remove it or correct its spelling",
     ),
     "a parameter of a wrong type": (
         office_with("buffers = 2000", 'buffers = "many"'),
