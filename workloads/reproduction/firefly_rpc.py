@@ -52,7 +52,7 @@ def cells(null: Measured, full: Measured, costs: CostModel) -> list[Cell]:
     found = [_step("runtime and stubs", RUNTIME, null, costs, ("remote_client", "remote_server"))]
     found += [_step(f"{row}, twice", PACKETS * us, null, costs, steps) for row, (us, steps) in ACCOUNT.items()]
     runtime, charged = float(found[0].ours), _us(null, costs, null.charges)
-    # What a Null took beyond its charges is time on the wire, which no step of the cost model charges.
+    # What a Null took beyond its charges is time on the wire, which no step charges.
     found.append(Cell(TABLE, "wire, twice", COLUMN, PACKETS * WIRE, null.us - charged, "us", "input"))
     kind = costs.kind(f"{TABLE}/Null/{COLUMN}", null.per_call(null.charges))
     found.append(Cell(TABLE, "Null", COLUMN, NULL, null.us, "us", kind))

@@ -63,7 +63,7 @@ CURVES: Final[dict[str, tuple[str, Transfer]]] = {
 }
 SURVEY: Final = "survey"
 REMOTE_CALLS: Final = 100  # at most: all take equally long, so more would not change the mean
-REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by what is called
+REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by call
 
 MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
 
