@@ -1,4 +1,7 @@
-"""Windows, reports and standings as protobuf messages, and back: hostile until they have been checked."""
+"""Conversion between Python objects and protobuf messages: windows, reports and standings.
+
+Messages are not trusted: what cannot have come from a station raises `RunFailed`.
+"""
 
 from collections.abc import Mapping
 
@@ -10,7 +13,7 @@ from lrpc.protos import transport_pb2
 
 
 def to_report(report: WindowReport, window: int) -> transport_pb2.Report:
-    """Return a report as a protobuf message."""
+    """Return a report as a protobuf message, with the number of its window."""
     return transport_pb2.Report(
         window=window,
         next=to_times(report.next_ns),
@@ -27,7 +30,7 @@ def to_report(report: WindowReport, window: int) -> transport_pb2.Report:
 
 
 def from_report(message: transport_pb2.Report) -> WindowReport:
-    """Return the report that a protobuf message holds."""
+    """Return the report in a protobuf message."""
     return WindowReport(
         from_times(message.next),
         set(message.waiting),
@@ -69,7 +72,12 @@ def to_standing(standing: Standing) -> transport_pb2.Standing:
 
 
 def from_standing(message: transport_pb2.Standing, like: Standing) -> Standing:
-    """Return the standing, of a cluster like another's, that a message holds; `RunFailed` where none can be."""
+    """Return the standing in a protobuf message.
+
+    `like` is any standing of the same cluster, for what does not travel: promises, and where
+    machines are. Raises `RunFailed` where the message refers to machines or stations that do not
+    exist.
+    """
     stations = len(like.due)
     standing = Standing(like.reach, like.home, stations)
     try:
@@ -84,7 +92,7 @@ def from_standing(message: transport_pb2.Standing, like: Standing) -> Standing:
         for total in message.totals:
             standing.calls[total.actor], standing.events[total.actor] = total.calls, total.events
     except IndexError:
-        raise RunFailed("link: a standing that no station has") from None
+        raise RunFailed("transport: a standing that names an unknown machine or station") from None
     standing.sums = Sums(
         message.windows,
         message.rounds,
@@ -99,20 +107,20 @@ def from_standing(message: transport_pb2.Standing, like: Standing) -> Standing:
 
 
 def horizons_of(window: transport_pb2.Window) -> Horizons:
-    """Return the horizons that a window holds; `RunFailed` where some are missing."""
+    """Return the horizons in a window. Raises `RunFailed` where a machine lacks one of its two."""
     first = from_times(window.horizons)
     if len(window.afterwards) != len(first):
-        raise RunFailed(f"link: {len(window.afterwards)} later horizons for {len(first)} machines")
+        raise RunFailed(f"transport: {len(window.afterwards)} second horizons for {len(first)} machines")
     return dict(zip(first, zip(first.values(), window.afterwards, strict=True), strict=True))
 
 
 def to_times(times: Mapping[int, int]) -> transport_pb2.Times:
-    """Return times by ranks as a protobuf message."""
+    """Return times by rank as a protobuf message."""
     return transport_pb2.Times(machines=times.keys(), times_ns=times.values())
 
 
 def from_times(message: transport_pb2.Times) -> dict[int, int]:
-    """Return the times by ranks that a message holds; `RunFailed` where it has not one for each."""
+    """Return the times by rank in a message. Raises `RunFailed` where one of them lacks."""
     if len(message.machines) != len(message.times_ns):
-        raise RunFailed(f"link: {len(message.times_ns)} times for {len(message.machines)} machines")
+        raise RunFailed(f"transport: {len(message.times_ns)} times for {len(message.machines)} machines")
     return dict(zip(message.machines, message.times_ns, strict=True))

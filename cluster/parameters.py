@@ -1,4 +1,10 @@
-"""A scenario's parameters: each with its value, where that is from, and how far off it may be where it is assumed."""
+"""Parameters of a scenario: each has a value, its origin, and a range where it is assumed.
+
+A scenario's results are only as good as the figures it starts from, so a figure may carry where it
+is from and how far off it may be. An assumed number needs a range, and a fitted one the cells that
+it was solved from. From the ranges follow the draws of `lrpc sweep`, and from those what the
+results are sensitive to. `scales` marks the parameters that `--scale` multiplies.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +20,11 @@ ParameterValue = int | float | str
 
 
 class ParameterTable(Document):
-    """One parameter. `range` is where an assumed number may plausibly lie; `choices` what a text may be."""
+    """One parameter: `{ value, range, unit, origin, why }` in TOML.
+
+    `range` is where an assumed number may plausibly lie, and `choices` are the texts that a
+    parameter may have.
+    """
 
     value: ParameterValue
     range: tuple[float, float] | None = Field(default=None, strict=False)
@@ -22,8 +32,9 @@ class ParameterTable(Document):
     unit: str = ""
     origin: Literal["source", "fitted", "assumed"] = "assumed"
     why: str = Field(min_length=1)  # the source, or the reasons
-    solved_from: tuple[str, ...] = Field(default=(), strict=False)  # the cells that a fitted one was solved from
-    scales: bool = False  # with a run's scale
+    # The cells of the paper's tables that a fitted parameter was solved from.
+    solved_from: tuple[str, ...] = Field(default=(), strict=False)
+    scales: bool = False  # the value is multiplied by a run's scale
 
     @model_validator(mode="after")
     def _check_value(self) -> "ParameterTable":
@@ -39,17 +50,23 @@ class ParameterTable(Document):
         elif self.origin == "assumed":
             raise ValueError("an assumed number needs a range: where it may plausibly lie")
         if (self.origin == "fitted") != bool(self.solved_from):
-            raise ValueError("solved_from says what a fitted parameter was solved from, and goes with no other")
+            raise ValueError("solved_from: a fitted parameter needs it, and no other may have it")
         return self
 
     def at_scale(self, scale: float) -> ParameterValue:
-        """Return the value in a run of that scale, which is at least 1 where it is a whole number that scales."""
+        """Return the value in a run of that scale.
+
+        A whole number that scales stays whole, and at least 1.
+        """
         if not self.scales or isinstance(self.value, str):
             return self.value
         return max(1, round(self.value * scale)) if isinstance(self.value, int) else self.value * scale
 
     def between(self, share: float) -> ParameterValue:
-        """Return what lies at a share, from 0 to 1, of the way through the range; a whole number stays one."""
+        """Return the value at a share, from 0 to 1, of the way through the range.
+
+        A whole number stays whole. Without a range it is the parameter's value.
+        """
         if self.range is None:
             return self.value
         low, high = self.range
@@ -59,23 +76,24 @@ class ParameterTable(Document):
 
 @dataclass(frozen=True)
 class ResolvedTables:
-    """A scenario's tables with every parameter in its place, and the parameters by their names."""
+    """A scenario's tables with all parameters replaced by values, and its parameters by name."""
 
     tables: dict[str, Any]
     parameters: Mapping[str, ParameterTable]
 
 
 def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> ResolvedTables:
-    """Return tables in which every parameter has become its value.
+    """Replace every parameter in a scenario's tables by its value.
 
-    Those in `[parameters]` stand where `"$name"` does, as often as that is; a table with a `value` and a `why` anywhere
-    else is one too, named by its keys with points between. Raises `Refused` for one that is wrong, unknown or used
-    by nothing, and for a scale that nothing scales with.
+    A parameter in `[parameters]` replaces the text `"$name"` wherever that stands. A table with a
+    `value` and a `why` anywhere else is a parameter too, named by its keys joined with points.
+    `origin` names the file in errors. Raises `Refused` for a parameter that is malformed, unknown
+    or unused, and for a scale other than 1 where no parameter scales.
     """
     inside = dict(tables)
     given = inside.pop("parameters", {})
     if not isinstance(given, dict):
-        raise Refused(f"{origin}: parameters: is no table; write [parameters]")
+        raise Refused(f"{origin}: parameters: not a table; write [parameters]")
     found = {name: validate(ParameterTable, one, f"{origin}: parameters.{name}") for name, one in given.items()}
     substitution = _Substitution(found, origin, scale)
     substituted = {key: substitution.substitute(value, key) for key, value in inside.items()}
@@ -89,7 +107,7 @@ def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> Resol
 
 
 class _Substitution:
-    """Puts parameters in their places, and notes which those were."""
+    """Replaces parameters by their values, and records which ones occurred."""
 
     def __init__(self, named: Mapping[str, ParameterTable], origin: str, scale: float) -> None:
         self.used: set[str] = set()
@@ -99,7 +117,7 @@ class _Substitution:
         self._scale = scale
 
     def substitute(self, value: Any, key: str) -> Any:
-        """Return what stands at a key, with every parameter in it as its value."""
+        """Return a value of the tables, which stands at `key`, with parameters replaced."""
         if isinstance(value, dict):
             if "value" in value and "why" in value:
                 self.inline[key] = validate(ParameterTable, value, f"{self._origin}: {key}")

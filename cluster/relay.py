@@ -1,6 +1,16 @@
-"""Windows without a coordinator: while just one station has anything to do, it runs, and then hands over to the next.
+"""Windows without a coordinator, as long as only one station at a time has anything to do.
 
-A client that waits for each of its calls, and the server that it calls, so need one round trip for a call.
+A client that waits for each of its calls and the server that it calls have work in turn. With a
+coordinator, each of their windows would cost it a round trip to a station: to run the client, to
+run the server, to run the client again. Instead the coordinator lets the only station that has work
+lead: it gives it the standing, by which that station grants windows to its own machines. When
+another station is the only one with work, the leader hands a baton over to that one, with the
+standing and the messages for it, and waits. The baton returns when it is the leader's turn again,
+again with messages, so that a call between two stations takes one round trip. It also returns when
+two stations have work at once, when the time budget is used up, or when a run fails.
+
+`Baton.path` lists the stations that wait to get a baton back. A station on the path is never handed
+another one: it is given its turn by returning to it.
 """
 
 import time
@@ -16,11 +26,14 @@ from lrpc.cluster.transport import MOST_MESSAGES, Mailbox
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import transport_pb2
 
-WAIT_S: Final = 60.0  # for batches that have been sent
+WAIT_S: Final = 60.0  # for batches that other stations have sent
 
 
 class Relay:
-    """One station's part in it. All of it runs in the station's engine thread."""
+    """One station's part in windows without a coordinator.
+
+    All of it runs in the station's engine thread.
+    """
 
     def __init__(
         self,
@@ -37,16 +50,25 @@ class Relay:
         self._mailbox = mailbox
         self._peers = peers
         self._like = like
-        self._held: dict[int, list[Envelope]] = {}  # that nobody needs before it runs, by station
+        # Messages not sent yet, by station: no station needs them before it runs.
+        self._held: dict[int, list[Envelope]] = {}
 
     def lead(self, message: transport_pb2.Standing, budget_ns: int) -> transport_pb2.Standing:
-        """Run windows, and have others run them, and return what came of it all."""
+        """Run windows, and hand over to other stations, for at most `budget_ns` of wall time.
+
+        Returns the standing afterwards. Raises `RunFailed` where a machine fails or a batch does
+        not arrive.
+        """
         standing = self._run(from_standing(message, self._like), (), budget_ns)
         self._send_held(standing)
         return to_standing(standing)
 
     def take_over(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
-        """Do so in another's place, until it is the turn of one of those that wait; what that gets comes along."""
+        """Run windows for the station that handed over, until it is the turn of one that waits.
+
+        Returns the baton with the standing and the messages for the sender. Raises the errors of
+        `lead`.
+        """
         if baton.HasField("batch"):
             self._take(baton.batch)
         standing = self._run(from_standing(baton.standing, self._like), tuple(baton.path), baton.budget_ns)
@@ -57,6 +79,7 @@ class Relay:
         return back
 
     def _run(self, standing: Standing, path: Sequence[int], budget_ns: int) -> Standing:
+        """Run windows until more than one station has work, one on the path has, or time is up."""
         ends = time.monotonic_ns() + budget_ns
         while (left := ends - time.monotonic_ns()) > 0:
             granted = standing.grant()
@@ -72,20 +95,22 @@ class Relay:
         return standing
 
     def _run_window(self, standing: Standing, horizons: Horizons) -> None:
+        """Run a window of this station's machines and apply its report."""
         began = time.monotonic()
-        due = standing.take_due(self._number)
+        due = standing.pop_due(self._number)
         missing = self._mailbox.await_batches(due, WAIT_S) if due else []
         if missing:
             standing.require(self._number, due)
-            raise RunFailed(f"link: what station {missing[0]} sent to station {self._number} did not arrive")
+            raise RunFailed(f"transport: a batch from station {missing[0]} to station {self._number} did not arrive")
         report = self._group.advance(horizons, self._hold)
-        if self._number in self._held:  # there is no other station: what it sends itself crosses a socket
+        if self._number in self._held:  # with no other station, even these cross a socket
             self._send(standing, self._number)
-        standing.take_in({self._number: report})
+        standing.apply({self._number: report})
         standing.sums.add_window([report])
         standing.adapt(time.monotonic() - began)
 
     def _hand_over(self, standing: Standing, number: int, path: Sequence[int], left_ns: int) -> Standing:
+        """Give another station its turn, and wait for the standing to come back."""
         baton = transport_pb2.Baton(
             sender=self._number,
             incarnation=self._incarnation,
@@ -105,12 +130,13 @@ class Relay:
         return standing
 
     def _take(self, batch: transport_pb2.Batch) -> None:
-        """Take a batch in, after those that were sent before it."""
+        """Accept a batch that came with a baton, after the batches that were sent before it."""
         self._mailbox.await_batches({batch.source_actor: batch.sequence - 1}, WAIT_S)
         if self._mailbox.take(batch):
-            raise RunFailed(f"link: what station {batch.source_actor} sent before did not arrive")
+            raise RunFailed(f"transport: an earlier batch from station {batch.source_actor} did not arrive")
 
     def _enclose(self, baton: transport_pb2.Baton, number: int, standing: Standing) -> None:
+        """Put the messages held for a station into a baton, which saves a request for them."""
         envelopes = self._held.get(number, [])
         if 0 < len(envelopes) <= MOST_MESSAGES:
             del self._held[number]
@@ -119,6 +145,11 @@ class Relay:
             standing.sums.bytes += batch.ByteSize()
 
     def _hold(self, envelopes: list[Envelope]) -> None:
+        """Hold messages back, by destination, until a station that needs them runs.
+
+        Those to machines of this station are delivered at once, unless there is no other station:
+        then they cross a socket as well.
+        """
         for envelope in envelopes:
             self._held.setdefault(self._like.home[envelope.destination], []).append(envelope)
         if len(self._peers) > 1:
