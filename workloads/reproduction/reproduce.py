@@ -65,7 +65,8 @@ SURVEY: Final = "survey"
 REMOTE_CALLS: Final = 100  # at most: all take equally long, so more would not change the mean
 REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by call
 
-MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
+# By name of the machine: its table and those of its domains.
+MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]
 
 
 @dataclass(frozen=True)
