@@ -33,8 +33,8 @@ def check(out: Path, kind: str, is_one: Callable[[Path], bool], *, force: bool, 
     try:
         if os.path.lexists(out):
             if not force:
-                mend = f"name another folder, or add --force to replace that {kind}"
-                raise Refused(f"{option} {out}: exists already; {mend}")
+                fix = f"name another folder, or add --force to replace that {kind}"
+                raise Refused(f"{option} {out}: exists already; {fix}")
             if out.is_symlink() or not out.is_dir() or not (is_one(out) or not any(out.iterdir())):
                 raise Refused(f"{option} {out}: is not a {kind}, so --force does not replace it; name another folder")
         nearest = next(parent for parent in out.absolute().parents if os.path.lexists(parent))

@@ -1,7 +1,7 @@
 """What synchronisation cost a run, and how much faster it would be on more actors.
 
-`predicted_speedup` answers whether more actors would help, without running them. A run adds up, for
-each number of actors in `ACTORS`, how long the busiest of them would work in each window
+`predicted_speedup` answers whether more actors would help, without running them. A run keeps two
+sums for each number of actors in `ACTORS`: how long the busiest of them would work in each window
 (`ideal_ns`), and how many rounds it would need (`ideal_rounds`). The time of a round is measured as
 the run begins (`round_ns`).
 

@@ -238,8 +238,9 @@ def open_folder(path: Path, out: Path, *, force: bool) -> None:
 def carry_out(sweep: Sweep, parallel: int | None, address: str | None, on_done: OnDone) -> dict[int, str]:
     """Carry out the runs that have no complete record; return why runs failed, by number.
 
-    `parallel` runs go on at a time, one per processor by default; 0 runs them in this process,
-    without Ray. `address` is that of an existing Ray cluster. `on_done` is called as each run ends.
+    `parallel` runs are under way at once, one per processor by default. 0 runs them in this
+    process, without Ray. `address` is that of an existing Ray cluster. `on_done` is called as each
+    run ends.
     """
     todo = [part for part in sweep.parts if not part.done]
     if parallel == 0 or not todo:
