@@ -29,7 +29,7 @@ class EStack(Stack):
         super().__init__(self._run, kernel.engine.loop)
         self.kernel = kernel
         self.domain = domain
-        # The A-stack that it stays with, whose `estack` is this one; set by the pool.
+        # The A-stack that it stays with, and whose `estack` is this one.
         self.astack: AStack | None = None
         self.idle = True
         self.used = 0  # the pool's count of uses when it was given back last

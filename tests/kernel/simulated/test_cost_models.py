@@ -9,14 +9,14 @@ import pytest
 
 from lrpc.kernel.documents import LARGEST_DOCUMENT
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import HERE, PARTS, STEPS, cost_model, cost_model_names, load_cost_model
+from lrpc.kernel.simulated.costs import COST_MODELS, PARTS, STEPS, cost_model, cost_model_names, load_cost_model
 from tests.support.simulated import FIREFLY
 
 Tables = dict[str, Any]
 
 
 def firefly() -> Tables:
-    return tomllib.loads((HERE / "cvax-firefly.toml").read_text())
+    return tomllib.loads((COST_MODELS / "cvax-firefly.toml").read_text())
 
 
 def at(path: str, value: object) -> Callable[[Tables], None]:
@@ -131,7 +131,7 @@ def test_the_parts_divide_the_steps() -> None:
 @pytest.mark.parametrize("name", cost_model_names())
 def test_every_model_that_ships_loads_under_its_name_and_by_its_path(name: str) -> None:
     assert load_cost_model(name).name == name
-    assert load_cost_model(str(HERE / f"{name}.toml")) == load_cost_model(name)
+    assert load_cost_model(str(COST_MODELS / f"{name}.toml")) == load_cost_model(name)
 
 
 def test_table_iis_systems_ship_and_python_on_linux() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.kernel.simulated.costs import HERE as MODELS
+from lrpc.kernel.simulated.costs import COST_MODELS as MODELS
 from lrpc.workloads.placing.partition import SearchLimits, Solution, solve
 from lrpc.workloads.placing.place import Question, ask, begin
 from lrpc.workloads.replay.placement import place
