@@ -21,7 +21,7 @@ from lrpc.cluster.envelope import Envelope, to_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.messages import from_report, from_standing, to_standing, to_times
-from lrpc.cluster.standing import Standing
+from lrpc.cluster.standing import SynchronisationState
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
 from lrpc.kernel.documents import one_line
@@ -157,12 +157,12 @@ class Peer:
         )
         return from_report(self._request_report(request))
 
-    def lead(self, standing: Standing) -> bool:
-        """Let the station run windows without the coordinator; copy the standing afterwards."""
+    def lead(self, state: SynchronisationState) -> bool:
+        """Let the station run windows without the coordinator; update `state` afterwards."""
         self._windows += 1
-        request = transport_pb2.Window(number=self._windows, standing=to_standing(standing))
+        request = transport_pb2.Window(number=self._windows, standing=to_standing(state))
         answer = self._request_report(request)
-        standing.copy_from(from_standing(answer.standing, standing))
+        state.copy_from(from_standing(answer.standing, state))
         return True
 
     def relay(self, baton: transport_pb2.Baton, abandoned: Callable[[], bool]) -> transport_pb2.Baton:

@@ -1,8 +1,8 @@
-"""The state from which windows are granted: what is known of all machines at one moment.
+"""The synchronisation state of a cluster: what is known of all machines, to grant windows by.
 
-The coordinator holds it, or the one station that has anything to do (`relay`). Whoever holds it
-grants windows by it, and nobody else does at the time. That is why it is plain data that can travel
-in a message, and why it has all sums that a run's progress is made of.
+The coordinator holds it, or the one station that has anything to do (`relay`). Whichever holds it
+grants windows by it, and no other process does at the time. That is why it is plain data, which
+travels as the protobuf message `Standing`, and why it carries the sums of a run's progress along.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,11 +69,11 @@ class Sums:
             self.ideal_rounds[number] += busy if busy > 1 else (actors - 1) / (2 * actors)
 
 
-class Standing:
-    """The synchronisation state of a cluster.
+class SynchronisationState:
+    """The time of each machine's next event, and what else decides about the next window.
 
-    It has the time of each machine's next event, whether replies to it may come, and which batches
-    each station must have received before it runs again.
+    That is whether replies to a machine may come, and which batches each station must have received
+    before it runs again.
     """
 
     def __init__(self, reach: Reach, home: Sequence[int], stations: int) -> None:
@@ -88,7 +88,7 @@ class Standing:
         self.sums = Sums()
         self.span_ns = FIRST_SPAN_NS  # the most virtual time of a window
 
-    def copy_from(self, other: "Standing") -> None:
+    def copy_from(self, other: "SynchronisationState") -> None:
         """Replace this state by another's."""
         self.next_ns, self.waits, self.due = other.next_ns, other.waits, other.due
         self.calls, self.events = other.calls, other.events
@@ -151,3 +151,6 @@ class Standing:
         for report in reports.values():
             for rank, due in report.arrivals.items():
                 self.next_ns[rank] = min(self.next_ns[rank], due)
+
+
+Standing = SynchronisationState  # the name by which `run` imports it

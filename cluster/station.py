@@ -26,7 +26,7 @@ from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
-from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, Standing
+from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, SynchronisationState
 from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import transport_pb2
@@ -120,7 +120,7 @@ class Station:
             self._peers[number] = self._peer(number, endpoint)
         self._group = self._do(self._make_group).result()
         self._open.callback(self._group.close)
-        like = Standing(self._group.reach, self._placement, len(endpoints))
+        like = SynchronisationState(self._group.reach, self._placement, len(endpoints))
         mailbox = self._server.mailbox
         self._relay = Relay(self._number, self._incarnation, self._group, mailbox, self._peers, like)
         return self._do(self._group.state).result()
@@ -133,9 +133,9 @@ class Station:
         """Run a window after the messages delivered so far; return its report."""
         return self._do(lambda: self._advance(horizons, everything)).result()
 
-    def lead(self, standing: transport_pb2.Standing) -> transport_pb2.Standing:
+    def lead(self, state: transport_pb2.Standing) -> transport_pb2.Standing:
         """Run windows without the coordinator while one station at a time has work."""
-        return self._do(lambda: self._relay.lead(standing, round(SLOW_WINDOW_S * 1e9))).result()
+        return self._do(lambda: self._relay.lead(state, round(SLOW_WINDOW_S * 1e9))).result()
 
     def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
         """Run windows in place of the station that sends the baton; return the baton.

@@ -32,7 +32,7 @@ from typing import Final, Protocol
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.reach import Reach
-from lrpc.cluster.standing import SMALL, Horizons, Standing, Sums
+from lrpc.cluster.standing import SMALL, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -80,11 +80,11 @@ class DrivenStation(Protocol):
     def end(self) -> WindowReport:
         """Wait for the end of the window that `begin` began, and return its report."""
 
-    def lead(self, standing: Standing) -> bool:
+    def lead(self, state: SynchronisationState) -> bool:
         """Run windows without the coordinator, as long as only one station at a time has work.
 
-        The station hands over to the one that has, and gets the standing back. Afterwards
-        `standing` is the result. Returns False, and does nothing, where the station cannot lead.
+        The station hands over to the one that has, and gets the baton back. Afterwards `state` has
+        been updated. Returns False, and does nothing, where the station cannot lead.
         """
 
     def probe(self) -> None:
@@ -134,12 +134,12 @@ class Coordinator:
         self._replace = replace
         self._on_progress = on_progress
         home = {rank: number for number, report in enumerate(first) for rank in report.next_ns}
-        self._standing = Standing(Reach(cluster), [home[rank] for rank in range(len(home))], len(stations))
+        self._state = SynchronisationState(Reach(cluster), [home[rank] for rank in range(len(home))], len(stations))
         # Since when stations have waited for batches, in seconds of `time.monotonic`.
         self._missing: dict[int, float] = {}
         self._alone = 0  # windows in a row in which only one station had work
         self.progress = Progress()
-        self._standing.apply(dict(enumerate(first)))
+        self._state.apply(dict(enumerate(first)))
 
     def run(self) -> Progress:
         """Run all machines to their end; return the final progress.
@@ -147,9 +147,9 @@ class Coordinator:
         Raises `RunFailed` where a thread or a machine failed, or where a station or the transport
         to it is lost for good; its message then names machines and how far the run was.
         """
-        while self._standing.now_ns < FOREVER:
+        while self._state.now_ns < FOREVER:
             began = time.perf_counter_ns()
-            self.progress.now_ns = max(self.progress.now_ns, self._standing.now_ns)
+            self.progress.now_ns = max(self.progress.now_ns, self._state.now_ns)
             try:
                 if not self.progress.round_ns:
                     self.progress.round_ns = self._time_round()
@@ -158,34 +158,34 @@ class Coordinator:
                 self._replace_lost(error)
             took_ns = time.perf_counter_ns() - began
             self.progress.wall_ns += took_ns
-            self.progress.calls = sum(self._standing.calls)
+            self.progress.calls = sum(self._state.calls)
             self._on_progress(self.progress)
         return self.progress
 
     def _step(self) -> None:
         """Run one window, or let the only station that has something to do lead."""
-        standing = self._standing
-        granted = standing.grant()
+        state = self._state
+        granted = state.grant()
         self._alone = self._alone + 1 if len(granted) == 1 else 0
         if self._alone > LEAD_AFTER and len(self._names) <= SMALL:
             (number,) = granted
-            standing.sums = Sums()
+            state.sums = Sums()
             try:
-                leads = self._stations[number].lead(standing)
+                leads = self._stations[number].lead(state)
             except TransportDown as error:
                 raise RunFailed(f"{self._place([number])}: {error}") from None
             if leads:
-                self.progress.add(standing.sums)
+                self.progress.add(state.sums)
                 self.progress.rounds += 1
                 return
         began = time.monotonic()
-        windows = {number: Window(horizons, standing.pop_due(number)) for number, horizons in granted.items()}
+        windows = {number: Window(horizons, state.pop_due(number)) for number, horizons in granted.items()}
         reports = self._run(windows)
         missing = self._withdraw(windows, reports)
-        standing.apply(reports)
+        state.apply(reports)
         self.progress.add_window(list(reports.values()))
         self.progress.rounds += len(windows)
-        standing.adapt(time.monotonic() - began)
+        state.adapt(time.monotonic() - began)
         self._check_senders(missing)
 
     def _time_round(self) -> int:
@@ -230,7 +230,7 @@ class Coordinator:
         """
         missing = {number: reports.pop(number).missing for number in list(reports) if reports[number].missing}
         for number in missing:
-            self._standing.require(number, windows[number].due)
+            self._state.require(number, windows[number].due)
         return missing
 
     def _check_senders(self, missing: Mapping[int, Collection[int]]) -> None:
@@ -255,14 +255,14 @@ class Coordinator:
         while True:
             lost |= loss.stations
             self.progress.losses += len(loss.stations - known)
-            self.progress.again += sum(self._standing.events[number] for number in loss.stations - known)
+            self.progress.again += sum(self._state.events[number] for number in loss.stations - known)
             known |= loss.stations
             if self.progress.losses > MOST_LOSSES:
                 raise RunFailed(f"{self._place(lost)}: lost: {loss}; {MOST_LOSSES} stations were lost before")
             try:
                 for number, due in self._replace(sorted(lost)).items():
-                    self._standing.forget_station(number)
-                    self._standing.due[number] = dict(due)
+                    self._state.forget_station(number)
+                    self._state.due[number] = dict(due)
                 self._collect_reports()
                 return
             except Lost as error:
@@ -282,7 +282,7 @@ class Coordinator:
             began = time.monotonic()
             while waiting:
                 number = waiting[0]
-                window = Window(due=self._standing.due[number], everything=True)
+                window = Window(due=self._state.due[number], everything=True)
                 reports[number] = self._stations[number].advance(window)
                 for sender in reports[number].missing:
                     self._stations[sender].probe()
@@ -290,10 +290,10 @@ class Coordinator:
                     del waiting[0]
                 elif time.monotonic() - began > PATIENCE_S:
                     raise RunFailed(f"batches of other stations did not arrive within {PATIENCE_S:g} s")
-            self._standing.apply(reports)
+            self._state.apply(reports)
 
     def _place(self, stations: Collection[int]) -> str:
         """Return, for an error, the machines that some stations hold and how far the run is."""
-        names = [name for name, home in zip(self._names, self._standing.home, strict=True) if home in stations]
+        names = [name for name, home in zip(self._names, self._state.home, strict=True) if home in stations]
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         return f"machine {some}, at {self.progress.now_ns / 1000:.3f} us"

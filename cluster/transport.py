@@ -66,10 +66,10 @@ class Host(Protocol):
     def advance(self, horizons: Horizons, *, everything: bool) -> WindowReport:
         """Run a window after all messages delivered so far; return its report."""
 
-    def lead(self, standing: transport_pb2.Standing) -> transport_pb2.Standing:
+    def lead(self, state: transport_pb2.Standing) -> transport_pb2.Standing:
         """Run windows without the coordinator while one station at a time has work.
 
-        Returns the standing afterwards.
+        Returns the synchronisation state afterwards.
         """
 
     def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:

@@ -20,7 +20,7 @@ from lrpc.cluster.names import NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.standing import Horizons, Standing
+from lrpc.cluster.standing import Horizons, SynchronisationState
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
@@ -252,7 +252,7 @@ class Cutting:
     def end(self) -> WindowReport:
         return self._ran
 
-    def lead(self, standing: Standing) -> bool:
+    def lead(self, state: SynchronisationState) -> bool:
         return False
 
     def probe(self) -> None: ...
