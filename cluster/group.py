@@ -31,7 +31,7 @@ class WindowReport:
 
     # The time of the next event, by rank, of machines on which something happened.
     next_ns: dict[int, int] = field(default_factory=dict)
-    # Which of these machines replies may still come to.
+    # Those of these machines to which replies may still come.
     waits: set[int] = field(default_factory=set)
     # The earliest arrival of a message sent in this window, by the destination's rank.
     arrivals: dict[int, int] = field(default_factory=dict)

@@ -17,7 +17,7 @@ AGAIN_S: Final = 1.0  # until KeyboardInterrupt is raised again
 
 
 class _Interruption:
-    """Whether this process was interrupted, and whether it cleans up.
+    """The state of an interruption: that a signal came, and that the program acts on it.
 
     Only the main thread uses it, which gets all signals.
     """
@@ -39,7 +39,7 @@ _state = _Interruption()
 
 
 def install_handlers() -> None:
-    """Make SIGTERM, and SIGINT unless it is ignored, raise KeyboardInterrupt in this process."""
+    """Make SIGINT and SIGTERM, unless ignored, raise KeyboardInterrupt in this process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _state.handle)

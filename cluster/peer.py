@@ -69,10 +69,10 @@ class Endpoint:
 class Peer:
     """Another process, or this one, at the far end of the transport.
 
-    Methods raise `RunFailed` where the other end refuses or does not answer for too long, and
-    `Lost` where `lost`, asked while there is no answer, names stations whose processes have ended.
-    Batches are sent by a thread of the peer's own, in order; what fails there is raised by the next
-    `send`. With a journal, every batch is written there first.
+    Methods raise `RunFailed` where the other end refuses, or does not answer for too long. While
+    there is no answer they ask `lost`, and raise `Lost` where it names stations whose processes
+    have ended. Batches are sent by a thread of the peer's own, in order; what fails there is raised
+    by the next `send`. With a journal, every batch is written there first.
     """
 
     def __init__(

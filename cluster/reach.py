@@ -3,8 +3,8 @@
 A promise is the earliest time at which anything that another machine does can reach this one. It
 rests on three facts. Calls come only from machines that import something, and the description
 declares all imports. Replies come only to machines with calls outstanding. And what arrives sets
-off no more than its domain leads to (`causes`). So a machine that nobody calls runs on to its own
-next call, a server runs to its clients' next possible request, and stretches of time in which
+off no more than its domain leads to (`causes`). So a machine that no other calls runs on to its
+own next call, and a server runs to its clients' next possible request. Stretches of time in which
 nothing happens are skipped.
 
 The least time from an event to the arrival of a message that it sends is the lookahead: what the

@@ -14,8 +14,8 @@ windows may be cut anywhere, and run on any number of stations, with the same di
 A promise reaches far where little can happen before it: with no call on its way, a workstation runs
 on to its next remote call and a server to its next possible request. Windows then come about one
 for each message, rather than one for each interval of the least lookahead. A machine that waits for
-replies is given two horizons, one for while it waits and one for when all replies have been
-delivered, since it and not the coordinator knows when that is.
+replies is given two horizons: one for while it waits, and one for when all replies have been
+delivered. The machine knows when that is, and the coordinator does not.
 
 Where one station at a time has anything to do, it takes over the coordinator's work (`relay`). A
 station that is lost is replaced: the new one runs its machines again from the beginning, which has
@@ -118,7 +118,7 @@ class Coordinator:
     """Grants windows until no machine has anything left to do.
 
     `first` has each station's report on all its machines before the run, in order of the stations.
-    `on_progress` is called after every window. `replace` makes lost stations anew.
+    `on_progress` is called after every window. `replace` replaces lost stations.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Coordinator:
                 raise RunFailed(f"{place}: batches sent from there did not arrive within {PATIENCE_S:g} s")
 
     def _replace_lost(self, loss: Lost) -> None:
-        """Replace lost stations, also those that are lost meanwhile, and collect reports anew."""
+        """Replace lost stations, also those lost meanwhile, and collect new reports."""
         lost: set[int] = set()
         known: set[int] = set()
         while True:
