@@ -4,10 +4,11 @@ A value of fixed size is packed in place: little-endian, without padding. A valu
 stands behind its length, a 4-byte number. A procedure's A-stack size therefore follows from its
 interface alone, and is known when a client binds.
 
-Each type is an `Annotated` Python type whose note is its codec, `Annotated[int, Scalar("Int32",
-"i", int)]`, so that a type checker sees an `int`. A class of your own with the methods of `Codec`
-is used in the same way. A stub trusts no bytes that it unpacks, since a client can write anything
-to an A-stack: `decode` raises `ArgumentError` for bytes that `encode` cannot have made.
+Each type is an `Annotated` Python type whose note is its codec: `Annotated[bytes, FixedBytes(200)]`.
+A type checker sees plain `bytes`. A codec of your own is used in the same way.
+
+A stub trusts no bytes that it unpacks, since a client can write anything to an A-stack: `decode`
+raises `ArgumentError` for bytes that `encode` cannot have made.
 """
 
 import struct
