@@ -4,7 +4,7 @@ A value of fixed size is packed in place: little-endian, without padding. A valu
 stands behind its length, a 4-byte number. A procedure's A-stack size therefore follows from its
 interface alone, and is known when a client binds.
 
-Each type is an `Annotated` Python type whose note is its codec: `Annotated[bytes, FixedBytes(200)]`.
+Each type is an `Annotated` Python type whose note is its codec: `Annotated[bytes, FixedBytes(4)]`.
 A type checker sees plain `bytes`. A codec of your own is used in the same way.
 
 A stub trusts no bytes that it unpacks, since a client can write anything to an A-stack: `decode`
