@@ -273,7 +273,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "machines too small": (
         ("replay", "trace.csv", "--machines", 1, "--placement", "pack", "--capacity", 1),
-        "pack: capacity: 2 pods do not fit on 1 machines of 1; give more of either",
+        "pack: capacity: 2 pods do not fit on 1 machines of 1; give more machines or a higher capacity",
     ),
     "a placement that is not there": (
         ("replay", "trace.csv", "--machines", 1, "--placement", "here.toml"),

@@ -1,1 +1,1 @@
-"""Finds the placement of a trace's pods that crosses machines least, and proves how good it is."""
+"""Finds the placement of a trace's pods with the fewest calls between machines, with a proof."""

@@ -1,4 +1,27 @@
-"""Divides what computes and calls among machines so that least crosses, and proves how little could (HiGHS)."""
+"""Divides a graph among machines so that the least weight crosses, with a proven bound (HiGHS).
+
+Vertices have loads, and edges between them have weights. A machine may hold vertices up to a load,
+the cap. The division with the least weight between machines is found as a mixed-integer program:
+
+- One binary variable for each vertex and machine says that the vertex is on the machine.
+- One variable for each edge and machine says that both ends are on it. The objective maximises the
+  weight of these, which is all weight less what crosses. An edge whose ends together exceed the cap
+  needs no variables: it always crosses.
+
+Machines are alike, so every division exists in as many copies as there are orders of machines. The
+model breaks this symmetry: the vertex with the n-th largest load is on one of the first n machines,
+and no machine is used before the one in front of it. Without that, the solver would have to refute
+every copy to prove a bound.
+
+Loads enter the model in units of the cap, and the solver checks rows with a tolerance. The cap is
+in whole nanoseconds, so each solution is checked exactly. One that fits only within the tolerance
+is forbidden, and the search continues.
+
+The same problem has the same solution: the search starts from a division that fits, found by simple
+means, runs on one thread with a fixed seed, and ends at a number of nodes. A limit in seconds
+exists too, but what it stops depends on the computer. Every result has the proven bound, so that
+its distance from the best possible is known wherever the search stopped.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +35,13 @@ from highspy.highs import HighsCallbackEvent
 
 from lrpc.kernel.errors import Panic
 
-MOST_VARIABLES: Final = 200_000  # of a model: a larger one would not be solved in any time that one waits
-MOST_ORDERED: Final = 64  # vertices by which machines that are alike are told apart
-TOLERANCE: Final = 1e-9  # of the solver's, on loads in units of the cap
+MOST_VARIABLES: Final = 200_000  # in a model: a larger one takes the solver too long to be of use
+MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
+TOLERANCE: Final = 1e-9  # the solver's, on loads in units of the cap
 
 End = Literal["optimal", "nodes", "seconds", "interrupted"]
-OnProgress = Callable[[int, float, float], None]  # nodes, the best that was found, and what nothing is below
-Terms = Sequence[tuple[int, float]]  # variables and their factors
+OnProgress = Callable[[int, float, float], None]  # takes nodes, the best weight found, the lower bound
+Terms = Sequence[tuple[int, float]]  # a linear expression: variables and their factors
 ENDS: Final[dict[HighsModelStatus, End]] = {
     HighsModelStatus.kOptimal: "optimal",
     HighsModelStatus.kSolutionLimit: "nodes",
@@ -27,13 +50,17 @@ ENDS: Final[dict[HighsModelStatus, End]] = {
 }
 
 
-def nobody(nodes: int, found: float, at_least: float) -> None:
-    """Tell nobody how far a search is."""
+def ignore_progress(nodes: int, found: float, at_least: float) -> None:
+    """Ignore the progress of a search."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Vertices with loads, weights between two of them (the lesser first), and machines that hold up to `cap`."""
+    """A graph to divide among machines.
+
+    `loads` has the load of each vertex, `weights` the weight of each edge by its two vertices, the
+    lesser first. Each of `machines` may hold a load of up to `cap`.
+    """
 
     loads: Sequence[int]
     weights: Mapping[tuple[int, int], int]
@@ -42,16 +69,16 @@ class Problem:
 
     @property
     def bins(self) -> int:
-        """Return how many machines can have a vertex."""
+        """Return how many machines can hold a vertex: no more than there are vertices."""
         return min(self.machines, len(self.loads))
 
     @property
     def variables(self) -> int:
-        """Return how many variables a model of it has."""
+        """Return at most how many variables its model has."""
         return self.bins * (len(self.loads) + len(self.weights))
 
     def held(self, placed: Sequence[int]) -> list[int]:
-        """Return what each machine holds."""
+        """Return the load that each machine holds, given the machine of each vertex."""
         found = [0] * self.machines
         for load, machine in zip(self.loads, placed, strict=True):
             found[machine] += load
@@ -62,13 +89,16 @@ class Problem:
         return max(self.held(placed)) <= self.cap
 
     def crossing(self, placed: Sequence[int]) -> int:
-        """Return the weight between vertices on different machines."""
+        """Return the total weight of edges between vertices on different machines."""
         return sum(weight for (one, other), weight in self.weights.items() if placed[one] != placed[other])
 
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """When a search stops with the best it has. Stopped by `seconds`, it may find something else another time."""
+    """The limits at which a search stops and returns its best division.
+
+    Only a search that `seconds` stops may give another result when it is repeated.
+    """
 
     nodes: int
     seconds: float
@@ -76,7 +106,12 @@ class SearchLimits:
 
 @dataclass(frozen=True)
 class Solution:
-    """Each vertex's machine, the weight that crosses, the least that any solution could have, and why it ended."""
+    """The result of a search.
+
+    `placed` has the machine of each vertex, `crossing` the weight between machines, `at_least` the
+    proven lower bound of that weight. `nodes` and `end` say how far the search went and why it
+    ended.
+    """
 
     placed: tuple[int, ...]
     crossing: int
@@ -86,7 +121,11 @@ class Solution:
 
 
 class Overfull(Exception):
-    """No division fits, or none was found: `least` is what the fullest machine of the best one holds."""
+    """Raised if no division fits, or none was found.
+
+    `least` is the load of the fullest machine in the most even division found; `proven` says
+    whether no division is more even.
+    """
 
     def __init__(self, least: int, *, proven: bool) -> None:
         super().__init__(least, proven)
@@ -94,11 +133,11 @@ class Overfull(Exception):
 
 
 def fitting(problem: Problem, limits: SearchLimits) -> tuple[int, ...]:
-    """Return a division that fits, whatever crosses; `Overfull` where none was found."""
+    """Return a division that fits, whatever crosses; raise `Overfull` if none is found."""
     placed = _largest_first(problem)
     if problem.fits(placed):
         return placed
-    placed, proven = _evened(problem, limits)
+    placed, proven = _most_even(problem, limits)
     if problem.fits(placed):
         return placed
     raise Overfull(max(problem.held(placed)), proven=proven)
@@ -108,16 +147,18 @@ def solve(
     problem: Problem,
     starts: Sequence[Sequence[int]],
     limits: SearchLimits,
-    on_progress: OnProgress = nobody,
+    on_progress: OnProgress = ignore_progress,
 ) -> Solution:
-    """Return the division with the least weight across machines, begun from the best of some that fit.
+    """Return the division with the least weight between machines.
 
-    Interrupted, by Ctrl-C or a limit, it returns the best it has. The same problem has the same solution, but where
-    time stopped it. Vertices of equal standing may be placed otherwise by another version of the solver.
+    The search begins at the best of `starts`, which are divisions that fit. If Ctrl-C or a limit
+    stops it, the best division so far is returned. The same problem has the same solution unless
+    time stopped the search. Another version of the solver may choose another of several equal
+    solutions.
     """
-    best = min((_climb(problem, _numbered(one)) for one in starts), key=problem.crossing)
+    best = min((_improved(problem, _renumbered(one)) for one in starts), key=problem.crossing)
     if not problem.crossing(best):
-        return Solution(_numbered(best), 0, 0, 0, "optimal")
+        return Solution(_renumbered(best), 0, 0, 0, "optimal")
     total = sum(problem.weights.values())
     model = _Model(problem, problem.cap, problem.weights)
     while True:
@@ -125,16 +166,16 @@ def solve(
         found = model.placed()
         if found is None or problem.fits(found):
             break
-        model.forbid(found)  # it only fits as far as the solver's tolerance goes
+        model.forbid(found)  # it fits only within the solver's tolerance
     if found is not None and problem.crossing(found) < problem.crossing(best):
         best = found
     crossing = problem.crossing(best)
     proven = max(0, ceil(total + model.bound - 1e-6)) if model.bound > -inf else 0
-    return Solution(_numbered(best), crossing, min(proven, crossing), model.nodes, end)
+    return Solution(_renumbered(best), crossing, min(proven, crossing), model.nodes, end)
 
 
-def _evened(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bool]:
-    """Return a division whose fullest machine holds as little as it can, and whether that is proven."""
+def _most_even(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bool]:
+    """Return the division whose fullest machine holds the least, and whether that is proven."""
     placed = _largest_first(problem)
     most = max(problem.held(placed))
     if most <= max(max(problem.loads), -(-sum(problem.loads) // problem.bins)):
@@ -147,23 +188,23 @@ def _evened(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bo
     found = model.placed()
     if found is not None and max(problem.held(found)) <= most:
         placed = found
-    return _numbered(placed), end == "optimal"
+    return _renumbered(placed), end == "optimal"
 
 
 class _Silent(Highs):
-    """A solver that says nothing from the beginning: what sets its callbacks up would print its name."""
+    """A solver without output: without this, enabling callbacks would print the solver's name."""
 
     def enableCallbacks(self) -> None:  # noqa: N802, the solver's own name
-        """Set callbacks up."""
+        """Switch off output, then enable callbacks."""
         self.setOptionValue("output_flag", False)
         super().enableCallbacks()
 
 
 class _Model:
-    """Which machine each vertex is on, and which two are on the same, as a mixed-integer program.
+    """The mixed-integer program of a problem, as this module's docstring describes it.
 
-    Machines are alike, so they are used in the order of loads: the vertex with the n-th largest is on one of the first
-    n, and on a new one only where the one in front has a larger. What crosses is all weight less what does not.
+    `_on[v] + m` is the column of the variable that says that vertex v is on machine m. The cost of
+    a solution is minus the weight that does not cross.
     """
 
     def __init__(self, problem: Problem, cap: int, weights: Mapping[tuple[int, int], int]) -> None:
@@ -171,6 +212,7 @@ class _Model:
         self._problem = problem
         self._cap = max(1, cap)
         self._highs = _Silent()
+        # Weights are whole numbers: a gap below 1 proves a division optimal.
         options = {"threads": 1, "random_seed": 0, "mip_rel_gap": 0.0, "mip_abs_gap": 0.99 if weights else TOLERANCE}
         for name in ("mip_feasibility_tolerance", "primal_feasibility_tolerance"):
             options[name] = TOLERANCE
@@ -193,11 +235,11 @@ class _Model:
 
     @property
     def bound(self) -> float:
-        """Return what no solution's cost is below, as far as is proven."""
+        """Return the proven lower bound of the cost of any solution."""
         return self._highs.getInfo().mip_dual_bound
 
     def add(self, count: int, *, high: float = 1.0, cost: float = 0.0, whole: bool = False) -> int:
-        """Add variables from 0 to `high`; return the first."""
+        """Add `count` variables with bounds 0 and `high`; return the column of the first."""
         first = self._highs.getNumCol()
         self._highs.addVars(count, np.zeros(count), np.full(count, high))
         for column in range(first, first + count):
@@ -207,25 +249,28 @@ class _Model:
         return first
 
     def row(self, low: float, high: float, terms: Terms) -> None:
-        """Have a sum stay within bounds."""
+        """Add the constraint that a linear expression lies from `low` to `high`."""
         columns, factors = zip(*terms, strict=True)
         self._highs.addRow(low, high, len(terms), np.array(columns, np.int32), np.array(factors, np.float64))
 
     def held(self) -> list[Terms]:
-        """Return what each machine holds, in units of the cap."""
+        """Return the load of each machine as an expression, in units of the cap."""
         loads = self._problem.loads
         return [[(on + at, loads[v] / self._cap) for v, on in enumerate(self._on)] for at in self._bins]
 
     def forbid(self, placed: Sequence[int]) -> None:
-        """Have no machine hold all that one of them holds now, where that is more than the cap."""
+        """Forbid, on any machine, the set of vertices that a machine now holds beyond the cap."""
         for machine, load in enumerate(self._problem.held(placed)):
             if load > self._cap:
                 held = [on for vertex, on in enumerate(self._on) if placed[vertex] == machine]
                 for at in self._bins:
                     self.row(-inf, len(held) - 1.0, [(on + at, 1.0) for on in held])
 
-    def run(self, start: Sequence[int], limits: SearchLimits, on_progress: OnProgress = nobody) -> End:
-        """Look for the least cost, from a solution that fits; Ctrl-C ends that, and the second one raises."""
+    def run(self, start: Sequence[int], limits: SearchLimits, on_progress: OnProgress = ignore_progress) -> End:
+        """Search for the least cost from a solution that fits; return why the search ended.
+
+        The first Ctrl-C stops the search, a second one raises KeyboardInterrupt.
+        """
         highs = self._highs
         highs.setOptionValue("mip_max_nodes", limits.nodes)
         highs.setOptionValue("time_limit", limits.seconds)
@@ -233,11 +278,11 @@ class _Model:
         highs.HandleUserInterrupt = True
         before = self.nodes
 
-        def tell(event: HighsCallbackEvent) -> None:
+        def report(event: HighsCallbackEvent) -> None:
             now = event.data_out
             on_progress(before + now.mip_node_count, now.mip_primal_bound, now.mip_dual_bound)
 
-        highs.cbMipInterrupt.subscribe(tell)
+        highs.cbMipInterrupt.subscribe(report)
         highs.startSolve()
         stopped = False
         while True:
@@ -249,15 +294,15 @@ class _Model:
                     raise
                 stopped = True
                 highs.cancelSolve()
-        highs.cbMipInterrupt.unsubscribe(tell)
+        highs.cbMipInterrupt.unsubscribe(report)
         self.nodes += max(0, highs.getInfo().mip_node_count)
         status = highs.getModelStatus()
         if status not in ENDS:
-            raise Panic(f"the solver came to {highs.modelStatusToString(status)}, with a solution to begin with")
+            raise Panic(f"the solver ended with {highs.modelStatusToString(status)}, although it began at a solution")
         return ENDS[status]
 
     def placed(self) -> tuple[int, ...] | None:
-        """Return the best solution found, if any was."""
+        """Return the best solution found, or None."""
         found = self._highs.getSolution()
         if not found.value_valid:
             return None
@@ -265,6 +310,11 @@ class _Model:
         return tuple(max(self._bins, key=lambda at: values[on + at]) for on in self._on)
 
     def _break_symmetry(self) -> None:
+        """Allow one order of the machines only: by the largest vertex that each one holds.
+
+        The vertex of rank n is on one of the first n + 1 machines, and on machine `at` only if an
+        earlier vertex is on machine `at` - 1.
+        """
         order = _by_load(self._problem)
         for rank, vertex in enumerate(order):
             for at in self._bins[rank + 1 :]:
@@ -274,7 +324,7 @@ class _Model:
                 self.row(-inf, 0.0, [(self._on[vertex] + at, 1.0), *before])
 
     def _begin_at(self, placed: Sequence[int]) -> None:
-        """Give the solver a solution, its machines in the order that the model has them in."""
+        """Give the solver a solution to begin at, with machines renamed to the model's order."""
         renamed: dict[int, int] = {}
         for vertex in _by_load(self._problem):
             renamed.setdefault(placed[vertex], len(renamed))
@@ -284,12 +334,12 @@ class _Model:
 
 
 def _by_load(problem: Problem) -> list[int]:
-    """Return the vertices, the largest loads first."""
+    """Return the vertices in order of load, the largest first."""
     return sorted(range(len(problem.loads)), key=lambda vertex: (-problem.loads[vertex], vertex))
 
 
 def _largest_first(problem: Problem) -> tuple[int, ...]:
-    """Return each vertex on the machine that held least when its turn came, the largest loads first."""
+    """Return a greedy division: each vertex, the largest first, goes where the load is least."""
     held = [0] * problem.bins
     placed = [0] * len(problem.loads)
     for vertex in _by_load(problem):
@@ -298,8 +348,8 @@ def _largest_first(problem: Problem) -> tuple[int, ...]:
     return tuple(placed)
 
 
-def _climb(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
-    """Return a division in which no single vertex could move, within the cap, and less would cross."""
+def _improved(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
+    """Move single vertices, within the cap, until no move makes less weight cross."""
     placed, held = list(start), problem.held(start)
     beside: dict[int, dict[int, int]] = defaultdict(dict)
     for (one, other), weight in problem.weights.items():
@@ -321,7 +371,7 @@ def _climb(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
     return tuple(placed)
 
 
-def _numbered(placed: Sequence[int]) -> tuple[int, ...]:
-    """Return the same division, machines numbered by the first vertex that they have."""
+def _renumbered(placed: Sequence[int]) -> tuple[int, ...]:
+    """Return the same division with machines numbered in the order of their first vertices."""
     numbers: dict[int, int] = {}
     return tuple(numbers.setdefault(machine, len(numbers)) for machine in placed)

@@ -1,4 +1,14 @@
-"""Finds a placement of a trace's pods that crosses machines less, and replays it beside the one it is to replace."""
+"""`lrpc place`: finds a placement of a trace's pods, and replays it beside the default placement.
+
+Pods are the vertices of a graph to divide (`partition`). A pod's load is the computation of its
+spans, and the weight between two pods is the number of calls between them. Every call counts alike:
+traces do not say how large messages were, and a replay's are all alike. So what a call between
+machines costs more than one between domains is one factor. It must be above 0, or there is nothing
+to save.
+
+What a placement saves is not claimed from the solver's objective. Both placements are replayed, the
+table is made from the two records, and the number of calls that crossed must equal the objective.
+"""
 
 import sys
 from collections import Counter
@@ -23,7 +33,7 @@ from lrpc.workloads.placing.partition import (
     SearchLimits,
     Solution,
     fitting,
-    nobody,
+    ignore_progress,
     solve,
 )
 from lrpc.workloads.records import events, folders, records
@@ -37,10 +47,10 @@ from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import shown
 
-BESIDE: Final = "spread"  # the placement that a found one is compared with
+BASELINE: Final = "spread"  # the placement that the found one is compared with
 FOUND: Final = "found"
 FILE: Final = "placement.toml"
-SLACK_DIGITS: Final = 4  # behind the point, of the least that can be met
+SLACK_DIGITS: Final = 4  # decimals of the smallest slack in a refusal
 ENDED: Final = {
     "optimal": "no placement crosses less",
     "nodes": "the search ended at --nodes",
@@ -51,65 +61,66 @@ ENDED: Final = {
 
 @dataclass(frozen=True)
 class Question:
-    """How a trace's pods compute and call each other, and what a machine may hold. Pods are vertices, in order."""
+    """The placement problem of a trace; the vertices of `problem` are `pods`, in order."""
 
     origin: str
     pods: Sequence[str]
-    slack: Fraction
-    extra_ns: int  # what a call between machines takes longer than one between domains
+    slack: Fraction  # the most that a machine may hold, in fair shares
+    extra_ns: int  # the time that a call between machines takes beyond one between domains
     problem: Problem
 
     @property
     def fair(self) -> Fraction:
-        """Return what each machine would hold if all held the same, in ns of computation."""
+        """Return the fair share: all computation divided by the machines, in ns."""
         return Fraction(sum(self.problem.loads), self.problem.machines)
 
     @property
-    def beside(self) -> tuple[int, ...]:
-        """Return each pod's machine under the placement that a found one is compared with."""
-        return tuple(place(self.pods, self.problem.machines, BESIDE).values())
+    def baseline(self) -> tuple[int, ...]:
+        """Return each pod's machine under the placement that the found one is compared with."""
+        return tuple(place(self.pods, self.problem.machines, BASELINE).values())
 
     def fullest(self, placed: Sequence[int]) -> float:
-        """Return what the fullest machine holds, in fair shares."""
+        """Return the computation of the fullest machine, in fair shares."""
         return float(max(self.problem.held(placed)) / self.fair) if self.fair else 0.0
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A placement that was found, and the records of both replays."""
+    """A found placement, its file, and the records of both replays."""
 
     question: Question
     solution: Solution
     file: Path
-    beside: Record
+    baseline: Record
     found: Record
     folder: Path
 
 
 def ask(job: ReplayJob, slack: float) -> Question:
-    """Return what is to be solved for a trace; `Refused` where the trace, the slack or the cost model do not allow it.
+    """Return the placement problem of a trace, with a cap of `slack` fair shares for each machine.
 
-    Every call between pods counts alike: traces do not say how large messages were, and a replay's are all alike.
+    Raises `Refused` if the trace cannot be replayed or is too large, the slack is below 1, or the
+    cost model makes calls between machines no dearer than calls between domains.
     """
     if not (isfinite(slack) and slack >= 1):
-        raise Refused(f"--slack {slack}: no machine can hold less than the mean of all; give 1 or more")
+        raise Refused(f"--slack {slack}: the fullest machine holds at least the mean of all; give 1 or more")
     trace = read_trace(Path(job.trace), strict=job.strict)
-    done = activity(trace, job.trace)
+    recorded = activity(trace, job.trace)
     costs = load_cost_model(job.cost_model)
     each = crossings(costs, job.machines, link_delay_us=job.link_delay_us, link_mbps=job.link_mbps)
     extra_ns = each.machine_ns - each.domain_ns
     if job.machines > 1 and extra_ns <= 0:
         took = f"a call between machines takes {each.machine_ns / 1000} us, one between domains {each.domain_ns / 1000}"
         raise Refused(f"cost model {costs.name}: {took}; there is nothing to save by staying on a machine")
-    loads = computation(done)
+    loads = computation(recorded)
     number = {pod: at for at, pod in enumerate(trace.pods)}
     weights = Counter[tuple[int, int]]()
     for server in trace.calls():
         client = trace.parents[server]
         assert client is not None
-        one, other = sorted((number[done.pods[client]], number[done.pods[server]]))
+        one, other = sorted((number[recorded.pods[client]], number[recorded.pods[server]]))
         weights[one, other] += 1
-    exact = Fraction(repr(slack))  # as it was written, not as binary fractions have it
+    exact = Fraction(repr(slack))  # the decimal fraction as written, not its binary approximation
     cap = int(exact * sum(loads.values()) / job.machines)
     problem = Problem([loads[pod] for pod in trace.pods], weights, job.machines, cap)
     if problem.variables > MOST_VARIABLES:
@@ -119,13 +130,13 @@ def ask(job: ReplayJob, slack: float) -> Question:
 
 
 def begin(question: Question, limits: SearchLimits) -> list[tuple[int, ...]]:
-    """Return placements that a search can begin with; `Refused` where the slack cannot be met."""
+    """Return placements that a search can begin at; raise `Refused` if the slack cannot be met."""
     problem = question.problem
     try:
         fits = fitting(problem, limits)
     except Overfull as unmet:
         raise Refused(_unmet(question, unmet)) from None
-    return [fits, question.beside] if problem.fits(question.beside) else [fits]
+    return [fits, question.baseline] if problem.fits(question.baseline) else [fits]
 
 
 def compare(
@@ -137,16 +148,17 @@ def compare(
     *,
     out: Path | None,
 ) -> Compared | None:
-    """Find a placement, write it to `out`, and replay it and `spread`; None after a dry run, which says what would be.
+    """Find a placement, write it to `out`, replay it and `spread`, and return the comparison.
 
-    The records are `spread` and `found` in the folder that `options` names, and so is the placement unless told where.
+    The records are `spread` and `found` in the folder that `options` names. The placement is
+    written there too if `out` is None. A dry run prints what would be done and returns None.
     """
     question = ask(job, slack)
     starts = begin(question, limits)
     folder = folders.fresh("place") if options.out is None else options.out
     parts = {
         name: records.new_folder(folder / name, name, force=options.force, option="--record")
-        for name in (BESIDE, FOUND)
+        for name in (BASELINE, FOUND)
     }
     file = folder / FILE if out is None else out
     _check_file(file, out, force=options.force)
@@ -160,18 +172,20 @@ def compare(
         solution = solve(question.problem, starts, limits, show)
     folder.mkdir(parents=True, exist_ok=True)
     write_placement(file, dict(zip(question.pods, solution.placed, strict=True)))
-    beside, found = (
+    baseline, found = (
         _replay(job.model_copy(update={"placement": placement}), replace(options, out=parts[name]), command)
-        for name, placement in ((BESIDE, BESIDE), (FOUND, str(file)))
+        for name, placement in ((BASELINE, BASELINE), (FOUND, str(file)))
     )
     if found.counts["cross_machine"] != solution.crossing:
-        raise Panic(f"{found.counts['cross_machine']} calls crossed machines in {file}, not {solution.crossing}")
-    return Compared(question, solution, file, beside, found, folder)
+        raise Panic(
+            f"{file}: {found.counts['cross_machine']} calls crossed machines in its replay, not {solution.crossing}"
+        )
+    return Compared(question, solution, file, baseline, found, folder)
 
 
-def table(done: Compared) -> Table:
-    """Return both placements beside each other, from their records, and what the found one saves."""
-    question, both = done.question, (done.beside, done.found)
+def table(compared: Compared) -> Table:
+    """Return both placements side by side, from their records, and what the found one saves."""
+    question, both = compared.question, (compared.baseline, compared.found)
     crossed = [record.counts["cross_machine"] for record in both]
     calls = [record.counts["cross_domain"] + count for record, count in zip(both, crossed, strict=True)]
     shares = [100 * count / max(1, all_) for count, all_ in zip(crossed, calls, strict=True)]
@@ -184,22 +198,22 @@ def table(done: Compared) -> Table:
         ("mean time of a trace, simulated, us", *(f"{us:,.1f}" for us in means), _saved(*means)),
         (
             "the fullest machine, in fair shares",
-            *(f"{question.fullest(one):.4f}" for one in (question.beside, done.solution.placed)),
+            *(f"{question.fullest(one):.4f}" for one in (question.baseline, compared.solution.placed)),
             "",
         ),
     ]
-    return Table("placements", f"{question.problem.machines} machines", ("", BESIDE, FOUND, "saved"), rows)
+    return Table("placements", f"{question.problem.machines} machines", ("", BASELINE, FOUND, "saved"), rows)
 
 
-def lines(done: Compared) -> list[str]:
-    """Return what is known of the placement, and where all is."""
-    found = done.solution
+def lines(compared: Compared) -> list[str]:
+    """Return the lines after the table: the proven bound, why the search ended, and the files."""
+    found = compared.solution
     gap = 100 * (found.crossing - found.at_least) / found.crossing if found.crossing else 0.0
     bound = f"at least {found.at_least:,} calls cross in any placement (gap {gap:.2f} %, {found.nodes:,} nodes)"
     said = [f"{bound}: {ENDED[found.end]}"]
-    if not done.question.problem.fits(done.question.beside):
-        said.append(f"{BESIDE} is no answer: its fullest machine holds more than the slack allows")
-    return [*said, f"placement {done.file}", f"records {done.folder}"]
+    if not compared.question.problem.fits(compared.question.baseline):
+        said.append(f"{BASELINE} does not fit: its fullest machine holds more than the slack allows")
+    return [*said, f"placement {compared.file}", f"records {compared.folder}"]
 
 
 def _replay(job: ReplayJob, options: Options, command: list[str]) -> Record:
@@ -221,7 +235,7 @@ def _saved(before: float, after: float) -> str:
 
 
 def _unmet(question: Question, unmet: Overfull) -> str:
-    """Return why no placement fits, in a line: the pod that is too much by itself, if one is, and the mend."""
+    """Return in one line why no placement fits, with any pod too large by itself, and the fix."""
     problem = question.problem
     total = sum(problem.loads)
     digits = 10**SLACK_DIGITS
@@ -235,8 +249,8 @@ def _unmet(question: Question, unmet: Overfull) -> str:
         )
     else:
         what = f"no placement was found that leaves every machine at most {most} of all computation"
-    mend = f"the smallest slack that can be met is {least}" if unmet.proven else f"a slack of {least} can be met"
-    return f"{question.origin}: --slack {float(question.slack):g} on {problem.machines} machines: {what}; {mend}"
+    remedy = f"the smallest slack that can be met is {least}" if unmet.proven else f"a slack of {least} can be met"
+    return f"{question.origin}: --slack {float(question.slack):g} on {problem.machines} machines: {what}; {remedy}"
 
 
 def _check_file(file: Path, out: Path | None, *, force: bool) -> None:
@@ -250,9 +264,9 @@ def _check_file(file: Path, out: Path | None, *, force: bool) -> None:
 
 @contextmanager
 def _searching(question: Question) -> Iterator[OnProgress]:
-    """Show how far a search is, on a terminal; show nothing anywhere else."""
+    """Show the progress of a search if standard error is a terminal."""
     if not sys.stderr.isatty():
-        yield nobody
+        yield ignore_progress
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

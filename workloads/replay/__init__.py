@@ -1,1 +1,1 @@
-"""Replays a trace's spans as calls between domains, where a placement puts its pods."""
+"""Replays the spans of a trace as calls between domains, under a placement on machines."""

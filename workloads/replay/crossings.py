@@ -1,4 +1,9 @@
-"""What the calls of a replay cost beside what their servers do, by what they cross: measured, not added up by hand."""
+"""Measures what the calls of a replay cost beside the work of their servers, by what they cross.
+
+A small replay of calls that do nothing is run, and its latencies are read. Adding up a cost model's
+steps here would be a second description of the path of a call, which could differ from the one that
+the kernel charges.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,29 +16,32 @@ from lrpc.workloads.replay.replay import replay_cluster
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.traces.spans import Span, Trace
 
-ROUNDS: Final = 3  # in the first, nothing is in its place yet
-APART_NS: Final = 1_000_000
+# Calls of each kind. The fastest counts, in case a first call pays for something that later ones
+# reuse.
+ROUNDS: Final = 3
+APART_NS: Final = 1_000_000  # the interval between calls, long enough for none to wait for another
 
 
 @dataclass(frozen=True)
 class Crossings:
-    """What a call takes beside what its server does, in ns, where nobody waits for a processor or a bus."""
+    """The costs of a call beside the work of its server, in ns, if nothing is waited for."""
 
     within_ns: int
     domain_ns: int
-    machine_ns: int  # 0 on a single machine, where there are none
+    machine_ns: int  # 0 on a single machine, which has no such calls
 
     def between(self, caller: str, server: str, placement: Mapping[str, int]) -> int:
-        """Return what a call from one pod to another takes, in ns."""
+        """Return the cost of a call between two pods in ns; `placement` maps pods to machines."""
         if caller == server:
             return self.within_ns
         return self.domain_ns if placement[caller] == placement[server] else self.machine_ns
 
 
 def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbps: float) -> Crossings:
-    """Return what calls take, from a replay of calls that do nothing, one after another.
+    """Return the costs of calls, measured in a replay of calls that do nothing, one after another.
 
-    `Refused` where there is more than one machine, and the cost model lacks what calls between machines cost.
+    Raises `Refused` if there is more than one machine and the cost model has no costs for calls
+    between machines.
     """
     servers = ("caller", "domain", "machine") * ROUNDS
     calls = [Span("t", str(at), "root", pod, "call", APART_NS * at, APART_NS * at) for at, pod in enumerate(servers)]

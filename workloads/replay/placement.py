@@ -1,4 +1,11 @@
-"""Places pods on machines: spread, packed, or as a file says."""
+"""Places the pods of a trace on machines, by a policy or by a file.
+
+The two policies are the extremes to compare with: `spread` deals the pods out, so that most calls
+cross machines, and `pack` fills one machine after another. Every other placement is a file that
+names each pod exactly once, such as the one that `lrpc place` writes. A file that misses a pod or
+names an unknown one is refused: a placement for another trace would otherwise be taken for this
+one's.
+"""
 
 import json
 import os
@@ -19,7 +26,7 @@ _HEADER: Final = """\
 
 
 class PlacementRefused(Refused):
-    """A placement that cannot be. `str()` is one line: the file or policy, the place in it, the mend."""
+    """Raised for an impossible placement; `str()` gives file or policy, the place and the fix."""
 
     def __init__(self, origin: str, place: str, message: str) -> None:
         super().__init__(origin, place, message)
@@ -30,23 +37,24 @@ class PlacementRefused(Refused):
 
 
 def machine_names(machines: int) -> list[str]:
-    """`m0`, `m1`, …, padded to equal width (`m00` where there are more than ten), so that they sort by index."""
+    """Return the names `m0`, `m1`, …, zero-padded to equal width so that they sort by index."""
     width = len(str(machines - 1))
     return [f"m{index:0{width}}" for index in range(machines)]
 
 
 def place(pods: Iterable[str], machines: int, placement: AnyPath, *, capacity: int | None = None) -> dict[str, int]:
-    """Gives each pod the index of its machine, 0 to `machines` - 1; the result is in order of pod name.
+    """Return the index of each pod's machine, 0 to `machines` - 1, in order of pod name.
 
-    `spread` deals the sorted pods out in turn. `pack` fills a machine with `capacity` pods (by default
-    pods / machines, rounded up) before it begins the next. Anything else is the path of a TOML file, which
-    names every pod once (write `./pack` for a file of that name):
+    `spread` deals the sorted pods out in turn. `pack` fills a machine with `capacity` pods (by
+    default pods / machines, rounded up) before it begins the next. Any other text is the path of a
+    TOML file that names every pod once (write `./pack` for a file of that name):
 
         [placement]
         "cart-79d8f6c4b-jw5tq" = 0
         "frontend-6b7c9d5f4-x2x9p" = 1
 
-    Raises `PlacementRefused` where there is no machine, the pods do not fit, or the file is not as above.
+    Raises `PlacementRefused` if there is no machine, the pods do not fit, or the file is not as
+    above.
     """
     names = sorted(set(pods))
     if machines < 1:
@@ -61,15 +69,15 @@ def place(pods: Iterable[str], machines: int, placement: AnyPath, *, capacity: i
 
 
 def write_placement(path: AnyPath, mapping: Mapping[str, int]) -> None:
-    """Writes `mapping` (pod to machine index) as a file that `place` reads, in order of machine and pod.
+    """Write `mapping` (pod to machine index) to a file that `place` reads, by machine and pod.
 
-    A file that is there is replaced. Raises `PlacementRefused` where it cannot be written.
+    An existing file is replaced. Raises `PlacementRefused` if the file cannot be written.
     """
     by_machine = groupby(sorted(mapping, key=lambda pod: (mapping[pod], pod)), key=mapping.__getitem__)
     blocks = ["".join(f"{_key(pod)} = {machine}\n" for pod in pods) for machine, pods in by_machine]
     try:
         Path(path).write_text(_HEADER + "\n".join(blocks), encoding="utf-8", newline="\n")
-    except (OSError, ValueError) as error:  # ValueError: a path or a pod's name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a path or a pod's name with invalid characters
         why = error.strerror if isinstance(error, OSError) else error
         raise PlacementRefused(_name(path), "whole file", f"cannot be written ({why}); check the path") from None
 
@@ -80,14 +88,14 @@ def _packed(pods: list[str], machines: int, capacity: int | None) -> dict[str, i
         raise PlacementRefused("pack", "capacity", f"{fits} pods fill no machine; give 1 or more")
     if fits * machines < len(pods):
         room = f"{len(pods)} pods do not fit on {machines} machines of {fits}"
-        raise PlacementRefused("pack", "capacity", f"{room}; give more of either")
+        raise PlacementRefused("pack", "capacity", f"{room}; give more machines or a higher capacity")
     return {pod: index // fits for index, pod in enumerate(pods)}
 
 
 def _from_file(pods: list[str], machines: int, path: Path) -> dict[str, int]:
     table = _table(path)
     for wrong, message in (
-        (sorted(table.keys() - set(pods)), "no such pod in the trace; take the line out"),
+        (sorted(table.keys() - set(pods)), "no such pod in the trace; remove the line"),
         ([pod for pod in pods if pod not in table], "this pod has no machine; add a line for it"),
     ):
         if wrong:
@@ -99,7 +107,8 @@ def _from_file(pods: list[str], machines: int, path: Path) -> dict[str, int]:
 def _table(path: Path) -> dict[str, object]:
     try:
         document = read_toml(path)
-    except (Refused, ValueError, RecursionError) as error:  # not only Refused: 5,000 digits, endless nesting
+    # Beside `Refused`: a number too long to convert raises ValueError, deep nesting RecursionError.
+    except (Refused, ValueError, RecursionError) as error:
         why = shown(str(error).removeprefix(f"{path}: "), limit=200, quote=False)
         message = f"{why}; give 'spread', 'pack' or a TOML file"
         raise PlacementRefused(_name(path), "whole file", message) from None
@@ -107,7 +116,7 @@ def _table(path: Path) -> dict[str, object]:
     if not isinstance(table, dict):
         raise PlacementRefused(_name(path), "placement", "no such table; begin the file with [placement]")
     if document:
-        message = "only the table [placement] is read; take this out"
+        message = "only the table [placement] is read; remove this"
         raise PlacementRefused(_name(path), shown(min(document)), message)
     return table
 
@@ -115,7 +124,7 @@ def _table(path: Path) -> dict[str, object]:
 def _machine(path: Path, pod: str, value: object, machines: int) -> int:
     if type(value) is int and 0 <= value < machines:
         return value
-    problem = f"{shown(repr(value), quote=False)} is no machine; give a number from 0 to {machines - 1}"
+    problem = f"{shown(repr(value), quote=False)} is not a machine; give a number from 0 to {machines - 1}"
     raise PlacementRefused(_name(path), f"placement.{shown(pod)}", problem)
 
 
@@ -124,5 +133,5 @@ def _name(path: AnyPath) -> str:
 
 
 def _key(text: str) -> str:
-    """`text` as a quoted TOML key. JSON's quoting is TOML's, but for the delete character."""
+    """Return `text` as a quoted TOML key; JSON quotes alike, except for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

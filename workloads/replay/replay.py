@@ -1,4 +1,8 @@
-"""Replays a trace: its pods are protection domains, its spans compute and call as they did, where they are placed."""
+"""Builds the cluster that replays a trace: each pod is a protection domain on its machine.
+
+Spans compute, wait and call in the order that `steps` found in the trace. Only the cost of calls is
+new: it follows from the cost model and from where the placement puts caller and server.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,92 +22,99 @@ from lrpc.workloads.replay.placement import machine_names
 from lrpc.workloads.replay.steps import Activity, Compute, Do, Fork, Steps, Wait
 from lrpc.workloads.traces.spans import Trace
 
-SIMULTANEOUS: Final = 256  # calls in progress from one pod to another; the trace does not say what the pods allowed
+# A-stacks for calls in progress from one pod to another: many, since a trace does not say how many
+# calls its pods allowed at a time.
+SIMULTANEOUS: Final = 256
 DEFAULT_PROCESSORS: Final = 16
 
 
 class Pod(Interface):
-    """What one pod does for another, or a span for its parent."""
+    """The procedure by which a pod performs spans for its callers."""
 
     @procedure(simultaneous=SIMULTANEOUS)
     def do(self, span: UInt32) -> UInt32:
-        """Do a span, by its index in the trace; return the index."""
+        """Perform the span with this index in the trace; return the index."""
 
 
 @dataclass
 class PodServer(Server, Pod):
-    """Does the spans of one pod. It imports every pod that it calls by that pod's name, and itself."""
+    """The server of one pod, which performs its spans.
+
+    Its domain imports every pod that it calls, and itself, by the pods' names.
+    """
 
     independent = True
 
-    activity: object  # an Activity; no file gives it
+    activity: object  # an `Activity`, which is given by `replay_cluster`, never by a file
 
     def __post_init__(self) -> None:
-        """Have done nothing."""
+        """Start with no spans performed."""
         self._done = 0
 
     def start(self) -> None:
-        """Be ready to call: pods are bound when they are first called."""
-        self._player = Player(simulated(self.domain), self.activity)
+        """Prepare to run spans; other pods are bound when they are first called."""
+        self._runner = SpanRunner(simulated(self.domain), self.activity)
 
     def do(self, span: int) -> int:
-        """Do a span that another pod, or another span of this one, asks for."""
+        """Perform a span for another pod, or for another span of this pod."""
         self._done += 1
-        self._player.perform(span)
+        self._runner.run_span(span)
         return span
 
     def findings(self) -> Findings:
-        """Return how many spans this pod did for a caller, and how many as the client's side of a call."""
-        return {"done": self._done, "client_sides": self._player.client_sides}
+        """Return how many spans this pod performed, for callers and as client's sides of calls."""
+        return {"done": self._done, "client_sides": self._runner.client_sides}
 
 
 @dataclass
 class PodRoots(Program):
-    """Begins the first spans of traces that began in one pod, each at its recorded time."""
+    """The program that begins the traces of one pod, each first span at its recorded time."""
 
     activity: object
     pod: str
 
     def __post_init__(self) -> None:
-        """Have begun nothing."""
+        """Start with no traces begun."""
         self._recorded_ns = self._simulated_ns = self._roots = 0
-        self._player: Player | None = None
+        self._runner: SpanRunner | None = None
 
     def run(self, domain: Domain) -> None:
-        """Wait for each trace's time and begin it in a thread of its own."""
-        self._player = player = Player(simulated(domain), self.activity)
-        for begins_ns, root in player.activity.roots[self.pod]:
-            body = partial(self._run_root, player, root, begins_ns)
-            player.domain.kernel.spawn(player.domain, body, f"root{root}", at_ns=begins_ns)
+        """Schedule a thread for each trace, which begins it at its recorded time."""
+        self._runner = runner = SpanRunner(simulated(domain), self.activity)
+        for begins_ns, root in runner.activity.roots[self.pod]:
+            body = partial(self._run_root, runner, root, begins_ns)
+            runner.domain.kernel.spawn(runner.domain, body, f"root{root}", at_ns=begins_ns)
 
     def findings(self) -> Findings:
-        """Return how many traces began here, and what they took in all, recorded and simulated, in ns."""
+        """Return how many traces began here, and their total recorded and simulated time in ns."""
         return {
             "roots": self._roots,
-            "client_sides": 0 if self._player is None else self._player.client_sides,
+            "client_sides": 0 if self._runner is None else self._runner.client_sides,
             "recorded_ns": self._recorded_ns,
             "simulated_ns": self._simulated_ns,
         }
 
-    def _run_root(self, player: "Player", root: int, begins_ns: int) -> None:
-        player.perform(root)
+    def _run_root(self, runner: "SpanRunner", root: int, begins_ns: int) -> None:
+        runner.run_span(root)
         self._roots += 1
-        self._recorded_ns += player.activity.recorded_ns[root]
-        self._simulated_ns += player.domain.kernel.now_ns - begins_ns  # waiting for a processor is part of it
+        self._recorded_ns += runner.activity.recorded_ns[root]
+        # From the recorded time on, so that waiting for a processor counts.
+        self._simulated_ns += runner.domain.kernel.now_ns - begins_ns
 
 
-class Player:
-    """Does spans in one domain."""
+class SpanRunner:
+    """The interpreter of spans' steps in one domain."""
 
     def __init__(self, domain: SimulatedDomain, activity: object) -> None:
         assert isinstance(activity, Activity)
         self.domain = domain
         self.activity = activity
-        self.client_sides = 0  # spans done as the client's side of a call, first spans of traces apart
+        # Spans performed as the client's side of a call, except first spans of traces.
+        self.client_sides = 0
         self._pods: dict[str, Pod] = {}
 
-    def perform(self, span: int) -> None:
-        """Do what a span did itself, and have done what it caused."""
+    def run_span(self, span: int) -> None:
+        """Run the steps of a span, or make its call if it is the client's side of one."""
         if span in self.activity.calls:
             self._call(self.activity.calls[span])
         else:
@@ -127,7 +138,7 @@ class Player:
                 forked.clear()
 
     def _do(self, span: int) -> None:
-        """Call the server where the span is a call's client side, else whichever pod did the span, maybe this one."""
+        """Call the pod that performs the span: its server's if the span is a call's client side."""
         server = self.activity.calls.get(span)
         if server is not None:
             self.client_sides += 1
@@ -148,7 +159,7 @@ class Player:
 def replay_cluster(
     name: str,
     trace: Trace,
-    done: Activity,
+    activity: Activity,
     placement: Mapping[str, int],
     machines: int,
     *,
@@ -157,9 +168,10 @@ def replay_cluster(
     link_delay_us: float,
     link_mbps: float,
 ) -> Cluster:
-    """Return the cluster on which a trace is done again: a domain for every pod, on the machine it is placed on.
+    """Return the cluster that replays a trace, with a domain for every pod.
 
-    `Refused` where the cost model lacks what calls between machines cost.
+    `placement` maps pods to machines, which are numbered from 0. Raises `Refused` if calls cross
+    machines and the cost model has no costs for them.
     """
     called: dict[str, set[str]] = {pod: {pod} for pod in trace.pods}
     for server in trace.calls():
@@ -172,7 +184,7 @@ def replay_cluster(
             machine,
             processors,
             costs,
-            tuple(_domain(pod, done, called[pod]) for pod, where in placement.items() if where == number),
+            tuple(_domain(pod, activity, called[pod]) for pod, where in placement.items() if where == number),
         )
         for number, machine in enumerate(names)
     )
@@ -182,11 +194,13 @@ def replay_cluster(
 
 
 def trace_name(path: Path) -> str:
-    """Return what a trace is called: its file's name without endings."""
+    """Return the name of a trace: its file's name without extensions."""
     return path.name.split(".")[0] or path.name
 
 
-def _domain(pod: str, done: Activity, called: set[str]) -> DomainSpec:
-    threads = (ThreadSpec(f"{pod}/roots", PodRoots, {"activity": done, "pod": pod}),) if pod in done.roots else ()
-    exports = (ExportSpec(pod, PodServer, {"activity": done}),)
+def _domain(pod: str, activity: Activity, called: set[str]) -> DomainSpec:
+    threads = (
+        (ThreadSpec(f"{pod}/roots", PodRoots, {"activity": activity, "pod": pod}),) if pod in activity.roots else ()
+    )
+    exports = (ExportSpec(pod, PodServer, {"activity": activity}),)
     return DomainSpec(pod, exports, {one: one for one in sorted(called)}, threads)

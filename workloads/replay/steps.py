@@ -1,4 +1,22 @@
-"""What each span of a trace did itself, and which others it caused when: a trace made ready to be done again."""
+"""Turns the spans of a trace into steps that a replay performs: computation, calls and waiting.
+
+A trace records when spans began and ended, and which span caused which. What a span did in between
+follows from its children:
+
+- A span whose only child ran in another pod is the client's side of one call, unless it is itself
+  the server's side of another. Its time beyond the child's was the network's, and the replay
+  charges a call instead.
+- For every other span, the time outside its children was computation (`Compute`). A child is
+  another span to perform and to wait for (`Do`).
+- Children that overlap run as threads, each at its recorded offset (`Fork`), and the span waits for
+  them where the last of them ended (`Join`).
+- A child that outlives its parent is not waited for. One that began before its parent, by clocks
+  that differ, begins with it and takes as long as recorded.
+- A server that continued after its client had the reply does the rest in a thread of its own.
+
+A span that lasts as long as a call beside it computes all that time, though it may have waited for
+the call: a trace does not tell the two apart.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +26,8 @@ from typing import Final
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces.spans import Trace
 
-MOST_NESTED: Final = 64  # spans inside each other; a simulated thread has a stack of its own for each domain
+# The deepest nesting of spans: each nested call adds a stack to the simulated thread.
+MOST_NESTED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +46,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Do:
-    """Do another span, and wait for it."""
+    """Perform another span, and wait for its end."""
 
     span: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Start a thread that does other steps, `after_ns` from now; a `Join` waits for it if it is `joined`."""
+    """Start a thread that runs `steps` `after_ns` from now; if `joined`, a `Join` waits for it."""
 
     after_ns: int
     steps: "Steps"
@@ -43,7 +62,7 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Wait for the joined threads that were forked since the last time."""
+    """Wait for all threads with `joined` that were forked since the last `Join`."""
 
 
 Steps = tuple[Compute | Wait | Do | Fork | Join, ...]
@@ -51,23 +70,21 @@ Steps = tuple[Compute | Wait | Do | Fork | Join, ...]
 
 @dataclass(frozen=True)
 class Activity:
-    """A trace as steps. Spans are named by their index in the trace."""
+    """A trace as steps; spans are named by their index in the trace."""
 
-    steps: Mapping[int, Steps]  # for every span but a call's client side, whose only step is its server's span
-    calls: Mapping[int, int]  # a call's client span, and its server's
+    # The steps of every span, except client sides of calls, which only call the server's span.
+    steps: Mapping[int, Steps]
+    calls: Mapping[int, int]  # from the client's span of each call to the server's span
     pods: tuple[str, ...]  # the pod of each span
-    roots: Mapping[str, tuple[tuple[int, int], ...]]  # by pod: when its first spans begin, in ns, and their indices
-    recorded_ns: tuple[int, ...]  # how long each span was recorded to take
+    # By pod: the first spans of traces, as (begin in ns since the first of all, index), in order.
+    roots: Mapping[str, tuple[tuple[int, int], ...]]
+    recorded_ns: tuple[int, ...]  # the recorded duration of each span
 
 
 def activity(trace: Trace, origin: str) -> Activity:
-    """Return what a trace's spans did; `Refused` where spans nest too deep to be done again.
+    """Return the steps of a trace's spans; raise `Refused` if they nest deeper than `MOST_NESTED`.
 
-    A span whose only child ran in another pod is the client's side of one call, unless it is itself a server's:
-    what it spent beyond its child was the network's. Of any other, the time outside its children was computation.
-    Children that overlap run as threads, each at its recorded offset; one that outlives its parent is not waited for;
-    one that began before its parent begins with it. A server that went on after its client had the reply goes on in a
-    thread.
+    `origin` names the trace in that error. The rules are in this module's docstring.
     """
     _check_depth(trace, origin)
     spans = trace.spans
@@ -91,10 +108,10 @@ def activity(trace: Trace, origin: str) -> Activity:
     )
 
 
-def computation(done: Activity) -> Counter[str]:
-    """Return how long the spans of each pod occupied a processor, in ns."""
-    found = Counter[str](dict.fromkeys(done.pods, 0))
-    pending = [(done.pods[span], steps) for span, steps in done.steps.items()]
+def computation(recorded: Activity) -> Counter[str]:
+    """Return the total computation of each pod's spans, in ns."""
+    found = Counter[str](dict.fromkeys(recorded.pods, 0))
+    pending = [(recorded.pods[span], steps) for span, steps in recorded.steps.items()]
     for pod, steps in pending:
         for step in steps:
             if isinstance(step, Compute):
@@ -105,7 +122,7 @@ def computation(done: Activity) -> Counter[str]:
 
 
 class _Span:
-    """One span, cut at the time when its caller had the reply."""
+    """One span, split at the time when its caller had the reply."""
 
     def __init__(self, trace: Trace, index: int, replied_ns: int) -> None:
         self._trace = trace
@@ -114,7 +131,7 @@ class _Span:
         self._children = trace.children[index]
 
     def steps(self) -> Steps:
-        """Return what the span does, and as the last step what it does after the reply."""
+        """Return the span's steps; what it does after the reply is one last step, a thread."""
         before = [child for child in self._children if self._begin(child) < self._replied_ns]
         after = [child for child in self._children if self._begin(child) >= self._replied_ns]
         if self._replied_ns == self._span.end_ns:
@@ -123,7 +140,10 @@ class _Span:
         return (*self._between(self._span.start_ns, self._replied_ns, before), tail)
 
     def _tail(self, before: list[int], after: list[int]) -> Steps:
-        """Return the steps after the reply: no computation while a child runs, though it is not waited for."""
+        """Return the steps after the reply.
+
+        While a child runs, the span does not compute, although it does not wait for the child.
+        """
         end = self._span.end_ns
         reached = [self._replied_ns, *(self._trace.spans[child].end_ns for child in before)]
         covered = min(end, max(reached))
@@ -140,7 +160,7 @@ class _Span:
         return (*steps, *self._between(covered, end, rest))
 
     def _between(self, begin: int, end: int, children: list[int]) -> Steps:
-        """Return the steps from `begin` to `end`: children in groups that overlap, computation between them."""
+        """Return the steps from `begin` to `end`: groups of overlapping children, computation."""
         steps: list[Compute | Do | Fork | Join] = []
         now = begin
         for group in self._groups(children):
@@ -163,6 +183,7 @@ class _Span:
         return [*forks, Join()]
 
     def _groups(self, children: list[int]) -> list[list[int]]:
+        """Divide the children, which are in order of start, into groups that overlap in time."""
         groups: list[list[int]] = []
         reach = -1
         for child in children:
@@ -174,6 +195,7 @@ class _Span:
         return groups
 
     def _begin(self, child: int) -> int:
+        """Return when a child begins in the replay: not before this span does."""
         return max(self._trace.spans[child].start_ns, self._span.start_ns)
 
 

@@ -140,7 +140,7 @@ class UnixKernel:
             self._flush(file)
 
     def fetch(self, program: int, page: int) -> None:
-        """Bring a page of a program into memory; an absent one faults and is read from the server."""
+        """Bring a program's page into memory; an absent one faults and is read from the server."""
         key = block_key(program, page)
         if not self.pages.has(key, 0):
             self.faults += 1

@@ -154,7 +154,7 @@ def test_a_dry_run_says_what_a_machine_may_hold_and_leaves_nothing() -> None:
 
 
 def test_where_the_default_placement_holds_too_much_it_is_said() -> None:
-    said = "spread is no answer: its fullest machine holds more than the slack allows"
+    said = "spread does not fit: its fullest machine holds more than the slack allows"
     assert said in placed("--record", "one", machines=3, slack=1.3).out
     assert said not in placed("--record", "other").out
 
