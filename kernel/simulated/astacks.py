@@ -1,4 +1,13 @@
-"""A-stacks and linkage records: pairwise shared memory for arguments and results, and where a call returns to."""
+"""A-stacks and linkage records: memory for arguments and results, and where a call returns to.
+
+The procedures of a binding that share A-stacks have one LIFO queue with a lock of its own (section
+3.4), so that calls through other queues do not contend for it. The A-stacks made at binding lie in
+one contiguous region, where validating an address is a range check. Those made later lie in regions
+of their own, which take a little longer to search (section 5.2).
+
+Each A-stack has a linkage record, which belongs to the kernel alone. Since no client can forge one,
+a return needs no check.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -21,26 +30,27 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Stack, Thread
 
-MOST_REGIONS: Final = 64  # of one group, so that validation ends
+MOST_REGIONS: Final = 64  # of one group, which bounds the time of a validation
 
 
 class Linkage:
-    """The kernel's record of one call in progress: who called, and where the call returns to."""
+    """The kernel's record of one call in progress: the caller, and where the call returns to."""
 
     __slots__ = ("astack", "binding", "caller", "number", "outer", "procedure", "state", "thread")
 
     def __init__(self, binding: "Binding", number: int) -> None:
         self.binding = binding
         self.number = number  # within its group
-        self.procedure = 0  # of the call
+        self.astack: AStack  # the one that this record is for, always
+        # The call in progress, set by `claim`.
+        self.procedure = 0
         self.state = LINKAGE_FREE
         self.thread: Thread | None = None
-        self.caller: Stack | None = None
-        self.outer: Linkage | None = None  # of the call that its thread made this one in
-        self.astack: AStack  # the one beside it, for ever
+        self.caller: Stack | None = None  # the stack to return to
+        self.outer: Linkage | None = None  # the next one down on the thread's linkage stack
 
     def claim(self, thread: "Thread", procedure: int) -> None:
-        """Push the linkage for a call of `thread`."""
+        """Push this linkage on a thread's linkage stack, for a call of a procedure."""
         self.state = follow(self.state, LINKAGE_CALLING)
         self.procedure = procedure
         self.thread = thread
@@ -49,7 +59,7 @@ class Linkage:
         thread.innermost = self
 
     def free(self) -> None:
-        """Belong to no call."""
+        """Free this linkage: it belongs to no call."""
         self.state = follow(self.state, LINKAGE_FREE)
         self.thread = None
         self.caller = None
@@ -57,7 +67,7 @@ class Linkage:
 
 
 class AStack:
-    """A piece of a region that is mapped to client and server alike, and the E-stack last used with it."""
+    """A piece of a region that client and server share, for one call's arguments and results."""
 
     __slots__ = (
         "address",
@@ -84,23 +94,29 @@ class AStack:
         self.linkage = linkage
         self.state = ASTACK_FREE
         self.taker: Thread | None = None  # whose client stub took it last
-        self.estack: EStack | None = None
-        # Out of band, mapped for one call: what was too large for the A-stack.
+        self.estack: EStack | None = None  # the E-stack that stays with it
+        # The present call's; the client stub writes the arguments, the kernel the results. Segments
+        # carry out of band what is too large for the A-stack.
         self.argument_segment: Region | None = None
         self.result_segment: Region | None = None
         self.written = 0  # bytes of arguments
-        self.values = 0  # how many those are, until their copy is charged: by which processor will read them
-        self.results = 0  # bytes that the server wrote
-        self.read_elsewhere = False  # its results were written on another processor than the client reads them on
+        # Arguments whose copy is not charged yet, since its cost depends on which processor reads
+        # them.
+        self.values = 0
+        self.results = 0  # bytes of results
+        self.read_elsewhere = False  # the results were written on another processor than reads them
         linkage.astack = self
 
     def quarantine(self, thread: "Thread") -> None:
-        """Stay with a server that does not let go of a call; does nothing where `thread` called without taking it."""
+        """Leave this A-stack with a server whose caller is released, until that server returns.
+
+        Does nothing if `thread` called without having taken the A-stack.
+        """
         if self.state == ASTACK_TAKEN and self.taker is thread:
             self.state = follow(self.state, ASTACK_QUARANTINED)
 
     def close_segments(self) -> None:
-        """Unmap what travelled out of band."""
+        """Unmap the segments that carried arguments or results out of band."""
         for segment in (self.argument_segment, self.result_segment):
             if segment is not None:
                 self.linkage.binding.unmap(segment)
@@ -108,10 +124,7 @@ class AStack:
 
 
 class AStackGroup:
-    """The A-stacks that some procedures of a binding share: a LIFO queue with a lock, and the threads that wait.
-
-    Those made at binding lie in one contiguous region, the others each in a later one.
-    """
+    """The A-stacks that some procedures of a binding share, and the threads that wait for one."""
 
     def __init__(self, kernel: "Kernel", binding: "Binding", region: Region, base: int, size: int, what: str) -> None:
         self.kernel = kernel
@@ -119,17 +132,17 @@ class AStackGroup:
         self.size = size  # bytes of each
         self.members: list[AStack] = []
         self.waiting = WaitQueue(kernel, f"an A-stack of {what}")
-        self.fault: CallError | None = None  # why there will be no more, once the binding is revoked
+        self.fault: CallError | None = None  # the binding's, once that is revoked
         self.lock = SpinLock()
         self.grown = 0  # regions made later
-        self._region = region
-        self._base = base
-        self._primary = 0  # A-stacks in the contiguous region
-        self._later: list[AStack] = []  # the first of each later region
-        self._free: list[AStack] = []
+        self._region = region  # the contiguous one, which all groups of the binding share
+        self._base = base  # this group's first address there
+        self._primary = 0  # this group's A-stacks there, and in each later region
+        self._later: list[AStack] = []  # the first A-stack of each later region
+        self._free: list[AStack] = []  # the queue: the last one is taken first
 
     def fill(self, count: int) -> None:
-        """Make the A-stacks of the contiguous region; called once."""
+        """Make the A-stacks of the contiguous region. Called once."""
         self._primary = count
         self._add(self._region, self._base - self._region.base, count)
 
@@ -140,13 +153,14 @@ class AStackGroup:
 
     @property
     def free_count(self) -> int:
-        """Return how many are in the queue."""
+        """Return how many A-stacks are in the queue."""
         return len(self._free)
 
     def take(self, processor: "Processor") -> AStack:
-        """Return the A-stack that was freed last; where there is none but for threads that came before, wait or grow.
+        """Take the A-stack that was freed last, and return it.
 
-        Raises the `CallError` that says why, where the binding has been revoked.
+        Where none is left, or only those for threads woken earlier, the binding grows or the
+        running thread waits. Raises the binding's fault if it has been revoked.
         """
         self.lock.hold(processor, self.kernel.charges.astack_queue)
         self._require_bound()
@@ -161,12 +175,12 @@ class AStackGroup:
         return astack
 
     def put_back(self, astack: AStack, processor: "Processor") -> None:
-        """Put an A-stack that this processor's thread took on top of the queue."""
+        """Put an A-stack that the running thread took back on top of the queue."""
         self.lock.hold(processor, self.kernel.charges.astack_queue)
         self.collect(astack)
 
     def collect(self, astack: AStack) -> None:
-        """Have an A-stack free again, and let one waiting thread go on."""
+        """Free an A-stack, and wake one thread that waits for one."""
         astack.state = follow(astack.state, ASTACK_FREE)
         if astack.argument_segment is not None or astack.result_segment is not None:
             astack.close_segments()
@@ -179,10 +193,10 @@ class AStackGroup:
             self.waiting.wake_one()
 
     def at(self, address: int) -> tuple[AStack, int]:
-        """Return the A-stack at `address` that is free for a call, and how many later regions were looked through.
+        """Return the A-stack at `address`, and how many later regions were searched for it.
 
-        A range check for the contiguous region. Raises `WrongAStack` where none of this group begins there, or
-        `LinkageInUse`.
+        Raises `WrongAStack` if none of this group begins there, or `LinkageInUse` if it has a call
+        in progress.
         """
         looked = 0
         offset = address - self._base
@@ -207,7 +221,7 @@ class AStackGroup:
         raise WrongAStack(f"address {address:#x}: {self.waiting.what} does not begin there")
 
     def _add(self, region: Region, offset: int, count: int) -> AStack:
-        """Add A-stacks from `offset` of a region on, behind those that are there; return the first."""
+        """Add A-stacks from an offset of a region on; return the first of them."""
         first = len(self.members)
         for number in range(count):
             linkage = Linkage(self.binding, first + number)

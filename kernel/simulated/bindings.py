@@ -1,4 +1,9 @@
-"""Bindings: who may use which export, under which Binding Object, with which A-stacks, until that is revoked."""
+"""Bindings: which domain may use which export, through which Binding Object and A-stacks.
+
+Procedures whose A-stacks are of similar size share a pool of them: within a pool, the largest size
+is at most a quarter more than the smallest. Sharing bounds their simultaneous calls together, so a
+pool has as many A-stacks as the procedure that asks for most.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +18,11 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
 
-LARGEST_BINDING: Final = 64 * 1024 * 1024  # bytes of A-stacks that one binding may map
+LARGEST_BINDING: Final = 64 * 1024 * 1024  # most bytes of A-stacks of one binding
 
 
 class Grant:
-    """The kernel's record of one Binding Object: whose it is, and what it is for."""
+    """The kernel's record of a Binding Object: whom it was given to, and for which export."""
 
     def __init__(self, number: int, key: int, client: "ProtectionDomain", name: str, export: "Export | None") -> None:
         self.number = number
@@ -25,21 +30,19 @@ class Grant:
         self.client = client
         self.name = name
         self.export = export  # None where another machine exports it
-        self.client_key = BindingObject(number, key, name, export is None)  # the client's to keep, and to alter
+        # The client holds this, and may alter it.
+        self.client_key = BindingObject(number, key, name, export is None)
         self.state = BINDING_BOUND
-        self.fault: CallError | None = None  # what a call through it gets, once it is revoked
+        self.fault: CallError | None = None  # what calls through it raise, once it is revoked
 
     def revoke(self, fault: CallError) -> None:
-        """Open nothing any more."""
+        """Revoke: later calls through this Binding Object raise `fault`."""
         self.state = follow(self.state, BINDING_REVOKED)
         self.fault = fault
 
 
 class Binding(Grant):
-    """A binding of a client to a server on the same machine, with A-stacks mapped to both.
-
-    Procedures whose A-stacks are of similar size share them, and so bound their simultaneous calls together.
-    """
+    """A binding of a client to a server on the same machine, with A-stacks mapped to both."""
 
     def __init__(
         self, kernel: "Kernel", number: int, key: int, client: "ProtectionDomain", export: "Export", *, grows: bool
@@ -48,19 +51,21 @@ class Binding(Grant):
         self.kernel = kernel
         self.server: ProtectionDomain = export.domain
         self.descriptors = list(export.descriptors)
-        self.grows = grows  # where all A-stacks are taken, rather than wait
-        self.bytes = 0  # of all its A-stacks
+        self.grows = grows  # makes more A-stacks when all are taken; otherwise clients wait
+        self.bytes = 0  # mapped: A-stacks and out-of-band segments
         self.groups: list[AStackGroup] = []  # by procedure
-        self.pools: list[AStackGroup] = []  # each group once
+        self.pools: list[AStackGroup] = []  # the same groups, each once
         self._regions: list[Region] = []
         self._mapped = True
-        pools = sharing(self.descriptors)
-        region = self.map(sum(size_of(self.descriptors, pool) * count_of(self.descriptors, pool) for pool in pools))
+        pools = pools_of(self.descriptors)
+        region = self.map(
+            sum(astack_size(self.descriptors, pool) * astack_count(self.descriptors, pool) for pool in pools)
+        )
         self._regions.append(region)
         groups: dict[int, AStackGroup] = {}
         base = region.base
         for pool in pools:
-            size, count = size_of(self.descriptors, pool), count_of(self.descriptors, pool)
+            size, count = astack_size(self.descriptors, pool), astack_count(self.descriptors, pool)
             what = f"{self.name}.{'/'.join(self.descriptors[procedure].name for procedure in pool)}"
             group = AStackGroup(kernel, self, region, base, size, what)
             group.fill(count)
@@ -70,7 +75,7 @@ class Binding(Grant):
         self.groups = [groups[procedure] for procedure in range(len(self.descriptors))]
 
     def map(self, size: int) -> Region:
-        """Return fresh memory that client and server, and nobody else, may read and write."""
+        """Return fresh memory that the client and the server, and no others, may read and write."""
         region = self.kernel.memory.allocate(size)
         for domain in (self.client, self.server):
             domain.memory.map(region, READ | WRITE)
@@ -78,15 +83,16 @@ class Binding(Grant):
         return region
 
     def unmap(self, region: Region) -> None:
-        """Take what `map` made away from both."""
+        """Unmap a region that `map` returned, from both domains."""
         for domain in (self.client, self.server):
             domain.memory.unmap(region)
         self.bytes -= region.limit - region.base
 
     def grow(self, group: AStackGroup, processor: "Processor") -> bool:
-        """Make as many A-stacks more as a group began with, by this binding's policy; return whether there are any.
+        """Add as many A-stacks as the group began with; return whether that was allowed.
 
-        There are none where clients wait, and none beyond `LARGEST_BINDING` bytes or `MOST_REGIONS` regions.
+        It is not where this binding's clients wait instead, nor beyond `LARGEST_BINDING` bytes or
+        `MOST_REGIONS` regions.
         """
         count = len(group.members) // (group.grown + 1)
         size = count * group.size
@@ -99,18 +105,23 @@ class Binding(Grant):
         return True
 
     def validate(self, procedure: int, address: int) -> tuple[AStack, int]:
-        """Return the A-stack of a call, once all that the client gave has been checked against this record.
+        """Check what a client gave for a call, and return the A-stack to use.
 
-        The second is how many later regions were looked through. Raises the `CallError` that says what is wrong.
+        Also return how many later regions were searched for it. Raises the `CallError` that says
+        what is wrong: the binding's fault once it is revoked, `NoSuchProcedure`, `WrongAStack` or
+        `LinkageInUse`.
         """
         if self.fault is not None:
             raise self.fault.copy()
         if not 0 <= procedure < len(self.groups):
-            raise NoSuchProcedure(f"{self.name}: procedure {procedure}: it has {len(self.groups)}, from 0")
+            raise NoSuchProcedure(f"{self.name}: procedure {procedure}: it has {len(self.groups)}, numbered from 0")
         return self.groups[procedure].at(address)
 
     def revoke(self, fault: CallError) -> None:
-        """Open nothing any more: whoever waits for an A-stack gets the fault, and calls in progress go on."""
+        """Revoke: later calls, and threads that wait for an A-stack, get `fault`.
+
+        Calls in progress continue.
+        """
         super().revoke(fault)
         for group in self.pools:
             group.fault = fault
@@ -118,14 +129,17 @@ class Binding(Grant):
         self.collect()
 
     def reclaim(self) -> None:
-        """Collect what client stubs took for a call that is not in progress: none is left to put it back."""
+        """Free the A-stacks that client stubs took for a call that is not in progress.
+
+        This is for a client that has terminated: no stub is left to put them back.
+        """
         for group in self.pools:
             for astack in group.members:
                 if astack.state == ASTACK_TAKEN and astack.linkage.state == LINKAGE_FREE:
                     group.collect(astack)
 
     def collect(self) -> None:
-        """Give back all memory of a revoked binding, once no A-stack of it is in use."""
+        """Unmap all memory of a revoked binding, once none of its A-stacks is in use."""
         if not self._mapped or any(group.free_count < len(group.members) for group in self.pools):
             return
         self._mapped = False
@@ -134,13 +148,13 @@ class Binding(Grant):
         for group in self.pools:
             for astack in group.members:
                 if astack.estack is not None:
-                    astack.estack.astack = None  # free for any other
+                    astack.estack.astack = None  # free for any other A-stack
                     astack.estack = None
         del self.kernel.bindings[self.number]
 
 
-def sharing(descriptors: list[ProcedureDescriptor]) -> list[list[int]]:
-    """Return which procedures share A-stacks: the largest of them needs at most a quarter more than the least."""
+def pools_of(descriptors: list[ProcedureDescriptor]) -> list[list[int]]:
+    """Return which procedures share A-stacks, as lists of their numbers."""
     order = sorted(range(len(descriptors)), key=lambda procedure: (descriptors[procedure].astack_size, procedure))
     pools: list[list[int]] = []
     for procedure in order:
@@ -152,11 +166,11 @@ def sharing(descriptors: list[ProcedureDescriptor]) -> list[list[int]]:
     return pools
 
 
-def size_of(descriptors: list[ProcedureDescriptor], pool: list[int]) -> int:
+def astack_size(descriptors: list[ProcedureDescriptor], pool: list[int]) -> int:
     """Return the bytes of each A-stack of a pool."""
     return max(descriptors[procedure].astack_size for procedure in pool)
 
 
-def count_of(descriptors: list[ProcedureDescriptor], pool: list[int]) -> int:
-    """Return how many A-stacks a pool has: as many as the procedure that asks for most simultaneous calls."""
+def astack_count(descriptors: list[ProcedureDescriptor], pool: list[int]) -> int:
+    """Return how many A-stacks a pool has."""
     return max(descriptors[procedure].simultaneous for procedure in pool)

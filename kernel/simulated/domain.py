@@ -1,4 +1,8 @@
-"""Protection domains: their memory and E-stacks, what they export, and the time their procedures spend."""
+"""Protection domains of the simulated kernel: what a domain owns, and what code in it can ask for.
+
+Servers and programs receive their domain as an object of a class derived from `ProtectionDomain`.
+Times that they give or read are virtual.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Export:
-    """An interface that a domain exports: how to enter it, and who decides on imports."""
+    """An interface that a domain exports: its procedures, and the clerk who decides on imports."""
 
     def __init__(
         self,
@@ -33,11 +37,15 @@ class Export:
         self.domain = domain
         self.descriptors = descriptors
         self.clerk = clerk
-        self.server = server  # for calls from within the domain
+        self.server = server  # for calls from within the domain, which need no transfer
 
 
 class ProtectionDomain:
-    """A protection domain. It ends with `terminate`, or with the machine."""
+    """A protection domain of one machine. It lasts until `terminate` is called, or the run ends.
+
+    Methods that spend time or block need a simulated thread. They raise `RunFailed` outside one,
+    and `CallFailed` in code of a terminated domain that is being unwound.
+    """
 
     def __init__(self, kernel: "Kernel", number: int, name: str) -> None:
         self.kernel = kernel
@@ -45,64 +53,84 @@ class ProtectionDomain:
         self.name = name
         self.state = DOMAIN_LIVE
         self.memory = AddressSpace(name)
-        self.imports: dict[str, str] = {}  # names that its programs use, and the exports they stand for
-        self.convention: Convention = "argument pointer"  # of the language its servers are written in
+        self.imports: dict[str, str] = {}  # names that its programs use, and their exports
+        self.convention: Convention = "argument pointer"  # of its servers' language
         self.estacks = EStackPool(kernel, self)
         pages = kernel.memory.pages(max(kernel.costs.file.tlb.on_call.domain, kernel.costs.file.tlb.on_return.domain))
-        self.pages_on_call = kernel.pages_on_call | _some(pages, kernel.costs.file.tlb.on_call.domain)
-        self.pages_on_return = kernel.pages_on_return | _some(pages, kernel.costs.file.tlb.on_return.domain)
-        self.missed = 0  # times that an idle processor in its context was needed and missing, since one was sent
-        self.needed_ns = 0  # when one was needed last
+        self.pages_on_call = kernel.pages_on_call | _first_pages(pages, kernel.costs.file.tlb.on_call.domain)
+        self.pages_on_return = kernel.pages_on_return | _first_pages(pages, kernel.costs.file.tlb.on_return.domain)
+        # The dispatcher's: how often an idle processor in this context was needed and missing since
+        # one was sent here, and when one was needed last.
+        self.missed = 0
+        self.needed_ns = 0
 
     def __str__(self) -> str:
         return f"domain {self.name} of machine {self.kernel.machine}"
 
     @property
     def live(self) -> bool:
-        """Return whether anything may run here."""
+        """Return whether threads may run here: the domain has not terminated."""
         return self.state == DOMAIN_LIVE
 
     def compute(self, us: float) -> None:
-        """Occupy the running thread's processor for `us` microseconds of virtual time."""
+        """Occupy the running thread's processor for `us` microseconds of virtual time.
+
+        Raises `ValueError` unless `us` is at least 0 and less than 1e12.
+        """
         self.kernel.compute(_ns(us))
 
     def sleep(self, us: float) -> None:
-        """Let the running thread wait for `us` microseconds without a processor."""
+        """Block the running thread for `us` microseconds of virtual time.
+
+        Its processor is free for other threads meanwhile. Raises `ValueError` unless `us` is at
+        least 0 and less than 1e12.
+        """
         self.kernel.sleep(_ns(us))
 
     def system_call(self, us: float = 0.0) -> None:
-        """Trap into the kernel for an operation of its own, which takes `us` beyond the trap."""
+        """Trap into the kernel for an operation of its own: a system call.
+
+        The operation takes `us` microseconds of virtual time beyond the trap. Raises `ValueError`
+        unless `us` is at least 0 and less than 1e12.
+        """
         self.kernel.system_call(_ns(us))
 
     def spawn(self, body: Callable[[], None], name: str = "") -> Thread:
-        """Start a thread of this domain that runs `body`, as soon as there is a processor.
+        """Start a thread of this domain that runs `body`, and return it.
 
-        Raises `CallFailed` where the domain has terminated.
+        The thread begins as soon as there is a processor for it. `name` is made up if it is empty.
+        Raises `CallFailed` if the domain has terminated.
         """
         self.require_live()
         return self.kernel.spawn(self, body, name or f"{self.name}/{self.kernel.threads_made}")
 
     def abort(self, thread: Thread) -> Thread:
-        """Release one of this domain's threads from its call; return the thread that goes on and sees `CallAborted`.
+        """Release a thread of this domain from its outermost call.
 
-        Raises `CallError` where the thread is another domain's or has no call in progress.
+        Return the thread in which the caller continues, where the call raises `CallAborted`. That
+        is a new thread for a call through an A-stack, and `thread` itself for a call by message.
+        The server may go on executing the call. Raises `CallError` if the thread is another
+        domain's, or has no call to be released from.
         """
         if thread.home is not self:
             raise CallError(f"{thread}: domain {self.name} may abort calls of its own threads only")
         return transfer.abort(self.kernel, thread)
 
     def terminate(self) -> None:
-        """End this domain: its bindings are revoked, calls into it fail, and its own threads end.
+        """Terminate this domain.
 
-        Calls that its threads have in progress elsewhere go on there, and return past it. Does nothing a second time.
+        Its bindings are revoked, calls into it fail with `CallFailed`, and its own threads end.
+        Calls that its threads have in progress elsewhere continue there, and return past this
+        domain. Does not return if the running thread is in this domain. A second call does nothing.
         """
         termination.terminate(self.kernel, self)
 
     def revoke(self, client: str, name: str, reason: str) -> int:
-        """Revoke a client's bindings to one of this domain's exports; return how many there were.
+        """Revoke a client's bindings to an export of this domain; return how many there were.
 
-        Its calls in progress go on; later ones, and those that wait for an A-stack, raise `BindingRevoked`. Raises
-        `CallError` where the export is another domain's.
+        Calls in progress continue. Later ones, and those waiting for an A-stack, raise
+        `BindingRevoked` with the `reason`. Raises `CallError` if this domain does not export
+        `name`.
         """
         export = self.kernel.exports.get(name)
         if export is None or export.domain is not self:
@@ -117,11 +145,19 @@ class ProtectionDomain:
         clerk: Authoriser,
         server: object,
     ) -> None:
-        """Register an export of this domain; `BindingRefused` where its name is taken or its A-stacks are too large."""
+        """Register an export of this domain under `name`.
+
+        `server` is what calls from within the domain use directly. Raises `BindingRefused` if the
+        name is taken, there are no procedures, or the A-stacks would be too large.
+        """
         self.kernel.export(Export(name, interface, self, descriptors, clerk, server))
 
     def random(self, purpose: str) -> Stream:
-        """Return the running thread's stream of random numbers for one purpose, from its beginning."""
+        """Return a stream of random numbers for `purpose`, from its beginning.
+
+        The seed, the machine, the domain, the running thread's name and the purpose determine its
+        numbers.
+        """
         thread = "" if self.kernel.processor is None else self.kernel.running_thread().name
         return self.kernel.random(f"{self.name}/{thread}/{purpose}")
 
@@ -136,19 +172,22 @@ class ProtectionDomain:
         return self.kernel.now_ns / 1000
 
     def allocate(self, size: int, rights: int) -> Region:
-        """Return fresh memory of `size` bytes that only this domain may use."""
+        """Return a fresh region of `size` bytes, mapped to this domain alone.
+
+        `rights` are `READ`, `WRITE` or both, as in `AddressSpace.map`.
+        """
         region = self.kernel.memory.allocate(size)
         self.memory.map(region, rights)
         return region
 
     def require_live(self) -> None:
-        """Raise `CallFailed` where this domain has terminated."""
+        """Raise `CallFailed` if this domain has terminated."""
         self.kernel.refuse_if_reaping()
         if self.state != DOMAIN_LIVE:
             raise termination.terminated_error(self)
 
 
-def _some(pages: frozenset[int], count: int) -> frozenset[int]:
+def _first_pages(pages: frozenset[int], count: int) -> frozenset[int]:
     return frozenset(sorted(pages)[:count])
 
 

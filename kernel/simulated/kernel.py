@@ -1,11 +1,11 @@
-"""The kernel of one machine in virtual time: its domains, what they export, and who may call whom."""
+"""The kernel of one machine in virtual time: its domains, their exports, and who may call them."""
 
 from collections.abc import Callable
 
 from lrpc.kernel.descriptors import BindingObject, ImportRequest
 from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, ForgedBinding
 from lrpc.kernel.simulated import log as events
-from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant, count_of, sharing, size_of
+from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant, astack_count, astack_size, pools_of
 from lrpc.kernel.simulated.costs import CostModel, Discipline
 from lrpc.kernel.simulated.domain import Export, ProtectionDomain
 from lrpc.kernel.simulated.histogram import Histogram, Route, Tally
@@ -17,11 +17,17 @@ from lrpc.kernel.simulated.remote import Network
 from lrpc.kernel.simulated.scheduler import Scheduler
 from lrpc.kernel.states import LINKAGE_FREE
 
-MOST_REASONS = 1000  # that are kept, of why Binding Objects open nothing any more
+MOST_REASONS = 1000  # kept, of why Binding Objects were revoked; older ones are forgotten
 
 
 class Kernel(Scheduler):
-    """One machine's kernel. `make_domain` makes its domains, of whatever class the code in them needs."""
+    """One machine's kernel.
+
+    `debug` fills freed A-stacks with a poison byte. `sink` also gets the event log. With
+    `domain_caching` idle processors spin in domain contexts. `discipline` replaces the cost model's
+    discipline of message passing. `make_domain` makes the domains, of the class that the code in
+    them needs.
+    """
 
     def __init__(
         self,
@@ -45,29 +51,33 @@ class Kernel(Scheduler):
         self.pages_on_call = self.memory.pages(costs.file.tlb.on_call.kernel)
         self.pages_on_return = self.memory.pages(costs.file.tlb.on_return.kernel)
         self.latencies: dict[Route, Histogram] = {}
-        self.astack_bytes = Tally()  # of calls: bytes of arguments and results that an A-stack carried
+        self.astack_bytes = Tally()  # the bytes of arguments and results of each call by A-stack
         self.domains: dict[str, ProtectionDomain] = {}
         self.exports: dict[str, Export] = {}
-        self.grants: dict[int, Grant] = {}  # every Binding Object that has not been revoked
-        self.bindings: dict[int, Binding] = {}  # those with A-stacks, until the last of these is collected
-        self.ports: dict[str, Port] = {}
+        self.grants: dict[int, Grant] = {}  # all that have not been revoked, by number
+        self.bindings: dict[int, Binding] = {}  # by number; a revoked one while A-stacks are in use
+        self.ports: dict[str, Port] = {}  # by export
         self.network: Network | None = None
         self.transfer_lock = SpinLock()  # SRC RPC's one lock
         self._make_domain = make_domain
         self._domains_made = 0
         self._grants_made = 0
-        self._revoked: dict[int, CallError] = {}  # why, those revoked last
+        self._revoked: dict[int, CallError] = {}  # why the last ones were revoked, by number
         self._keys = self.random("binding keys")
 
     def domain(self, name: str) -> ProtectionDomain:
-        """Return the domain of that name, made when it is first asked for, and anew after it has terminated."""
+        """Return the domain of that name; make it if there is none, or if it has terminated."""
         if name not in self.domains:
             self._domains_made += 1
             self.domains[name] = self._make_domain(self, self._domains_made, name)
         return self.domains[name]
 
     def export(self, export: Export) -> None:
-        """Register an interface under its name; `BindingRefused` where the name is taken or A-stacks are too large."""
+        """Register an export under its name.
+
+        Raises `BindingRefused` if the name is taken, it has no procedures, or its A-stacks are too
+        large.
+        """
         self.refuse_if_reaping()
         export.domain.require_live()
         if export.name in self.exports:
@@ -76,7 +86,7 @@ class Kernel(Scheduler):
         if not export.descriptors:
             raise BindingRefused(f"export {export.name}: interface {export.interface} has no procedures")
         descriptors = list(export.descriptors)
-        size = sum(size_of(descriptors, pool) * count_of(descriptors, pool) for pool in sharing(descriptors))
+        size = sum(astack_size(descriptors, pool) * astack_count(descriptors, pool) for pool in pools_of(descriptors))
         if size > LARGEST_BINDING:
             raise BindingRefused(
                 f"export {export.name}: A-stacks of {size} bytes; at most {LARGEST_BINDING} are mapped"
@@ -84,7 +94,10 @@ class Kernel(Scheduler):
         self.exports[export.name] = export
 
     def authorise(self, client: ProtectionDomain, name: str) -> Export:
-        """Return the export that its clerk lets this client import; `BindingRefused` with the reason otherwise."""
+        """Return the export `name` once its clerk has accepted this client.
+
+        Raises `BindingRefused` with the reason if the clerk refuses or there is no such export.
+        """
         self.refuse_if_reaping()
         client.require_live()
         export = self.exports.get(name)
@@ -93,15 +106,17 @@ class Kernel(Scheduler):
         reason = export.clerk.authorise(ImportRequest(client.name, self.machine, name))
         if reason is not None:
             raise BindingRefused(f"import {name}: its clerk refused domain {client.name}: {reason}")
-        client.require_live()  # either may have ended while the clerk decided
+        client.require_live()  # either domain may have terminated while the clerk decided
         if self.exports.get(name) is not export:
-            raise BindingRefused(f"import {name}: machine {self.machine} exports it no more")
+            raise BindingRefused(f"import {name}: machine {self.machine} no longer exports it")
         return export
 
     def bind(self, client: ProtectionDomain, name: str, *, grows: bool = False) -> Binding:
-        """Bind a domain to an export of this machine: A-stacks mapped to both, a linkage beside each.
+        """Bind a domain to an export of this machine, with A-stacks and linkage records.
 
-        Where all A-stacks are taken, clients wait, or more are made if it `grows`.
+        The A-stacks are mapped to both domains. Where all are taken, clients wait, or the kernel
+        makes more if the binding `grows`. Raises `BindingRefused`, or `Refused` if the cost model
+        has no LRPC.
         """
         self.costs.require("lrpc")
         export = self.authorise(client, name)
@@ -112,7 +127,10 @@ class Kernel(Scheduler):
         return binding
 
     def grant(self, client: ProtectionDomain, name: str, export: Export | None) -> Grant:
-        """Return a new Binding Object's record, for calls without A-stacks: by message, within a domain, or remote."""
+        """Return the record of a new Binding Object for calls that need no A-stacks.
+
+        These are calls by message, calls within a domain, and remote calls, whose `export` is None.
+        """
         self.refuse_if_reaping()
         client.require_live()
         grant = Grant(self._new_number(), self._keys.word(), client, name, export)
@@ -120,7 +138,11 @@ class Kernel(Scheduler):
         return grant
 
     def check_key(self, key: BindingObject, client: ProtectionDomain) -> Grant:
-        """Return the record of a Binding Object; `ForgedBinding` where `client` was not given this one."""
+        """Return the record of a Binding Object.
+
+        Raises `ForgedBinding` if it is not one that `client` was given, or the fault that revoked
+        it.
+        """
         number = key.claimed_number
         grant = self.grants.get(number)
         if grant is None or grant.client is not client or not key.has_key(grant.key):
@@ -128,7 +150,11 @@ class Kernel(Scheduler):
         return grant
 
     def binding_of(self, key: BindingObject, client: ProtectionDomain) -> Binding:
-        """Return the binding that a Binding Object stands for; `ForgedBinding` where it stands for none."""
+        """Return the binding that a Binding Object stands for.
+
+        Raises `ForgedBinding` if it is not one that `client` was given, or the fault that revoked
+        it.
+        """
         number = key.claimed_number
         binding = self.bindings.get(number)
         if binding is None or binding.client is not client or not key.has_key(binding.key):
@@ -145,7 +171,7 @@ class Kernel(Scheduler):
         return len(found)
 
     def revoke_grant(self, grant: Grant, fault: CallError) -> None:
-        """Have a Binding Object open nothing any more; `fault` is what its client gets."""
+        """Revoke a Binding Object: later calls through it raise `fault`."""
         del self.grants[grant.number]
         self.log.add(self.now_ns, events.REVOKE, grant.number, 0)
         self._revoked[grant.number] = fault
@@ -154,7 +180,7 @@ class Kernel(Scheduler):
         grant.revoke(fault)
 
     def calls_in_progress(self) -> int:
-        """Return how many linkages are not free, for those who count leaks."""
+        """Return how many linkages are not free, each of which is a call through an A-stack."""
         return sum(
             astack.linkage.state != LINKAGE_FREE
             for binding in self.bindings.values()
@@ -163,18 +189,18 @@ class Kernel(Scheduler):
         )
 
     def port(self, export: Export) -> "Port":
-        """Return where messages for an export arrive, its concrete threads made when it is first asked for."""
+        """Return the port where messages for an export arrive; make it if there is none."""
         if export.name not in self.ports:
             self.ports[export.name] = Port(self, export)
         return self.ports[export.name]
 
     def histogram(self, grant: Grant, procedure: str) -> Histogram:
-        """Return the latencies of a client's calls of one procedure, made when they are first asked for."""
+        """Return the histogram of a client's calls of one procedure; make it if need be."""
         server = None if grant.export is None else grant.export.domain.name
         return self.latencies.setdefault(Route(grant.client.name, server, grant.name, procedure), Histogram())
 
     def _refusal(self, number: int, client: ProtectionDomain) -> CallError:
-        """Return why a Binding Object opens nothing."""
+        """Return the error for a wrong Binding Object: why it was revoked, or `ForgedBinding`."""
         fault = self._revoked.get(number)
         if fault is not None:
             return fault.copy()

@@ -1,7 +1,9 @@
-"""Message-passing RPC, the baseline: SRC RPC on Taos, and the others of Tables II and III, on the same engine.
+"""Message-passing RPC, the baseline: SRC RPC on Taos, and the other systems of Tables II and III.
 
-Concrete threads are fixed in their domains and signal each other; one global lock is held over most of the transfer
-path; a call is validated on its way there and again on its way back. Which copies are made is the discipline's affair.
+It runs on the same engine as LRPC. Concrete threads are fixed in their domains and signal each
+other. One global lock is held over most of the transfer path. A call is validated on its way to the
+server and again on its way back. The copies made on the way are those of the kernel's discipline
+(Table III).
 """
 
 from collections import deque
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Message:
-    """A call's packed arguments and, later, its results; the thread that waits for its reply."""
+    """A call's packed arguments and results, and the thread that waits for the reply."""
 
     def __init__(self, procedure: int, arguments: bytes, sender: Thread) -> None:
         self.procedure = procedure
@@ -29,12 +31,15 @@ class Message:
         self.fault: CallError | None = None
 
     def abandon(self) -> None:
-        """Expect no reply."""
+        """Expect no reply any more; one that still comes is dropped and counted."""
         self.sender = None
 
 
 class Port:
-    """Where messages for one export arrive, and its domain's concrete threads, which take them in turn."""
+    """The place where messages for one export arrive, and the concrete threads that serve them.
+
+    Raises `Refused` if the cost model has no costs for message passing.
+    """
 
     def __init__(self, kernel: "Kernel", export: "Export") -> None:
         kernel.costs.require("message passing")
@@ -45,10 +50,11 @@ class Port:
         self._mutable = mutable
         self._immutable = immutable
         self._results = results
-        self.fault: CallError | None = None  # why it takes no messages, once it is closed
-        self._messages: deque[Message] = deque()
-        self._idle: deque[Thread] = deque()
-        self._handed: dict[Thread, Message] = {}  # that concrete threads have, or will find when they go on
+        self.fault: CallError | None = None  # what callers get, once the port is closed
+        self._messages: deque[Message] = deque()  # waiting for a concrete thread
+        self._idle: deque[Thread] = deque()  # concrete threads waiting for a message
+        # The message that each other concrete thread serves, or will find when it resumes.
+        self._handed: dict[Thread, Message] = {}
         for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
             thread = kernel.new_thread(f"{export.name}/server{number}", export.domain, self._serve)
             thread.serves = True
@@ -56,9 +62,9 @@ class Port:
             self._idle.append(thread)
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
-        """Send packed arguments, wait for the reply and return the packed results.
+        """Send packed arguments to the server, wait for the reply, and return its packed results.
 
-        Raises `ForgedBinding`, `NoSuchProcedure`, what the procedure raised, `CallFailed` or `CallAborted`.
+        Raises `ForgedBinding`, `NoSuchProcedure`, `ProcedureRaised`, `CallFailed` or `CallAborted`.
         """
         kernel = self.kernel
         processor = kernel.running_processor()
@@ -92,7 +98,7 @@ class Port:
         return message.results
 
     def close(self, fault: CallError) -> None:
-        """Take no messages any more: whoever waits for a reply gets the fault."""
+        """Take no messages any more; threads that wait for a reply get a copy of `fault`."""
         self.fault = fault
         for message in (*self._handed.values(), *self._messages):
             self._reply(message, fault.copy())
@@ -100,23 +106,24 @@ class Port:
         self._handed.clear()
 
     def pass_message_to(self, captured: Thread, successor: Thread) -> None:
-        """Let `successor` do what a concrete thread has to do that a server of its own has captured."""
+        """Let `successor` continue the work of a concrete thread that a server has captured."""
         successor.port = self
         self._handed[successor] = self._handed.pop(captured)
 
     def _serve(self) -> None:
-        """Receive, dispatch, reply, and receive again: the life of one concrete thread."""
+        """Receive, dispatch and reply, over and over: the body of a concrete thread."""
         kernel = self.kernel
         thread = kernel.running_thread()
         while True:
             message = self._handed[thread]
             self._dispatch(message)
             processor = kernel.running_processor()
-            processor.spend(processor.charges.trap)  # one system call replies and receives the next message
+            # One system call replies and receives the next message.
+            processor.spend(processor.charges.trap)
             self._copy_results(message, "B")
             kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
-            thread = kernel.running_thread()  # another one, where a call that the procedure made was aborted
-            del self._handed[thread]  # not before, so that a port that closes meanwhile tells the sender
+            thread = kernel.running_thread()  # a successor, if a call by the procedure was aborted
+            del self._handed[thread]  # only now: a port that closes earlier must find the message
             kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
             if self._messages:
                 self._handed[thread] = self._messages.popleft()
@@ -148,7 +155,7 @@ class Port:
             message.fault = raised(error)
 
     def _copy_arguments(self, message: Message, letters: str) -> None:
-        """Make those of the copies of arguments that this discipline makes."""
+        """Make the copies of arguments that the discipline makes, of those in `letters`."""
         descriptor = self.descriptors[message.procedure]
         if not descriptor.argument_values:
             return
@@ -168,7 +175,10 @@ class Port:
                 self.kernel.counts.copies[letter] += values
 
     def _copy_results(self, message: Message, letters: str) -> None:
-        """Make those of the copies of results that this discipline makes; there are none of an error."""
+        """Make the copies of results that the discipline makes, of those in `letters`.
+
+        An error has no results to copy.
+        """
         values = self.descriptors[message.procedure].result_values
         if message.fault is not None or not values:
             return

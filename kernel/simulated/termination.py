@@ -1,4 +1,11 @@
-"""The end of a protection domain: whoever called it is told, nobody hangs, and everything it held is collected."""
+"""The end of a protection domain: its callers are told, no thread hangs, and what it held is freed.
+
+Every thread that runs in the domain is sent back to its caller with `CallFailed`, wherever it
+stands or waits. The domain's own outstanding calls continue in their servers. Their linkages are
+abandoned, so that they return past the dead domain to the innermost caller whose domain is live.
+Bindings to and from the domain are revoked. What is left of its stacks is reaped outside the
+simulation, where every kernel entry is refused (scheduler.py).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -24,12 +31,16 @@ if TYPE_CHECKING:
 
 
 def terminated_error(domain: "ProtectionDomain") -> CallFailed:
-    """Return the error for whoever deals with a domain that has terminated."""
+    """Return the error for a thread that deals with a domain that has terminated."""
     return CallFailed(f"{domain} has terminated; import what it exported from another domain")
 
 
 def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
-    """End a domain, whatever calls are in it, out of it and through it; does not return to a caller that ran in it."""
+    """Terminate a domain; does nothing if it has terminated already.
+
+    Calls into it fail, calls out of it are abandoned, and its own threads end. Does not return if
+    the running thread is in the domain.
+    """
     kernel.refuse_if_reaping()
     if not domain.live:
         return
@@ -47,11 +58,11 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
     for thread in sorted(kernel.threads, key=lambda thread: thread.number):
         _abandon_calls_from(kernel, domain, thread)
         if thread.domain is domain:
-            _send_back(kernel, thread, fault)
+            _evict(kernel, thread, fault)
     for grant in list(kernel.grants.values()):
         if grant.client is domain or (grant.export is not None and grant.export.domain is domain):
             kernel.revoke_grant(grant, fault)
-    for binding in list(kernel.bindings.values()):  # also those revoked before
+    for binding in list(kernel.bindings.values()):  # including those that were revoked earlier
         if binding.client is domain:
             binding.reclaim()
     for estack in list(domain.estacks.members):
@@ -61,9 +72,10 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
 
 
 def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
-    """Have a thread that left a server go on at its innermost caller whose domain is left, or end where there is none.
+    """Let a thread that has left a server continue with `fault` at its innermost live caller.
 
-    It has its processor still, or waits.
+    That is the innermost call whose caller was neither released nor terminated. The thread ends if
+    there is none. It must be waiting, or still have its processor.
     """
     while (linkage := thread.innermost) is not None:
         thread.innermost = linkage.outer
@@ -80,7 +92,7 @@ def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
 
 
 def release(linkage: "Linkage") -> None:
-    """Free a linkage, and its A-stack where no client stub is left to give that back."""
+    """Free a linkage, and its A-stack if no client stub is left to put that back."""
     abandoned = linkage.state == LINKAGE_ABANDONED
     linkage.free()
     astack = linkage.astack
@@ -98,8 +110,8 @@ def _abandon_calls_from(kernel: "Kernel", domain: "ProtectionDomain", thread: "T
         thread.report_lost()
 
 
-def _send_back(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
-    """Have a thread leave where it runs, waits or is about to run: in a domain that has terminated."""
+def _evict(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
+    """Make a thread leave a terminated domain where it runs, waits or is about to run."""
     kernel.reap_soon(thread.stack)
     thread.stop_waiting()
     kernel.dispatcher.withdraw(thread)

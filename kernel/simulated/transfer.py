@@ -1,4 +1,16 @@
-"""Direct transfer: the trap, the checks, the client's own thread going on in the server's domain, and its return."""
+"""Direct transfer: how a call enters the server's domain, returns, or is aborted.
+
+A call traps and is validated. Then the client's own thread continues in the server's domain, on an
+E-stack there (estacks.py), while the caller's stack waits in the linkage record. A thread must not
+yield between the record of its move to another stack and the switch of greenlets that carries the
+move out: another thread could then release or end it half-way. So checkpoints stand before the
+record and after the switch, and none in between.
+
+A caller can be released from a call that its server keeps (`abort`). Its chain continues as a new
+thread that gets `CallAborted`. The server keeps the captured thread, with the E-stack and the
+quarantined A-stack. When it returns, they are collected, and no caller is resumed twice. Until then
+the captured thread may still make calls.
+"""
 
 from typing import TYPE_CHECKING, cast
 
@@ -19,18 +31,21 @@ if TYPE_CHECKING:
 
 
 def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> None:
-    """Call a procedure with the arguments that lie on the A-stack at `address`; results are there afterwards.
+    """Call a procedure with the arguments on the A-stack at `address`.
 
-    The running thread traps, is validated, and goes on in the server's domain: on an idle processor that spins there,
-    or on its own. Raises the `CallError` that says what was forged (the machine goes on and nothing is held),
-    `ProcedureRaised`, `CallFailed` where the server's domain ended, or `CallAborted` where the caller was released from
-    a call that its server keeps.
+    Afterwards the results are there, or out of band if they are too large.
+
+    The running thread traps, the call is validated, and the thread continues in the server's
+    domain: on an idle processor that spins there, or on its own. Raises `ProcedureRaised`; the
+    `CallError` that says what was forged, which leaves nothing held; `CallFailed` if the server's
+    domain terminates; and `CallAborted` if the caller is released from a call that its server
+    keeps.
     """
     processor = kernel.running_processor()
     charges = processor.charges
     processor.spend(charges.call)
     if kernel.domain_caching:
-        processor.checkpoint()  # who else has an idle processor is order, too
+        processor.checkpoint()  # which processors are idle depends on what others did before
     thread = processor.thread
     assert thread is not None
     try:
@@ -38,7 +53,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
         astack, looked = binding.validate(procedure, address)
     except CallError:
         kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed_number & LARGEST)
-        processor.spend(charges.trap)  # the way back out of the kernel
+        processor.spend(charges.trap)  # the trap back out of the kernel
         processor.checkpoint()
         raise
     for _ in range(looked):
@@ -54,7 +69,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     _enter(kernel, processor, astack)
     thread.domain = server
     thread.stack = estack
-    # No checkpoint on this side of either switch: a thread that stands back here could be released before it has left.
+    # No checkpoint from here to the switch: the thread could be released before it has left.
     fault = cast("CallError | None", estack.switch(linkage))
     processor = kernel.running_processor()
     processor.refill()
@@ -64,7 +79,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
 
 
 def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
-    """Go to the server's context, and charge the copy of the arguments by where they will be read."""
+    """Enter the server's context, and charge the copy of the arguments at the reader's rate."""
     server = astack.linkage.binding.server
     other = kernel.dispatcher.exchange(processor, server) if kernel.domain_caching else None
     if other is None:
@@ -77,7 +92,10 @@ def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
 
 
 def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
-    """Enter the server's stub with the A-stack as the server sees it; return what the procedure raised."""
+    """Enter the server's stub, and return the error that the procedure raised, or None.
+
+    The stub reads the arguments where the server's address space maps them.
+    """
     astack = linkage.astack
     kernel = server.kernel
     processor = kernel.running_processor()
@@ -105,7 +123,10 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
 
 
 def place_results(server: "ProtectionDomain", astack: "AStack", at: int, room: int, results: bytes) -> None:
-    """Write results where the client finds them: on the A-stack, or out of band where they are too large for it."""
+    """Write results where the client finds them: on the A-stack, or out of band if too large.
+
+    `at` is their offset on the A-stack, `room` the bytes that they may take there.
+    """
     astack.results = len(results)
     if len(results) > room:
         binding = astack.linkage.binding
@@ -118,9 +139,12 @@ def place_results(server: "ProtectionDomain", astack: "AStack", at: int, room: i
 
 
 def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallError | None) -> "Linkage":
-    """Return from a procedure to its caller, without a check: the linkage cannot be forged.
+    """Return from a procedure to its caller.
 
-    Runs on the E-stack and returns there when that is next called upon, with the linkage of the next call.
+    This needs no check, since no client can forge a linkage.
+
+    It runs on the E-stack, switches to the caller's stack, and returns when the E-stack is switched
+    to again, with the linkage of the next call.
     """
     processor = kernel.running_processor()
     processor.spend(processor.charges.leave)
@@ -154,10 +178,11 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
 
 
 def abort(kernel: "Kernel", thread: "Thread") -> "Thread":
-    """Release the caller of `thread`'s outermost call from it; return the thread that goes on and sees call-aborted.
+    """Release the caller of a thread's outermost call; return the thread that continues.
 
-    The server keeps the captured thread, the E-stack and the A-stack until it returns. A thread with no call in
-    progress on this machine, but with one outstanding by message, is itself released from that.
+    That thread gets `CallAborted`. The server keeps the captured thread, its E-stack and the
+    A-stack until it returns. A thread whose only call is by message is itself released from that.
+    Raises `CallError` if there is no call to release from.
     """
     kernel.refuse_if_reaping()
     if thread.innermost is not None:
@@ -193,4 +218,4 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
 
 
 def _nothing() -> None:
-    """Be the body of a thread that goes on where another's caller stood."""
+    """Do nothing: the body of a successor, which continues where another thread's caller stood."""
