@@ -34,6 +34,10 @@ class ValuePlan:
         """Return whether the server relies on it not changing, so that its stub copies it off the A-stack."""
         return self.immutable or self.check is not None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the fields: a compiled frozen class cannot be filled in later."""
+        return ValuePlan, (self.name, self.codec, self.immutable, self.check, self.by_reference)
+
 
 class CopyPlan:
     """Arguments or results of a procedure: the values in order, and the quick way where all have a fixed size."""
@@ -53,6 +57,10 @@ class CopyPlan:
         self.references = [n for n, one in enumerate(self.values) if one.by_reference]
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
         self.plain = not self.references and not self._server_checks  # values are passed as they are
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as what the plan is made from: a compiled `struct` format cannot be pickled."""
+        return CopyPlan, (self.procedure, self.values)
 
     def referents(self, values: Sequence[object]) -> list[object]:
         """Return the values that the caller gave, with what references refer to in their place."""
