@@ -29,7 +29,7 @@ from lrpc.domains.codecs import (
 )
 from lrpc.domains.domain import Domain, bind
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.residents import Program, Registry, Server
+from lrpc.domains.residents import Findings, Program, Registry, Server
 from lrpc.kernel.errors import (
     AccessFault,
     ArgumentError,
@@ -64,6 +64,7 @@ __all__ = [
     "CallFailed",
     "Check",
     "Domain",
+    "Findings",
     "FixedBytes",
     "Float32",
     "Float64",

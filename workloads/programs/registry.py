@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+import lrpc
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
 from lrpc.kernel.documents import one_line
@@ -78,6 +79,8 @@ def load_registry(name: str) -> UsersRegistry:
     if not colon or not where or not attribute.isidentifier():
         raise Refused(f"--registry {name}: write module:NAME or path.py:NAME, where NAME is a lrpc.Registry")
     path = Path(where)
+    if path.suffix != ".py" and (len(path.parts) > 1 or path.exists()) and not path.is_dir():
+        raise Refused(f"--registry {name}: {where} is no Python file; write module:NAME or path.py:NAME")
     try:
         module = _import_file(path) if path.suffix == ".py" else _import_module(where)
     except OSError as error:
@@ -142,6 +145,7 @@ def _import_file(path: Path) -> ModuleType:
 def _raised(error: Exception) -> str:
     """Say in one line what importing a user's module raised, and where in their files."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    lrpcs = str(Path(lrpc.__file__).parent)
+    own = [frame for frame in frames if "importlib" not in frame.filename and not frame.filename.startswith(lrpcs)]
     place = f" (file {own[-1].filename}, line {own[-1].lineno})" if own else ""
     return one_line(f"importing it raised {type(error).__name__}: {error}{place}; mend the module")

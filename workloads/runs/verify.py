@@ -15,7 +15,7 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import records
 from lrpc.workloads.records.records import Input, Record
-from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, job_of, read_input
+from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, RunJob, job_of, read_input
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ def prepared(record: Record, origin: str, own: UsersRegistry | None = None) -> I
     `own` is the registry of a user's own that the job uses: a record alone does not make anybody's code run.
     """
     job = job_of(dict(record.job), f"{origin}: job")
+    if own is None and isinstance(job, RunJob) and job.registry:
+        raise Refused(f"{origin}: its run used code of {job.registry}; to run that code, add --registry {job.registry}")
     with tempfile.TemporaryDirectory(prefix="lrpc-verify-") as scratch:
         moved: dict[str, Path] = {}
         for number, one in enumerate(record.inputs):
