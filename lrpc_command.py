@@ -11,10 +11,10 @@ def main() -> None:
     """Carry the command out, and end at once where it was interrupted: everything has been let go of by then."""
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
-        from lrpc.cluster.interruption import heed
+        from lrpc.cluster.interruption import install_handlers
         from lrpc.workloads.launcher import main as carry_out
 
-        heed()
+        install_handlers()
         carry_out()
     except KeyboardInterrupt:
         print("lrpc: interrupted", file=sys.stderr)

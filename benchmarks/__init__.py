@@ -1,1 +1,1 @@
-"""What it costs, beside what people would use instead."""
+"""Benchmarks: what simulation costs, beside what people would use instead, and what faults do."""

@@ -1,22 +1,24 @@
-"""What a simulated cluster costs: its machines, its windows, its actors, in one run, with counts of what was done.
+"""What a simulated cluster costs: its machines, its windows and its actors.
 
     python -m benchmarks.cluster [--only CASE] [--repeats R]
 
-Cases, each over gRPC links on Ray actors:
+Every case runs over gRPC links on Ray actors:
 
-- machines: 1,000 machines against 10, equal calls for each: wall time a call, and memory a machine and an actor;
-- memory: of an actor at the end of runs of different lengths that log all events;
-- actors: two actors against one, on mostly local calls, in pairs; and what the run on one predicted for two. Of
-  workstations and their servers, and of machines in a ring, any of which may call the next at any time: there windows
-  are short, and more actors do not help;
-- clients: 100 clients on ten machines, one call outstanding each, over a link of a millisecond: remote calls a second;
-- waiting: one client that waits for each of its calls: round trips of the link for each;
-- hour: an hour of virtual time on 200 machines, each with twenty events a second;
-- day: five hours of nine workstations and their server, on which little happens at a time.
+- machines: 1,000 machines against 10, with equal calls for each machine: wall time per call, and
+  memory per machine and per actor;
+- memory: an actor's memory at the end of runs of different lengths that log all events;
+- actors: two actors against one, in pairs, on mostly local calls, beside the speed-up that the run
+  on one actor predicted. One cluster has workstations with servers. In the other, a ring, any
+  machine may call the next at any time: windows are short there, and more actors do not help;
+- clients: 100 clients on ten machines, each with one call outstanding, over a link of one
+  millisecond: remote calls per second;
+- waiting: one client that waits for each of its calls: how many rounds a call takes;
+- hour: one hour of virtual time on 200 machines with twenty events per second each;
+- day: five hours of nine workstations and their server, with little to do at any one time.
 
-At its end a run says which processes, sockets and files it has left behind.
+The results end with what the runs left behind: processes, sockets and files.
 
-What must come out alike is asserted in every run: calls, digests, messages. Wall time never is.
+Every run asserts what must come out alike: calls, digests, messages. Wall time is never asserted.
 """
 
 import argparse
@@ -51,7 +53,11 @@ def cluster(tables: Mapping[str, object]) -> Cluster:
 
 
 def ring(machines: int, rounds: int, local: int, remote: int, every_us: int = 0) -> Cluster:
-    """Return machines that each call themselves `local` times a round, and their neighbour `remote` times."""
+    """Return machines in a ring, which call themselves and their neighbour.
+
+    Each makes `local` calls of itself and `remote` calls of its neighbour per round. Before each
+    call it waits for a random time with a mean of `every_us` virtual microseconds.
+    """
     names = [f"m{number:05d}" for number in range(machines)]
     domains: dict[str, object] = {}
     for number, name in enumerate(names):
@@ -65,7 +71,10 @@ def ring(machines: int, rounds: int, local: int, remote: int, every_us: int = 0)
 
 
 def workstations(stations: int, servers: int, rounds: int, local: int, every_us: int = 0) -> Cluster:
-    """Return workstations that call themselves `local` times a round, and then a server, of which each has one."""
+    """Return workstations that call themselves `local` times per round, and then a server once.
+
+    Each workstation has one of the servers. It waits before each call as in `ring`.
+    """
     places: dict[str, object] = {}
     domains: dict[str, object] = {}
     for number in range(servers):
@@ -88,12 +97,15 @@ def workstations(stations: int, servers: int, rounds: int, local: int, every_us:
 
 
 def clients(machines: int, threads: int, calls: int, delay_us: float) -> Cluster:
-    """Return half of the machines as servers, and clients on the others, each with one call outstanding at a time."""
+    """Return servers on half of the machines, and clients on the other half.
+
+    `threads` clients make `calls` calls each, one at a time, over links of `delay_us`.
+    """
     pairs = machines // 2
     places: dict[str, object] = {}
     domains: dict[str, object] = {}
     for number in range(pairs):
-        like = {"processors": 8, "cost_model": "linux-python"}  # without a network processor, which would be the limit
+        like = {"processors": 8, "cost_model": "linux-python"}  # no network processor: it would be the limit
         places |= {f"c{number}": like, f"s{number}": like}
         thread = {"program": "caller", "count": threads // pairs, "parameters": {"calls": [_null("there", calls)]}}
         domains |= {
@@ -113,14 +125,14 @@ def _null(to: str, times: int) -> dict[str, object]:
 
 
 def timed(described: Cluster, actors: int) -> tuple[Outcome, float]:
-    """Return a run and its wall seconds, setting up included."""
+    """Run a cluster; return its outcome and the wall seconds it took, setting up included."""
     began = perf_counter()
     outcome = run_cluster(described, actors=actors)
     return outcome, perf_counter() - began
 
 
 def counted(outcome: Outcome, name: str) -> int:
-    """Return a count summed over machines."""
+    """Return a count, summed over machines."""
     return sum(machine.counts[name] for machine in outcome.machines)
 
 
@@ -151,7 +163,7 @@ def case_machines(repeats: int) -> Results:
 
 
 def case_memory(repeats: int) -> Results:
-    """Compare an actor's memory after runs of different lengths, each of which logs all its events on disk."""
+    """Compare an actor's memory after runs of different lengths that log all events on disk."""
     del repeats
     found = {}
     for rounds in (100, 400):
@@ -168,9 +180,9 @@ def case_memory(repeats: int) -> Results:
 
 
 def case_actors(repeats: int) -> Results:
-    """Compare two actors with one, in pairs, and with what the run on one predicted."""
+    """Compare two actors with one, and the measured speed-up with the predicted one."""
     return {
-        "workstations": _one_and_two(workstations(256, 64, 6, 500), repeats),  # one call in 501 leaves its machine
+        "workstations": _one_and_two(workstations(256, 64, 6, 500), repeats),  # one call in 501 is remote
         "ring": _one_and_two(ring(8, 2, 4000, 1), repeats),
     }
 
@@ -193,7 +205,7 @@ def _one_and_two(described: Cluster, repeats: int) -> Results:
 
 
 def case_clients(repeats: int) -> Results:
-    """Have a hundred clients with one call outstanding each."""
+    """Measure a hundred clients with one call outstanding each."""
     described = clients(10, 100, 400, 1000.0)
     rates: dict[int, list[float]] = {1: [], 2: []}
     rounds: dict[int, float] = {}
@@ -211,7 +223,7 @@ def case_clients(repeats: int) -> Results:
 
 
 def case_waiting(repeats: int) -> Results:
-    """Have one client that waits for each call."""
+    """Measure one client that waits for each of its calls."""
     described = clients(2, 1, 2000, 1000.0)
     outcomes = [timed(described, ACTORS)[0] for _ in range(repeats)]
     assert {counted(outcome, "cross_machine") for outcome in outcomes} == {2000}
@@ -221,14 +233,17 @@ def case_waiting(repeats: int) -> Results:
 
 
 def case_hour(repeats: int) -> Results:
-    """Simulate an hour of 200 machines with twenty events a second each."""
-    each = HOUR_S * 20 // 4  # a call within a machine is four events: two of the thread's, a call and a return
+    """Simulate one hour of 200 machines with twenty events per second each."""
+    each = HOUR_S * 20 // 4  # a local call is four events: two of the thread's, call and return
     del repeats
     return _at_length(ring(200, each // 20, 19, 1, every_us=200_000))
 
 
 def case_day(repeats: int) -> Results:
-    """Simulate five hours of nine workstations, each of which calls every 0.45 s, and once in twenty its server."""
+    """Simulate five hours of nine workstations and their server.
+
+    Each workstation calls every 0.45 s on average; one call in twenty is of the server.
+    """
     del repeats
     return _at_length(workstations(9, 1, 2000, 19, every_us=450_000))
 
@@ -245,23 +260,26 @@ def _at_length(described: Cluster) -> Results:
 
 
 def left_behind(before: Mapping[str, set[str]]) -> Mapping[str, list[str]]:
-    """Return what is there now and was not: processes, sockets of this one, folders, and files in shared memory.
+    """Return what exists now and did not exist `before`, by kind.
 
-    Ray keeps up to three sockets in a process that has had sessions, however many those were. Folders are there of
-    whoever runs anything at the same time.
+    Ray keeps up to three sockets in a process that has had sessions, however many those were.
+    Folders may also be those of other runs at the same time.
     """
     return {kind: sorted(now - before[kind]) for kind, now in traces().items()}
 
 
 def traces() -> dict[str, set[str]]:
-    """Return what a run might leave behind, as far as this process can have made it."""
+    """Return what a run might leave behind: processes, sockets, folders, files in shared memory.
+
+    Processes and sockets are those of this process alone.
+    """
     this = os.getpid()
     children: set[str] = set()
     sockets: set[str] = set()
     for task in Path(f"/proc/{this}/task").glob("*/children"):
         children |= set(task.read_text().split())
     for file in Path(f"/proc/{this}/fd").iterdir():
-        with suppress(FileNotFoundError):  # that of this very listing
+        with suppress(FileNotFoundError):  # the descriptor of this listing itself
             sockets |= {str(name) for name in (file.readlink(),) if str(name).startswith("socket:")}
     folders = {str(one) for one in Path(tempfile.gettempdir()).glob("lrpc-r*") if one.stat().st_uid == os.getuid()}
     shared = {str(one) for one in Path("/dev/shm").glob("*")}
@@ -280,7 +298,7 @@ CASES: Final[Mapping[str, Callable[[int], Results]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the cases and print what they found as JSON."""
+    """Run the cases and print their results as JSON."""
     parser = argparse.ArgumentParser(description="What a simulated cluster costs.")
     parser.add_argument("--only", action="append", choices=list(CASES), help="only this case, repeatable")
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,19 +1,21 @@
-"""Faults of every kind, at random times, in real runs; each must end with the same digest, or name what was lost.
+"""Injects faults into real runs, at random times, and judges how each run ends.
 
     python -m benchmarks.faults [--seed S] [--each N] [--only KIND]
 
-Kinds, each injected into a run whose links are gRPC:
+Faults are injected into runs whose links are gRPC. The kinds of faults are:
 
 - killed: an actor's process gets SIGKILL;
-- slow: an actor's process stands still for a while (SIGSTOP, SIGCONT);
-- cut: the links to an actor let nothing through for a while;
-- severed: the links to an actor let nothing through any more; patience is shortened from a minute to seconds;
+- slow: an actor's process is stopped for a while (SIGSTOP, then SIGCONT);
+- cut: the transports to an actor let nothing through for a while;
+- severed: the transports to an actor let nothing through ever again; patience is shortened from a
+  minute to seconds;
 - node: everything on a Ray worker node, in a network namespace of its own, is killed;
-- disk: the file system of event logs, journals and the record is full, sooner or later.
+- disk: the file system of event logs, journals and the record becomes full, sooner or later.
 
-A run ends well as "same", with the digest that it has without faults and with no event executed again where nothing was
-lost, or as "named": one line, exit code 3 and, where there is a record, one that is marked incomplete. Anything else, a
-deadline included, is "wrong", is said and makes the exit code 1. The summary is JSON.
+A run must end as "same" or as "named". "same" is the digest of a run without faults, with no event
+executed again unless something was lost. "named" is one line that names what was lost, exit code 3
+and, if there is a record, an incomplete one. Any other ending, a missed deadline included, is
+reported as it is and makes the exit code 1. The summary is JSON.
 """
 
 import argparse
@@ -48,8 +50,8 @@ from tests.support.nodes import BIN, Nodes, ended, permitted, two_nodes
 from tests.support.proxies import Proxy
 
 ACTORS: Final = 2
-DEADLINE_S: Final = 240.0  # for one run, by far
-PATIENCE_S: Final = 4.0  # in place of a minute, where links stay cut
+DEADLINE_S: Final = 240.0  # for one run: far more than it needs
+PATIENCE_S: Final = 4.0  # instead of a minute, where transports stay cut
 PLACE: Final = re.compile(r"machine .+, at \d+\.\d{3} us: .")
 NODE_ACTIONS: Final = 3000
 Ending = str  # "same", "named", or what went wrong
@@ -57,7 +59,7 @@ Ending = str  # "same", "named", or what went wrong
 
 @dataclass(frozen=True)
 class Subject:
-    """The cluster that faults are injected in, and what it does without them."""
+    """A cluster that faults are injected into, and what it does without them."""
 
     described: Cluster
     digest: str
@@ -66,7 +68,7 @@ class Subject:
 
 
 class Cuttable(actors.Actors):
-    """Actors that are reached, by others and by the coordinator, through links that can be cut."""
+    """Actors that others and the coordinator reach through proxies, which can be cut."""
 
     made: "Cuttable"
 
@@ -87,14 +89,14 @@ class Cuttable(actors.Actors):
         return self.proxies[endpoint.address].endpoint
 
     def stop(self) -> None:
-        """Be gone, proxies and all."""
+        """Stop the actors and close the proxies."""
         super().stop()
         for proxy in self.proxies.values():
             proxy.close()
 
 
 def subject() -> Subject:
-    """Return a bank whose tellers are busy for a while, and what it does without faults."""
+    """Return a bank with busy tellers, and what it does without faults."""
     described = cluster(bank(teller={"rounds": 12}))
     without = run_cluster(described, actors=ACTORS)
     alone = run_cluster(described, actors=0, links="memory")
@@ -103,12 +105,15 @@ def subject() -> Subject:
 
 
 def executed(outcome: Outcome) -> int:
-    """Return how many events all machines executed, those of a lost one once."""
+    """Return how many events all machines executed.
+
+    Those that were executed again in place of a lost station count once.
+    """
     return sum(sum(machine.counts.values()) for machine in outcome.machines)
 
 
 def injected(faulty: Subject, chance: random.Random, fault: Callable[[Sequence[int]], None]) -> Ending:
-    """Run with a fault at a random time; return how that ended."""
+    """Run with a fault at a random time; return how the run ended."""
     at = chance.randrange(1, faulty.windows)
     left = [fault]
 
@@ -134,7 +139,7 @@ def injected(faulty: Subject, chance: random.Random, fault: Callable[[Sequence[i
 
 @contextmanager
 def deadline() -> Iterator[None]:
-    """Raise TimeoutError in the block where it takes too long."""
+    """Raise TimeoutError in the block if it takes longer than `DEADLINE_S`."""
 
     def late(number: int, frame: object) -> None:
         raise TimeoutError
@@ -155,23 +160,26 @@ def killed(faulty: Subject, chance: random.Random) -> Ending:
 
 
 def slow(faulty: Subject, chance: random.Random) -> Ending:
-    """Have an actor stand still for a while, longer than an attempt to ask it takes, or shorter."""
+    """Stop an actor for a while, which may be shorter or longer than one attempt to ask it."""
     number, rest_s = chance.randrange(ACTORS), chance.uniform(0.2, 8.0)
 
-    def stand_still(processes: Sequence[int]) -> None:
+    def stop_for_a_while(processes: Sequence[int]) -> None:
         os.kill(processes[number], signal.SIGSTOP)
         threading.Timer(rest_s, os.kill, (processes[number], signal.SIGCONT)).start()
 
-    return injected(faulty, chance, stand_still)
+    return injected(faulty, chance, stop_for_a_while)
 
 
 @contextmanager
 def cuttable(patience_s: float | None = None) -> Iterator[None]:
-    """Have runs in the block whose links can be cut; with a patience, also in the actors' processes."""
+    """Make the transports of runs in the block cuttable.
+
+    `patience_s` shortens how long a run waits for a transport that is down, also in the actors.
+    """
     instead: list[tuple[object, str, object]] = [(run, "Actors", Cuttable)]
     if patience_s is not None:
         instead += [(module, "PATIENCE_S", patience_s) for module in (peer, synchronisation)]
-        instead += [(actors, "_Seat", _hasty(patience_s))]
+        instead += [(actors, "_Seat", _impatient_seat(patience_s))]
     before = [(module, name, getattr(module, name)) for module, name, _ in instead]
     for module, name, value in instead:
         setattr(module, name, value)
@@ -182,8 +190,8 @@ def cuttable(patience_s: float | None = None) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def _hasty(patience_s: float) -> type[actors._Seat]:
-    """Return a station that has little patience with others; Ray sends it by value."""
+def _impatient_seat(patience_s: float) -> type[actors._Seat]:
+    """Return a class of actors with little patience; Ray sends it to them by value."""
 
     class Seat(actors._Seat):
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -196,7 +204,7 @@ def _hasty(patience_s: float) -> type[actors._Seat]:
 
 
 def cut(faulty: Subject, chance: random.Random) -> Ending:
-    """Cut the links to an actor, and mend them."""
+    """Cut the transports to an actor, and mend them after a while."""
     number, rest_s = chance.randrange(ACTORS), chance.uniform(0.05, 4.0)
 
     def cut_for_a_while(processes: Sequence[int]) -> None:
@@ -209,14 +217,14 @@ def cut(faulty: Subject, chance: random.Random) -> Ending:
 
 
 def severed(faulty: Subject, chance: random.Random) -> Ending:
-    """Cut the links to an actor for good."""
+    """Cut the transports to an actor for good."""
     number = chance.randrange(ACTORS)
     with cuttable(PATIENCE_S):
         return injected(faulty, chance, lambda processes: list(Cuttable.made.proxies.values())[number].cut())
 
 
 class OnNodes:
-    """Runs on two nodes, of which the one without the head is lost."""
+    """Runs on two nodes, of which the one without Ray's head is lost."""
 
     def __init__(self, nodes: Nodes, folder: Path) -> None:
         self._nodes = nodes
@@ -225,7 +233,7 @@ class OnNodes:
         self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, links="memory").digest
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
-        """Lose the node at some time after the run's beginning."""
+        """Lose the node at a random time after the run has begun."""
         self._nodes.heal()
         out = self._folder / f"run-{chance.randrange(10**9)}"
         with self._nodes.lrpc(0, "run", self._scenario, "--actors", ACTORS, "--out", out) as lrpc:
@@ -241,7 +249,7 @@ class OnNodes:
 
 
 def judge(out: Path, code: int, err: str, digest: str) -> Ending:
-    """Return how a command ended, by its exit code, what it said and its record."""
+    """Return how a command ended, from its exit code, its error output and its record."""
     try:
         record = json.loads((out / "record.json").read_text())
     except OSError:
@@ -254,14 +262,14 @@ def judge(out: Path, code: int, err: str, digest: str) -> Ending:
 
 
 class OnSmallDisks:
-    """Runs whose event logs, journals and record are on a file system that is soon full."""
+    """Runs whose event logs, journals and record are on a file system that fills up."""
 
     def __init__(self, folder: Path) -> None:
         self._scenario = office(folder, actions=400)
         self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, links="memory").digest
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
-        """Run on a disk of random size: what the logs need, or less, and then what the record does."""
+        """Run on a disk of random size, which may be too small for the logs or for the record."""
         with small_disk(chance.randrange(16, 1400) * 1024) as (disk, limits):
             out, scratch = disk / "run", disk / "scratch-of-this-run"
             try:
@@ -284,19 +292,19 @@ class OnSmallDisks:
             except subprocess.TimeoutExpired:
                 return f"hung for {DEADLINE_S:g} s"
             if said.returncode == 2 and "cannot be written" in said.stderr and not out.exists():
-                return "named"  # before work began
+                return "named"  # refused before work began
             return judge(out, said.returncode, said.stderr, self._digest)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What else keeps a run's disk small."""
+    """How a run is kept within its disk."""
 
     arguments: Sequence[str]
-    bytes: int | None = None  # of any file, where no file system can be mounted
+    bytes: int | None = None  # limit of each file, if no file system could be mounted
 
     def apply(self) -> None:
-        """Limit this process."""
+        """Limit the size of files of this process."""
         import resource
 
         if self.bytes is not None:
@@ -305,7 +313,10 @@ class Limits:
 
 @contextmanager
 def small_disk(size: int) -> Iterator[tuple[Path, Limits]]:
-    """Have a file system of so many bytes; where none can be mounted, a limit on every file of one process."""
+    """Yield a folder on a file system of `size` bytes, and the limits of a run on it.
+
+    If none can be mounted, every file of the run is limited to that size instead.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lrpc-faults-"))
     mounted = os.geteuid() == 0 and not _quietly("mount", "-t", "tmpfs", "-o", f"size={size}", "lrpc", folder)
     try:
@@ -331,7 +342,7 @@ KINDS: Final = (*IN_PROCESS, "node", "disk")
 
 
 def carry_out(kinds: Sequence[str], each: int, seed: int, folder: Path) -> dict[str, Counter[Ending]]:
-    """Inject so many faults of each kind; return how the runs ended."""
+    """Inject `each` faults of each kind; return how often runs ended in which way."""
     found: dict[str, Counter[Ending]] = {}
 
     def inject(kind: str, one: Callable[[Subject, random.Random], Ending], faulty: Subject) -> None:
@@ -354,8 +365,8 @@ def carry_out(kinds: Sequence[str], each: int, seed: int, folder: Path) -> dict[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Inject faults and print how runs ended as JSON."""
-    parser = argparse.ArgumentParser(description="Faults of every kind, at random times, in real runs.")
+    """Inject faults, print how runs ended as JSON, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Inject faults into real runs, at random times.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--each", type=int, default=20, help="faults of each kind")
     parser.add_argument("--only", action="append", choices=KINDS, help="only this kind, repeatable")

@@ -1,24 +1,23 @@
 """How fast the kernel simulates calls, beside a SimPy model of the same path, in the same process.
 
     python -m benchmarks.simulation [--calls N] [--repeats R]
-    python -m benchmarks.simulation --scale     # the kernel alone, null, from 10,000 to 10,000,000 calls
+    python -m benchmarks.simulation --scale     # the kernel alone, null, 10^4 to 10^7 calls
 
-Three cases, which charge the paper's costs for a null call:
+Three cases charge the paper's costs for a null call:
 
 - null: one client on one processor calls by LRPC;
-- contended: four clients on four processors call by message passing, each with an export of its own, so that SRC
-  RPC's one global lock is all they share;
-- shared: four clients on four processors call by LRPC through one binding, whose A-stacks are one queue with a lock.
+- contended: four clients on four processors call by message passing. Each has an export of its own,
+  so that SRC RPC's global lock is all they share;
+- shared: four clients on four processors call by LRPC through one binding, so that they share its
+  queue of A-stacks and that queue's lock.
 
-`kernel` is the real kernel with its stubs, cost model cvax-firefly without its memory bus, which would be something
-else to share. `simpy` charges what the kernel charges, in the same order, as one timeout per step; a switch's TLB
-misses are part of the switch. It takes an A-stack from a `simpy.Store` and puts it back, and holds a `simpy.Resource`
-where the kernel holds a lock that others want. It moves no bytes, checks nothing and logs nothing, and one process is
-client and server at once: less work than the kernel does. `simpy-coarse` merges the timeouts between two such points
-into one: the least that a model of this path can do and keep them.
+Three contenders simulate each case. `kernel` is the real kernel with its stubs, on cost model
+cvax-firefly without its memory bus, which would be shared as well. `simpy` is a SimPy model with
+one timeout per step, and `simpy-coarse` one with as few timeouts as possible (see `simpy_models`).
 
-What must come out alike is asserted on every run: calls, linkages, steps and virtual time. How long it took never is.
-That is the processor time of this process, so that what else a computer does meanwhile is not counted.
+Every run asserts that all contenders simulated the same: calls, linkages, steps and virtual time
+(where clients contend, up to `LARGEST_DIFFERENCE`). Speed is never asserted. It is measured in
+processor time of this process, so that other programs on the computer do not count.
 """
 
 import argparse
@@ -26,19 +25,19 @@ import gc
 import json
 import platform
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from time import process_time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from benchmarks.simpy_models import Model, Stretches, lrpc_model, lrpc_paths, message_model, message_paths
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
-from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.simulated import engine
 from lrpc.kernel.simulated.charges import Charges, Path
 from lrpc.kernel.simulated.costs import STEPS, SWITCH, TLB_MISS, CostModel, load_cost_model
@@ -46,28 +45,22 @@ from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 
-if TYPE_CHECKING:
-    import simpy
-
 COST_MODEL: Final = "cvax-firefly"
-SIZES: Final = (10_000, 100_000, 1_000_000, 10_000_000)  # calls, of `--scale`
+SIZES: Final = (10_000, 100_000, 1_000_000, 10_000_000)  # calls, for `--scale`
 CONTENDERS: Final = ("kernel", "simpy", "simpy-coarse")
-MOST_APART: Final = 0.03  # of virtual throughput: the models may hand the lock on in another order
-
-Stretches = Sequence[Sequence[int]]  # ns of timeouts, cut where the path meets what others share
-SimpySteps = Generator["simpy.Event", object, None]
-Model = Callable[["simpy.Environment", Stretches, int, int], list[SimpySteps]]
+# Of virtual times, as a part of the kernel's: models may pass a lock on in another order.
+LARGEST_DIFFERENCE: Final = 0.03
 
 
 class Nothing(Interface):
-    """What is called."""
+    """An interface with one procedure, which does nothing."""
 
     def null(self) -> None:
         """Do nothing."""
 
 
-class SimpyServer(Nothing):
-    """Who is called."""
+class NothingServer(Nothing):
+    """A server of `Nothing`."""
 
     def null(self) -> None:
         """Do nothing."""
@@ -75,20 +68,20 @@ class SimpyServer(Nothing):
 
 @dataclass(frozen=True)
 class Case:
-    """A path, and on how many processors it is called."""
+    """A path of a call, and how many processors and bindings it is called on."""
 
     name: str
     transfer: Transfer
     processors: int
     bindings: int
-    null_ns: int  # of virtual time that one call takes when nobody else calls
-    paths: Callable[[Charges], list[list[Path]]]  # what a call charges, in order, cut as `Stretches` are
+    null_ns: int  # virtual time of one call while nobody else calls
+    paths: Callable[[Charges], list[list[Path]]]  # what a call charges, in stretches
     model: Model
 
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """One measured run: what was done, in how much virtual and processor time."""
+    """What one run did, in how much virtual time and in how many seconds of processor time."""
 
     calls: int
     linkages: int
@@ -106,89 +99,6 @@ class MeasuredRun:
         return self.calls / self.virtual_ns * 1e9
 
 
-# The SimPy models
-
-
-def lrpc_paths(charges: Charges) -> list[list[Path]]:
-    """Return what an LRPC Null charges: before the A-stack queue, under its lock, with an A-stack, under the lock."""
-    held = [charges.call, charges.switch, charges.server_stub, charges.leave, charges.switch]
-    return [[charges.client_stub], [charges.astack_queue], held, [charges.astack_queue]]
-
-
-def lrpc_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[SimpySteps]:
-    """Return one process for each client, which share the A-stacks of one binding, and their lock where they meet."""
-    from simpy import Resource, Store
-
-    astacks = Store(env)
-    astacks.items.extend(range(SIMULTANEOUS_CALLS))
-    if clients == 1:
-        return [_lrpc_client(env, astacks, stretches, calls)]
-    lock = Resource(env)
-    return [_lrpc_client_among_others(env, astacks, lock, stretches, calls) for _ in range(clients)]
-
-
-def _lrpc_client(env: "simpy.Environment", astacks: "simpy.Store", stretches: Stretches, calls: int) -> SimpySteps:
-    before, queue, held, unqueue = stretches
-    for _ in range(calls):
-        for ns in (*before, *queue):
-            yield env.timeout(ns)
-        astack = yield astacks.get()
-        for ns in (*held, *unqueue):
-            yield env.timeout(ns)
-        yield astacks.put(astack)
-
-
-def _lrpc_client_among_others(
-    env: "simpy.Environment", astacks: "simpy.Store", lock: "simpy.Resource", stretches: Stretches, calls: int
-) -> SimpySteps:
-    before, queue, held, unqueue = stretches
-    for _ in range(calls):
-        for ns in before:
-            yield env.timeout(ns)
-        with lock.request() as mine:
-            yield mine
-            for ns in queue:
-                yield env.timeout(ns)
-            astack = yield astacks.get()
-        for ns in held:
-            yield env.timeout(ns)
-        with lock.request() as mine:
-            yield mine
-            for ns in unqueue:
-                yield env.timeout(ns)
-            yield astacks.put(astack)
-
-
-def message_paths(charges: Charges) -> list[list[Path]]:
-    """Return what a Null by message charges: outside and under the lock, in turn, and the switch that is left."""
-    there = [charges.message_client_stub, charges.trap]
-    back = [charges.switch, charges.message_dispatch, charges.trap]
-    return [there, [charges.message_transfer], back, [charges.message_transfer], [charges.switch]]
-
-
-def message_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[SimpySteps]:
-    """Return one process for each client, which share one lock."""
-    from simpy import Resource
-
-    lock = Resource(env)
-    return [_message_client(env, lock, stretches, calls) for _ in range(clients)]
-
-
-def _message_client(env: "simpy.Environment", lock: "simpy.Resource", stretches: Stretches, calls: int) -> SimpySteps:
-    there, sent, back, replied, rest = stretches
-    legs = ((there, sent), (back, replied))
-    for _ in range(calls):
-        for outside, under_lock in legs:
-            for ns in outside:
-                yield env.timeout(ns)
-            with lock.request() as held:
-                yield held
-                for ns in under_lock:
-                    yield env.timeout(ns)
-        for ns in rest:
-            yield env.timeout(ns)
-
-
 CASES: Final = (
     Case("null", "lrpc", 1, 1, 157_000, lrpc_paths, lrpc_model),
     Case("contended", "message passing", 4, 4, 464_000, message_paths, message_model),
@@ -196,18 +106,21 @@ CASES: Final = (
 )
 
 
-# What the models charge, read off the kernel
+# What the models charge, taken from the kernel's own paths
 
 
 def stretches_of(case: Case, costs: CostModel, *, coarse: bool) -> Stretches:
-    """Return the timeouts of one call: one per step, or one per stretch where `coarse`."""
+    """Return the timeouts of one call, in ns.
+
+    There is one per step, or one per stretch if `coarse`.
+    """
     misses = iter(misses_of(costs))
     stretches = [_timeouts(paths, costs, misses) for paths in case.paths(Charges(costs))]
     return [[sum(stretch)] for stretch in stretches] if coarse else stretches
 
 
 def _timeouts(paths: Sequence[Path], costs: CostModel, misses: Iterator[int]) -> list[int]:
-    """Return the ns of each step of `paths`; the misses after a switch are part of it."""
+    """Return the ns of each step of `paths`, misses added to the switch that they follow."""
     found: list[int] = []
     for step in (step for path in paths for step in path.steps):
         more = next(misses) * costs.ns[TLB_MISS] if step == SWITCH else 0
@@ -216,13 +129,13 @@ def _timeouts(paths: Sequence[Path], costs: CostModel, misses: Iterator[int]) ->
 
 
 def misses_of(costs: CostModel) -> tuple[int, int]:
-    """Return the misses after the two switches of a call."""
+    """Return how many misses follow each of the two switches of a call."""
     tlb = costs.file.tlb
     return tlb.on_call.kernel + tlb.on_call.domain, tlb.on_return.kernel + tlb.on_return.domain
 
 
 def steps_of(case: Case, costs: CostModel) -> list[int]:
-    """Return how often a call charges each step, by step number, as `paths` have it."""
+    """Return how often a call charges each step of the cost model, in the order of `STEPS`."""
     found = [0] * len(STEPS)
     for step in (step for paths in case.paths(Charges(costs)) for path in paths for step in path.steps):
         found[step] += 1
@@ -231,7 +144,7 @@ def steps_of(case: Case, costs: CostModel) -> list[int]:
 
 
 def yields_per_call(case: Case, stretches: Stretches) -> int:
-    """Return how often a model's process yields in one call."""
+    """Return how often a model's process yields to SimPy in one call."""
     from simpy import Environment
 
     (process,) = case.model(Environment(), stretches, 1, 1)
@@ -242,7 +155,7 @@ def yields_per_call(case: Case, stretches: Stretches) -> int:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Return the seconds of processor time that `action` takes, without collections of garbage in between."""
+    """Return the seconds of processor time that `action` takes, with garbage collection off."""
     gc.collect()
     gc.disable()
     try:
@@ -254,7 +167,10 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def run_kernel(case: Case, costs: CostModel, calls: int) -> MeasuredRun:
-    """Let every client make `calls` calls on the real kernel; assert that they charged what the models charge."""
+    """Run a case on the real kernel, with `calls` calls per client.
+
+    Assert that the kernel charged the steps that the models charge.
+    """
     kernel = Kernel("simulation", costs, processors=case.processors)
     clients = [_add_client(kernel, case, number) for number in range(case.bindings)]
     for number in range(case.processors):
@@ -270,7 +186,7 @@ def run_kernel(case: Case, costs: CostModel, calls: int) -> MeasuredRun:
 
 def _add_client(kernel: Kernel, case: Case, number: int) -> tuple[ProtectionDomain, Callable[[], None]]:
     export = f"nothing{number}"
-    Clerk().export(kernel.domain(f"server{number}"), Nothing, SimpyServer(), export)
+    Clerk().export(kernel.domain(f"server{number}"), Nothing, NothingServer(), export)
     client = kernel.domain(f"client{number}")
     return client, bind(client, Nothing, export, case.transfer).null
 
@@ -284,7 +200,7 @@ def _start(client: ProtectionDomain, null: Callable[[], None], calls: int) -> No
 
 
 def run_simpy(case: Case, stretches: Stretches, calls: int) -> MeasuredRun:
-    """Let every client make `calls` calls in a SimPy model."""
+    """Run a case in a SimPy model, with `calls` calls per client."""
     from simpy import Environment
 
     env = Environment(initial_time=0)
@@ -295,7 +211,7 @@ def run_simpy(case: Case, stretches: Stretches, calls: int) -> MeasuredRun:
 
 
 def runners(case: Case, costs: CostModel, calls: int) -> dict[str, Callable[[], MeasuredRun]]:
-    """Return how each contender simulates a case."""
+    """Return, by contender, a function that runs a case with `calls` calls per client."""
     fine, coarse = (stretches_of(case, costs, coarse=coarse) for coarse in (False, True))
     return {
         "kernel": lambda: run_kernel(case, costs, calls),
@@ -305,7 +221,7 @@ def runners(case: Case, costs: CostModel, calls: int) -> dict[str, Callable[[], 
 
 
 def check(case: Case, runs: dict[str, MeasuredRun]) -> None:
-    """Assert that the contenders simulated the same."""
+    """Assert that all contenders simulated the same."""
     kernel = runs["kernel"]
     assert kernel.linkages == (kernel.calls if case.transfer == "lrpc" else 0), f"{case.name}: linkages pushed"
     for name, run in runs.items():
@@ -313,11 +229,14 @@ def check(case: Case, runs: dict[str, MeasuredRun]) -> None:
         if case.processors == 1:
             assert run.virtual_ns == run.calls * case.null_ns, f"{case.name}: {name} took {run.virtual_ns} ns"
         apart = abs(run.virtual_ns / kernel.virtual_ns - 1)
-        assert apart <= MOST_APART, f"{case.name}: {name} is {apart:.1%} from the kernel's virtual time"
+        assert apart <= LARGEST_DIFFERENCE, f"{case.name}: {name} is {apart:.1%} from the kernel's virtual time"
 
 
 def measure(case: Case, costs: CostModel, calls: int, repeats: int) -> list[dict[str, MeasuredRun]]:
-    """Return `repeats` rounds, in each of which every contender ran once, after one round that warms up."""
+    """Return `repeats` rounds of a case, in each of which every contender ran once.
+
+    One more round comes first, to warm up, and is not returned.
+    """
     run_by_name = runners(case, costs, max(1, calls // case.processors))
     rounds = []
     for _ in range(1 + repeats):
@@ -338,15 +257,19 @@ class Result:
     yields: dict[str, int]
 
     def speeds(self, contender: str) -> list[float]:
-        """Return simulated calls per second of every round."""
+        """Return the calls that a contender simulated per second, for every round."""
         return [runs[contender].calls_per_second for runs in self.rounds]
 
     def ratio(self, other: str) -> float:
-        """Return how many times as fast as `other` the kernel was: the median of the rounds' own ratios."""
+        """Return how many times as fast as `other` the kernel was.
+
+        It is the median of the rounds' ratios: what slows the computer down slows both sides of a
+        round.
+        """
         return median(runs["kernel"].calls_per_second / runs[other].calls_per_second for runs in self.rounds)
 
     def counts(self) -> dict[str, object]:
-        """Return what one round did: the same in every round and on every computer."""
+        """Return what one round did, which is the same in every round and on every computer."""
         runs = self.rounds[0]
         return {
             "calls": runs["kernel"].calls,
@@ -357,13 +280,13 @@ class Result:
 
 
 def costs_without_bus() -> CostModel:
-    """Return what the cases charge."""
+    """Return the cost model of all cases."""
     costs = load_cost_model(COST_MODEL)
     return replace(costs, file=costs.file.model_copy(update={"bus": None}))
 
 
 def measure_all(calls: int, repeats: int) -> list[Result]:
-    """Measure every case."""
+    """Return the results of all cases, with `calls` calls over all clients of each run."""
     costs = costs_without_bus()
     results = []
     for case in CASES:
@@ -376,7 +299,7 @@ def measure_all(calls: int, repeats: int) -> list[Result]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return the figures for a reader."""
+    """Return the results as a table for people."""
     head = ("case", "contender", "calls/s", "least", "most", "kernel is", "yields/call", "virtual calls/s")
     form = "{:<10} {:<13} {:>9} {:>9} {:>9} {:>10} {:>12} {:>16}"
     lines = [form.format(*head)]
@@ -398,7 +321,10 @@ def table(results: Sequence[Result]) -> str:
 
 
 def summary(results: Sequence[Result]) -> dict[str, object]:
-    """Return the figures for a program; `ratios` are of simulated calls per second, kernel over SimPy."""
+    """Return the results for a program.
+
+    `ratios` are calls simulated per second, the kernel's over SimPy's.
+    """
     return {
         "benchmark": "simulation",
         "ratios": {
@@ -416,13 +342,13 @@ def summary(results: Sequence[Result]) -> dict[str, object]:
 
 
 def scale(sizes: Sequence[int]) -> dict[str, object]:
-    """Make so many null calls on the kernel alone, size after size; print and return what each came to.
+    """Measure null calls on the kernel alone, one size after another; print and return the results.
 
-    That is processor time per call, and the most memory that this process has had until then.
+    These are processor time per call, and the most memory that this process has used so far.
     """
     costs = costs_without_bus()
     case = CASES[0]
-    run_kernel(case, costs, sizes[0])  # warms up
+    run_kernel(case, costs, sizes[0])  # to warm up
     found = []
     for calls in sizes:
         run = run_kernel(case, costs, calls)
@@ -435,7 +361,7 @@ def scale(sizes: Sequence[int]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and print a table and one line of JSON."""
+    """Measure, and print a table and one line of JSON; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.simulation", description=(__doc__ or "").splitlines()[0]
     )

@@ -1,6 +1,13 @@
-"""Machines and what joins them: descriptions, actors, links, names and virtual-time synchronisation."""
+"""Simulated machines and what joins them: descriptions, links, actors and their synchronisation.
+
+`description` reads a cluster from TOML, `machine` and `links` simulate it, `run` runs it to its
+end. How it is kept in step in virtual time is explained, in this order, in `synchronisation`,
+`reach`, `causes`, `paths`, `standing` and `relay`; how it runs on several processes, in `station`,
+`transport`, `peer`, `journal` and `actors`.
+"""
 
 import os
 
-# Before gRPC is imported: its core would tell of every connection's end among what a command says.
+# Set before gRPC is imported: otherwise its core prints a line for each connection that ends, in
+# between the output of a command.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -1,27 +1,33 @@
-"""What may come of what: which messages a machine can send of itself, and which because of one that it was sent."""
+"""Which messages a machine can send on its own, and which because of a message that it receives.
+
+A message sets off only what its domain leads to. A call makes its server's domain run, and with it
+the domains that this one imports from. A reply makes the domain run that had called, and the
+domains whose calls that one was serving. Nothing else can follow from the message before another
+event. So a chain of messages ends where no domain could pass it on, and the promises between
+machines (`reach`) become wider than if any message could set off any other.
+
+A call that arrives could also end a wait inside its server, so that another call in progress there
+returns. A server that is `independent` promises that this never happens. Where an export's server
+is not, a call to its domain is taken to let calls in progress there return.
+"""
 
 from dataclasses import dataclass
 
 from lrpc.cluster.description import Cluster
 
-DomainKey = tuple[int, int]  # a machine's rank, and the number of a domain on it
+DomainKey = tuple[int, int]  # a machine's rank, and the number of a domain on that machine
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A kind of message, by where it goes: a call to a domain, or the reply to a call that one had made."""
+    """A kind of message between machines: a call to a domain, or the reply to a call it made."""
 
     to: DomainKey
     reply: bool
 
 
 class Causes:
-    """Follows calls from domain to domain, by what these declare to import and export.
-
-    A call may have its server call others, on this machine and elsewhere. It has no other call go on, unless a server
-    that it comes to is not `independent`: then calls in progress there may return. A reply has the domain that called
-    go on, and with it those whose calls that was serving.
-    """
+    """The messages that can follow from each other in a cluster, by its declared imports."""
 
     def __init__(self, cluster: Cluster) -> None:
         domains = {
@@ -46,14 +52,14 @@ class Causes:
             {(rank, number) for number in range(len(machine.domains))} for rank, machine in enumerate(cluster.machines)
         ]
 
-    def begun_by(self, rank: int) -> set[Hop]:
-        """Return the messages to other machines that a machine may send, whatever happens on it."""
+    def initial(self, rank: int) -> set[Hop]:
+        """Return the messages that a machine may send to others, whatever happens on it."""
         return self._sent(self._domains[rank], self._domains[rank])
 
-    def follow(self, hop: Hop) -> set[Hop]:
-        """Return the messages to other machines that may be sent because one arrived, before anything else happens."""
-        active: set[DomainKey] = set()  # something is done there
-        returning: set[DomainKey] = set()  # and calls that were in progress there may return
+    def caused_by(self, hop: Hop) -> set[Hop]:
+        """Return the messages to other machines that one message may cause before another event."""
+        active: set[DomainKey] = set()  # domains that may run
+        returning: set[DomainKey] = set()  # those of them whose calls in progress may return
         found = [(hop.to, hop.reply or hop.to in self._dependent)]
         while found:
             place, returns = found.pop()
@@ -67,6 +73,7 @@ class Causes:
         return self._sent(active, returning)
 
     def _sent(self, active: set[DomainKey], returning: set[DomainKey]) -> set[Hop]:
+        """Return the calls that active domains send to other machines, and the replies."""
         calls = {Hop(server, False) for place in active for server in self._servers[place] if server[0] != place[0]}
         replies = {Hop(client, True) for place in returning for client in self._clients[place] if client[0] != place[0]}
         return calls | replies

@@ -1,4 +1,9 @@
-"""Certificates that a station makes for itself, for one run: links that leave this computer are encrypted."""
+"""Certificates for one run, which encrypt the transport where it leaves this computer.
+
+Each station makes its own key and certificate when it starts. The certificate reaches the others
+through Ray, and they accept no other one from that station, so that no certificate authority is
+needed.
+"""
 
 import ipaddress
 from dataclasses import dataclass
@@ -11,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 LASTS: Final = timedelta(days=30)  # longer than any run
-EARLIER: Final = timedelta(days=1)  # clocks of two computers differ
+EARLIER: Final = timedelta(days=1)  # valid from then on, since two computers' clocks may differ
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A private key, which never leaves its process, and the certificate that others know it by; in PEM form."""
+    """A private key, which never leaves its process, and its certificate; both in PEM form."""
 
     key: bytes
     certificate: bytes
@@ -46,5 +51,5 @@ def make_identity(address: str) -> Identity:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an IP address is this computer's own, which no link leaves."""
+    """Return whether an IP address is this computer's own, whose traffic stays here."""
     return ipaddress.ip_address(address).is_loopback

@@ -13,7 +13,7 @@ from pydantic import Field, create_model, model_validator
 from lrpc.cluster.parameters import resolve
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.kernel.descriptors import Convention
-from lrpc.kernel.documents import Document, read_toml, some, validate
+from lrpc.kernel.documents import Document, name_list, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
 
@@ -259,7 +259,7 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
     for pair in table.links.pairs:
         for name in pair.between:
             if name not in names:
-                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {some(names)}")
+                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {name_list(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(f"{origin}: links.pairs: {' and '.join(pair.between)}: name two machines, each pair once")
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps, pair.loss)
@@ -268,7 +268,7 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
         raise Refused(f"{origin}: links.hub: only an ethernet has one; set links.medium, or leave it out")
     if table.links.medium == "ethernet" and table.links.hub not in names:
         what = "missing; add it" if table.links.hub is None else f"no machine {table.links.hub}"
-        raise Refused(f"{origin}: links.hub: {what}; there are {some(names)}")
+        raise Refused(f"{origin}: links.hub: {what}; there are {name_list(names)}")
     cluster = Cluster(table.name, tuple(machines), link, pairs, table.links.hub)
     check(cluster, origin)
     return cluster
@@ -289,7 +289,9 @@ def check(cluster: Cluster, origin: str) -> None:
             for alias, name in domain.imports.items():
                 if name not in exporters:
                     place = f"domains.{domain.name}.imports.{alias}"
-                    raise Refused(f"{origin}: {place}: nobody exports {name}; exported are {some(sorted(exporters))}")
+                    raise Refused(
+                        f"{origin}: {place}: nobody exports {name}; exported are {name_list(sorted(exporters))}"
+                    )
     for rank, callers in enumerate(cluster.callers):
         for caller in callers:
             for one in (caller, rank):

@@ -1,4 +1,7 @@
-"""A message between machines with its virtual times, and its form on the wire: hostile until it has been checked."""
+"""A message between machines with its virtual times, and its conversion to and from protobuf.
+
+Protobuf messages are not trusted: what no machine can have sent raises `RunFailed`.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +12,12 @@ from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMe
 from lrpc.protos import transport_pb2
 
 
-@dataclass(slots=True)  # not frozen: that would take three times as long to make
+@dataclass(slots=True)  # not frozen: a frozen one takes three times as long to make
 class Envelope:
-    """A call or reply on its way, or a part of one.
+    """A message between machines that is on its way: a call, a reply, or a packet of one.
 
-    Machines are named by rank; `sequence` counts from 1 for each pair of them.
+    Machines are named by rank. `sequence` counts the messages from this source to this destination,
+    from 1.
     """
 
     source: int
@@ -24,7 +28,7 @@ class Envelope:
     body: Body
 
 
-def to_wire(envelopes: Iterable[Envelope]) -> list[transport_pb2.Message]:
+def to_protobuf(envelopes: Iterable[Envelope]) -> list[transport_pb2.Message]:
     """Return envelopes as protobuf messages."""
     return [_message(envelope) for envelope in envelopes]
 
@@ -58,8 +62,11 @@ def _message(envelope: Envelope) -> transport_pb2.Message:
     return message
 
 
-def from_wire(message: transport_pb2.Message, machines: int) -> Envelope:
-    """Return the envelope that a protobuf message holds; `RunFailed` where no machine can have sent it."""
+def from_protobuf(message: transport_pb2.Message, machines: int) -> Envelope:
+    """Return the envelope in a protobuf message of a cluster with `machines` machines.
+
+    Raises `RunFailed` where no machine of it can have sent the message.
+    """
     well_formed = (
         message.source < machines
         and message.destination < machines
@@ -69,7 +76,7 @@ def from_wire(message: transport_pb2.Message, machines: int) -> Envelope:
     )
     kind = message.WhichOneof("body")
     if not well_formed or kind is None or message.fragment.size > PAYLOAD:
-        raise RunFailed(f"link: a message that no machine sends, from {message.source} to {message.destination}")
+        raise RunFailed(f"transport: a malformed message from machine {message.source} to {message.destination}")
     body: Body
     if kind == "call":
         call = message.call

@@ -1,4 +1,4 @@
-"""The machines that one process holds, run together window by window."""
+"""The machines that one process holds: they run together, window by window."""
 
 import os
 import time
@@ -17,45 +17,60 @@ from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.errors import RunFailed
 
-SHARES: Final = 8  # of work, by rank: from them follows what one, two, four or eight actors would take
+# The work of machines is summed by rank modulo this: the time that it would take on 1, 2, 4 or 8
+# actors follows from these sums.
+SHARES: Final = 8
 
-# Takes what machines of a group sent in one window to where it is due, this group itself included.
+# Sends what a group's machines sent in one window to its destinations, the group itself included.
 Outlet = Callable[[list[Envelope]], None]
 
 
 @dataclass
 class WindowReport:
-    """What a group says after a window: when its machines' next events are, and the earliest arrivals it caused."""
+    """What a group reports after a window: its machines' next events, and the messages it sent."""
 
-    next_ns: dict[int, int] = field(default_factory=dict)  # by rank, of machines on which something happened
-    waits: set[int] = field(default_factory=set)  # ranks, of these, of those to whom replies may come
-    arrivals: dict[int, int] = field(default_factory=dict)  # by the destination's rank
-    calls: int = 0  # and traps, so far
+    # The time of the next event, by rank, of machines on which something happened.
+    next_ns: dict[int, int] = field(default_factory=dict)
+    # Those of these machines to which replies may still come.
+    waits: set[int] = field(default_factory=set)
+    # The earliest arrival of a message sent in this window, by the destination's rank.
+    arrivals: dict[int, int] = field(default_factory=dict)
+    calls: int = 0  # since the run began, with traps
     messages: int = 0  # sent in this window
-    batches: dict[int, int] = field(default_factory=dict)  # by station: the last that was sent to it in this window
+    # The last batch sent in this window, by receiving station.
+    batches: dict[int, int] = field(default_factory=dict)
     bytes: int = 0  # of these batches
-    work_ns: list[int] = field(default_factory=lambda: [0] * SHARES)  # wall time in machines, by rank modulo SHARES
-    events: int = 0  # logged so far
-    missing: list[int] = field(default_factory=list)  # stations whose batches have not come: nothing was done
+    # Wall time spent running machines, by rank modulo SHARES.
+    work_ns: list[int] = field(default_factory=lambda: [0] * SHARES)
+    events: int = 0  # logged since the run began
+    # Stations whose batches have not arrived. If there are any, the window did not run.
+    missing: list[int] = field(default_factory=list)
 
 
 class Group:
-    """Some machines of a cluster. All of it is used from one operating-system thread, which greenlets cannot leave."""
+    """Some machines of a cluster, run by one operating-system thread.
+
+    Only `arrived` and `beat` may be used from other threads: machines are made of greenlets, which
+    cannot change threads.
+    """
 
     def __init__(self, cluster: Cluster, ranks: list[int], seed: int, events: Path | None) -> None:
         names = NameService(cluster)
         self.reach = Reach(cluster)
-        self.arrived: deque[list[Envelope]] = deque()  # filled by any thread, for the next window to take in
+        # Filled by any thread, and emptied at the start of the next window.
+        self.arrived: deque[list[Envelope]] = deque()
         self._machines: dict[int, Machine] = {}
         self._logs: list[_EventFile] = []
-        self._received: dict[tuple[int, int], int] = {}  # the last message's sequence, by destination and source
-        self._touched = set(ranks)  # since the last report after a window
+        # The sequence of the last message, by destination and source.
+        self._received: dict[tuple[int, int], int] = {}
+        # Machines on which something happened since the last report of a window.
+        self._touched = set(ranks)
         self._calls = dict.fromkeys(ranks, 0)
         self._events = dict.fromkeys(ranks, 0)
         self._all_calls = 0
         self._all_events = 0
-        self._now: Machine | None = None
-        self.duplicates = 0  # messages that came again, and were dropped
+        self._running: Machine | None = None
+        self.duplicates = 0  # messages that arrived again and were dropped
         with ExitStack() as sinks:
             for rank in ranks:
                 log = None
@@ -67,37 +82,41 @@ class Group:
             self._sinks = sinks.pop_all()
 
     def state(self) -> WindowReport:
-        """Return what there is to do for all machines."""
+        """Return a report on all machines."""
         return self._report(self._machines, [])
 
     def deliver(self, envelopes: list[Envelope]) -> None:
-        """Take in what others sent to machines of this group; what came before is dropped."""
+        """Deliver messages from other groups to machines of this one; drop those that came before.
+
+        Raises `RunFailed` for a machine that is not here, or where a message in between is missing.
+        """
         for envelope in envelopes:
             rank, source = envelope.destination, envelope.source
             if rank not in self._machines:
-                raise RunFailed(f"link: a message for machine {rank}, which is not here")
+                raise RunFailed(f"transport: a message for machine {rank} came to a station that does not hold it")
             last = self._received.get((rank, source), 0)
             if envelope.sequence <= last:
                 self.duplicates += 1
                 continue
             if envelope.sequence > last + 1:
                 what = f"message {envelope.sequence} from machine {source} to machine {rank}"
-                raise RunFailed(f"link: {what}: {last + 1} is due")
+                raise RunFailed(f"transport: {what} came before message {last + 1}")
             self._received[rank, source] = envelope.sequence
             self._touched.add(rank)
             self._machines[rank].deliver(envelope)
 
     def advance(self, horizons: Mapping[int, tuple[int, int]], outlet: Outlet) -> WindowReport:
-        """Run machines, by rank, each strictly below its horizon, and send on what they sent.
+        """Run machines, by rank, each strictly below its horizon; hand what they sent to `outlet`.
 
-        The second horizon is for a machine to which, as is known here, no reply will come any more.
+        The second horizon of a pair applies where, as is known here, no more replies to the machine
+        will come.
         """
         while self.arrived:
             self.deliver(self.arrived.popleft())
         sent: list[Envelope] = []
         work_ns = [0] * SHARES
         for rank, (while_waiting, afterwards) in horizons.items():
-            machine = self._now = self._machines[rank]
+            machine = self._running = self._machines[rank]
             began = time.perf_counter_ns()
             machine.kernel.run(while_waiting if machine.waits else afterwards)
             work_ns[rank % SHARES] += time.perf_counter_ns() - began
@@ -113,8 +132,11 @@ class Group:
         return report
 
     def beat(self) -> tuple[int, str]:
-        """Return how many events were logged, and which machine runs, and when: asked from another thread."""
-        machine = self._now
+        """Return how many events were logged, and which machine runs at what virtual time.
+
+        May be called from another thread than the one that runs the machines.
+        """
+        machine = self._running
         if machine is None:
             return self._all_events, "no machine has begun"
         return self._all_events + machine.kernel.log.events, f"machine {machine.name}, at {machine.now_us:.3f} us"
@@ -124,7 +146,10 @@ class Group:
         return [machine.outcome() for machine in self._machines.values()]
 
     def finish(self) -> list[MachineOutcome]:
-        """Return what every machine did, once nothing is left to do; `RunFailed` where threads still wait."""
+        """Return what every machine did, at the end of the run.
+
+        Raises `RunFailed` where threads still wait, or an event log could not be written.
+        """
         outcomes = self.outcomes()
         self._check_logs()
         self.close()
@@ -133,7 +158,7 @@ class Group:
         return outcomes
 
     def close(self) -> None:
-        """Close the event logs, whole or not."""
+        """Close the event logs, complete or not."""
         self._sinks.close()
 
     def _check_logs(self) -> None:
@@ -161,14 +186,18 @@ class Group:
 
 
 class _EventFile:
-    """Where a machine writes its log. A disk that is full must end the run, not surface in some server's procedure."""
+    """The file of a machine's event log.
+
+    Errors are kept in `failure`, for the group to raise: where the disk is full, the run must end,
+    rather than an exception appear in the server's procedure that logged the event.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.failure: RunFailed | None = None
 
     def write(self, data: bytes) -> None:
-        """Write, unless that has failed before."""
+        """Write, unless writing has failed before."""
         if self.failure is None:
             try:
                 write_all(self._file, data)
@@ -177,5 +206,5 @@ class _EventFile:
 
 
 def events_file(folder: Path, rank: int) -> Path:
-    """Return where a machine, by rank, keeps its event log during a run."""
+    """Return the path of a machine's event log, by rank, during a run."""
     return folder / f"{rank:06d}.events"

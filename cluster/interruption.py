@@ -1,4 +1,10 @@
-"""Ctrl-C: raised again until it is heeded, for Python drops what is raised in some places, and then not any more."""
+"""Ctrl-C: KeyboardInterrupt, raised again until the program acts on it, and never in a cleanup.
+
+Python drops an exception that is raised in some places, for example in a destructor, and with it
+the only KeyboardInterrupt. So the handler sets a timer that raises it again each second. The
+program has acted on it when it enters a block of `undisturbed`, in which it releases what it holds;
+no KeyboardInterrupt is raised in such a block, so that a second Ctrl-C leaves nothing behind.
+"""
 
 import signal
 import threading
@@ -7,21 +13,24 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-AGAIN_S: Final = 1.0
+AGAIN_S: Final = 1.0  # until KeyboardInterrupt is raised again
 
 
 class _Interruption:
-    """Whether this process is to end, and whether it is at that already. Signals come in the main thread alone."""
+    """The state of an interruption: that a signal came, and that the program acts on it.
+
+    Only the main thread uses it, which gets all signals.
+    """
 
     def __init__(self) -> None:
-        self.pressed = False
-        self.heeded = False
-        self.undisturbed = 0  # blocks, one in another
+        self.pressed = False  # a signal came
+        self.acknowledged = False  # the program has begun to clean up
+        self.undisturbed = 0  # blocks entered, one within another
 
-    def come(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt, unless that would disturb."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, and again later, unless the program cleans up."""
         self.pressed = True
-        if not self.heeded and not self.undisturbed:
+        if not self.acknowledged and not self.undisturbed:
             signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             raise KeyboardInterrupt
 
@@ -29,27 +38,30 @@ class _Interruption:
 _state = _Interruption()
 
 
-def heed() -> None:
-    """Have SIGINT, unless it is ignored, and SIGTERM end this process."""
+def install_handlers() -> None:
+    """Make SIGINT and SIGTERM, unless ignored, raise KeyboardInterrupt in this process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _state.come)
+            signal.signal(number, _state.handle)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let go of something in the block; KeyboardInterrupt comes behind it, also if it was dropped before."""
+    """Run the block, a cleanup, without KeyboardInterrupt, and raise it afterwards.
+
+    It is also raised if it came before the block and was dropped.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _state.undisturbed += 1
     if _state.pressed:
-        _state.heeded = True
+        _state.acknowledged = True
         signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
     finally:
         _state.undisturbed -= 1
         if _state.pressed and not _state.undisturbed:
-            _state.heeded = True
+            _state.acknowledged = True
             raise KeyboardInterrupt

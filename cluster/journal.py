@@ -1,4 +1,11 @@
-"""What a station has sent to others, on disk: from it whoever takes a lost one's place is sent everything again."""
+"""What a station has sent to the others, on disk, for the replacement of a lost station.
+
+The replacement runs the lost station's machines again from the beginning. With the same seed and
+the same messages they do the same, so all it needs is every batch that the others ever sent there.
+Each of these keeps its batches in a file, one for each receiver, and writes a batch before it sends
+it. What the lost station had sent, its replacement sends again, and the receivers drop messages by
+their sequence numbers.
+"""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +19,10 @@ _SIZE_BYTES = 4
 
 
 class Journal:
-    """The batches sent to one station, in order, in a file that outlives the process that writes it."""
+    """The batches sent to one station, in order, in a file.
+
+    The file is on the sender's disk, and outlives the process of the receiver.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,7 +30,10 @@ class Journal:
         self._end = 0
 
     def add(self, batch: transport_pb2.Batch) -> None:
-        """Keep a batch; it is in the operating system's hands on return. `RunFailed` where it cannot be written."""
+        """Append a batch; on return the operating system has it.
+
+        Raises `RunFailed` where it cannot be written.
+        """
         data = batch.SerializeToString()
         try:
             if self._file is None:
@@ -34,7 +47,7 @@ class Journal:
         self._end += len(whole)
 
     def batches(self) -> Iterator[transport_pb2.Batch]:
-        """Yield what was kept before this began, in order."""
+        """Yield the batches that were added before iteration began, in order."""
         end, at = self._end, 0
         if not end:
             return
@@ -45,14 +58,17 @@ class Journal:
                 at += _SIZE_BYTES + size
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file; nothing is added any more."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write all of it to a file without a buffer: a disk that fills up takes a part first."""
+    """Write all of `data` to an unbuffered file, which may take only a part of it at a time.
+
+    Raises `OSError`, for example where the disk is full.
+    """
     written = file.write(data)
     while written < len(data):
         written += file.write(data[written:])

@@ -1,4 +1,17 @@
-"""What one machine's messages travel over: links of its own to others, and a wire that several share through a hub."""
+"""One machine's ends of its links to others, and of the wire that several machines may share.
+
+A point-to-point link delays each message by itself. On an Ethernet (`medium = "ethernet"`) all
+machines share one wire, and a packet waits while others are on it. That queue is simulated exactly,
+and on one machine: all traffic of the wire comes from its hub, a file server for example, or goes
+there, so the hub's machine holds the queue. The hub's own packets join it when its controller is
+ready to send them. Those of other machines are sent to the hub without any delay of the wire, and
+join the queue as they arrive. So no entity exists that all machines would have to be synchronised
+with. A queue serves packets first come, first served: there are no collisions.
+
+The lookahead of both directions stays wide: towards the hub it is what the sender's network
+processor takes, and from the hub it is what a packet takes on the wire. A packet's place in the
+queue is settled as it joins, since nothing that is due earlier can still come.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,24 +21,23 @@ from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER, Engine
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.packets import Body, LinkTraits, last_packet
+from lrpc.kernel.simulated.packets import Body, LinkTraits, last_packet_size
 
 
 @dataclass(frozen=True)
-class _Other:
-    """Another machine: the link to it, whether that is the wire, and how soon it can reach this one."""
+class _Neighbour:
+    """Another machine, as seen from this one."""
 
     link: Link
-    wired: bool
-    back_ns: int
+    wired: bool  # the link is the wire, shared with other machines
+    back_ns: int  # the least time from an event there to a message here
 
 
 class Links:
     """One machine's ends of its links.
 
-    All that travels over the wire comes from its hub or goes there, so the hub's machine has the wire's queue: its own
-    packets join it when its controller lets them go, and those of others, which take no time until then, as they come.
-    Whoever finds the wire taken waits for those before it: there are no collisions.
+    The machine's kernel calls `send`; the group that runs the machine calls `deliver`. Messages to
+    other machines are appended to `outbox`, and the group takes them from there.
     """
 
     def __init__(self, cluster: Cluster, rank: int, reach: Reach, engine: Engine, outbox: list[Envelope]) -> None:
@@ -36,51 +48,67 @@ class Links:
         self._engine = engine
         self._outbox = outbox
         self._lookahead_ns = cluster.machines[rank].costs.lookahead_ns
-        self._others: dict[int, _Other] = {}
-        self._sent: dict[int, int] = {}  # messages so far, by the destination's rank
+        self._neighbours: dict[int, _Neighbour] = {}
+        self._sent: dict[int, int] = {}  # sequence of the last message, by the destination's rank
 
-    def line_to(self, machine: int) -> LinkTraits:
+    def traits_of(self, machine: int) -> LinkTraits:
         """Return what the kernel must know of the link to another machine, by rank."""
-        other = self._other(machine)
-        return LinkTraits(other.link.loss_ppb, other.wired)
+        neighbour = self._neighbour(machine)
+        return LinkTraits(neighbour.link.loss_ppb, neighbour.wired)
 
     def send(self, destination: int, leaves_ns: int, body: Body, size: int) -> int:
-        """Send what the controller lets go at that time; return when it is off the wire, or waits for it."""
-        other = self._others.get(destination) or self._other(destination)
-        if not other.wired:
-            return self._post(destination, leaves_ns, leaves_ns + other.link.ns(size), body, other)
+        """Send a packet, or a whole message, that leaves the controller at `leaves_ns`.
+
+        `size` is its data in bytes. Returns when it is off the link; over the wire, when it begins
+        to wait for the wire. Times are virtual.
+        """
+        neighbour = self._neighbours.get(destination) or self._neighbour(destination)
+        if not neighbour.wired:
+            return self._post(destination, leaves_ns, leaves_ns + neighbour.link.ns(size), body, neighbour)
         if self.wire is None:
-            return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, other)
-        self._engine.schedule(leaves_ns, lambda: self._put_on_wire(destination, body, size, other))
+            # The hub has the wire's queue, so the packet is there at once, to wait for the wire.
+            # All of its lookahead lies before: it is what the network processor here took.
+            return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, neighbour)
+        self._engine.schedule(leaves_ns, lambda: self._put_on_wire(destination, body, size, neighbour))
         return leaves_ns
 
     def deliver(self, envelope: Envelope, arrive: Callable[[], None]) -> None:
-        """Have a message from another machine arrive when it is due there, or is off the wire."""
+        """Call `arrive` when a message from another machine arrives: at its time, or off the wire.
+
+        On the hub, a message that comes over the wire first queues for the wire at its arrival
+        time.
+        """
 
         def join() -> None:
             assert self.wire is not None
-            size = last_packet(envelope.body)
-            self._engine.schedule(self.wire.serve(self._engine.now, other.link.ns(size), size), arrive)
+            size = last_packet_size(envelope.body)
+            self._engine.schedule(self.wire.serve(self._engine.now, neighbour.link.ns(size), size), arrive)
 
-        other = self._others.get(envelope.source) or self._other(envelope.source)
-        action = join if other.wired and self.wire is not None else arrive
+        neighbour = self._neighbours.get(envelope.source) or self._neighbour(envelope.source)
+        action = join if neighbour.wired and self.wire is not None else arrive
         self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
 
-    def _put_on_wire(self, destination: int, body: Body, size: int, other: _Other) -> None:
+    def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour) -> None:
+        """Queue one of the hub's own packets for the wire, and post it."""
         assert self.wire is not None
         now = self._engine.now
-        self._post(destination, now, self.wire.serve(now, other.link.ns(size), size), body, other)
+        self._post(destination, now, self.wire.serve(now, neighbour.link.ns(size), size), body, neighbour)
 
-    def _post(self, destination: int, sent_ns: int, arrives_ns: int, body: Body, other: _Other) -> int:
+    def _post(self, destination: int, sent_ns: int, arrives_ns: int, body: Body, neighbour: _Neighbour) -> int:
+        """Append a message to the outbox; return when it arrives.
+
+        The machine must then stop before the earliest time at which a consequence of the message
+        can come back to it.
+        """
         sequence = self._sent[destination] = self._sent.get(destination, 0) + 1
         self._outbox.append(Envelope(self._rank, destination, sequence, sent_ns, arrives_ns, body))
-        self._engine.stop_before(min(arrives_ns + other.back_ns, FOREVER))
+        self._engine.stop_before(min(arrives_ns + neighbour.back_ns, FOREVER))
         return arrives_ns
 
-    def _other(self, machine: int) -> _Other:
-        if machine not in self._others:
+    def _neighbour(self, machine: int) -> _Neighbour:
+        if machine not in self._neighbours:
             here, there = (self._cluster.machines[rank].name for rank in (self._rank, machine))
             back_ns = self._reach.return_ns(self._rank, machine)
             wired = self._cluster.wired(here, there)
-            self._others[machine] = _Other(self._cluster.between(here, there), wired, back_ns)
-        return self._others[machine]
+            self._neighbours[machine] = _Neighbour(self._cluster.between(here, there), wired, back_ns)
+        return self._neighbours[machine]

@@ -1,4 +1,4 @@
-"""A machine: a kernel, its domains and what lives in them, and one end of its links."""
+"""A simulated machine: a kernel, its domains with their servers and programs, and its links."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,44 +26,50 @@ from lrpc.kernel.simulated.threads import Thread
 
 @dataclass(frozen=True)
 class ProcessorOutcome:
-    """What one processor did, in virtual nanoseconds. Waits are part of what it was busy."""
+    """What one processor did, in virtual nanoseconds.
 
-    busy_ns: int  # with a thread
-    bus_ns: int  # on the memory bus
+    Its busy time includes waits for the memory bus and for locks.
+    """
+
+    busy_ns: int  # it had a thread
+    bus_ns: int  # it used the memory bus
     bus_wait_ns: int
     lock_wait_ns: int
     idle_ns: int  # the rest, up to the machine's end
-    exchanges: int  # threads that it took over in a call or a return
+    exchanges: int  # calls and returns in which it took another processor's thread over
 
 
 @dataclass(frozen=True)
 class QueueOutcome:
-    """What the packets of a machine queued for, one after the other, in virtual nanoseconds."""
+    """What a FIFO queue of packets served, in virtual nanoseconds."""
 
     served: int  # packets
     bytes: int  # of data in them
     busy_ns: int
-    wait_ns: int  # of all packets, before their turn
+    wait_ns: int  # of all packets together, before their turn
 
 
 @dataclass(frozen=True)
 class MachineOutcome:
-    """What one machine did, all of it counted where it happened. Times are virtual, in nanoseconds."""
+    """What one machine did in a run. Times are virtual, in nanoseconds."""
 
     name: str
     digest: bytes
-    end_ns: int  # when its last thread stopped, or its last event was
+    end_ns: int  # when its last thread stopped or its last event was, whichever is later
     processors: tuple[ProcessorOutcome, ...]
     counts: Mapping[str, int]
     copies: Mapping[str, int]
     charges: Mapping[str, int]  # how often each step of the cost model was charged
     astack_waits: int
-    astack_bytes: Mapping[int, int]  # calls by bytes of arguments and results that their A-stacks carried
+    # Calls, by the bytes of arguments and results that their A-stacks carried.
+    astack_bytes: Mapping[int, int]
     latencies: Mapping[Route, Histogram]
     findings: Mapping[str, Findings]  # by domain and resident
-    network_processor: QueueOutcome | None = None  # None where its cost model has none, or it calls nobody
-    wire: QueueOutcome | None = None  # of which it is the hub
-    mixes: str = ""  # what its cost model says of the figures that come of crossing machines, where any did
+    # None where the cost model has no network processor, or the machine has no links.
+    network_processor: QueueOutcome | None = None
+    wire: QueueOutcome | None = None  # None unless this machine is the wire's hub
+    # The cost model's remark about the sources of its network costs, if packets were sent.
+    mixes: str = ""
 
     @property
     def busy_ns(self) -> int:
@@ -72,9 +78,17 @@ class MachineOutcome:
 
 
 class Machine:
-    """One simulated machine, to use by itself or as one of a cluster.
+    """One simulated machine, alone or as part of a cluster. All times are virtual.
 
-    By itself: `export` a server, `bind` to it, `spawn` a thread that calls it, `run`. All times are virtual.
+        machine = Machine()
+        machine.export(Adder, AdderServer(), "adder")
+        adder = machine.bind(Adder, "adder")
+        machine.spawn(lambda: print(adder.add(1, 2)))
+        machine.run()
+
+    `cost_model` is a cost model or the name of one, `seed` that of all random numbers. `sink` gets
+    the event log as bytes. With `domain_caching` idle processors spin in domain contexts.
+    `discipline` says which copies messages make, if not as the cost model does.
     """
 
     def __init__(
@@ -101,7 +115,7 @@ class Machine:
             make_domain=SimulatedDomain,
         )
         self.outbox: list[Envelope] = []
-        self.lines: Links | None = None  # to other machines
+        self.links: Links | None = None  # None where the machine calls no other, and none calls it
         self._residents: dict[str, Server | Program] = {}
 
     @classmethod
@@ -115,10 +129,10 @@ class Machine:
         seed: int,
         sink: Sink | None,
     ) -> "Machine":
-        """Return a machine of a cluster, by rank, with everything its specification says in place.
+        """Return the machine of a cluster with this rank, populated as its specification says.
 
-        `reach` says how soon at least what it sets off elsewhere can reach it.
-        Raises `Refused` where a server cannot be exported or cannot bind what it imports.
+        `names` finds exports, and `reach` bounds how early consequences of its messages come back.
+        Raises `Refused` where a server cannot be exported, or cannot bind what it imports.
         """
         spec = cluster.machines[rank]
         machine = cls(
@@ -134,7 +148,7 @@ class Machine:
             machine._connect(cluster, rank, names, reach)
         try:
             machine._populate(spec)
-        except CallError as error:  # a server that imports what it must not, or what is not there
+        except CallError as error:  # a server imports what it may not, or what does not exist
             raise Refused(f"{cluster.name}: machine {spec.name}: {error}; mend its description") from None
         return machine
 
@@ -147,9 +161,11 @@ class Machine:
         domain: str | None = None,
         policy: Policy | None = None,
     ) -> None:
-        """Export a server under a name, from a domain of that name unless another is given.
+        """Export a server under a name, from the domain `domain`, or else one of the export's name.
 
-        `policy` is what its clerk goes by; all are accepted without. Raises `BindingRefused`.
+        The server's clerk accepts every import unless `policy` returns a reason against it. Raises
+        `BindingRefused` where the server lacks a procedure, the name is taken or the A-stacks would
+        be too large.
         """
         self.domain(domain or name).export(interface, server, name, policy)
 
@@ -162,26 +178,33 @@ class Machine:
         transfer: Transfer = "lrpc",
         exhausted: Exhausted = "wait",
     ) -> I:
-        """Import an interface into a domain; see `Domain.bind`."""
+        """Import an interface into a domain; return an object whose methods are client stubs.
+
+        The arguments and errors are those of `lrpc.domains.domain.Domain.bind`.
+        """
         return self.domain(domain).bind(interface, name, transfer, exhausted)
 
     def domain(self, name: str = "client") -> SimulatedDomain:
-        """Return a domain of this machine, made when it is first asked for."""
+        """Return a domain of this machine by name; the first request makes it."""
         return simulated(self.kernel.domain(name))
 
     def spawn(self, body: Callable[[], None], *, domain: str = "client", name: str = "") -> Thread:
-        """Start a thread of a domain."""
+        """Start a thread of a domain that runs `body`, and return it."""
         return self.domain(domain).spawn(body, name)
 
     @property
     def now_us(self) -> float:
-        """Return the virtual time, in microseconds: that of the thread that runs, or else how far this machine came."""
+        """Return the virtual time in microseconds.
+
+        While a thread runs that is its time, otherwise how far the machine has run.
+        """
         return self._now_ns / 1000
 
     def run(self, until_us: float | None = None) -> None:
-        """Run until nothing is left to do, or until a virtual time.
+        """Run until nothing is left to do, or until a virtual time in microseconds.
 
-        Raises `RunFailed` where a thread's body raised, or where threads wait for what can never come.
+        Raises `RunFailed` where a thread's body raised or, without `until_us`, where threads wait
+        for ever.
         """
         self.kernel.run(FOREVER if until_us is None else round(until_us * 1000))
         if until_us is None:
@@ -189,29 +212,32 @@ class Machine:
 
     @property
     def next_ns(self) -> int:
-        """Return when this machine's next event is due; `FOREVER` when there is none."""
+        """Return the virtual time of the next event; `FOREVER` where there is none."""
         return self.kernel.engine.next_time
 
     @property
     def waits(self) -> bool:
-        """Return whether replies from other machines may come, beside those that have been delivered."""
+        """Return whether replies from other machines may come besides those delivered."""
         return self.kernel.network is not None and self.kernel.network.waits
 
     def deliver(self, envelope: Envelope) -> None:
-        """Take in a message from another machine."""
+        """Schedule the arrival of a message from another machine.
+
+        Raises `RunFailed` where this machine has no links.
+        """
         network = self.kernel.network
-        if network is None or self.lines is None:
-            raise RunFailed(f"machine {self.name}: a message came, but it imports and exports nothing elsewhere")
+        if network is None or self.links is None:
+            raise RunFailed(f"machine {self.name}: received a message, though it has no links to other machines")
         source, body = envelope.source, envelope.body
         network.expect(body)
-        self.lines.deliver(envelope, lambda: network.arrive(source, body))
+        self.links.deliver(envelope, lambda: network.arrive(source, body))
 
     def check_finished(self) -> None:
         """Raise `RunFailed` where threads still wait, though nothing is left to happen."""
         stuck = self.kernel.waiting()
         if stuck:
             first = stuck[0]
-            what = f"{len(stuck)} threads can never go on; {first} waits for {first.waits_for}"
+            what = f"deadlock: {len(stuck)} threads wait for ever; {first} waits for {first.waits_for}"
             raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} us: {what}")
 
     def outcome(self) -> MachineOutcome:
@@ -227,7 +253,7 @@ class Machine:
             self.name,
             kernel.log.digest(),
             end_ns,
-            tuple(_processor(one, end_ns) for one in kernel.processors),
+            tuple(_processor_outcome(one, end_ns) for one in kernel.processors),
             counts,
             copies,
             charges,
@@ -235,8 +261,8 @@ class Machine:
             dict(sorted(kernel.astack_bytes.counts.items())),
             kernel.latencies,
             findings,
-            _facility(None if kernel.network is None else kernel.network.packets.processor),
-            _facility(None if self.lines is None else self.lines.wire),
+            _queue_outcome(None if kernel.network is None else kernel.network.packets.processor),
+            _queue_outcome(None if self.links is None else self.links.wire),
             kernel.costs.file.mixes if kernel.counts.packets_sent else "",
         )
 
@@ -248,8 +274,8 @@ class Machine:
         return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
     def _connect(self, cluster: Cluster, rank: int, names: NameService, reach: Reach) -> None:
-        self.lines = Links(cluster, rank, reach, self.kernel.engine, self.outbox)
-        self.kernel.network = Network(self.kernel, rank, self.lines.send, names.locate, self.lines.line_to)
+        self.links = Links(cluster, rank, reach, self.kernel.engine, self.outbox)
+        self.kernel.network = Network(self.kernel, rank, self.links.send, names.locate, self.links.traits_of)
 
     def _populate(self, spec: MachineSpec) -> None:
         servers = [server for domain in spec.domains for server in self._export_all(domain)]
@@ -279,11 +305,11 @@ class Machine:
         domain.spawn(lambda: program.run(domain), name)
 
 
-def _processor(one: Processor, end_ns: int) -> ProcessorOutcome:
+def _processor_outcome(one: Processor, end_ns: int) -> ProcessorOutcome:
     return ProcessorOutcome(
         one.busy_ns, one.bus_ns, one.bus_wait_ns, one.lock_wait_ns, end_ns - one.busy_ns, one.exchanges
     )
 
 
-def _facility(one: FifoQueue | None) -> QueueOutcome | None:
+def _queue_outcome(one: FifoQueue | None) -> QueueOutcome | None:
     return None if one is None else QueueOutcome(one.served, one.bytes, one.busy_ns, one.wait_ns)

@@ -1,16 +1,19 @@
-"""Windows, reports and standings as protobuf messages, and back: hostile until they have been checked."""
+"""Conversion between Python objects and protobuf messages: windows, reports and states.
+
+Messages are not trusted: what cannot have come from a station raises `RunFailed`.
+"""
 
 from collections.abc import Mapping
 
 from lrpc.cluster.group import SHARES, WindowReport
-from lrpc.cluster.standing import ACTORS, Horizons, Standing, Sums
+from lrpc.cluster.standing import ACTORS, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import transport_pb2
 
 
 def to_report(report: WindowReport, window: int) -> transport_pb2.Report:
-    """Return a report as a protobuf message."""
+    """Return a report as a protobuf message, with the number of its window."""
     return transport_pb2.Report(
         window=window,
         next=to_times(report.next_ns),
@@ -27,7 +30,7 @@ def to_report(report: WindowReport, window: int) -> transport_pb2.Report:
 
 
 def from_report(message: transport_pb2.Report) -> WindowReport:
-    """Return the report that a protobuf message holds."""
+    """Return the report in a protobuf message."""
     return WindowReport(
         from_times(message.next),
         set(message.waiting),
@@ -42,20 +45,20 @@ def from_report(message: transport_pb2.Report) -> WindowReport:
     )
 
 
-def to_standing(standing: Standing) -> transport_pb2.Standing:
-    """Return a standing as a protobuf message."""
-    sums = standing.sums
+def to_standing(state: SynchronisationState) -> transport_pb2.Standing:
+    """Return a synchronisation state as a protobuf message."""
+    sums = state.sums
     return transport_pb2.Standing(
-        next=to_times({rank: due for rank, due in enumerate(standing.next_ns) if due < FOREVER}),
-        waiting=[rank for rank, waits in enumerate(standing.waits) if waits],
+        next=to_times({rank: due for rank, due in enumerate(state.next_ns) if due < FOREVER}),
+        waiting=[rank for rank, waits in enumerate(state.waits) if waits],
         due=[
             transport_pb2.Due(receiver=receiver, sender=sender, sequence=last)
-            for receiver, due in enumerate(standing.due)
+            for receiver, due in enumerate(state.due)
             for sender, last in due.items()
         ],
         totals=[
             transport_pb2.Total(actor=actor, calls=calls, events=events)
-            for actor, (calls, events) in enumerate(zip(standing.calls, standing.events, strict=True))
+            for actor, (calls, events) in enumerate(zip(state.calls, state.events, strict=True))
         ],
         windows=sums.windows,
         rounds=sums.rounds,
@@ -64,28 +67,32 @@ def to_standing(standing: Standing) -> transport_pb2.Standing:
         work_ns=sums.work_ns,
         ideal_ns=sums.ideal_ns,
         ideal_rounds=sums.ideal_rounds,
-        span_ns=standing.span_ns,
+        span_ns=state.span_ns,
     )
 
 
-def from_standing(message: transport_pb2.Standing, like: Standing) -> Standing:
-    """Return the standing, of a cluster like another's, that a message holds; `RunFailed` where none can be."""
+def from_standing(message: transport_pb2.Standing, like: SynchronisationState) -> SynchronisationState:
+    """Return the synchronisation state in a protobuf message.
+
+    `like` is any state of the same cluster, for what does not travel: promises, and where machines
+    are. Raises `RunFailed` where the message refers to machines or stations that do not exist.
+    """
     stations = len(like.due)
-    standing = Standing(like.reach, like.home, stations)
+    state = SynchronisationState(like.reach, like.home, stations)
     try:
         for rank, due_ns in from_times(message.next).items():
-            standing.next_ns[rank] = due_ns
+            state.next_ns[rank] = due_ns
         for rank in message.waiting:
-            standing.waits[rank] = True
+            state.waits[rank] = True
         for due in message.due:
             if due.sender >= stations:
                 raise IndexError
-            standing.due[due.receiver][due.sender] = due.sequence
+            state.due[due.receiver][due.sender] = due.sequence
         for total in message.totals:
-            standing.calls[total.actor], standing.events[total.actor] = total.calls, total.events
+            state.calls[total.actor], state.events[total.actor] = total.calls, total.events
     except IndexError:
-        raise RunFailed("link: a standing that no station has") from None
-    standing.sums = Sums(
+        raise RunFailed("transport: a synchronisation state with an unknown machine or station") from None
+    state.sums = Sums(
         message.windows,
         message.rounds,
         message.messages,
@@ -94,25 +101,25 @@ def from_standing(message: transport_pb2.Standing, like: Standing) -> Standing:
         list(message.ideal_ns) or [0] * len(ACTORS),
         list(message.ideal_rounds) or [0.0] * len(ACTORS),
     )
-    standing.span_ns = message.span_ns
-    return standing
+    state.span_ns = message.span_ns
+    return state
 
 
 def horizons_of(window: transport_pb2.Window) -> Horizons:
-    """Return the horizons that a window holds; `RunFailed` where some are missing."""
+    """Return the horizons in a window. Raises `RunFailed` where a machine lacks one of its two."""
     first = from_times(window.horizons)
     if len(window.afterwards) != len(first):
-        raise RunFailed(f"link: {len(window.afterwards)} later horizons for {len(first)} machines")
+        raise RunFailed(f"transport: {len(window.afterwards)} second horizons for {len(first)} machines")
     return dict(zip(first, zip(first.values(), window.afterwards, strict=True), strict=True))
 
 
 def to_times(times: Mapping[int, int]) -> transport_pb2.Times:
-    """Return times by ranks as a protobuf message."""
+    """Return times by rank as a protobuf message."""
     return transport_pb2.Times(machines=times.keys(), times_ns=times.values())
 
 
 def from_times(message: transport_pb2.Times) -> dict[int, int]:
-    """Return the times by ranks that a message holds; `RunFailed` where it has not one for each."""
+    """Return the times by rank in a message. Raises `RunFailed` where one of them lacks."""
     if len(message.machines) != len(message.times_ns):
-        raise RunFailed(f"link: {len(message.times_ns)} times for {len(message.machines)} machines")
+        raise RunFailed(f"transport: {len(message.times_ns)} times for {len(message.machines)} machines")
     return dict(zip(message.machines, message.times_ns, strict=True))

@@ -1,10 +1,10 @@
-"""The name service of a cluster: which machine exports what."""
+"""The name service of a cluster: which machine exports which name."""
 
 from lrpc.cluster.description import Cluster, construct
 
 
 class NameService:
-    """Says which machine of a cluster exports what, and which interface that is."""
+    """Finds exports of a cluster by name, from its description."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._exports = {
@@ -13,10 +13,14 @@ class NameService:
             for domain in machine.domains
             for export in domain.exports
         }
-        self._located: dict[str, tuple[int, str]] = {}  # asked for on every call that leaves a machine
+        # A cache: `locate` is called for every call that leaves a machine.
+        self._located: dict[str, tuple[int, str]] = {}
 
     def locate(self, name: str) -> tuple[int, str] | None:
-        """Return the exporting machine's rank and the interface's name; None where nobody exports it."""
+        """Return the exporting machine's rank and the interface's name, or None.
+
+        None means that no machine exports the name.
+        """
         if name not in self._exports:
             return None
         if name not in self._located:

@@ -1,4 +1,10 @@
-"""A scenario's parameters: each with its value, where that is from, and how far off it may be where it is assumed."""
+"""Parameters of a scenario: each has a value, its origin, and a range where it is assumed.
+
+A scenario's results are only as good as the figures it starts from, so a figure may carry where it
+is from and how far off it may be. An assumed number needs a range, and a fitted one the cells that
+it was solved from. From the ranges follow the draws of `lrpc sweep`, and from those what the
+results are sensitive to. `scales` marks the parameters that `--scale` multiplies.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +12,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from lrpc.kernel.documents import Document, some, validate
+from lrpc.kernel.documents import Document, name_list, validate
 from lrpc.kernel.errors import Refused
 
 MARK: Final = "$"
@@ -14,7 +20,11 @@ ParameterValue = int | float | str
 
 
 class ParameterTable(Document):
-    """One parameter. `range` is where an assumed number may plausibly lie; `choices` what a text may be."""
+    """One parameter: `{ value, range, unit, origin, why }` in TOML.
+
+    `range` is where an assumed number may plausibly lie, and `choices` are the texts that a
+    parameter may have.
+    """
 
     value: ParameterValue
     range: tuple[float, float] | None = Field(default=None, strict=False)
@@ -22,11 +32,12 @@ class ParameterTable(Document):
     unit: str = ""
     origin: Literal["source", "fitted", "assumed"] = "assumed"
     why: str = Field(min_length=1)  # the source, or the reasons
-    solved_from: tuple[str, ...] = Field(default=(), strict=False)  # the cells that a fitted one was solved from
-    scales: bool = False  # with a run's scale
+    # The cells of the paper's tables that a fitted parameter was solved from.
+    solved_from: tuple[str, ...] = Field(default=(), strict=False)
+    scales: bool = False  # the value is multiplied by a run's scale
 
     @model_validator(mode="after")
-    def _lies_where_it_may(self) -> "ParameterTable":
+    def _check_value(self) -> "ParameterTable":
         if isinstance(self.value, str):
             if self.value not in self.choices:
                 raise ValueError(
@@ -39,17 +50,23 @@ class ParameterTable(Document):
         elif self.origin == "assumed":
             raise ValueError("an assumed number needs a range: where it may plausibly lie")
         if (self.origin == "fitted") != bool(self.solved_from):
-            raise ValueError("solved_from says what a fitted parameter was solved from, and goes with no other")
+            raise ValueError("solved_from: a fitted parameter needs it, and no other may have it")
         return self
 
     def at_scale(self, scale: float) -> ParameterValue:
-        """Return the value in a run of that scale, which is at least 1 where it is a whole number that scales."""
+        """Return the value in a run of that scale.
+
+        A whole number that scales stays whole, and at least 1.
+        """
         if not self.scales or isinstance(self.value, str):
             return self.value
         return max(1, round(self.value * scale)) if isinstance(self.value, int) else self.value * scale
 
     def between(self, share: float) -> ParameterValue:
-        """Return what lies at a share, from 0 to 1, of the way through the range; a whole number stays one."""
+        """Return the value at a share, from 0 to 1, of the way through the range.
+
+        A whole number stays whole. Without a range it is the parameter's value.
+        """
         if self.range is None:
             return self.value
         low, high = self.range
@@ -58,38 +75,39 @@ class ParameterTable(Document):
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A scenario's tables with every parameter in its place, and the parameters by their names."""
+class ResolvedTables:
+    """A scenario's tables with all parameters replaced by values, and its parameters by name."""
 
     tables: dict[str, Any]
     parameters: Mapping[str, ParameterTable]
 
 
-def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> Resolved:
-    """Return tables in which every parameter has become its value.
+def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> ResolvedTables:
+    """Replace every parameter in a scenario's tables by its value.
 
-    Those in `[parameters]` stand where `"$name"` does, as often as that is; a table with a `value` and a `why` anywhere
-    else is one too, named by its keys with points between. Raises `Refused` for one that is wrong, unknown or used
-    by nothing, and for a scale that nothing scales with.
+    A parameter in `[parameters]` replaces the text `"$name"` wherever that stands. A table with a
+    `value` and a `why` anywhere else is a parameter too, named by its keys joined with points.
+    `origin` names the file in errors. Raises `Refused` for a parameter that is malformed, unknown
+    or unused, and for a scale other than 1 where no parameter scales.
     """
     inside = dict(tables)
     given = inside.pop("parameters", {})
     if not isinstance(given, dict):
-        raise Refused(f"{origin}: parameters: is no table; write [parameters]")
+        raise Refused(f"{origin}: parameters: not a table; write [parameters]")
     found = {name: validate(ParameterTable, one, f"{origin}: parameters.{name}") for name, one in given.items()}
-    placing = _Placing(found, origin, scale)
-    placed = {key: placing.place(value, key) for key, value in inside.items()}
-    unused = [name for name in found if name not in placing.used]
+    substitution = _Substitution(found, origin, scale)
+    substituted = {key: substitution.substitute(value, key) for key, value in inside.items()}
+    unused = [name for name in found if name not in substitution.used]
     if unused:
         raise Refused(f"{origin}: parameters.{unused[0]}: nothing uses it; write {MARK}{unused[0]} where it belongs")
-    parameters = found | placing.inline
+    parameters = found | substitution.inline
     if scale != 1 and not any(one.scales for one in parameters.values()):
         raise Refused(f"{origin}: scale {scale:g}: none of its parameters scales; leave --scale out")
-    return Resolved(placed, parameters)
+    return ResolvedTables(substituted, parameters)
 
 
-class _Placing:
-    """Puts parameters in their places, and notes which those were."""
+class _Substitution:
+    """Replaces parameters by their values, and records which ones occurred."""
 
     def __init__(self, named: Mapping[str, ParameterTable], origin: str, scale: float) -> None:
         self.used: set[str] = set()
@@ -98,20 +116,20 @@ class _Placing:
         self._origin = origin
         self._scale = scale
 
-    def place(self, value: Any, key: str) -> Any:
-        """Return what stands at a key, with every parameter in it as its value."""
+    def substitute(self, value: Any, key: str) -> Any:
+        """Return a value of the tables, which stands at `key`, with parameters replaced."""
         if isinstance(value, dict):
             if "value" in value and "why" in value:
                 self.inline[key] = validate(ParameterTable, value, f"{self._origin}: {key}")
                 return self.inline[key].at_scale(self._scale)
-            return {name: self.place(one, f"{key}.{name}") for name, one in value.items()}
+            return {name: self.substitute(one, f"{key}.{name}") for name, one in value.items()}
         if isinstance(value, list):
-            return [self.place(one, f"{key}.{number}") for number, one in enumerate(value)]
+            return [self.substitute(one, f"{key}.{number}") for number, one in enumerate(value)]
         if not isinstance(value, str) or not value.startswith(MARK):
             return value
         name = value.removeprefix(MARK)
         if name not in self._named:
-            known = some(sorted(self._named))
+            known = name_list(sorted(self._named))
             raise Refused(f"{self._origin}: {key}: {value}: no such parameter; there are {known}")
         self.used.add(name)
         return self._named[name].at_scale(self._scale)

@@ -1,34 +1,44 @@
-"""How soon each machine of a cluster is reached by what others do: shortest paths from all of them at once."""
+"""How early each machine can be reached by the others: shortest paths from all machines at once.
+
+This is the inner loop of granting windows. A search from each machine by itself would do, at a cost
+that grows with the square of the number of machines. One Dijkstra search from all machines together
+suffices, because the answer for a machine leaves out only the paths that begin on that machine
+itself. It is therefore enough to follow each set of consequences from its two earliest origins: at
+most one of them is the machine asked about.
+"""
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Final
 
-NOWHERE: Final = -1  # where a message goes that sets off no other
+DEAD_END: Final = -1  # the number of consequences of a message that sets off no other
 
-# A machine's rank, the least time to it in ns, the number of what a message there may set off, and whether it is one
-# that comes only to machines with calls outstanding.
+# A message's destination, by rank; the least time to it, in ns; the number of its consequences; and
+# whether it is a reply, which comes only to machines that have calls outstanding.
 Edge = tuple[int, int, int, bool]
 
 
-def soonest(
-    begin: list[list[Edge]], follow: list[list[Edge]], next_ns: Sequence[int], waits: Sequence[bool], until: int
+def earliest_arrivals(
+    initial: list[list[Edge]], caused: list[list[Edge]], next_ns: Sequence[int], waits: Sequence[bool], until: int
 ) -> tuple[list[int], list[int]]:
-    """Return, for each machine, when it is reached first because of something on another; `until` for no sooner.
+    """Return when each machine can first be reached by what another does: a time, or `until`.
 
-    And likewise when by a call: what may reach one that has no reply to wait for any more. `begin` says which messages
-    each machine may send, `follow` which those may set off, by number. What arrives no sooner than its machine does
-    something by itself sets off nothing that this does not. Everything else is followed from the two origins that are
-    soonest, for one of them may be the machine in question itself, which does not count.
+    The second list has the same for calls alone: the bound for a machine that has no reply to wait
+    for any more. All times are in ns. `initial` has the messages that each machine may send,
+    `caused` those that each numbered set of consequences may send. `next_ns` has the time of each
+    machine's next event, and `waits` whether replies to it may come. A message that arrives no
+    earlier than the next event of its machine is not followed: that event already bounds what the
+    message sets off.
     """
-    reached = [until] * len(begin)
-    called = [until] * len(begin)
-    queue: list[tuple[int, int, int]] = []  # when, the number of what is set off, and whose doing that is
+    reached = [until] * len(initial)
+    called = [until] * len(initial)
+    # A heap of consequences to follow: when, their number, and the machine at the path's origin.
+    queue: list[tuple[int, int, int]] = []
     for origin, due in enumerate(next_ns):
         if due < until:
-            _arrive(begin[origin], due, origin, next_ns, waits, reached, called, queue)
-    first: dict[int, int] = {}  # by whose doing something was set off first
-    second: set[int] = set()  # what was set off by another's as well
+            _arrive(initial[origin], due, origin, next_ns, waits, reached, called, queue)
+    first: dict[int, int] = {}  # the origin from which consequences were reached first
+    second: set[int] = set()  # consequences that were reached from a second origin as well
     while queue:
         due, number, origin = heappop(queue)
         if number not in first:
@@ -37,7 +47,7 @@ def soonest(
             second.add(number)
         else:
             continue
-        _arrive(follow[number], due, origin, next_ns, waits, reached, called, queue)
+        _arrive(caused[number], due, origin, next_ns, waits, reached, called, queue)
     return reached, called
 
 
@@ -51,7 +61,7 @@ def _arrive(
     called: list[int],
     queue: list[tuple[int, int, int]],
 ) -> None:
-    """Note what arrives where because of something at `due`, and what is to be followed from there."""
+    """Record arrivals that something at `due` can cause, and queue what those set off in turn."""
     for rank, takes, number, reply in edges:
         arrives = due + takes
         if rank == origin or (reply and not waits[rank]):
@@ -59,5 +69,5 @@ def _arrive(
         reached[rank] = min(reached[rank], arrives)
         if not reply:
             called[rank] = min(called[rank], arrives)
-        if number != NOWHERE and arrives < next_ns[rank]:
+        if number != DEAD_END and arrives < next_ns[rank]:
             heappush(queue, (arrives, number, origin))

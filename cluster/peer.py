@@ -1,4 +1,11 @@
-"""The gRPC link's asking end: what a coordinator asks of stations, and what these send each other."""
+"""The asking end of the transport: requests of the coordinator to stations, and between stations.
+
+A request whose answer does not come is sent again, as all requests may be (`transport`). Three
+things can be wrong. The process at the other end may have ended: `lost` says so, and `Lost` is
+raised, so that the station is replaced. The transport may be down: it is tried again for
+`PATIENCE_S`. Or the other end takes long: then its pulse shows whether events are still logged
+there, and only a station that makes no progress for `STALL_S` fails the run.
+"""
 
 import time
 from collections import deque
@@ -10,11 +17,11 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import grpc
 
-from lrpc.cluster.envelope import Envelope, to_wire
+from lrpc.cluster.envelope import Envelope, to_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.messages import from_report, from_standing, to_standing, to_times
-from lrpc.cluster.standing import Standing
+from lrpc.cluster.standing import SynchronisationState
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
 from lrpc.kernel.documents import one_line
@@ -22,10 +29,14 @@ from lrpc.kernel.errors import RunFailed
 from lrpc.protos import transport_pb2
 from lrpc.protos.transport_pb2_grpc import TransportStub
 
-LARGEST_BATCH: Final = LARGEST_REQUEST // 2  # bytes of messages, but for one that is larger by itself
-PULSE_S: Final = 5.0  # for one attempt; after that one asks whether the other is there and gets anywhere
-RELAY_S: Final = 1.0  # for one attempt to hand over; after that one sees whether it is still wanted
-STALL_S: Final = 300.0  # without a single event, though the other answers
+# Bytes of messages in a batch; one message alone may be larger.
+LARGEST_BATCH: Final = LARGEST_REQUEST // 2
+# For one attempt of a request. After that the other end's pulse is taken.
+PULSE_S: Final = 5.0
+# For one attempt to hand a baton over. After that it is checked whether that was abandoned.
+RELAY_S: Final = 1.0
+# Without a single event logged there, though the other end answers.
+STALL_S: Final = 300.0
 FIRST_PAUSE_S: Final = 0.05  # between attempts
 LONGEST_PAUSE_S: Final = 1.0
 RECONNECT: Final = [
@@ -33,8 +44,8 @@ RECONNECT: Final = [
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-# What may pass: the link is down for a moment, or an answer takes its time. Everything is asked so that it may be
-# asked again.
+# Codes after which a request is sent again: the transport may be down only for a moment, or the
+# answer be late.
 PASSING: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 T = TypeVar("T")
 Q = TypeVar("Q", contravariant=True)
@@ -49,17 +60,19 @@ class _Method(Protocol[Q, A]):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a station's link is, as host:port, and the certificate it is known by; empty where it is not encrypted."""
+    """Where a station serves, as host:port, and its certificate, empty without encryption."""
 
     address: str
     certificate: bytes = b""
 
 
 class Peer:
-    """Another process, or this one, as the far end of a link.
+    """Another process, or this one, at the far end of the transport.
 
-    A link that is down is tried again for `PATIENCE_S`; then, and where the other end refuses, `RunFailed` says so.
-    Where `lost` names stations whose processes have ended, while there is no answer, `Lost` does.
+    Methods raise `RunFailed` where the other end refuses, or does not answer for too long. While
+    there is no answer they ask `lost`, and raise `Lost` where it names stations whose processes
+    have ended. Batches are sent by a thread of the peer's own, in order; what fails there is raised
+    by the next `send`. With a journal, every batch is written there first.
     """
 
     def __init__(
@@ -80,8 +93,9 @@ class Peer:
             self._channel = grpc.insecure_channel(endpoint.address, options=options)
         self._stub = TransportStub(self._channel)
         self._metadata = ((SECRET_KEY, secret),)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="peer")  # sends in order
-        self._incarnation = incarnation  # of the process that sends
+        # One thread, so that batches are sent in order.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="peer")
+        self._incarnation = incarnation  # of the station that sends
         self._journal = journal
         self._lost = lost
         self._closed = Event()
@@ -94,8 +108,11 @@ class Peer:
         self.retries = 0
 
     def send(self, source_actor: int, envelopes: Sequence[Envelope]) -> tuple[int, int]:
-        """Begin to send a batch, or several where it is large; return the last one's sequence, and their bytes."""
-        self._raise_what_failed()
+        """Begin to send messages as one batch, or as several where they are many or large.
+
+        Returns the sequence of the last batch and the bytes of all of them.
+        """
+        self._raise_failures()
         size = 0
         for messages in _batches(envelopes):
             batch = self._batch(source_actor, messages)
@@ -104,29 +121,32 @@ class Peer:
         return self._batches, size
 
     def enclose(self, source_actor: int, envelopes: Sequence[Envelope]) -> transport_pb2.Batch:
-        """Return a batch to be delivered within something else; it is kept, to be sent again should that get lost."""
-        self._enclosed = self._batch(source_actor, to_wire(envelopes))
+        """Return a batch to be delivered within another request.
+
+        It is kept until the next one, to be sent by itself should that request be lost.
+        """
+        self._enclosed = self._batch(source_actor, to_protobuf(envelopes))
         return self._enclosed
 
     def send_again(self, last: int) -> None:
-        """Begin to send all that the journal holds, `last` batches, to another in a lost one's place."""
+        """Begin to send all `last` batches in the journal, to the replacement of a lost station."""
         assert self._journal is not None
         self._batches = last
         self._sent.append(self._thread.submit(self._deliver_all, self._journal.batches()))
 
     def send_enclosed(self) -> None:
-        """Begin to send by itself what was enclosed last, which may have got lost."""
+        """Begin to send the batch enclosed last by itself, since it may have been lost."""
         if self._enclosed is not None:
             self._sent.append(self._thread.submit(self._deliver, self._enclosed))
             self._enclosed = None
 
     @property
     def batches(self) -> int:
-        """Return the last batch's sequence."""
+        """Return the sequence of the last batch."""
         return self._batches
 
     def advance(self, window: Window) -> WindowReport:
-        """Run a window there; `RunFailed` where a machine's thread failed or the link broke, `Lost` where nobody is."""
+        """Run a window there and return its report."""
         self._windows += 1
         request = transport_pb2.Window(
             horizons=to_times({rank: ends[0] for rank, ends in window.horizons.items()}),
@@ -135,24 +155,27 @@ class Peer:
             due=[transport_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
             everything=window.everything,
         )
-        return from_report(self._window_of(request))
+        return from_report(self._request_report(request))
 
-    def lead(self, standing: Standing) -> bool:
-        """Have the station run windows, and hand over, while no two have anything to do; note what came of it."""
+    def lead(self, state: SynchronisationState) -> bool:
+        """Let the station run windows without the coordinator; update `state` afterwards."""
         self._windows += 1
-        request = transport_pb2.Window(number=self._windows, standing=to_standing(standing))
-        answer = self._window_of(request)
-        standing.become(from_standing(answer.standing, standing))
+        request = transport_pb2.Window(number=self._windows, standing=to_standing(state))
+        answer = self._request_report(request)
+        state.copy_from(from_standing(answer.standing, state))
         return True
 
     def relay(self, baton: transport_pb2.Baton, abandoned: Callable[[], bool]) -> transport_pb2.Baton:
-        """Hand over, and get it back; `RunFailed` where that failed there, or is abandoned here."""
+        """Hand a baton over and wait for it to come back.
+
+        Raises `RunFailed` where that is abandoned meanwhile.
+        """
         self._relayed += 1
         baton.number = self._relayed
         return self._ask(self._stub.Relay, baton, RELAY_S, abandoned)
 
     def abandon(self) -> None:
-        """Have a station wait for no other."""
+        """Make a station give up all waiting for others."""
         self._ask(self._stub.Abandon, transport_pb2.Asked())
 
     def begin(self, window: Window) -> None:
@@ -160,25 +183,28 @@ class Peer:
         self._window = self._thread.submit(self.advance, window)
 
     def end(self) -> WindowReport:
-        """Wait for the end of the window that was begun."""
+        """Wait for the end of the window that `begin` began, and return its report."""
         assert self._window is not None
         return self._window.result()
 
     def probe(self) -> None:
-        """Raise `Lost` where the process there has ended."""
+        """Return if the process there has not ended; raise `Lost` otherwise."""
         lost = self._lost() if self.pulse() is None else ()
         if lost:
-            raise Lost(f"link to {self.address}: nobody is there", lost)
+            raise Lost(f"transport to {self.address}: its process has ended", lost)
 
     def reconnect(self, actor: int, incarnation: int, endpoint: Endpoint) -> int:
-        """Have a station send a lost one's successor all it sent before; return the last batch's sequence."""
+        """Make a station send the successor of a lost one all batches it had sent to that.
+
+        Returns the sequence of the last of them.
+        """
         request = transport_pb2.Successor(
             actor=actor, incarnation=incarnation, address=endpoint.address, certificate=endpoint.certificate
         )
         return self._ask(self._stub.Reconnect, request).sequence
 
     def pulse(self) -> tuple[int, str] | None:
-        """Return how many events were logged there, and which machine runs; None where there is no answer."""
+        """Return how many events were logged there, and which machine runs; None for no answer."""
         try:
             beat = self._stub.Pulse(transport_pb2.Asked(), timeout=PULSE_S, metadata=self._metadata)
         except (grpc.RpcError, ValueError):
@@ -186,12 +212,12 @@ class Peer:
         return beat.events, beat.place
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection; requests in progress fail."""
         self._closed.set()
         self._channel.close()
         self._thread.shutdown(cancel_futures=True)
 
-    def _raise_what_failed(self) -> None:
+    def _raise_failures(self) -> None:
         while self._sent and self._sent[0].done():
             self._sent.popleft().result()
 
@@ -202,14 +228,14 @@ class Peer:
         for batch in batches:
             self._deliver(batch)
 
-    def _window_of(self, request: transport_pb2.Window) -> transport_pb2.Report:
+    def _request_report(self, request: transport_pb2.Window) -> transport_pb2.Report:
         answer = self._ask(self._stub.Advance, request)
         if answer.failure:
             raise RunFailed(answer.failure)
         return answer
 
     def _batch(self, source_actor: int, messages: Sequence[transport_pb2.Message]) -> transport_pb2.Batch:
-        """Return the next batch, which the journal has."""
+        """Return the next batch, after writing it to the journal."""
         self._batches += 1
         batch = transport_pb2.Batch(
             source_actor=source_actor, sequence=self._batches, messages=messages, incarnation=self._incarnation
@@ -225,7 +251,7 @@ class Peer:
         attempt_s: float | None = None,
         abandoned: Callable[[], bool] = lambda: False,
     ) -> A:
-        """Ask until there is an answer, or no hope of one, or it is abandoned."""
+        """Send a request until it is answered, cannot be answered, or `abandoned` returns true."""
         watch = _Watch(self)
         while True:
             try:
@@ -243,7 +269,7 @@ class Peer:
             watch.check(reason, late=code is grpc.StatusCode.DEADLINE_EXCEEDED)
 
     def _fail(self, reason: str) -> NoReturn:
-        raise RunFailed(f"link to {self.address}: {one_line(reason)}") from None
+        raise RunFailed(f"transport to {self.address}: {one_line(reason)}") from None
 
 
 def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str | None]:
@@ -255,9 +281,10 @@ def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str | None]:
 def send_again(
     peers: Sequence[Peer], lost: Sequence[int], incarnations: Sequence[int], endpoints: Sequence[Endpoint]
 ) -> dict[int, dict[int, int]]:
-    """Have stations send again, to those made anew in lost ones' places, what they had sent to these.
+    """Make all other stations send their earlier batches to the replacements of lost ones.
 
-    Returns for each of these the last batch that comes, by sender. Raises `Lost` for others that are lost as well.
+    Returns the sequence of the last batch of each sender, by replaced station and sender. Raises
+    `Lost` where other stations are lost as well.
     """
     others = [other for other in range(len(peers)) if other not in lost]
     for other in others:
@@ -269,7 +296,7 @@ def send_again(
 
 
 class _Watch:
-    """Watches one request that is not answered yet: whether anybody is there, and gets anywhere."""
+    """Watches one unanswered request: whether the other end is there, and makes progress."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -278,11 +305,14 @@ class _Watch:
         self._pause = FIRST_PAUSE_S
 
     def check(self, reason: str, *, late: bool) -> None:
-        """Return after a while if it is worth asking again; else raise `RunFailed`, or `Lost`."""
+        """Return after a pause where it makes sense to ask again.
+
+        Raises `RunFailed` or `Lost` otherwise.
+        """
         peer = self._peer
         lost = peer._lost()
         if lost:
-            raise Lost(f"link to {peer.address}: {one_line(reason)}", lost)
+            raise Lost(f"transport to {peer.address}: {one_line(reason)}", lost)
         beat = peer.pulse() if late else None
         now = time.monotonic()
         if beat is not None:
@@ -290,10 +320,10 @@ class _Watch:
             if beat != self._beat:
                 self._beat, self._moved = beat, now
             elif now - self._moved > STALL_S:
-                raise RunFailed(f"{beat[1]}: gets nowhere: not one event in {STALL_S:g} s")
+                raise RunFailed(f"{beat[1]}: no progress: not one event in {STALL_S:g} s")
             return
         if now - self._heard > PATIENCE_S:
-            raise TransportDown(f"link to {peer.address}: no answer for {PATIENCE_S:g} s: {one_line(reason)}")
+            raise TransportDown(f"transport to {peer.address}: no answer for {PATIENCE_S:g} s: {one_line(reason)}")
         peer._closed.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
 
@@ -301,7 +331,7 @@ class _Watch:
 def _batches(envelopes: Sequence[Envelope]) -> Iterator[list[transport_pb2.Message]]:
     batch: list[transport_pb2.Message] = []
     size = 0
-    for message in to_wire(envelopes):
+    for message in to_protobuf(envelopes):
         takes = message.ByteSize()
         if batch and (len(batch) == MOST_MESSAGES or size + takes > LARGEST_BATCH):
             yield batch

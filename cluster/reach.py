@@ -1,49 +1,66 @@
-"""What each machine of a cluster can reach, and how soon: the promises on which synchronisation rests."""
+"""Promises: which machines can reach which, and how early, on which synchronisation rests.
+
+A promise is the earliest time at which anything that another machine does can reach this one. It
+rests on three facts. Calls come only from machines that import something, and the description
+declares all imports. Replies come only to machines with calls outstanding. And what arrives sets
+off no more than its domain leads to (`causes`). So a machine that no other calls runs on to its
+own next call, and a server runs to its clients' next possible request. Stretches of time in which
+nothing happens are skipped.
+
+The least time from an event to the arrival of a message that it sends is the lookahead: what the
+cost model says the sender spends between its last checkpoint and the message's leaving, and the
+link's delay. On an Ethernet it is one of the two, since the wire's queue is on the hub (`links`).
+
+What a machine sets off itself can come back to it. The promises given to it leave that out, as it
+could otherwise never run further than its own next event and a round trip. Instead it stops by
+itself as it sends: `return_ns` says how long after a message's arrival an answer, by whatever way,
+can be back.
+"""
 
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 
 from lrpc.cluster.causes import Causes, Hop
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.paths import NOWHERE, Edge, soonest
+from lrpc.cluster.paths import DEAD_END, Edge, earliest_arrivals
 from lrpc.kernel.simulated.engine import FOREVER
 
 
 class Reach:
-    """Which machines can reach which, and how soon: what promises are derived from.
-
-    Calls come only from machines that import something; replies only to machines with calls outstanding; and what
-    arrives sets off no more than `Causes` says. So a machine that nobody calls runs on to its own next call, and a
-    server waits for those who may call it. What a machine itself sets off can come back to it no sooner than
-    `return_ns` after it arrived there: it sees to that as it sends.
-    """
+    """The promises of a cluster's machines: how early each can be reached by the others."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.machines = len(cluster.machines)
         self._causes = Causes(cluster)
         self._cluster = cluster
-        self._numbers: dict[tuple[int, frozenset[Hop]], int] = {}  # of what messages set off, by machine
+        # Numbers of sets of consequences: what a message may set off on a machine. Many messages
+        # have the same ones, which are then followed once.
+        self._numbers: dict[tuple[int, frozenset[Hop]], int] = {}
         self._known: dict[Hop, int] = {}
-        self._begin = [self._edges(rank, self._causes.begun_by(rank)) for rank in range(self.machines)]
-        self._follow: list[list[Edge]] = []  # by these numbers
-        while len(self._follow) < len(self._numbers):
-            for rank, hops in list(self._numbers)[len(self._follow) :]:
-                self._follow.append(self._edges(rank, hops))
-        self._least = min((edge[1] for edges in self._begin for edge in edges), default=FOREVER)
+        self._initial = [self._edges(rank, self._causes.initial(rank)) for rank in range(self.machines)]
+        self._caused: list[list[Edge]] = []  # by the numbers of consequences
+        while len(self._caused) < len(self._numbers):
+            for rank, hops in list(self._numbers)[len(self._caused) :]:
+                self._caused.append(self._edges(rank, hops))
+        self._least = min((edge[1] for edges in self._initial for edge in edges), default=FOREVER)
 
     def return_ns(self, machine: int, other: int) -> int:
-        """Return the least time from something that happens on `other` to a message at `machine`; at most `FOREVER`."""
+        """Return the least time, in ns, from an event on `other` to a message at `machine`.
+
+        The shortest way may lead over other machines. The result is `FOREVER` where there is no
+        way.
+        """
         direct = FOREVER
-        for rank, takes, _, _ in self._begin[other]:
+        for rank, takes, _, _ in self._initial[other]:
             if rank == machine:
                 direct = min(direct, takes)
-        if direct <= 2 * self._least:  # no way that leads over a third machine is shorter
+        if direct <= 2 * self._least:  # no way over a third machine is shorter
             return direct
         least = {other: 0}
         queue = [(0, other)]
         while queue and queue[0][0] < direct:
             due, rank = heappop(queue)
-            for near, takes, _, _ in self._begin[rank]:
+            for near, takes, _, _ in self._initial[rank]:
                 reached = due + takes
                 if near == machine:
                     direct = min(direct, reached)
@@ -55,15 +72,17 @@ class Reach:
     def horizons(
         self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER
     ) -> tuple[list[int], list[int]]:
-        """Return, for each machine, the earliest time at which another's doing can reach it; `until` for no sooner.
+        """Return, for each machine, the earliest time at which another's doing can reach it, in ns.
 
-        And likewise for each by calls alone, once it has no reply to wait for any more. `next_ns` says when each
-        machine next does anything by itself, messages on their way included; `waits` whether replies may come to it.
+        The second list has the same for calls alone, which is the bound once a machine has no reply
+        to wait for any more. Both have `until` where nothing comes before that. `next_ns` has the
+        time of each machine's next event of its own, where a message on its way to the machine
+        counts as one; `waits` whether replies to it may come.
         """
-        return soonest(self._begin, self._follow, next_ns, waits, until)
+        return earliest_arrivals(self._initial, self._caused, next_ns, waits, until)
 
     def _edges(self, source: int, hops: Collection[Hop]) -> list[Edge]:
-        """Return the ways that messages take from a machine, and see that what these set off has a number."""
+        """Return the paths of these messages from a machine, and number their consequences."""
         edges: set[Edge] = set()
         for hop in hops:
             rank = hop.to[0]
@@ -71,9 +90,12 @@ class Reach:
         return sorted(edges)
 
     def _number(self, hop: Hop) -> int:
-        """Return the number of what a message sets off; what is the same on one machine has the same number."""
+        """Return the number of a message's consequences.
+
+        Messages to one machine that set off the same messages share a number.
+        """
         if hop not in self._known:
-            hops = frozenset(self._causes.follow(hop))
+            hops = frozenset(self._causes.caused_by(hop))
             key = hop.to[0], hops
-            self._known[hop] = self._numbers.setdefault(key, len(self._numbers)) if hops else NOWHERE
+            self._known[hop] = self._numbers.setdefault(key, len(self._numbers)) if hops else DEAD_END
         return self._known[hop]

@@ -1,6 +1,17 @@
-"""Windows without a coordinator: while just one station has anything to do, it runs, and then hands over to the next.
+"""Windows without a coordinator, as long as only one station at a time has anything to do.
 
-A client that waits for each of its calls, and the server that it calls, so need one round trip for a call.
+A client that waits for each of its calls and the server that it calls have work in turn. With a
+coordinator, each of their windows would cost it a round trip to a station: to run the client, to
+run the server, to run the client again. Instead the coordinator lets the only station that has work
+lead. It gives it the synchronisation state, by which the leader grants windows to its own machines.
+When another station is the only one with work, the leader hands a baton over to that one, with the
+state and the messages for it, and waits. The baton returns when it is the leader's turn again,
+again with messages, so that a call between two stations takes one round trip. It also returns when
+several stations have work at once, when nobody has, when the time budget is used up, or when the
+run fails.
+
+`Baton.path` lists the stations that wait to get a baton back. A station on the path is never handed
+another one: it gets its turn when the baton returns to it.
 """
 
 import time
@@ -11,16 +22,19 @@ from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group
 from lrpc.cluster.messages import from_standing, to_standing
 from lrpc.cluster.peer import Peer
-from lrpc.cluster.standing import Horizons, Standing
+from lrpc.cluster.standing import Horizons, SynchronisationState
 from lrpc.cluster.transport import MOST_MESSAGES, Mailbox
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import transport_pb2
 
-WAIT_S: Final = 60.0  # for batches that have been sent
+WAIT_S: Final = 60.0  # for batches that other stations have sent
 
 
 class Relay:
-    """One station's part in it. All of it runs in the station's engine thread."""
+    """One station's part in windows without a coordinator.
+
+    All of it runs in the station's engine thread.
+    """
 
     def __init__(
         self,
@@ -29,7 +43,7 @@ class Relay:
         group: Group,
         mailbox: Mailbox,
         peers: Mapping[int, Peer],
-        like: Standing,
+        like: SynchronisationState,
     ) -> None:
         self._number = number
         self._incarnation = incarnation
@@ -37,98 +51,118 @@ class Relay:
         self._mailbox = mailbox
         self._peers = peers
         self._like = like
-        self._held: dict[int, list[Envelope]] = {}  # that nobody needs before it runs, by station
+        # Messages not sent yet, by station: no station needs them before it runs.
+        self._held: dict[int, list[Envelope]] = {}
 
     def lead(self, message: transport_pb2.Standing, budget_ns: int) -> transport_pb2.Standing:
-        """Run windows, and have others run them, and return what came of it all."""
-        standing = self._run(from_standing(message, self._like), (), budget_ns)
-        self._send_held(standing)
-        return to_standing(standing)
+        """Run windows, and hand over to other stations, for at most `budget_ns` of wall time.
+
+        Returns the synchronisation state afterwards. Raises `RunFailed` where a machine fails or a
+        batch does not arrive.
+        """
+        state = self._run(from_standing(message, self._like), (), budget_ns)
+        self._send_held(state)
+        return to_standing(state)
 
     def take_over(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
-        """Do so in another's place, until it is the turn of one of those that wait; what that gets comes along."""
+        """Run windows for the station that handed over, until it is the turn of one that waits.
+
+        Returns the baton with the synchronisation state and the messages for the sender. Raises the
+        errors of `lead`.
+        """
         if baton.HasField("batch"):
             self._take(baton.batch)
-        standing = self._run(from_standing(baton.standing, self._like), tuple(baton.path), baton.budget_ns)
+        state = self._run(from_standing(baton.standing, self._like), tuple(baton.path), baton.budget_ns)
         back = transport_pb2.Baton(sender=self._number)
-        self._enclose(back, baton.sender, standing)
-        self._send_held(standing)
-        back.standing.CopyFrom(to_standing(standing))
+        self._enclose(back, baton.sender, state)
+        self._send_held(state)
+        back.standing.CopyFrom(to_standing(state))
         return back
 
-    def _run(self, standing: Standing, path: Sequence[int], budget_ns: int) -> Standing:
+    def _run(self, state: SynchronisationState, path: Sequence[int], budget_ns: int) -> SynchronisationState:
+        """Run windows until more than one station has work, one on the path has, or time is up."""
         ends = time.monotonic_ns() + budget_ns
         while (left := ends - time.monotonic_ns()) > 0:
-            granted = standing.grant()
+            granted = state.grant()
             if len(granted) != 1:
                 break
             ((number, horizons),) = granted.items()
             if number == self._number:
-                self._run_window(standing, horizons)
+                self._run_window(state, horizons)
             elif number in path:
                 break
             else:
-                standing = self._hand_over(standing, number, path, left)
-        return standing
+                state = self._hand_over(state, number, path, left)
+        return state
 
-    def _run_window(self, standing: Standing, horizons: Horizons) -> None:
+    def _run_window(self, state: SynchronisationState, horizons: Horizons) -> None:
+        """Run a window of this station's machines and apply its report."""
         began = time.monotonic()
-        due = standing.take_due(self._number)
+        due = state.pop_due(self._number)
         missing = self._mailbox.await_batches(due, WAIT_S) if due else []
         if missing:
-            standing.require(self._number, due)
-            raise RunFailed(f"link: what station {missing[0]} sent to station {self._number} did not arrive")
+            state.require(self._number, due)
+            raise RunFailed(f"transport: a batch from station {missing[0]} to station {self._number} did not arrive")
         report = self._group.advance(horizons, self._hold)
-        if self._number in self._held:  # there is no other station: what it sends itself crosses a socket
-            self._send(standing, self._number)
-        standing.take_in({self._number: report})
-        standing.sums.add_window([report])
-        standing.adapt(time.monotonic() - began)
+        if self._number in self._held:  # with no other station, even these cross a socket
+            self._send(state, self._number)
+        state.apply({self._number: report})
+        state.sums.add_window([report])
+        state.adapt(time.monotonic() - began)
 
-    def _hand_over(self, standing: Standing, number: int, path: Sequence[int], left_ns: int) -> Standing:
+    def _hand_over(
+        self, state: SynchronisationState, number: int, path: Sequence[int], left_ns: int
+    ) -> SynchronisationState:
+        """Give another station its turn, and wait for the baton to come back."""
         baton = transport_pb2.Baton(
             sender=self._number,
             incarnation=self._incarnation,
             path=[*path, self._number],
             budget_ns=left_ns,
         )
-        self._enclose(baton, number, standing)
-        self._send_held(standing)
-        baton.standing.CopyFrom(to_standing(standing))
+        self._enclose(baton, number, state)
+        self._send_held(state)
+        baton.standing.CopyFrom(to_standing(state))
         back = self._peers[number].relay(baton, lambda: self._mailbox.abandoned)
         if back.failure:
             raise RunFailed(back.failure)
         if back.HasField("batch"):
             self._take(back.batch)
-        standing = from_standing(back.standing, self._like)
-        standing.sums.rounds += 1
-        return standing
+        state = from_standing(back.standing, self._like)
+        state.sums.rounds += 1
+        return state
 
     def _take(self, batch: transport_pb2.Batch) -> None:
-        """Take a batch in, after those that were sent before it."""
+        """Accept a batch that came with a baton, after the batches that were sent before it."""
         self._mailbox.await_batches({batch.source_actor: batch.sequence - 1}, WAIT_S)
         if self._mailbox.take(batch):
-            raise RunFailed(f"link: what station {batch.source_actor} sent before did not arrive")
+            raise RunFailed(f"transport: an earlier batch from station {batch.source_actor} did not arrive")
 
-    def _enclose(self, baton: transport_pb2.Baton, number: int, standing: Standing) -> None:
+    def _enclose(self, baton: transport_pb2.Baton, number: int, state: SynchronisationState) -> None:
+        """Put the messages held for a station into a baton, which saves a request for them."""
         envelopes = self._held.get(number, [])
         if 0 < len(envelopes) <= MOST_MESSAGES:
             del self._held[number]
             batch = self._peers[number].enclose(self._number, envelopes)
             baton.batch.CopyFrom(batch)
-            standing.sums.bytes += batch.ByteSize()
+            state.sums.bytes += batch.ByteSize()
 
     def _hold(self, envelopes: list[Envelope]) -> None:
+        """Hold messages back, by destination, until a station that needs them runs.
+
+        Those to machines of this station are delivered at once, unless there is no other station:
+        then they cross a socket as well.
+        """
         for envelope in envelopes:
             self._held.setdefault(self._like.home[envelope.destination], []).append(envelope)
         if len(self._peers) > 1:
             self._group.deliver(self._held.pop(self._number, []))
 
-    def _send_held(self, standing: Standing) -> None:
+    def _send_held(self, state: SynchronisationState) -> None:
         for number in list(self._held):
-            self._send(standing, number)
+            self._send(state, number)
 
-    def _send(self, standing: Standing, number: int) -> None:
+    def _send(self, state: SynchronisationState, number: int) -> None:
         last, size = self._peers[number].send(self._number, self._held.pop(number))
-        standing.due[number][self._number] = last
-        standing.sums.bytes += size
+        state.due[number][self._number] = last
+        state.sums.bytes += size

@@ -1,4 +1,9 @@
-"""What is known of all machines of a cluster at one moment, and what follows from it: who may run how far."""
+"""The synchronisation state of a cluster: what is known of all machines, to grant windows by.
+
+The coordinator holds it, or the one station that has anything to do (`relay`). Whichever holds it
+grants windows by it, and no other process does at the time. That is why it is plain data, which
+travels as the protobuf message `Standing`, and why it carries the sums of a run's progress along.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,28 +13,32 @@ from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 
-SMALL: Final = 256  # machines, of a cluster whose standing may travel
-SLOW_WINDOW_S: Final = 0.2  # windows end after about that much wall time, so that progress shows and Ctrl-C is heard
+# The most machines of a cluster whose state may travel: it grows with them.
+SMALL: Final = 256
+# About the wall time of a window, so that progress is shown and Ctrl-C is noticed.
+SLOW_WINDOW_S: Final = 0.2
 FIRST_SPAN_NS: Final = 1_000_000
-ACTORS: Final = (1, 2, 4, 8)  # that a run is foretold for: machines fall to them as to SHARES
-# By rank: how far a machine may run, and how far if all replies that it waits for have been delivered to it.
+# The numbers of actors for which a run's speed is predicted. Machines fall to them as to SHARES.
+ACTORS: Final = (1, 2, 4, 8)
+# By rank: a machine's horizon while it waits for replies, and once all of them have been delivered.
 Horizons = dict[int, tuple[int, int]]
 
 
 @dataclass
 class Sums:
-    """What keeping machines in step has taken. Wall times are in ns."""
+    """What synchronising machines has taken: counts, bytes, and wall times in ns."""
 
     windows: int = 0
-    rounds: int = 0  # of a coordinator with a station, or of one station with another
+    rounds: int = 0  # round trips of the coordinator to a station, or of one station to another
     messages: int = 0
     bytes: int = 0  # of the batches that carried them
-    work_ns: int = 0  # in machines, where it took longest in each window
-    ideal_ns: list[int] = field(default_factory=lambda: [0] * len(ACTORS))  # what work_ns would be on so many
-    ideal_rounds: list[float] = field(default_factory=lambda: [0.0] * len(ACTORS))  # and what rounds would be
+    work_ns: int = 0  # running machines, on the busiest station of each window
+    # `work_ns` and `rounds` as they would be with each number of actors in ACTORS.
+    ideal_ns: list[int] = field(default_factory=lambda: [0] * len(ACTORS))
+    ideal_rounds: list[float] = field(default_factory=lambda: [0.0] * len(ACTORS))
 
     def add(self, other: "Sums") -> None:
-        """Add another's."""
+        """Add the sums of another."""
         self.windows += other.windows
         self.rounds += other.rounds
         self.messages += other.messages
@@ -40,7 +49,7 @@ class Sums:
             self.ideal_rounds[number] += other.ideal_rounds[number]
 
     def add_window(self, reports: Sequence[WindowReport]) -> None:
-        """Add one window of some stations."""
+        """Add one window of some stations, by their reports."""
         self.windows += 1
         shares = [0] * SHARES
         longest = 0
@@ -55,14 +64,16 @@ class Sums:
             loads = [sum(shares[first::actors]) for first in range(actors)]
             busy = sum(load > 0 for load in loads)
             self.ideal_ns[number] += max(loads)
-            # One that is alone takes its turn from another, and a round there and back is two turns.
+            # A window of one actor alone was handed over from another with a chance of
+            # (actors - 1) / actors, and a round there and back makes two such turns.
             self.ideal_rounds[number] += busy if busy > 1 else (actors - 1) / (2 * actors)
 
 
-class Standing:
-    """When each machine's next event is due, to whom replies may come, and which batches stations must have had.
+class SynchronisationState:
+    """The time of each machine's next event, and what else decides about the next window.
 
-    Whoever holds it, the coordinator or the one station that has anything to do, grants windows by it.
+    That is whether replies to a machine may come, and which batches each station must have received
+    before it runs again.
     """
 
     def __init__(self, reach: Reach, home: Sequence[int], stations: int) -> None:
@@ -70,25 +81,30 @@ class Standing:
         self.home = home  # the station of each machine, by rank
         self.next_ns = [FOREVER] * len(home)
         self.waits = [False] * len(home)
-        self.due: list[dict[int, int]] = [{} for _ in range(stations)]  # by receiver and sender
-        self.calls = [0] * stations  # so far
+        # Sequences of batches, by receiver and sender.
+        self.due: list[dict[int, int]] = [{} for _ in range(stations)]
+        self.calls = [0] * stations  # since the run began, by station
         self.events = [0] * stations
         self.sums = Sums()
-        self.span_ns = FIRST_SPAN_NS  # of virtual time, that a window may take
+        self.span_ns = FIRST_SPAN_NS  # the most virtual time of a window
 
-    def become(self, other: "Standing") -> None:
-        """Know what another knows, and no more."""
+    def copy_from(self, other: "SynchronisationState") -> None:
+        """Replace this state by another's."""
         self.next_ns, self.waits, self.due = other.next_ns, other.waits, other.due
         self.calls, self.events = other.calls, other.events
         self.sums, self.span_ns = other.sums, other.span_ns
 
     @property
     def now_ns(self) -> int:
-        """Return when the next event of all is due; `FOREVER` at the end."""
+        """Return the time of the earliest event of all; `FOREVER` at the end of the run."""
         return min(self.next_ns)
 
     def grant(self) -> dict[int, Horizons]:
-        """Return, for each station that has something to do, how far its machines may run."""
+        """Return the horizons of the next window's machines, by the stations that hold them.
+
+        Machines without an event before their horizon are left out, and so are stations without
+        such machines.
+        """
         granted: dict[int, Horizons] = {}
         next_ns = self.next_ns
         until = min(self.now_ns + self.span_ns, FOREVER)
@@ -98,14 +114,14 @@ class Standing:
         return granted
 
     def adapt(self, took_s: float) -> None:
-        """Have windows take more virtual time, or less, after one that took so much wall time."""
+        """Adjust the virtual time of windows to the wall time that the last one took."""
         if took_s > SLOW_WINDOW_S:
             self.span_ns = max(FIRST_SPAN_NS, self.span_ns // 2)
         elif took_s < SLOW_WINDOW_S / 4:
             self.span_ns = min(self.span_ns * 2, FOREVER // 4)
 
-    def take_due(self, station: int) -> dict[int, int]:
-        """Return which batches a station must have had, and require them no more."""
+    def pop_due(self, station: int) -> dict[int, int]:
+        """Return the batches, by sender, that a station must have received, and clear them."""
         due = self.due[station]
         self.due[station] = {}
         return due
@@ -114,13 +130,17 @@ class Standing:
         """Require batches, by sender, before a station runs again."""
         self.due[station] = {**due, **self.due[station]}
 
-    def forget(self, station: int) -> None:
-        """Require nothing of a lost station's: what it had sent, another will send again."""
+    def forget_station(self, station: int) -> None:
+        """Require no batch of a lost station: its replacement will send them again."""
         for due in self.due:
             due.pop(station, None)
 
-    def take_in(self, reports: Mapping[int, WindowReport]) -> None:
-        """Note what stations said: states first, then what they sent, which its receiver may not have seen yet."""
+    def apply(self, reports: Mapping[int, WindowReport]) -> None:
+        """Take the reports of stations into account.
+
+        States come first, then arrivals: a message that one station sent may not be part of its
+        receiver's report yet.
+        """
         for number, report in reports.items():
             for rank, due in report.next_ns.items():
                 self.next_ns[rank] = due

@@ -1,4 +1,12 @@
-"""A process's share of a run: its machines on one engine thread, and its end of the links. Ray wraps it elsewhere."""
+"""A station: one process's share of a run, that is its machines and its end of the transport.
+
+A station is a plain class. Run in one process, there is one; on a cluster, a Ray actor wraps it,
+and Ray only starts and stops it (`actors`). Windows and messages travel over gRPC, so a station
+does not know where the others are.
+
+Greenlets cannot change threads, so one engine thread makes the machines and runs them. All other
+threads, those of gRPC and Ray, put work into its queue and wait.
+"""
 
 import os
 import resource
@@ -18,7 +26,7 @@ from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
-from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, Standing
+from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, SynchronisationState
 from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import transport_pb2
@@ -30,30 +38,30 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class StationAddress:
-    """Where a station is."""
+    """Where a station can be found."""
 
     endpoint: Endpoint
     process: int
-    folder: Path  # on its own computer: journals and event logs
+    folder: Path  # on its own computer, with journals and event logs
 
 
 @dataclass(frozen=True)
 class StationOutcome:
-    """What a station's link and process came to."""
+    """What a station's transport and process counted in a run."""
 
     strangers: int  # requests that came without the run's secret
-    retries: int  # of what was asked of others while a link was down
-    duplicates: int  # messages that came again
-    memory_bytes: int  # of the process, at most
+    retries: int  # of requests to others, while the transport was down or an answer was late
+    duplicates: int  # messages that arrived again and were dropped
+    memory_bytes: int  # the most that its process had resident
 
 
 class Station:
     """Runs some machines of a cluster.
 
-    Greenlets cannot change threads, so one thread makes and runs the machines; everything else puts things
-    in its queue. With `links` "grpc" every message to another station crosses a socket, and where there is no other,
-    every message to another machine does.
-    `folder` is where it keeps what it sends to other stations, and with `events` its machines' logs.
+    `placement` has the station of each machine, by rank, and `number` is this station's. With
+    `links` "grpc", each message to another station crosses a socket, and if there is only this
+    station, each message to another machine does; with "memory" none does. `folder` is where it
+    keeps the batches it sends to other stations and, with `events`, its machines' event logs.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class Station:
         self._secret = secret
         self._links = links
         self._folder = folder
-        self._incarnation = incarnation  # how often a process in this place was lost before
+        self._incarnation = incarnation  # how many stations of this number were lost before
         self._peers: dict[int, Peer] = {}
         self._journals: dict[int, Journal] = {}
         self._batches: dict[int, int] = {}  # sent in this window, by station
@@ -92,7 +100,7 @@ class Station:
         self.endpoint = Endpoint(self._server.address, b"" if identity is None else identity.certificate)
 
     def place(self) -> StationAddress:
-        """Return where this station is."""
+        """Return where this station can be found."""
         return StationAddress(self.endpoint, os.getpid(), self._folder)
 
     @property
@@ -101,42 +109,50 @@ class Station:
         return self._server.strangers
 
     def connect(self, endpoints: Sequence[Endpoint]) -> WindowReport:
-        """Learn where the stations are, in order of their numbers, make the machines, and return what there is to do.
+        """Connect to all stations, in order of their numbers; make the machines; report on them.
 
-        Not when this is made: what an actor's making raises, Ray does not hand on. Raises `Refused` as `Machine.of`.
+        This is not done by the constructor, since Ray does not pass on what an actor's constructor
+        raises. Raises `Refused` for the reasons of `Machine.of`.
         """
         for number, endpoint in enumerate(endpoints):
-            if number != self._number:  # what it sends itself is lost with itself, and made again
+            if number != self._number:  # messages to itself are made again by its replacement
                 self._journals[number] = Journal(self._folder / f"to-{number}.{self._incarnation}.journal")
             self._peers[number] = self._peer(number, endpoint)
         self._group = self._do(self._make_group).result()
         self._open.callback(self._group.close)
-        like = Standing(self._group.reach, self._placement, len(endpoints))
+        like = SynchronisationState(self._group.reach, self._placement, len(endpoints))
         mailbox = self._server.mailbox
         self._relay = Relay(self._number, self._incarnation, self._group, mailbox, self._peers, like)
         return self._do(self._group.state).result()
 
     def deliver(self, envelopes: list[Envelope]) -> None:
-        """Queue what came for machines of this station; the next window takes it in."""
+        """Queue messages for machines of this station until its next window."""
         self._group.arrived.append(envelopes)
 
     def advance(self, horizons: Horizons, *, everything: bool = False) -> WindowReport:
-        """Run a window behind what was delivered before, and wait for its end."""
+        """Run a window after the messages delivered so far; return its report."""
         return self._do(lambda: self._advance(horizons, everything)).result()
 
-    def lead(self, standing: transport_pb2.Standing) -> transport_pb2.Standing:
-        """Run windows, and have others run them, while no two stations have anything to do."""
-        return self._do(lambda: self._relay.lead(standing, round(SLOW_WINDOW_S * 1e9))).result()
+    def lead(self, state: transport_pb2.Standing) -> transport_pb2.Standing:
+        """Run windows without the coordinator while one station at a time has work."""
+        return self._do(lambda: self._relay.lead(state, round(SLOW_WINDOW_S * 1e9))).result()
 
     def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
-        """Do so in another's place."""
+        """Run windows in place of the station that sends the baton; return the baton.
+
+        Where that fails, the returned baton says why.
+        """
         try:
             return self._do(lambda: self._relay.take_over(baton)).result()
         except RunFailed as error:
             return transport_pb2.Baton(failure=str(error))
 
     def abandon(self) -> None:
-        """Wait for no other station any more, and send by itself what was enclosed in what is abandoned."""
+        """Give up all waiting for other stations, since one was lost; return when nothing runs.
+
+        Batches that were enclosed in requests to others may be lost with these, and are sent again
+        by themselves.
+        """
         self._server.mailbox.abandon(True)
         self._do(lambda: None).result()
         self._server.mailbox.abandon(False)
@@ -144,11 +160,14 @@ class Station:
             peer.send_enclosed()
 
     def beat(self) -> tuple[int, str]:
-        """Return how many events were logged, and which machine runs, and when."""
+        """Return how many events were logged, and which machine runs at what virtual time."""
         return self._group.beat()
 
     def reconnect(self, actor: int, address: str, certificate: bytes) -> int:
-        """Send another in a lost one's place all that was sent to that; return the last batch's sequence."""
+        """Replace a lost station by another, and send it all batches that the lost one was sent.
+
+        Returns the sequence of the last of them.
+        """
         return self._do(lambda: self._reconnect(actor, Endpoint(address, certificate))).result()
 
     def outcomes(self) -> list[MachineOutcome]:
@@ -156,20 +175,23 @@ class Station:
         return self._do(self._group.outcomes).result()
 
     def finish(self) -> tuple[list[MachineOutcome], StationOutcome]:
-        """Return what the machines did, and what that took; `RunFailed` where threads still wait."""
+        """Return what the machines did and what the station counted, at the end of the run.
+
+        Raises `RunFailed` where threads still wait.
+        """
         machines = self._do(self._group.finish).result()
         retries = sum(peer.retries for peer in self._peers.values())
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return machines, StationOutcome(self.strangers, retries, self._group.duplicates, memory)
 
     def read_events(self, rank: int, at: int, most: int) -> bytes:
-        """Return up to `most` bytes of a machine's event log, from `at` on."""
+        """Return up to `most` bytes of a machine's event log, beginning at byte `at`."""
         with events_file(self._folder, rank).open("rb") as file:
             file.seek(at)
             return file.read(most)
 
     def stop(self) -> None:
-        """Serve no more and let go of every connection."""
+        """Close the transport and all files."""
         for peer in self._peers.values():
             peer.close()
         self._server.stop()
@@ -200,6 +222,11 @@ class Station:
         return report
 
     def _send(self, envelopes: list[Envelope]) -> None:
+        """Send messages to the stations of their destinations, one batch for each.
+
+        Those to this station's own machines are delivered directly, unless there is no other
+        station.
+        """
         if self._links == "memory":
             self._group.deliver(envelopes)
             return
@@ -214,6 +241,11 @@ class Station:
             self._bytes += size
 
     def _do(self, work: Callable[[], T]) -> "Future[T]":
+        """Run `work` in the engine thread.
+
+        A `Panic` becomes a `RunFailed`, which can be reported to the coordinator.
+        """
+
         def guarded() -> T:
             try:
                 return work()

@@ -1,4 +1,28 @@
-"""Conservative synchronisation: every machine runs as far as nothing another does can reach it, window by window."""
+"""Conservative synchronisation: machines run in windows, each up to its horizon.
+
+Each machine has an event heap and a virtual time of its own. A machine may run past another one in
+virtual time as long as nothing that the other does can still reach it in its past. So the
+coordinator asks for every machine how early it can be reached (a promise, see `reach`), and lets it
+run strictly below that time: its horizon. All machines that have something to do before their
+horizons run at once; that is a window. Their reports say when their next events are and what
+messages they sent, and from these the next horizons follow. A machine that receives a message in
+its past is a broken invariant and ends the run (`Engine.arrive`).
+
+Where a window ends never shows in a result: events are ordered by keys that do not depend on it. So
+windows may be cut anywhere, and run on any number of stations, with the same digest.
+
+A promise reaches far where little can happen before it: with no call on its way, a workstation runs
+on to its next remote call and a server to its next possible request. Windows then come about one
+for each message, rather than one for each interval of the least lookahead. A machine that waits for
+replies is given two horizons: one for while it waits, and one for when all replies have been
+delivered. The machine knows when that is, and the coordinator does not.
+
+Where one station at a time has anything to do, it takes over the coordinator's work (`relay`). A
+station that is lost is replaced: the new one runs its machines again from the beginning, which has
+the same results, from the messages that other stations had sent the lost one (`journal`). The
+others wait meanwhile, since the new station might send to them, and drop the messages that come
+again.
+"""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,22 +32,23 @@ from typing import Final, Protocol
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.reach import Reach
-from lrpc.cluster.standing import SMALL, Horizons, Standing, Sums
+from lrpc.cluster.standing import SMALL, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
-ALONE: Final = 2  # windows in a row with just one station in them; then that one takes the lead
+LEAD_AFTER: Final = 2  # windows in a row in which only one station had work; it then leads
 ROUNDS_TIMED: Final = 15
 MOST_LOSSES: Final = 100  # of stations, in one run
-PATIENCE_S: Final = 60.0  # for a link that is down, longer than Ray takes to notice that a node is
+# How long a transport may be down; longer than Ray takes to notice that a node is.
+PATIENCE_S: Final = 60.0
 
 
 class TransportDown(RunFailed):
-    """A station does not answer, though its process may be there."""
+    """A station does not answer, though its process may still run."""
 
 
 class Lost(RunFailed):
-    """The processes that held some stations, by number, have ended."""
+    """The processes of some stations have ended; `stations` has the stations' numbers."""
 
     def __init__(self, message: str, stations: Collection[int]) -> None:
         super().__init__(message)
@@ -32,63 +57,68 @@ class Lost(RunFailed):
 
 @dataclass(frozen=True)
 class Window:
-    """What a station is asked to do: how far each machine that has something to do may run, by rank."""
+    """What a station is asked to do: run each machine that has something to do to its horizon."""
 
     horizons: Horizons = field(default_factory=dict)
-    due: dict[int, int] = field(default_factory=dict)  # by station: the last batch that must have come from it
-    everything: bool = False  # the report is to be about all machines
+    # By sending station: the sequence of the last batch that must have arrived before the window.
+    due: dict[int, int] = field(default_factory=dict)
+    everything: bool = False  # the report must cover all machines, not only those that ran
 
 
 class DrivenStation(Protocol):
-    """A group of machines as the coordinator sees it, here or in another process. Each may raise `Lost`."""
+    """A group of machines as the coordinator sees it, in this process or another one.
+
+    Each method may raise `Lost`.
+    """
 
     def advance(self, window: Window) -> WindowReport:
-        """Run a window."""
+        """Run a window and return its report."""
 
     def begin(self, window: Window) -> None:
-        """Begin a window, and let others have theirs meanwhile."""
+        """Begin a window without waiting for its end."""
 
     def end(self) -> WindowReport:
-        """Wait for the end of the window that was begun."""
+        """Wait for the end of the window that `begin` began, and return its report."""
 
-    def lead(self, standing: Standing) -> bool:
-        """Run windows by itself while no two stations have anything to do at once; return False where it cannot.
+    def lead(self, state: SynchronisationState) -> bool:
+        """Run windows without the coordinator, as long as only one station at a time has work.
 
-        Hands over to the one that has, and gets it back; afterwards the standing is what came of it all.
+        The station hands over to the one that has, and gets the baton back. Afterwards `state` has
+        been updated. Returns False, and does nothing, where the station cannot lead.
         """
 
     def probe(self) -> None:
-        """Do nothing where the station is there."""
+        """Return if the station is there."""
 
 
-# Makes lost stations anew, by number, and has the others send them again what they had sent. Raises `RunFailed` where
-# that cannot be, and `Lost` for others that were found to be lost as well.
+# Replaces lost stations, by number, and makes the others send them all their earlier batches again.
+# Returns the sequence of each sender's last batch, by replaced station and sender. Raises
+# `RunFailed` where no replacement is possible, and `Lost` where other stations are lost as well.
 Replace = Callable[[Sequence[int]], Mapping[int, dict[int, int]]]
 
 
 def nobody_replaces(lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-    """Refuse: where all machines are in this process, none is lost without it."""
+    """Raise `RunFailed`: where all machines are in this process, no station can be replaced."""
     raise RunFailed("a station was lost, and nothing here can take its place")
 
 
 @dataclass
 class Progress(Sums):
-    """How far a run is, and what keeping its machines in step has taken."""
+    """How far a run is, and what synchronising its machines has taken so far."""
 
-    now_ns: int = 0  # virtual
+    now_ns: int = 0  # virtual time
     calls: int = 0
     wall_ns: int = 0
     losses: int = 0  # of stations
-    again: int = 0  # events that were executed again in a lost station's place
-    round_ns: int = 0  # what a round takes at least: asking a station whether it is there
+    again: int = 0  # events that were executed again by replacements of lost stations
+    round_ns: int = 0  # wall time of an empty request to a station: the least that a round takes
 
 
 class Coordinator:
-    """Grants windows until no machine has anything left to do; results never depend on where windows end.
+    """Grants windows until no machine has anything left to do.
 
-    Where just one station has anything to do it is given the lead. A station that is lost is made anew, and its
-    machines run again, fed with what others had sent them: these wait meanwhile, since it might still send to them, and
-    drop what comes again.
+    `first` has each station's report on all its machines before the run, in order of the stations.
+    `on_progress` is called after every window. `replace` replaces lost stations.
     """
 
     def __init__(
@@ -104,57 +134,62 @@ class Coordinator:
         self._replace = replace
         self._on_progress = on_progress
         home = {rank: number for number, report in enumerate(first) for rank in report.next_ns}
-        self._standing = Standing(Reach(cluster), [home[rank] for rank in range(len(home))], len(stations))
-        self._missing: dict[int, float] = {}  # since when stations have waited for batches, on the wall's clock
-        self._alone = 0  # windows in a row that just one station had
+        self._state = SynchronisationState(Reach(cluster), [home[rank] for rank in range(len(home))], len(stations))
+        # Since when stations have waited for batches, in seconds of `time.monotonic`.
+        self._missing: dict[int, float] = {}
+        self._alone = 0  # windows in a row in which only one station had work
         self.progress = Progress()
-        self._standing.take_in(dict(enumerate(first)))
+        self._state.apply(dict(enumerate(first)))
 
     def run(self) -> Progress:
-        """Run to the end. Raises `RunFailed`, which names machines and their time where a station or link is lost."""
-        while self._standing.now_ns < FOREVER:
+        """Run all machines to their end; return the final progress.
+
+        Raises `RunFailed` where a thread or a machine failed, or where a station or the transport
+        to it is lost for good; its message then names machines and how far the run was.
+        """
+        while self._state.now_ns < FOREVER:
             began = time.perf_counter_ns()
-            self.progress.now_ns = max(self.progress.now_ns, self._standing.now_ns)
+            self.progress.now_ns = max(self.progress.now_ns, self._state.now_ns)
             try:
                 if not self.progress.round_ns:
                     self.progress.round_ns = self._time_round()
                 self._step()
             except Lost as error:
-                self._make_anew(error)
+                self._replace_lost(error)
             took_ns = time.perf_counter_ns() - began
             self.progress.wall_ns += took_ns
-            self.progress.calls = sum(self._standing.calls)
+            self.progress.calls = sum(self._state.calls)
             self._on_progress(self.progress)
         return self.progress
 
     def _step(self) -> None:
-        """Run a window of all that have something to do, or have the only one take the lead."""
-        standing = self._standing
-        granted = standing.grant()
+        """Run one window, or let the only station that has something to do lead."""
+        state = self._state
+        granted = state.grant()
         self._alone = self._alone + 1 if len(granted) == 1 else 0
-        if self._alone > ALONE and len(self._names) <= SMALL:
+        if self._alone > LEAD_AFTER and len(self._names) <= SMALL:
             (number,) = granted
-            standing.sums = Sums()
+            state.sums = Sums()
             try:
-                leads = self._stations[number].lead(standing)
+                leads = self._stations[number].lead(state)
             except TransportDown as error:
                 raise RunFailed(f"{self._place([number])}: {error}") from None
             if leads:
-                self.progress.add(standing.sums)
+                self.progress.add(state.sums)
                 self.progress.rounds += 1
                 return
         began = time.monotonic()
-        windows = {number: Window(horizons, standing.take_due(number)) for number, horizons in granted.items()}
+        windows = {number: Window(horizons, state.pop_due(number)) for number, horizons in granted.items()}
         reports = self._run(windows)
-        missing = self._take_back(windows, reports)
-        standing.take_in(reports)
+        missing = self._withdraw(windows, reports)
+        state.apply(reports)
         self.progress.add_window(list(reports.values()))
         self.progress.rounds += len(windows)
-        standing.adapt(time.monotonic() - began)
-        self._look_for(missing)
+        state.adapt(time.monotonic() - began)
+        self._check_senders(missing)
 
     def _time_round(self) -> int:
-        """Return how long it takes to ask a station for nothing: the median of some."""
+        """Return how long an empty request to a station takes, in ns: the median of several."""
         took = []
         for _ in range(ROUNDS_TIMED):
             began = time.perf_counter_ns()
@@ -163,7 +198,11 @@ class Coordinator:
         return max(1, sorted(took)[ROUNDS_TIMED // 2])
 
     def _run(self, windows: Mapping[int, Window]) -> dict[int, WindowReport]:
-        """Run all windows at once; the last one, often the only one, in this thread."""
+        """Run the windows of several stations at once; return when all of them have ended.
+
+        The last one, often the only one, runs in this thread. A failure other than a loss is raised
+        first, since no replacement mends it.
+        """
         *others, last = windows
         for number in others:
             self._stations[number].begin(windows[number])
@@ -183,15 +222,23 @@ class Coordinator:
             raise next((one for one in failures if not isinstance(one, Lost)), failures[0])
         return reports
 
-    def _take_back(self, windows: Mapping[int, Window], reports: dict[int, WindowReport]) -> dict[int, list[int]]:
-        """Take windows back for which batches had not come; return whose, by the station that lacks them."""
+    def _withdraw(self, windows: Mapping[int, Window], reports: dict[int, WindowReport]) -> dict[int, list[int]]:
+        """Remove the reports of windows that could not begin since batches had not arrived.
+
+        The windows will be granted again. Returns the senders of the missing batches, by the
+        receiving station.
+        """
         missing = {number: reports.pop(number).missing for number in list(reports) if reports[number].missing}
         for number in missing:
-            self._standing.require(number, windows[number].due)
+            self._state.require(number, windows[number].due)
         return missing
 
-    def _look_for(self, missing: Mapping[int, Collection[int]]) -> None:
-        """See that those whose batches are missing are there; `RunFailed` where that has lasted too long."""
+    def _check_senders(self, missing: Mapping[int, Collection[int]]) -> None:
+        """Check that the senders of missing batches are there.
+
+        Raises `Lost` where one is not, and `RunFailed` where a batch has been missing for
+        `PATIENCE_S`.
+        """
         now = time.monotonic()
         self._missing = {number: self._missing.get(number, now) for number in missing}
         for number, since in self._missing.items():
@@ -199,50 +246,54 @@ class Coordinator:
                 self._stations[sender].probe()
             if now - since > PATIENCE_S:
                 place = self._place(missing[number])
-                raise RunFailed(f"{place}: what was sent there did not arrive within {PATIENCE_S:g} s")
+                raise RunFailed(f"{place}: batches sent from there did not arrive within {PATIENCE_S:g} s")
 
-    def _make_anew(self, loss: Lost) -> None:
-        """Have lost stations made anew, and learn what all machines have to do."""
+    def _replace_lost(self, loss: Lost) -> None:
+        """Replace lost stations, also those lost meanwhile, and collect new reports."""
         lost: set[int] = set()
         known: set[int] = set()
         while True:
             lost |= loss.stations
             self.progress.losses += len(loss.stations - known)
-            self.progress.again += sum(self._standing.events[number] for number in loss.stations - known)
+            self.progress.again += sum(self._state.events[number] for number in loss.stations - known)
             known |= loss.stations
             if self.progress.losses > MOST_LOSSES:
                 raise RunFailed(f"{self._place(lost)}: lost: {loss}; {MOST_LOSSES} stations were lost before")
             try:
                 for number, due in self._replace(sorted(lost)).items():
-                    self._standing.forget(number)
-                    self._standing.due[number] = dict(due)
-                self._ask_all()
+                    self._state.forget_station(number)
+                    self._state.due[number] = dict(due)
+                self._collect_reports()
                 return
             except Lost as error:
                 loss = error
             except RunFailed as error:
                 raise RunFailed(f"{self._place(lost)}: lost: {error}") from None
 
-    def _ask_all(self) -> None:
-        """Learn what all machines have to do: first what was sent to whom, and when that has come, the rest."""
+    def _collect_reports(self) -> None:
+        """Ask every station for the state of all its machines, twice.
+
+        The first reports say which batches are on their way to whom. The second ones are given when
+        these have arrived, so that no message is left out of a machine's next event.
+        """
         for _ in range(2):
             waiting = list(range(len(self._stations)))
             reports: dict[int, WindowReport] = {}
             began = time.monotonic()
             while waiting:
                 number = waiting[0]
-                window = Window(due=self._standing.due[number], everything=True)
+                window = Window(due=self._state.due[number], everything=True)
                 reports[number] = self._stations[number].advance(window)
                 for sender in reports[number].missing:
                     self._stations[sender].probe()
                 if not reports[number].missing:
                     del waiting[0]
                 elif time.monotonic() - began > PATIENCE_S:
-                    raise RunFailed(f"what others had sent did not arrive within {PATIENCE_S:g} s")
-            self._standing.take_in(reports)
+                    raise RunFailed(f"batches of other stations did not arrive within {PATIENCE_S:g} s")
+            self._state.apply(reports)
 
     def _place(self, stations: Collection[int]) -> str:
-        """Return which machines some stations hold, and how far the run is."""
-        names = [name for name, home in zip(self._names, self._standing.home, strict=True) if home in stations]
+        """Return, for an error, the machines that some stations hold and how far the run is."""
+        names = [name for name, home in zip(self._names, self._state.home, strict=True) if home in stations]
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         return f"machine {some}, at {self.progress.now_ns / 1000:.3f} us"

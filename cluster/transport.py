@@ -1,4 +1,15 @@
-"""The gRPC link's serving end: one for each process that holds machines, which answers to its own run alone."""
+"""The serving end of the transport: gRPC connections that carry messages, windows and batons.
+
+Every process that holds machines serves one port. It answers only requests that carry the secret of
+its run, and treats what comes as hostile until it has been checked.
+
+Requests may be sent again, since a connection may fail when its answer is on the way. So every
+request may be repeated without harm. Each pair of stations has its batches numbered: a batch is
+taken once, in order, and acknowledged each time it comes. Windows and batons are numbered too: a
+repeated request waits for the answer of the first one. A batch may still be on its way when its
+sender has reported its window. So the next window of its receiver says which batches must have
+arrived first.
+"""
 
 import hmac
 import secrets
@@ -10,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import grpc
 
 from lrpc.cluster.certificates import Identity
-from lrpc.cluster.envelope import Envelope, from_wire
+from lrpc.cluster.envelope import Envelope, from_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.messages import horizons_of, to_report
 from lrpc.cluster.standing import Horizons
@@ -21,13 +32,14 @@ from lrpc.protos.transport_pb2_grpc import TransportServicer, add_TransportServi
 
 SECRET_KEY: Final = "lrpc-run-secret"  # in the metadata of every request
 LARGEST_REQUEST: Final = 64 * 1024 * 1024  # bytes
-MOST_MESSAGES: Final = 10_000  # in one batch; what is more goes in another
-MISSING_S: Final = 1.0  # for batches that must have come; then one sees whether who sends them is still there
+MOST_MESSAGES: Final = 10_000  # in one batch; more messages make another batch
+# How long a window waits for the batches it needs, before the coordinator checks their senders.
+MISSING_S: Final = 1.0
 OPTIONS: Final = [
     ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.max_send_message_length", LARGEST_REQUEST),
     ("grpc.so_reuseport", 0),
-    ("grpc.enable_http_proxy", 0),  # a link goes straight to its peer, whatever the environment says
+    ("grpc.enable_http_proxy", 0),  # straight to the peer, whatever the environment says
 ]
 
 A = TypeVar("A")
@@ -37,41 +49,50 @@ if TYPE_CHECKING:
 
 
 def new_secret() -> str:
-    """Return a secret for one run."""
+    """Return a secret for one run: 32 random bytes as text."""
     return secrets.token_hex(32)
 
 
 class Host(Protocol):
-    """What a link server needs of the process it serves."""
+    """The station that a transport server serves."""
 
     @property
     def machines(self) -> int:
         """Return how many machines the whole cluster has."""
 
     def deliver(self, envelopes: list[Envelope]) -> None:
-        """Queue what another process sent; returns at once."""
+        """Queue the messages of another station; return at once."""
 
     def advance(self, horizons: Horizons, *, everything: bool) -> WindowReport:
-        """Run a window behind what was delivered before, and wait for its end."""
+        """Run a window after all messages delivered so far; return its report."""
 
-    def lead(self, standing: transport_pb2.Standing) -> transport_pb2.Standing:
-        """Run windows while no two stations have anything to do, and wait for the end of that."""
+    def lead(self, state: transport_pb2.Standing) -> transport_pb2.Standing:
+        """Run windows without the coordinator while one station at a time has work.
+
+        Returns the synchronisation state afterwards.
+        """
 
     def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
-        """Do likewise in another's place; its batch has not been taken in yet."""
+        """Run windows in place of the station that sends the baton; return the baton.
+
+        The batch in the baton has not been accepted yet.
+        """
 
     def abandon(self) -> None:
-        """Wait for no other station any more; return when nothing runs."""
+        """Give up all waiting for other stations; return when nothing runs."""
 
     def beat(self) -> tuple[int, str]:
-        """Return how many events were logged so far, and which machine runs, and when."""
+        """Return how many events were logged, and which machine runs at what virtual time."""
 
     def reconnect(self, actor: int, address: str, certificate: bytes) -> int:
-        """Send another in a lost one's place all that was sent to that; return the last batch's sequence."""
+        """Send the replacement of a lost station all batches that the lost one was sent.
+
+        Returns the sequence of the last of them.
+        """
 
 
 class _Secret(grpc.ServerInterceptor):
-    """Turns away whoever does not know the run's secret, and counts them."""
+    """Refuses and counts requests that do not carry the run's secret."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -92,27 +113,31 @@ class _Secret(grpc.ServerInterceptor):
         return self._refusal
 
     def _refuse(self, request: object, context: grpc.ServicerContext) -> None:
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, "this link answers to its own run alone")
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "this station answers only requests of its own run")
 
 
 class Mailbox:
-    """What has come from other stations: each batch is taken once, and in order."""
+    """What has arrived from other stations: each batch is taken once, and in order.
+
+    Threads of gRPC deliver to it, and the station's engine thread waits for batches in it.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._arrival = Condition()  # its lock owns all that follows
-        self._batches: dict[int, int] = {}  # the last sequence taken from each station
-        self._incarnations: dict[int, int] = {}  # of each
+        self._arrival = Condition()  # its lock guards all fields below
+        self._batches: dict[int, int] = {}  # sequence of the last batch taken, by station
+        self._incarnations: dict[int, int] = {}  # the latest known, by station
         self._abandoned = False
 
     def take(self, batch: transport_pb2.Batch) -> int:
-        """Take a batch in, unless that has been done or it is from a lost station.
+        """Take a batch, unless it was taken before or comes from a lost station.
 
-        Returns 0, or the sequence that is due before it. Raises `RunFailed` where no station sends such a batch.
+        Returns 0, or the sequence of the batch that must come before it. Raises `RunFailed` for a
+        batch that no station can have sent.
         """
         if len(batch.messages) > MOST_MESSAGES:
-            raise RunFailed(f"link: a batch of {len(batch.messages)} messages: at most {MOST_MESSAGES} are taken")
-        envelopes = [from_wire(message, self._host.machines) for message in batch.messages]
+            raise RunFailed(f"transport: a batch of {len(batch.messages)} messages: at most {MOST_MESSAGES} are taken")
+        envelopes = [from_protobuf(message, self._host.machines) for message in batch.messages]
         actor = batch.source_actor
         with self._arrival:
             if batch.incarnation < self._incarnations.get(actor, 0):
@@ -127,18 +152,22 @@ class Mailbox:
                 self._arrival.notify_all()
         return 0
 
-    def expect(self, actor: int, incarnation: int) -> None:
-        """Take nothing more from a lost station, and everything from its successor."""
+    def expect_successor(self, actor: int, incarnation: int) -> None:
+        """Take nothing more from a lost station, and every batch from its successor."""
         with self._arrival:
             self._expect(actor, incarnation)
 
-    def knows(self, actor: int, incarnation: int) -> bool:
-        """Return whether a station of that incarnation has not been lost, as far as is known here."""
+    def is_current(self, actor: int, incarnation: int) -> bool:
+        """Return whether this incarnation of a station is not known to be lost."""
         with self._arrival:
             return incarnation >= self._incarnations.get(actor, 0)
 
     def await_batches(self, due: Mapping[int, int], patience_s: float) -> list[int]:
-        """Wait until batches, by sender, have come; return whose have not, when patience is over or waiting is."""
+        """Wait until batches, by sender, have arrived.
+
+        Returns the senders whose batches are still missing after `patience_s` seconds, or when
+        waiting is abandoned.
+        """
 
         def missing() -> list[int]:
             return [actor for actor, sequence in due.items() if self._batches.get(actor, 0) < sequence]
@@ -148,14 +177,14 @@ class Mailbox:
             return missing()
 
     def abandon(self, abandoned: bool) -> None:
-        """Have nobody wait here, or wait again."""
+        """End all waiting, and allow no more; or allow it again."""
         with self._arrival:
             self._abandoned = abandoned
             self._arrival.notify_all()
 
     @property
     def abandoned(self) -> bool:
-        """Return whether nobody is to wait."""
+        """Return whether waiting is not allowed."""
         return self._abandoned
 
     def _expect(self, actor: int, incarnation: int) -> None:
@@ -165,7 +194,7 @@ class Mailbox:
 
 
 class _Once:
-    """Does what is asked for once, however often it is asked; by the number of the request."""
+    """Executes a request once, however often it is sent, by the request's number."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -173,11 +202,15 @@ class _Once:
         self._answer: Future[Any] = Future()
 
     def answer(self, number: int, work: Callable[[], A], context: grpc.ServicerContext) -> A:
-        """Return what `work` returns, or returned when it was asked for first; ask again for a late answer."""
+        """Return the result of `work`, or of its first execution for this request.
+
+        Aborts the request with DEADLINE_EXCEEDED where the result is not there in time: the caller
+        then sends it again.
+        """
         with self._lock:
             first = number > self._number
             if number < self._number:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"request {number} is over")
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"request {number}: a later one was made")
             if first:
                 self._number = number
                 self._answer = Future()
@@ -190,11 +223,11 @@ class _Once:
         try:
             return answer.result(context.time_remaining())
         except TimeoutError:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "it goes on")
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "still running")
 
 
 class _Service(TransportServicer):
-    """Checks what comes and has the station do it."""
+    """The gRPC service: checks requests and passes them to the station."""
 
     def __init__(self, host: Host, mailbox: Mailbox) -> None:
         self._host = host
@@ -204,41 +237,41 @@ class _Service(TransportServicer):
         self._lock = Lock()
 
     def Deliver(self, request: transport_pb2.Batch, context: grpc.ServicerContext) -> transport_pb2.Receipt:  # noqa: N802
-        """Take in a batch; one that was taken before, or is from a lost station, is acknowledged and dropped."""
+        """Take a batch; drop and acknowledge one taken before, or from a lost station."""
         try:
             due = self._mailbox.take(request)
         except RunFailed as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if due:
             place = f"batch {request.sequence} from actor {request.source_actor}"
-            context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place}: {due} is due")
+            context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place} came before batch {due}")
         return transport_pb2.Receipt(sequence=request.sequence)
 
     def Advance(self, request: transport_pb2.Window, context: grpc.ServicerContext) -> transport_pb2.Report:  # noqa: N802
-        """Run a window, if what must have come has, and say what is left to do."""
+        """Run a window, if the batches that it needs have arrived, and report."""
         return self._windows.answer(request.number, lambda: self._run(request), context)
 
     def Relay(self, request: transport_pb2.Baton, context: grpc.ServicerContext) -> transport_pb2.Baton:  # noqa: N802
-        """Run windows, and have others run them, until it is the sender's turn again."""
-        if not self._mailbox.knows(request.sender, request.incarnation):
+        """Run windows until it is the sender's turn again; return the baton."""
+        if not self._mailbox.is_current(request.sender, request.incarnation):
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {request.sender} was lost")
         with self._lock:
             batons = self._batons.setdefault((request.sender, request.incarnation), _Once())
         return batons.answer(request.number, lambda: self._host.relay(request), context)
 
     def Abandon(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Asked:  # noqa: N802
-        """Wait for no other any more."""
+        """Give up all waiting for other stations."""
         self._host.abandon()
         return request
 
     def Pulse(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Beat:  # noqa: N802
-        """Say how far the machines have come."""
+        """Return how far the machines are."""
         events, place = self._host.beat()
         return transport_pb2.Beat(events=events, place=place)
 
     def Reconnect(self, request: transport_pb2.Successor, context: grpc.ServicerContext) -> transport_pb2.Sequence:  # noqa: N802
-        """Forget a lost station, and begin to send its successor what that was sent."""
-        self._mailbox.expect(request.actor, request.incarnation)
+        """Drop what comes from a lost station; begin to send its successor all earlier batches."""
+        self._mailbox.expect_successor(request.actor, request.incarnation)
         try:
             last = self._host.reconnect(request.actor, request.address, request.certificate)
         except RunFailed as error:
@@ -259,7 +292,10 @@ class _Service(TransportServicer):
 
 
 class TransportServer:
-    """Serves one process's end of all links on a port of its own, encrypted where it has an identity for that."""
+    """Serves one process's end of the transport on a port of its own.
+
+    Connections are encrypted if an identity is given.
+    """
 
     def __init__(self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None) -> None:
         self.mailbox = Mailbox(host)
@@ -281,6 +317,6 @@ class TransportServer:
         return self._secret.strangers
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving; requests in progress are cancelled."""
         self._server.stop(grace=None).wait()
         self._pool.shutdown()

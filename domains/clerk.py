@@ -1,4 +1,4 @@
-"""The clerk: what a server module runs to export an interface, and to decide who may import it."""
+"""The clerk: exports a server's interface, and decides which clients may import it."""
 
 from collections.abc import Callable
 
@@ -10,27 +10,34 @@ from lrpc.kernel.errors import BindingRefused
 
 
 class Clerk:
-    """Registers one server's interface with the kernel and authorises its clients by a policy."""
+    """Registers a server's interface with the kernel, and authorises imports by a policy.
+
+    As in the paper, each server has a clerk in its domain, and the kernel asks it when a client
+    binds.
+    """
 
     def __init__(self, policy: Policy | None = None) -> None:
         self._policy = policy
 
     def authorise(self, request: ImportRequest) -> str | None:
-        """Return None to enable the binding, or the reason why not."""
+        """Return None to accept an import, or the reason to refuse it."""
         return None if self._policy is None else self._policy(request)
 
     def export(self, domain: ExportingDomain, interface: type[Interface], server: object, name: str) -> None:
-        """Export `server`'s procedures from its domain; the server gets its domain as `server.domain`.
+        """Export `server`'s procedures from its domain under a name; set `server.domain`.
 
-        Raises `BindingRefused` where the server lacks a procedure of the interface, the name is taken or the A-stacks
-        are too large, and `CallFailed` where the domain has terminated.
+        Raises `BindingRefused` where the server lacks a procedure of the interface, the name is
+        taken or the A-stacks would be too large, and `CallFailed` where the domain has terminated.
         """
         definition = getattr(interface, "interface", None)
         if definition is None:
-            raise BindingRefused(f"export {name}: {interface.__name__} is no interface; derive it from lrpc.Interface")
+            raise BindingRefused(
+                f"export {name}: {interface.__name__} is not an interface; derive it from lrpc.Interface"
+            )
         descriptors = []
         for procedure in interface.procedures:
             body = getattr(server, procedure.name, None)
+            # An inherited definition is no implementation: its body is empty.
             if not callable(body) or getattr(type(server), procedure.name, None) is getattr(
                 definition, procedure.name, server
             ):
@@ -42,7 +49,11 @@ class Clerk:
 
 
 def _descriptor(procedure: Procedure, body: Callable[..., object], convention: Convention) -> ProcedureDescriptor:
-    """Return a line of the procedure descriptor list; what the server stub copies is up to its language."""
+    """Return the procedure's entry in the procedure descriptor list.
+
+    The domain's convention, a property of its language, decides what the server stub copies off the
+    A-stack.
+    """
     arguments = procedure.arguments
     everything = convention == "execution stack"
     return ProcedureDescriptor(

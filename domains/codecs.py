@@ -1,4 +1,15 @@
-"""How values of each type lie on an A-stack: fixed-size ones packed in place, the others behind their length."""
+"""Types of parameters and results: how a value of each lies on an A-stack.
+
+A value of fixed size is packed in place: little-endian, without padding. A value of variable size
+stands behind its length, a 4-byte number. A procedure's A-stack size therefore follows from its
+interface alone, and is known when a client binds.
+
+Each type is an `Annotated` Python type whose note is its codec: `Annotated[bytes, FixedBytes(4)]`.
+A type checker sees plain `bytes`. A codec of your own is used in the same way.
+
+A stub trusts no bytes that it unpacks, since a client can write anything to an A-stack: `decode`
+raises `ArgumentError` for bytes that `encode` cannot have made.
+"""
 
 import struct
 from collections.abc import Callable
@@ -11,31 +22,38 @@ from lrpc.kernel.descriptors import ETHERNET_PACKET
 from lrpc.kernel.errors import ArgumentError
 
 _LENGTH: Final = struct.Struct("<I")
-REFERENCE_SIZE: Final = 4  # bytes of a reference on an E-stack: an address of the VAX
+REFERENCE_SIZE: Final = 4  # bytes of a reference on an E-stack: an address of a VAX
 T = TypeVar("T")
 
 
 class Immutable:
-    """Marks a parameter that must not change under the server's feet: it is copied off the A-stack (copy E)."""
+    """Marks a parameter that the client must not be able to change while the call runs.
+
+    The server stub copies it off the A-stack (copy E of Table III), for a server that interprets
+    its value: `Annotated[Int32, Immutable]`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Marks a parameter that the server stub checks as it copies it off the A-stack (copy E): no copy of its own.
+    """Marks a parameter that the server stub checks as it copies it off the A-stack (copy E).
 
-    `Annotated[Int32, Check(lambda value: value >= 0, "at least 0")]`. The client could change what lies on the A-stack
-    after a check in place, so it is the copy that is checked; the caller gets an `ArgumentError`'s name and text.
+        Annotated[Int32, Check(lambda value: value >= 0, "at least 0")]
+
+    The copy is checked, not the value on the A-stack: the client could change that one after a
+    check in place. Where `holds` returns false, the caller gets an `ArgumentError` that names the
+    parameter and ends in "must be " and `text`.
     """
 
     holds: Callable[[object], bool]
-    text: str  # what it must be
+    text: str  # what the value must be, for the error
 
 
 class Reference(Generic[T]):
     """A parameter passed by reference: `def fill(self, block: Reference[Bytes200]) -> None`.
 
-    The referent is copied to the A-stack and, when the call returns, back; the server is given a reference of its own,
-    made on its E-stack, so that no address comes from the client.
+    The stubs copy the referent to the A-stack and, when the call returns, back. The server gets a
+    reference of its own, made on its E-stack, so that no address comes from the client.
     """
 
     __slots__ = ("value",)
@@ -45,29 +63,35 @@ class Reference(Generic[T]):
 
 
 class Codec(Protocol):
-    """How one value is packed. A `size` in bytes for a fixed one, the most it may have for another."""
+    """The encoding of one type of value.
+
+    Put an instance of any class with these members into `Annotated[...]` to use it in an interface.
+    """
 
     @property
     def format(self) -> str | None:
-        """Return the format of a fixed-size value in `struct`'s language, None for one of variable size."""
+        """Return the `struct` format of a fixed-size value, None for a type of variable size."""
 
     @property
     def size(self) -> int:
-        """Return the bytes it takes, at most, its length included."""
+        """Return the bytes a value takes: at most, and with its length, where the size varies."""
 
     def check(self, value: object) -> str | None:
-        """Return what is wrong with a value, in a few words, or None."""
+        """Return what is wrong with a value, in a few words, or None where nothing is."""
 
     def encode(self, value: object) -> bytes:
-        """Return a variable-size value as bytes."""
+        """Return a value as bytes, without its length."""
 
     def decode(self, data: bytes) -> object:
-        """Return the value that `encode` made these bytes of; `ArgumentError` where it made none such."""
+        """Return the value that `encode` turned into these bytes.
+
+        Raises `ArgumentError` where it cannot have made them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A number or truth value with a fixed format."""
+    """The codec of a number or truth value: a fixed `struct` format and a Python type."""
 
     name: str
     format: str
@@ -75,11 +99,12 @@ class Scalar:
 
     @property
     def size(self) -> int:
-        """Return its bytes."""
+        """Return the bytes of a value."""
         return struct.calcsize("<" + self.format)
 
     def check(self, value: object) -> str | None:
-        """Refuse values of another type (a whole number will do for a float) and numbers out of range."""
+        """Refuse values of another type (an int may stand for a float) and numbers out of range."""
+        # `type(...) is`, since True is an instance of int and would pass for a number.
         right = type(value) is self.kind or (self.kind is float and type(value) is int)
         if not right:
             return f"{self.name} takes {self.kind.__name__}, not {type(value).__name__}"
@@ -100,18 +125,18 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class FixedBytes:
-    """Exactly `size` bytes: `Annotated[bytes, FixedBytes(200)]`."""
+    """The codec of exactly `size` bytes: `Annotated[bytes, FixedBytes(200)]`."""
 
     size: int
     kind: ClassVar[type] = bytes
 
     @property
     def format(self) -> str:
-        """Return the format."""
+        """Return the `struct` format."""
         return f"{self.size}s"
 
     def check(self, value: object) -> str | None:
-        """Refuse what is not bytes, or not that many."""
+        """Refuse other types than bytes, and another number of them."""
         if type(value) is not bytes:
             return f"takes bytes, not {type(value).__name__}"
         return None if len(value) == self.size else f"takes {self.size} bytes, not {len(value)}"
@@ -128,7 +153,10 @@ class FixedBytes:
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
-    """Bytes or text (UTF-8) of variable size, at most `most` bytes: `Annotated[str, UpTo(64)]`."""
+    """The codec of bytes, or of text in UTF-8, of at most `most` bytes.
+
+    Written `Annotated[bytes, UpTo(64)]` or `Annotated[str, UpTo(64)]`.
+    """
 
     most: int = ETHERNET_PACKET
     kind: type = bytes
@@ -140,11 +168,11 @@ class UpTo:
 
     @property
     def size(self) -> int:
-        """Return the bytes it takes at most, its length included."""
+        """Return the most bytes that a value takes, its length included."""
         return _LENGTH.size + self.most
 
     def check(self, value: object) -> str | None:
-        """Refuse what is of another type, or too long."""
+        """Refuse values of another type, and those that are too long."""
         if type(value) is not self.kind:
             return f"takes {self.kind.__name__}, not {type(value).__name__}"
         try:
@@ -161,7 +189,7 @@ class UpTo:
         return value
 
     def decode(self, data: bytes) -> object:
-        """Return the value; `ArgumentError` where it is not UTF-8."""
+        """Return the value. Raises `ArgumentError` for text that is not UTF-8."""
         if self.kind is bytes:
             return data
         try:
@@ -172,7 +200,7 @@ class UpTo:
 
 @dataclass(frozen=True, slots=True)
 class Marshaled:
-    """A protobuf message, serialized, at most `most` bytes."""
+    """The codec of a protobuf message of at most `most` bytes when serialized."""
 
     message: type[Message]
     most: int = ETHERNET_PACKET
@@ -184,11 +212,11 @@ class Marshaled:
 
     @property
     def size(self) -> int:
-        """Return the bytes it takes at most, its length included."""
+        """Return the most bytes that a value takes, its length included."""
         return _LENGTH.size + self.most
 
     def check(self, value: object) -> str | None:
-        """Refuse what is no such message, and messages that are too large."""
+        """Refuse other messages, incomplete ones, and those that are too large."""
         name = self.message.DESCRIPTOR.full_name
         if not isinstance(value, Message) or value.DESCRIPTOR is not self.message.DESCRIPTOR:
             return f"takes a {name}, not {type(value).__name__}"
@@ -198,12 +226,12 @@ class Marshaled:
         return None if size <= self.most else f"takes a {name} of at most {self.most} bytes, not {size}"
 
     def encode(self, value: object) -> bytes:
-        """Return the serialized message, map fields in order of their keys."""
+        """Return the serialized message, with map fields in order of their keys."""
         assert isinstance(value, Message)
         return value.SerializeToString(deterministic=True)
 
     def decode(self, data: bytes) -> object:
-        """Return the message; `ArgumentError` where the bytes are none."""
+        """Return the message. Raises `ArgumentError` where the bytes are not one."""
         try:
             return self.message.FromString(data)
         except DecodeError as error:
@@ -225,12 +253,15 @@ Bytes200 = Annotated[bytes, FixedBytes(200)]
 
 
 def length_prefix(size: int) -> bytes:
-    """Return what stands before a variable-size value of `size` bytes."""
+    """Return the 4 bytes that stand before a variable-size value of `size` bytes."""
     return _LENGTH.pack(size)
 
 
 def read_length(buffer: bytes | bytearray, at: int) -> int:
-    """Return the size of the variable-size value that begins at `at`."""
+    """Return the size of the variable-size value whose length stands at `at`, in bytes.
+
+    Raises `struct.error` where the buffer ends before.
+    """
     return int(_LENGTH.unpack_from(buffer, at)[0])
 
 
@@ -238,5 +269,9 @@ LENGTH_SIZE: Final = _LENGTH.size
 
 
 def room(codec: Codec) -> int:
-    """Return the bytes that an A-stack has for a value: of one of variable size as much as an Ethernet packet."""
+    """Return the bytes that an A-stack reserves for a value.
+
+    For a type of variable size that is at most an Ethernet packet: larger values travel out of
+    band, in a segment of their own.
+    """
     return codec.size if codec.format is not None else min(codec.size, LENGTH_SIZE + ETHERNET_PACKET)

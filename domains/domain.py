@@ -1,4 +1,9 @@
-"""What servers, programs and clerks need of their protection domain: each kernel has a class that provides it."""
+"""The services of a protection domain, as the servers, programs and clerks in it see them.
+
+Servers and programs are written against these protocols and never against a kernel, so that the
+same class runs on every kernel. Each kernel has a class that implements them:
+`lrpc.domains.simulated.domain.SimulatedDomain` for the simulated one.
+"""
 
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
@@ -7,15 +12,17 @@ from lrpc.domains.interface import Interface
 from lrpc.kernel.descriptors import Authoriser, Convention, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.random import Stream
 
-Transfer = Literal["lrpc", "message passing"]  # how a client's calls reach the server
-Exhausted = Literal["wait", "grow"]  # what a client does when all A-stacks are taken
+# How calls reach a server in another domain of the same machine.
+Transfer = Literal["lrpc", "message passing"]
+# What a call does when all A-stacks of its procedure are in use.
+Exhausted = Literal["wait", "grow"]
 I = TypeVar("I", bound=Interface)  # noqa: E741 - the usual letter for an interface
-# Returns None to accept an import, or the reason why not.
+# Decides about an import: returns None to accept it, or the reason to refuse it.
 Policy = Callable[[ImportRequest], str | None]
 
 
 class Joinable(Protocol):
-    """A thread that another may wait for."""
+    """A thread that another thread can wait for."""
 
     def join(self) -> None:
         """Make the running thread wait until this one has ended."""
@@ -31,49 +38,59 @@ class Domain(Protocol):
 
     @property
     def now_ns(self) -> int:
-        """Return the time, in nanoseconds since the kernel began."""
+        """Return the time since the kernel began, in nanoseconds."""
 
     @property
     def now_us(self) -> float:
-        """Return the time, in microseconds since the kernel began."""
+        """Return the time since the kernel began, in microseconds."""
 
     def bind(self, interface: type[I], name: str, transfer: Transfer = "lrpc", exhausted: Exhausted = "wait") -> I:
-        """Import an interface: return an object whose procedures are client stubs.
+        """Import an interface; return an object whose methods are client stubs of its procedures.
 
-        `name` is an export, or what the domain's description calls it. When all A-stacks of a procedure are taken, a
-        call waits for one (`wait`), or the kernel makes more (`grow`). Raises `BindingRefused` where nobody exports
-        the name, its clerk refuses, or it is another interface; `CallFailed` where the domain has terminated;
-        `Refused` where the kernel has no such calls.
+        `name` is the name of an export, or the alias that the domain's description gives it.
+        `exhausted` says what a call does when all A-stacks of its procedure are in use: wait for
+        one ("wait"), or have the kernel allocate more ("grow").
+
+        Raises `BindingRefused` where no export of that name exists, its clerk refuses the import,
+        or it has another interface; `CallFailed` where the domain has terminated; `Refused` where
+        the kernel does not support calls by this `transfer`.
         """
 
     def export(self, interface: type[Interface], server: object, name: str, policy: Policy | None = None) -> None:
-        """Export a server of this domain under a name; the server gets the domain as `server.domain`.
+        """Export a server of this domain under a name, and set `server.domain` to this domain.
 
-        The clerk accepts every import unless `policy` returns a reason against it. Raises `BindingRefused` where the
-        server lacks a procedure, the name is taken or the A-stacks are too large; `CallFailed` where the domain has
-        terminated.
+        The server's clerk accepts every import unless `policy` returns a reason against it. Raises
+        `BindingRefused` where the server lacks a procedure of the interface, the name is taken or
+        the A-stacks would be too large, and `CallFailed` where the domain has terminated.
         """
 
     def compute(self, us: float) -> None:
         """Occupy the running thread's processor for `us` microseconds."""
 
     def sleep(self, us: float) -> None:
-        """Let the running thread wait for `us` microseconds without a processor."""
+        """Make the running thread wait for `us` microseconds without a processor."""
 
     def system_call(self, us: float = 0.0) -> None:
-        """Trap into the kernel for an operation of its own, which takes `us` microseconds beyond the trap."""
+        """Trap into the kernel, and spend `us` microseconds there beyond the cost of the trap."""
 
     def spawn(self, body: Callable[[], None], name: str = "") -> Joinable:
-        """Start a thread of this domain that runs `body`; `CallFailed` where the domain has terminated."""
+        """Start a thread of this domain that runs `body`.
+
+        Raises `CallFailed` where the domain has terminated.
+        """
 
     def random(self, purpose: str) -> Stream:
-        """Return the running thread's stream of random numbers for one purpose, from its beginning."""
+        """Return a new stream of random numbers for `purpose`, which belongs to the running thread.
+
+        Asked again for the same purpose, it returns the same numbers from their beginning.
+        """
 
 
 class ExportingDomain(Protocol):
     """A protection domain, as a clerk that exports from it sees it."""
 
-    convention: Convention  # where procedures find their arguments
+    # Where procedures find their arguments; it decides what a server stub copies.
+    convention: Convention
 
     def register(
         self,
@@ -83,7 +100,7 @@ class ExportingDomain(Protocol):
         clerk: Authoriser,
         server: object,
     ) -> None:
-        """Register an export with the kernel; `BindingRefused` where the kernel does not accept it."""
+        """Register an export with the kernel; `BindingRefused` where it does not accept it."""
 
 
 def bind(

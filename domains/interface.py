@@ -1,4 +1,9 @@
-"""Interfaces: typed classes, or gRPC service definitions, from which descriptors and copy plans are derived once."""
+"""Interface definitions, as typed classes or gRPC services, and what their stubs are made from.
+
+The stub generator is here: from the annotations of a procedure it derives the copy plans of its
+arguments and its results. It does so once, when the class is defined, so that a call interprets
+nothing and a mistake in a definition shows before anything runs.
+"""
 
 import inspect
 import types
@@ -19,12 +24,13 @@ from lrpc.kernel.errors import Refused
 
 F = TypeVar("F", bound=Callable[..., object])
 _CODEC_METHODS = ("format", "size", "check", "encode", "decode")
-_RESERVED = ("domain", "interface", "procedures")  # what interfaces and servers have besides procedures
+# Attributes of interfaces and servers, which no procedure may be called.
+_RESERVED = ("domain", "interface", "procedures")
 MOST_SIMULTANEOUS = 1 << 20
 
 
 class InterfaceRefused(Refused, TypeError):
-    """A definition that no stub can be generated for: names the interface, the procedure and the parameter."""
+    """A definition from which no stubs can be made: the message names the parameter."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +39,28 @@ class Procedure:
 
     name: str
     arguments: CopyPlan
-    results: CopyPlan  # what references refer to comes back before the results themselves
-    single: bool  # one result, returned bare; otherwise none, or a tuple of several
-    simultaneous: int
+    results: CopyPlan  # the referents of arguments passed by reference, then the results proper
+    single: bool  # the procedure returns one bare value, rather than None or a tuple of several
+    simultaneous: int  # calls in progress at once, in one binding
 
 
 class Interface:
-    """Base of every definition. Public methods of a direct subclass are its procedures, in order.
+    """Base class of interface definitions: a direct subclass defines one, by its public methods.
 
-    Every parameter and result is annotated with a type of `lrpc.domains.codecs`, a protobuf message class, `bytes` or
-    `str` (variable size, at most an Ethernet packet), and every procedure with what it returns: None, one result or
-    a `tuple` of several. Classes further down implement the interface. `InterfaceRefused` says what cannot be derived.
+        class Adder(Interface):
+            def add(self, a: Int32, b: Int32) -> Int32: ...
+
+    Its methods are the procedures, numbered in order of definition. Each parameter is annotated
+    with a type of `lrpc.domains.codecs`, a protobuf message class, or plain `bytes` or `str`, which
+    may take up to an Ethernet packet (1,448 bytes). The result is annotated with None, one such
+    type, or a `tuple` of several. A class that derives from a definition implements it.
+
+    Defining a class raises `InterfaceRefused` where a procedure's types are missing or cannot be
+    packed.
     """
 
     procedures: ClassVar[tuple[Procedure, ...]] = ()
-    interface: ClassVar[type["Interface"]]
+    interface: ClassVar[type["Interface"]]  # the definition, also for classes that implement it
 
     def __init_subclass__(cls) -> None:
         """Derive the procedures of a definition; leave implementations alone."""
@@ -58,14 +71,20 @@ class Interface:
             if inspect.isfunction(vars(cls).get(name)):
                 raise InterfaceRefused(f"{cls.__name__}.{name}: interfaces use that name themselves; choose another")
         cls.interface = cls
-        if "procedures" in vars(cls):
+        if "procedures" in vars(cls):  # `interface_of` made them
             return
         methods = [value for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"]
         cls.procedures = tuple(_procedure(cls.__name__, method) for method in methods)
 
 
 def procedure(*, simultaneous: int) -> Callable[[F], F]:
-    """Say how many calls of a procedure may be in progress at once in one binding, if not five."""
+    """Set how many calls of a procedure may be in progress at once in one binding.
+
+        @procedure(simultaneous=20)
+        def read(self, file: UInt32, block: UInt32) -> Block: ...
+
+    The default is the paper's, 5. Each binding gets as many A-stacks for the procedure.
+    """
 
     def mark(method: F) -> F:
         vars(method)["simultaneous"] = simultaneous
@@ -75,7 +94,10 @@ def procedure(*, simultaneous: int) -> Callable[[F], F]:
 
 
 def interface_of(service: ServiceDescriptor) -> type[Interface]:
-    """Return the interface that a protobuf service definition describes; every method must be unary."""
+    """Return the interface that a protobuf service definition describes.
+
+    Raises `InterfaceRefused` where a method streams its request or response.
+    """
     procedures = []
     for method in service.methods:
         name = f"{service.full_name}.{method.name}"
@@ -95,7 +117,7 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
     name = f"{interface}.{method.__name__}"
     try:
         hints = typing.get_type_hints(method, include_extras=True)
-    except (AttributeError, NameError, SyntaxError, TypeError) as error:  # in annotations that are text
+    except (AttributeError, NameError, SyntaxError, TypeError) as error:  # annotations may be text
         raise InterfaceRefused(f"{name}: {one_line(str(error))}; define it at the top level of the module") from None
     parameters = list(inspect.signature(method).parameters.values())[1:]
     arguments = []
@@ -104,11 +126,11 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
             raise InterfaceRefused(f"{name}: {parameter.name}: a plain parameter is needed, without a default")
         arguments.append(_value(name, parameter.name, hints.get(parameter.name)))
     if "return" not in hints:
-        raise InterfaceRefused(f"{name}: what it returns is not annotated; write -> None where that is nothing")
+        raise InterfaceRefused(f"{name}: its result is not annotated; write -> None where it returns nothing")
     results, single = _results(name, hints["return"])
     simultaneous = vars(method).get("simultaneous", SIMULTANEOUS_CALLS)
     if type(simultaneous) is not int or not 1 <= simultaneous <= MOST_SIMULTANEOUS:
-        raise InterfaceRefused(f"{name}: {simultaneous} simultaneous calls; between 1 and {MOST_SIMULTANEOUS} are")
+        raise InterfaceRefused(f"{name}: {simultaneous} simultaneous calls; allowed are 1 to {MOST_SIMULTANEOUS}")
     returned = [replace(value, by_reference=False) for value in arguments if value.by_reference]
     plan = CopyPlan(name, [*returned, *results])
     return Procedure(method.__name__, CopyPlan(name, arguments), plan, single, simultaneous)
@@ -123,7 +145,7 @@ def _results(name: str, hint: object) -> tuple[list[ValuePlan], bool]:
 
 
 def _value(procedure_name: str, name: str, hint: object) -> ValuePlan:
-    """Return how a parameter with this annotation is packed."""
+    """Return the copy plan of the value with this annotation."""
     if typing.get_origin(hint) is Reference:
         return replace(_value(procedure_name, name, typing.get_args(hint)[0]), by_reference=True)
     notes: tuple[object, ...] = ()
@@ -143,7 +165,7 @@ def _value(procedure_name: str, name: str, hint: object) -> ValuePlan:
 
 
 def _codec(kind: object, notes: tuple[object, ...]) -> Codec | None:
-    """Return how a type is packed that is annotated with these notes; None where it cannot be."""
+    """Return the codec for a type and the notes of its annotation; None where there is none."""
     for note in notes:
         if isinstance(note, UpTo) and kind in (bytes, str):
             note = UpTo(note.most, bytes if kind is bytes else str)

@@ -1,4 +1,11 @@
-"""Copy plans: how a procedure's arguments and results are packed, checked and copied, worked out once per procedure."""
+"""Copy plans: how the arguments or results of a procedure are packed, checked and copied.
+
+A plan is worked out once for each procedure. Where all values have a fixed size, one precompiled
+`struct` packs them all; the checks of single values run only where it fails, to name the value that
+is wrong. That keeps the usual call fast without losing the error message. A plan also says what a
+server stub must copy off the A-stack: most arguments can stay there and be read in place, which is
+what LRPC saves over messages (Table III of the paper).
+"""
 
 import struct
 import typing
@@ -21,17 +28,20 @@ from lrpc.kernel.errors import ArgumentError
 
 @dataclass(frozen=True, slots=True)
 class ValuePlan:
-    """One parameter or result."""
+    """One parameter or result: its name, its codec, and how the server stub treats it."""
 
     name: str
     codec: Codec
     immutable: bool = False
     check: Check | None = None
-    by_reference: bool = False  # then `codec` is the referent's
+    by_reference: bool = False  # `codec` is then the referent's
 
     @property
     def private(self) -> bool:
-        """Return whether the server relies on it not changing, so that its stub copies it off the A-stack."""
+        """Return whether the server stub must copy the value off the A-stack before it is used.
+
+        The server relies on its value, which the client could otherwise change during the call.
+        """
         return self.immutable or self.check is not None
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -40,30 +50,35 @@ class ValuePlan:
 
 
 class CopyPlan:
-    """Arguments or results of a procedure: the values in order, and the quick way where all have a fixed size."""
+    """The arguments, or the results, of one procedure, in order."""
 
     def __init__(self, procedure: str, values: Sequence[ValuePlan]) -> None:
         self.procedure = procedure
         self.values = tuple(values)
         self.count = len(self.values)
-        self.size = sum(room(value.codec) for value in self.values)  # bytes on an A-stack
-        self.largest = sum(value.codec.size for value in self.values)  # bytes, at most, out of band or not
+        self.size = sum(room(value.codec) for value in self.values)  # bytes reserved on an A-stack
+        self.largest = sum(value.codec.size for value in self.values)  # bytes when packed, at most
         formats = [value.codec.format for value in self.values]
         fixed = [one for one in formats if one is not None]
+        # Packs all values at once where each has a fixed size, None otherwise.
         self.packer = struct.Struct("<" + "".join(fixed)) if len(fixed) == len(formats) else None
         self._checks = tuple(value.codec.check for value in self.values)
         self._kinds = tuple(getattr(value.codec, "kind", bytes) for value in self.values)
         self._sized = [(n, one.codec.size) for n, one in enumerate(self.values) if isinstance(one.codec, FixedBytes)]
         self.references = [n for n, one in enumerate(self.values) if one.by_reference]
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
-        self.plain = not self.references and not self._server_checks  # values are passed as they are
+        # The server's procedure gets values as they were unpacked.
+        self.plain = not self.references and not self._server_checks
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as what the plan is made from: a compiled `struct` format cannot be pickled."""
         return CopyPlan, (self.procedure, self.values)
 
     def referents(self, values: Sequence[object]) -> list[object]:
-        """Return the values that the caller gave, with what references refer to in their place."""
+        """Return the values that a caller gave, each reference replaced by its referent.
+
+        Raises `ArgumentError` where a value that should be a `Reference` is none.
+        """
         found = list(values)
         for number in self.references:
             if number < len(found):
@@ -75,7 +90,11 @@ class CopyPlan:
         return found
 
     def delivered(self, values: Sequence[object]) -> list[object]:
-        """Return values as the server procedure gets them: checked, and by references of its own."""
+        """Return unpacked values as the server's procedure gets them: checked, and in references.
+
+        Raises `ArgumentError` for a value that its `Check` rejects. References are new ones, of the
+        server's own.
+        """
         for number, check in self._server_checks:
             if not check.holds(values[number]):
                 name = self.values[number].name
@@ -86,14 +105,18 @@ class CopyPlan:
         return found
 
     def pack(self, values: Sequence[object]) -> bytes:
-        """Return the values packed one behind the other; `ArgumentError` names the first that is wrong."""
+        """Return the values packed one behind the other.
+
+        Raises `ArgumentError` that names the first value of a wrong type, size or range, or their
+        number where that is wrong.
+        """
         if not self.count and not values:
             return b""
         if self.packer is not None and tuple(map(type, values)) == self._kinds and self._sizes_fit(values):
             try:
                 return self.packer.pack(*values)
             except (struct.error, OverflowError):
-                pass  # the checks below name the value that does not fit
+                pass  # `_pack_each` names the value that does not fit
         return self._pack_each(values)
 
     def _sizes_fit(self, values: Sequence[object]) -> bool:
@@ -113,14 +136,18 @@ class CopyPlan:
         return self.size if self.packer is not None else len(self._pack_each(values))
 
     def private_count(self, *, everything: bool) -> int:
-        """Return how many values the server stub copies to its E-stack, all where `everything` goes there.
+        """Return how many values the server stub copies to its E-stack, or makes references to.
 
-        Of those by reference that are not copied it makes a reference there, which counts as a value as well.
+        With `everything` it copies them all: the server's language finds its arguments on the
+        execution stack.
         """
         return sum(everything or value.private or value.by_reference for value in self.values)
 
     def private_bytes(self, buffer: bytes | bytearray, at: int, *, everything: bool) -> int:
-        """Return how many bytes those take, lengths included, of the values that lie in `buffer` from `at` on."""
+        """Return how many bytes the server stub copies or makes: see `private_count`.
+
+        The values lie packed in `buffer` from `at` on; a length counts as part of its value.
+        """
         total = 0
         for value in self.values:
             size = value.codec.size
@@ -136,9 +163,10 @@ class CopyPlan:
         return total
 
     def unpack(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
-        """Return the values that lie in `buffer` from `at` on, as copies.
+        """Return copies of the values that lie packed in `buffer` from `at` on.
 
-        `ArgumentError` where they are malformed: who wrote them need not have used `pack`.
+        Raises `ArgumentError` where they are malformed: the client that wrote them need not have
+        used `pack`.
         """
         if not self.count:
             return ()

@@ -1,4 +1,4 @@
-"""Stock servers: names, windows, a file server, and the cache of its blocks that each workstation keeps."""
+"""Ready-made servers: names, windows, files, and a workstation's cache of file blocks."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ class Names(Interface):
     """Names of files, and the numbers they stand for."""
 
     def lookup(self, name: Annotated[str, UpTo(64)]) -> UInt32:
-        """Return the number of a file, the same for the same name."""
+        """Return the number of a file: the same one each time for the same name."""
 
 
 class Windows(Interface):
-    """A window on the screen."""
+    """Windows on a screen, and what the user does in them."""
 
     def next_event(self) -> UInt32:
-        """Return what the user did next."""
+        """Return the number of the user's next action."""
 
     def draw(self, window: UInt16, text: Annotated[str, UpTo(80)]) -> None:
-        """Show a line of text."""
+        """Show a line of text in a window."""
 
 
 class Files(Interface):
-    """Files as numbered blocks."""
+    """Files of numbered blocks of 1,024 bytes."""
 
     def read(self, file: UInt32, block: UInt32) -> Block:
         """Return a block."""
@@ -41,14 +41,14 @@ class Files(Interface):
 
 @dataclass
 class NameServer(Server, Names):
-    """Gives every name a number when it first sees it."""
+    """Gives a name its number when it is first looked up."""
 
     independent = True
 
     lookup_us: Duration = 50.0
 
     def __post_init__(self) -> None:
-        """Know no names."""
+        """Start without names."""
         self._numbers: dict[str, int] = {}
 
     def lookup(self, name: str) -> int:
@@ -57,13 +57,13 @@ class NameServer(Server, Names):
         return self._numbers.setdefault(name, len(self._numbers))
 
     def findings(self) -> Findings:
-        """Return how many names there are."""
+        """Return how many names have numbers."""
         return {"names": len(self._numbers)}
 
 
 @dataclass
 class WindowServer(Server, Windows):
-    """Draws, and reports events."""
+    """Draws lines of text, and reports what the user does."""
 
     independent = True
 
@@ -71,22 +71,22 @@ class WindowServer(Server, Windows):
     draw_us: Duration = 300.0
 
     def __post_init__(self) -> None:
-        """Have seen nothing."""
+        """Start at the first event."""
         self._events = 0
 
     def next_event(self) -> int:
-        """Return the next event's number."""
+        """Return the number of the next event."""
         self.domain.compute(us=self.event_us)
         self._events += 1
         return self._events
 
     def draw(self, window: int, text: str) -> None:
-        """Spend what drawing a line takes."""
+        """Spend the time that drawing a line takes."""
         self.domain.compute(us=self.draw_us)
 
 
 class BlockCache:
-    """Blocks of files, least recently used first."""
+    """An LRU cache of file blocks, by file and block number; its owner writes dirty blocks back."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -94,14 +94,14 @@ class BlockCache:
         self._dirty: set[tuple[int, int]] = set()
 
     def get(self, key: tuple[int, int]) -> bytes | None:
-        """Return a block and count it as just used; None where it is not here."""
+        """Return a block and mark it as used last; None where it is not cached."""
         data = self._blocks.get(key)
         if data is not None:
             self._blocks.move_to_end(key)
         return data
 
     def put(self, key: tuple[int, int], data: bytes, *, dirty: bool) -> tuple[tuple[int, int], bytes] | None:
-        """Keep a block; return the one that had to go for it, if that has not been written back."""
+        """Cache a block; return the block evicted for it, with its key, if that is dirty."""
         self._blocks[key] = data
         self._blocks.move_to_end(key)
         if dirty:
@@ -117,16 +117,16 @@ class BlockCache:
 
 @dataclass
 class FileServer(Server, Files):
-    """Keeps every block, on a disk behind a cache of its own."""
+    """Stores all blocks on a disk, behind a cache in its memory that is written back."""
 
     independent = True
 
-    buffers: Count = 2000  # blocks in memory
+    buffers: Count = 2000  # blocks cached in memory
     request_us: Duration = 200.0
     disk_us: Duration = 25_000.0
 
     def __post_init__(self) -> None:
-        """Have an empty disk, which reads as zeros."""
+        """Start with an empty disk, whose blocks read as zeros."""
         self._disk: dict[tuple[int, int], bytes] = {}
         self._cache = BlockCache(self.buffers)
         self._requests = self._disk_reads = 0
@@ -144,13 +144,13 @@ class FileServer(Server, Files):
         return data
 
     def write(self, file: int, block: int, data: bytes) -> None:
-        """Replace a block in memory; the disk gets it when it has to make room."""
+        """Replace a block in memory; it reaches the disk when it is evicted."""
         self._requests += 1
         self.domain.compute(us=self.request_us)
         self._keep((file, block), data, dirty=True)
 
     def findings(self) -> Findings:
-        """Return requests and reads from the disk."""
+        """Return the number of requests and of reads from the disk."""
         return {"requests": self._requests, "disk_reads": self._disk_reads}
 
     def _keep(self, key: tuple[int, int], data: bytes, *, dirty: bool) -> None:
@@ -161,9 +161,9 @@ class FileServer(Server, Files):
 
 @dataclass
 class FileCache(Server, Files):
-    """A workstation's cache of a file server's blocks, written back when they must make room.
+    """A workstation's cache of a file server's blocks, written back as they are evicted.
 
-    It imports the server as `server`. What is not here is what sends a call to another machine.
+    It imports the file server as `server`, on another machine: a miss is a cross-machine call.
     """
 
     independent = True
@@ -172,7 +172,7 @@ class FileCache(Server, Files):
     hit_us: Duration = 100.0
 
     def __post_init__(self) -> None:
-        """Be empty."""
+        """Start with an empty cache."""
         self._cache = BlockCache(self.blocks)
         self._hits = self._misses = self._write_backs = 0
 
@@ -181,7 +181,7 @@ class FileCache(Server, Files):
         self._server = self.domain.bind(Files, "server")
 
     def read(self, file: int, block: int) -> bytes:
-        """Return a block, from here or from the server."""
+        """Return a block, from the cache or from the file server."""
         self.domain.compute(us=self.hit_us)
         data = self._cache.get((file, block))
         if data is not None:
@@ -193,12 +193,12 @@ class FileCache(Server, Files):
         return data
 
     def write(self, file: int, block: int, data: bytes) -> None:
-        """Replace a block here; the server gets it later."""
+        """Replace a block in the cache; it reaches the file server when it is evicted."""
         self.domain.compute(us=self.hit_us)
         self._keep((file, block), data, dirty=True)
 
     def findings(self) -> Findings:
-        """Return hits, misses and blocks written back."""
+        """Return the number of hits, misses and blocks written back."""
         return {"hits": self._hits, "misses": self._misses, "write_backs": self._write_backs}
 
     def _keep(self, key: tuple[int, int], data: bytes, *, dirty: bool) -> None:

@@ -1,4 +1,9 @@
-"""The stub generator's kernel-neutral half: server stubs, and how client stubs pack and order arguments."""
+"""Stubs, as far as they are the same on every kernel: server stubs, and the values of client stubs.
+
+The paper generates stubs in assembly from a definition file; here they are closures over the copy
+plans of a procedure. The client stubs themselves depend on how a kernel transfers calls: see
+`lrpc.domains.simulated.stubs`.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -10,7 +15,11 @@ from lrpc.kernel.errors import ArgumentError
 
 
 def server_stub(procedure: Procedure, body: Callable[..., object]) -> Entry:
-    """Return the entry of one procedure: unpack and check arguments, run `body`, pack results."""
+    """Return a procedure's server stub: unpack and check arguments, run `body`, pack results.
+
+    The kernel enters a server's domain through it. Errors in arguments and results raise
+    `ArgumentError`.
+    """
     arguments, results, single = procedure.arguments, procedure.results, procedure.single
 
     def enter(buffer: bytes | bytearray, offset: int) -> bytes:
@@ -28,7 +37,10 @@ def server_stub(procedure: Procedure, body: Callable[..., object]) -> Entry:
 
 
 def as_results(single: bool, returned: object) -> tuple[object, ...]:
-    """Return what a procedure returned as a list of results: one, none, or a tuple of several."""
+    """Return what a procedure returned as a tuple of results.
+
+    `single` means that the procedure has one result, which may itself be a tuple.
+    """
     if single:
         return (returned,)
     if returned is None:
@@ -37,7 +49,10 @@ def as_results(single: bool, returned: object) -> tuple[object, ...]:
 
 
 def in_order(plan: CopyPlan, values: tuple[object, ...], named: Mapping[str, object]) -> tuple[object, ...]:
-    """Return all arguments by position; `ArgumentError` names one that is missing, unknown or given twice."""
+    """Return all arguments of a call by position.
+
+    Raises `ArgumentError` that names an argument which is missing, unknown or given twice.
+    """
     names = [value.name for value in plan.values][len(values) :]
     if set(names) != set(named):
         wrong = sorted(set(named) ^ set(names))[0]
@@ -46,12 +61,18 @@ def in_order(plan: CopyPlan, values: tuple[object, ...], named: Mapping[str, obj
 
 
 def pack(plan: CopyPlan, values: tuple[object, ...]) -> bytes:
-    """Pack a call's arguments, referents in place of references; `ArgumentError` names the first that is wrong."""
+    """Return a call's arguments packed, with referents in place of references.
+
+    Raises `ArgumentError` that names the first argument of a wrong type, size or range.
+    """
     return plan.pack(plan.referents(values) if plan.references else values)
 
 
 def refer(plan: CopyPlan, values: tuple[object, ...], results: tuple[object, ...]) -> tuple[object, ...]:
-    """Give the caller's references what the call made of their referents; return the results proper."""
+    """Copy returned referents back to the caller's references; return the results proper.
+
+    `results` begins with the referents, in order of the parameters that `plan` has by reference.
+    """
     for at, number in enumerate(plan.references):
         reference = values[number]
         assert isinstance(reference, Reference)

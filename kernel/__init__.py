@@ -1,1 +1,5 @@
-"""Lightweight RPC itself: what both kernels share here, the kernel in virtual time in `simulated`."""
+"""The LRPC kernel, which knows neither Ray nor gRPC and has no wall clock.
+
+The modules here are shared by every kernel: errors, states, procedure descriptors, random streams
+and validated TOML documents. `simulated` holds the kernel that runs in virtual time.
+"""

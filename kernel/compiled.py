@@ -1,6 +1,11 @@
-"""Which runs, compiled modules or their sources, and that no compiled module is older than the source beside it.
+"""Chooses whether a process runs lrpc's compiled modules or their sources.
 
-Set LRPC_INTERPRETED=1 to run the sources where compiled modules exist; results are equal, and slower to come.
+The modules that compiled-modules.txt lists are compiled by mypyc where there is a C compiler. Each
+compiled module stands beside its source, and Python prefers it. A checkout whose source was edited
+after compiling would therefore run old code; `choose` raises an `ImportError` instead.
+
+Set LRPC_INTERPRETED=1 to run the sources even where compiled modules exist. The results are the
+same, but take longer.
 """
 
 import importlib.util
@@ -17,12 +22,12 @@ VARIABLE: Final = "LRPC_INTERPRETED"
 
 
 class _SourcesFirst(MetaPathFinder):
-    """Finds a module's source where it would otherwise be found compiled."""
+    """A finder that loads lrpc's modules from their sources, before Python finds them compiled."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the source's spec of one of this package's modules, None for everything else."""
+        """Return the spec of a module's source, or None for a module that is not lrpc's."""
         if not fullname.startswith("lrpc."):
             return None
         for folder in path or ():
@@ -33,16 +38,19 @@ class _SourcesFirst(MetaPathFinder):
 
 
 def choose(package: Path) -> None:
-    """Have the modules of the package at this path come from where they should; called before any is imported.
+    """Set up where the modules of `package`, the folder lrpc/, are loaded from.
 
-    Raises `ImportError` for a checkout in which a compiled module is older than its source.
+    Call this before any of them is imported. Raises `ImportError` in a checkout where a compiled
+    module is older than its source.
     """
     if os.environ.get(VARIABLE) == "1":
         if not any(isinstance(finder, _SourcesFirst) for finder in sys.meta_path):
             sys.meta_path.insert(0, _SourcesFirst())
         return
     if not (package.resolve().parent / "pyproject.toml").is_file():
-        return  # installed: nobody edits it, and files there have the times of their unpacking
+        # An installed package is not edited, and its files bear the times at which they were
+        # unpacked.
+        return
     for line in (package.resolve().parent / "compiled-modules.txt").read_text().splitlines():
         source = package / line
         module = source.with_suffix(EXTENSION_SUFFIXES[0])
@@ -53,14 +61,15 @@ def choose(package: Path) -> None:
 
 
 def runs_compiled() -> bool:
-    """Return whether the simulated kernel that this process runs is compiled."""
-    from lrpc.kernel import states  # one of them: all are compiled, or none
+    """Return whether the simulated kernel of this process is compiled."""
+    # Any listed module serves: either all of them are compiled or none is.
+    from lrpc.kernel import states
 
     return not str(states.__file__).endswith(".py")
 
 
 def in_words() -> str:
-    """Return which of the two runs, for whoever sets it up."""
+    """Return one line that tells the reader whether lrpc runs compiled."""
     if runs_compiled():
         return "lrpc runs compiled"
-    return "lrpc runs interpreted, as no C compiler worked here: results are equal, and slower to come"
+    return "lrpc runs interpreted, because no C compiler worked here: the results are the same, but take longer"

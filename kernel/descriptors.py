@@ -1,19 +1,26 @@
-"""What binding exchanges: procedure descriptors, Binding Objects, and what the kernel asks of a server's clerk."""
+"""What binding exchanges: procedure descriptors, Binding Objects and requests to a server's clerk.
+
+A server's clerk exports an interface as a list of procedure descriptors, one for each procedure. A
+client that imports the interface receives a Binding Object, which it presents on every call
+(section 3.1). Every kernel shares these definitions.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-SIMULTANEOUS_CALLS: Final = 5  # the paper's default
-ETHERNET_PACKET: Final = 1448  # bytes, the default size of what has no fixed size
+SIMULTANEOUS_CALLS: Final = 5  # of a procedure that states no number: the paper's default
+ETHERNET_PACKET: Final = 1448  # bytes: the default room for a value of variable size
 
-# Where a language has procedures find their arguments: through a separate argument pointer (Modula2+), so that they may
-# stay on the A-stack; or on the execution stack (C), to which they must then be copied.
+# Where the procedures of a server's language find their arguments. Through a separate argument
+# pointer (Modula2+) they are used on the A-stack; a language that has them on the execution stack
+# (C) needs them copied there.
 Convention = Literal["argument pointer", "execution stack"]
-# A procedure's entry: the server stub. It reads arguments from the buffer, from the offset on, runs the procedure and
-# returns its results, packed.
+# A server stub: called with a buffer and the offset of the packed arguments in it, it runs the
+# procedure and returns the packed results.
 Entry = Callable[[bytes | bytearray, int], bytes]
-# Returns the bytes of some values that lie in a buffer from an offset on.
+# Called with a buffer and the offset of the packed arguments in it, returns the bytes of some of
+# them.
 Measure = Callable[[bytes | bytearray, int], int]
 
 
@@ -23,62 +30,76 @@ def _none(buffer: bytes | bytearray, offset: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ProcedureDescriptor:
-    """A line of an interface's procedure descriptor list: where to enter, and what A-stacks a call needs."""
+    """A procedure's entry in the list of its interface: the server stub, and the A-stacks it needs.
+
+    Sizes are in bytes. Results follow the arguments on the A-stack.
+    """
 
     name: str
     entry: Entry
-    argument_size: int  # bytes of an A-stack, at most; what is larger travels in a segment of its own
-    result_size: int  # likewise
-    simultaneous: int = SIMULTANEOUS_CALLS
-    argument_values: int = 0
+    argument_size: int  # room on the A-stack; larger arguments travel out of band, in a segment
+    result_size: int  # room on the A-stack; larger results travel out of band
+    simultaneous: int = SIMULTANEOUS_CALLS  # A-stacks made at binding
+    argument_values: int = 0  # how many arguments are packed
     result_values: int = 0
-    private_values: int = 0  # arguments that the server stub copies to its E-stack, or makes a reference to there
-    private_size: Measure = _none  # of those
-    largest_arguments: int = 0  # bytes, at most, whether on an A-stack or out of band
+    # Arguments that the server stub copies to its E-stack, or makes a reference to there.
+    private_values: int = 0
+    private_size: Measure = _none  # measures those
+    largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
 
     @property
     def astack_size(self) -> int:
-        """Return the bytes an A-stack needs, a multiple of four, at least four so that each has its own address."""
+        """Return the size of an A-stack in bytes: a multiple of 4.
+
+        It is at least 4, so that no two A-stacks share an address.
+        """
         return max(4, -(-(self.argument_size + self.result_size) // 4) * 4)
 
 
 class BindingObject:
-    """A client's key to an interface. The kernel compares it with its own record on every call.
+    """A client's right to call one export, which it presents on every call.
 
-    A client could make one up, or alter its own: `key` is 64 random bits, and the kernel's record says for whom it is.
+    The client holds this object, and could alter it or make one up. That gains nothing: the kernel
+    compares `key`, which is 64 random bits, with its own record of whom it gave the object to.
     """
 
     __slots__ = ("key", "name", "number", "remote")
 
     def __init__(self, number: object, key: object, name: str, remote: bool = False) -> None:
-        self.number = number
-        self.key = key
+        self.number = number  # of the kernel's record, or whatever a client put in its place
+        self.key = key  # likewise
         self.name = name  # the export's
-        self.remote = remote
+        self.remote = remote  # the bit that a client stub tests first: another machine exports it
 
     @property
     def claimed_number(self) -> int:
-        """Return the number, or 0, which no binding has, where a client put something else in its place."""
+        """Return `number`, or 0 where the client has replaced it by something that is no `int`.
+
+        No binding has the number 0.
+        """
         number = self.number
         return number if type(number) is int else 0
 
     def has_key(self, key: int) -> bool:
-        """Return whether its key is that of the kernel's record, whatever a client made of it."""
+        """Return whether this object's key is `key`, the one in the kernel's record.
+
+        A key that the client has replaced by something that is no `int` never is.
+        """
         own = self.key
         return type(own) is int and own == key
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """Who asks a clerk for what."""
+    """A client's request to import an export, as the kernel passes it to the server's clerk."""
 
-    client: str  # the domain's name, as the kernel knows it
-    machine: str
+    client: str  # the client domain's name, which the kernel gives, not the client
+    machine: str  # the client's
     name: str  # the export's name
 
 
 class Authoriser(Protocol):
-    """A server's side of binding."""
+    """The server's side of binding, which accepts or refuses imports: a clerk."""
 
     def authorise(self, request: ImportRequest) -> str | None:
-        """Return None to enable the binding, or the reason why not."""
+        """Return None to accept the import, or the reason for refusing it."""

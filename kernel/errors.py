@@ -1,39 +1,57 @@
-"""Every error a user can meet, by whose fault it is: the input's, the caller's, the server's, or the kernel's own."""
+"""The errors that users meet, by whose fault they are.
+
+`Refused`: the input is wrong, and no work has begun. `RunFailed`: a run has begun and cannot
+finish. `CallError` and its subclasses: one call failed, and its caller is told. `Panic`: lrpc
+itself is wrong.
+
+What crosses a domain's boundary is limited. Of an exception that a server raises, only its name and
+text reach the caller. Each caller that is told of one failure gets an error object of its own, so
+that none holds a traceback with another domain's frames.
+"""
 
 
 class Refused(Exception):
-    """Input refused before work began (exit code 2). `str()` is one line: the thing, the place, the mend."""
+    """The input is wrong; nothing has been started (exit code 2).
+
+    `str()` is one line that names the thing, the place and the fix.
+    """
 
 
 class RunFailed(Exception):
-    """A run that began and could not end well (exit code 3). `str()` is one line."""
+    """A run has begun and cannot finish (exit code 3). `str()` is one line."""
 
 
 class Panic(BaseException):
-    """A broken invariant of the kernel itself: never handed to a caller, never caught by one.
+    """An invariant of the kernel is broken: a defect of lrpc itself.
 
-    It is no `Exception`, so that a server procedure that catches everything does not hide it.
+    It is not an `Exception`, so a server procedure that catches every `Exception` cannot hide it.
     """
 
 
 class CallError(Exception):
-    """A call that did not return results. The caller gets it in place of them."""
+    """A call has ended without results; the caller gets this error in their place.
+
+    This is the base class of every error that a single call, import or export can raise.
+    """
 
     def copy(self) -> "CallError":
-        """Return an equal error for another caller: each has its own, with nothing of another's stack in it."""
+        """Return an equal error for another caller, without this one's traceback."""
         return type(self)(*self.args)
 
 
 class ArgumentError(CallError, TypeError):
-    """An argument or a result is of the wrong type, size or number; raised before any trap."""
+    """An argument or a result has the wrong type or size, or their number is wrong.
+
+    A client stub checks the arguments before it traps into the kernel.
+    """
 
 
 class BindingRefused(CallError):
-    """An import or export that the name server, the clerk or the kernel did not accept."""
+    """The kernel, the name server or the server's clerk has refused an import or an export."""
 
 
 class ForgedBinding(CallError):
-    """The Binding Object was not made by this kernel for the calling domain."""
+    """The Binding Object is not one that this kernel gave to the calling domain."""
 
 
 class NoSuchProcedure(CallError):
@@ -41,31 +59,37 @@ class NoSuchProcedure(CallError):
 
 
 class WrongAStack(CallError):
-    """The address is not that of an A-stack of this binding and procedure."""
+    """No A-stack of this binding and procedure begins at the given address."""
 
 
 class LinkageInUse(CallError):
-    """The A-stack's linkage already belongs to a call in progress."""
+    """The A-stack's linkage record belongs to another call in progress."""
 
 
 class AccessFault(CallError):
-    """A domain touched memory that is not mapped to it with that right."""
+    """A domain accessed memory that is not mapped to it with the right that it needs."""
 
 
 class CallAborted(CallError):
-    """The caller gave the call up; the server may still hold it."""
+    """The caller was released from the call, which the server may still be executing."""
 
 
 class CallFailed(CallError):
-    """The call cannot complete: its server, or the machine it is on, is gone."""
+    """The call cannot complete: its server's domain has terminated, or its machine does not answer.
+
+    Operations on a domain that has terminated raise it too.
+    """
 
 
 class BindingRevoked(CallFailed):
-    """The server took back the Binding Object; a new import may or may not be accepted."""
+    """The server has revoked the Binding Object. A new import may be accepted or refused."""
 
 
 class ProcedureRaised(CallError):
-    """The server procedure raised. Only the exception's name and text cross the boundary."""
+    """The server's procedure raised an exception: `kind` is its class name, `message` its text.
+
+    Nothing else of the exception crosses the boundary.
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}" if message else kind)
@@ -74,9 +98,9 @@ class ProcedureRaised(CallError):
 
 
 def raised(error: Exception) -> ProcedureRaised:
-    """Return what of a server's exception may cross a boundary: its name and its text."""
+    """Return a server's exception as the caller may see it: its class name and its text."""
     try:
         text = str(error)
-    except Exception as other:  # the server's code as well
+    except Exception as other:  # `__str__` may be the server's code too
         text = f"(it cannot say what: {type(other).__name__})"
     return ProcedureRaised(type(error).__name__, text)

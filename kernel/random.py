@@ -1,4 +1,9 @@
-"""Random streams: raw words of a counter-based generator, one per (seed, machine, purpose), sampled in integers."""
+"""Random streams: one for each (seed, machine, purpose), with samples computed in integers.
+
+The same seed must give the same run anywhere and for good. The raw words therefore come from
+Philox, a counter-based generator with a fixed definition, and the samples are made from them here,
+in integer arithmetic. A library's distributions may change between its versions, so none is used.
+"""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,17 +13,17 @@ from typing import Final
 
 from numpy.random import Philox
 
-_BLOCK: Final = 256
+_BLOCK: Final = 256  # words generated at a time
 
 
 class Stream:
-    """A stream of 64-bit words. The samples are made by this code alone, so that they never change with a library."""
+    """A stream of random 64-bit words, and samples made from them."""
 
     def __init__(self, seed: int, machine: str, purpose: str) -> None:
         name = f"{seed}\0{machine}\0{purpose}".encode()
         key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
         self._generator = Philox(key=key)
-        self._words: list[int] = []
+        self._words: list[int] = []  # generated ahead, the next one last
 
     def word(self) -> int:
         """Return 64 random bits."""
@@ -28,26 +33,31 @@ class Stream:
         return self._words.pop()
 
     def halves(self, count: int) -> list[int]:
-        """Return the upper 32 bits of the next `count` words, but for those that `word` has taken in already."""
+        """Return the upper 32 bits of each of the next `count` words.
+
+        The words that `word` has generated ahead, and not yet returned, are not among them.
+        """
         halves: list[int] = (self._generator.random_raw(count) >> 32).tolist()
         return halves
 
     def below(self, bound: int) -> int:
-        """Return a whole number from 0 to `bound` - 1, each as likely; `bound` is at most 2**32."""
+        """Return a random whole number from 0 to `bound` - 1; `bound` is at most 2**32."""
         return (self.word() >> 32) * bound >> 32
 
     def chance(self, parts: int, whole: int) -> bool:
-        """Return true with probability `parts` / `whole`."""
+        """Return True with probability `parts` / `whole`; `whole` is at most 2**32."""
         return self.below(whole) < parts
 
     def choose(self, bounds: Sequence[int]) -> int:
-        """Return an index with the weights that `bounds`, their running sums, say."""
+        """Return a random index into `bounds`, the running sums of the indexes' weights."""
         return bisect_right(bounds, self.below(bounds[-1]))
 
     def exponential(self, mean: int) -> int:
-        """Return a whole number with an exponential distribution of that mean, by von Neumann's comparisons.
+        """Return an exponentially distributed whole number of that mean, by von Neumann's method.
 
-        Runs of falling uniform words give the fraction, the number of runs rejected the whole part: no logarithm.
+        It compares uniform words and needs no logarithm. Each round draws a run of falling words. A
+        run of odd length ends the sample, with its first word as the fraction; every run of even
+        length before it adds one to the whole part.
         """
         whole = 0
         while True:
@@ -62,5 +72,8 @@ class Stream:
 
 
 def zipf_bounds(count: int) -> list[int]:
-    """Return running sums of weights 1, 1/2, 1/3, …, 1/`count`, in millionths, at least 1 each."""
+    """Return running sums, for `choose`, of the weights 1, 1/2, 1/3, …, 1/`count`.
+
+    Weights are in millionths, rounded down, and at least 1.
+    """
     return list(accumulate(max(1, 1_000_000 // rank) for rank in range(1, count + 1)))

@@ -1,35 +1,36 @@
-"""Every state of domains, threads, linkages, A-stacks and bindings, and every transition between them, in one table.
+"""States of threads, linkages, A-stacks, bindings and domains, and which may follow which.
 
-States are whole numbers, so that the compiled kernel compares them without a look-up. They differ between the kinds, so
-that one table serves them all and no state is taken for another's.
+One table holds every transition, so that one that nobody intended is a panic at once. States are
+whole numbers, which the compiled kernel compares without a look-up. No two kinds share a number, so
+one table serves them all and no state is taken for one of another kind.
 """
 
 from typing import Final
 
 from lrpc.kernel.errors import Panic
 
-# Where a thread stands with respect to processors.
-THREAD_READY: Final = 0  # has all it waited for, but no processor
+# What a thread has, or needs, in order to run.
+THREAD_READY: Final = 0  # has what it waited for, and has not resumed yet
 THREAD_RUNNING: Final = 1  # has a processor
 THREAD_WAITING: Final = 2  # for an A-stack, a message, a timer, another thread or the network
 THREAD_ENDED: Final = 3
 
-# Who owns a linkage record, and so the A-stack beside it.
+# Who owns a linkage record, and with it the A-stack beside it.
 LINKAGE_FREE: Final = 4
-LINKAGE_CALLING: Final = 5  # on the linkage stack of one thread
-LINKAGE_ABORTED: Final = 6  # its caller went on; the server still holds the call
-LINKAGE_ABANDONED: Final = 7  # its caller's domain has terminated: a return passes it by
+LINKAGE_CALLING: Final = 5  # on the linkage stack of exactly one thread
+LINKAGE_ABORTED: Final = 6  # its caller was released; the server still executes the call
+LINKAGE_ABANDONED: Final = 7  # its caller's domain has terminated: the return skips it
 
 # Where an A-stack is.
-ASTACK_FREE: Final = 8  # in its LIFO queue
+ASTACK_FREE: Final = 8  # in its group's LIFO queue
 ASTACK_TAKEN: Final = 9  # a client stub fills it, reads it, or has a call in progress on it
-ASTACK_QUARANTINED: Final = 10  # its caller went on; back to the queue when the server lets go
+ASTACK_QUARANTINED: Final = 10  # its caller was released; free again when the server returns
 
-# Whether a Binding Object still opens anything.
+# Whether calls through a Binding Object are accepted.
 BINDING_BOUND: Final = 11
 BINDING_REVOKED: Final = 12
 
-# Whether anything may run in a domain.
+# Whether threads may run in a domain.
 DOMAIN_LIVE: Final = 13
 DOMAIN_TERMINATED: Final = 14
 
@@ -51,8 +52,8 @@ NAMES: Final = (
     "domain terminated",
 )
 
-# A thread that is ready, or still runs, when its domain terminates has nothing to go on with: it ends, or waits to be
-# sent back to its caller.
+# The states that may follow each state. A thread that is ready or running when its domain
+# terminates begins to wait: then it ends, or is resumed at its caller.
 FOLLOWS: Final[dict[int, tuple[int, ...]]] = {
     THREAD_READY: (THREAD_RUNNING, THREAD_WAITING),
     THREAD_RUNNING: (THREAD_WAITING, THREAD_ENDED),
@@ -71,11 +72,12 @@ FOLLOWS: Final[dict[int, tuple[int, ...]]] = {
     DOMAIN_TERMINATED: (),
 }
 
-_ALLOWED: Final = bytes(new in FOLLOWS[old] for old in range(len(NAMES)) for new in range(len(NAMES)))  # row by row
+# The same table row by row, one byte for each pair: 1 where `new` may follow `old`.
+_ALLOWED: Final = bytes(new in FOLLOWS[old] for old in range(len(NAMES)) for new in range(len(NAMES)))
 
 
 def follow(old: int, new: int) -> int:
-    """Return `new`, or panic where the table does not let it follow `old`."""
+    """Return the state `new`. Raises `Panic` where it may not follow the state `old`."""
     if not _ALLOWED[old * len(NAMES) + new]:
         raise Panic(f"{NAMES[old]} cannot become {NAMES[new]}")
     return new

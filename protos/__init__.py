@@ -1,1 +1,1 @@
-"""What machines say to each other: protocol definitions and the code generated from them."""
+"""The protocol between the actors of a run: its definition, and the code generated from it."""

@@ -1,7 +1,7 @@
-"""Generate the Python code of every protocol definition in this directory, with its type stubs.
+"""Generate the Python code and type stubs of every protocol definition in this directory.
 
-Runs as `python -m lrpc.protos.generate` and as a plain script; as a script it does not import `lrpc`, so that
-it can repair generated code that no longer imports.
+Runs as `python -m lrpc.protos.generate` and as a plain script. As a script it does not import
+`lrpc`, so that it can replace generated code that can no longer be imported.
 """
 
 import argparse
@@ -15,11 +15,14 @@ from grpc_tools import protoc
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "lrpc/protos"
-"""Where importers find these files; protoc derives the imports in what it generates from it."""
+"""The package path of this directory: protoc derives the imports in generated code from it."""
 
 
 def generate(out: Path) -> list[Path]:
-    """Write the generated files straight into `out` and return them; `RuntimeError` where protoc fails."""
+    """Write the generated files into `out` and return their paths.
+
+    Raises `RuntimeError` where protoc fails; it has then printed why.
+    """
     scripts = Path(sysconfig.get_path("scripts"))
     with tempfile.TemporaryDirectory() as scratch:
         arguments = [
@@ -31,13 +34,13 @@ def generate(out: Path) -> list[Path]:
             *(f"{PACKAGE}/{path.name}" for path in sorted(HERE.glob("*.proto"))),
         ]
         if protoc.main(arguments) != 0:
-            raise RuntimeError("protoc refused the definitions; its own message is above")
+            raise RuntimeError("protoc refused the definitions: see its message above")
         out.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copy(path, out / path.name)) for path in sorted(Path(scratch, PACKAGE).iterdir())]
 
 
 def main() -> None:
-    """Generate into this directory, or into the one given by `--out`."""
+    """Run the command: generate into this directory, or into the one given by `--out`."""
     parser = argparse.ArgumentParser(description="Generate the Python code of the protocol definitions.")
     parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="write the files into DIR")
     try:

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TransportStub:
-    """What actors serve: each other's messages, and the coordinator's windows.
+    """The service of an actor, for the coordinator and for the other actors.
     """
 
     def __init__(self, channel):
@@ -68,46 +68,49 @@ class TransportStub:
 
 
 class TransportServicer:
-    """What actors serve: each other's messages, and the coordinator's windows.
+    """The service of an actor, for the coordinator and for the other actors.
     """
 
     def Deliver(self, request, context):
-        """Hands over the messages of one window from one actor to another.
+        """Delivers a batch of messages from another actor. A repeated batch is acknowledged and dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Advance(self, request, context):
-        """Runs machines of the actor, each up to its horizon. Asked again for the same window, waits for the same report.
+        """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
+        report.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Relay(self, request, context):
-        """Hands over to the one actor that has anything to do, until it is another's turn again: a round trip for a call.
+        """Hands the right to grant windows to the only actor that has anything to do, until it is another
+        actor's turn. A call between two actors then takes one round trip.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Abandon(self, request, context):
-        """Has the actor wait for no other any more, since one was lost.
+        """Makes the actor give up waiting for others, since one was lost. Returns when nothing runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Pulse(self, request, context):
-        """Says whether the actor gets anywhere.
+        """Returns how far the actor's machines are, which shows whether it makes progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reconnect(self, request, context):
-        """Tells the actor that another has taken a lost one's place, which is sent again all that this one ever sent it.
+        """Names the replacement of a lost actor: all batches ever sent to that one are sent to it.
+        Returns the last of these batches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +158,7 @@ def add_TransportServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Transport:
-    """What actors serve: each other's messages, and the coordinator's windows.
+    """The service of an actor, for the coordinator and for the other actors.
     """
 
     @staticmethod

@@ -1,1 +1,3 @@
-"""What machines do and what is learnt from it: experiments, traces, the launcher and its reports."""
+"""What simulated machines do, and what is learnt from it: workloads, traces, studies and
+reports.
+"""

@@ -1,1 +1,1 @@
-"""Domains of the simulated kernel: what `domains/` asks of a domain, done in virtual time."""
+"""Domains of the simulated kernel: they implement `domains/domain.py` in virtual time."""

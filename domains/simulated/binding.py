@@ -1,4 +1,4 @@
-"""Importing in virtual time: finds an export, has its clerk asked, and makes the client stubs that fit."""
+"""Binding on the simulated kernel: finds an export and makes the client stubs that suit it."""
 
 from lrpc.domains.domain import Exhausted, I, Transfer
 from lrpc.domains.interface import Interface
@@ -10,12 +10,15 @@ from lrpc.kernel.simulated.domain import Export, ProtectionDomain
 def bind(
     client: ProtectionDomain, interface: type[I], name: str, transfer: Transfer = "lrpc", exhausted: Exhausted = "wait"
 ) -> I:
-    """Import an interface into a domain: an object whose procedures are client stubs.
+    """Import an interface into a domain; return an object whose methods are client stubs.
 
-    `name` is an export, or what the domain's description calls it. When all A-stacks of a procedure are taken, a call
-    waits for one, or has the kernel grow their number. Raises `BindingRefused` where nobody exports it, its clerk
-    refuses, or it is another interface; `CallFailed` where the domain has terminated; `Refused` where the cost model
-    lacks such calls.
+    `name` is the name of an export, or the alias that the domain's description gives it.
+    `exhausted` says what a call does when all A-stacks of its procedure are in use: wait for one
+    ("wait"), or have the kernel allocate more ("grow").
+
+    Raises `BindingRefused` where no export of that name exists, its clerk refuses the import, or it
+    has another interface; `CallFailed` where the domain has terminated; `Refused` where the cost
+    model has no costs for calls by this `transfer`.
     """
     kernel = client.kernel
     name = client.imports.get(name, name)
@@ -25,7 +28,9 @@ def bind(
         where = None if kernel.network is None else kernel.network.locate(name)
         if where is None:
             raise BindingRefused(f"import {name}: nobody exports it to domain {client.name} of {kernel.machine}")
-        if name not in client.imports.values():  # synchronisation rests on who may call whom
+        # Promises between machines rest on the imports that the description declares, so a
+        # program may not call another machine without one.
+        if name not in client.imports.values():
             place = f"domain {client.name} of machine {kernel.machine}"
             raise BindingRefused(f"import {name}: {place} does not declare it; add it to its imports")
         found = where[1]
@@ -45,6 +50,7 @@ def _stubs(
     transfer: Transfer,
     exhausted: Exhausted,
 ) -> list[ClientStub]:
+    """Return client stubs of one kind: for another machine, this domain, by message, or by LRPC."""
     kernel = client.kernel
     numbered = list(enumerate(interface.procedures))
     if export is None:

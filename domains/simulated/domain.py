@@ -1,4 +1,4 @@
-"""A protection domain of the simulated kernel, as the servers and programs in it see it."""
+"""The class that implements `lrpc.domains.domain.Domain` for the simulated kernel."""
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Domain, Exhausted, I, Policy, Transfer
@@ -8,35 +8,41 @@ from lrpc.kernel.simulated.domain import ProtectionDomain
 
 
 class SimulatedDomain(ProtectionDomain):
-    """A domain that imports and exports typed interfaces; `Kernel` makes its domains of this class when told to.
+    """A protection domain of the simulated kernel that imports and exports typed interfaces.
 
-    It adds no layer to what happens often: `compute`, `sleep` and calls are the kernel's own.
+    The kernel's own class already has `compute`, `sleep`, `spawn` and the like, so these frequent
+    operations pass through no extra layer. `make_domain` tells a `Kernel` to make its domains of
+    this class.
     """
 
     def bind(self, interface: type[I], name: str, transfer: Transfer = "lrpc", exhausted: Exhausted = "wait") -> I:
-        """Import an interface: return an object whose procedures are client stubs.
+        """Import an interface; return an object whose methods are client stubs of its procedures.
 
-        `name` is an export, or what the domain's description calls it. When all A-stacks of a procedure are taken, a
-        call waits for one (`wait`), or the kernel makes more (`grow`). Raises `BindingRefused` where nobody exports
-        the name, its clerk refuses, or it is another interface; `CallFailed` where the domain has terminated;
-        `Refused` where the cost model has no such calls.
+        `name` is the name of an export, or the alias that the domain's description gives it.
+        `exhausted` says what a call does when all A-stacks of its procedure are in use: wait for
+        one ("wait"), or have the kernel allocate more ("grow").
+
+        Raises `BindingRefused` where no export of that name exists, its clerk refuses the import,
+        or it has another interface; `CallFailed` where the domain has terminated; `Refused` where
+        the cost model has no costs for calls by this `transfer`.
         """
         return bind(self, interface, name, transfer, exhausted)
 
     def export(self, interface: type[Interface], server: object, name: str, policy: Policy | None = None) -> None:
-        """Export a server of this domain under a name; the server gets the domain as `server.domain`.
+        """Export a server of this domain under a name, and set `server.domain` to this domain.
 
-        The clerk accepts every import unless `policy` returns a reason against it. Raises `BindingRefused` where the
-        server lacks a procedure, the name is taken or the A-stacks are too large; `CallFailed` where the domain has
-        terminated.
+        The server's clerk accepts every import unless `policy` returns a reason against it. Raises
+        `BindingRefused` where the server lacks a procedure of the interface, the name is taken or
+        the A-stacks would be too large, and `CallFailed` where the domain has terminated.
         """
         Clerk(policy).export(self, interface, server, name)
 
 
 def simulated(domain: Domain | ProtectionDomain) -> SimulatedDomain:
-    """Return a domain as the simulated kernel's, for programs that read its counters or spend whole nanoseconds.
+    """Return a domain as one of the simulated kernel, for programs that need more than `Domain`.
 
-    Raises `TypeError` for a domain of another kernel.
+    That is, for example, the kernel's counters, or times in whole nanoseconds. Raises `TypeError`
+    for a domain of another kernel.
     """
     if not isinstance(domain, SimulatedDomain):
         raise TypeError(f"{domain!r}: this program needs a domain of the simulated kernel")

@@ -1,4 +1,9 @@
-"""Client stubs of the simulated kernel: through an A-stack, by message, within a domain, or to another machine."""
+"""Client stubs of the simulated kernel: for LRPC, messages, one domain, or another machine.
+
+One class for each way in which a call reaches its procedure; binding chooses. Each stub spends in
+virtual time exactly what it performs, and tests the Binding Object's remote bit first, as the
+paper's stubs do (section 5.1).
+"""
 
 from collections.abc import Callable
 
@@ -16,9 +21,10 @@ from lrpc.kernel.simulated.transfer import call
 
 
 class ClientStub:
-    """Stands for one procedure of a binding. Called like the procedure, by position or by name.
+    """One procedure of a binding, called like the procedure: by position or by name.
 
-    Raises `ArgumentError` before any trap, and the `CallError` that the call ended with.
+    Raises `ArgumentError` before any trap, and the `CallError` with which the call ended. This
+    class itself is the stub for calls to another machine.
     """
 
     def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant) -> None:
@@ -33,7 +39,7 @@ class ClientStub:
         self.latencies = client.kernel.histogram(grant, procedure.name)
 
     def __call__(self, *values: object, **named: object) -> object:
-        """Call the procedure."""
+        """Call the procedure; return its result, a tuple of several, or None."""
         if named:
             values = in_order(self.arguments, values, named)
         kernel = self.kernel
@@ -64,12 +70,13 @@ class ClientStub:
 
     def _remote_bit_altered(self) -> ForgedBinding:
         return ForgedBinding(
-            f"Binding Object {self.key.claimed_number}: its remote bit is not as domain {self.client.name} got it"
+            f"Binding Object {self.key.claimed_number}: its remote bit was altered after "
+            f"domain {self.client.name} imported it"
         )
 
 
 class LrpcStub(ClientStub):
-    """Calls through an A-stack, by direct transfer."""
+    """Calls through an A-stack, by LRPC's direct transfer of the calling thread."""
 
     def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, binding: Binding) -> None:
         super().__init__(client, procedure, number, binding)
@@ -77,7 +84,11 @@ class LrpcStub(ClientStub):
         self.group: AStackGroup = binding.groups[number]
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
-        """Take an A-stack, copy the arguments there, trap, copy the results from there, put it back."""
+        """Run the paper's client stub.
+
+        Take an A-stack off its queue, push the arguments onto it, trap, read the results from it,
+        and put it back.
+        """
         kernel = self.kernel
         processor = kernel.running_processor()
         processor.spend(processor.charges.client_stub)
@@ -91,11 +102,15 @@ class LrpcStub(ClientStub):
             call(kernel, self.key, self.number, astack.address)
             if self.results.count:
                 returned = self._read(astack)
-        except CallAborted:  # the server held the call, and with it the A-stack, which by now may be anybody's
+        except CallAborted:
+            # The server still holds the call and its A-stack, which comes back to the queue only
+            # when the call returns. This stub must not touch it.
             raise
         except Exception:
             processor = kernel.running_processor()
-            if astack.values:  # the copy was made, though nobody reads it
+            # The kernel charges copy A when it knows which processor will read the arguments. Where
+            # the call failed before, the copy was made all the same, and is charged here.
+            if astack.values:
                 processor.clock += processor.charges.copy(astack.values, astack.written)
                 astack.values = 0
             group.put_back(astack, processor)
@@ -107,7 +122,10 @@ class LrpcStub(ClientStub):
         return returned
 
     def _write(self, astack: AStack, packed: bytes) -> None:
-        """Make copy A: onto the A-stack, or out of band where the arguments are too large for it."""
+        """Perform copy A: write the arguments onto the A-stack.
+
+        Arguments too large for it go into a segment out of band, which is mapped for this call.
+        """
         kernel = self.kernel
         size = len(packed)
         if size > self.arguments.size:
@@ -121,7 +139,7 @@ class LrpcStub(ClientStub):
         kernel.counts.copies["A"] += astack.values
 
     def _read(self, astack: AStack) -> tuple[object, ...]:
-        """Make copy F: from where the server put the results."""
+        """Perform copy F: return the results from where the server stub put them."""
         kernel = self.kernel
         memory = self.client.memory
         plan = self.results
@@ -148,7 +166,7 @@ class MessageStub(ClientStub):
         self.port = port
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
-        """Send the arguments in a message, wait for the reply, and take the results from it."""
+        """Send the arguments in a message, wait for the reply, and return its results."""
         processor = self.kernel.running_processor()
         processor.spend(processor.charges.message_client_stub)
         data = self.port.call(self.key, self.number, packed)
@@ -157,7 +175,7 @@ class MessageStub(ClientStub):
 
 
 class WithinStub(ClientStub):
-    """Calls a procedure of the client's own domain: no boundary, so a procedure call."""
+    """Calls a procedure of the client's own domain: no boundary is crossed."""
 
     def __init__(
         self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant, server: object
@@ -166,13 +184,16 @@ class WithinStub(ClientStub):
         self.body: Callable[..., object] = getattr(server, procedure.name)
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
-        """Call the procedure itself; what it raises comes out unchanged."""
+        """Call the procedure directly; what it raises reaches the caller unchanged.
+
+        Results are packed only to check their types.
+        """
         processor = self.kernel.running_processor()
         processor.spend(processor.charges.procedure_call)
         self.kernel.counts.within_domain += 1
         self.kernel.log.add(processor.clock, WITHIN, self.kernel.running_thread().number, self.number)
         results = as_results(self.single, self.body(*values))
-        if self.arguments.references:  # what the procedure did to them it did to the caller's own
+        if self.arguments.references:  # the procedure changed the caller's own references
             results = (*[self.arguments.referents(values)[n] for n in self.arguments.references], *results)
         self.results.pack(results)
         return results

@@ -1,1 +1,4 @@
-"""The LRPC kernel in virtual time: the paper's mechanism, step by step, with the costs of a stated machine."""
+"""The LRPC kernel in virtual time.
+
+It performs the paper's steps, and charges each at its cost on a stated machine.
+"""

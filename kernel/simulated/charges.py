@@ -1,4 +1,14 @@
-"""What one machine is charged: paths of steps that are always charged together, each counted where it is performed."""
+"""What one machine is charged: paths of steps, copies, and misses of translation buffers.
+
+A path charges what it performs. The code that performs a step spends its cost (`Processor.spend`),
+so that a sum such as the 157 µs of a null call is one that the code arrives at. Steps that follow
+each other with nothing in between form a `Path`, which is counted once; how often each step was
+charged is derived from that (`Charges.counts`). Costs are kept in picoseconds and times in whole
+nanoseconds, rounded once for each path or copy.
+
+The tests hold this property: raising one step's cost by d changes a call's time by exactly d times
+the counted charges of that step.
+"""
 
 from collections.abc import Sequence
 
@@ -47,7 +57,7 @@ from lrpc.kernel.simulated.costs import (
 
 
 class Path:
-    """Steps that follow each other with nothing in between: what they cost together, and how often that was."""
+    """Steps that follow each other with nothing in between: their cost and their number of uses."""
 
     def __init__(self, costs: CostModel, steps: Sequence[int]) -> None:
         self.steps = tuple(steps)
@@ -56,14 +66,15 @@ class Path:
 
 
 class Charges:
-    """The paths of one machine, the misses it had and the copies it made; counts of steps are derived from them."""
+    """The charges of one machine: its paths, the copies it made and the misses it had."""
 
     def __init__(self, costs: CostModel) -> None:
         self._paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
         tlb = costs.file.tlb
-        most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))  # that a switch can miss
+        # The most misses that one switch can have.
+        most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))
         self._ns_of_misses = [(count * costs.ps[TLB_MISS] + 500) // 1000 for count in range(most + 1)]
         self._copied = [0] * len(STEPS)  # values and bytes, by step number
         self._missed = 0
@@ -93,11 +104,11 @@ class Charges:
         self._packet_in = self._path(*PACKET_IN)
 
     def copy(self, values: int, size: int) -> int:
-        """Count a copy of `values` of `size` bytes in all; return what it costs in ns, rounded once."""
+        """Count a copy of `values` values, `size` bytes in all; return its cost in ns."""
         return self._copy(COPY_VALUE, COPY_BYTE, values, size)
 
     def copy_exchanged(self, values: int, size: int) -> int:
-        """Count a copy of what is written on one processor and read on another, as `copy` does."""
+        """Count a copy of what another processor wrote, as `copy` does."""
         return self._copy(EXCHANGED_VALUE, EXCHANGED_BYTE, values, size)
 
     def copy_arguments(self, values: int, size: int) -> int:
@@ -109,32 +120,41 @@ class Charges:
         return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
 
     def carry(self, size: int) -> int:
-        """Count `size` bytes carried in a message that travels whole; return what that costs in ns, rounded once."""
+        """Count `size` bytes of a message that travels whole; return their cost in ns.
+
+        The cost is 0 under a cost model that sends packets.
+        """
         if not self._carries:
             return 0
         return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
 
     def checksum(self, size: int) -> int:
-        """Count `size` bytes of a packet that are summed up; return what that costs in ns, rounded once."""
+        """Count a checksum over `size` bytes of a packet; return its cost in ns."""
         return self._copy(CHECKSUM_BYTE, CHECKSUM_BYTE, 0, size)
 
     def packet_out(self, size: int) -> int:
-        """Count a packet of `size` bytes of data that the network processor sends; return what that costs in ns."""
+        """Count a packet that the network processor sends; return its cost in ns.
+
+        `size` is its bytes of data.
+        """
         self._packet_out.times += 1
         return self._packet_out.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size)
 
     def packet_in(self, size: int) -> int:
-        """Count one that it receives, checks and hands to a thread; return what that costs in ns."""
+        """Count a packet that the network processor receives; return its cost in ns.
+
+        That includes checking it and handing it to a thread. `size` is its bytes of data.
+        """
         self._packet_in.times += 1
         return self._packet_in.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size) + self.checksum(size)
 
     def misses(self, count: int) -> int:
-        """Count a switch's misses of a translation buffer; return what they cost in ns, rounded once."""
+        """Count the misses after one switch; return their cost in ns."""
         self._missed += count
         return self._ns_of_misses[count]
 
     def counts(self) -> list[int]:
-        """Return how often each step was charged so far, by step number."""
+        """Return how often each step has been charged, by step number."""
         found = list(self._copied)
         found[TLB_MISS] = self._missed
         for path in self._paths:

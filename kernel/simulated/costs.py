@@ -1,4 +1,13 @@
-"""Cost models: what each step costs on a stated machine, where that is from, and what kind of figure it makes."""
+"""Cost models: what each step costs on a stated machine, and where that figure is from.
+
+A cost model is a TOML file in cost_models/, or a user's own. It gives each step's cost with its
+origin: quoted from a source, fitted to the table cells that it names, or assumed. A `total` states
+a quoted sum whose split over steps is assumed.
+
+The kind of a resulting figure is derived, not claimed. From the origins of the steps that a cell of
+a table charged, and from the totals, `CostModel.kind` says whether the cell is input, fitted or
+predicted. So no figure that went into a model is shown as a prediction of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +19,8 @@ from pydantic import Field, model_validator
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Refused
 
-# The steps that a path charges; a step's number is its place in every list of costs and charges.
+# The steps that paths charge. A step's number is its index here, and in every list of costs and
+# charges.
 STEPS: Final = (
     "procedure_call",
     "trap",
@@ -109,23 +119,27 @@ IO_INTERRUPT: Final = 44
 RECEIVE_HANDLING: Final = 45
 WAKEUP: Final = 46
 
-# Of packets: what the calling processor does for each, and the network processor on the way out and on the way in.
+# The steps of each packet: on the calling processor, and on the network processors that send and
+# receive it.
 PACKET_SEND: Final = (UDP_HEADER, UDP_CHECKSUM, NETWORK_TRAP, NETWORK_QUEUE, PROCESSOR_INTERRUPT)
 PACKET_OUT: Final = (INTERRUPT_HANDLING, CONTROLLER_START, CONTROLLER_TRANSMIT)
 PACKET_IN: Final = (CONTROLLER_RECEIVE, IO_INTERRUPT, RECEIVE_HANDLING, UDP_CHECKSUM, WAKEUP)
 
-# A cost model gives the steps of a part wholly or not at all; without a part, that kind of call is refused.
+# A cost model gives all steps of a part or none. Without a part, that kind of call is refused.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
     "machine": STEPS[PROCEDURE_CALL : TLB_MISS + 1],
     "lrpc": STEPS[CLIENT_STUB : EXCHANGED_BYTE + 1],
     "message passing": STEPS[MESSAGE_CLIENT_STUB : MESSAGE_RESULT_BYTE + 1],
     "network": STEPS[REMOTE_CLIENT : REMOTE_SERVER + 1],
-    "messages": STEPS[NETWORK_SEND : NETWORK_BYTE + 1],  # sent and received whole, by the processors that threads have
-    "packets": STEPS[UDP_HEADER : WAKEUP + 1],  # each sent and received step by step, past the network processor
+    # A message is sent and received whole, by the processors that run threads.
+    "messages": STEPS[NETWORK_SEND : NETWORK_BYTE + 1],
+    # Each packet is sent and received step by step, with a network processor.
+    "packets": STEPS[UDP_HEADER : WAKEUP + 1],
 }
 
-# Which copies, by the letters of Table III, a message-passing system makes of each mutable argument, each immutable
-# one and each result. Shared buffers are Taos': mapped into every domain, so that they need no copies between domains.
+# The copies, by Table III's letters, that a message-passing system makes of each mutable argument,
+# each immutable argument and each result. Taos' shared buffers are mapped into every domain, and so
+# need no copies between domains.
 Discipline = Literal["shared buffers", "message passing", "restricted message passing"]
 COPIES: Final[dict[str, tuple[str, str, str]]] = {
     "shared buffers": ("A", "AE", "F"),
@@ -137,11 +151,14 @@ Origin = Literal["source", "fitted", "assumed"]
 Kind = Literal["input", "fitted", "predicted"]
 LARGEST_COST_US: Final = 1e9
 LONGEST_WAIT_NS: Final = 10**12
-LARGEST_COUNT: Final = 1 << 16  # of one step in a path or a total
+LARGEST_COUNT: Final = 1 << 16  # of a step in a total, or of pages
 
 
 class StepCost(Document):
-    """One cost, in microseconds (`us`), with its origin: quoted, solved from the cells it names, or assumed."""
+    """The cost of one step, in microseconds (`us`), and its origin.
+
+    `solved_from` names the table cells that the cost was solved from, if any.
+    """
 
     us: float = Field(ge=0, le=LARGEST_COST_US, allow_inf_nan=False)
     origin: Origin
@@ -155,7 +172,10 @@ class StepCost(Document):
 
 
 class Total(Document):
-    """A sum that a source states, whose split over steps is assumed: `of` says how often each step is in it."""
+    """A sum that a source states, whose split over steps is assumed.
+
+    `of` says how often the sum contains each step.
+    """
 
     name: str
     us: float = Field(allow_inf_nan=False)
@@ -164,14 +184,14 @@ class Total(Document):
 
 
 class TlbPages(Document):
-    """How many pages a path touches after a switch: the kernel's own, and those of the domain it switched to."""
+    """The numbers of pages that a path touches after a switch: the kernel's and the domain's."""
 
     kernel: int = Field(ge=0, le=LARGEST_COUNT)
     domain: int = Field(ge=0, le=LARGEST_COUNT)
 
 
 class Tlb(Document):
-    """The translation buffer: whether its entries are tagged, and the pages touched after each switch of a call."""
+    """The translation buffer: whether its entries are tagged, and the pages touched in a call."""
 
     tagged: bool
     on_call: TlbPages
@@ -180,18 +200,25 @@ class Tlb(Document):
 
 
 class Bus(StepCost):
-    """The memory bus that processors share: how long, of what a miss costs, it is occupied, on average."""
+    """The memory bus that processors share: how long, on average, a miss occupies it.
+
+    That time, `us`, is a part of the miss's own cost.
+    """
 
 
 class Retransmission(StepCost):
-    """When a call over a link that loses packets is sent again: after `us`, and each time `backoff` times as long."""
+    """When a call over a link that loses packets is sent again.
+
+    The first wait for an answer is `us`; each later one is `backoff` times as long as the one
+    before.
+    """
 
     us: float = Field(gt=0, le=LARGEST_COST_US, allow_inf_nan=False)
     backoff: int = Field(ge=1, le=10)
-    tries: int = Field(ge=1, le=100)  # in a row that nobody answered; then the call has failed
+    tries: int = Field(ge=1, le=100)  # unanswered in a row, after which the call fails
 
     def wait_ns(self, tries: int) -> int:
-        """Return how long to wait for an answer to the last of so many tries."""
+        """Return how long to wait for an answer to try number `tries`, counted from 1."""
         wait_ns = round(self.us * 1000)
         for _ in range(tries - 1):
             wait_ns = min(wait_ns * self.backoff, LONGEST_WAIT_NS)
@@ -199,7 +226,7 @@ class Retransmission(StepCost):
 
 
 class MessagePassing(Document):
-    """How messages travel between domains, by the columns of Table III."""
+    """How messages travel between domains: which of Table III's copies are made."""
 
     discipline: Discipline
     source: str
@@ -210,7 +237,7 @@ class CostFile(Document):
 
     name: str = Field(min_length=1)
     description: str
-    mixes: str = ""  # which figures of different machines, to be said beside what comes of them
+    mixes: str = ""  # figures of different machines that it mixes: reports say so beside results
     tlb: Tlb
     bus: Bus | None = None
     message_passing: MessagePassing | None = None
@@ -233,7 +260,7 @@ class CostFile(Document):
             raise ValueError("message_passing: missing; message passing needs to know its discipline")
         if self.bus is not None and self.bus.us > self.steps["tlb_miss"].us:
             raise ValueError(
-                f"bus.us: a miss occupies the bus for {self.bus.us:g} of its {self.steps['tlb_miss'].us:g}"
+                f"bus.us: a miss occupies the bus for {self.bus.us:g} of its {self.steps['tlb_miss'].us:g}; lower it"
             )
         return self
 
@@ -246,13 +273,16 @@ class CostFile(Document):
             found = sum(self.steps[step].us * times for step, times in total.of.items())
             if abs(found - total.us) > 0.001:
                 sums = f"its steps add up to {found:g}, not to {total.us:g}"
-                raise ValueError(f"totals: {total.name}: {sums}; mend one, or leave the total out")
+                raise ValueError(f"totals: {total.name}: {sums}; correct one, or remove the total")
         return self
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """What every step costs, by step number: `ns` rounded for whole steps, `ps` exact for values and bytes."""
+    """A cost model, with its costs by step number.
+
+    `ns` are whole steps' costs, rounded; `ps` are exact, for values and bytes.
+    """
 
     file: CostFile
     ns: tuple[int, ...]
@@ -268,27 +298,28 @@ class CostModel:
         return PARTS[part][0] in self.file.steps
 
     def require(self, part: str) -> None:
-        """Raise `Refused` where this model has no costs for `part`."""
+        """Raise `Refused` if this model has no costs for `part`."""
         if not self.has(part):
             raise Refused(f"cost model {self.name}: has no costs for {part}; add steps.{PARTS[part][0]} and the rest")
 
     @property
     def lookahead_ns(self) -> int:
-        """Return the least time between the checkpoint after which a machine sends a message and its leaving."""
-        if self.in_packets:  # it looks again before each joins the network processor's queue
+        """Return the least time from the last checkpoint before a message to its leaving."""
+        # Each packet passes a checkpoint just before it joins the network processor's queue.
+        if self.in_packets:
             return (sum(self.ps[step] for step in PACKET_OUT) + 500) // 1000
         return self.ns[NETWORK_SEND]
 
     @property
     def retransmission(self) -> Retransmission:
-        """Return when calls are sent again; `Refused` where this model does not say."""
+        """Return when calls are sent again. Raises `Refused` if this model does not say."""
         if self.file.retransmission is None:
             raise Refused(f"cost model {self.name}: does not say when a lost call is sent again; add retransmission")
         return self.file.retransmission
 
     @property
     def in_packets(self) -> bool:
-        """Return whether messages are sent packet by packet, past a network processor."""
+        """Return whether messages are sent packet by packet, by a network processor."""
         return self.has("packets")
 
     def with_tlb(self, *, tagged: bool) -> "CostModel":
@@ -297,11 +328,13 @@ class CostModel:
         return CostModel(self.file.model_copy(update={"tlb": tlb}), self.ns, self.ps)
 
     def kind(self, cell: str, charges: Mapping[str, int], *, bus: bool = False) -> Kind:
-        """Return what kind of figure `cell` is, given the steps charged for it, by name, and whether `bus` mattered.
+        """Return the kind of figure that `cell` is, from the steps that were charged for it.
 
-        Fitted: a step that it charges was solved from this very cell. Input: all it charges is quoted, where
-        assumed splits of a quoted total count as quoted when every part is charged as often as the total has
-        it. Predicted: neither.
+        `charges` counts those, by step name; `bus` says whether the memory bus played a part. A
+        cell is fitted if a step that it charges, or else the bus's cost, was solved from this very
+        cell. It is input if the bus played no part and all that it charges is quoted. The assumed
+        split of a quoted total counts as quoted where each of its steps is charged as often as the
+        total contains it. Any other cell is predicted.
         """
         left = {step: count for step, count in charges.items() if count}
         if any(cell in self.file.steps[step].solved_from for step in left):
@@ -317,23 +350,29 @@ class CostModel:
 
 
 def cost_model(tables: object, origin: str) -> CostModel:
-    """Return the cost model that a file's tables describe; `Refused` names `origin` and the key."""
+    """Return the cost model that a file's tables describe.
+
+    Raises `Refused`, naming `origin` and the key, if they describe none.
+    """
     file = validate(CostFile, tables, origin)
     ps = tuple(file.steps[step].ps if step in file.steps else 0 for step in STEPS)
     return CostModel(file, tuple((cost + 500) // 1000 for cost in ps), ps)
 
 
-HERE: Final = Path(__file__).parent / "cost_models"
+COST_MODELS: Final = Path(__file__).parent / "cost_models"
 
 
 def cost_model_names() -> list[str]:
-    """Return the names of the cost models that ship with the project."""
-    return sorted(path.stem for path in HERE.glob("*.toml"))
+    """Return the names of the cost models that ship with lrpc."""
+    return sorted(path.stem for path in COST_MODELS.glob("*.toml"))
 
 
 def load_cost_model(name: str) -> CostModel:
-    """Return the cost model of that name, or of the TOML file at that path; `Refused` where there is none."""
-    path = HERE / f"{name}.toml" if name in cost_model_names() else Path(name)
+    """Return the cost model of that name, or from the TOML file at that path.
+
+    Raises `Refused` if there is none, or if the file is no cost model.
+    """
+    path = COST_MODELS / f"{name}.toml" if name in cost_model_names() else Path(name)
     if path.suffix != ".toml":
         raise Refused(f"cost model {name}: unknown; known are {', '.join(cost_model_names())}, or a .toml file's path")
     return cost_model(read_toml(path), str(path))

@@ -1,4 +1,12 @@
-"""Which thread has which processor: the ready ones, the idle ones, and where idle processors spin."""
+"""Which thread has which processor, and in which contexts idle processors spin.
+
+A thread keeps its processor until it waits: there is no time slicing.
+
+With domain caching (section 3.4), an idle processor spins in the context that it had last. A call
+or return into that context's domain continues on the idle processor, which saves a context switch.
+A domain that needs such a processor and finds none is counted. After `MISSES_BEFORE_SENDING` such
+misses one is sent to its context: the idle processor whose own context was needed longest ago.
+"""
 
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -11,11 +19,11 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.scheduler import Scheduler
     from lrpc.kernel.simulated.threads import Thread
 
-MISSES_BEFORE_SENDING: Final = 4  # times that a domain must have missed an idle processor until one is sent
+MISSES_BEFORE_SENDING: Final = 4  # of a domain, before an idle processor is sent to its context
 
 
 class Dispatcher:
-    """Gives processors to ready threads, first come first served, and keeps those that nobody needs."""
+    """Gives processors to ready threads, first come, first served, and keeps the idle ones."""
 
     def __init__(self, kernel: "Scheduler", processors: list["Processor"]) -> None:
         self.kernel = kernel
@@ -23,16 +31,19 @@ class Dispatcher:
         self._ready: deque[Thread] = deque()
 
     def ready(self, thread: "Thread") -> None:
-        """Let a ready thread go on as soon as there is a processor."""
+        """Give a ready thread the idle processor that suits it best, or queue it for one."""
         if self._idle:
-            processor = min(self._idle, key=lambda idle: _fitness(idle, thread))
+            processor = min(self._idle, key=lambda idle: _preference(idle, thread))
             self._idle.remove(processor)
             processor.assign(thread)
         else:
             self._ready.append(thread)
 
     def reassign(self, processor: "Processor") -> None:
-        """Take a processor from its thread and give it to one that is ready; else it idles where it is."""
+        """Release a processor's thread, and give the processor to the next ready one.
+
+        Without a ready thread, the processor idles in its context.
+        """
         processor.release()
         if self._ready:
             processor.assign(self._ready.popleft())
@@ -40,16 +51,18 @@ class Dispatcher:
             self._idle.append(processor)
 
     def withdraw(self, thread: "Thread") -> None:
-        """Have a thread not be ready, if it is."""
+        """Remove a thread from the queue of ready threads, if it is there."""
         if thread.processor is None and thread in self._ready:
             self._ready.remove(thread)
 
     def exchange(self, processor: "Processor", domain: "ProtectionDomain") -> "Processor | None":
-        """Have the running thread go on on an idle processor that spins in a domain's context, and return that.
+        """Move the running thread to an idle processor in `domain`'s context, and return it.
 
-        The processor it leaves idles in the context it has. Returns None where none spins there, and counts that.
+        The processor that the thread leaves idles in the context that it has. Returns None, and
+        counts a miss of the domain, if no idle processor spins there.
         """
         domain.needed_ns = processor.clock
+        # One whose clock is ahead is not idle yet, or still loads the context it was sent to.
         idle = next((one for one in self._idle if one.context is domain and one.clock <= processor.clock), None)
         if idle is None:
             domain.missed += 1
@@ -62,14 +75,17 @@ class Dispatcher:
         processor.release()
         idle.clock = processor.clock
         idle.exchanges += 1
-        idle.begin(thread)
+        idle.attach(thread)
         idle.spend(idle.charges.exchange)
         self.kernel.processor = idle
         self.kernel.log.add(idle.clock, EXCHANGE, thread.number, idle.number)
         return idle
 
     def _send_idle(self, now: int, domain: "ProtectionDomain") -> None:
-        """Send the idle processor whose context was needed longest ago, if longer than this, to spin in a domain's."""
+        """Send an idle processor to spin in a domain's context, where other contexts need it less.
+
+        That is the one whose context was needed longest ago, if `domain` was needed more recently.
+        """
         free = [one for one in self._idle if one.context is not domain]
         if not free:
             return
@@ -85,6 +101,6 @@ def _last_needed(processor: "Processor") -> tuple[int, int]:
     return -1 if processor.context is None else processor.context.needed_ns, processor.number
 
 
-def _fitness(idle: "Processor", thread: "Thread") -> tuple[int, bool, int]:
-    """Order idle processors: the one that can begin first, then one with the right context, then by number."""
+def _preference(idle: "Processor", thread: "Thread") -> tuple[int, bool, int]:
+    """Order idle processors: the soonest free, then the right context, then by number."""
     return max(idle.clock, thread.ready_at), idle.context is not thread.domain, idle.number

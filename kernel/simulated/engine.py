@@ -1,4 +1,20 @@
-"""The event heap of one machine: virtual time in integer nanoseconds, and the order of all that happens in it."""
+"""The event heap of one machine: virtual time in whole nanoseconds, and the order of its events.
+
+Events happen in the order of (time, priority, source, source's sequence number). At equal times,
+messages from other machines come first, then timers, then processors by number. Nothing in this key
+depends on how virtual time was cut into windows, so a run is the same on any number of actors.
+
+A processor does not return to the event loop after each step. Its clock runs ahead, and the heap is
+left alone, while nothing else on its machine is due before that clock. It looks at checkpoints:
+before every lock, every upcall and every return to user code, where the order in which processors
+act can matter. If something else is due first, the processor puts its own event on the heap and
+yields. If the next event is another processor's, control switches directly to that processor's
+thread, past the loop.
+
+A processor's events bear the number of its turn. To schedule itself anew or to release its thread,
+a processor begins a new turn, which makes its earlier events stale. Stale events stay on the heap
+and are ignored when they come up, which costs less than finding them there.
+"""
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heappushpop
@@ -8,59 +24,62 @@ from greenlet import getcurrent, greenlet
 
 from lrpc.kernel.errors import Panic
 
-FOREVER: Final = 2**62 - 1  # no virtual time is later
+FOREVER: Final = 2**62 - 1  # later than any virtual time
 
-# At equal times messages from other machines come first, then timers, then processors: a rule, not an accident.
+# Priorities of events at equal times, the first one first.
 ARRIVAL: Final = 0
 TIMER: Final = 1
 PROCESSOR: Final = 2
 
 Action = Callable[[], None]
-# (time, priority, source, the source's sequence, what to do): the first four are never all equal, so no action is
-# ever compared, and none of them depends on how time was cut into windows.
+# Time in ns, priority, source, the source's sequence number, and what to do. No two events agree in
+# the first four, so that the heap never compares actions.
 Event = tuple[int, int, int, int, Action]
 
 
 class Engine:
-    """Runs events in order, strictly below a horizon.
+    """The events of one machine, run in order and strictly below a horizon.
 
-    A processor that runs on past an event's time must stop at its next checkpoint: `limit` is the earlier of the
-    horizon and the next event, so that the usual case costs one comparison.
+    `limit` is the horizon or the time of the next event, whichever is earlier. A processor whose
+    clock is below it need not yield, so that a checkpoint usually costs one comparison.
     """
 
     def __init__(self) -> None:
-        self.now = 0
+        self.now = 0  # the time of the event that began last
         self.horizon = 0
         self.limit = 0
-        self.turn = 0  # of the processor whose event began last
-        self.loop: greenlet = getcurrent()
+        self.turn = 0  # the sequence number of the event that began last: a processor's turn
+        self.loop: greenlet = getcurrent()  # the greenlet in which events run
         self._heap: list[Event] = []
-        self._timers = 0
+        self._timers = 0  # scheduled so far: their sequence numbers
 
     def schedule(self, time: int, action: Action) -> Event:
-        """Do `action` at `time`; returns what `cancel` takes."""
+        """Schedule `action` at `time`, in ns, and return the event, which `cancel` takes."""
         self._timers += 1
         event = (time, TIMER, 0, self._timers, action)
         self._push(event)
         return event
 
     def cancel(self, event: Event) -> None:
-        """Have an event not be, that is still to come."""
+        """Cancel an event that has not happened yet."""
         self._heap.remove(event)
         heapify(self._heap)
 
     def resume(self, time: int, processor: int, turn: int, action: Action) -> None:
-        """Let a processor, by number, go on at `time`; of its turns only the one begun last counts."""
+        """Schedule `action` at `time`: it resumes a processor, in the turn of that number."""
         self._push((time, PROCESSOR, processor, turn, action))
 
     def arrive(self, time: int, source: int, sequence: int, action: Action) -> None:
-        """Take in what another machine sent: it is due at `time`, which this machine must not have passed."""
+        """Schedule the arrival of a message from another machine, which numbers those it sends.
+
+        Raises `Panic` where this machine has already run past `time`.
+        """
         if time < self.horizon:
             raise Panic(f"a message from machine {source} is due at {time} ns, but this machine ran to {self.horizon}")
         self._push((time, ARRIVAL, source, sequence, action))
 
     def first(self, time: int, processor: int) -> bool:
-        """Return whether nothing else is due before a processor that stands at `time`."""
+        """Return whether a processor at `time` comes before all events and the horizon."""
         if time >= self.horizon:
             return False
         if not self._heap:
@@ -71,9 +90,11 @@ class Engine:
         return top[1] == PROCESSOR and processor < top[2]
 
     def yield_turn(self, time: int, processor: int, turn: int, action: Action) -> int:
-        """Let a processor go on at `time`; return the number of the one that is due before it, -1 for the loop.
+        """Schedule a processor's turn at `time`, and begin the event that is due first.
 
-        The event of the other one is off the heap then: whoever asks goes on with it at once, past the loop.
+        Return the number of the processor that this event resumes: the caller switches to its
+        thread, without the loop. Where the first event is no processor's, or not below the horizon,
+        return -1 and begin nothing: the caller switches to the loop.
         """
         event = heappushpop(self._heap, (time, PROCESSOR, processor, turn, action))
         if event[1] == PROCESSOR and event[0] < self.horizon:
@@ -82,7 +103,7 @@ class Engine:
         return -1
 
     def next_processor(self) -> int:
-        """Return the number of the processor that is due next, as `yield_turn` does."""
+        """Begin the next event if it resumes a processor; return that one's number, or -1."""
         heap = self._heap
         if heap and heap[0][1] == PROCESSOR and heap[0][0] < self.horizon:
             return self._begin(heappop(heap))
@@ -90,11 +111,14 @@ class Engine:
 
     @property
     def next_time(self) -> int:
-        """Return when the next event is due; `FOREVER` when there is none."""
+        """Return the time of the next event, `FOREVER` if there is none."""
         return self._heap[0][0] if self._heap else FOREVER
 
     def run(self, horizon: int) -> None:
-        """Do everything that is due strictly before `horizon`, or before a nearer one that shows itself meanwhile."""
+        """Run all events strictly before `horizon`, or before an earlier `stop_before` time.
+
+        Raises `Panic` in any other greenlet than the one that made the engine.
+        """
         if getcurrent() is not self.loop:
             raise Panic("a machine runs in the thread that made it")
         self.horizon = max(horizon, self.horizon)
@@ -105,7 +129,7 @@ class Engine:
             event[4]()
 
     def stop_before(self, time: int) -> None:
-        """Run no further than `time` for now: something may arrive then."""
+        """Lower the horizon to `time`: from then on, something that is not known yet may arrive."""
         self.horizon = min(self.horizon, time)
         self.limit = min(self.limit, time)
 

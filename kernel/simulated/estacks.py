@@ -1,4 +1,13 @@
-"""E-stacks: stacks of the server's domain on which a client's thread runs the procedures it calls."""
+"""E-stacks: execution stacks of a server's domain, on which a client's thread runs its procedures.
+
+An E-stack is a greenlet. For a call, the kernel switches from the client's stack to a greenlet of
+the server's domain, and for the return, back. So a client's thread continues in the server's
+domain, and procedures stay plain Python methods.
+
+E-stacks are associated with A-stacks on demand and stay with them, so that the pair is ready for
+the next call (section 3.2). Above a domain's limit, an A-stack that needs an E-stack gets the idle
+one that was used longest ago, taken from another A-stack.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -10,33 +19,34 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
 
-MOST_ESTACKS: Final = 64  # that a domain keeps, unless it says otherwise
+MOST_ESTACKS: Final = 64  # a domain's limit by default
 
 
 class EStack(Stack):
-    """An execution stack of one server domain; it outlives the calls it runs."""
+    """An execution stack of one server domain; one call after another runs on it."""
 
     def __init__(self, kernel: "Kernel", domain: "ProtectionDomain") -> None:
         super().__init__(self._run, kernel.engine.loop)
         self.kernel = kernel
         self.domain = domain
-        self.astack: AStack | None = None  # the one it stays with
+        # The A-stack that it stays with, and whose `estack` is this one.
+        self.astack: AStack | None = None
         self.idle = True
-        self.used = 0  # when it was last given back, by the pool's count
-        self.dead = False
+        self.used = 0  # the pool's count of uses when it was given back last
+        self.dead = False  # dropped: it must not return to a caller
 
     def _run(self, linkage: "Linkage") -> None:
         while True:
             fault = transfer.upcall(self.domain, linkage)
             if self.dead:
                 return
-            linkage = transfer.leave(self.kernel, self, linkage, fault)
+            linkage = transfer.leave(self.kernel, self, linkage, fault)  # of the next call
 
 
 class EStackPool:
-    """The E-stacks of one domain: associated with A-stacks on demand, reclaimed from those used longest ago.
+    """The E-stacks of one domain.
 
-    There are at most `limit`, but while more calls than that are in progress.
+    There are at most `limit`, except while more calls than that are in progress.
     """
 
     def __init__(self, kernel: "Kernel", domain: "ProtectionDomain") -> None:
@@ -44,12 +54,12 @@ class EStackPool:
         self.domain = domain
         self.limit = MOST_ESTACKS
         self.made = 0
-        self.reclaimed = 0  # taken from an A-stack for another
+        self.reclaimed = 0  # times that one was taken from an A-stack for another
         self.members: list[EStack] = []
         self._uses = 0
 
     def take(self, astack: "AStack") -> EStack:
-        """Return the E-stack that stays with an A-stack, or associate one with it."""
+        """Return the E-stack of an A-stack, for a call; first associate one if there is none."""
         estack = astack.estack
         if estack is None or estack.astack is not astack:
             estack = self._associate(astack)
@@ -57,7 +67,10 @@ class EStackPool:
         return estack
 
     def give_back(self, estack: EStack) -> None:
-        """Have an E-stack idle again, with its A-stack; drop the one used longest ago where there are too many."""
+        """Make an E-stack idle; it stays with its A-stack.
+
+        Above the limit, the one used longest ago is dropped.
+        """
         estack.idle = True
         self._uses += 1
         estack.used = self._uses
@@ -67,7 +80,7 @@ class EStackPool:
             self.drop(oldest)
 
     def drop(self, estack: EStack) -> None:
-        """End an E-stack that no call is on, or whose call will not go on."""
+        """Remove an E-stack and reap it. It is idle, or the call on it must not resume."""
         self.members.remove(estack)
         if estack.astack is not None:
             estack.astack.estack = None
@@ -91,7 +104,7 @@ class EStackPool:
         return estack
 
     def _oldest(self) -> EStack | None:
-        """Return the idle E-stack that was used longest ago."""
+        """Return the idle E-stack that was used longest ago, None if all are busy."""
         oldest: EStack | None = None
         for estack in self.members:
             if estack.idle and (oldest is None or estack.used < oldest.used):

@@ -1,4 +1,10 @@
-"""Histograms: counts in buckets whose width is under a hundredth of their value, so they never grow large."""
+"""Histograms of latencies, which stay small however much they count.
+
+Buckets are less than a hundredth as wide as their values. Every simulated call adds to a histogram,
+and to call a library for that would cost more than the call that is counted, so they are made here.
+Simulated calls often take equal times: a run of equal values is counted apart, and enters its
+bucket when another value comes or the counts are read.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -7,43 +13,47 @@ _BITS: Final = 7  # buckets to a power of two: 128
 
 
 class Route(NamedTuple):
-    """Calls that are counted together: who makes them, and what they are made to."""
+    """The calls that one latency histogram counts: who makes them, and what they call."""
 
     client: str  # the calling domain
-    server: str | None  # the domain of this machine that exports it; None where another machine does
+    server: str | None  # the domain of this machine that exports it; None if another machine does
     export: str
     procedure: str
 
 
 class Tally:
-    """Counts whole numbers, each by itself."""
+    """Counts of whole numbers, each number by itself."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
-        self._last = -1  # one often comes several times in a row: then it is counted apart, until another comes
+        self._last = -1  # the value of the present run, and how often it has come
         self._times = 0
 
     def add(self, value: int) -> None:
-        """Count one value, not negative."""
+        """Count one value, which must not be negative."""
         if value != self._last:
-            self._settle()
+            self._end_run()
             self._last = value
         self._times += 1
 
     @property
     def counts(self) -> dict[int, int]:
-        """Return how often each value came."""
-        self._settle()
+        """Return how often each value was added."""
+        self._end_run()
         return self._counts
 
-    def _settle(self) -> None:
+    def _end_run(self) -> None:
         if self._times:
             self._counts[self._last] = self._counts.get(self._last, 0) + self._times
             self._times = 0
 
 
 class Histogram:
-    """Counts whole nanoseconds. Below 256 ns buckets are exact, above they are at most 1/128 wide."""
+    """Counts of whole nanoseconds, in buckets.
+
+    Below 256 ns each value has its own bucket; above, a bucket is at most 1/128 as wide as its
+    values.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,15 +61,15 @@ class Histogram:
         self.smallest = 0
         self.largest = 0
         self._buckets: dict[int, int] = {}
-        self._last = -1  # simulated calls often take equal times: these are counted apart, until another comes
+        self._last = -1  # the value of the present run, and how often it has come
         self._times = 0
 
     def add(self, value: int) -> None:
-        """Count one value, in ns, not negative."""
+        """Count one value, in ns, which must not be negative."""
         self.count += 1
         self.total += value
         if value != self._last:
-            self._settle()
+            self._end_run()
             self._last = value
             if value > self.largest:
                 self.largest = value
@@ -69,12 +79,12 @@ class Histogram:
 
     @property
     def buckets(self) -> dict[int, int]:
-        """Return how many values fell into each bucket, by its number."""
-        self._settle()
+        """Return how many values fell into each bucket, by the bucket's number; see `bounds`."""
+        self._end_run()
         return self._buckets
 
     def merge(self, other: "Histogram") -> None:
-        """Add what `other` has counted."""
+        """Add the values that `other` has counted."""
         self.smallest = min((one.smallest for one in (self, other) if one.count), default=0)
         self.largest = max(self.largest, other.largest)
         self.count += other.count
@@ -84,9 +94,10 @@ class Histogram:
             mine[bucket] = mine.get(bucket, 0) + count
 
     def quantiles(self, shares: Sequence[float]) -> list[int]:
-        """Return, for each of the rising `shares` of 1, the middle of the bucket it falls in, in ns; 0 when empty.
+        """Return the quantiles for rising `shares`, each from 0 to 1, in ns.
 
-        No quantile is outside what was counted, and that of 1 is the largest value itself.
+        A quantile is the middle of the bucket that it falls in, but never outside what was counted;
+        that of 1 is the largest value itself. An empty histogram returns zeros.
         """
         found: list[int] = []
         seen = 0
@@ -100,7 +111,7 @@ class Histogram:
             found.append(self.largest if share >= 1 else min(max(middle, self.smallest), self.largest))
         return found
 
-    def _settle(self) -> None:
+    def _end_run(self) -> None:
         if self._times:
             value = self._last
             shift = value.bit_length() - _BITS - 1
@@ -111,7 +122,7 @@ class Histogram:
 
 
 def bounds(bucket: int) -> tuple[int, int]:
-    """Return the least value that a bucket counts, and the least that is above all of them, in ns."""
+    """Return the smallest value in a bucket, and the smallest above it, in ns."""
     shift = max(0, (bucket >> _BITS) - 1)
     low = (bucket - (shift << _BITS)) << shift
     return low, low + (1 << shift)

@@ -1,4 +1,11 @@
-"""Waiting, written once: threads that wait for a resource, and who takes turns at a lock, the bus or a facility."""
+"""Waiting and taking turns: queues of threads, spin locks, the memory bus and FIFO queues.
+
+A lock's turn is settled on arrival. How long a processor holds a spin lock is known when it asks
+for the lock, and nothing else of the machine is due earlier. First come, first served then means to
+begin when those before are done, and the wait can be added to the processor's clock at once. So a
+spinning processor needs no event, and a lock has no holder that could vanish when a domain
+terminates. The memory bus and the FIFO queues of network processors and wires work alike.
+"""
 
 from collections import deque
 from typing import TYPE_CHECKING
@@ -14,31 +21,35 @@ if TYPE_CHECKING:
 
 
 class WaitQueue:
-    """Threads that wait for one thing, first come first served.
+    """Threads that wait for one thing, first come, first served.
 
-    Who is woken has what it waited for, though it goes on only when it gets a processor: the thing asks `woken` so as
-    to give it to nobody who comes in between.
+    A thread that is woken owns what it waited for, though it resumes only once it has a processor.
+    `woken` counts such threads, so that the thing's owner gives what is theirs to nobody who arrives
+    in between.
     """
 
     def __init__(self, kernel: "Scheduler", what: str) -> None:
         self.kernel = kernel
-        self.what = what  # what they wait for, for reports of why a run cannot go on
-        self.waits = 0
-        self._woken: set[Thread] = set()  # those that have not gone on yet
+        self.what = what  # what they wait for, in reports of a deadlock
+        self.waits = 0  # so far
+        self._woken: set[Thread] = set()  # those that have not resumed yet
         self._threads: deque[Thread] = deque()
 
     @property
     def woken(self) -> int:
-        """Return how many have been woken and have not gone on yet."""
+        """Return how many threads have been woken and have not resumed yet."""
         return len(self._woken)
 
     @property
     def waiting(self) -> bool:
-        """Return whether any thread has yet to be woken."""
+        """Return whether any thread waits to be woken."""
         return len(self._threads) > 0
 
     def wait(self) -> None:
-        """Block the running thread until it is woken; raises what `fail_all` gave instead."""
+        """Block the running thread until it is woken.
+
+        Raises the error that `fail_all` gave, if it did.
+        """
         thread = self.kernel.running_thread()
         self.waits += 1
         self._threads.append(thread)
@@ -50,24 +61,24 @@ class WaitQueue:
             raise fault
 
     def wake_one(self) -> None:
-        """Let the thread that has waited longest go on."""
+        """Wake the thread that has waited longest, if any waits."""
         if self._threads:
             thread = self._threads.popleft()
             self._woken.add(thread)
             self.kernel.wake(thread)
 
     def wake_all(self) -> None:
-        """Let every waiting thread go on."""
+        """Wake every waiting thread."""
         while self._threads:
             self.wake_one()
 
     def fail_all(self, fault: CallError) -> None:
-        """Let every waiting thread go on with an error in place of what it waits for."""
+        """Wake every waiting thread with a copy of `fault`, in place of what it waits for."""
         while self._threads:
             self.kernel.wake(self._threads.popleft(), fault.copy())
 
     def leave(self, thread: "Thread") -> None:
-        """Forget a thread that will not go on; what it was woken for goes to the next."""
+        """Remove a thread that will not resume; if it was woken, wake the next in its place."""
         thread.queue = None
         if thread in self._woken:
             self._woken.discard(thread)
@@ -77,10 +88,9 @@ class WaitQueue:
 
 
 class SpinLock:
-    """A lock for which processors spin, first come first served, and that each holds for a time known when it comes.
+    """A lock that processors spin for, first come, first served.
 
-    So its turn is settled as it comes: nothing of the machine's is due before its clock, and it holds the lock from
-    when those before it are done.
+    Each holds it for a time that is known when it asks.
     """
 
     def __init__(self) -> None:
@@ -88,7 +98,7 @@ class SpinLock:
         self._free_at = 0
 
     def hold(self, processor: "Processor", path: Path) -> None:
-        """Spin until the lock is free, and hold it for what the steps of `path` cost."""
+        """Spin until the lock is free, then hold it for as long as the steps of `path` cost."""
         processor.checkpoint()
         self.acquisitions += 1
         wait = self._free_at - processor.clock
@@ -100,10 +110,11 @@ class SpinLock:
 
 
 class MemoryBus:
-    """The memory bus that the processors of a machine share, first come first served.
+    """The memory bus that the processors of a machine share, first come, first served.
 
-    Each miss of a translation buffer occupies it for a part of what it costs. How long several in a row do is drawn
-    from an exponential distribution, since processors that all took equal times would fall into step and never meet.
+    Each miss of a translation buffer occupies the bus for a part of its cost. The time for all
+    misses of one switch is drawn from an exponential distribution: processors that took equal times
+    would fall into step, and never meet.
     """
 
     def __init__(self, ps_per_miss: int, stream: Stream) -> None:
@@ -112,7 +123,7 @@ class MemoryBus:
         self._free_at = 0
 
     def fetch(self, processor: "Processor", misses: int) -> None:
-        """Spend what `misses` cost: the bus's part when it is free, and the rest before that."""
+        """Spend the cost of `misses`, of which the bus's part begins once the bus is free."""
         mean = misses * self._ps_per_miss // 1000
         processor.clock += processor.charges.misses(misses) - mean
         processor.checkpoint()
@@ -128,20 +139,23 @@ class MemoryBus:
 
 
 class FifoQueue:
-    """Serves one at a time, first come first served, and each for a time known when it comes. All times are in ns.
+    """A resource that serves one request at a time, first come, first served. All times are in ns.
 
-    Whoever asks for it does so in order of time, so its turn is settled as it comes.
+    Requests must be made in the order of their times, and each says how long it takes.
     """
 
     def __init__(self) -> None:
         self.served = 0
         self.bytes = 0
-        self.busy_ns = 0
-        self.wait_ns = 0  # of those served, before their turn
+        self.busy_ns = 0  # spent serving
+        self.wait_ns = 0  # that requests waited for their turn
         self._free_at = 0
 
     def serve(self, now: int, takes: int, size: int) -> int:
-        """Serve who comes at `now` with `size` bytes, once those before are done; return when that is over."""
+        """Queue a request at `now` that takes `takes` ns; return the time when it is done.
+
+        `size` is its bytes, which are only counted.
+        """
         begins = max(now, self._free_at)
         self.served += 1
         self.bytes += size

@@ -1,29 +1,37 @@
-"""The event log of one machine: every transition in fixed-width little-endian form, and its BLAKE2b digest."""
+"""The event log of one machine, and its digest, by which runs are compared.
+
+An event is four signed 64-bit integers (time in ns, kind, subject, object), written little-endian,
+and the digest is the BLAKE2b of all of them in order. A run's digest combines its machines' digests
+in the order of machine names. Since the order of a machine's events does not depend on windows
+(engine.py), the same run has the same digest in memory, over gRPC, in one process and on any number
+of actors.
+"""
 
 from hashlib import blake2b
 from typing import Final, Protocol
 
 from librt.strings import BytesWriter, write_i64_le
 
-CALL: Final = 1  # a linkage was pushed; subject: thread, object: binding << 16 | procedure
-RETURN: Final = 2
-REFUSED: Final = 3  # the kernel refused a call; object: the number on the Binding Object
-ABORT: Final = 4  # object: the thread that goes on
-THREAD: Final = 5  # a thread was made; object: 0
-END: Final = 6
-BIND: Final = 7  # subject: binding, object: 1 where remote
-SEND: Final = 8  # a message left; subject: machine it is for, object: call << 32 | checksum of what it carries
-ARRIVE: Final = 9
-MESSAGE: Final = 10  # message passing on one machine: a call was queued; object: procedure
-REPLY: Final = 11
-SYSTEM_CALL: Final = 12
-WITHIN: Final = 13  # a procedure of the caller's own domain; object: procedure
-SEED: Final = 14  # the first event of all; subject: the seed
-TERMINATE: Final = 15  # a domain terminated; subject: the domain, by the order in which it was made
-FAIL: Final = 16  # a call was failed by that; object: as for a call
-REVOKE: Final = 17  # subject: binding
-EXCHANGE: Final = 18  # a thread went on on another processor; subject: thread, object: processor
-LOSE: Final = 19  # a packet was lost as it left; subject and object: as for a message that left
+# Kinds of events, each with its subject and object. Machines are given by rank, all else by number.
+CALL: Final = 1  # a linkage was pushed; thread, binding << 16 | procedure
+RETURN: Final = 2  # a call returned; as for CALL
+REFUSED: Final = 3  # the kernel refused a call; thread, the number claimed on the Binding Object
+ABORT: Final = 4  # a caller was released; thread, its successor (0 for a call by message)
+THREAD: Final = 5  # a thread was made; thread, 0
+END: Final = 6  # a thread ended; thread, 0
+BIND: Final = 7  # a Binding Object was made; its number, 1 if it is remote
+SEND: Final = 8  # a message left; destination, call << 32 | checksum of the content
+ARRIVE: Final = 9  # a packet arrived; source, as for SEND
+MESSAGE: Final = 10  # message passing on one machine: a call was queued; thread, procedure
+REPLY: Final = 11  # message passing on one machine: a server replied; thread, procedure
+SYSTEM_CALL: Final = 12  # a thread trapped; thread, ns in the kernel
+WITHIN: Final = 13  # a call of a procedure of the caller's own domain; thread, procedure
+SEED: Final = 14  # the first event of all; the seed, 0
+TERMINATE: Final = 15  # a domain terminated; domain, 0
+FAIL: Final = 16  # a call failed because of that; as for CALL
+REVOKE: Final = 17  # a Binding Object was revoked; its number, 0
+EXCHANGE: Final = 18  # a thread moved to another processor; thread, processor
+LOSE: Final = 19  # a packet was lost as it left; as for SEND
 
 NAMES: Final = {
     CALL: "call",
@@ -47,20 +55,20 @@ NAMES: Final = {
     LOSE: "lose",
 }
 
-EVENT_BYTES: Final = 32  # time in ns, kind, subject, object, each a signed 64-bit integer
-LARGEST: Final = 2**63 - 1  # that such an integer holds; what clients make up is cut to it
-_PENDING: Final = 4096 * EVENT_BYTES
+EVENT_BYTES: Final = 32  # four integers of eight bytes
+LARGEST: Final = 2**63 - 1  # the largest such integer, which masks what clients make up
+_PENDING: Final = 4096 * EVENT_BYTES  # hashed together
 
 
 class Sink(Protocol):
-    """Where events are kept as well: any binary file."""
+    """A place where events are kept as well: any binary file."""
 
     def write(self, data: bytes, /) -> object:
-        """Take all of it."""
+        """Write all of `data`."""
 
 
 class EventLog:
-    """Hashes events as they come, and keeps them too where it is given a file."""
+    """Hashes events as they are added, and writes them to `sink` too, if there is one."""
 
     def __init__(self, sink: Sink | None = None) -> None:
         self.sink = sink
@@ -70,11 +78,11 @@ class EventLog:
 
     @property
     def events(self) -> int:
-        """Return how many have been recorded."""
+        """Return how many events have been added."""
         return (self._hashed + len(self._pending)) // EVENT_BYTES
 
     def add(self, time: int, kind: int, subject: int, object_: int) -> None:
-        """Record one event of this machine at virtual `time` in ns."""
+        """Add an event at virtual `time`, in ns."""
         pending = self._pending
         write_i64_le(pending, time)
         write_i64_le(pending, kind)
@@ -84,7 +92,7 @@ class EventLog:
             self.flush()
 
     def flush(self) -> None:
-        """Hash, and write where there is a file, what has come since the last time."""
+        """Hash the events added since the last flush, and write them to the sink."""
         data = self._pending.getvalue()
         self._pending.truncate(0)
         self._hash.update(data)

@@ -1,4 +1,11 @@
-"""Memory of protection domains: bytes in regions, who may read or write them, and which pages a processor knows."""
+"""Memory of protection domains, the rights to it, and the pages in a translation buffer.
+
+Misses of a translation buffer are pages. A switch of contexts flushes a processor's buffer. The
+pages that the path then touches, the kernel's and the domain's, are a fixed set, and those of them
+that the buffer lacks are the misses. After a flush all are missing, so the usual case needs no set
+operation. With tagged entries nothing is flushed, and where no context is switched nothing is
+missed.
+"""
 
 from bisect import bisect_right
 from typing import Final
@@ -8,10 +15,10 @@ from lrpc.kernel.errors import AccessFault
 PAGE: Final = 512  # bytes, a VAX page
 READ: Final = 1
 WRITE: Final = 2
-POISON: Final = 0xDB  # what freed A-stacks are filled with in debug mode
+POISON: Final = 0xDB  # fills freed A-stacks in debug mode
 
 
-_NONE: Final[frozenset[int]] = frozenset()
+_NO_PAGES: Final[frozenset[int]] = frozenset()
 
 
 class Region:
@@ -26,46 +33,47 @@ class Region:
 
 
 class PhysicalMemory:
-    """A machine's memory: gives out regions at addresses that are never used twice."""
+    """A machine's memory, which allocates regions at addresses that are never used twice."""
 
     def __init__(self) -> None:
         self._next = PAGE  # nothing is at address 0
         self._pages = 0
 
     def allocate(self, size: int) -> Region:
-        """Return a fresh region of `size` bytes, on a page of its own."""
+        """Return a fresh region of `size` bytes, beginning on a page of its own."""
         region = Region(self._next, size)
         self._next += -(-max(size, 1) // PAGE) * PAGE
         return region
 
     def pages(self, count: int) -> frozenset[int]:
-        """Return so many pages, by number, of code and data that nobody needs the bytes of."""
+        """Return `count` fresh page numbers, for code and data whose bytes are not simulated."""
         first = self._pages
         self._pages += count
         return frozenset(range(first, first + count))
 
 
 class TranslationBuffer:
-    """The pages whose translation a processor holds: a set of page numbers, which a switch of contexts flushes.
+    """The pages whose translations a processor holds, by number; a switch of contexts flushes them.
 
-    It is large enough for whatever one call touches. Where entries are tagged with their context, nothing is flushed.
+    It has room for all pages that one call touches. If its entries are tagged with their context,
+    nothing is flushed.
     """
 
     def __init__(self, *, tagged: bool) -> None:
         self.tagged = tagged
-        self._held: frozenset[int] = _NONE
+        self._held: frozenset[int] = _NO_PAGES
 
     def switch(self) -> None:
-        """Enter another context."""
+        """Enter another context, which flushes the buffer unless its entries are tagged."""
         if not self.tagged:
-            self._held = _NONE
+            self._held = _NO_PAGES
 
     def touch(self, pages: frozenset[int]) -> int:
-        """Return how many of `pages` were missing; they are held from now on."""
+        """Hold `pages` from now on, and return how many of them were missing."""
         held = self._held
         if held is pages:
             return 0
-        if held is _NONE:  # nearly always, after a flush
+        if held is _NO_PAGES:  # the usual case, just after a flush
             self._held = pages
             return len(pages)
         missing = pages - held
@@ -75,18 +83,20 @@ class TranslationBuffer:
 
 
 class AddressSpace:
-    """What is mapped to one domain, and with which rights."""
+    """The regions that are mapped to one domain, and its rights to them."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self._rights: dict[Region, int] = {}
-        self._last: Region | None = None  # looked up last, and the rights to it
+        # The region looked up last, and the rights to it: accesses often repeat it.
+        self._last: Region | None = None
         self._last_rights = 0
+        # Sorted by address, so that an address is found by bisection.
         self._bases: list[int] = []
         self._regions: list[Region] = []
 
     def map(self, region: Region, rights: int) -> None:
-        """Map a region with `READ`, `WRITE` or both."""
+        """Map a region with `READ`, `WRITE` or both; if it is mapped, replace its rights."""
         self._last = None
         if region not in self._rights:
             at = bisect_right(self._bases, region.base)
@@ -95,14 +105,17 @@ class AddressSpace:
         self._rights[region] = rights
 
     def unmap(self, region: Region) -> None:
-        """Take a region away."""
+        """Unmap a region."""
         self._last = None
         del self._rights[region]
         at = bisect_right(self._bases, region.base) - 1
         del self._regions[at], self._bases[at]
 
     def access(self, region: Region, right: int) -> bytearray:
-        """Return the region's bytes; `AccessFault` where the domain does not have those rights to them."""
+        """Return the region's bytes.
+
+        Raises `AccessFault` where the domain lacks the right to them.
+        """
         if region is not self._last:
             self._last = region
             self._last_rights = self._rights.get(region, 0)
@@ -111,12 +124,18 @@ class AddressSpace:
         return region.bytes
 
     def load(self, address: int, size: int) -> bytes:
-        """Return a copy of `size` bytes at `address`; `AccessFault` where any of them cannot be read."""
+        """Return a copy of `size` bytes at `address`.
+
+        Raises `AccessFault` unless all can be read.
+        """
         region, offset = self._find(address, size, READ)
         return bytes(region.bytes[offset : offset + size])
 
     def store(self, address: int, data: bytes) -> None:
-        """Write `data` at `address`; `AccessFault`, with nothing written, where any of it cannot be."""
+        """Write `data` at `address`.
+
+        Raises `AccessFault`, and writes nothing, unless all can be written.
+        """
         region, offset = self._find(address, len(data), WRITE)
         region.bytes[offset : offset + len(data)] = data
 

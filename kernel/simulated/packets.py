@@ -1,4 +1,20 @@
-"""How messages leave and enter a machine: packet by packet past its network processor, some of them lost on the way."""
+"""How messages leave and enter a machine: packet by packet, some of which are lost.
+
+A packet's steps have their places. The calling processor makes it ready (header, checksum, trap,
+queue, interrupt). The network processor sends it; on the receiving machine, another network
+processor receives it, checks it and hands it to a thread. On a Firefly that is the I/O processor
+with its controller, which is none of a machine's `processors`. It serves packets of both directions
+first come, first served. A packet's turn is settled as it joins the queue, since nothing earlier is
+due then.
+
+A cost model may instead give `network_send` and `network_receive`, for a message whole. Then there
+is no network processor, and a message counts as one packet, unless its link is shared or loses
+packets.
+
+The sender draws which packets are lost, so both ends agree in any number of processes. A message of
+which a packet is lost is of no use, but its other packets take their time all the same. A lost
+packet is lost as it leaves its controller, never on the wire.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +28,17 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
 
-PAYLOAD: Final = 1440  # bytes of data in a packet of 1,514, the largest on an Ethernet
+PAYLOAD: Final = 1440  # most bytes of data in a packet: one of 1,514, the largest on an Ethernet
 BILLION: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class CallMessage:
-    """A call for an export of another machine; `number` is the caller's, to match the reply.
+    """A call of an export of another machine.
 
-    `caller` is not 0 where the call may be sent again: then it says which of its machine's callers, and numbers of one
-    caller's calls rise.
+    `number` is the calling machine's number for the call, to match the reply. `caller` is 0 where
+    no packet can be lost. Elsewhere the call may be sent again, and `caller` says for which of its
+    machine's callers; the numbers of one caller's calls rise.
     """
 
     number: int
@@ -33,7 +50,11 @@ class CallMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReplyMessage:
-    """Results, or what the procedure raised: its kind and text."""
+    """The reply to a call: its results, or the kind and text of its fault.
+
+    The kind is the class name of what the procedure raised, or empty where the kernel failed the
+    call.
+    """
 
     number: int
     results: bytes
@@ -42,80 +63,93 @@ class ReplyMessage:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Says that a call which came again is being executed."""
+    """Tells a caller that the call it sent again is being executed."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A packet of a message of which others follow, or are lost; the last packet carries for all where none is."""
+    """A packet that does not complete its message: others follow it, or one is lost.
+
+    Where none is lost, the last packet carries the message's content and those before it carry
+    sizes only.
+    """
 
     number: int
     size: int
 
 
 Body = CallMessage | ReplyMessage | Acknowledgement | Fragment
-# Sends a packet, or a message that travels whole, to a machine by rank: when its controller lets it go, what it is and
-# how many bytes of data it has. Returns when it is off the wire, so that what follows it may be on it.
+# Sends a packet, or a message that travels whole. Called with the destination's rank, the time when
+# the controller sends it, the body, and the bytes of data in this packet. Returns when it is off
+# the wire and the next may be on it.
 Send = Callable[[int, int, Body, int], int]
 
 
 @dataclass(frozen=True)
 class LinkTraits:
-    """The link to one other machine, as a kernel needs to know it."""
+    """What a kernel must know of the link to one other machine."""
 
-    loss_ppb: int = 0  # of a billion packets, how many are lost
-    shared: bool = False  # with other machines, so that messages travel in packets whatever the cost model says
+    loss_ppb: int = 0  # packets lost of each billion
+    # It is a wire that other machines use too: messages travel in packets under every cost model.
+    shared: bool = False
 
 
 class Packets:
-    """One machine's packets. Its network processor is none of those that threads have, and serves both directions."""
+    """The packets that one machine sends and receives, and its network processor if it has one."""
 
-    def __init__(self, kernel: "Kernel", send: Send, line_to: Callable[[int], LinkTraits]) -> None:
+    def __init__(self, kernel: "Kernel", send: Send, traits_of: Callable[[int], LinkTraits]) -> None:
         self.processor = FifoQueue() if kernel.costs.in_packets else None
         self._kernel = kernel
         self._send = send
-        self._line_to = line_to
-        self._lines: dict[int, LinkTraits] = {}
+        self._traits_of = traits_of
+        self._links: dict[int, LinkTraits] = {}
         self._chance = kernel.random("lost packets")
 
-    def line(self, machine: int) -> LinkTraits:
+    def link(self, machine: int) -> LinkTraits:
         """Return the link to a machine, by rank."""
-        if machine not in self._lines:
-            self._lines[machine] = self._line_to(machine)
-        return self._lines[machine]
+        if machine not in self._links:
+            self._links[machine] = self._traits_of(machine)
+        return self._links[machine]
 
     def send(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
-        """Send a message from the thread that has `processor`, which then is past its last checkpoint before."""
+        """Send a message from the thread that `processor` runs.
+
+        The caller passes a checkpoint and sends, with nothing in between: lookahead rests on that.
+        """
         processor.spend(processor.charges.network_send)
         processor.clock += processor.charges.carry(size)
-        line = self.line(machine)
-        if self.processor is None and not line.shared and not line.loss_ppb:  # as the one packet that its costs know
+        link = self.link(machine)
+        # Whole, as the cost model has it, and counted as one packet.
+        if self.processor is None and not link.shared and not link.loss_ppb:
             self._kernel.counts.packets_sent += 1
-            self._kernel.log.add(processor.clock, SEND, machine, content(body))
+            self._kernel.log.add(processor.clock, SEND, machine, logged_content(body))
             self._send(machine, processor.clock, body, size)
             return
-        self._send_packets(processor, machine, body, cut(size))
+        self._send_packets(processor, machine, body, packet_sizes(size))
 
     def receive(self, size: int, then: Callable[[], None]) -> None:
-        """Take in a message whose last packet comes off the wire now; do `then` when that has been handled."""
+        """Receive a message whose last packet comes off the wire now.
+
+        Once the network processor, if any, has handled the packet, `then` is called.
+        """
         if self.processor is None:
             then()
         else:
-            self._kernel.engine.schedule(self.receive_part(size), then)
+            self._kernel.engine.schedule(self.receive_packet(size), then)
 
-    def receive_part(self, size: int) -> int:
-        """Have the network processor handle a packet that comes off the wire now; return when it has done so."""
+    def receive_packet(self, size: int) -> int:
+        """Queue a packet that comes off the wire now; return when it has been handled, in ns."""
         now = self._kernel.engine.now
         if self.processor is None:
             return now
         return self.processor.serve(now, self._kernel.charges.packet_in(size), size)
 
     def _send_packets(self, processor: "Processor", machine: int, body: Body, sizes: list[int]) -> None:
-        """Send the packets of a message behind each other; where one is lost, the others come for nothing."""
+        """Send a message's packets one behind the other. Those that are lost are not sent."""
         counts, log = self._kernel.counts, self._kernel.log
-        loss_ppb = self.line(machine).loss_ppb
+        loss_ppb = self.link(machine).loss_ppb
         lost = [loss_ppb > 0 and self._chance.chance(loss_ppb, BILLION) for _ in sizes]
         off_wire = 0
         for at, size in enumerate(sizes):
@@ -123,33 +157,33 @@ class Packets:
             counts.packets_sent += 1
             if lost[at]:
                 counts.packets_lost += 1
-                log.add(leaves, LOSE, machine, content(body))
+                log.add(leaves, LOSE, machine, logged_content(body))
                 continue
             whole = at == len(sizes) - 1 and True not in lost
             if whole:
-                log.add(leaves, SEND, machine, content(body))
+                log.add(leaves, SEND, machine, logged_content(body))
             off_wire = self._send(machine, max(leaves, off_wire), body if whole else Fragment(body.number, size), size)
 
     def _hand_over(self, processor: "Processor", size: int) -> int:
-        """Make a packet ready, and hand it to the network processor; return when that has let it go."""
+        """Make a packet ready, and queue it for sending; return when it leaves."""
         if self.processor is None:
             return processor.clock
         charges = processor.charges
         processor.spend(charges.packet_send)
         processor.clock += charges.checksum(size)
-        processor.checkpoint()  # who joins the queue before it must have done so
+        processor.checkpoint()  # packets that join the queue earlier must have joined it
         return self.processor.serve(processor.clock, charges.packet_out(size), size)
 
 
-def cut(size: int) -> list[int]:
-    """Return the bytes of data in each packet of a message."""
+def packet_sizes(size: int) -> list[int]:
+    """Return the bytes of data in each packet of a message of `size` bytes."""
     if size <= PAYLOAD:
         return [size]
     return [PAYLOAD] * ((size - 1) // PAYLOAD) + [(size - 1) % PAYLOAD + 1]
 
 
-def data_of(body: Body) -> int:
-    """Return how many bytes of data a message carries in all, or this packet of one that is not whole."""
+def data_size(body: Body) -> int:
+    """Return the bytes of data in a message, or in one packet of it if that is a `Fragment`."""
     if isinstance(body, CallMessage):
         return len(body.arguments)
     if isinstance(body, ReplyMessage):
@@ -157,18 +191,18 @@ def data_of(body: Body) -> int:
     return body.size if isinstance(body, Fragment) else 0
 
 
-def last_packet(body: Body) -> int:
-    """Return how many bytes of data the packet has that a message, or a part of one, comes in."""
-    size = data_of(body)
+def last_packet_size(body: Body) -> int:
+    """Return the bytes of data in the packet that `body` comes in: the last one of a message."""
+    size = data_size(body)
     return size if size <= PAYLOAD else (size - 1) % PAYLOAD + 1
 
 
-def content(body: Body) -> int:
-    """Return what the event log says of a message: the call's number, and a checksum of what it is and carries."""
+def logged_content(body: Body) -> int:
+    """Return the event log's entry for a message: the call's number and a checksum of the rest."""
     if isinstance(body, CallMessage):
         carried = crc32(body.arguments, crc32(body.export.encode(), body.procedure))
     elif isinstance(body, ReplyMessage):
         carried = crc32(body.results, crc32(repr(body.fault).encode()))
     else:
-        carried = data_of(body)
+        carried = data_size(body)
     return (body.number & 0x7FFF_FFFF) << 32 | carried

@@ -1,4 +1,15 @@
-"""Calls between machines: what the sending and the receiving kernel do, and what they ask of the link between them."""
+"""Calls between machines: sent again if they are lost, and executed at most once.
+
+The caller's kernel sends an unanswered call again, after waits that grow, as many times in a row as
+the cost model says (`retransmission`). Then the caller gets `CallFailed`. The server's kernel
+remembers, for each caller on another machine, the last call and its reply. A call that comes again
+is answered from there or, while it is still being executed, acknowledged; an acknowledgement gives
+the caller all its tries again. So no call is executed twice.
+
+A caller is a number that no two calls of one machine share while both are outstanding. What a
+server remembers is therefore bounded by the calls that its clients have outstanding at once. Over
+links that lose nothing, nothing is remembered or timed.
+"""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -17,9 +28,9 @@ from lrpc.kernel.simulated.packets import (
     Packets,
     ReplyMessage,
     Send,
-    content,
-    data_of,
-    last_packet,
+    data_size,
+    last_packet_size,
+    logged_content,
 )
 
 if TYPE_CHECKING:
@@ -27,74 +38,71 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
 
-# Says which machine, by rank, exports a name, and which interface that is; None where nobody does.
+# Returns the rank of the machine that exports a name, and the interface's name; None if none does.
 Locate = Callable[[str], tuple[int, str] | None]
 
 
 class PendingCall:
-    """A call that left this machine and the thread that waits for it."""
+    """A call that was sent to another machine, and the thread that waits for its reply."""
 
     def __init__(self, network: "Network", thread: "Thread", machine: int, message: CallMessage) -> None:
         self.network = network
         self.thread = thread
         self.machine = machine
         self.message = message
-        self.tries = 0  # since it was last heard that somebody is at it
-        self.timer: Event | None = None
+        self.tries = 0  # since it was first sent, or acknowledged last
+        self.timer: Event | None = None  # of the present try
         self.results: bytes | None = None
 
     def abandon(self) -> None:
-        """Expect no reply; one that comes is dropped and counted."""
+        """Expect no reply any more; one that still comes is dropped and counted."""
         self.network.close(self)
 
 
-class Remembered:
-    """The last call of a caller on another machine, and its reply, once there is one."""
+class LastCall:
+    """The last call of a caller on another machine, and the reply to it once there is one."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.reply: ReplyMessage | None = None
-        self.repeated = 0
+        self.repeated = 0  # times it came again
 
 
 class Network:
-    """One machine's end of its links.
+    """One machine's end of its links: the calls it makes, and those it executes for other machines.
 
-    Over a link that loses packets, calls are sent again until they are answered, or were tried often enough. Then each
-    has a caller: a number that it shares with no other call of its machine's at the time. A server remembers the last
-    reply to each caller, so that no call is executed twice, and what it remembers is bounded by the calls that its
-    clients have outstanding at once.
+    `rank` is this machine's. Raises `Refused` if the cost model has no costs for the network.
     """
 
     def __init__(
-        self, kernel: "Kernel", rank: int, send: Send, locate: Locate, line_to: Callable[[int], LinkTraits]
+        self, kernel: "Kernel", rank: int, send: Send, locate: Locate, traits_of: Callable[[int], LinkTraits]
     ) -> None:
         kernel.costs.require("network")
         self.kernel = kernel
         self.rank = rank
         self.locate = locate
-        self.packets = Packets(kernel, send, line_to)
-        self.remembered: dict[tuple[int, int], Remembered] = {}  # by machine and caller
-        self.outstanding: dict[int, PendingCall] = {}
-        self._calls = 0
-        self._replies = 0
-        self._loses = False  # whether a call went over a link that may have it answered more than once
-        self._callers = 0
-        self._free_callers: list[int] = []
+        self.packets = Packets(kernel, send, traits_of)
+        self.last_calls: dict[tuple[int, int], LastCall] = {}  # by machine and caller
+        self.outstanding: dict[int, PendingCall] = {}  # by number
+        self._calls = 0  # sent so far: their numbers
+        self._replies = 0  # that were on their way so far
+        self._over_lossy_link = False  # a call went over one: replies may come twice
+        self._callers = 0  # numbers of callers made so far
+        self._free_callers: list[int] = []  # a heap, so that the lowest is used first
 
     @property
     def waits(self) -> bool:
-        """Return whether replies may come that are not on their way yet: to calls given up too.
+        """Return whether a reply may come that is not on its way yet, even to an abandoned call.
 
-        Where packets are lost, at any time.
+        Once a call has gone over a link that loses packets, one always may: replies can come twice.
         """
-        return self._loses or self._replies < self._calls
+        return self._over_lossy_link or self._replies < self._calls
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
-        """Call a procedure of another machine and return its packed results.
+        """Call a procedure of another machine with packed arguments, and return its packed results.
 
-        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, or `CallFailed` where the other kernel refused, or
-        never answered.
+        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, or `CallFailed` where the other
+        kernel refused the call or never answered.
         """
         own = self.kernel.check_key(key, self.kernel.running_thread().domain)
         where = self.locate(own.name) if own.export is None else None
@@ -102,7 +110,8 @@ class Network:
             raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
         kernel = self.kernel
         processor = kernel.running_processor()
-        processor.checkpoint()  # from here to the sending nothing intervenes: that is what lookahead rests on
+        # From here to the sending nothing else may intervene: lookahead rests on that.
+        processor.checkpoint()
         processor.spend(kernel.charges.remote_client)
         pending = self._open(kernel.running_thread(), where[0], own.name, procedure, arguments)
         kernel.counts.cross_machine += 1
@@ -118,7 +127,7 @@ class Network:
         return pending.results or b""
 
     def close(self, pending: PendingCall) -> None:
-        """Have a call not be outstanding any more."""
+        """Remove a call from the outstanding ones; stop its timer and free its caller's number."""
         del self.outstanding[pending.message.number]
         pending.thread.outstanding = None
         if pending.timer is not None:
@@ -130,8 +139,8 @@ class Network:
     def _open(self, thread: "Thread", machine: int, export: str, procedure: int, arguments: bytes) -> PendingCall:
         self._calls += 1
         caller = 0
-        if self.packets.line(machine).loss_ppb:
-            self._loses = True
+        if self.packets.link(machine).loss_ppb:
+            self._over_lossy_link = True
             if not self._free_callers:
                 self._callers += 1
                 self._free_callers.append(self._callers)
@@ -142,13 +151,13 @@ class Network:
         return pending
 
     def _set_timer(self, pending: PendingCall) -> None:
-        """Wait for an answer to a try."""
+        """Start the wait for an answer to a new try."""
         pending.tries += 1
         due = self.kernel.now_ns + self.kernel.costs.retransmission.wait_ns(pending.tries)
         pending.timer = self.kernel.engine.schedule(due, lambda: self._expire(pending))
 
     def _expire(self, pending: PendingCall) -> None:
-        """Have a call that nobody has answered in time fail, or a thread of the kernel's send it again."""
+        """Fail a call after its last unanswered try; else let a kernel thread resend it."""
         pending.timer = None
         message = pending.message
         if pending.tries >= self.kernel.costs.retransmission.tries:
@@ -164,25 +173,28 @@ class Network:
         if pending.message.number in self.outstanding:
             self.kernel.counts.calls_retransmitted += 1
             self.packets.send(processor, pending.machine, pending.message, len(pending.message.arguments))
-        if pending.message.number in self.outstanding:  # sending takes its time
+        if pending.message.number in self.outstanding:  # still: a reply may come during the sending
             self._set_timer(pending)
 
     def expect(self, body: Body) -> None:
-        """Note a message that is on its way, and will arrive when it is due."""
+        """Note a message that is on its way and will arrive when it is due."""
         if isinstance(body, ReplyMessage):
             self._replies += 1
 
     def arrive(self, source: int, body: Body) -> None:
-        """Take in a packet, with the message that it completes, that is off the wire now: an action of the engine's."""
-        self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, content(body))
-        if isinstance(body, Fragment):
-            self.packets.receive_part(body.size)
-        else:
-            self.packets.receive(last_packet(body), lambda: self._take(source, body))
+        """Receive a packet that is off the wire now, and the message that it completes, if any.
 
-    def _take(self, source: int, body: Body) -> None:
+        It is an action of the engine's.
+        """
+        self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, logged_content(body))
+        if isinstance(body, Fragment):
+            self.packets.receive_packet(body.size)
+        else:
+            self.packets.receive(last_packet_size(body), lambda: self._handle(source, body))
+
+    def _handle(self, source: int, body: Body) -> None:
         if isinstance(body, CallMessage):
-            self._serve(source, body)
+            self._accept(source, body)
         elif isinstance(body, Acknowledgement):
             if body.number in self.outstanding:
                 self.outstanding[body.number].tries = 0
@@ -195,24 +207,24 @@ class Network:
             pending.results = body.results
             self.kernel.wake(pending.thread, _fault(body))
 
-    def _serve(self, source: int, message: CallMessage) -> None:
+    def _accept(self, source: int, message: CallMessage) -> None:
         if message.caller:
-            last = self.remembered.get((source, message.caller))
+            last = self.last_calls.get((source, message.caller))
             if last is not None and message.number <= last.number:
                 self._repeat(source, message, last)
                 return
-            self.remembered[source, message.caller] = Remembered(message.number)
+            self.last_calls[source, message.caller] = LastCall(message.number)
         kernel = self.kernel
         export = kernel.exports.get(message.export)
         domain = kernel.domain("kernel") if export is None else export.domain
         name = f"{message.export}/from{source}/{message.number}"
-        thread = kernel.new_thread(name, domain, lambda: self._run(source, message))
+        thread = kernel.new_thread(name, domain, lambda: self._execute(source, message))
         thread.serves = True
         thread.on_lost = lambda: self._tell_lost(source, message, name)
         kernel.wake(thread)
 
-    def _repeat(self, source: int, message: CallMessage, last: Remembered) -> None:
-        """Answer a call that has come before from memory, or say that it is being executed; it never is again."""
+    def _repeat(self, source: int, message: CallMessage, last: LastCall) -> None:
+        """Answer a call that came before: with its reply, or with an acknowledgement."""
         counts = self.kernel.counts
         if message.number < last.number:
             counts.duplicates_dropped += 1
@@ -224,12 +236,12 @@ class Network:
             body = last.reply or Acknowledgement(message.number)
             processor = self.kernel.running_processor()
             processor.checkpoint()
-            self.packets.send(processor, source, body, data_of(body))
+            self.packets.send(processor, source, body, data_size(body))
 
         self._kernel_thread(f"{message.export}/from{source}/{message.number}/again{last.repeated}", answer)
 
     def _tell_lost(self, source: int, message: CallMessage, name: str) -> None:
-        """Reply that a call's server ended, from a thread of the kernel's own."""
+        """Reply that a call's server has terminated, from a thread of the kernel's own."""
         what = f"machine {self.kernel.machine}: the domain that exported {message.export} has terminated"
         reply = ReplyMessage(message.number, b"", ("", what))
         self._kernel_thread(f"{name}/lost", lambda: self._reply(source, message.caller, reply))
@@ -239,15 +251,18 @@ class Network:
         thread.serves = True
         self.kernel.wake(thread)
 
-    def _run(self, source: int, message: CallMessage) -> None:
-        """Receive a call, run its procedure in the server's domain, and reply: the life of a server thread."""
+    def _execute(self, source: int, message: CallMessage) -> None:
+        """Receive a call, run its procedure in the server's domain, and reply.
+
+        This is the body of the thread that serves the call.
+        """
         processor = self.kernel.running_processor()
         self._receive(processor, len(message.arguments))
         processor.spend(self.kernel.charges.remote_server)
         processor.checkpoint()
         results, fault = b"", None
         try:
-            results = self._enter(message)
+            results = self._call_procedure(message)
         except Exception as error:
             problem = error if isinstance(error, CallFailed) else raised(error)
             fault = (problem.kind, problem.message) if isinstance(problem, ProcedureRaised) else ("", str(problem))
@@ -257,13 +272,13 @@ class Network:
         processor = self.kernel.running_processor()
         processor.checkpoint()
         self.packets.send(processor, source, reply, len(reply.results))
-        self.kernel.running_thread().on_lost = None  # from here on it will not be told that this has been lost
+        self.kernel.running_thread().on_lost = None  # replied: not lost any more
         self.kernel.counts.link_replies += 1
-        last = self.remembered.get((source, caller))
+        last = self.last_calls.get((source, caller))
         if last is not None and last.number == reply.number:
             last.reply = reply
 
-    def _enter(self, message: CallMessage) -> bytes:
+    def _call_procedure(self, message: CallMessage) -> bytes:
         export = self.kernel.exports.get(message.export)
         if export is None:
             raise CallFailed(f"machine {self.kernel.machine} does not export {message.export}")
@@ -275,7 +290,7 @@ class Network:
         return descriptor.entry(message.arguments, 0)
 
     def _receive(self, processor: "Processor", size: int) -> None:
-        """Spend what receiving a message costs beyond what the network processor did."""
+        """Spend what receiving a message costs beyond the network processor's part."""
         processor.spend(processor.charges.network_receive)
         processor.clock += processor.charges.carry(size)
 

@@ -1,4 +1,14 @@
-"""Time and threads of one machine: which thread runs, what it waits for, and what wakes it."""
+"""Time and threads of one machine: which thread runs, what it waits for, and what wakes it.
+
+All threads of a machine run as greenlets in one operating-system thread, one at a time. A thread
+that blocks or yields switches to the thread that is due next, or to the engine's loop where that is
+due.
+
+Stacks that must not resume, such as those of a terminated domain, are reaped: an exception unwinds
+each of them while no thread runs, which frees its frames. Code on such a stack may catch that
+exception and call the kernel. Every entry is refused then, the first time with an error. Code that
+catches that too and calls again is never resumed.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,11 +33,14 @@ from lrpc.kernel.states import THREAD_READY, THREAD_WAITING
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import ProtectionDomain
 
-MOST_PROCESSORS = 1024
+MOST_PROCESSORS = 1024  # of one machine
 
 
 class Scheduler:
-    """The half of a kernel that runs threads on processors. All of it happens in one operating-system thread."""
+    """The part of a machine's kernel that runs threads on processors.
+
+    `sink` also gets the event log. Raises `ValueError` for a number of `processors` out of range.
+    """
 
     def __init__(
         self, machine: str, costs: CostModel, *, processors: int = 1, seed: int = 0, sink: Sink | None = None
@@ -46,23 +59,25 @@ class Scheduler:
         if costs.file.bus is not None and processors > 1:
             self.bus = MemoryBus(costs.file.bus.ps, self.random("memory bus"))
         self.threads_made = 0
-        self.spare_stacks: list[ThreadStack] = []
+        self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again
         self.threads: set[Thread] = set()  # those that have not ended
-        self.processor: Processor | None = None  # the one whose thread runs at this moment
+        # The processor whose thread runs now, None between threads. Set by whatever switches to
+        # another thread or to the loop.
+        self.processor: Processor | None = None
         tagged = costs.file.tlb.tagged
         self.processors = [Processor(self, number, self.charges, tagged=tagged) for number in range(processors)]
         self.dispatcher = Dispatcher(self, self.processors)
-        self._dead: list[Stack] = []
+        self._dead: list[Stack] = []  # to be reaped
         self._reaping = False
-        self._refused: set[greenlet] = set()  # that were dead and came back
+        self._refused: set[greenlet] = set()  # dead, and refused once
 
     @property
     def now_ns(self) -> int:
-        """Return the virtual time: the running processor's clock, or the engine's between threads."""
+        """Return the virtual time: the running processor's clock, else the engine's time."""
         return self.engine.now if self.processor is None else self.processor.clock
 
     def run(self, horizon: int) -> None:
-        """Do all that is due strictly before `horizon`, in ns."""
+        """Run everything that is due strictly before `horizon`, in ns."""
         try:
             self.engine.run(horizon)
         finally:
@@ -75,19 +90,22 @@ class Scheduler:
         return self.processor
 
     def running_thread(self) -> Thread:
-        """Return the thread that runs at this moment."""
+        """Return the thread that runs; `RunFailed` outside any simulated thread."""
         thread = self.running_processor().thread
         if thread is None:
             raise Panic(f"machine {self.machine}: a processor runs without a thread")
         return thread
 
     def refuse_if_reaping(self) -> None:
-        """Refuse an entry that needs no running thread, where it comes from what is unwound at this moment."""
+        """Refuse a kernel entry that comes from a stack being reaped.
+
+        Entries that need a running thread refuse such code anyway.
+        """
         if self._reaping:
             self._refuse()
 
     def new_thread(self, name: str, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
-        """Return a thread that waits to be woken."""
+        """Return a new thread that will run `body`; it waits to be woken."""
         self.refuse_if_reaping()
         self.threads_made += 1
         thread = Thread(self, self.threads_made, name, domain, body)
@@ -98,7 +116,7 @@ class Scheduler:
     def spawn(
         self, domain: "ProtectionDomain", body: Callable[[], None], name: str, *, at_ns: int | None = None
     ) -> Thread:
-        """Start a thread of `domain` now, or at a virtual time to come."""
+        """Start a thread of `domain`, now or at the virtual time `at_ns`, and return it."""
         thread = self.new_thread(name, domain, body)
         if at_ns is None or at_ns <= self.now_ns:
             self.wake(thread)
@@ -107,17 +125,20 @@ class Scheduler:
         return thread
 
     def wake(self, thread: Thread, delivery: CallError | None = None) -> None:
-        """Make a waiting thread ready; it finds `delivery` when it goes on."""
-        thread.become(THREAD_READY)
+        """Make a waiting thread ready; on resuming it finds `delivery`, an error or None."""
+        thread.enter_state(THREAD_READY)
         thread.deliver(delivery)
         thread.ready_at = self.now_ns
         self.dispatcher.ready(thread)
 
     def block(self, what: str) -> CallError | None:
-        """Let the running thread wait until it is woken; return what was delivered to it."""
+        """Block the running thread until it is woken; return the error that was delivered, or None.
+
+        `what` says what the thread waits for, should the run report a deadlock.
+        """
         processor = self.running_processor()
         thread = self.running_thread()
-        thread.become(THREAD_WAITING)
+        thread.enter_state(THREAD_WAITING)
         thread.waits_for = what
         thread.waits += 1
         self.dispatcher.reassign(processor)
@@ -126,19 +147,19 @@ class Scheduler:
         return delivered
 
     def compute(self, ns: int) -> None:
-        """Occupy the running processor."""
+        """Occupy the running processor for `ns`."""
         processor = self.running_processor()
         processor.clock += ns
         processor.checkpoint()
 
     def sleep(self, ns: int) -> None:
-        """Wake the running thread `ns` later; its processor is free until then."""
+        """Block the running thread for `ns`; its processor is free meanwhile."""
         thread = self.running_thread()
         self._wake_at(thread, self.now_ns + ns, thread.waits + 1)
         self.block("a timer")
 
     def system_call(self, ns: int) -> None:
-        """Perform an operation of the kernel's own."""
+        """Trap into the kernel and spend `ns` there, beyond the cost of the trap."""
         processor = self.running_processor()
         self.counts.trap += 1
         processor.spend(self.charges.trap)
@@ -147,19 +168,25 @@ class Scheduler:
         processor.checkpoint()
 
     def run_body(self, thread: Thread, body: Callable[[], None]) -> None:
-        """Run a thread from beginning to end; what it raises ends the run."""
+        """Run a thread's body from beginning to end, and end the thread.
+
+        Raises `RunFailed`, which ends the run, for any exception that the body raises.
+        """
         self.running_processor().refill()
         try:
             body()
         except Exception as error:
             place = f"machine {self.machine}, {thread}, at {self.now_ns / 1000:.3f} us"
             failure = RunFailed(f"{place}: {type(error).__name__}: {error}")
-            failure.__cause__ = error  # compiled code does not take `from` to mean this
+            failure.__cause__ = error  # compiled code does not set it for `from`
             raise failure from error
-        self.end(self.running_thread())
+        self.end(self.running_thread())  # a successor, if a call of `thread` was aborted
 
     def end(self, thread: Thread) -> None:
-        """End a thread that waits, or has a processor, which is given on; where it runs, its greenlet must be left."""
+        """End a thread that waits or has a processor, and reassign the processor.
+
+        The caller must leave the thread's greenlet if that is the one running.
+        """
         if thread.innermost is not None:
             raise Panic(f"{thread} ends with {len(thread.linkages)} calls in progress")
         self.log.add(self.now_ns, events.END, thread.number, 0)
@@ -169,30 +196,37 @@ class Scheduler:
             self.dispatcher.reassign(thread.processor)
 
     def switch_away(self) -> object:
-        """Leave the running greenlet for what is due next; returns what it is given when it is gone on with."""
+        """Leave the running greenlet for what is due next; return what it is passed on resuming."""
         return self._switch_to(self.engine.next_processor())
 
     def yield_to(self, first: int) -> None:
-        """Leave the running greenlet, which has its turn later, for the processor of that number, or the loop."""
+        """Leave the running greenlet, whose next turn is scheduled, for a processor's thread.
+
+        `first` is the processor's number, or -1 for the loop.
+        """
         self._switch_to(first)
 
     def reap_soon(self, dead: Stack) -> None:
-        """Unwind a stack that must not go on, as soon as no thread runs."""
+        """Reap a stack that must not resume, as soon as no thread runs."""
         if not self._dead:
             self.engine.schedule(self.now_ns, self._reap)
         self._dead.append(dead)
 
     def waiting(self) -> list[Thread]:
-        """Return the threads that have not ended, in order, without servers' own and those that nobody waits for."""
+        """Return, by number, the threads that the run is waiting for.
+
+        These are all that have not ended, except servers' own threads, threads that a successor has
+        replaced, and threads of domains that have terminated.
+        """
         waiting = (thread for thread in self.threads if not thread.serves and thread.successor is None)
         return sorted((thread for thread in waiting if thread.home.live), key=lambda thread: thread.number)
 
     def random(self, purpose: str) -> Stream:
-        """Return the stream of random numbers of this seed, machine and purpose."""
+        """Return the random stream of this seed and machine for `purpose`."""
         return Stream(self.seed, self.machine, purpose)
 
     def _wake_at(self, thread: Thread, at_ns: int, waits: int) -> None:
-        """Wake a thread at a virtual time, if that is still the wait that it is in."""
+        """Wake a thread at a virtual time, if it is still in the wait number `waits` by then."""
 
         def wake() -> None:
             if thread.waits == waits:
@@ -201,12 +235,16 @@ class Scheduler:
         self.engine.schedule(at_ns, wake)
 
     def _switch_to(self, number: int) -> object:
-        """Switch to the thread of a processor, by number, if its turn still counts, or to who is due after it."""
+        """Switch to a processor's thread; if its turn is stale, to what is due after it.
+
+        `number` is the processor's, or -1 for the loop.
+        """
         while number >= 0:
             processor = self.processors[number]
             thread = processor.thread
             if processor.turn == self.engine.turn and thread is not None:
-                if not thread.begun:  # it begins at the bottom of the stack, so the loop begins it
+                # A thread is begun by the loop, so that its stack starts at the bottom.
+                if not thread.begun:
                     processor.resume_at(self.engine.now)
                     break
                 self.processor = processor
@@ -216,18 +254,19 @@ class Scheduler:
         return self.engine.loop.switch()
 
     def _reap(self) -> None:
-        """Unwind what is dead: its frames are freed, and whatever they do about it, none of it enters the kernel."""
+        """Unwind the dead stacks, which frees their frames; refuse their calls to the kernel."""
         dead, self._dead = self._dead, []
         self._reaping = True
         for one in dead:
-            with suppress(Exception):  # of a dead domain's code: there is nobody to tell
+            with suppress(Exception):  # raised by a dead domain's code, which has no caller left
                 one.greenlet.throw()
         self._reaping = False
 
     def _refuse(self) -> NoReturn:
-        """Refuse an entry outside any simulated thread: a mistake, or the code of a dead domain that goes on.
+        """Refuse a kernel entry outside any simulated thread: a mistake, or code of a dead stack.
 
-        Such code may catch what it is given and come back for ever; the second time it is left where it stands.
+        Code of a dead stack may catch the error and come back, for ever. The second time, its
+        greenlet is left suspended here, so that reaping ends.
         """
         here = getcurrent()
         if here is self.engine.loop or here.parent is None:
@@ -237,4 +276,4 @@ class Scheduler:
         while here in self._refused:
             here.parent.switch()
         self._refused.add(here)
-        raise CallFailed(f"machine {self.machine}: the thread that this ran on is no more")
+        raise CallFailed(f"machine {self.machine}: the thread that this code ran on has ended")

@@ -104,7 +104,7 @@ def _send_back(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
     thread.stop_waiting()
     kernel.dispatcher.withdraw(thread)
     if thread.state != THREAD_WAITING:
-        thread.become(THREAD_WAITING)
+        thread.enter_state(THREAD_WAITING)
     unwind(kernel, thread, fault)
 
 
@@ -114,8 +114,8 @@ def _resume(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
         kernel.wake(thread, fault)
         return
     if thread.state == THREAD_RUNNING:
-        thread.become(THREAD_WAITING)
-    thread.become(THREAD_READY)
+        thread.enter_state(THREAD_WAITING)
+    thread.enter_state(THREAD_READY)
     thread.deliver(fault)
     if processor.context is not thread.domain:
         processor.load(thread.domain, thread.domain.pages_on_return)

@@ -1,4 +1,11 @@
-"""Threads: chains of stacks joined by linkages, one stack for each domain that a thread has a call in."""
+"""Threads: chains of execution stacks, to which each call in progress adds one.
+
+A thread begins on a stack of its home domain. Each LRPC call moves it to an E-stack of the server's
+domain (estacks.py), and the call's linkage record says which stack it returns to. Because caller
+and server have stacks of their own, a caller can be released from a call that its server keeps. The
+caller's part of the chain then continues as a new thread, the successor. The captured thread keeps
+the rest, and ends when the server returns.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,18 +23,18 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.scheduler import Scheduler
 
-MOST_SPARE: Final = 32  # stacks of threads that have ended, of one machine
+MOST_SPARE: Final = 32  # stacks of ended threads that a machine keeps for others
 
 
 class Outstanding(Protocol):
-    """A call by messages that a thread waits for, on this machine or another."""
+    """A call by message that a thread waits for, on this machine or another."""
 
     def abandon(self) -> None:
-        """Expect no reply any more; one that comes is dropped."""
+        """Expect no reply any more; one that still comes is dropped."""
 
 
 class Stack:
-    """An execution stack: a greenlet, and how to switch to it."""
+    """An execution stack: a greenlet, and the bound method that switches to it."""
 
     def __init__(self, run: Callable[..., None], loop: greenlet) -> None:
         self.greenlet = greenlet(run, loop)
@@ -35,12 +42,15 @@ class Stack:
 
 
 class ThreadStack(Stack):
-    """The stack that a thread begins on. It outlives it, and is another's then: to make one takes the system's help."""
+    """The stack that a thread begins on. When the thread ends, another begins on the same stack.
+
+    Stacks are reused because making one takes the operating system's help.
+    """
 
     def __init__(self, kernel: "Scheduler") -> None:
         super().__init__(self._run, kernel.engine.loop)
         self.kernel = kernel
-        self.thread: Thread | None = None  # that begins on it next
+        self.thread: Thread | None = None  # the one that begins on it next
 
     def _run(self, _: object) -> None:
         spare = self.kernel.spare_stacks
@@ -56,7 +66,7 @@ class ThreadStack(Stack):
 
 
 class Thread:
-    """A simulated thread. `domain` is where it runs now, `home` where it began."""
+    """A simulated thread. `home` is the domain where it began, `domain` where it runs now."""
 
     def __init__(
         self, kernel: "Scheduler", number: int, name: str, home: "ProtectionDomain", body: Callable[[], None]
@@ -67,21 +77,23 @@ class Thread:
         self.home = home
         self.domain = home
         self.state = THREAD_WAITING
-        self.innermost: Linkage | None = None  # of its calls in progress, from which the others follow
-        self.outstanding: Outstanding | None = None
-        self.queue: WaitQueue | None = None  # where it waits
-        self.processor: Processor | None = None
+        self.innermost: Linkage | None = None  # the top of its linkage stack
+        self.outstanding: Outstanding | None = None  # its call by message, if it waits for one
+        self.queue: WaitQueue | None = None  # the queue it waits in, or was woken from
+        self.processor: Processor | None = None  # set by `Processor.attach` and `release` alone
         self.serves = False  # a server's own thread, which may wait for ever
-        self.port: Port | None = None  # whose concrete thread it is
+        self.port: Port | None = None  # the port that it serves as a concrete thread
         begins_on = kernel.spare_stacks.pop() if kernel.spare_stacks else ThreadStack(kernel)
         begins_on.thread = self
-        self.stack: Stack = begins_on  # where it is: one of its chain
+        self.stack: Stack = begins_on  # the stack of its chain that it is on
         self.begun = False
         self.waits_for = "its start"
-        self.waits = 0  # so far, so that what would end an earlier one does not end this
+        self.waits = 0  # so far, so that a timer set for an earlier wait does not end this one
         self.ready_at = 0
-        self.successor: Thread | None = None  # who goes on for its caller, once a server has captured it
-        self.on_lost: Callable[[], None] | None = None  # tells whoever waits for it that it will not come back
+        # The thread that continues for this one's caller, once a server has captured this one.
+        self.successor: Thread | None = None
+        # Set while it serves a call of another machine: replies that the call is lost.
+        self.on_lost: Callable[[], None] | None = None
         self._body = body
         self._delivered: CallError | None = None
         self._ended = WaitQueue(kernel, f"thread {name} to end")
@@ -91,7 +103,7 @@ class Thread:
 
     @property
     def linkages(self) -> list["Linkage"]:
-        """Return its calls in progress, the innermost last."""
+        """Return the linkages of its calls in progress, the innermost last."""
         found: list[Linkage] = []
         linkage = self.innermost
         while linkage is not None:
@@ -100,36 +112,45 @@ class Thread:
         found.reverse()
         return found
 
-    def become(self, state: int) -> None:
-        """Enter `state`; a panic where that may not follow."""
+    def enter_state(self, state: int) -> None:
+        """Enter `state`. Raises `Panic` where it may not follow the present state."""
         self.state = follow(self.state, state)
 
     def deliver(self, error: CallError | None) -> None:
-        """Leave what the thread finds when it goes on."""
+        """Leave an error, or None, for the thread to find when it resumes."""
         self._delivered = error
 
     def resume(self) -> object:
-        """Continue where the thread stood, or begin it; returns what the greenlet that called is given next."""
+        """Begin the thread, or continue it where it stood, by switching to its stack.
+
+        Returns what the calling greenlet is passed when it is itself resumed.
+        """
         if self.state != THREAD_RUNNING:
-            self.become(THREAD_RUNNING)
+            self.enter_state(THREAD_RUNNING)
         self.begun = True
         error, self._delivered = self._delivered, None
         return self.stack.switch(error)
 
     def join(self) -> None:
-        """Make the running thread wait until this one has ended, or whoever went on for it."""
+        """Block the running thread until this one has ended, or the last of its successors.
+
+        Returns at once if this thread's home domain has terminated.
+        """
         if self.state != THREAD_ENDED and self.successor is None and self.home.live:
             self._ended.wait()
         if self.successor is not None:
             self.successor.join()
 
     def replace(self, successor: "Thread") -> None:
-        """Let `successor` go on for this thread's caller; those who join this one join that one."""
+        """Let `successor` continue for this thread's caller.
+
+        Threads that join this one then join the successor.
+        """
         self.successor = successor
         self._ended.wake_all()
 
     def stop_waiting(self) -> None:
-        """Have nothing wake this thread any more that it has waited for."""
+        """Cancel what this thread waits for, so that none of it wakes the thread later."""
         self.waits += 1
         if self.queue is not None:
             self.queue.leave(self)
@@ -138,18 +159,21 @@ class Thread:
             self.outstanding = None
 
     def report_lost(self) -> None:
-        """Tell whoever waits for this thread that it will do no more, wherever it still has a call."""
+        """Tell those who wait for this thread that its home domain has terminated.
+
+        The thread itself may still have a call in another domain.
+        """
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None
         self._ended.wake_all()
 
     def end(self) -> None:
-        """Be over; the processor is given up by the kernel."""
-        self.become(THREAD_ENDED)
+        """Enter the ended state and wake those who join; the scheduler reassigns the processor."""
+        self.enter_state(THREAD_ENDED)
         if self.successor is None:
             self._ended.wake_all()
 
     def run(self) -> None:
-        """Run its body from beginning to end, on the stack it begins on."""
+        """Run the body from beginning to end. Called on the stack that the thread begins on."""
         self.kernel.run_body(self, self._body)

@@ -111,7 +111,7 @@ def test_a_link_that_stays_cut_ends_the_run_and_is_named(windows: int, monkeypat
     monkeypatch.setattr(synchronisation, "PATIENCE_S", 0.5)
     with (
         through_proxies(3) as (run, proxies),
-        pytest.raises(RunFailed, match=r"^machine .*desk1.*, at \d+\.\d{3} us: link to .*: no answer for 0.5 s"),
+        pytest.raises(RunFailed, match=r"^machine .*desk1.*, at \d+\.\d{3} us: transport to .*: no answer for 0.5 s"),
     ):
         run.run(after(windows // 2, proxies[1].cut))
 
@@ -149,7 +149,7 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
 
         monkeypatch.setattr(run.stations[1], "advance", stand_still)
         try:
-            with pytest.raises(RunFailed, match=r"gets nowhere: not one event in 0\.2 s"):
+            with pytest.raises(RunFailed, match=r"no progress: not one event in 0\.2 s"):
                 run.run()
         finally:
             ended.set()

@@ -126,7 +126,7 @@ def test_threads_that_wait_for_each_other_are_named_with_what_they_wait_for() ->
 
     threads += [machine.spawn(wait_for(1), name="first"), machine.spawn(wait_for(0), name="second")]
     line = failure(machine)
-    assert line.startswith("machine m, at 0.000 us: 2 threads can never go on; ")
+    assert line.startswith("machine m, at 0.000 us: deadlock: 2 threads wait for ever; ")
     assert line.endswith("thread first of domain client waits for thread second to end")
 
 

@@ -20,7 +20,7 @@ from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.simulated.costs import STEPS, Retransmission
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, cut
+from lrpc.kernel.simulated.packets import PAYLOAD, packet_sizes
 from tests.support.clusters import REGISTRY, bank, cluster, digest, joined, pair
 from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of
 
@@ -217,7 +217,7 @@ def test_a_long_message_travels_in_packets_that_overlap_in_all_places_but_the_sl
     last = 536 + 120 * byte_us
     each = 536 + (FULL_US - 954 - 1152) / 2
     assert took(both["client0"])[0] == pytest.approx(606 + FULL_US + each + last + 954, abs=0.01)
-    assert cut(3000) == [1440, 1440, 120]
+    assert packet_sizes(3000) == [1440, 1440, 120]
     assert both["client0"].counts["packets_sent"] == 3
     assert both["server"].network_processor is not None
     assert both["server"].network_processor.served == 3 + 1
@@ -226,7 +226,7 @@ def test_a_long_message_travels_in_packets_that_overlap_in_all_places_but_the_sl
 
 @given(st.integers(0, 20_000))
 def test_packets_hold_a_message_and_none_is_empty_but_an_empty_ones(size: int) -> None:
-    sizes = cut(size)
+    sizes = packet_sizes(size)
     assert sum(sizes) == size
     assert all(0 < one <= PAYLOAD for one in sizes) or sizes == [0]
     assert all(one == PAYLOAD for one in sizes[:-1])
@@ -326,7 +326,7 @@ def test_whatever_is_lost_a_call_is_executed_at_most_once_and_every_caller_hears
         assert network is not None
         assert network.packets.processor is not None
         assert (network.outstanding, machine.next_ns) == ({}, FOREVER)  # no timer is left either
-        assert len(network.remembered) <= (sum(threads) if machine is server else 0)
+        assert len(network.last_calls) <= (sum(threads) if machine is server else 0)
         assert_nothing_held(machine.kernel)
         sent, lost = sent + counts.packets_sent, lost + counts.packets_lost
         handled += network.packets.processor.served
@@ -352,7 +352,7 @@ def test_a_call_may_be_given_up_while_it_is_sent_again_and_its_caller_called_wit
     assert client.kernel.network is not None
     assert client.kernel.network.outstanding == {}
     assert server.kernel.network is not None
-    ((where, last),) = server.kernel.network.remembered.items()
+    ((where, last),) = server.kernel.network.last_calls.items()
     assert (where, last.number) == ((0, 1), 2)
     assert_nothing_held(server.kernel)
 
@@ -370,7 +370,7 @@ def test_without_loss_nothing_is_remembered_and_nobody_is_timed() -> None:
     machines = run(stores([[{"program": "caller"}]], ETHERNET))
     network = machines["server"].kernel.network
     assert network is not None
-    assert network.remembered == {}
+    assert network.last_calls == {}
     assert machines["client0"].kernel.counts.calls_retransmitted == 0
 
 

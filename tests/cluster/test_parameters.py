@@ -46,11 +46,11 @@ def test_just_what_scales_is_scaled_and_whole_numbers_stay_at_least_one() -> Non
         (tables(blocks=BLOCKS, other=BLOCKS), "x.toml: parameters.other: nothing uses it"),
         (tables(blocks={**BLOCKS, "value": 2000}), "x.toml: parameters.blocks: top level: value 2000: is not within"),
         (tables(blocks={"value": 1, "why": "w"}), "an assumed number needs a range"),
-        (tables(blocks={"value": 1, "why": "w", "origin": "fitted"}), "solved_from says what a fitted parameter"),
+        (tables(blocks={"value": 1, "why": "w", "origin": "fitted"}), "solved_from: a fitted parameter needs it"),
         (tables(blocks={"value": "b", "why": "w", "choices": ["c"]}), "value b: is none of its choices: c"),
         (tables(blocks={**BLOCKS, "why": ""}), "x.toml: parameters.blocks: why:"),
         (tables(blocks={**BLOCKS, "rnage": 1}), "rnage: unknown key"),
-        ({"parameters": 1}, "x.toml: parameters: is no table"),
+        ({"parameters": 1}, "x.toml: parameters: not a table"),
         ({"a": {"value": float("nan"), "range": [0, 1], "why": "w"}}, "x.toml: a: top level: value nan: is not within"),
     ],
 )

@@ -20,7 +20,7 @@ from lrpc.cluster.names import NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.standing import Horizons, Standing
+from lrpc.cluster.standing import Horizons, SynchronisationState
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.kernel.errors import Panic, RunFailed
@@ -252,7 +252,7 @@ class Cutting:
     def end(self) -> WindowReport:
         return self._ran
 
-    def lead(self, standing: Standing) -> bool:
+    def lead(self, state: SynchronisationState) -> bool:
         return False
 
     def probe(self) -> None: ...
@@ -418,7 +418,7 @@ def test_a_station_that_is_gone_ends_the_run_and_is_named(monkeypatch: pytest.Mo
                 run.stations[1].stop()
 
         with pytest.raises(
-            RunFailed, match=rf"link to {lost}: (no answer for 0.2 s: )?(UNAVAILABLE|CANCELLED|UNKNOWN)"
+            RunFailed, match=rf"transport to {lost}: (no answer for 0.2 s: )?(UNAVAILABLE|CANCELLED|UNKNOWN)"
         ):
             run.run(lose)
 
@@ -427,7 +427,7 @@ def test_nobody_listening_at_an_address_is_a_lost_link(monkeypatch: pytest.Monke
     monkeypatch.setattr(peers, "PATIENCE_S", 0.2)
     peer = Peer(Endpoint("127.0.0.1:1"), SECRET)
     try:
-        with pytest.raises(RunFailed, match=r"link to 127\.0\.0\.1:1: no answer for 0.2 s: UNAVAILABLE"):
+        with pytest.raises(RunFailed, match=r"transport to 127\.0\.0\.1:1: no answer for 0.2 s: UNAVAILABLE"):
             peer.advance(Window({0: (1, 1)}))
     finally:
         peer.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
 from lrpc.cluster import transport as link
-from lrpc.cluster.envelope import Envelope, from_wire, to_wire
+from lrpc.cluster.envelope import Envelope, from_protobuf, to_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.messages import from_report, to_report, to_times
@@ -48,7 +48,7 @@ def run() -> Iterator[Joined]:
 
 
 def batch(*envelopes: Envelope, sequence: int = 1) -> transport_pb2.Batch:
-    return transport_pb2.Batch(source_actor=9, sequence=sequence, messages=to_wire(envelopes))
+    return transport_pb2.Batch(source_actor=9, sequence=sequence, messages=to_protobuf(envelopes))
 
 
 def refusal(run: Joined, request: transport_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
@@ -147,7 +147,7 @@ def test_every_run_has_a_secret_of_its_own() -> None:
 def test_a_message_that_no_machine_sends_is_an_invalid_argument(run: Joined, envelope: Envelope) -> None:
     code, details = refusal(run, batch(CALL, envelope))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert "a message that no machine sends" in details
+    assert "a malformed message from machine" in details
     run.run()
     assert server(run).counts["link_replies"] == 18  # the client's own calls: of that batch, nothing was taken in
 
@@ -170,7 +170,7 @@ def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
 def test_a_batch_before_its_turn_is_refused_and_names_the_one_that_is_due(run: Joined) -> None:
     code, details = refusal(run, batch(CALL, sequence=2))
     assert code is grpc.StatusCode.OUT_OF_RANGE
-    assert details == "batch 2 from actor 9: 1 is due"
+    assert details == "batch 2 from actor 9 came before batch 1"
 
 
 def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined) -> None:
@@ -225,7 +225,7 @@ def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
     peer = Peer(run.stations[0].endpoint, "guess")
     try:
         with pytest.raises(
-            RunFailed, match=r"^link to 127\.0\.0\.1:\d+: UNAUTHENTICATED: this link answers to its own"
+            RunFailed, match=r"^transport to 127\.0\.0\.1:\d+: UNAUTHENTICATED: this station answers only"
         ):
             peer.advance(Window({CLIENT: (1, 1)}))
     finally:
@@ -254,9 +254,9 @@ def test_an_envelope_comes_off_the_wire_as_it_went_on(
     ranks: list[int], sequence: int, sent: int, takes: int, body: Body
 ) -> None:
     envelope = Envelope(ranks[0], ranks[1], sequence, sent, sent + takes, body)
-    (message,) = to_wire([envelope])
+    (message,) = to_protobuf([envelope])
     received = transport_pb2.Message.FromString(message.SerializeToString())
-    assert from_wire(received, 4) == envelope
+    assert from_protobuf(received, 4) == envelope
 
 
 TIMES = st.one_of(NUMBERS, st.just(FOREVER))

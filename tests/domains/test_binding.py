@@ -113,7 +113,7 @@ def test_an_interface_without_procedures_is_not_exported() -> None:
 
 def test_the_base_of_interfaces_is_none() -> None:
     one = machine()
-    with pytest.raises(BindingRefused, match=r"^export base: Interface is no interface; derive it"):
+    with pytest.raises(BindingRefused, match=r"^export base: Interface is not an interface; derive it"):
         Clerk().export(one.server, Interface, object(), "base")
 
 

@@ -277,7 +277,7 @@ def another_name_that_interfaces_use() -> None:
     ("define", "said"),
     [
         (without_annotation, "Bad.p: a: no annotation: not a type that stubs can carry"),
-        (without_result, "Bad.p: what it returns is not annotated; write -> None"),
+        (without_result, "Bad.p: its result is not annotated; write -> None"),
         (plain_int, "Bad.p: a: <class 'int'>: not a type"),
         (plain_list, "Bad.p: result: list[int]: not a type"),
         (optional, "Bad.p: a: "),

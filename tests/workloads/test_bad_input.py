@@ -62,9 +62,9 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "an unknown key": (
         office_with(SERVER, f"{SERVER}processor = 1\n"),
-        "machines.fileserver.processor: unknown key; remove it or mend its spelling",
+        "machines.fileserver.processor: unknown key; remove it or correct its spelling",
     ),
-    "an unknown table": (office_with("[links]", "[link]"), "link: unknown key; remove it or mend its spelling"),
+    "an unknown table": (office_with("[links]", "[link]"), "link: unknown key; remove it or correct its spelling"),
     "a missing key": (office_with('machine = "fileserver"\n', ""), "domains.files.machine: missing; add it"),
     "a domain on no machine": (
         office_with('machine = "fileserver"', 'machine = "filserver"'),
@@ -98,7 +98,7 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "an unknown parameter": (
         office_with("buffers =", "bufers ="),
-        "domains.files.exports.files.parameters: bufers: unknown key; remove it or mend its spelling",
+        "domains.files.exports.files.parameters: bufers: unknown key; remove it or correct its spelling",
     ),
     "a parameter of a wrong type": (
         office_with("buffers = 2000", 'buffers = "many"'),
@@ -190,10 +190,10 @@ TRACES: dict[str, tuple[bytes, ...]] = {
     "a column too few": (GOOD.replace("PodName", "Pod").encode(), b"line 1: needs column PodName once"),
     "no text": (b"\x7fELF\x00\x01\x02\xff" * 9, b"line 1: ", b"give a CSV or JSON file in UTF-8"),
     "JSON cut short": (b'{"data": [', b"line 1 column ", b"not JSON", b"export the trace again"),
-    "other JSON": (b'{"spans": []}', b"top level: no list 'data', as Jaeger exports, nor 'resourceSpans', as OpenTel"),
+    "other JSON": (b'{"spans": []}', b"top level: has no list 'data', as Jaeger exports, and no 'resourceSpans', as"),
     "OTLP that is wrong": (
         b'{"resourceSpans": [{"scopeSpans": 7}]}',
-        b"resourceSpans[0].scopeSpans: 7 is no list; export the trace again",
+        b"resourceSpans[0].scopeSpans: 7 is not a list; export the trace again",
     ),
     "gzip cut short": (b"\x1f\x8b\x08\x00", b"4 bytes of gzip: cut short or damaged", b"copy the file again"),
     "bad rows alone": (f"{COLUMNS}\n{BACKWARDS}".encode(), b"line 2: end before start: ", b"correct the file"),
@@ -214,7 +214,7 @@ def test_a_trace_that_is_not_there(path: str, folder: Path) -> None:
     (folder / "folder").mkdir()
     line = refusal("replay", path, "--machines", 2, *HERE)
     assert line.startswith(f"lrpc: {path}: whole file: cannot be read (")
-    assert line.endswith("check path and rights")
+    assert line.endswith("check its path and permissions")
 
 
 def test_a_bad_row_is_counted_and_named_or_refused_where_that_is_asked_for(folder: Path) -> None:

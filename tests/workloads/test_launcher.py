@@ -177,13 +177,13 @@ def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(tmp_
 
 DROPS: Final = """
 import os, signal, threading
-from lrpc.cluster.interruption import heed, undisturbed
+from lrpc.cluster.interruption import install_handlers, undisturbed
 
 class Dropped:
     def __del__(self):  # what is raised here, Python drops
         os.kill(os.getpid(), signal.SIGINT)
 
-heed()
+install_handlers()
 Dropped()
 try:
     threading.Event().wait(60)

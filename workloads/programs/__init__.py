@@ -1,1 +1,1 @@
-"""Programs and servers that scenarios name, and the registry that leads to them."""
+"""Servers and programs that scenarios name, and the registry in which a name is looked up."""

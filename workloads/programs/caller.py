@@ -1,4 +1,7 @@
-"""A program for scenarios that need no program of their own: what to call, with what, how often and how fast."""
+"""A program whose calls are written in the scenario: which procedures, arguments, counts and pace.
+
+It lets a scenario make calls without a program written for it.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,13 +21,17 @@ INTERFACES: Final[dict[str, type[Interface]]] = {one.__name__: one for one in (F
 
 
 class Zeros(Document):
-    """So many bytes, all zero: what an argument of bytes is where the values do not matter."""
+    """An argument of `bytes` zero bytes, for procedures whose argument values do not matter."""
 
     bytes: int = Field(ge=0, le=1 << 20)
 
 
 class CallTable(Document):
-    """Calls of one procedure: `to` is the import's name, `arguments` are whole numbers, text or `{ bytes = 200 }`."""
+    """Calls of one procedure, repeated `times` times.
+
+    `to` is the name of the import. Each of `arguments` is a whole number, text or `{ bytes = 200
+    }`.
+    """
 
     to: str
     interface: str
@@ -33,7 +40,7 @@ class CallTable(Document):
     times: int = Field(default=1, ge=1, le=10**9)
 
     @model_validator(mode="after")
-    def _is_a_call_that_can_be_made(self) -> "CallTable":
+    def _check_procedure_and_arguments(self) -> "CallTable":
         if self.interface not in INTERFACES:
             raise ValueError(f"interface {self.interface}: unknown; known are {', '.join(INTERFACES)}")
         procedures = {one.name: one for one in INTERFACES[self.interface].procedures}
@@ -47,13 +54,16 @@ class CallTable(Document):
 
     @property
     def values(self) -> tuple[object, ...]:
-        """Return the arguments as the procedure takes them."""
+        """Return the arguments as Python values that the procedure accepts."""
         return tuple(bytes(one.bytes) if isinstance(one, Zeros) else one for one in self.arguments)
 
 
 @dataclass
 class Caller(Program):
-    """Makes all its calls in order, in each of its rounds; between calls it waits for `every_us` on average."""
+    """A program that makes all its calls in order, once in each round.
+
+    Before each call it waits for an exponential time with mean `every_us`, in microseconds.
+    """
 
     calls: list[CallTable]
     rounds: Annotated[int, Field(ge=1, le=10**9)] = 1
@@ -62,11 +72,11 @@ class Caller(Program):
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the names of the imports that it calls."""
         return {call.to for call in self.calls}
 
     def run(self, domain: Domain) -> None:
-        """Bind what is called, and call it."""
+        """Bind every import, then make the calls of all rounds."""
         chance = domain.random("caller")
         bound = {call.to: domain.bind(INTERFACES[call.interface], call.to, self.transfer) for call in self.calls}
         for _ in range(self.rounds):
@@ -79,5 +89,5 @@ class Caller(Program):
 
     @property
     def planned_calls(self) -> int:
-        """Return the calls of all rounds."""
+        """Return the number of calls in all rounds."""
         return self.rounds * sum(call.times for call in self.calls)

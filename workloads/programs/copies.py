@@ -1,4 +1,8 @@
-"""Which copies a call makes of its arguments and results, by the letters of the paper's Table III."""
+"""Residents that show which copies a call makes of its arguments and results (Table III).
+
+The client makes one call for each row of the table and looks which of the kernel's copy counters
+rose. The letters are therefore those of copies that were performed, not of copies that are claimed.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,13 +16,13 @@ from lrpc.domains.simulated.domain import simulated
 
 
 class Copied(Interface):
-    """A procedure for each row of Table III: each has the one value that the row is about."""
+    """One procedure for each row of Table III, with a single argument or result."""
 
     def take(self, value: Int32) -> None:
-        """Take a value that may change during the call."""
+        """Take an argument that the client may change during the call."""
 
     def take_immutable(self, value: Annotated[Int32, Immutable]) -> None:
-        """Take a value that must not."""
+        """Take an argument that must not change during the call."""
 
     def give(self) -> Int32:
         """Return a value."""
@@ -26,15 +30,15 @@ class Copied(Interface):
 
 @dataclass
 class CopiedServer(Server, Copied):
-    """Does as little as each procedure can."""
+    """A server whose procedures do no work of their own."""
 
     independent = True
 
     def take(self, value: int) -> None:
-        """Return."""
+        """Return at once."""
 
     def take_immutable(self, value: int) -> None:
-        """Return."""
+        """Return at once."""
 
     def give(self) -> int:
         """Return a value."""
@@ -43,17 +47,20 @@ class CopiedServer(Server, Copied):
 
 @dataclass
 class CopiedClient(Program):
-    """Calls each procedure once and looks which copies that made; imports the server as `tests`."""
+    """A client that calls each procedure once and records which copies the call made.
+
+    It imports the server as `tests`.
+    """
 
     transfer: Transfer = "lrpc"
 
     def __post_init__(self) -> None:
-        """Have called nothing."""
+        """Start without findings."""
         self._letters: dict[str, str] = {}
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the name of its import."""
         return ("tests",)
 
     def run(self, domain: Domain) -> None:
@@ -72,9 +79,9 @@ class CopiedClient(Program):
 
     @property
     def planned_calls(self) -> int:
-        """Return the three calls."""
+        """Return 3, one call for each row."""
         return 3
 
     def findings(self) -> Findings:
-        """Return the letters of the copies made, by row of Table III."""
+        """Return the letters of the copies that each call made, by row of Table III."""
         return self._letters

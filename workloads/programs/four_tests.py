@@ -1,4 +1,8 @@
-"""The paper's four tests (Table IV): Null, Add, BigIn and BigInOut, called in a loop, and Null against the clock."""
+"""The paper's four tests (Table IV), Null, Add, BigIn and BigInOut, and a throughput loop of Null.
+
+A test's calls are measured after a short warm-up: before it, idle processors do not yet spin in the
+domains where later calls find them.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -15,11 +19,11 @@ from lrpc.kernel.simulated.costs import STEPS
 
 Test = Literal["Null", "Add", "BigIn", "BigInOut"]
 TESTS: Final[tuple[Test, ...]] = ("Null", "Add", "BigIn", "BigInOut")
-WARM_UP: Final = 10  # calls before those measured, until idle processors spin where they are needed
+WARM_UP: Final = 10  # calls of each test before those that are measured
 
 
 class FourTests(Interface):
-    """The four procedures."""
+    """The procedures of the four tests."""
 
     def null(self) -> None:
         """Take nothing, return nothing."""
@@ -36,19 +40,19 @@ class FourTests(Interface):
 
 @dataclass
 class FourTestsServer(Server, FourTests):
-    """Does as little as each procedure can."""
+    """A server whose procedures do no more than their definition demands."""
 
     independent = True
 
     def null(self) -> None:
-        """Return."""
+        """Return at once."""
 
     def add(self, a: int, b: int) -> int:
-        """Return the sum."""
+        """Return the sum of the arguments."""
         return a + b
 
     def big_in(self, data: bytes) -> None:
-        """Return."""
+        """Return at once."""
 
     def big_in_out(self, data: bytes) -> bytes:
         """Return the argument."""
@@ -57,23 +61,26 @@ class FourTestsServer(Server, FourTests):
 
 @dataclass
 class FourTestsClient(Program):
-    """Calls the procedures of `tests`, each `calls` times in a loop; imports the server as `tests`."""
+    """A client that runs one loop of `calls` calls for each of `tests`.
+
+    It imports the server as `tests`.
+    """
 
     calls: Count = 100_000
     transfer: Transfer = "lrpc"
     tests: Annotated[tuple[Test, ...], Field(min_length=1, strict=False)] = TESTS
 
     def __post_init__(self) -> None:
-        """Have measured nothing."""
+        """Start without findings."""
         self._measured: dict[str, dict[str, object]] = {}
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the name of its import."""
         return ("tests",)
 
     def run(self, domain: Domain) -> None:
-        """Run the loops, one after the other."""
+        """Run the loops of all tests, one after another."""
         server = domain.bind(FourTests, "tests", self.transfer)
         data = bytes(200)
         calls: dict[Test, Callable[[], object]] = {
@@ -87,11 +94,11 @@ class FourTestsClient(Program):
 
     @property
     def planned_calls(self) -> int:
-        """Return the calls of all loops."""
+        """Return the number of calls in all loops, warm-ups included."""
         return (WARM_UP + self.calls) * len(self.tests)
 
     def findings(self) -> Findings:
-        """Return, for each test, its calls, their time in ns and what they were charged by step."""
+        """Return each test's calls, their virtual time in ns, and the charges by step."""
         return self._measured
 
     def _measure(self, domain: Domain, test: str, call: Callable[[], object]) -> None:
@@ -108,22 +115,25 @@ class FourTestsClient(Program):
 
 @dataclass
 class Throughput(Program):
-    """Calls Null again and again until a virtual time; imports the server as `tests`."""
+    """A client that calls Null in a loop until the virtual time `until_us`, in microseconds.
+
+    It imports the server as `tests`.
+    """
 
     until_us: Annotated[float, Field(gt=0, le=1e9)] = 1_000_000.0
     transfer: Transfer = "lrpc"
 
     def __post_init__(self) -> None:
-        """Have called nothing."""
+        """Start with no calls counted."""
         self._calls = 0
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the name of its import."""
         return ("tests",)
 
     def run(self, domain: Domain) -> None:
-        """Call until the time is over."""
+        """Call Null once to warm up, then in a loop until `until_us`, counting the calls."""
         null = domain.bind(FourTests, "tests", self.transfer).null
         null()
         while domain.now_us < self.until_us:
@@ -132,9 +142,12 @@ class Throughput(Program):
 
     @property
     def planned_calls(self) -> int:
-        """Return about how many calls there is time for, on average where up to 16 processors share a bus or a lock."""
+        """Return about how many calls fit into the time.
+
+        It is an average over runs whose processors share a memory bus or a lock, up to 16 of them.
+        """
         return max(1, round(self.until_us / (250 if self.transfer == "lrpc" else 2000)))
 
     def findings(self) -> Findings:
-        """Return the calls that were over before the time was."""
+        """Return the number of calls that began before `until_us`, without the warm-up call."""
         return {"calls": self._calls}

@@ -1,4 +1,8 @@
-"""What people do at the workstations of an office: they type, and open files, whose blocks may be in the cache."""
+"""The user of an office workstation, who types and opens files.
+
+Keystrokes stay on the machine. An opened file's blocks come from the workstation's cache where it
+holds them and from the file server where it does not, so popular files rarely cross machines.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,14 +20,15 @@ LINE: Final = "All calls are remote, but some are more remote than others.".ljus
 class OfficeUser(Program):
     """One person at work; imports `names`, `windows` and `files`.
 
-    An action is a keystroke with what it draws, or, once in `typing + 1` on average, the opening of a file: its name is
-    looked up and its blocks are read in order; one file in `saves` is then written back. Which file is
-    a matter of popularity: the n-th is opened 1/n as often as the first.
+    An action is a keystroke and the lines that it draws. On average once in `typing + 1` actions, a
+    file is opened instead: its name is looked up and its blocks are read in order. On average one
+    file in `saves` is then written back. The n-th most popular file is opened 1/n as often as the
+    first.
     """
 
     actions: Count
     files: Count = 300
-    longest_file: Count = 16  # blocks
+    longest_file: Count = 16  # in blocks
     typing: Count = 12
     draws: Count = 2
     saves: Count = 4
@@ -31,11 +36,11 @@ class OfficeUser(Program):
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the names of the imports that it calls."""
         return ("names", "windows", "files")
 
     def run(self, domain: Domain) -> None:
-        """Work through all actions."""
+        """Perform all actions, each after an exponential pause with mean `think_us`."""
         self._names = domain.bind(Names, "names")
         self._windows = domain.bind(Windows, "windows")
         self._files = domain.bind(Files, "files")
@@ -50,7 +55,7 @@ class OfficeUser(Program):
 
     @property
     def planned_calls(self) -> int:
-        """Return about how many calls the actions make."""
+        """Return about how many calls all actions make."""
         per_file = 1 + self.longest_file // 2 * (self.saves + 1) // self.saves
         return self.actions * (self.typing * (1 + self.draws) + per_file) // (self.typing + 1)
 

@@ -1,4 +1,4 @@
-"""Firefly RPC's residents: a server whose calls are a packet each way, and a client that calls it in a loop."""
+"""Residents for Firefly RPC: a server whose calls take one packet each way, and its client."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,49 +12,52 @@ from lrpc.kernel.simulated.packets import PAYLOAD
 
 
 class PacketCalls(Interface):
-    """Two procedures whose calls are a packet each way."""
+    """Two procedures whose calls take one packet in each direction."""
 
     def null(self) -> None:
         """Take nothing, return nothing."""
 
     def full(self, data: Annotated[bytes, FixedBytes(PAYLOAD)]) -> None:
-        """Take what fills a packet."""
+        """Take as many bytes as one packet carries, and return nothing."""
 
 
 @dataclass
 class PacketServer(Server, PacketCalls):
-    """Does as little as each procedure can."""
+    """A server whose procedures do no work of their own."""
 
     def null(self) -> None:
-        """Return."""
+        """Return at once."""
 
     def full(self, data: bytes) -> None:
-        """Return."""
+        """Return at once."""
 
 
 @dataclass
 class PacketClient(Program):
-    """Calls Null so many times, or with a full packet; imports the server as `packets`."""
+    """A client that makes `calls` calls, of Null or, with `full`, with a packet of data.
+
+    It imports the server as `packets`.
+    """
 
     calls: Count = 100
     full: bool = False
 
     def __post_init__(self) -> None:
-        """Have measured nothing."""
+        """Start with no time measured."""
         self._elapsed_ns = 0
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the name of its import."""
         return ("packets",)
 
     @property
     def planned_calls(self) -> int:
-        """Return its calls."""
+        """Return the number of calls."""
         return self.calls
 
     def run(self, domain: Domain) -> None:
-        """Run the loop."""
+        """Make the calls, and measure their virtual time."""
         server = domain.bind(PacketCalls, "packets")
         data = bytes(PAYLOAD)
         began = domain.now_ns
@@ -66,5 +69,5 @@ class PacketClient(Program):
         self._elapsed_ns = domain.now_ns - began
 
     def findings(self) -> Findings:
-        """Return its calls, and their time in ns."""
+        """Return the number of calls and their virtual time in ns."""
         return {"calls": self.calls, "elapsed_ns": self._elapsed_ns}

@@ -1,4 +1,4 @@
-"""The survey on a machine: services whose interfaces were drawn, and the client that makes the calls of four days."""
+"""Residents that run the survey of Figure 1: the generated services and their client."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,17 @@ from lrpc.domains.residents import Findings, Program, Server
 from lrpc.workloads.programs.survey import CALLED, CALLS, SERVICES, definitions, order, pool, slots, survey
 
 IMPORTS: Final = tuple(f"service{number:02d}" for number in range(SERVICES))
-DrawnBy = Annotated[int, Field(ge=0, lt=1 << 63)]  # the seed of definitions and values: client and services share it
+# The seed of definitions and values. Client and services must be given the same one, since binding
+# compares the interfaces that they draw from it.
+SurveySeed = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class Answers:
-    """Implements an interface that was drawn: every procedure returns results drawn beforehand, in turn."""
+    """The implementation of a generated interface.
+
+    Every procedure returns results from a pool drawn beforehand, in turn, so that drawing costs the
+    run nothing.
+    """
 
     def __init__(self, interface: type[Interface], seed: int) -> None:
         for procedure in interface.procedures:
@@ -27,47 +33,48 @@ class Answers:
 
 @dataclass
 class SurveyService(Server):
-    """One of the 28 services, by number from 0."""
+    """The service number `service` of the 28, counted from 0."""
 
     independent = True
 
     service: Annotated[int, Field(ge=0, lt=SERVICES)]
-    seed: DrawnBy = 0
+    seed: SurveySeed = 0
 
     def module(self) -> tuple[type[Interface], object]:
-        """Return the service's interface and its answers."""
+        """Return the generated interface and the object that implements it."""
         interface = survey(self.seed).interfaces[self.service]
         return interface, Answers(interface, self.seed)
 
 
 @dataclass
 class SurveyClient(Program):
-    """Makes `calls` calls, one after the other; imports the services as `service00` to `service27`.
+    """A client that makes `calls` calls, one after another.
 
-    The first 112 are of a different procedure each. The order of calls comes from the run's seed, everything else
-    from `seed`.
+    It imports the services as `service00` to `service27`. The first 112 calls go to a different
+    procedure each, so that every called procedure is called at least once. The order of the calls
+    comes from the run's seed, the definitions and values from `seed`.
     """
 
     calls: Annotated[int, Field(ge=1, le=10**9)] = CALLS
-    seed: DrawnBy = 0
+    seed: SurveySeed = 0
 
     def __post_init__(self) -> None:
-        """Have called nothing."""
-        self._made = [0] * CALLED  # by procedure
+        """Start with no calls counted."""
+        self._made = [0] * CALLED  # calls of each procedure, the most popular first
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the names of the imports that it calls."""
         return IMPORTS
 
     def run(self, domain: Domain) -> None:
-        """Bind all services and make the calls."""
+        """Bind all services, then make the calls."""
         drawn = survey(self.seed)
         services = [domain.bind(one, name) for one, name in zip(drawn.interfaces, IMPORTS, strict=True)]
         self.make([getattr(services[one.service], one.procedure.name) for one in drawn.called], domain)
 
     def make(self, procedures: list[Callable[..., object]], domain: Domain) -> None:
-        """Make the calls; `procedures` are those that are called, most often first."""
+        """Make the calls through the stubs in `procedures`, the most popular first."""
         calls = [
             cycle([(number, call, values) for values in pool(self.seed, one.procedure, "arguments")])
             for number, (call, one) in enumerate(zip(procedures, survey(self.seed).called, strict=True))
@@ -81,11 +88,15 @@ class SurveyClient(Program):
 
     @property
     def planned_calls(self) -> int:
-        """Return the calls."""
+        """Return the number of calls."""
         return self.calls
 
     def findings(self) -> Findings:
-        """Return the static figures of the definitions, and how many calls were made, and of how many procedures."""
+        """Return the static figures of the definitions, and the counts of calls.
+
+        Calls are counted in all, by how many procedures were called, and for the 3 and 10 most
+        called.
+        """
         made = sorted(self._made, reverse=True)
         dynamic = {
             "calls": sum(made),

@@ -1,4 +1,11 @@
-"""Who called what: the latencies that machines counted, as rows for a record."""
+"""Tables of who called what, made from the latencies that machines counted.
+
+Each machine keeps one latency histogram per route: calling domain, exporting domain, export and
+procedure. This module turns the histograms into rows of a record, and merges them by procedure.
+
+Calls that did not return have no latency. The machine counts them only by what they crossed, so
+they form one row per machine and crossing. With these rows, a machine's calls add up to its counts.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +23,11 @@ QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls of one procedure from one domain, and their latencies in virtual microseconds.
+    """The calls of one procedure from one domain, with latencies in virtual microseconds.
 
-    Calls that did not return (they raised, or their caller was released) have no latency and are not told apart: those
-    of a machine and a crossing are one row without domains, export and procedure.
+    Calls that did not return (the procedure raised, or the caller was released) have no latency.
+    One row per machine and crossing counts them; its names of domains, export and procedure are
+    empty.
     """
 
     client_machine: str
@@ -38,7 +46,10 @@ class Calls:
 
 
 def who_called_what(cluster: Cluster, machines: Sequence[MachineOutcome]) -> list[Calls]:
-    """Return every machine's calls, by caller and procedure; they add up to its counts."""
+    """Return the calls of every machine, one row per caller and procedure.
+
+    The rows of a machine add up to its counts.
+    """
     places = {
         export.name: (machine.name, domain.name)
         for machine in cluster.machines
@@ -60,7 +71,10 @@ def who_called_what(cluster: Cluster, machines: Sequence[MachineOutcome]) -> lis
 
 
 def latencies(machines: Sequence[MachineOutcome]) -> dict[str, Histogram]:
-    """Return the latencies of every procedure that was called, merged over its callers, by export and procedure."""
+    """Return the latencies of each called procedure, merged over its callers.
+
+    Keys are `export.procedure`, in order.
+    """
     merged: dict[str, Histogram] = {}
     for machine in machines:
         for route, histogram in machine.latencies.items():
@@ -70,7 +84,10 @@ def latencies(machines: Sequence[MachineOutcome]) -> dict[str, Histogram]:
 
 
 def latency(histogram: Histogram) -> dict[str, float]:
-    """Return count, mean and quantiles of latencies, in microseconds; quantiles are within a hundredth."""
+    """Return the count, mean, quantiles and maximum of a histogram, in microseconds.
+
+    The histogram must not be empty. Quantiles are within a hundredth of the exact values.
+    """
     found = histogram.quantiles(list(QUANTILES.values()))
     mean = histogram.total / histogram.count / 1000
     return {"count": histogram.count, "mean": mean} | {
@@ -79,7 +96,10 @@ def latency(histogram: Histogram) -> dict[str, float]:
 
 
 def buckets(histogram: Histogram) -> dict[str, int]:
-    """Return how many calls a histogram's buckets counted, by their bounds in ns: "from-to", `to` not included."""
+    """Return how many calls each bucket counted, by its bounds in ns.
+
+    A key reads "from-to"; `to` itself is not in the bucket.
+    """
     return {"{}-{}".format(*bounds(bucket)): calls for bucket, calls in sorted(histogram.buckets.items())}
 
 

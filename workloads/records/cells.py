@@ -1,4 +1,13 @@
-"""Cells of tables: a figure of ours, the paper's beside it, and what kind of figure ours is."""
+"""Cells of tables: our figure, the paper's beside it, and the kind of ours.
+
+The kind says how much our figure proves. It is derived, never claimed: every parameter of a cost
+model or scenario names its origin and, if it was fitted, the cells that it was solved from. From
+these, and from the steps charged for a cell, `CostModel.kind` derives the cell's kind:
+
+- input: our figure was given, or is a sum of quoted figures, so agreement proves nothing new;
+- fitted: a parameter was solved from this very cell, so agreement is no evidence;
+- predicted: neither, so agreement is evidence for the model.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +19,10 @@ KINDS: Final[tuple[Kind, ...]] = ("input", "fitted", "predicted")  # the last cl
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table. `paper` is None where the paper has no such figure; what is no number is text."""
+    """One cell of a table.
+
+    `paper` is None if the paper has no such figure. A figure that is not a number is text.
+    """
 
     table: str
     row: str
@@ -29,5 +41,8 @@ class Cell:
 
 
 def weakest(*kinds: Kind) -> Kind:
-    """Return the kind of a figure made of others: as much a prediction as any of them."""
+    """Return the kind of a figure that is computed from figures of these kinds.
+
+    It is predicted if any of them is, otherwise fitted if any of them is.
+    """
     return max(kinds, key=KINDS.index)

@@ -1,4 +1,14 @@
-"""Event logs of a run in one file: gathered from the machines, read again, and hashed to the run's digest."""
+"""The exported event log of a run: one file with the events of all machines.
+
+During a run, each machine writes its events to a file of its own. `gather` joins these files,
+`lines` prints the result, and `digest` hashes it to the digest of its run. An exported log can
+therefore be checked against a record without running anything.
+
+The file starts with a magic line and the number of machines. Then follow, for each machine in order
+of name, its name and its events: four little-endian 64-bit integers each. It is read in chunks, so
+a log may be larger than memory. It is written beside its place and then renamed, so a failure
+leaves no partial log.
+"""
 
 import os
 import shutil
@@ -14,14 +24,18 @@ from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.log import EVENT_BYTES, NAMES
 
 MAGIC: Final = b"LRPC events 1\n"
-_COUNT: Final = struct.Struct("<I")  # machines
-_NAME: Final = struct.Struct("<IQ")  # bytes of the machine's name, bytes of its events
-_EVENT: Final = struct.Struct("<qqqq")
+_COUNT: Final = struct.Struct("<I")  # number of machines
+_NAME: Final = struct.Struct("<IQ")  # length of the machine's name, length of its events
+_EVENT: Final = struct.Struct("<qqqq")  # time in ns, kind, subject, object
 _CHUNK: Final = EVENT_BYTES * 32768
 
 
 def gather(path: Path, folder: Path, machines: Sequence[str]) -> None:
-    """Write the event logs that machines, in order of their names, kept in `folder` into one file."""
+    """Write the event logs that machines kept in `folder` into one file at `path`.
+
+    `machines` are all names in order, since each machine's log is named after its rank. Raise
+    `RunFailed` if the file cannot be written.
+    """
     fresh = _beside(path)
     try:
         with fresh.open("wb") as out:
@@ -39,7 +53,10 @@ def gather(path: Path, folder: Path, machines: Sequence[str]) -> None:
 
 
 def check_writable(path: Path, option: str = "--events") -> None:
-    """Raise `Refused` where a file cannot be written to `path`, which an option named."""
+    """Raise `Refused` if no file can be written at `path`.
+
+    `option` is the command-line option that named the path.
+    """
     try:
         _beside(path).touch()
         _beside(path).unlink()
@@ -50,7 +67,11 @@ def check_writable(path: Path, option: str = "--events") -> None:
 
 
 def read(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield each machine's name and its events in chunks, to be used up in order; `Refused` for another file."""
+    """Yield each machine's name and an iterator over its events, in chunks.
+
+    All iterators read the same file, so each must be exhausted before the next is taken. Raise
+    `Refused` if the file is not an event log, or is damaged.
+    """
     try:
         file = path.open("rb")
     except OSError as error:
@@ -63,11 +84,11 @@ def read(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
         for _ in range(machines):
             name_bytes, size = _NAME.unpack(_exactly(file, _NAME.size, path))
             if size % EVENT_BYTES:
-                raise Refused(f"{path}: damaged: {size} bytes are no whole events; export it again")
+                raise Refused(f"{path}: damaged: {size} bytes are not a whole number of events; export it again")
             name = _exactly(file, name_bytes, path).decode(errors="replace")
             yield name, _chunks(file, size, path)
         if file.read(1):
-            raise Refused(f"{path}: goes on after its last machine; export it again")
+            raise Refused(f"{path}: has data after its last machine; export it again")
 
 
 def _chunks(file: BinaryIO, size: int, path: Path) -> Iterator[bytes]:
@@ -76,6 +97,7 @@ def _chunks(file: BinaryIO, size: int, path: Path) -> Iterator[bytes]:
 
 
 def _exactly(file: BinaryIO, size: int, path: Path) -> bytes:
+    # A damaged header may claim any length, so no more than a chunk is ever read at once.
     data = file.read(min(size, _CHUNK))
     if len(data) < size:
         raise Refused(f"{path}: cut short; export it again")
@@ -83,7 +105,7 @@ def _exactly(file: BinaryIO, size: int, path: Path) -> bytes:
 
 
 def digest(path: Path) -> str:
-    """Return the digest that an exported log hashes to: that of the run it was exported from."""
+    """Return the digest of an exported log, which equals that of its run."""
     machines = []
     for name, chunks in read(path):
         whole = blake2b(digest_size=32)

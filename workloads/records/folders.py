@@ -1,4 +1,12 @@
-"""Folders that are written whole or not at all: each is made beside its place, then put there."""
+"""Folders that are written whole or not at all.
+
+`put` fills a new folder beside the target and then renames it. A failed or interrupted write
+therefore never leaves half a record where a reader would take it for a whole one. The new folder is
+a sibling of the target because a rename works only within one file system.
+
+`check` runs before any work begins. It finds out whether `put` could write there, so that a long
+run does not fail at its end because of a mistyped path.
+"""
 
 import os
 import shutil
@@ -10,22 +18,23 @@ from lrpc.kernel.errors import Refused, RunFailed
 
 
 def fresh(name: str) -> Path:
-    """Return a folder under `records/` that nobody else's is."""
+    """Return an unused path under `records/`, named after the time and this process."""
     return Path("records") / f"{name}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def check(out: Path, kind: str, is_one: Callable[[Path], bool], *, force: bool, option: str = "--out") -> Path:
-    """Return `out` where something of a kind, such as "record", can be put there; else `Refused`.
+    """Return `out` if a folder of this kind can be put there.
 
-    What exists needs `force`, and must hold one of that kind, or nothing. `option` is what named it.
+    `kind` names it in messages, such as "record". An existing folder needs `force`, and must be
+    empty or satisfy `is_one`. Raise `Refused`, naming `option`, if the folder cannot be put there.
     """
     if out.name in ("", ".."):
         raise Refused(f"{option} {out}: has no name of its own; name another folder")
     try:
         if os.path.lexists(out):
             if not force:
-                mend = f"name another folder, or add --force to replace that {kind}"
-                raise Refused(f"{option} {out}: exists already; {mend}")
+                fix = f"name another folder, or add --force to replace that {kind}"
+                raise Refused(f"{option} {out}: exists already; {fix}")
             if out.is_symlink() or not out.is_dir() or not (is_one(out) or not any(out.iterdir())):
                 raise Refused(f"{option} {out}: is not a {kind}, so --force does not replace it; name another folder")
         nearest = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
@@ -40,12 +49,17 @@ def check(out: Path, kind: str, is_one: Callable[[Path], bool], *, force: bool, 
 
 
 def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
-    """Have a folder filled beside `out`, then put it in that place; `RunFailed` where that cannot be done any more."""
+    """Fill a new folder beside `out`, then put it in that place.
+
+    `fill` writes into the folder it is given. What stood at `out` is replaced. Nothing remains of
+    the new folder if `fill` fails. Raise `RunFailed` if the folder cannot be written.
+    """
     made = _beside(out)
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
         made.mkdir()
         fill(made)
+        # A rename cannot replace a folder that holds files: move the old one aside, remove it last.
         old = out.with_name(f"{made.name}.old")
         if out.exists():
             out.rename(old)

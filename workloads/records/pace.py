@@ -1,4 +1,15 @@
-"""What keeping a run's machines in step took, what was lost meanwhile, and what more actors would make of it."""
+"""What synchronisation cost a run, and how much faster it would be on more actors.
+
+`predicted_speedup` answers whether more actors would help, without running them. A run keeps two
+sums for each number of actors in `ACTORS`: how long the busiest of them would work in each window
+(`ideal_ns`), and how many rounds it would need (`ideal_rounds`). The time of a round is measured as
+the run begins (`round_ns`).
+
+The predicted wall time is the work of the busiest actor, plus the rounds at that price, plus the
+rest of the measured wall time. That rest is taken to stay the same, and each actor to have a
+processor of its own. Over in-memory links there are no rounds to measure, so no speed-up is
+predicted.
+"""
 
 from collections.abc import Mapping
 
@@ -8,11 +19,11 @@ from lrpc.cluster.synchronisation import Progress
 
 
 def synchronisation(outcome: Outcome) -> dict[str, object]:
-    """Return how many windows, rounds, messages and bytes a run had, and what share of its time they took.
+    """Return what keeping the machines in step took, by name.
 
-    `predicted_speedup` is by what factor the run would be quicker on so many actors with a processor each: work is
-    dealt out to them as machines are, and the busiest decides in each window; each that has work in a window shared
-    with others takes a round, and what else windows cost stays. Links in memory take no rounds, and foretell nothing.
+    `wall_s` and `round_us` are wall-clock times in seconds and microseconds. `share_of_wall` is the
+    share of wall time, from 0 to 1, that was not work of machines. Figures that this run does not
+    have are None, such as `predicted_speedup` over in-memory links.
     """
     progress = outcome.progress
     calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
@@ -36,10 +47,14 @@ def synchronisation(outcome: Outcome) -> dict[str, object]:
 
 
 def predicted_speedup(progress: Progress) -> Mapping[str, float]:
-    """Return by what factor a run would be quicker on each of `ACTORS`, against itself."""
-    between = max(0, progress.wall_ns - progress.work_ns - progress.rounds * progress.round_ns)
-    foretold = {
-        actors: between + work_ns + rounds * progress.round_ns
+    """Return the predicted speed-up of a run, by number of actors.
+
+    2.0 means half the measured wall time. Keys are the numbers in `ACTORS`, as text.
+    """
+    # Wall time that is neither work nor rounds: the same on any number of actors.
+    rest_ns = max(0, progress.wall_ns - progress.work_ns - progress.rounds * progress.round_ns)
+    predicted_ns = {
+        actors: rest_ns + work_ns + rounds * progress.round_ns
         for actors, work_ns, rounds in zip(ACTORS, progress.ideal_ns, progress.ideal_rounds, strict=True)
     }
-    return {str(actors): round(progress.wall_ns / max(1.0, takes_ns), 3) for actors, takes_ns in foretold.items()}
+    return {str(actors): round(progress.wall_ns / max(1.0, takes_ns), 3) for actors, takes_ns in predicted_ns.items()}

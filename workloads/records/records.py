@@ -1,4 +1,17 @@
-"""Run records: what a run measured, in a folder of its own, written whole or not at all."""
+"""Run records: everything that a run measured, as one folder.
+
+Measuring never prints, and reporting never measures. A run ends as a folder with `record.json` and
+its tables as CSV. Reports are made from such folders alone, so they can be repeated and compared
+without running anything.
+
+A record is written whole or not at all (see `folders`). One that says that the run has begun is
+written first, so that a killed process leaves a record too. A run that fails leaves an incomplete
+record: it says why and holds what had been measured, but it has neither digest nor cells and cannot
+be taken for a result.
+
+A record contains the job from which its run can be repeated. Verifying a record means running that
+job again and comparing the digests.
+"""
 
 import json
 import os
@@ -27,42 +40,47 @@ COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
 @dataclass(frozen=True)
 class Input:
-    """A file that a run read: for which argument, where it was, what was in it."""
+    """A file that a run read: the argument that named it, its path and its contents."""
 
     argument: str
     path: str
     digest: str  # BLAKE2b, 32 bytes
-    text: str | None = None  # all of it, where it is no more than a description
+    text: str | None = None  # its contents, if it is a description (TOML)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was asked for: the workload's name, the command line and everything that decides the result."""
+    """What a run was asked to do, with everything that decides its result."""
 
     workload: str
     command: Sequence[str]
     seed: int
-    settings: Mapping[str, object]  # cost models, processors, placement: by the workload's own names
-    job: Mapping[str, object] = field(default_factory=dict)  # from which it can be run again
+    settings: Mapping[str, object]  # by the workload's own names, such as cost models
+    job: Mapping[str, object] = field(default_factory=dict)  # from which the run can be repeated
     inputs: Sequence[Input] = ()
 
 
 @dataclass(frozen=True)
 class TraceAccounts:
-    """Where every row of a replayed trace went: counts by name, the rows left out, each on a line, and times.
+    """What became of every row of a replayed trace.
 
-    The last of `times` is the whole, the others add up to it.
+    `summary` has counts and times by name, `left_out` one line for each row that was left out. The
+    last of `times` is the whole; the others add up to it.
     """
 
     summary: Mapping[str, int | float]
     left_out: Sequence[str]
-    traces: int = 0  # that were begun
+    traces: int = 0  # traces that the replay began
     times: Sequence[tables.TimePart] = ()
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run. Times are virtual and in microseconds, but for `wall_s`; sizes are bytes."""
+    """The record of one run.
+
+    Times are virtual, in the unit of their name, except `wall_s` and those in `synchronisation`.
+    Sizes are in bytes.
+    """
 
     status: Literal["complete", "incomplete"]
     workload: str
@@ -74,7 +92,7 @@ class Record:
     versions: Mapping[str, str | None]
     compiled: bool
     format: int = FORMAT
-    reason: str | None = None  # why it is incomplete
+    reason: str | None = None  # why the record is incomplete
     digest: str | None = None
     actors: int | None = None
     links: str | None = None
@@ -84,20 +102,23 @@ class Record:
     bytes: Mapping[str, int] = field(default_factory=dict)
     copies: Mapping[str, int] = field(default_factory=dict)  # values copied, by letter of Table III
     charges: Mapping[str, int] = field(default_factory=dict)  # by step of the cost model
+    # By procedure: count, mean and quantiles; then calls by the bounds of their bucket.
     latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    latency_ns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # calls, by the ends of their bucket
+    latency_ns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     calls: Sequence[Calls] = ()  # by caller and procedure
     synchronisation: Mapping[str, object] = field(default_factory=dict)
-    notes: Sequence[str] = ()  # what must be said beside its figures
+    notes: Sequence[str] = ()  # caveats to show beside its figures
     machines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     trace: TraceAccounts | None = None
     cells: Sequence[Cell] = ()
 
 
 def new_folder(out: Path | None, workload: str, *, force: bool, option: str = "--out") -> Path:
-    """Return the folder that a record will be written to; `Refused` where that could not be.
+    """Return the folder that a record will be written to.
 
-    Without `out` it is a fresh one under `records/`. An existing one needs `force`, and must hold a record.
+    Without `out` it is a new one under `records/`. An existing folder needs `force`, and must be
+    empty or hold a record. Raise `Refused`, naming `option`, if the record could not be written
+    there.
     """
     folder = folders.fresh(workload) if out is None else out
     return folders.check(folder, "record", _is_record, force=force, option=option)
@@ -108,9 +129,9 @@ def _is_record(folder: Path) -> bool:
 
 
 def write(out: Path, record: Record) -> None:
-    """Write a record, and its tables as CSV, into a folder beside `out`, then put that in its place.
+    """Write a record, and its tables as CSV, to the folder `out`, whole or not at all.
 
-    `RunFailed` where that cannot be done any more.
+    Raise `RunFailed` if that fails.
     """
 
     def fill(folder: Path) -> None:
@@ -143,7 +164,7 @@ def complete(
     trace: TraceAccounts | None = None,
     calls: Sequence[Calls] = (),
 ) -> Record:
-    """Return the record of a run that came to its end."""
+    """Return the record of a run that completed."""
     return Record(
         **_head(run),
         **_measured(outcome, wall_s),
@@ -158,27 +179,33 @@ def complete(
 def incomplete(
     run: Run, reason: str, outcome: Outcome | None = None, wall_s: float = 0.0, calls: Sequence[Calls] = ()
 ) -> Record:
-    """Return the record of a run that did not come to its end: it says why, and what had been measured until then.
+    """Return the record of a run that did not complete.
 
-    It has neither digest nor cells.
+    It gives the reason and what had been measured until then, but neither digest nor cells.
     """
     measured = {} if outcome is None or not outcome.machines else _measured(outcome, wall_s)
     return Record(**_head(run), **measured, status="incomplete", reason=reason, calls=tuple(calls))
 
 
 def begun(run: Run) -> Record:
-    """Return the record of a run that goes on: what is left of one whose process was killed."""
+    """Return the record of a run that has just begun.
+
+    It is what remains if the run's process is killed.
+    """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return incomplete(run, f"it began at {now} and has not ended: it goes on, or its process was killed")
+    return incomplete(run, f"it began at {now} and has not ended: it is still running, or its process was killed")
 
 
 def read(folder: Path) -> Record:
-    """Return the record that a folder holds; `Refused` where it holds none, one of another format, or a damaged one."""
+    """Return the record that a folder holds.
+
+    Raise `Refused` if there is none, or if it is damaged or of another format.
+    """
     path = folder / "record.json"
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise Refused(f"{path}: not a record of format {FORMAT}; name the folder of one that this lrpc wrote")
+            raise Refused(f"{path}: not a record of format {FORMAT}; name a record that this version of lrpc wrote")
         return TypeAdapter(Record).validate_python(found)
     except OSError as error:
         raise Refused(f"{path}: cannot be read: {os.strerror(error.errno or 0)}; name a record's folder") from None
@@ -213,7 +240,7 @@ def _measured(outcome: Outcome, wall_s: float) -> dict[str, Any]:
 
 
 def total_counts(outcome: Outcome) -> dict[str, int]:
-    """Return the counts of all machines together, those of Table I first."""
+    """Return the counts summed over all machines, those that Table I needs first."""
     counts = Counter[str]()
     for machine in outcome.machines:
         counts.update(machine.counts)

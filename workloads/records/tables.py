@@ -1,4 +1,8 @@
-"""Tables of a record: columns and rows, written as CSV and shown by reports."""
+"""Tables of a record: columns and rows, written as CSV files and shown by reports.
+
+Files and reports are made from the same tables, so they cannot disagree. A table holds plain
+values; how a value is shown to people is left to the report.
+"""
 
 import csv
 import re
@@ -20,18 +24,18 @@ BUCKET: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values under the names of their columns; `name` is that of its file."""
+    """Rows of values under named columns; the table's CSV file is named after `name`."""
 
     name: str
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[TableValue]]
-    named: bool = False  # the columns go by names from the record, to be shown as they are
+    named: bool = False  # column names come from the record: show them unchanged
 
 
 @dataclass(frozen=True)
 class ProcessorRow:
-    """What one processor did, in virtual microseconds. Waits are part of what it was busy."""
+    """What one processor did, in virtual microseconds; `busy_us` includes the waits."""
 
     busy_us: float
     bus_us: float
@@ -43,7 +47,7 @@ class ProcessorRow:
 
 @dataclass(frozen=True)
 class QueueRow:
-    """What a network processor or a wire did for packets, one after the other, in virtual microseconds."""
+    """What a network processor or a wire did for packets queued at it, in virtual microseconds."""
 
     served: int
     bytes: int
@@ -53,7 +57,7 @@ class QueueRow:
 
 @dataclass(frozen=True)
 class MachineRow:
-    """What a record says of one machine, as far as tables show it."""
+    """The part of a machine's record that tables show."""
 
     end_us: float
     busy_us: float
@@ -65,20 +69,23 @@ class MachineRow:
 
     @property
     def utilisation(self) -> float:
-        """Return the share of its processors' time that they had threads."""
+        """Return the share of its processors' time, from 0 to 1, in which they had threads."""
         whole_us = self.end_us * len(self.processors)
         return self.busy_us / whole_us if whole_us else 0.0
 
     @property
     def summed(self) -> ProcessorRow:
-        """Return what its processors did together."""
+        """Return the sums over its processors."""
         columns = zip(*(astuple(one) for one in self.processors), strict=True)
         return ProcessorRow(*(sum(column) for column in columns)) if self.processors else ProcessorRow(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class TimePart:
-    """A part of what a trace's first spans took together, in virtual ns; None where that time has no such part."""
+    """One part of the time that a trace's first spans took together, in ns.
+
+    A time is None if it has no such part.
+    """
 
     part: str
     recorded_ns: int | None
@@ -89,7 +96,10 @@ MACHINES: Final = TypeAdapter(dict[str, MachineRow])
 
 
 def read_machines(found: Mapping[str, Mapping[str, object]], origin: str = "record") -> dict[str, MachineRow]:
-    """Return the machines of a record; `Refused`, naming `origin`, where they are not what a run writes."""
+    """Return the machines of a record, after checking them.
+
+    Raise `Refused`, naming `origin`, if they are not what a run writes.
+    """
     try:
         return MACHINES.validate_python(dict(found))
     except ValidationError as error:
@@ -97,19 +107,22 @@ def read_machines(found: Mapping[str, Mapping[str, object]], origin: str = "reco
 
 
 def cells(found: Sequence[Cell]) -> Table:
-    """Return the cells that a run reproduced, beside the paper's."""
+    """Return the table of a run's cells."""
     columns = [column.name for column in fields(Cell)]
     return Table("cells", "Cells", columns, [astuple(cell) for cell in found])
 
 
 def calls(found: Sequence[Calls]) -> Table:
-    """Return who called what."""
+    """Return the table of who called what."""
     columns = [column.name for column in fields(Calls)]
     return Table("calls", "Who called what", columns, [astuple(row) for row in found])
 
 
 def latencies(found: Mapping[str, Mapping[str, int]]) -> Table:
-    """Return the histograms of latencies: how many calls took at least `from_us` and less than `to_us`."""
+    """Return the table of latency histograms, one row per bucket.
+
+    A row counts the calls that took at least `from_us` and less than `to_us`.
+    """
     rows = [
         (procedure, low / 1000, high / 1000, count)
         for procedure, counted in found.items()
@@ -119,7 +132,10 @@ def latencies(found: Mapping[str, Mapping[str, int]]) -> Table:
 
 
 def times(found: Sequence[TimePart]) -> Table:
-    """Return what a trace's first spans took together, as recorded and as simulated: the last row is the whole."""
+    """Return the table of where a trace's time went, recorded and simulated.
+
+    The last row is the whole; the others add up to it.
+    """
     rows: list[Sequence[TableValue]] = []
     for one in found:
         us = [None if ns is None else ns / 1000 for ns in (one.recorded_ns, one.simulated_ns)]
@@ -128,7 +144,7 @@ def times(found: Sequence[TimePart]) -> Table:
 
 
 def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
-    """Return what every machine did; times of processors are summed over them."""
+    """Return the table of what every machine did; processors' times are summed."""
     columns = [field.name for field in fields(ProcessorRow) if field.name != "busy_us"]
     head = ("machine", "processors", "end_us", "busy_us", "utilisation")
     rows = []
@@ -141,7 +157,10 @@ def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
 
 
 def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
-    """Return what packets queued for: each machine's network processor, and the wire at its hub."""
+    """Return the table of what packets queued for.
+
+    These are each machine's network processor, and the wire at its hub.
+    """
     rows = []
     for name, one in read_machines(found).items():
         for what, did in (("network processor", one.network_processor), ("wire", one.wire)):
@@ -154,17 +173,20 @@ def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
 
 
 def ends(counted: Mapping[str, int], origin: str = "record") -> list[tuple[tuple[int, int], int]]:
-    """Return the buckets of a histogram, with their ends in ns as numbers; `Refused`, naming `origin`, without such."""
+    """Return the buckets of a histogram as ((from, to), count), with bounds in ns.
+
+    Raise `Refused`, naming `origin`, if a key of `counted` is not a bucket.
+    """
     found = []
     for text, count in counted.items():
         if (match := BUCKET.fullmatch(text)) is None:
-            raise Refused(f"{origin}: latency_ns: {text!r} is no bucket; the record is damaged")
+            raise Refused(f"{origin}: latency_ns: {text!r} is not a bucket; the record is damaged")
         found.append(((int(match[1]), int(match[2])), count))
     return found
 
 
 def write_csv(path: Path, table: Table) -> None:
-    """Write a table to a file."""
+    """Write a table to a CSV file."""
     with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow(table.columns)

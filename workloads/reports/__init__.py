@@ -1,1 +1,1 @@
-"""Shows records: as text in a terminal, as a page, as Markdown, as CSV. Runs nothing."""
+"""Shows records as text, as a page, as Markdown and as CSV; runs nothing."""

@@ -1,4 +1,12 @@
-"""What a report says of several records: one beside the other, and how they scale."""
+"""The report on several records: how they compare, and how runs scale.
+
+Scaling is shown as calls per wall second over the number of machines or of actors, whichever
+differs between the records. A line joins only runs of the same workload with the same value of the
+other number, since otherwise it would mix two effects.
+
+Incomplete records are listed with their status, but their figures are not compared: what had been
+measured when a run stopped is not a result.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -14,7 +22,7 @@ MOST_PROCEDURES: Final = 200
 
 
 def of_records(records: Mapping[str, Record]) -> list[Section]:
-    """Return what several records say together, by the names they go by."""
+    """Return the sections of a report on several records, given by display name."""
     whole = {name: record for name, record in records.items() if record.status == "complete"}
     sections = [
         Section("The records", [_records(records), *_digests(whole)]),
@@ -25,18 +33,22 @@ def of_records(records: Mapping[str, Record]) -> list[Section]:
 
 
 def warnings(records: Mapping[str, Record]) -> list[Note]:
-    """Return what must be said first of those that are not whole."""
+    """Return a warning for each incomplete record, to be shown first."""
     found = [(name, note) for name, record in records.items() if (note := warning(record)) is not None]
     return [Note(f"{name}: {note.text}", warning=True) for name, note in found]
 
 
 def calls_per_s(record: Record) -> float:
-    """Return the calls simulated in a second of wall time; 0 where the record does not say."""
+    """Return the calls simulated per second of wall time; 0 if that time is unknown."""
     return calls_made(record) / record.wall_s if record.wall_s else 0.0
 
 
 def quantile_us(counted: Mapping[tuple[int, int], int], share: float) -> float | None:
-    """Return the middle of the bucket that a quantile falls in, in microseconds; None where nothing was counted."""
+    """Return a quantile of a histogram, in microseconds; None if the histogram is empty.
+
+    `counted` maps the bounds of buckets, in ns, to counts; `share` is from 0 to 1. The result is
+    the middle of the bucket that the quantile falls in.
+    """
     total, seen = sum(counted.values()), 0
     for (low, high), count in sorted(counted.items()):
         seen += count
@@ -62,7 +74,7 @@ def _records(records: Mapping[str, Record]) -> Table:
 
 
 def _groups(records: Mapping[str, Record]) -> dict[str, str]:
-    """Return a short name for each digest, the same for those that are equal."""
+    """Return a short name for each digest; records with equal digests share it."""
     digests = dict.fromkeys(record.digest for record in records.values() if record.digest)
     return {digest: f"D{number}" for number, digest in enumerate(digests, 1)}
 
@@ -103,7 +115,7 @@ def _mean(record: Record) -> float | None:
 
 
 def _latencies(records: Mapping[str, Record]) -> Table:
-    """Return the mean latency of every procedure in every record."""
+    """Return the mean latency of the procedures called most, one column per record."""
     busy: dict[str, float] = {}
     for record in records.values():
         for procedure, found in record.latency_us.items():
@@ -138,7 +150,10 @@ def _plot(
     across: Callable[[Record], int],
     beside: Callable[[Record], int],
 ) -> SectionItem:
-    """Return calls per wall second over a number, one line for each workload and each value of the other number."""
+    """Return a plot of calls per wall second over one number.
+
+    There is one line for each workload and each value of the other number.
+    """
     points: dict[str, list[tuple[float, float]]] = {}
     for record in records:
         line = f"{record.workload}, {beside(record) or 'no'} {other}"

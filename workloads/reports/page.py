@@ -1,4 +1,9 @@
-"""Reports: what records say, as a page for a browser, as Markdown, and as the CSV of every table. Nothing is run."""
+"""Writes reports on records: a page for a browser, Markdown, and the CSV of every table.
+
+Reporting never measures: a report is made from records alone, and nothing is run. The page is
+self-contained, with the plotting script inside it, so that it opens offline and can be passed on as
+one file. Text from records is escaped, since a record may come from anybody.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +22,7 @@ from lrpc.workloads.reports.plots import Plot, number
 from lrpc.workloads.reports.sections import Note, Section, SectionItem, readable
 
 PAGES: Final = ("report.html", "report.md")
-MOST_ROWS: Final = 60  # of a table on the page; the CSV has them all
+MOST_ROWS: Final = 60  # rows of a table shown on the page; its CSV file has all of them
 STYLE: Final = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1c2733; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #c8d2dc; } h3 { margin: 1.4em 0 .4em; }
@@ -31,25 +36,26 @@ p.more { color: #5a6b7b; } nav a { margin-right: 1em; }
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says, before it is written as anything."""
+    """The contents of a report, before they are written in any format."""
 
     title: str
-    notes: Sequence[Note]  # that stand first
+    notes: Sequence[Note]  # shown first
     sections: Sequence[Section]
 
     @property
     def tables(self) -> list[Table]:
-        """Return every table, those of plots too."""
+        """Return every table, including the data of plots."""
         parts = [part for section in self.sections for part in section.parts]
         shown = [part.table if isinstance(part, Plot) else part for part in parts]
         return [part for part in shown if isinstance(part, Table)]
 
 
 def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
-    """Write a report of the records in these folders and return its folder.
+    """Write a report on the records in these folders, and return the report's folder.
 
-    Unless told where, it stands in the record's folder, or under `records/` if there are several. Raises `Refused`
-    where a record or the folder is none, `RunFailed` where the report can then not be written.
+    By default that is `report` in the folder of a single record, or a new folder under `records/`
+    for several. A path may also be that of a `record.json`. Raise `Refused` if a record cannot be
+    read or the folder cannot be used, and `RunFailed` if writing the report fails.
     """
     holders = [path.parent if path.name == "record.json" else path for path in paths]
     for at, holder in enumerate(holders):
@@ -66,7 +72,10 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
 
 
 def write(made: Report, out: Path) -> None:
-    """Write a report as a page, as Markdown and as CSV into a folder; `RunFailed` where that cannot be."""
+    """Write a report as a page, as Markdown and as CSV to a folder, whole or not at all.
+
+    Raise `RunFailed` if that fails.
+    """
 
     def fill(folder: Path) -> None:
         for name, pieces in zip(PAGES, (as_html(made), as_markdown(made)), strict=True):
@@ -80,7 +89,7 @@ def write(made: Report, out: Path) -> None:
 
 
 def report(found: Mapping[str, Record]) -> Report:
-    """Return what a report of these records says, by the names they go by."""
+    """Return the report on these records, given by display name."""
     if len(found) > 1:
         return Report(f"{len(found)} records compared", comparison.warnings(found), comparison.of_records(found))
     (record,) = found.values()
@@ -90,7 +99,7 @@ def report(found: Mapping[str, Record]) -> Report:
 
 
 def as_html(made: Report) -> Iterator[str]:
-    """Return a page that needs nothing from elsewhere, piece by piece."""
+    """Yield the pieces of a self-contained HTML page."""
     files = file_names(made.tables)
     yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(made.title)}</title>\n'
     yield f"<style>{STYLE}</style>\n"
@@ -109,7 +118,7 @@ def as_html(made: Report) -> Iterator[str]:
 
 
 def as_markdown(made: Report) -> Iterator[str]:
-    """Return the same as Markdown, plots as bars of text, piece by piece."""
+    """Yield the pieces of the report as Markdown, with plots as bars of text."""
     files = file_names(made.tables)
     for note in made.notes:
         yield f"> **{_plain(note.text)}**\n\n"
@@ -130,7 +139,10 @@ def as_markdown(made: Report) -> Iterator[str]:
 
 
 def file_names(found: Sequence[Table]) -> dict[int, str]:
-    """Return the file of each table, by its identity; no two are the same, whatever the tables are called."""
+    """Return the name of each table's CSV file, by the table's `id`.
+
+    No two names are the same, even if tables have equal names.
+    """
     names: dict[int, str] = {}
     for table in found:
         stem = re.sub(r"[^a-z0-9]+", "-", table.name.lower()).strip("-")[:60] or "table"
@@ -143,25 +155,29 @@ def file_names(found: Sequence[Table]) -> dict[int, str]:
 
 
 def shown(column: str, value: TableValue, *, named: bool = False) -> str:
-    """Return a value as text for people; the column says whether it is a share."""
+    """Return a value as text for people.
+
+    The column's name says whether a number is a share, which is shown in percent. In a table with
+    `named` columns, zeros are left blank.
+    """
     if value is None or isinstance(value, str):
         return value or ""
     if named and not value:
-        return ""  # a matrix of few calls is read by those that there are
+        return ""  # blanks make the few counts of a sparse matrix stand out
     if isinstance(value, float) and column.endswith(("share", "utilisation", "difference")):
         return f"{100 * value:+.1f} %" if column == "difference" else f"{100 * value:.2f} %"
     return number(value)
 
 
 def _check(name: str, record: Record) -> None:
-    """Refuse a record whose parts are not what their readers need, before anything is made of it."""
+    """Refuse a record with damaged parts before any of the report is made."""
     tables.read_machines(record.machines, name)
     for counted in record.latency_ns.values():
         tables.ends(counted, name)
 
 
 def _is_report(folder: Path) -> bool:
-    """Return whether a folder holds a report, and nothing else that would be lost with it."""
+    """Return whether a folder holds a report and no other files that would be lost with it."""
     held = {path.name for path in folder.iterdir()}
     return set(PAGES) <= held and all(name in PAGES or name.endswith(".csv") for name in held)
 
@@ -210,7 +226,7 @@ def _heads(table: Table) -> Sequence[str]:
 
 
 def _numbers(table: Table) -> list[bool]:
-    """Return, for each column, whether it is one of numbers."""
+    """Return, for each column, whether it holds numbers."""
     return [
         any(row[at] is not None for row in table.rows) and not any(isinstance(row[at], str) for row in table.rows)
         for at in range(len(table.columns))
@@ -227,5 +243,5 @@ def _link(file: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line."""
+    """Return text on one line, escaped so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_{}\[\]<>|#~$&!])", r"\\\1", one_line(text))

@@ -1,4 +1,12 @@
-"""Plots of a report: as figures that a browser draws, as bars of text, and as the table that they are drawn from."""
+"""Plots of a report: a figure for a browser, bars of text, and the table of their data.
+
+Every plot has both a figure and bars of text, since a report must be readable without a browser. A
+figure is plain data in Plotly's format. Plotly itself is slow to import, so it is imported only
+where HTML is made.
+
+Names come from records, so they are shortened and escaped. They label whole numbers on an axis:
+names that look alike stay apart that way, and Plotly takes none for a date.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,18 +17,18 @@ from typing import Final
 from lrpc.kernel.documents import one_line
 from lrpc.workloads.records.tables import Table
 
-BAR: Final = 40  # characters of the longest
-LABEL: Final = 36  # characters of a name beside a bar, or at an axis
+BAR: Final = 40  # characters of the longest bar
+LABEL: Final = 36  # most characters of a name beside a bar or at an axis
 HEIGHT: Final = 420  # pixels
 LINE: Final = 22  # pixels of one row
 COLOURS: Final = ("#2f6db3", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#30638e", "#a3a3a3", "#c08552")
 
-Figure = Mapping[str, object]  # as Plotly takes it
+Figure = Mapping[str, object]  # in Plotly's format
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line or one colour of a plot."""
+    """One line, or one colour, of a plot."""
 
     name: str
     x: Sequence[float]
@@ -29,30 +37,30 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot; `name` is that of its table's file."""
+    """A plot, as a figure for a browser and as bars of text."""
 
     title: str
     figure: Figure
-    bars: Sequence[tuple[str, float]]  # the same as text, as far as that can be
-    table: Table | None = None  # its data, where no other table of the report has them
-    text_title: str = ""  # of the bars, where they show something else
+    bars: Sequence[tuple[str, float]]  # label and value of each bar of text
+    table: Table | None = None  # its data, unless another table of the report has them
+    text_title: str = ""  # title of the bars, if they show something else
 
     @property
     def text(self) -> list[str]:
-        """Return its bars as lines."""
+        """Return the bars as lines of text."""
         most = max((value for _, value in self.bars if math.isfinite(value)), default=0.0)
         width = max((len(short(name)) for name, _ in self.bars), default=0)
         return [f"{short(name):{width}}  {number(value):>10}  {_bar(value, most)}" for name, value in self.bars]
 
 
 def short(name: str) -> str:
-    """Return a name in one line, and no longer than there is room for."""
+    """Return a name on one line, cut to `LABEL` characters."""
     line = one_line(name)
     return line if len(line) <= LABEL else f"{line[: LABEL - 1]}…"
 
 
 def number(value: float) -> str:
-    """Return a number with as many digits as say something."""
+    """Return a number as text, with as many digits as are useful to a reader."""
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value:,}"
     return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
@@ -61,7 +69,10 @@ def number(value: float) -> str:
 def stacked(
     title: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str, text: Sequence[float]
 ) -> Plot:
-    """Return horizontal bars, each of several parts; `text` is what the bars of text show."""
+    """Return a plot of horizontal bars, each divided into parts.
+
+    `parts` has, for each part, one value per name. `text` has the values of the bars of text.
+    """
     data = [
         {
             "type": "bar",
@@ -78,7 +89,10 @@ def stacked(
 
 
 def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
-    """Return upright bars, one for each name."""
+    """Return a plot of vertical bars, one per name.
+
+    `across` and `up` are the titles of its axes.
+    """
     bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}
     layout = {"xaxis": _named(names) | {"title": {"text": escape(across)}}, "yaxis": {"title": {"text": escape(up)}}}
     return Plot(title, _figure([bars], layout, HEIGHT), list(zip(names, values, strict=True)))
@@ -96,7 +110,11 @@ def curves(
     dots: bool = False,
     text_title: str = "",
 ) -> Plot:
-    """Return lines over one axis; with `steps` they rise at each value, with `dots` the first is points alone."""
+    """Return a plot of lines.
+
+    `axes` are the titles of the horizontal and the vertical axis, `bars` the bars of text. With
+    `steps` a line rises at each value; with `dots` the first series is drawn as points.
+    """
     data = [
         {
             "type": "scatter",
@@ -118,7 +136,7 @@ def curves(
 
 
 def matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[int]], bars: Sequence[tuple[str, float]]) -> Plot:
-    """Return a matrix in colours, from whoever calls (down) to whoever is called (across)."""
+    """Return a matrix of calls as colours, callers as rows and those called as columns."""
     heat = {
         "type": "heatmap",
         "z": [[count or None for count in row] for row in rows],
@@ -136,7 +154,10 @@ def matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[int]], bars
 
 
 def as_html(plot: Plot, place: str) -> str:
-    """Return a plot as HTML, for a page that has Plotly's script; `place` is an id of its own."""
+    """Return a plot as HTML, for a page that contains Plotly's script.
+
+    `place` is an element id that the page uses only once.
+    """
     from plotly.io import to_html  # slow to import, and only reports need it
 
     config = {"displaylogo": False, "responsive": True}
@@ -147,7 +168,7 @@ def as_html(plot: Plot, place: str) -> str:
 
 
 def script() -> str:
-    """Return Plotly's script, whole, so that a page needs nothing from elsewhere."""
+    """Return Plotly's whole script, so that the page works offline."""
     from plotly.offline import get_plotlyjs
 
     text: str = get_plotlyjs()
@@ -160,7 +181,7 @@ def _figure(data: Sequence[Mapping[str, object]], layout: Mapping[str, object], 
 
 
 def _named(names: Sequence[str], *, down: bool = False) -> dict[str, object]:
-    """Return an axis with names at whole numbers: two names that look alike stay two, and none is read as a date."""
+    """Return an axis that has names at whole numbers."""
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [escape(short(n)) for n in names]}
     return {**ticks, "automargin": True, **({"autorange": "reversed"} if down else {})}
 

@@ -1,4 +1,12 @@
-"""What a report says of one record: texts, tables and plots, whatever they are written as."""
+"""The report on one record: notes, tables and plots, in no particular output format.
+
+Sections answer a reader's questions in order: what was run, how it compares with the paper, which
+calls were made and how long they took, what the processors did, and what synchronisation cost.
+`page` writes the same sections as HTML and as Markdown.
+
+A record may have thousands of machines and domains. Plots and matrices show the busiest `MOST`; a
+matrix adds up the others, so that no call is missing from it.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +22,11 @@ from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.plots import Plot, Series
 from lrpc.workloads.reports.terminal import TITLES
 
-MOST: Final = 40  # machines, domains in a plot or a matrix; the others are taken together
+MOST: Final = 40  # machines or domains shown in a plot or a matrix
 MOST_CURVES: Final = 8
 OTHERS: Final = "(others)"
-SHOWN: Final = frozenset(  # fields of a record that have a place of their own; any others stand below what was run
+# Fields of a record that have a place of their own; others are listed as "Also recorded".
+SHOWN: Final = frozenset(
     {
         *("status", "reason", "workload", "command", "seed", "digest", "actors", "links", "wall_s", "virtual_us"),
         *("compiled", "format", "versions", "settings", "counts", "bytes", "copies", "charges", "latency_us"),
@@ -28,7 +37,7 @@ SHOWN: Final = frozenset(  # fields of a record that have a place of their own; 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence; a warning is one that nobody must overlook."""
+    """A sentence; a warning is one that must not be overlooked."""
 
     text: str
     warning: bool = False
@@ -39,14 +48,14 @@ SectionItem = Note | Table | Plot
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report under one heading."""
+    """One part of a report, under a heading."""
 
     title: str
     parts: Sequence[SectionItem]
 
 
 def of_record(record: Record) -> list[Section]:
-    """Return what a record says, in the order of a reader's questions."""
+    """Return the sections of a report on one record, without those that would be empty."""
     sections = [
         Section("What was run", list(_run(record))),
         Section("Beside the paper", list(_cells(record.cells))),
@@ -63,16 +72,19 @@ def of_record(record: Record) -> list[Section]:
 
 
 def warning(record: Record) -> Note | None:
-    """Return what must be said first of a record that is not whole."""
+    """Return the warning to show first if a record is incomplete, otherwise None."""
     if record.status == "complete":
         return None
     why = f": {record.reason}" if record.reason else ""
-    until = "What stands below had been measured until then, and is no result."
-    return Note(f"INCOMPLETE: this run did not come to its end{why}. {until}", warning=True)
+    until = "The figures below had been measured until then, and are not a result."
+    return Note(f"INCOMPLETE: this run did not complete{why}. {until}", warning=True)
 
 
 def flatten(value: object, name: str = "") -> list[tuple[str, TableValue]]:
-    """Return what is nested as one list of names and values; names are spelt out."""
+    """Return nested values as one list of names and values.
+
+    Names of nested values are joined by colons.
+    """
     found: Iterable[tuple[object, object]]
     match value:
         case Mapping():
@@ -91,7 +103,7 @@ def flatten(value: object, name: str = "") -> list[tuple[str, TableValue]]:
 
 
 def readable(name: str) -> str:
-    """Return the name of a field as words, its unit behind a comma."""
+    """Return the name of a field as words, with its unit after a comma."""
     for ending, unit in {"_us": "µs", "_ns": "ns", "_s": "s", "_mbps": "Mbit/s"}.items():
         if name.endswith(ending):
             name = f"{name.removesuffix(ending)}, {unit}"
@@ -99,12 +111,12 @@ def readable(name: str) -> str:
 
 
 def calls_made(record: Record) -> int:
-    """Return the calls of a run, within and across domains and machines."""
+    """Return the calls of a run within domains, between domains and between machines."""
     return sum(record.counts.get(crosses, 0) for crosses in CROSSINGS)
 
 
 def merged(record: Record) -> dict[tuple[int, int], int]:
-    """Return the histogram of all calls' latencies, by the ends of its buckets in ns."""
+    """Return the latency histogram of all calls, by the bounds of its buckets in ns."""
     total = Counter[tuple[int, int]]()
     for counted in record.latency_ns.values():
         total.update(dict(tables.ends(counted)))
@@ -112,9 +124,10 @@ def merged(record: Record) -> dict[tuple[int, int], int]:
 
 
 def grouped(rows: Sequence[Calls], ends: Sequence[tuple[str, str]]) -> tuple[list[str], list[list[int]]]:
-    """Return names and a matrix of calls between them; beyond `MOST` the less busy are one row and one column.
+    """Return names and the matrix of calls between them, callers as rows.
 
-    `ends` says, for each row, between which two its calls are.
+    `ends` has the caller and the called of each of `rows`. Only the `MOST` busiest names have a row
+    and a column of their own; the others share one.
     """
     busy = Counter[str]()
     for row, between in zip(rows, ends, strict=True):
@@ -214,7 +227,7 @@ def _calls(record: Record) -> Iterator[SectionItem]:
         return
     known = [row for row in record.calls if row.client_domain]
     if unreturned := sum(row.calls for row in record.calls) - sum(row.calls for row in known):
-        yield Note(f"{unreturned:,} calls did not return, and are in none of the matrices below.")
+        yield Note(f"{unreturned:,} calls did not return, and are not in the matrices below.")
     machines = [(row.client_machine, row.server_machine) for row in known]
     domains = [
         (f"{row.client_machine}/{row.client_domain}", f"{row.server_machine}/{row.server_domain}") for row in known
@@ -262,7 +275,10 @@ def _whole(value: float) -> TableValue:
 
 
 def _share(name: str, counted: Mapping[str, int]) -> Series:
-    """Return the share of calls that are over after a time: 0 before the first bucket, 1 at the end of the last."""
+    """Return the share of calls that had ended after a time.
+
+    It is 0 before the first bucket and 1 at the end of the last.
+    """
     found = sorted(tables.ends(counted))
     total = sum(count for _, count in found) or 1
     x, y, seen = [], [], 0
@@ -277,7 +293,10 @@ def _share(name: str, counted: Mapping[str, int]) -> Series:
 
 
 def _decades(counted: Mapping[tuple[int, int], int]) -> list[tuple[str, float]]:
-    """Return the calls of all procedures by the middle of their bucket, in bins of 1, 2, 5, 10, 20 ... µs."""
+    """Return the calls of all procedures in bins of 1, 2, 5, 10, 20 ... µs.
+
+    A call counts at the middle of its bucket.
+    """
     edges = [base * 10**power for power in range(-3, 13) for base in (1, 2, 5)]
     bins = Counter[int]()
     for (low, high), count in counted.items():

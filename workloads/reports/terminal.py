@@ -1,4 +1,9 @@
-"""What a run says when it is over: its tables, as text."""
+"""Prints a run's tables as text in a terminal.
+
+The form of a table follows from its cells: a grid as the paper prints it, a list with differences
+from the paper, or the bars of a histogram. The kind of every figure (input, fitted or predicted) is
+printed with it, so that a fitted figure is never taken for evidence.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -27,15 +32,15 @@ TITLES: Final = {
     "Figure 2": "Figure 2: calls a second by number of processors; beyond five, what if",
     "Figure 2 waits": "Figure 2: what the processors' time goes to, percent",
 }
-DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of ours, behind the point
-SHOWN: Final = ("%", "bytes", "misses")  # units that no title says
-BARS: Final = ("Figure 1",)
-LISTS: Final = ("I",)  # whose rows are of different systems
-BAR: Final = 50  # characters of the longest
+DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of our figures after the decimal point, by unit
+SHOWN: Final = ("%", "bytes", "misses")  # units printed with each figure, since no title names them
+BARS: Final = ("Figure 1",)  # tables printed as bars
+LISTS: Final = ("I",)  # tables never printed as grids: their rows are of different systems
+BAR: Final = 50  # characters of the longest bar
 
 
 def print_cells(console: Console, cells: Sequence[Cell]) -> None:
-    """Print every table that the cells belong to, ours beside the paper's."""
+    """Print every table that the cells belong to, our figures beside the paper's."""
     for name in dict.fromkeys(cell.table for cell in cells):
         found = [cell for cell in cells if cell.table == name]
         rows, columns = ({getattr(cell, what) for cell in found} for what in ("row", "column"))
@@ -64,7 +69,7 @@ def verdict(cells: Sequence[Cell]) -> list[str]:
 
 
 def print_counts(console: Console, title: str, counts: Mapping[str, object]) -> None:
-    """Print a summary: one name and one value a line."""
+    """Print a list with one name and one value per line."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(justify="left")
     table.add_column(justify="right")
@@ -74,7 +79,7 @@ def print_counts(console: Console, title: str, counts: Mapping[str, object]) -> 
 
 
 def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float]], most: int = 12) -> None:
-    """Print the latencies of the procedures that were called most."""
+    """Print the latencies of the `most` procedures called most often, in virtual microseconds."""
     table = Table(title="Latency of calls, virtual microseconds", title_justify="left")
     for heading in ("procedure", "calls", "mean", "p50", "p90", "p99", "max"):
         table.add_column(heading, justify="left" if heading == "procedure" else "right")
@@ -88,7 +93,10 @@ def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float
 
 
 def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int) -> None:
-    """Print what a trace took, recorded and simulated: the parts of both add up to the last line."""
+    """Print where a trace's time went, recorded and simulated, as means over `traces` traces.
+
+    The parts add up to the last line.
+    """
     table = Table(title="Where a trace's time went, mean, virtual microseconds", title_justify="left")
     for heading in ("", "recorded", "simulated"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -101,7 +109,7 @@ def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int)
 
 
 def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
-    """Print the first rows of a table of a record's, or of several."""
+    """Print the first `most` rows of a table."""
     shown = Table(title=table.title, title_justify="left")
     for column in table.columns:
         shown.add_column(column)
@@ -113,13 +121,13 @@ def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines as they are."""
+    """Print lines unchanged."""
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _grid(cells: Sequence[Cell]) -> Table:
-    """Return rows by columns, as the paper prints them; its own figures stand in brackets."""
+    """Return a table of rows by columns, with the paper's figures in brackets."""
     kinds = dict.fromkeys(cell.kind for cell in cells)
     alike = len(kinds) == 1
     caption = f"all {cells[0].kind}" if alike else ", ".join(f"{kind[0]} {kind}" for kind in sorted(kinds))
@@ -136,7 +144,10 @@ def _grid(cells: Sequence[Cell]) -> Table:
 
 
 def _list(cells: Sequence[Cell]) -> Table:
-    """Return one cell a line, and how far ours is from the paper's where that is a number."""
+    """Return a table with one cell per line.
+
+    It says how far a number of ours is from the paper's.
+    """
     compared = any(cell.paper is not None for cell in cells)
     table = Table()
     for heading in ("", "column", "paper", "ours", "difference", "kind"):
@@ -151,7 +162,7 @@ def _list(cells: Sequence[Cell]) -> Table:
 
 
 def _bars(cells: Sequence[Cell]) -> Table:
-    """Return a histogram: one bin a line."""
+    """Return a histogram with one bin per line."""
     table = Table(caption=f"all {cells[0].kind}", caption_justify="left")
     for heading in ("bytes", cells[0].column, ""):
         table.add_column(heading, justify="left" if not heading else "right")

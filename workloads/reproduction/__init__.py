@@ -1,1 +1,1 @@
-"""Sets the paper's tables and figures beside what simulated machines come to."""
+"""Reproduces the paper's tables and figures on simulated machines."""

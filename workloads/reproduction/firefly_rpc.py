@@ -1,4 +1,10 @@
-"""Firefly RPC between two machines: a remote Null step by step, and a full packet, beside what its authors measured."""
+"""Firefly RPC between two machines: a remote Null step by step, and a full packet.
+
+Schroeder and Burrows gave an account of where the time of a remote Null goes, on MicroVAX II
+processors. The cost model charges that account step by step, so its rows stand beside ours. It adds
+up to less than the two times that are known for a whole Null. What is missing is shown as
+unaccounted and charged nowhere, since no source says what it is spent on.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -12,8 +18,8 @@ COLUMN: Final = "MicroVAX II"
 FULL: Final = "1,514-byte packet, one way"
 NOT_CHARGED: Final = "not charged"
 
-# Schroeder and Burrows, microseconds: what runtime and stubs take of a Null, what each packet of 74 bytes takes beyond,
-# how often, and which steps of the cost model that is.
+# From Schroeder and Burrows, in microseconds: RUNTIME is spent by runtime and stubs in each Null.
+# ACCOUNT is spent on each of its PACKETS of 74 bytes, by the named steps of the cost model.
 RUNTIME: Final = 606.0
 PACKETS: Final = 2
 ACCOUNT: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
@@ -34,20 +40,26 @@ WIRE: Final = 60.0
 ONE_WAY: Final = sum(us for us, _ in ACCOUNT.values()) + WIRE  # 954
 NULL: Final = RUNTIME + PACKETS * ONE_WAY  # 2,514
 FULL_ONE_WAY: Final = 4414.0
-MEASURED: Final = (2645.0, 2660.0)  # a Null, in the study itself and as it is quoted
+MEASURED: Final = (2645.0, 2660.0)  # a whole Null, in the study itself and as it is quoted
 
 
 def cells(null: Measured, full: Measured, costs: CostModel) -> list[Cell]:
-    """Return the account of a Null, charged on both machines together, what is left of it, and a full packet's way."""
+    """Return the cells of a remote Null's account and of a full packet's way.
+
+    `null` and `full` are loops of calls with the charges of both machines together. `full` sends a
+    full packet each call and gets a small one back.
+    """
     found = [_step("runtime and stubs", RUNTIME, null, costs, ("remote_client", "remote_server"))]
     found += [_step(f"{row}, twice", PACKETS * us, null, costs, steps) for row, (us, steps) in ACCOUNT.items()]
     runtime, charged = float(found[0].ours), _us(null, costs, null.charges)
+    # What a Null took beyond its charges is time on the wire, which no step charges.
     found.append(Cell(TABLE, "wire, twice", COLUMN, PACKETS * WIRE, null.us - charged, "us", "input"))
     kind = costs.kind(f"{TABLE}/Null/{COLUMN}", null.per_call(null.charges))
     found.append(Cell(TABLE, "Null", COLUMN, NULL, null.us, "us", kind))
     for measured in MEASURED:
         row = f"unaccounted, of {measured:,.0f} measured"
         found.append(Cell(TABLE, row, COLUMN, measured - NULL, NOT_CHARGED, "us", "input"))
+    # The call's packet is full; the reply's is like those of a Null.
     one_way = full.us - runtime - (null.us - runtime) / PACKETS
     kind = costs.kind(f"{TABLE}/{FULL}/{COLUMN}", full.per_call(full.charges))
     return [*found, Cell(TABLE, FULL, COLUMN, FULL_ONE_WAY, one_way, "us", kind)]
@@ -60,5 +72,5 @@ def _step(row: str, paper: float, null: Measured, costs: CostModel, steps: tuple
 
 
 def _us(measured: Measured, costs: CostModel, charges: Mapping[str, int]) -> float:
-    """Return what charges of a loop come to for each call."""
+    """Return what some charges of a loop cost, in microseconds per call."""
     return sum(costs.file.steps[step].us * count for step, count in charges.items()) / measured.calls

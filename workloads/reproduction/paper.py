@@ -1,4 +1,11 @@
-"""The paper's figures beside ours: what it says, what a run came to, and what kind of figure that makes ours."""
+"""The paper's figures, and the cells that set ours beside them.
+
+The constants quote the paper, table by table. They are only ever shown beside a figure of ours,
+which comes from what simulated machines measured and charged. A row that names steps, such as a
+context switch, is the cost of those steps as they were charged. A row of whole calls is the virtual
+time that a loop of calls took. `CostModel.kind` derives the kind of most figures (see
+`records.cells`).
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,15 +16,15 @@ from lrpc.workloads.programs.four_tests import TESTS
 from lrpc.workloads.programs.survey import AXIS, BIN, figures
 from lrpc.workloads.records.cells import Cell, weakest
 
-# Table I, percent: operations that cross machines. 344,888 local and 18,366 network calls are 5.33 % and 5.06 %; the
-# others' denominators make no difference that their figures show.
+# Table I: operations that cross machines, in percent. Taos' 344,888 local and 18,366 network calls
+# are 5.33 % of local and 5.06 % of all calls. For V and Sun the paper's share is of all operations.
 TABLE_I: Final = {
     "V": {"remote/total": 3.0},
     "Taos": {"remote/local": 5.3, "remote/total": 5.06},
     "Sun UNIX+NFS": {"remote/total": 0.6},
 }
 
-# Table II, microseconds: the least a Null can take, and what it takes.
+# Table II, microseconds: the least time that a Null could take, and the time that it takes.
 TABLE_II: Final = {
     "Accent": (444.0, 2300.0),
     "Taos": (109.0, 464.0),
@@ -27,7 +34,7 @@ TABLE_II: Final = {
     "DASH": (170.0, 1590.0),
 }
 
-# Table III: which copies are made.
+# Table III: the copies that are made, by the paper's letters.
 TABLE_III: Final = {
     "call, mutable parameters": {"LRPC": "A", "message passing": "A B C E", "restricted message passing": "A D E"},
     "call, immutable parameters": {"LRPC": "A E", "message passing": "A B C E", "restricted message passing": "A D E"},
@@ -41,7 +48,8 @@ TABLE_IV: Final = {
     "Taos": {"Null": 464.0, "Add": 480.0, "BigIn": 539.0, "BigInOut": 636.0},
 }
 
-# The steps of the cost model that a Null's least time is made of, and those that LRPC and message passing add to it.
+# The steps of the cost model that make up a Null's least time, and those that LRPC and message
+# passing add to it.
 MINIMUM: Final = ("procedure_call", "trap", "switch", "tlb_miss")
 OVERHEAD: Final[dict[str, tuple[str, ...]]] = {
     "stubs": ("client_stub", "server_stub", "astack_queue", "message_client_stub", "message_server_stub"),
@@ -55,7 +63,7 @@ OVERHEAD: Final[dict[str, tuple[str, ...]]] = {
 }
 ALL_OVERHEAD: Final = tuple(step for steps in OVERHEAD.values() for step in steps)
 
-# Table V, microseconds: each row, and the steps that it adds up.
+# Table V, microseconds: the figure of each row, and the steps that the row adds up.
 TABLE_V: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
     "procedure call": (7.0, ("procedure_call",)),
     "two traps": (36.0, ("trap",)),
@@ -66,7 +74,8 @@ TABLE_V: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
     "overhead": (48.0, ALL_OVERHEAD),
 }
 
-# The same for both, as far as the paper says; SRC RPC's minimum is Table II's.
+# The same rows for LRPC and for SRC RPC (Taos), and the paper's figures as far as it has any. The
+# minimum of SRC RPC is Table II's.
 BREAKDOWN: Final[dict[str, tuple[str, ...]]] = {
     "procedure call": ("procedure_call",),
     "traps": ("trap",),
@@ -90,7 +99,8 @@ BREAKDOWN_PAPER: Final = {
     "Taos": {"minimum": 109.0, "stubs": 70.0, "overhead": 355.0, "total": 464.0},
 }
 
-# Figure 2, calls a second by processors: C-VAXes. The speed-up on five is of a Firefly with MicroVAX II processors.
+# Figure 2, calls a second by number of C-VAX processors. The speed-up on five processors is that of
+# a Firefly with MicroVAX II processors.
 FIGURE_2: Final = {
     "LRPC": {1: 6300.0, 4: 23_000.0},
     "SRC RPC": {2: 4000.0, 3: 4000.0, 4: 4000.0},
@@ -100,7 +110,11 @@ FIGURE_2: Final = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One test's loop: calls, the virtual time they took in ns, and how often each step was charged."""
+    """The loop of calls that one test made.
+
+    It has the number of calls, the virtual time that they took in ns, and how often each step was
+    charged.
+    """
 
     calls: int
     elapsed_ns: int
@@ -108,28 +122,32 @@ class Measured:
 
     @property
     def us(self) -> float:
-        """Return the mean time of a call."""
+        """Return the mean time of a call in virtual microseconds."""
         return self.elapsed_ns / self.calls / 1000
 
     def per_call(self, steps: Iterable[str]) -> dict[str, int]:
-        """Return how often one call is charged each of `steps`; every call of a loop is charged alike."""
+        """Return how often one call is charged each of `steps`.
+
+        Every call of a loop is charged alike.
+        """
         return {step: self.charges.get(step, 0) // self.calls for step in steps}
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a machine's processors called: calls a second, a call's charges, and percentages of their time."""
+    """How fast the processors of a machine called, and what their time went to."""
 
     calls_per_s: float
-    charges: Mapping[str, int]
-    shares: Mapping[str, float]  # by what they did
+    charges: Mapping[str, int]  # of one call
+    shares: Mapping[str, float]  # percent of the processors' time, by what they did
 
 
 def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = ()) -> list[Cell]:
-    """Return a row of Table I: operations that cross machines, over local ones and over all.
+    """Return a row of Table I: calls that cross machines, over local ones and over all, in percent.
 
-    Local are those that cross a protection boundary of their machine: traps and calls between its domains. Calls
-    within a domain cross none and do not count. Both are fitted where a parameter was solved from either.
+    Local calls cross a protection boundary of their machine: traps, and calls between its domains.
+    Calls within a domain cross none and do not count. The row is fitted if `solved_from`, the cells
+    that parameters were solved from, has one of its cells.
     """
     local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
     paper = TABLE_I.get(row, {})
@@ -143,7 +161,7 @@ def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = 
 
 
 def measured_in_1989() -> list[Cell]:
-    """Return Table I as the paper has it, to stand beside a row of ours that is none of its systems."""
+    """Return the paper's Table I, to stand beside a system that the paper does not have."""
     return [
         Cell("I", f"{system}, 1989", column, paper, "not run", "%", "input")
         for system, columns in TABLE_I.items()
@@ -152,7 +170,10 @@ def measured_in_1989() -> list[Cell]:
 
 
 def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:
-    """Return Table II from each system's Null, and what its overhead is spent on, as far as that is known."""
+    """Return Table II from each system's Null, and what its overhead is spent on.
+
+    `nulls` has, by system, its loop of Nulls and the cost model that it ran on.
+    """
     cells: list[Cell] = []
     parts = []
     for system, (null, costs) in nulls.items():
@@ -167,7 +188,7 @@ def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:
 
 
 def table_iii(letters: Mapping[str, Mapping[str, str]]) -> list[Cell]:
-    """Return Table III from the letters that were counted, by column and row."""
+    """Return Table III from the letters of the copies that were counted, by column and row."""
     return [
         Cell("III", row, column, paper, letters[column][row], "copies", "predicted")
         for row, columns in TABLE_III.items()
@@ -176,7 +197,7 @@ def table_iii(letters: Mapping[str, Mapping[str, str]]) -> list[Cell]:
 
 
 def table_iv(columns: Mapping[str, Mapping[str, Measured]], costs: CostModel) -> list[Cell]:
-    """Return Table IV, mean times of a call, and how many times as long Taos took as LRPC."""
+    """Return Table IV: mean times of a call, and how many times as long Taos took as LRPC."""
     cells: list[Cell] = []
     ratios = []
     for test in TESTS:
@@ -193,12 +214,15 @@ def table_iv(columns: Mapping[str, Mapping[str, Measured]], costs: CostModel) ->
 
 
 def what_if(table: str, column: str, tests: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
-    """Return a column that the paper does not have: mean times of a call on a machine that differs from its own."""
+    """Return a column that the paper lacks: mean times of a call on a changed machine."""
     return [_mean(table, test, column, None, measured, costs) for test, measured in tests.items()]
 
 
 def convention(stack: Mapping[str, Measured], pointer: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
-    """Return Table IV with arguments on the execution stack, and how much more each test takes for its extra copies."""
+    """Return Table IV for arguments on the execution stack, and what the extra copies cost.
+
+    `stack` are the tests with that convention, `pointer` those with an argument pointer.
+    """
     cells = what_if("IV what-if", "arguments on the execution stack", stack, costs)
     more = [
         Cell(
@@ -216,13 +240,13 @@ def convention(stack: Mapping[str, Measured], pointer: Mapping[str, Measured], c
 
 
 def table_v(null: Measured, costs: CostModel) -> list[Cell]:
-    """Return Table V: the steps that Null was charged under LRPC, and the time that its loop took."""
+    """Return Table V: the steps that Null was charged under LRPC, and the time that it took."""
     cells = [_part("V", row, "LRPC", paper, null, costs, steps) for row, (paper, steps) in TABLE_V.items()]
     return [*cells, _mean("V", "total", "LRPC", TABLE_IV["LRPC"]["Null"], null, costs)]
 
 
 def breakdown(nulls: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
-    """Return what Null's time is spent on under LRPC and under SRC RPC."""
+    """Return what the time of Null is spent on, under LRPC and under SRC RPC."""
     return [
         _part("V SRC RPC", row, column, BREAKDOWN_PAPER[column].get(row), null, costs, steps, f"IV/Null/{column}")
         for row, steps in BREAKDOWN.items()
@@ -231,15 +255,17 @@ def breakdown(nulls: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
 
 
 def misses(null: Measured) -> Cell:
-    """Return the misses of one call that exchanges processors in place of switching contexts."""
+    """Return the TLB misses of a call that exchanges processors instead of switching contexts."""
     missed = null.charges.get("tlb_miss", 0) / null.calls
     return Cell("V what-if", "Null", "misses without a switch", None, missed, "misses", "predicted")
 
 
 def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[Cell]:
-    """Return the survey's figures and Figure 1 from what was called and what A-stacks carried.
+    """Return the survey's figures, and Figure 1 from the bytes that A-stacks carried.
 
-    All is input: the generator was given the paper's figures, and a distribution of the rest that is assumed.
+    `astack_bytes` has the number of calls by their bytes of arguments and results. Everything is
+    input: the generator was given the paper's figures, and an assumed distribution where the paper
+    gives none.
     """
     sizes = figures(astack_bytes)
     calls, procedures, parameters = (max(1, found[name]) for name in ("calls", "procedures", "parameters"))
@@ -267,7 +293,10 @@ def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[
 
 
 def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel) -> list[Cell]:
-    """Return Figure 2, calls a second by number of processors, and what the processors' time went to."""
+    """Return Figure 2, calls a second by number of processors, and where their time went.
+
+    `curves` has the rates by curve and number of processors.
+    """
     cells, waits = [], []
     lrpc = curves["LRPC"]
     for processors in lrpc:
@@ -286,7 +315,7 @@ def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel) -> list
 
 
 def _mean(table: str, row: str, column: str, paper: float | None, measured: Measured, costs: CostModel) -> Cell:
-    """Return the mean time of a call."""
+    """Return a cell with the mean time of a call."""
     kind = costs.kind(f"{table}/{row}/{column}", measured.per_call(measured.charges))
     return Cell(table, row, column, paper, measured.us, "us", kind)
 
@@ -301,7 +330,10 @@ def _part(
     steps: tuple[str, ...],
     solved_from: str = "",
 ) -> Cell:
-    """Return what some steps cost a call; `solved_from` is the cell they were solved from if they were, or this one."""
+    """Return a cell with what some steps cost per call.
+
+    `solved_from` is the cell that these steps may have been solved from, if it is not this one.
+    """
     us = sum(costs.file.steps[step].us * measured.charges[step] for step in steps if step in measured.charges)
     kind = costs.kind(solved_from or f"{table}/{row}/{column}", measured.per_call(steps))
     return Cell(table, row, column, paper, us / measured.calls, "us", kind)

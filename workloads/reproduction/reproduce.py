@@ -1,4 +1,13 @@
-"""Reproduces the paper's tables and figures: machines that measure one thing each, and pairs that call each other."""
+"""Reproduces the paper's tables and figures, all on one simulated cluster.
+
+Every experiment (a table or figure) lists the machines that it needs. Each machine measures one
+thing: a loop of one test on one configuration, or one side of calls to another machine. All
+machines are put into one cluster, so that a single run measures everything, on any number of
+actors. Experiments that name the same machine share it, so nothing is measured twice.
+
+Experiments measured in calls of a test run as many of them as asked for. Everything else is
+shortened in proportion (`Plan.scale`), so that fewer calls mean a shorter reproduction.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -28,11 +37,12 @@ from lrpc.workloads.reproduction import firefly_rpc, paper, table_i
 from lrpc.workloads.reproduction.paper import Measured, Rate
 
 CALLS: Final = 100_000
-WINDOW_US: Final = 1_000_000.0  # of Figure 2
+WINDOW_US: Final = 1_000_000.0  # virtual time that Figure 2's processors call
 LEAST_WINDOW_US: Final = 10_000.0
 PROCESSORS: Final = range(1, 17)
 MESSAGES: Final[Transfer] = "message passing"
-# The machines that rows of Table II, and columns of the others, are measured on; Figure 2's with the processors behind.
+# Names of machines, by the row (Table II) or column (other tables) that each measures. Those of
+# Table II are also names of cost models, except Taos'. Figure 2's end in the number of processors.
 SYSTEMS: Final = {
     "Accent": "accent",
     "Taos": "src-rpc",
@@ -52,33 +62,34 @@ CURVES: Final[dict[str, tuple[str, Transfer]]] = {
     "SRC RPC": ("figure-2-src-rpc", MESSAGES),
 }
 SURVEY: Final = "survey"
-REMOTE_CALLS: Final = 100  # at most: each takes what the others do
-REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by what is called
+REMOTE_CALLS: Final = 100  # at most: all take equally long, so more would not change the mean
+REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by call
 
-MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]  # by name, with their domains
+# By name of the machine: its table and those of its domains.
+MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be reproduced: which tables, on which cost model, with how many calls of each test."""
+    """What to reproduce: which tables, on which cost model, with how many calls of each test."""
 
     cost_model: str = "cvax-firefly"
     calls: int = CALLS
-    only: tuple[str, ...] = ()  # all, where it names none
+    only: tuple[str, ...] = ()  # names of tables; all if there are none
 
     @property
     def scale(self) -> float:
-        """Return by how much what is not counted in calls of a test is cut short, for fewer calls."""
+        """Return the factor, at most 1, that shortens what is not counted in calls of a test."""
         return min(1.0, self.calls / CALLS)
 
     @property
     def window_us(self) -> float:
-        """Return how long Figure 2's processors call, in virtual time."""
+        """Return how long Figure 2's processors call, in virtual microseconds."""
         return max(LEAST_WINDOW_US, WINDOW_US * self.scale)
 
 
 class Measurements:
-    """What the machines of a run came to, by name."""
+    """What the machines of a run measured, by the machines' names."""
 
     def __init__(self, plan: Plan, cluster: Cluster, outcome: Outcome) -> None:
         self.plan = plan
@@ -86,15 +97,15 @@ class Measurements:
         self.costs: dict[str, CostModel] = {machine.name: machine.costs for machine in cluster.machines}
 
     def found(self, machine: str) -> list[Mapping[str, Any]]:
-        """Return what each of a machine's programs found."""
+        """Return the findings of each of a machine's programs."""
         return list(self.machines[machine].findings.values())
 
     def tests(self, machine: str) -> dict[str, Measured]:
-        """Return the loops that a machine's one client measured, by test."""
+        """Return the loops that a machine's only client measured, by test."""
         return {test: Measured(**one) for test, one in self.found(machine)[0].items()}
 
     def pair(self, stem: str) -> Measured:
-        """Return the loop of a pair's client, with what both machines were charged."""
+        """Return the loop of a client that calls another machine, charged on both machines."""
         (found,) = self.found(f"{stem}-client")
         charges = Counter(self.machines[f"{stem}-client"].charges)
         charges.update(self.machines[f"{stem}-server"].charges)
@@ -116,15 +127,21 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or figure: the machines that it is measured on, and its cells. Parts may have machines in common."""
+    """A table or figure: the machines that measure it, and its cells.
+
+    Experiments may share machines.
+    """
 
     machines: Callable[[Plan], MachineTables]
     cells: Callable[[Measurements], list[Cell]]
 
 
 def reproduce_cluster(plan: Plan) -> Cluster:
-    """Return the cluster on which a plan's tables are measured; `Refused` where one is unknown or cannot be."""
-    load_cost_model(plan.cost_model)  # so that what is wrong with it is not said of some machine
+    """Return the cluster that measures the tables of a plan.
+
+    Raise `Refused` if a table is unknown, or if the cost model lacks costs that a table needs.
+    """
+    load_cost_model(plan.cost_model)  # loaded first, so that an error in it names no machine
     machines: dict[str, MachineTable] = {}
     domains: dict[str, DomainTable] = {}
     for part in chosen(plan.only):
@@ -139,13 +156,16 @@ def reproduce_cluster(plan: Plan) -> Cluster:
 
 
 def cells_of(plan: Plan, cluster: Cluster, outcome: Outcome) -> list[Cell]:
-    """Return the cells of a plan's tables that a run came to."""
+    """Return the cells of a plan's tables, from the outcome of a run of its cluster."""
     measurements = Measurements(plan, cluster, outcome)
     return [cell for part in chosen(plan.only) for cell in part.cells(measurements)]
 
 
 def chosen(only: Iterable[str]) -> list[Experiment]:
-    """Return the parts of these names, in the paper's order, or all; `Refused` where there is none of a name."""
+    """Return the experiments with these names, in the paper's order, or all without names.
+
+    Case does not matter. Raise `Refused` if a name is unknown.
+    """
     known = {name.casefold(): name for name in PARTS}
     for name in only:
         if name.casefold() not in known:
@@ -166,7 +186,10 @@ def _machine(
     convention: Convention = "argument pointer",
     **like: Any,
 ) -> MachineTables:
-    """Return a machine like that, on which each client calls a server of its own."""
+    """Return one machine, on which each client calls a server of its own.
+
+    `like` are options of the machine's table, such as its number of processors.
+    """
     machine = MachineTable(**{"cost_model": plan.cost_model, **like})
     domains = {}
     for number in [""] if clients == 1 else [f"-{one:02}" for one in range(1, clients + 1)]:

@@ -1,4 +1,8 @@
-"""Table I's systems among the machines of a reproduction, each cut to a scale at which the whole stays short."""
+"""Table I's systems within a reproduction, each shortened so that the whole stays short.
+
+The systems are scenarios, made into machines of the one cluster on which everything is reproduced.
+Every name of theirs gets the system's prefix, since two systems may use the same name.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,13 +16,16 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.reproduction import paper
 
-# The scenario of each, and how much of its hours. Sun's are 100 million calls.
+# By scenario, the part of its hours that is run. All of Sun's hours would be 100 million calls.
 SYSTEMS: Final[Mapping[str, float]] = {"v": 0.1, "taos": 0.4, "sun": 0.02}
-LEAST: Final = 0.0001  # scale
+LEAST: Final = 0.0001  # the smallest scale of a scenario
 
 
 def machines(scale: float) -> dict[str, tuple[MachineTable, dict[str, DomainTable]]]:
-    """Return the systems' machines with their domains, under names of their own, at a part of their scales."""
+    """Return the systems' machines with their domains, under prefixed names.
+
+    `scale`, at most 1, multiplies the part of its hours that each system runs.
+    """
     found = {}
     for system in SYSTEMS:
         table, _ = _system(system, scale)
@@ -33,7 +40,7 @@ def machines(scale: float) -> dict[str, tuple[MachineTable, dict[str, DomainTabl
 
 
 def owns(machine: str) -> bool:
-    """Return whether a machine of that name is one of these systems'."""
+    """Return whether a machine of that name belongs to one of these systems."""
     return machine.startswith(tuple(_own(system, "") for system in SYSTEMS))
 
 
@@ -70,7 +77,10 @@ def _own(system: str, name: str) -> str:
 
 
 def _renamed(system: str, domain: DomainTable) -> DomainTable:
-    """Return a domain with its exports and imports as they are called here, and that of people's programs likewise."""
+    """Return a domain with prefixed names of its machine, exports and imports.
+
+    A server's parameter `users` names a domain, so it gets the prefix as well.
+    """
 
     def export(one: ExportTable) -> ExportTable:
         users = one.parameters.get("users")

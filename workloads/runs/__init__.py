@@ -1,1 +1,1 @@
-"""Turns a command, a record or a sweep into a job, carries it out, and repeats it to verify a record."""
+"""Prepares jobs, carries them out, and repeats them to verify a record."""

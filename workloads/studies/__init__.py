@@ -1,1 +1,1 @@
-"""Runs many variants of one workload, and says what moves the share of calls that cross machines."""
+"""Runs many variants of a workload, and says what moves the share of calls that cross machines."""

@@ -1,4 +1,13 @@
-"""Values for a scenario's parameters: a Latin hypercube over their ranges, or one of them changed at a time."""
+"""Values for a scenario's parameters: drawn from their ranges, or changed one at a time.
+
+Draws form a Latin hypercube: each parameter's range is cut into as many strata as there are draws,
+and each stratum is drawn from once. So a few hundred draws cover every range evenly, where
+independent draws would leave gaps.
+
+The hypercube is made here and not by a library, since a library's samples may change between
+versions: then the same seed would stand for other runs. Each parameter has a random stream named
+after it, so a parameter added to a scenario changes none of the others' values.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,15 +16,15 @@ from lrpc.cluster.parameters import ParameterTable, ParameterValue
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.random import Stream
 
-FINE: Final = 1 << 20  # steps within a stratum
+POSITIONS: Final = 1 << 20  # positions within a stratum
 Values = dict[str, ParameterValue]
 
 
 def latin_hypercube(parameters: Mapping[str, ParameterTable], count: int, seed: int) -> list[Values]:
-    """Return `count` sets of values: each range is cut into as many strata, and each stratum is drawn from once.
+    """Return `count` sets of values that form a Latin hypercube over the parameters' ranges.
 
-    Parameters without a range, or with one of no width, keep their values and are not named. A parameter's values
-    follow from its name and the seed: another beside it changes none of them.
+    Parameters without a range, or whose range is a single value, are not in the sets and keep their
+    values. A parameter's values depend on its name, its range, `count` and `seed` alone.
     """
     drawn: list[Values] = [{} for _ in range(count)]
     for name, one in parameters.items():
@@ -27,21 +36,22 @@ def latin_hypercube(parameters: Mapping[str, ParameterTable], count: int, seed: 
             other = stream.below(last + 1)
             strata[last], strata[other] = strata[other], strata[last]
         for values, stratum in zip(drawn, strata, strict=True):
-            values[name] = one.between((stratum + stream.below(FINE) / FINE) / count)
+            values[name] = one.between((stratum + stream.below(POSITIONS) / POSITIONS) / count)
     return drawn
 
 
 def one_at_a_time(
     parameters: Mapping[str, ParameterTable], names: Sequence[str], factors: Sequence[float], origin: str
 ) -> list[Values]:
-    """Return sets of values: none changed, and then each named one, or each number with a range, times each factor.
+    """Return sets of values that change one parameter each; the first set changes none.
 
-    Raises `Refused` for a name that is no number's.
+    Each parameter in `names` is multiplied by each factor. Without names, these are all numbers
+    that have a range. Raise `Refused`, naming `origin`, if a name is not that of a number.
     """
     numbers = {name: one.value for name, one in parameters.items() if not isinstance(one.value, str)}
     for name in names:
         if name not in numbers:
-            raise Refused(f"{origin}: {name}: is no number among the scenario's parameters; mend the name")
+            raise Refused(f"{origin}: {name}: is not a number among the scenario's parameters; correct the name")
     chosen = names or [name for name in numbers if parameters[name].range is not None]
     found: list[Values] = [{}]
     found += ({name: _times(numbers[name], factor)} for name in chosen for factor in factors)
@@ -49,9 +59,11 @@ def one_at_a_time(
 
 
 def as_changes(values: Values, parameters: Mapping[str, ParameterTable], named: Mapping[str, object]) -> Values:
-    """Return values as changes of a scenario, by keys; `named` are those that stand in its [parameters].
+    """Return values as changes of a scenario, by keys.
 
-    A value beyond its range takes the range along: who halves a parameter asks what if, not what is plausible.
+    `named` are the parameters in the scenario's [parameters]; others are given where they are used.
+    A value beyond its range extends the range: halving a parameter asks what if, not what is
+    plausible.
     """
     changes: dict[str, ParameterValue] = {}
     for name, value in values.items():
@@ -67,4 +79,5 @@ def as_changes(values: Values, parameters: Mapping[str, ParameterTable], named: 
 
 
 def _times(value: int | float, factor: float) -> int | float:
+    # A whole number stays one, and no smaller factor makes it 0.
     return max(1, round(value * factor)) if isinstance(value, int) and value else value * factor

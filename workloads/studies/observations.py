@@ -1,4 +1,10 @@
-"""What else was observed of systems like Table I's, predicted by the scenarios, with tolerances stated beforehand."""
+"""Observations of other studies, predicted by the scenarios of Table I's systems.
+
+The shares of Table I are fitted, each by one parameter, so they cannot test the scenarios. These
+figures can: other studies measured them on similar systems, and all but the first are predicted.
+Tolerances were stated before the first run. A figure outside its tolerance is reported as that; it
+is no reason to change a parameter or a tolerance.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +16,15 @@ from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies.sweep import simulate
 
 SCALE: Final = 0.1
-# Changes of the scenario `sun` for the studies of caches: written blocks wait for half a minute; a call moves a block,
-# so that accesses are counted in blocks as in the studies; calls that touch no file are as few as their ranges allow.
+# Changes of the scenario `sun` that bring it closer to the studies of caches. Written blocks wait
+# for half a minute. A call moves a whole block, since the studies count accesses in blocks. Calls
+# that touch no file are as few as their ranges allow.
 _BLOCKS: Final = {"write_delay_s": 30.0, "call_bytes": 8192, "poll_calls": 40.0, "job_calls": 4000.0}
 _ROOMY: Final = {"memory_kb": 8192}
 _SPRITE: Final = {**_BLOCKS, "memory_kb": (12_288, 12_288), "cache_kb": (7168, 7168)}
 RUNS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "taos": ("taos", {}),
-    "moderate": ("sun", {**_BLOCKS, **_ROOMY}),  # 400 KB
+    "moderate": ("sun", {**_BLOCKS, **_ROOMY}),  # the cache of the scenario: 400 KB
     "large": ("sun", {**_BLOCKS, **_ROOMY, "cache_kb": (4096, 4096)}),
     "sprite": ("sun", _SPRITE),
     "no cache": ("sun", {**_SPRITE, "cache_kb": (0, 0), "write_delay_s": 0.0}),
@@ -26,7 +33,7 @@ RUNS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 
 @dataclass(frozen=True)
 class Observation:
-    """A figure of a study, and how far ours may be off, both in `unit`."""
+    """A figure of another study, and how far ours may differ from it, both in `unit`."""
 
     name: str
     source: str
@@ -36,7 +43,8 @@ class Observation:
     kind: str = "predicted"
 
 
-# All tolerances were chosen before the first run. Those of the studies' shares are wide: other people, other years.
+# All tolerances were chosen before the first run. Those of the studies' shares are wide, since the
+# studies observed other people in other years.
 OBSERVATIONS: Final = (
     Observation("calls a second", "Table I, Taos", 344_888 / 18_000, 1.9, "1/s", "fitted"),
     Observation("share of calls to 3 procedures", "survey of Taos", 75.0, 10.0, "%"),
@@ -50,8 +58,13 @@ OBSERVATIONS: Final = (
 
 
 def compare(scale: float, seed: int) -> Table:
-    """Return every observation beside what runs at that scale came to, and whether it lies within its tolerance."""
-    scales = {"taos": min(1.0, 10 * scale), "sun": scale}  # Taos' five hours are few beside Sun's four days
+    """Run the scenarios, and return every observation beside our figure and a verdict.
+
+    `scale`, above 0 and at most 1, is the part of Sun's hours that is run; Taos runs at up to ten
+    times that. The verdict is "within" or "outside" the tolerance.
+    """
+    # Taos' five hours are few beside Sun's four days.
+    scales = {"taos": min(1.0, 10 * scale), "sun": scale}
     found = _found(
         {name: _run(scenario, changes, scales[scenario], seed) for name, (scenario, changes) in RUNS.items()}
     )
@@ -74,7 +87,7 @@ def compare(scale: float, seed: int) -> Table:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Blocks of a workstation that caches: those that programs ask for, and those that its server is asked for."""
+    """The blocks that programs ask a caching workstation for, and those it asks its server for."""
 
     asked: int  # read and written by programs
     fetched: int
@@ -84,12 +97,16 @@ class Traffic:
 
     @property
     def served(self) -> int:
-        """Return the blocks of files that go over the network."""
+        """Return the blocks of files that cross the network."""
         return self.fetched + self.sent
 
 
 def _run(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> Outcome:
-    """Run a scenario with other values of its parameters; a pair is one with the end of a range that reaches it."""
+    """Run a scenario with changed parameters, and return its outcome.
+
+    A parameter given as a pair (value, end) gets a range between 0 and `end` as well, so that the
+    value is allowed.
+    """
     changes: dict[str, Any] = {}
     for name, given in values.items():
         value, end = given if isinstance(given, tuple) else (given, None)
@@ -117,7 +134,7 @@ def _traffic(outcome: Outcome) -> Traffic:
 
 
 def _found(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
-    """Return what runs came to, by the observations' names."""
+    """Return our figures, by the names of their observations."""
     taos = next(machine for machine in outcomes["taos"].machines if machine.name == "workstation")
     calls = sorted((one.count for route, one in taos.latencies.items() if route.export == "taos"), reverse=True)
     traffic = {name: _traffic(outcome) for name, outcome in outcomes.items() if name != "taos"}

@@ -1,4 +1,12 @@
-"""What a sweep's runs say together: how the share of remote calls is distributed, and what moves it."""
+"""What a sweep's runs say together: how the share of remote calls varies, and what moves it.
+
+The share is Table I's: calls that cross machines over those that cross only a protection boundary,
+in percent. The mean has a 95 % confidence interval by Student's t, since a sweep may have few runs.
+
+What moves the share is shown in two ways. For draws, it is the rank correlation with each
+parameter: ranks find any effect that only rises or only falls, whether it is linear or not. For
+parameters changed one at a time, each run is compared with the run that changes none.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +23,16 @@ from lrpc.workloads.studies.sweep import Row, Sweep
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 CONFIDENCE: Final = 0.95
-MOST_PLOTS: Final = 12  # of single parameters
+MOST_PLOTS: Final = 12  # plots of single parameters
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a share, in percent, is distributed over runs. `low` and `high` bound the mean with 95 % confidence."""
+    """How a share, in percent, is distributed over runs.
+
+    `low` and `high` bound the mean with 95 % confidence. `quantiles` are by their part of the runs,
+    from 0 to 1.
+    """
 
     runs: int
     mean: float
@@ -33,7 +45,7 @@ class Spread:
 
 
 def spread(shares: Sequence[float]) -> Spread | None:
-    """Return how shares are distributed; None where there are fewer than two."""
+    """Return how shares, in percent, are distributed; None if there are fewer than two."""
     if len(shares) < 2:
         return None
     import numpy
@@ -46,7 +58,10 @@ def spread(shares: Sequence[float]) -> Spread | None:
 
 
 def of_sweep(sweep: Sweep, rows: Sequence[Row], table: Table) -> list[Section]:
-    """Return what a sweep's runs say, as a report's sections."""
+    """Return the sections of a report on a sweep.
+
+    `rows` are the results of its runs, `table` the table of them all.
+    """
     done = [row for row in rows if row.share is not None]
     paper = next((row.paper for row in done if row.paper is not None), None)
     sections = [
@@ -98,7 +113,8 @@ def _influences(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Itera
     shares = [row.share for row in done]
     ranks = {name: float(spearmanr([_number(row, name) for row in done], shares).statistic) for name in varied}
     order = sorted(varied, key=lambda name: -abs(ranks[name]))
-    yield Note("By rank: 1 where the share always rises with a parameter, -1 where it always falls, 0 where neither.")
+    meaning = "1 if the share always rises with the parameter, -1 if it always falls, near 0 if it does neither"
+    yield Note(f"Rank correlation: {meaning}.")
     columns = ["parameter", "rank_correlation"]
     yield Table("influences", "What goes with the share", columns, [[name, round(ranks[name], 3)] for name in order])
     for name in order[:MOST_PLOTS]:
@@ -107,7 +123,10 @@ def _influences(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Itera
 
 
 def _scatter(name: str, points: Sequence[tuple[float, float]], paper: float | None) -> Plot:
-    """Return a plot of the share against one parameter; as text, its mean over quarters of the runs."""
+    """Return a plot of the share against one parameter.
+
+    The bars of text show the mean share of each quarter of the runs, in order of the parameter.
+    """
     series = [plots.Series("runs", [x for x, _ in points], [y for _, y in points])]
     if paper is not None:
         series.append(plots.Series("the paper's", [points[0][0], points[-1][0]], [paper, paper]))
@@ -119,7 +138,10 @@ def _scatter(name: str, points: Sequence[tuple[float, float]], paper: float | No
 
 
 def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Sequence[Row]) -> Iterator[SectionItem]:
-    """Return what changing one parameter does: all of them in order of that, and a plot of each."""
+    """Yield what changing each parameter does to the share, and a plot for each.
+
+    The table begins with the change that moves the share furthest.
+    """
     yield from map(Note, sweep.left_out)
     share = next((row.share for row in done if not row.values), None)
     if share is None:

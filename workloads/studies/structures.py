@@ -1,4 +1,10 @@
-"""Structures compared: one day of Taos on a kernel that does all, and on a small one with RPC of three kinds."""
+"""Structures compared: the same operations of Taos on a monolithic kernel and on a small kernel.
+
+Which operations people ask for follows from a random stream alone, so every structure carries out
+the same ones. What differs is how an operation crosses a protection boundary. In the monolithic
+kernel it is a trap. On a small kernel it is a call of one large domain by SRC RPC, by LRPC, or by
+LRPC/MP with a second processor and domain caching.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +18,7 @@ from lrpc.workloads.studies.sweep import simulate
 SCENARIO: Final = "taos"
 WORKSTATION: Final = "workstation"
 STRUCTURE: Final = "parameters.structure.value"
-# What each changes of the scenario.
+# By structure: what it changes in the scenario.
 STRUCTURES: Final[Mapping[str, Mapping[str, Any]]] = {
     "monolithic kernel": {STRUCTURE: "traps"},
     "SRC RPC": {STRUCTURE: "message passing"},
@@ -36,17 +42,22 @@ COLUMNS: Final = (
 
 
 def compare(scale: float, seed: int) -> Table:
-    """Return what the same operations cost the workstation's processors under each structure; runs one after another.
+    """Run the scenario under each structure in turn, and return what its operations cost.
 
-    Seconds are the whole run's, microseconds a mean operation's, and the share is of busy time. Crossing is what was
-    charged for stubs, traps, kernel, switches, misses and copies, without the network.
+    All columns are of the workstation's processors. `crossing` is what was charged for stubs,
+    traps, the kernel, context switches, misses and copies, without the network. `_s` are virtual
+    seconds of the whole run, `_us` microseconds of a mean operation, and `crossing_%` is a share of
+    busy time.
     """
     rows = [_row(name, *run(changes, scale, seed)) for name, changes in STRUCTURES.items()]
     return Table("structures", f"Structures compared: {SCENARIO} at scale {scale:g}, seed {seed}", COLUMNS, rows)
 
 
 def run(changes: Mapping[str, Any], scale: float, seed: int) -> tuple[Outcome, CostModel]:
-    """Run the scenario with some changes, in this process; return what it did, and the workstation's cost model."""
+    """Run the scenario with changes, in this process.
+
+    Return its outcome and the workstation's cost model.
+    """
     ready = RunJob(scenario=SCENARIO, scale=scale, seed=seed, changes=dict(changes)).prepare(["lrpc", "structures"])
     costs = next(machine.costs for machine in ready.cluster.machines if machine.name == WORKSTATION)
     return simulate(ready.cluster, seed)[0], costs

@@ -1,4 +1,16 @@
-"""Many runs from one file: combinations of parameters, draws from their ranges, or one changed at a time."""
+"""Sweeps: many runs of one job, which a file describes together with what varies.
+
+A sweep varies its job in one way: every combination of some values, draws from the ranges of a
+scenario's parameters, or one parameter changed at a time.
+
+Every run is prepared before the first begins, so that a wrong value is refused at once and not
+after hours. Each run has a numbered folder with its record. A sweep that is started again keeps the
+runs whose records are complete, and carries out the others. The sweep's folder keeps a copy of its
+file, so that runs of two different sweeps are never mixed.
+
+Runs do not depend on each other, so they are carried out in parallel as Ray tasks. Records are
+written by the process that started the sweep, and by no task.
+"""
 
 import itertools
 import os
@@ -30,29 +42,34 @@ FILE: Final = "sweep.toml"
 TABLE: Final = "sweep"
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
-# Of each run: the values that vary, as they are named, and as changes of the job.
+# For each run: the values that vary, by their names, and the same as changes of the job.
 Runs = list[tuple[Mapping[str, object], Mapping[str, object]]]
-OnDone = Callable[[int, str | None], None]  # is told of each run as it ends: its number, and why it failed
+# Called as each run ends, with its number and why it failed, or None.
+OnDone = Callable[[int, str | None], None]
 
 
 class DrawsTable(Document):
-    """A Latin hypercube over the ranges of a scenario's parameters."""
+    """Draws, as a Latin hypercube, from the ranges of a scenario's parameters."""
 
     count: int = Field(ge=2, le=MOST_RUNS)
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 
 
 class EachTable(Document):
-    """A scenario's parameters changed one at a time: these, or all numbers that have ranges, times each factor."""
+    """A scenario's parameters changed one at a time.
+
+    Each of `parameters`, or each number that has a range, is multiplied by each factor.
+    """
 
     factors: list[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]] = Field(default=[0.5, 2.0], min_length=1)
     parameters: list[str] = Field(default=[])
 
 
 class SweepFile(Document):
-    """A sweep as its file gives it: the job that all runs are, and one way to vary it.
+    """The contents of a sweep's file: the job that all runs have, and one way to vary it.
 
-    `parameters` have every combination of their values; `draws` and `each` vary those of a scenario.
+    Every combination of the values in `parameters` is run. `draws` and `each` vary the parameters
+    of a scenario.
     """
 
     name: str = Field(min_length=1)
@@ -65,9 +82,9 @@ class SweepFile(Document):
     def _varies_in_one_way(self) -> "SweepFile":
         given = [bool(self.parameters), self.draws is not None, self.each is not None]
         if sum(given) != 1:
-            raise ValueError("parameters: give some of them values, or give draws, or each: just one of the three")
+            raise ValueError("parameters: give exactly one of parameters with values, draws, and each")
         if not self.parameters and self.job.get("kind") != "run":
-            raise ValueError("draws and each vary the parameters of a scenario: the job's kind must be run")
+            raise ValueError("draws and each vary the parameters of a scenario: set the job's kind to run")
         return self
 
 
@@ -82,25 +99,27 @@ class SweepRun:
 
     @property
     def done(self) -> bool:
-        """Return whether its record is there, whole."""
+        """Return whether this run has a complete record."""
         record = _read(self)
         return record is not None and record.status == "complete"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All runs of a sweep, looked through."""
+    """A sweep, with every run prepared."""
 
     name: str
     parameters: Sequence[str]
     parts: Sequence[SweepRun]
-    base: Mapping[str, ParameterValue] | None = None  # the parameters' values unchanged, where runs change one each
-    left_out: Sequence[str] = ()  # of these, and why: twice a cache may be more than memory holds
+    # Only where runs change one parameter each: the unchanged values of all parameters, and the
+    # runs that are impossible, with the reason. A doubled cache may not fit in memory, say.
+    base: Mapping[str, ParameterValue] | None = None
+    left_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one run came to. Shares are remote over local calls, in percent."""
+    """The result of one run. Shares are remote over local calls, in percent."""
 
     part: SweepRun
     record: records.Record | None
@@ -112,12 +131,15 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """Return its share of remote calls, None where it has none or did not end."""
+        """Return this run's share of remote calls; None if it has none or did not complete."""
         return self._cell("remote/local", "ours")
 
     @property
     def paper(self) -> float | None:
-        """Return the paper's share for that system, where there is one; of those that it has of all calls, the same."""
+        """Return the paper's share for this system, or None.
+
+        A share that the paper gives of all calls is converted to one of local calls.
+        """
         local, total = self._cell("remote/local", "paper"), self._cell("remote/total", "paper")
         return local if local is not None or total is None else 100 * total / (100 - total)
 
@@ -132,7 +154,11 @@ class Row:
 
 
 def read_sweep(path: Path, out: Path, own: UsersRegistry | None = None) -> Sweep:
-    """Return the sweep that a file describes, every run prepared; `Refused` where any of them cannot be."""
+    """Return the sweep that a file describes, with every run prepared.
+
+    Raise `Refused` if a run cannot be prepared. A run that changes one parameter is left out
+    instead: its factor may lead to a value that is impossible.
+    """
     file = validate(SweepFile, read_toml(path), str(path))
     base = None
     if file.parameters:
@@ -148,7 +174,7 @@ def read_sweep(path: Path, out: Path, own: UsersRegistry | None = None) -> Sweep
         except Refused as error:
             if file.each is None or not values:
                 raise
-            left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: cannot be: {error}")
+            left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: not run: {error}")
             continue
         number = len(parts) + 1
         parts.append(SweepRun(number, values, ready, out / f"{number:05d}"))
@@ -156,7 +182,7 @@ def read_sweep(path: Path, out: Path, own: UsersRegistry | None = None) -> Sweep
 
 
 def _combinations(file: SweepFile, origin: str) -> Runs:
-    """Return every combination of values."""
+    """Return every combination of the parameters' values."""
     for key, values in file.parameters.items():
         if not values:
             raise Refused(f"{origin}: parameters.{key}: no values; give at least one")
@@ -168,9 +194,9 @@ def _combinations(file: SweepFile, origin: str) -> Runs:
 
 
 def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[str, ParameterValue]]:
-    """Return which parameters of a scenario vary, how, and what all are unchanged."""
+    """Return the names of the parameters that vary, the runs, and all unchanged values."""
     scenario = job_of(file.job, f"{origin}: job")
-    assert isinstance(scenario, RunJob)  # seen to when the file was read
+    assert isinstance(scenario, RunJob)  # checked when the file was read
     tables = scenario.tables()
     named = tables.get("parameters", {})
     parameters = resolve(tables, scenario.scenario).parameters
@@ -189,12 +215,17 @@ def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[
 
 
 def open_folder(path: Path, out: Path, *, force: bool) -> None:
-    """Have a sweep's folder, which holds a copy of its file; `Refused` where that is another sweep's."""
+    """Make the folder of a sweep, or open it to resume the sweep.
+
+    `path` is the sweep's file, of which the folder keeps a copy. Raise `Refused` if the folder
+    holds anything else, or if it holds runs of another file and `force` is not given. With `force`
+    those runs are made incomplete by removing their records.
+    """
     text = path.read_bytes()
     held = out / FILE
     try:
         if out.exists() and not held.is_file() and any(out.iterdir()):
-            raise Refused(f"--out {out}: is no sweep's folder; name another")
+            raise Refused(f"--out {out}: not a sweep's folder; name another folder")
         if held.is_file() and held.read_bytes() != text and not force:
             raise Refused(f"--out {out}: holds runs of another {path.name}; name another folder, or add --force")
         if held.is_file() and held.read_bytes() != text:
@@ -207,7 +238,12 @@ def open_folder(path: Path, out: Path, *, force: bool) -> None:
 
 
 def carry_out(sweep: Sweep, parallel: int | None, address: str | None, on_done: OnDone) -> dict[int, str]:
-    """Run what is not done yet, `parallel` at a time, 0 in this process; return why runs failed, by number."""
+    """Carry out the runs that have no complete record; return why runs failed, by number.
+
+    `parallel` runs are under way at once, one per processor by default. 0 runs them in this
+    process, without Ray. `address` is that of an existing Ray cluster. `on_done` is called as each
+    run ends.
+    """
     todo = [part for part in sweep.parts if not part.done]
     if parallel == 0 or not todo:
         return _run_here(todo, on_done)
@@ -215,19 +251,19 @@ def carry_out(sweep: Sweep, parallel: int | None, address: str | None, on_done: 
 
 
 def rows(sweep: Sweep) -> list[Row]:
-    """Return what all runs came to, as far as their records say."""
+    """Return the results of all runs, as far as they have records."""
     return [Row(part, _read(part)) for part in sweep.parts]
 
 
 def table(sweep: Sweep, found: Sequence[Row]) -> Table:
-    """Return what all runs came to: a row for each."""
+    """Return the table of a sweep, one row per run."""
     columns = ["run", *sweep.parameters, "status", *COUNTS, "remote_local_percent", "remote_total_percent"]
     columns += ["virtual_s", "wall_s", "digest"]
     return Table(TABLE, f"Sweep {sweep.name}", columns, [_cells(sweep, row) for row in found])
 
 
 def write_table(found: Table, out: Path) -> Path:
-    """Write the table of a sweep into its folder, as CSV."""
+    """Write the table of a sweep to its folder as CSV; return the path of the file."""
     path = out / f"{TABLE}.csv"
     write_csv(path, found)
     return path
@@ -258,7 +294,11 @@ def _shown(value: object) -> object:
 
 
 def _job(file: SweepFile, named: Mapping[str, object], origin: str) -> Any:
-    """Return the job of one combination: what its own arguments are not, a scenario's keys are."""
+    """Return the job of one run.
+
+    A varied value replaces the job's argument of that name. Without such an argument it is a change
+    of the scenario.
+    """
     arguments = dict(file.job)
     changes = dict(arguments.get("changes", {})) if isinstance(arguments.get("changes", {}), dict) else {}
     own = RunJob.model_fields if arguments.get("kind") == "run" else None
@@ -273,14 +313,18 @@ def _job(file: SweepFile, named: Mapping[str, object], origin: str) -> Any:
 
 
 def simulate(cluster: Cluster, seed: int) -> tuple[Outcome, float]:
-    """Run a cluster in this process; return what it did, and in how many seconds."""
+    """Run a cluster in this process; return its outcome and the wall seconds it took."""
     began = time.monotonic()
     outcome = run_cluster(cluster, seed=seed, actors=0, links="memory")
     return outcome, time.monotonic() - began
 
 
 def keep(part: SweepRun, simulated: Callable[[], tuple[Outcome, float]]) -> str | None:
-    """Write the record of a run, of which `simulated` returns the outcome; return why it failed, if it did."""
+    """Write the record of a run, and return why the run failed, or None.
+
+    `simulated` returns an outcome and wall seconds. If it fails, the record is incomplete and the
+    sweep continues.
+    """
     ready = part.ready
     try:
         outcome, wall_s = simulated()
@@ -303,7 +347,7 @@ def _run_here(todo: Sequence[SweepRun], on_done: OnDone) -> dict[int, str]:
 
 
 def _run_on_ray(todo: Sequence[SweepRun], parallel: int, address: str | None, on_done: OnDone) -> dict[int, str]:
-    """Carry runs out as tasks of Ray, each in a process of its own; records are written here."""
+    """Carry out runs as Ray tasks, each in a process of its own, and write their records here."""
     failed: dict[int, str] = {}
     with ray_session(address, parallel):
         import ray
@@ -320,7 +364,7 @@ def _run_on_ray(todo: Sequence[SweepRun], parallel: int, address: str | None, on
                 (ended, *_), _ = ray.wait(list(running), num_returns=1)
                 part = running.pop(ended)
                 _note(part, keep(part, partial(_answer, ended)), failed, on_done)
-        finally:
+        finally:  # after an error or Ctrl-C, tasks still run
             for answer in running:
                 ray.cancel(answer, force=True)
     return failed

@@ -1,1 +1,1 @@
-"""Table I's systems as running clusters: what people do at their machines, and what each system makes of it."""
+"""Table I's systems as running clusters: what their users do, and the systems that serve them."""

@@ -1,4 +1,11 @@
-"""What people and their programs do, hour by hour, as calls of whatever operating system they are given."""
+"""Generates what people and their programs do, hour by hour, as calls of an operating system.
+
+The same activity drives all systems of Table I; a system is a class that answers its calls. Which
+calls a process makes, and the earliest time of each, follow from its random stream alone: no
+system, cache or delay changes them. So systems differ only in where these calls go, and whether a
+call crosses a machine is decided by where its data lies and what the system keeps, never by a drawn
+share.
+"""
 
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -7,62 +14,69 @@ from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.files import FilePopulation
 
-RECENT: Final = 16  # files that a process comes back to
+RECENT: Final = 16  # the number of recently used files of a kind that a process may use again
 MS_PER_HOUR: Final = 3_600_000
 
 
 class System:
-    """What programs ask of an operating system. Each procedure but `wait_until` is at least one call of it."""
+    """The calls that programs make of an operating system.
+
+    Each method is at least one call of the system, except `wait_until`, and except `touch` and
+    `use`, which make a call only for a page that is not in memory.
+    """
 
     def wait_until(self, ms: int) -> None:
-        """Wait for a moment, in milliseconds from the beginning; return at once where it has passed."""
+        """Wait until a time, in ms from the start of the run; return at once if it has passed."""
         raise NotImplementedError
 
     def event(self) -> None:
-        """Take what the user did next: a key, the mouse."""
+        """Take the user's next event: a key, or the mouse."""
         raise NotImplementedError
 
     def paint(self) -> None:
-        """Draw a line of text, or as much."""
+        """Draw a line of text, or something of that size."""
         raise NotImplementedError
 
     def other(self, count: int) -> None:
-        """Make calls that touch no file and no window: of processes, memory, signals, clocks, terminals."""
+        """Make `count` calls that touch no file or window: processes, memory, signals, clocks."""
         raise NotImplementedError
 
     def execute(self, program: int) -> None:
-        """Begin to run a program, by its file's number."""
+        """Start a program, given the number of its file."""
         raise NotImplementedError
 
     def touch(self, program: int, page: int) -> None:
-        """Run code on a page of a program: a call only where that has to be fetched."""
+        """Run code on a page of a program: a call only if the page must be fetched."""
         raise NotImplementedError
 
     def use(self, data: int, page: int) -> None:
-        """Change a page of programs' data, by the number that stands for it all: a call only where memory is short."""
+        """Change a page of the programs' data: a call only if the page is not in memory.
+
+        `data` is the one file number that stands for the data of all of the machine's programs.
+        """
 
     def status(self, file: int) -> None:
         """Ask for a file's size, times and owner."""
         raise NotImplementedError
 
     def open(self, file: int) -> None:
-        """Look a file up by its name, to read or to write it."""
+        """Look up a file by its name, to read or write it."""
         raise NotImplementedError
 
     def create(self, file: int) -> None:
-        """Make a file, empty, or make it empty."""
+        """Create an empty file, or truncate an existing one."""
         raise NotImplementedError
 
     def read(self, file: int, block: int) -> None:
-        """Read as much of a block as one call does."""
+        """Read the part of a block that one call transfers."""
         raise NotImplementedError
 
     def write(self, file: int, block: int) -> None:
-        """Write as much of a block as one call does."""
+        """Write the part of a block that one call transfers."""
         raise NotImplementedError
 
     def close(self, file: int) -> None:
-        """Be done with a file."""
+        """Close a file."""
         raise NotImplementedError
 
     def remove(self, file: int) -> None:
@@ -71,29 +85,29 @@ class System:
 
 
 class SimulatedTime(System):
-    """What all systems have in common here: programs wait in the virtual time of their machine."""
+    """The base of all simulated systems: programs wait in the virtual time of their machine."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
 
     def wait_until(self, ms: int) -> None:
-        """Let the thread sleep until then."""
+        """Put the thread to sleep until `ms`; return at once if that has passed."""
         left_ns = ms * 1_000_000 - self.kernel.now_ns
         if left_ns > 0:
             self.kernel.sleep(left_ns)
 
 
 class FileOperations(Protocol):
-    """What a server of files is asked by programs."""
+    """The procedures of a file server that programs call."""
 
     def status(self, file: int) -> int:
-        """Know a file's attributes."""
+        """Look at a file's attributes."""
 
     def open(self, file: int) -> int:
-        """Know a file, by its name."""
+        """Look up a file by its name."""
 
     def create(self, file: int) -> int:
-        """Make a file, or make it empty."""
+        """Create an empty file, or truncate an existing one."""
 
     def read(self, file: int, block: int) -> bytes:
         """Return a part of a block."""
@@ -102,14 +116,14 @@ class FileOperations(Protocol):
         """Replace a part of a block."""
 
     def close(self, file: int) -> None:
-        """Be done with a file."""
+        """Close a file."""
 
     def remove(self, file: int) -> int:
         """Remove a file."""
 
 
 class FileCalls(SimulatedTime):
-    """Programs' calls of a server of files, to which one of them brings so many bytes."""
+    """Programs' calls of a file server; each write carries `data_bytes` bytes."""
 
     def __init__(self, kernel: Kernel, files: FileOperations, data_bytes: int) -> None:
         super().__init__(kernel)
@@ -125,7 +139,7 @@ class FileCalls(SimulatedTime):
         self._files.open(file)
 
     def create(self, file: int) -> None:
-        """Make a file."""
+        """Create a file, or truncate an existing one."""
         self._files.create(file)
 
     def read(self, file: int, block: int) -> None:
@@ -146,7 +160,7 @@ class FileCalls(SimulatedTime):
 
 
 class Task:
-    """Something that a process does again and again. Its amounts are means, in thousandths."""
+    """One kind of task that a process repeats; all amounts are means per task, in thousandths."""
 
     def __init__(
         self,
@@ -166,24 +180,26 @@ class Task:
         temporaries: int,
     ) -> None:
         self.name = name
-        self.share = share  # of all that the process does
-        self.events = events  # that the user makes, each followed by `event_calls` others and `paints`
-        self.event_calls = event_calls
-        self.paints = paints
-        self.other = other
-        self.executes = executes  # programs
-        self.data = data  # pages of programs' data that are used
-        self.statuses = statuses  # files looked at from outside
-        self.reads = reads  # files that all share, read from beginning to end
-        self.own_reads = own_reads  # files of the user's own, likewise
-        self.writes = writes  # files of the user's own, written from beginning to end
-        self.temporaries = temporaries  # files written, read and removed
+        self.share = share  # the share of this kind among the tasks of the process
+        self.events = events  # the user's events
+        self.event_calls = event_calls  # calls of `other` after each event
+        self.paints = paints  # calls of `paint` after each event
+        self.other = other  # calls of `other` beside those after events
+        self.executes = executes  # programs started
+        self.data = data  # pages of programs' data used
+        self.statuses = statuses  # shared files whose attributes are asked for
+        self.reads = reads  # shared files read from beginning to end
+        self.own_reads = own_reads  # the user's own files read from beginning to end
+        self.writes = writes  # the user's own files written from beginning to end
+        self.temporaries = temporaries  # temporary files written, read and removed
 
 
 class Library:
-    """The files that there are: programs and what else all share, and on each machine its user's own.
+    """All files that one machine's processes use.
 
-    `data` is what programs keep in memory as they run, page by page: files of one block, all with one number.
+    Programs and `shared` files are common to all machines; `own` and `temporary` files are this
+    machine's. `data` stands for the memory that programs use as they run: its members are pages,
+    and all of them go by one file number.
     """
 
     def __init__(
@@ -202,12 +218,12 @@ class Library:
 
 
 class Process:
-    """One thread of activity: tasks that begin at drawn times, each when the one before is done.
+    """One thread of activity: tasks that begin at drawn times, each after the last one's end.
 
-    What it does, and when at the earliest, follows from its stream alone: no system, cache or delay changes which
-    calls it makes. `think_ms` is the mean time between the beginnings of tasks, `event_ms` between a user's events;
-    `awake` and `day` are hours: it begins no task in the last hours of a day, from `awake` on. `again` is how often, in
-    a thousand, a file is one of those used last. `calls_per_block` is how many calls a block takes.
+    `think_ms` is the mean pause before a task, `event_ms` the mean time between a user's events.
+    The process begins no task between `awake_ms` and the end of each day of `day_ms`. `again` is
+    the chance, in thousandths, that a file is one of those used last. `calls_per_block` is the
+    number of calls that read or write one block.
     """
 
     def __init__(
@@ -239,10 +255,10 @@ class Process:
         self._calls_per_block = calls_per_block
         self._recent: dict[str, list[int]] = {}
         self._temporaries = 0
-        self.done: dict[str, int] = {task.name: 0 for task in tasks}  # how often each task was done
+        self.done: dict[str, int] = {task.name: 0 for task in tasks}  # counts of tasks by name
 
     def run(self, system: System, end_ms: int) -> None:
-        """Do what begins before `end_ms`."""
+        """Perform all tasks that begin before `end_ms`."""
         due = 0
         while True:
             due += self._dice.exponential(self._think_ms)
@@ -256,7 +272,7 @@ class Process:
             due = self._do(system, task, due)
 
     def _do(self, system: System, task: Task, due: int) -> int:
-        """Do one task; return when it is done, were it not for what the calls take."""
+        """Perform one task; return when it would end if its calls took no time, in ms."""
         dice = self._dice
         library = self._library
         for _ in range(dice.about(task.executes)):
@@ -284,7 +300,7 @@ class Process:
         return due
 
     def _choose(self, files: FilePopulation) -> int:
-        """Return a file of a kind: one of those used last, or any, by how often it is used."""
+        """Return a file: with chance `again` one of those used last, else any, by popularity."""
         recent = self._recent.setdefault(files.kind, [])
         if recent and self._dice.chance(self._again):
             return recent[self._dice.below(len(recent))]

@@ -1,4 +1,8 @@
-"""Random whole numbers for the programs of Table I's systems, from a stream's 32-bit halves: quick where compiled."""
+"""Draws random whole numbers for the activity of Table I's systems.
+
+All samples are computed with integers from the 32-bit halves of a stream's words: they are the same
+on every machine, and mypyc compiles them to fast code. Processes draw so often that this matters.
+"""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -6,12 +10,13 @@ from typing import Final
 
 from lrpc.kernel.random import Stream
 
-LARGEST: Final = 1 << 30  # that a bound or mean may be: products of it and 32 bits stay small numbers where compiled
-_MANY: Final = 512
+# The largest bound or mean. Its products with 32 bits still fit a machine word in compiled code.
+LARGEST: Final = 1 << 30
+_MANY: Final = 512  # halves fetched from the stream at once
 
 
 class Dice:
-    """Numbers drawn from one stream; the same on every machine, compiled or not."""
+    """A source of random numbers on one stream; the same on every machine, compiled or not."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -24,19 +29,22 @@ class Dice:
         return self._halves.pop()
 
     def below(self, bound: int) -> int:
-        """Return a whole number from 0 to `bound` - 1, each as likely; `bound` is at most `LARGEST`."""
+        """Return a uniform whole number from 0 to `bound` - 1; `bound` is at most `LARGEST`."""
         return self.half() * bound >> 32
 
     def chance(self, thousandths: int) -> bool:
-        """Return true so many times in a thousand."""
+        """Return True with a chance of `thousandths` in a thousand."""
         return self.below(1000) < thousandths
 
     def choose(self, bounds: Sequence[int]) -> int:
-        """Return an index with the weights that `bounds`, their running sums, say."""
+        """Return a random index; `bounds` are the running sums of the indices' weights."""
         return bisect_right(bounds, self.below(bounds[-1]))
 
     def exponential(self, mean: int) -> int:
-        """Return a whole number with an exponential distribution of that mean, by von Neumann's comparisons."""
+        """Return an exponential whole number with the given mean, by von Neumann's comparisons.
+
+        That method works with whole numbers alone and needs no logarithm.
+        """
         whole = 0
         while True:
             first = last = self.half()
@@ -52,7 +60,7 @@ class Dice:
             whole += 1
 
     def about(self, thousandths: int) -> int:
-        """Return a count whose mean is so many thousandths: exponential, and rounded by chance."""
+        """Return an exponential count whose mean is `thousandths` / 1000, rounded at random."""
         if not thousandths:
             return 0
         return (self.exponential(thousandths) + self.below(1000)) // 1000

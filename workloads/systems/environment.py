@@ -1,4 +1,13 @@
-"""Taos as one large domain: windows, programs, files local and remote, a small disk, no cache of what is remote."""
+"""The procedures of Taos: windows, programs, and files on a small local disk or a remote server.
+
+Taos keeps nothing of remote files. A file on the local disk costs disk time; every operation on any
+other file is one call of the file server, each time. So the share of calls that cross machines
+follows from which files the disk holds.
+
+The same procedures serve every structure that is compared: as one large domain that programs call
+through stubs, or as a kernel's own that they reach by traps (`TrappedEnvironment`). Operations are
+then equal to the last one, and only what it costs to reach them differs.
+"""
 
 from collections.abc import Collection
 from typing import Final, Protocol
@@ -7,27 +16,27 @@ from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.activity import FileCalls, FileOperations, Library
 from lrpc.workloads.systems.unix import FileService
 
-LINE: Final = bytes(80)  # that a paint draws
+LINE: Final = bytes(80)  # the text of one `paint`
 
 
 class TaosService(FileOperations, Protocol):
-    """What programs ask of Taos."""
+    """The procedures of Taos that programs call."""
 
     def next_event(self) -> int:
-        """Return the number of what the user did next."""
+        """Return the number of the user's next event."""
 
     def paint(self, window: int, text: bytes) -> None:
-        """Draw a line."""
+        """Draw a line of text."""
 
     def execute(self, program: int) -> int:
-        """Make a domain and load a program into it."""
+        """Create a domain and load a program into it."""
 
 
 def kept_on_disk(library: Library, blocks: int) -> set[int]:
-    """Return the files that a user's small disk holds, as many blocks as fit: what the user alone needs, by its use.
+    """Return the numbers of the files that a user's disk of `blocks` blocks holds.
 
-    Temporary files first; then in turn the program and the file of the user's own that are used most, next to most, and
-    so on, until one does not fit. Files that others share are their server's.
+    Temporary files come first. Then the programs and the user's own files follow in turn, in order
+    of popularity, until one does not fit. Shared files always stay with their server.
     """
     wanted = [(library.temporary, number) for number in range(len(library.temporary))]
     for rank in range(max(len(library.programs), len(library.own))):
@@ -43,10 +52,11 @@ def kept_on_disk(library: Library, blocks: int) -> set[int]:
 
 
 class Environment:
-    """The procedures of Taos. A file on the disk costs `disk_ns` a block; any other one call of the server, each time.
+    """The implementation of Taos' procedures; all times are in ns.
 
-    Opening, looking at, making and removing a file, reading and writing a block each ask the server once; closing asks
-    nothing, for what was written has been sent. A program is loaded whole, block by block, when its domain is made.
+    A block of a file on the disk costs `disk_ns`. For any other file, each operation calls the
+    server once, except `close`: written data has been sent by then. A program is loaded whole,
+    block by block, when its domain is created.
     """
 
     def __init__(
@@ -63,9 +73,9 @@ class Environment:
         disk_ns: int,
     ) -> None:
         self.kernel = kernel
-        self.server: FileService | None = None  # until it is bound
-        self.local = 0  # operations on files that the disk served
-        self.remote = 0  # and that a server did
+        self.server: FileService | None = None  # None until the system has bound it
+        self.local = 0  # operations on files served by the disk
+        self.remote = 0  # operations on files served by the file server
         self._library = library
         self._on_disk = set(on_disk)
         self._buffer = bytes(buffer_bytes)
@@ -77,17 +87,17 @@ class Environment:
         self._events = 0
 
     def next_event(self) -> int:
-        """Return the number of what the user did next."""
+        """Return the number of the user's next event."""
         self.kernel.compute(self._event_ns)
         self._events += 1
         return self._events
 
     def paint(self, window: int, text: bytes) -> None:
-        """Draw a line."""
+        """Draw a line of text."""
         self.kernel.compute(self._paint_ns)
 
     def execute(self, program: int) -> int:
-        """Make a domain and load a program into it, from the disk or from the server."""
+        """Create a domain and load a program into it, from the disk or from the server."""
         self.kernel.compute(self._execute_ns)
         for block in range(self._library.programs.size(program)):
             self._fetch(program, block)
@@ -99,12 +109,12 @@ class Environment:
         return 0 if server is None else server.attributes(file)
 
     def open(self, file: int) -> int:
-        """Look a file up; return its version."""
+        """Look up a file; return its version."""
         server = self._begin(file)
         return 0 if server is None else server.lookup(file)
 
     def create(self, file: int) -> int:
-        """Make a file, or make it empty; return its version."""
+        """Create an empty file, or truncate an existing one; return its version."""
         server = self._begin(file)
         return 0 if server is None else server.create(file)
 
@@ -115,7 +125,7 @@ class Environment:
         return self._buffer
 
     def write(self, file: int, block: int, data: bytes) -> None:
-        """Replace a block, where the file lies."""
+        """Replace a block, on the disk or at the server."""
         server = self._begin(file)
         if server is None:
             self.kernel.sleep(self._disk_ns)
@@ -123,16 +133,16 @@ class Environment:
             server.write(file, block, data)
 
     def close(self, file: int) -> None:
-        """Forget that a file is open."""
+        """Close a file: no call of the server, since every write has been sent."""
         self.kernel.compute(self._file_ns)
 
     def remove(self, file: int) -> int:
-        """Remove a file."""
+        """Remove a file; return the version that another file of its name would have."""
         server = self._begin(file)
         return 0 if server is None else server.remove(file)
 
     def _begin(self, file: int) -> FileService | None:
-        """Spend what an operation takes here; return the server, where the file is there."""
+        """Charge an operation's local time; return the server if the file lies there, else None."""
         self.kernel.compute(self._file_ns)
         return self._where(file)
 
@@ -152,64 +162,68 @@ class Environment:
         return self.server
 
 
-class Trapped:
-    """Taos' procedures where they are the kernel's own: each call is a trap, and data is copied once, as LRPC does."""
+class TrappedEnvironment:
+    """Taos' procedures as the kernel's own.
+
+    Each call is a trap. Data is copied once, at LRPC's rate: the paper gives no figure for the copy
+    of a trap.
+    """
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._kernel = environment.kernel
 
     def next_event(self) -> int:
-        """Trap, and take an event."""
+        """Trap and take an event."""
         self._kernel.system_call(0)
         return self._environment.next_event()
 
     def paint(self, window: int, text: bytes) -> None:
-        """Trap, and draw."""
+        """Trap and draw."""
         self._kernel.system_call(0)
         self._copy(text)
         self._environment.paint(window, text)
 
     def execute(self, program: int) -> int:
-        """Trap, and make a domain."""
+        """Trap and create a domain for a program."""
         self._kernel.system_call(0)
         return self._environment.execute(program)
 
     def status(self, file: int) -> int:
-        """Trap, and look at a file."""
+        """Trap and ask for a file's version."""
         self._kernel.system_call(0)
         return self._environment.status(file)
 
     def open(self, file: int) -> int:
-        """Trap, and open a file."""
+        """Trap and open a file."""
         self._kernel.system_call(0)
         return self._environment.open(file)
 
     def create(self, file: int) -> int:
-        """Trap, and make a file."""
+        """Trap and create a file."""
         self._kernel.system_call(0)
         return self._environment.create(file)
 
     def read(self, file: int, block: int) -> bytes:
-        """Trap, and read a block."""
+        """Trap and read a block."""
         self._kernel.system_call(0)
         data = self._environment.read(file, block)
         self._copy(data)
         return data
 
     def write(self, file: int, block: int, data: bytes) -> None:
-        """Trap, and write a block."""
+        """Trap and write a block."""
         self._kernel.system_call(0)
         self._copy(data)
         self._environment.write(file, block, data)
 
     def close(self, file: int) -> None:
-        """Trap, and close a file."""
+        """Trap and close a file."""
         self._kernel.system_call(0)
         self._environment.close(file)
 
     def remove(self, file: int) -> int:
-        """Trap, and remove a file."""
+        """Trap and remove a file."""
         self._kernel.system_call(0)
         return self._environment.remove(file)
 
@@ -219,28 +233,31 @@ class Trapped:
 
 
 class TaosCalls(FileCalls):
-    """The calls of a user's programs, through the stubs that they bound, or as traps; all else traps in any case."""
+    """The calls of a user's programs on Taos, through bound stubs or by traps.
+
+    `other` calls trap in every structure: threads, memory and devices are always the kernel's.
+    """
 
     def __init__(self, kernel: Kernel, taos: TaosService, buffer_bytes: int) -> None:
         super().__init__(kernel, taos, buffer_bytes)
         self._taos = taos
 
     def event(self) -> None:
-        """Take an event from the window."""
+        """Take the user's next event from the window."""
         self._taos.next_event()
 
     def paint(self) -> None:
-        """Draw in the window."""
+        """Draw a line in the window."""
         self._taos.paint(0, LINE)
 
     def other(self, count: int) -> None:
-        """Trap: threads, memory and devices are the kernel's, whatever the structure."""
+        """Trap `count` times."""
         for _ in range(count):
             self.kernel.system_call(0)
 
     def execute(self, program: int) -> None:
-        """Have a domain made for a program."""
+        """Ask Taos to create a domain for a program."""
         self._taos.execute(program)
 
     def touch(self, program: int, page: int) -> None:
-        """Run code: it was loaded when the domain was made."""
+        """Run code: no call, since the program was loaded when its domain was created."""

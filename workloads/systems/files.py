@@ -1,4 +1,9 @@
-"""Files as Table I's systems see them: how large, how often used; and what is kept of them, least recently used."""
+"""The files of Table I's systems, with sizes and popularity, and the LRU cache that keeps them.
+
+A cache entry is a number for a key, such as the generation of the file whose block is kept. A key
+whose number is out of date counts as a miss. So all blocks of a file become invalid at once by a
+change of its generation, without a search through the cache; the stale entries age out.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -6,13 +11,14 @@ from collections.abc import Sequence
 from lrpc.kernel.random import Stream, zipf_bounds
 from lrpc.workloads.systems.dice import Dice
 
-BLOCK_BITS = 12  # of a block's number in a key: no file has more blocks
+BLOCK_BITS = 12  # bits of a block's number in a cache key: the most blocks of a file are 2 ** 12
 
 
 class FilePopulation:
-    """Files of one kind, numbered from `first`, in the order of how often they are used: the n-th 1/n as often.
+    """The files of one kind, numbered from `first` in order of popularity.
 
-    `mean_bytes` is the mean of their sizes, which are exponential and the same whoever asks.
+    The n-th is used 1/n as often as the first. Sizes are exponential with mean `mean_bytes`. They
+    depend on the seed and the kind alone, so that all machines agree on the sizes of shared files.
     """
 
     def __init__(self, kind: str, first: int, count: int, mean_bytes: int, block_bytes: int, seed: int) -> None:
@@ -27,12 +33,12 @@ class FilePopulation:
         return len(self.blocks)
 
     def size(self, file: int) -> int:
-        """Return how many blocks a file has, by its number."""
+        """Return the size in blocks of the file with the given number."""
         return self.blocks[file - self.first]
 
 
 class LruCache:
-    """What a cache keeps, least recently used first: a number for each key, at most `capacity` of them."""
+    """An LRU cache of at most `capacity` keys, with a number (from 0) kept for each key."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -44,7 +50,10 @@ class LruCache:
         return len(self._entries)
 
     def has(self, key: int, value: int) -> bool:
-        """Return whether this very value is kept, count that as a hit or a miss, and the key as just used."""
+        """Return whether the key is kept with this value, and count a hit or a miss.
+
+        A hit makes the key the most recently used.
+        """
         if self._entries.get(key, -1) != value:
             self.misses += 1
             return False
@@ -53,14 +62,20 @@ class LruCache:
         return True
 
     def peek(self, key: int) -> int:
-        """Return the number kept for a key, and count the key as just used; -1 for one that is not here."""
+        """Return the number kept for a key, or -1; a key found becomes the most recently used.
+
+        Unlike `has`, this counts neither a hit nor a miss.
+        """
         value = self._entries.get(key, -1)
         if value >= 0:
             self._entries.move_to_end(key)
         return value
 
     def keep(self, key: int, value: int) -> int:
-        """Keep a number for a key; return the key that had to go for it, -1 where none had."""
+        """Keep a number for a key; return the key that was evicted for it, or -1.
+
+        With capacity 0 nothing is kept, and the key itself is returned.
+        """
         if not self.capacity:
             return key
         self._entries[key] = value
@@ -70,10 +85,10 @@ class LruCache:
         return self._entries.popitem(last=False)[0]
 
     def drop(self, key: int) -> None:
-        """Keep nothing for a key."""
+        """Remove a key, if it is kept."""
         self._entries.pop(key, None)
 
 
 def block_key(file: int, block: int) -> int:
-    """Return the key of a file's block."""
+    """Return the cache key of a file's block."""
     return file << BLOCK_BITS | block

@@ -1,4 +1,10 @@
-"""V as programs see it: nothing but messages, to servers in the kernel or beside it; and the pages that it keeps."""
+"""V as its programs see it: messages to servers in the kernel and beside it, and its page cache.
+
+V's memory server keeps pages of files and pages of programs in one cache, which has all the memory
+that is left. It is therefore a `UnixKernel` whose block cache is that memory, with no separate
+pages: a fault reads the page like a block of a file. Leases take the place of NFS's attribute
+times.
+"""
 
 from typing import Final, Protocol
 
@@ -7,13 +13,14 @@ from lrpc.workloads.systems.activity import FileCalls, FileOperations
 from lrpc.workloads.systems.files import block_key
 from lrpc.workloads.systems.unix import FileService, UnixKernel
 
-LINE: Final = bytes(80)  # that a paint draws
+LINE: Final = bytes(80)  # the text of one `paint`
 
 
 class PageCache(UnixKernel):
-    """What V's memory server keeps of remote files. Pages of files and of programs share the memory that there is.
+    """The cache of V's memory server, of `pages` pages of files and programs together.
 
-    As with UNIX, what a file's version says may be believed for a while (V's leases), and names are kept.
+    As in `UnixKernel`, names are kept, and a file's version is trusted for a while: for the lease,
+    `lease_ns`. Calls charge no service time here, since the memory server charges its own.
     """
 
     def __init__(
@@ -31,48 +38,48 @@ class PageCache(UnixKernel):
         )
 
     def resident(self, program: int, page: int) -> bool:
-        """Return whether a page of a program is in memory, as the hardware finds it in its tables."""
+        """Return whether a page of a program is in memory, as the hardware sees at no cost."""
         return self.blocks.peek(block_key(program, page)) >= 0
 
     def fault(self, program: int, page: int) -> None:
-        """Have a page of a program here."""
+        """Bring a page of a program into memory."""
         self.faults += 1
         self.read(program, page)
 
 
 class DisplayCalls(Protocol):
-    """The display server."""
+    """The display server's procedures."""
 
     def next_event(self) -> int:
-        """Return the number of what the user did next."""
+        """Return the number of the user's next event."""
 
     def paint(self, window: int, text: bytes) -> None:
-        """Draw a line."""
+        """Draw a line of text."""
 
 
 class KernelOperations(Protocol):
-    """A server in the kernel."""
+    """The procedure of a server in the kernel."""
 
     def operate(self, operation: int) -> int:
-        """Do one of its operations."""
+        """Perform the operation with the given number."""
 
 
 class ProgramCalls(Protocol):
-    """The program manager."""
+    """The program manager's procedure."""
 
     def execute(self, program: int) -> int:
-        """Begin to run a program."""
+        """Start a program."""
 
 
 class PageCalls(FileOperations, Protocol):
-    """The memory server, through which files are read and written."""
+    """The memory server's procedures, through which files are read and written too."""
 
     def fault(self, program: int, page: int) -> int:
-        """Have a page of a program in memory."""
+        """Bring a page of a program into memory."""
 
 
 class VCalls(FileCalls):
-    """The messages of a user's programs; a fault is one that the kernel sends for them."""
+    """The messages of a user's programs on V; the kernel sends those for faults on their behalf."""
 
     def __init__(
         self,
@@ -92,23 +99,23 @@ class VCalls(FileCalls):
         self._cache = cache
 
     def event(self) -> None:
-        """Take an event from the display server."""
+        """Ask the display server for the user's next event."""
         self._display.next_event()
 
     def paint(self) -> None:
-        """Have the display server draw."""
+        """Ask the display server to draw a line."""
         self._display.paint(0, LINE)
 
     def other(self, count: int) -> None:
-        """Ask the kernel's process server: for the time, priorities, memory, processes."""
+        """Send `count` messages to the kernel's process server: time, priorities, processes."""
         for _ in range(count):
             self._processes.operate(0)
 
     def execute(self, program: int) -> None:
-        """Have the program manager begin a program."""
+        """Ask the program manager to start a program."""
         self._programs.execute(program)
 
     def touch(self, program: int, page: int) -> None:
-        """Run code on a page: where it is not in memory, the kernel asks the memory server for it."""
+        """Run code on a page; if it is not in memory, the kernel asks the memory server for it."""
         if not self._cache.resident(program, page):
             self._pages.fault(program, page)

@@ -1,4 +1,9 @@
-"""The people of Table I's systems as scenarios describe them: their files, and what their processes do, how often."""
+"""The people of Table I's systems as scenarios describe them: their files, processes and tasks.
+
+The tables here are the scenario's side; `activity` has the processes that they describe. File
+numbers are laid out so that kinds never collide. Programs and shared files have the same numbers on
+every machine, since they are the same files. Own and temporary files have a range for each machine.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,10 +18,10 @@ from lrpc.workloads.systems.activity import MS_PER_HOUR, Library, Process, Syste
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.files import FilePopulation
 
-# How many of each kind, at most, so that numbers of files tell their kinds apart.
+# The most files of one kind: each kind has a range of numbers of this size.
 MOST_FILES: Final = 100_000
-DATA: Final = 2 * MOST_FILES  # the number that stands for the data of a machine's programs
-OWN: Final = 10 * MOST_FILES  # the first number of the first machine's own files
+DATA: Final = 2 * MOST_FILES  # the one file number for the data of a machine's programs
+OWN: Final = 10 * MOST_FILES  # where the first machine's own files begin
 
 Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -26,26 +31,26 @@ Kilobytes = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 
 
 class TaskTable(Document):
-    """Something that a process does again and again: its share of all that it does, and means of what that takes."""
+    """One kind of task: its share among the tasks of its process, and mean amounts for one task."""
 
     share: Share
-    events: Amount = 0.0  # of the user's, each followed by `event_calls` other calls and `paints` lines drawn
-    event_calls: Amount = 0.0
-    paints: Amount = 0.0
+    events: Amount = 0.0  # the user's events
+    event_calls: Amount = 0.0  # other calls after each event
+    paints: Amount = 0.0  # lines drawn after each event
     other: Amount = 0.0  # calls that touch neither files nor windows
-    executes: Amount = 0.0  # programs
-    data: Amount = 0.0  # pages of programs' data that are used, each by how often it is
-    statuses: Amount = 0.0  # files looked at from outside
-    reads: Amount = 0.0  # shared files, from beginning to end
-    own_reads: Amount = 0.0  # the user's own files
-    writes: Amount = 0.0
-    temporaries: Amount = 0.0  # files written, read once and removed
+    executes: Amount = 0.0  # programs started
+    data: Amount = 0.0  # pages of programs' data used, chosen by popularity
+    statuses: Amount = 0.0  # shared files whose attributes are asked for
+    reads: Amount = 0.0  # shared files read from beginning to end
+    own_reads: Amount = 0.0  # the user's own files read from beginning to end
+    writes: Amount = 0.0  # the user's own files written from beginning to end
+    temporaries: Amount = 0.0  # temporary files written, read once and removed
 
     def planned(self, files: "LibraryTable", block_bytes: int, call_bytes: int) -> float:
-        """Return about how many operations one of these is."""
+        """Return about how many operations one such task makes."""
 
         def calls(kilobytes: float) -> float:
-            """Return how many it takes to open a file, go through it, and close it."""
+            """Return about how many calls open a file, read or write it whole, and close it."""
             return 2 + (0.5 + kilobytes * 1024 / block_bytes) * -(-block_bytes // call_bytes)
 
         windows = self.events * (1 + self.event_calls + self.paints)
@@ -57,15 +62,17 @@ class TaskTable(Document):
 
 
 class ProcessTable(Document):
-    """A process: how long it goes on, when it rests, how fast it goes, and what its tasks are."""
+    """A process: its duration, hours of rest, pace and tasks."""
 
     hours: float = Field(gt=0, le=10_000, allow_inf_nan=False)
     day_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)
-    awake_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)  # of each day
-    think_s: float = Field(gt=0, le=100_000, allow_inf_nan=False)  # between the beginnings of tasks
-    event_s: float = Field(default=0.2, gt=0, le=1000, allow_inf_nan=False)  # between a user's events
-    again: Share = 0.5  # of the files used, those that were among the last ones used
-    call_bytes: int = Field(default=8192, ge=1, le=1 << 20)  # that one call reads or writes
+    # It begins no task later than this in each day.
+    awake_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)
+    think_s: float = Field(gt=0, le=100_000, allow_inf_nan=False)  # mean pause before a task
+    # Mean time between a user's events.
+    event_s: float = Field(default=0.2, gt=0, le=1000, allow_inf_nan=False)
+    again: Share = 0.5  # the chance that a file used is one of the last ones used
+    call_bytes: int = Field(default=8192, ge=1, le=1 << 20)  # read or written by one call
     tasks: dict[str, TaskTable] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -77,18 +84,18 @@ class ProcessTable(Document):
 
     @property
     def end_ms(self) -> int:
-        """Return when it begins no more tasks, in milliseconds."""
+        """Return the time from which it begins no more tasks, in ms."""
         return round(self.hours * MS_PER_HOUR)
 
     def planned(self, files: "LibraryTable", block_bytes: int) -> int:
-        """Return about how many operations it does in all."""
+        """Return about how many operations the process makes in all."""
         tasks = self.tasks.values()
         each = sum(task.share * task.planned(files, block_bytes, self.call_bytes) for task in tasks)
         takes_s = self.think_s + self.event_s * sum(task.share * task.events for task in tasks)
         return round(self.hours * 3600 * min(1.0, self.awake_hours / self.day_hours) / takes_s * each)
 
     def process(self, dice: Dice, library: Library, block_bytes: int) -> Process:
-        """Return the process, with what it draws from `dice`."""
+        """Return the process, which takes its random numbers from `dice`."""
         tasks = [_task(name, table) for name, table in self.tasks.items()]
         return Process(
             dice,
@@ -104,7 +111,7 @@ class ProcessTable(Document):
 
 
 class LibraryTable(Document):
-    """How many files of each kind there are, and how large they are on average."""
+    """The number of files of each kind, and their mean sizes."""
 
     programs: FileCount = 100
     program_kb: Kilobytes = 60.0
@@ -114,10 +121,13 @@ class LibraryTable(Document):
     own_kb: Kilobytes = 8.0
     temporary: FileCount = 50
     temporary_kb: Kilobytes = 8.0
-    data_kb: Kilobytes = 1000.0  # that programs keep in memory as they run
+    data_kb: Kilobytes = 1000.0  # all memory that programs use as they run
 
     def library(self, seed: int, owner: int, block_bytes: int) -> Library:
-        """Return the files as one machine sees them: programs and shared ones are everybody's, the rest its own."""
+        """Return the files as one machine sees them; `owner` is the machine's number.
+
+        Programs and shared files are the same for all owners, own and temporary files are not.
+        """
 
         def files(kind: str, first: int, count: int, kilobytes: float) -> FilePopulation:
             return FilePopulation(kind, first, count, round(kilobytes * 1024), block_bytes, seed)
@@ -132,7 +142,7 @@ class LibraryTable(Document):
         )
 
 
-def start(
+def start_processes(
     processes: Mapping[str, ProcessTable],
     library: Library,
     domain: Domain,
@@ -141,9 +151,10 @@ def start(
     *,
     people: Domain | None = None,
 ) -> dict[str, Process]:
-    """Start a thread of a domain for each process, which calls `system`; return the processes by their names.
+    """Start a thread in `domain` for each process, calling `system`; return the processes by name.
 
-    What they draw is the domain's, or that of `people`.
+    They draw random numbers from streams of `people`, or of `domain` if that is None. So the same
+    people make the same calls in whichever domain their threads run.
     """
     started = {}
     for name, table in processes.items():
@@ -153,13 +164,13 @@ def start(
 
 
 def owner_of(domain: Domain) -> int:
-    """Return the number that tells a machine's own files from those of others: its rank in the cluster."""
+    """Return the number of a domain's machine as an owner of files: its rank in the cluster."""
     network = simulated(domain).kernel.network
     return 0 if network is None else network.rank
 
 
-def done(processes: Mapping[str, Process]) -> dict[str, dict[str, int]]:
-    """Return how often each process did each of its tasks."""
+def tasks_done(processes: Mapping[str, Process]) -> dict[str, dict[str, int]]:
+    """Return how many tasks of each kind each process has performed."""
     return {name: process.done for name, process in processes.items()}
 
 

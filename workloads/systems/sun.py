@@ -1,4 +1,4 @@
-"""Sun UNIX with NFS: a workstation without a disk, whose kernel caches what its file server keeps."""
+"""Sun UNIX with NFS: a diskless workstation whose kernel caches files of its file server."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,16 +9,17 @@ from lrpc.domains.domain import Domain
 from lrpc.domains.residents import Duration, Findings, Program
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, done, owner_of, start
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, owner_of, start_processes, tasks_done
 from lrpc.workloads.systems.storage import Storage
 from lrpc.workloads.systems.unix import BLOCK_BYTES, UnixCalls, UnixKernel
 
 
 @dataclass
 class SunWorkstation(Program):
-    """One workstation: its kernel, and a thread for each of its processes; imports its server as `nfs`.
+    """One workstation: its kernel, and a thread for each of its processes.
 
-    Memory holds the kernel itself, the blocks that it caches, and in what is left pages of programs and of their data.
+    It imports its file server as `nfs`. Memory holds the kernel itself (`kernel_kb`) and its block
+    cache (`cache_kb`). The rest holds pages of programs and of their data.
     """
 
     processes: dict[str, ProcessTable]
@@ -29,27 +30,28 @@ class SunWorkstation(Program):
     names: Number = 300
     attributes_s: Duration = 30.0
     write_delay_s: Duration = 0.0
-    update_s: Annotated[float, Field(gt=0, le=1e6)] = 30.0  # how often what has waited long enough is sent
+    # The interval at which delayed writes that are old enough are sent.
+    update_s: Annotated[float, Field(gt=0, le=1e6)] = 30.0
     service_us: Duration = 100.0
 
     def __post_init__(self) -> None:
-        """Refuse caches that memory cannot hold."""
+        """Refuse a kernel and a cache that do not fit into memory."""
         taken = self.kernel_kb + self.cache_kb
         if taken > self.memory_kb:
             raise Refused(f"memory_kb: {self.memory_kb}: kernel and cache take {taken}; give it more, or them less")
 
     @property
     def imports(self) -> tuple[str, ...]:
-        """Return the file server."""
+        """Return the name under which the file server is imported."""
         return ("nfs",)
 
     @property
     def planned_calls(self) -> int:
-        """Return about how many operations its processes do."""
+        """Return about how many operations its processes make."""
         return sum(process.planned(self.library, BLOCK_BYTES) for process in self.processes.values())
 
     def run(self, domain: Domain) -> None:
-        """Start all processes, and be the one that sends what has waited long enough."""
+        """Start all processes, then send delayed writes at intervals until the processes end."""
         kernel = simulated(domain).kernel
         free = self.memory_kb - self.kernel_kb - self.cache_kb
         self._unix = UnixKernel(
@@ -63,11 +65,11 @@ class SunWorkstation(Program):
             service_ns=round(self.service_us * 1000),
         )
         library = self.library.library(kernel.seed, owner_of(domain), BLOCK_BYTES)
-        self._processes = start(self.processes, library, domain, UnixCalls(self._unix), BLOCK_BYTES)
-        self._update(domain, max(table.end_ms for table in self.processes.values()))
+        self._processes = start_processes(self.processes, library, domain, UnixCalls(self._unix), BLOCK_BYTES)
+        self._flush_at_intervals(domain, max(table.end_ms for table in self.processes.values()))
 
     def findings(self) -> Findings:
-        """Return what its caches came to, and what its processes did."""
+        """Return the counts of its caches and faults, and of the tasks performed."""
         unix = self._unix
         caches = {"names": unix.names, "blocks": unix.blocks, "pages": unix.pages}
         return {
@@ -79,10 +81,10 @@ class SunWorkstation(Program):
             "faults": unix.faults,
             "pages_in": unix.pages_in,
             "pages_out": unix.pages_out,
-            "tasks": done(self._processes),
+            "tasks": tasks_done(self._processes),
         }
 
-    def _update(self, domain: Domain, end_ms: int) -> None:
+    def _flush_at_intervals(self, domain: Domain, end_ms: int) -> None:
         if not self.write_delay_s:
             return
         while domain.now_us < end_ms * 1000:

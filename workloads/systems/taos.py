@@ -1,4 +1,4 @@
-"""Taos: users' programs, one large domain that they reach by RPC, and file servers on other machines."""
+"""Taos: one large domain that users' programs reach by RPC, with file servers on other machines."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,34 +10,42 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Duration, Findings, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.systems.environment import LINE, Environment, TaosCalls, TaosService, Trapped, kept_on_disk
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, done, owner_of, start
+from lrpc.workloads.systems.environment import (
+    LINE,
+    Environment,
+    TaosCalls,
+    TaosService,
+    TrappedEnvironment,
+    kept_on_disk,
+)
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, owner_of, start_processes, tasks_done
 from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
-# What an operation crosses on its way to the system: nothing but a trap, or a boundary between domains.
+# How an operation reaches the system: by a trap into the kernel, or across a domain boundary by
+# message passing (SRC RPC) or LRPC.
 Structure = Literal["traps", "message passing", "lrpc"]
 
 
 class Taos(Interface):
-    """The procedures of Taos that users' programs call: see `environment.TaosService`."""
+    """The procedures of Taos that users' programs call, as in `environment.TaosService`."""
 
     def next_event(self) -> UInt32:
-        """Return the number of what the user did next."""
+        """Return the number of the user's next event."""
 
     def paint(self, window: UInt32, text: Annotated[bytes, UpTo(len(LINE))]) -> None:
-        """Draw a line."""
+        """Draw a line of text."""
 
     def execute(self, program: UInt32) -> UInt32:
-        """Make a domain and load a program into it."""
+        """Create a domain and load a program into it."""
 
     def status(self, file: UInt32) -> UInt32:
         """Return a file's version."""
 
     def open(self, file: UInt32) -> UInt32:
-        """Look a file up; return its version."""
+        """Look up a file; return its version."""
 
     def create(self, file: UInt32) -> UInt32:
-        """Make a file, or make it empty; return its version."""
+        """Create an empty file, or truncate an existing one; return its version."""
 
     def read(self, file: UInt32, block: UInt32) -> StoredBlock:
         """Return a block."""
@@ -46,18 +54,20 @@ class Taos(Interface):
         """Replace a block."""
 
     def close(self, file: UInt32) -> None:
-        """Forget that a file is open."""
+        """Close a file."""
 
     def remove(self, file: UInt32) -> UInt32:
-        """Remove a file; return the version that another of its name would have."""
+        """Remove a file; return the version that another file of its name would have."""
 
 
 @dataclass
 class TaosSystem(Server):
-    """One machine's Taos. It imports its file server as `files`, and starts users' programs in the domain `users`.
+    """One machine's Taos, which imports its file server as `files`.
 
-    With `structure` "traps" the same operations are a kernel's, and programs run where the system does. The drive holds
-    the system with its paging space, and `files_kb` of the user's files; see `environment.kept_on_disk`.
+    It starts users' programs in the domain named by `users`. With `structure` "traps", the
+    operations are the kernel's own instead, and the programs run in this domain. The drive holds
+    the system with its paging space (`paging_kb`), and `files_kb` of the user's files (see
+    `environment.kept_on_disk`).
     """
 
     processes: dict[str, ProcessTable]
@@ -66,7 +76,8 @@ class TaosSystem(Server):
     drive_kb: Number
     paging_kb: Number
     files_kb: Number
-    buffer_bytes: Annotated[int, Field(ge=1, le=LARGEST_BLOCK)] = 4096  # of a stream: what one call reads or writes
+    # The buffer of a stream: the bytes that one call reads or writes.
+    buffer_bytes: Annotated[int, Field(ge=1, le=LARGEST_BLOCK)] = 4096
     event_us: Duration = 100.0
     paint_us: Duration = 300.0
     file_us: Duration = 200.0
@@ -75,23 +86,23 @@ class TaosSystem(Server):
     users: str = "user"
 
     def __post_init__(self) -> None:
-        """Refuse files that the drive cannot hold."""
+        """Refuse a system and files that do not fit on the drive."""
         taken = self.paging_kb + self.files_kb
         if taken > self.drive_kb:
             raise Refused(f"drive_kb: {self.drive_kb}: system and files take {taken}; give it more, or them less")
 
     @property
     def imports(self) -> tuple[str, ...]:
-        """Return the file server."""
+        """Return the name under which the file server is imported."""
         return ("files",)
 
     @property
     def planned_calls(self) -> int:
-        """Return about how many operations users' programs do."""
+        """Return about how many operations users' programs make."""
         return sum(process.planned(self.library, self.buffer_bytes) for process in self.processes.values())
 
     def module(self) -> tuple[type[Interface], object]:
-        """Return Taos' procedures."""
+        """Return the interface of Taos and the environment that implements it."""
         kernel = simulated(self.domain).kernel
         self._library = self.library.library(kernel.seed, owner_of(self.domain), self.buffer_bytes)
         self._environment = Environment(
@@ -108,19 +119,21 @@ class TaosSystem(Server):
         return Taos, self._environment
 
     def start(self) -> None:
-        """Bind the file server, and start users' programs."""
+        """Bind the file server, then start users' programs."""
         domain = simulated(self.domain)
         kernel = domain.kernel
         people = simulated(kernel.domain(self.users))
         self._environment.server = domain.bind(Storage, "files")
-        taos: TaosService = Trapped(self._environment)
+        taos: TaosService = TrappedEnvironment(self._environment)
         if self.structure != "traps":
             domain = people
             taos = domain.bind(Taos, "taos", self.structure)
         calls = TaosCalls(kernel, taos, self.buffer_bytes)
-        self._processes = start(self.processes, self._library, domain, calls, self.buffer_bytes, people=people)
+        self._processes = start_processes(
+            self.processes, self._library, domain, calls, self.buffer_bytes, people=people
+        )
 
     def findings(self) -> Findings:
-        """Return how many operations on files were local and remote, and what processes did."""
+        """Return the counts of local and remote file operations, and of the tasks performed."""
         environment = self._environment
-        return {"local": environment.local, "remote": environment.remote, "tasks": done(self._processes)}
+        return {"local": environment.local, "remote": environment.remote, "tasks": tasks_done(self._processes)}

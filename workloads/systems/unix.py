@@ -1,4 +1,14 @@
-"""UNIX with NFS as programs see it: every call is a trap, and the kernel's caches decide which goes to the server."""
+"""UNIX with NFS: every call is a trap, and the kernel's caches decide which calls go to the server.
+
+The kernel keeps names, attributes, blocks of files, and pages of programs and their data. A version
+represents a file's attributes and contents; its server raises it with every change. The kernel
+trusts a version for a fixed time, as NFS does, and asks again afterwards. If the version has
+changed, the file gets a new generation, and blocks cached under an older one are out of date. A
+write of this machine alone raises the version by exactly one: then its cached blocks stay valid.
+
+Written blocks wait for the close of their file, or for a delay. Those of a file that is removed or
+created anew in the meantime never reach the server. `pages.PageCache` uses the same rules for V.
+"""
 
 from typing import Final, Protocol
 
@@ -11,10 +21,10 @@ _BLOCK: Final = bytes(BLOCK_BYTES)
 
 
 class FileService(Protocol):
-    """What a client asks of an NFS server. A file's version changes with each write to it."""
+    """The procedures of an NFS server; a file's version changes with each write to it."""
 
     def lookup(self, file: int) -> int:
-        """Return a file's version, by its name."""
+        """Look up a file by its name; return its version."""
 
     def attributes(self, file: int) -> int:
         """Return a file's version."""
@@ -26,17 +36,18 @@ class FileService(Protocol):
         """Replace a block; return the file's version."""
 
     def create(self, file: int) -> int:
-        """Make a file; return its version."""
+        """Create a file; return its version."""
 
     def remove(self, file: int) -> int:
-        """Remove a file; return the version that another of its name would have."""
+        """Remove a file; return the version that another file of its name would have."""
 
 
 class UnixKernel:
-    """One workstation's kernel: names and attributes it knows, blocks of files and pages of programs that it keeps.
+    """One workstation's kernel, with caches of `names`, `blocks` and `pages` entries.
 
-    Attributes are believed for `attributes_ns`; written blocks go to the server when their file is closed, or, with a
-    `write_delay_ns`, that much later, unless the file has been removed by then. Every call takes `service_ns`.
+    Attributes are trusted for `attributes_ns`. Written blocks go to the server when their file is
+    closed. With a `write_delay_ns`, they go that much later, unless the file has been removed by
+    then. Every call takes `service_ns` beyond its trap.
     """
 
     def __init__(
@@ -56,47 +67,51 @@ class UnixKernel:
         self.blocks = LruCache(blocks)
         self.pages = LruCache(pages)
         self.service_ns = service_ns
-        self.attributes_asked = 0
-        self.attributes_believed = 0
-        self.blocks_written = 0  # by programs, each once until it is sent or dropped
-        self.blocks_dropped = 0  # of these, that no server ever saw
-        self.faults = 0  # of pages that had to be fetched, or made
-        self.pages_in = 0  # from the server, of programs and of data
-        self.pages_out = 0  # of data, to there
+        self.attributes_asked = 0  # look-ups that asked the server for attributes
+        self.attributes_believed = 0  # look-ups that trusted the attributes at hand
+        self.blocks_written = 0  # blocks that became unsent; rewriting an unsent one does not count
+        self.blocks_dropped = 0  # unsent blocks that were dropped and never reached the server
+        self.faults = 0  # faults of pages that were fetched or created
+        self.pages_in = 0  # pages of programs and data fetched from the server
+        self.pages_out = 0  # pages of data written to the server
         self._server = server
         self._attributes_ns = attributes_ns
         self._write_delay_ns = write_delay_ns
-        self._believed: dict[int, int] = {}  # until when a file's attributes are
-        self._versions: dict[int, int] = {}  # as last heard of
-        self._generations: dict[int, int] = {}  # of what is kept of a file: another one where others have changed it
+        self._trusted_until: dict[int, int] = {}  # in ns, for each file's attributes
+        self._versions: dict[int, int] = {}  # each file's version as the server last told it
+        # Each file's generation, raised when another machine has changed it: blocks cached with an
+        # older one are out of date.
+        self._generations: dict[int, int] = {}
         self._swapped: set[int] = set()  # pages of data that the server holds
-        self._dirty: dict[int, dict[int, int]] = {}  # when each block was written first, by file and block
+        # The unsent blocks by file and block, with the time in ns of each one's first write. A
+        # file's first entry is its oldest.
+        self._dirty: dict[int, dict[int, int]] = {}
 
     def look_up(self, file: int) -> None:
-        """Know a file: from memory where its name is there and its attributes are fresh enough."""
+        """Look up a file: ask the server unless its name is kept and its attributes are trusted."""
         if not self.names.has(file, 0):
-            self._hear(file, self._server.lookup(file))
+            self._note_version(file, self._server.lookup(file))
             self.names.keep(file, 0)
-        elif self.kernel.now_ns < self._believed.get(file, 0):
+        elif self.kernel.now_ns < self._trusted_until.get(file, 0):
             self.attributes_believed += 1
         else:
             self.attributes_asked += 1
-            self._hear(file, self._server.attributes(file))
+            self._note_version(file, self._server.attributes(file))
 
     def create(self, file: int) -> None:
-        """Make a file, or make it empty: what had been written to it need not be sent."""
-        self._forget(file)
-        self._hear(file, self._server.create(file))
+        """Create an empty file, or truncate an existing one, and drop its unsent blocks."""
+        self._drop_unsent(file)
+        self._note_version(file, self._server.create(file))
         self.names.keep(file, 0)
 
     def remove(self, file: int) -> None:
-        """Remove a file, and with it what had been written and not sent."""
-        self._forget(file)
-        self._hear(file, self._server.remove(file))
+        """Remove a file, and drop its unsent blocks."""
+        self._drop_unsent(file)
+        self._note_version(file, self._server.remove(file))
         self.names.drop(file)
 
     def read(self, file: int, block: int) -> None:
-        """Have a block here."""
+        """Bring a block into the cache, from the server if it is absent or out of date."""
         key = block_key(file, block)
         generation = self._generations.get(file, 0)
         if not self.blocks.has(key, generation):
@@ -104,7 +119,7 @@ class UnixKernel:
             self._keep(key, generation)
 
     def write(self, file: int, block: int) -> None:
-        """Replace a block here; the server gets it later."""
+        """Replace a block in the cache; the server gets it later."""
         dirty = self._dirty.get(file)
         if dirty is None:
             dirty = self._dirty[file] = {}
@@ -114,18 +129,18 @@ class UnixKernel:
         self._keep(block_key(file, block), self._generations.get(file, 0))
 
     def close(self, file: int) -> None:
-        """Send what was written to a file, unless that can wait."""
+        """Send a file's unsent blocks, unless writes are delayed."""
         if not self._write_delay_ns and file in self._dirty:
             self._flush(file)
 
     def flush_old(self) -> None:
-        """Send what was written long enough ago."""
+        """Send all unsent blocks of every file whose oldest one has waited for the write delay."""
         since = self.kernel.now_ns - self._write_delay_ns
         for file in [file for file, dirty in self._dirty.items() if next(iter(dirty.values())) <= since]:
             self._flush(file)
 
     def fetch(self, program: int, page: int) -> None:
-        """Have a program's page here: where it is not in memory that is a fault, and the server is asked."""
+        """Bring a page of a program into memory; an absent one faults and is read from the server."""
         key = block_key(program, page)
         if not self.pages.has(key, 0):
             self.faults += 1
@@ -135,8 +150,12 @@ class UnixKernel:
             self._make_room(key)
 
     def use(self, data: int, page: int) -> None:
-        """Have a page of programs' data here, to be changed: made when it is first used, fetched when it had to go."""
-        key = ~block_key(data, page)  # negative: no page of a program
+        """Bring a page of programs' data into memory to change it.
+
+        A page that is absent is a fault: it is created at its first use, and fetched if it had been
+        written to the server.
+        """
+        key = ~block_key(data, page)  # negative, unlike the key of a program's page
         if self.pages.has(key, 0):
             return
         self.faults += 1
@@ -148,31 +167,32 @@ class UnixKernel:
         self._make_room(key)
 
     def trap(self) -> None:
-        """Be entered by a call, or a fault."""
+        """Charge one entry into the kernel, by a call or a fault."""
         self.kernel.system_call(self.service_ns)
 
     def _make_room(self, key: int) -> None:
-        """Keep a page; of data, what has to go for it is sent to the server."""
-        gone = self.pages.keep(key, 0)
-        if gone < -1:
-            self._swapped.add(gone)
+        """Keep a page in memory; if a page of data is evicted for it, write that to the server."""
+        evicted = self.pages.keep(key, 0)
+        if evicted < -1:  # -1: no page was evicted; a key from 0: a page of a program, never changed
+            self._swapped.add(evicted)
             self.pages_out += 1
-            self._server.write(~gone >> BLOCK_BITS, ~gone & (1 << BLOCK_BITS) - 1, _BLOCK)
+            self._server.write(~evicted >> BLOCK_BITS, ~evicted & (1 << BLOCK_BITS) - 1, _BLOCK)
 
-    def _hear(self, file: int, version: int) -> None:
-        """Take in what the server says of a file; its version differs from the last where anybody changed it."""
+    def _note_version(self, file: int, version: int) -> None:
+        """Take in a file's version from the server; a changed one starts a new generation."""
         if version != self._versions.get(file, 0):
             self._generations[file] = self._generations.get(file, 0) + 1
             self._versions[file] = version
-        self._believed[file] = self.kernel.now_ns + self._attributes_ns
+        self._trusted_until[file] = self.kernel.now_ns + self._attributes_ns
 
     def _keep(self, key: int, generation: int) -> None:
-        gone = self.blocks.keep(key, generation)
-        if gone < 0:
+        """Keep a block in the cache; if an unsent block is evicted for it, send that."""
+        evicted = self.blocks.keep(key, generation)
+        if evicted < 0:
             return
-        file, block = gone >> BLOCK_BITS, gone & (1 << BLOCK_BITS) - 1
+        file, block = evicted >> BLOCK_BITS, evicted & (1 << BLOCK_BITS) - 1
         dirty = self._dirty.get(file)
-        if dirty is not None and block in dirty:  # its place is needed
+        if dirty is not None and block in dirty:
             del dirty[block]
             if not dirty:
                 del self._dirty[file]
@@ -183,48 +203,49 @@ class UnixKernel:
             self._send(file, block)
 
     def _send(self, file: int, block: int) -> None:
-        """Write a block through; what this machine keeps of the file is as good as before, unless another wrote too."""
+        """Send a block to the server; cached blocks stay valid unless others wrote the file too."""
         version = self._server.write(file, block, _BLOCK)
-        if version == self._versions.get(file, 0) + 1:
+        if version == self._versions.get(file, 0) + 1:  # this write is the only change since
             self._versions[file] = version
-        self._hear(file, version)
+        self._note_version(file, version)
 
-    def _forget(self, file: int) -> None:
+    def _drop_unsent(self, file: int) -> None:
         self.blocks_dropped += len(self._dirty.pop(file, {}))
 
 
 class UnixCalls(SimulatedTime):
-    """The calls of one process: each traps, and the kernel does it."""
+    """The calls of a workstation's processes: each traps into its `UnixKernel`."""
 
     def __init__(self, unix: UnixKernel) -> None:
         super().__init__(unix.kernel)
-        self._system = unix  # not `_unix`: to C compilers that, with the `_` that is put before it, is the number 1
+        # Not `_unix`: mypyc puts a `_` before names, and C compilers predefine `__unix` as 1.
+        self._system = unix
 
     def event(self) -> None:
-        """Read an event from the device that it comes from."""
+        """Read an event from its device."""
         self._system.trap()
 
     def paint(self) -> None:
-        """Write to the device that shows it."""
+        """Write to the display's device."""
         self._system.trap()
 
     def other(self, count: int) -> None:
-        """Make other calls."""
+        """Make `count` other calls."""
         kernel, service_ns = self.kernel, self._system.service_ns
         for _ in range(count):
             kernel.system_call(service_ns)
 
     def execute(self, program: int) -> None:
-        """Look a program up and map it."""
+        """Look up a program, and map it."""
         self._system.trap()
         self._system.look_up(program)
 
     def use(self, data: int, page: int) -> None:
-        """Make or fetch a page of data where it is not in memory."""
+        """Create or fetch a page of data if it is not in memory."""
         self._system.use(data, page)
 
     def touch(self, program: int, page: int) -> None:
-        """Fetch a page where it is not in memory."""
+        """Fetch a page of a program if it is not in memory."""
         self._system.fetch(program, page)
 
     def status(self, file: int) -> None:
@@ -233,22 +254,22 @@ class UnixCalls(SimulatedTime):
         self._system.look_up(file)
 
     def open(self, file: int) -> None:
-        """Look a file up, and see whether it has changed."""
+        """Look up a file, and check whether it has changed."""
         self._system.trap()
         self._system.look_up(file)
 
     def create(self, file: int) -> None:
-        """Make a file."""
+        """Create a file."""
         self._system.trap()
         self._system.create(file)
 
     def read(self, file: int, block: int) -> None:
-        """Read a block, or a part."""
+        """Read a block, or a part of one."""
         self._system.trap()
         self._system.read(file, block)
 
     def write(self, file: int, block: int) -> None:
-        """Write a block, or a part."""
+        """Write a block, or a part of one."""
         self._system.trap()
         self._system.write(file, block)
 

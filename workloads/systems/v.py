@@ -1,4 +1,9 @@
-"""V: a workstation without a disk, on which all is a message to a server, in the kernel, beside it or far away."""
+"""V: a diskless workstation on which every operation is a message to a server.
+
+Servers stand in the kernel (processes, devices, memory) or beside it (display, programs); the
+storage server is on another machine. Each is a domain of its own, and a message to it costs the
+same wherever it stands on the workstation.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +19,7 @@ from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.files import LruCache
 from lrpc.workloads.systems.pages import LINE, PageCache, VCalls
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, done, owner_of, start
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, owner_of, start_processes, tasks_done
 from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
 MESSAGES: Final[Transfer] = "message passing"
@@ -22,43 +27,43 @@ Bytes = Annotated[int, Field(ge=1, le=LARGEST_BLOCK)]
 
 
 class Operations(Interface):
-    """What a server in the kernel does, by number."""
+    """The procedure of a server in the kernel."""
 
     def operate(self, operation: UInt32) -> UInt32:
-        """Do one of its operations."""
+        """Perform the operation with the given number."""
 
 
 class Display(Interface):
     """The display server's procedures."""
 
     def next_event(self) -> UInt32:
-        """Return the number of what the user did next."""
+        """Return the number of the user's next event."""
 
     def paint(self, window: UInt32, text: Annotated[bytes, UpTo(len(LINE))]) -> None:
-        """Draw a line."""
+        """Draw a line of text."""
 
 
 class Programs(Interface):
     """The program manager's procedures."""
 
     def execute(self, program: UInt32) -> UInt32:
-        """Begin to run a program."""
+        """Start a program."""
 
 
 class Memory(Interface):
-    """The memory server's procedures: see `pages.Pages`."""
+    """The memory server's procedures, as in `pages.PageCalls`."""
 
     def fault(self, program: UInt32, page: UInt32) -> UInt32:
-        """Have a page of a program in memory."""
+        """Bring a page of a program into memory."""
 
     def status(self, file: UInt32) -> UInt32:
-        """Know a file's attributes."""
+        """Look at a file's attributes."""
 
     def open(self, file: UInt32) -> UInt32:
-        """Know a file, by its name."""
+        """Look up a file by its name."""
 
     def create(self, file: UInt32) -> UInt32:
-        """Make a file, or make it empty."""
+        """Create an empty file, or truncate an existing one."""
 
     def read(self, file: UInt32, block: UInt32) -> StoredBlock:
         """Return a part of a block."""
@@ -67,7 +72,7 @@ class Memory(Interface):
         """Replace a part of a block."""
 
     def close(self, file: UInt32) -> None:
-        """Be done with a file."""
+        """Close a file."""
 
     def remove(self, file: UInt32) -> UInt32:
         """Remove a file."""
@@ -75,26 +80,29 @@ class Memory(Interface):
 
 @dataclass
 class KernelServer(Server, Operations):
-    """One of the servers that V moved into its kernel: of processes, or of devices."""
+    """One of the servers that V moved into its kernel: the process server or the device server."""
 
     service_us: Duration = 100.0
 
     def operate(self, operation: int) -> int:
-        """Spend what an operation takes."""
+        """Compute for `service_us`."""
         self.domain.compute(us=self.service_us)
         return operation
 
 
 @dataclass
 class DisplayServer(Server, Display):
-    """Draws, and hands on events, each of which it asks the device server for; imports that as `device`."""
+    """The display server, which draws, and asks the device server for each event.
+
+    It imports the device server as `device`.
+    """
 
     event_us: Duration = 100.0
     paint_us: Duration = 500.0
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the name of its import."""
         return ("device",)
 
     def start(self) -> None:
@@ -102,30 +110,33 @@ class DisplayServer(Server, Display):
         self._device = self.domain.bind(Operations, "device", MESSAGES)
 
     def next_event(self) -> int:
-        """Wait for the keyboard or the mouse."""
+        """Ask the device server for an event of the keyboard or the mouse."""
         self.domain.compute(us=self.event_us)
         return self._device.operate(0)
 
     def paint(self, window: int, text: bytes) -> None:
-        """Draw into the frame buffer, which is mapped."""
+        """Draw into the mapped frame buffer, without another message."""
         self.domain.compute(us=self.paint_us)
 
 
 @dataclass
 class MemoryServer(Server, Memory):
-    """Keeps pages of files and programs in the memory that is left; imports the storage server as `storage`."""
+    """The memory server, which caches pages of files and programs in all memory that is left.
+
+    It imports the storage server as `storage`.
+    """
 
     memory_kb: Annotated[int, Field(ge=1, le=10**9)]
     kernel_kb: Number
-    data_kb: Number  # of programs
+    data_kb: Number  # memory of programs' data, which holds no pages of files
     names: Number
     lease_s: Duration
     write_delay_s: Duration = 0.0
-    data_bytes: Bytes = 1024  # that one message reads
+    data_bytes: Bytes = 1024  # the bytes that one message reads
     service_us: Duration = 200.0
 
     def __post_init__(self) -> None:
-        """Refuse what memory cannot hold."""
+        """Refuse a kernel and data that do not fit into memory."""
         taken = self.kernel_kb + self.data_kb
         if taken > self.memory_kb:
             raise Refused(f"memory_kb: {self.memory_kb}: kernel and data take {taken}; give it more, or them less")
@@ -133,11 +144,11 @@ class MemoryServer(Server, Memory):
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the name of its import."""
         return ("storage",)
 
     def start(self) -> None:
-        """Bind the storage server, and keep nothing yet."""
+        """Bind the storage server, and create an empty cache."""
         free_kb = self.memory_kb - self.kernel_kb - self.data_kb
         self.cache = PageCache(
             simulated(self.domain).kernel,
@@ -149,38 +160,38 @@ class MemoryServer(Server, Memory):
         )
 
     def fault(self, program: int, page: int) -> int:
-        """Fetch a page of a program."""
+        """Bring a page of a program into memory."""
         self._begin()
         self.cache.fault(program, page)
         return page
 
     def status(self, file: int) -> int:
-        """Know a file's attributes, under a lease or from the server."""
+        """Look at a file's attributes, under a lease or from the storage server."""
         return self._look_up(file)
 
     def open(self, file: int) -> int:
-        """Know a file, likewise."""
+        """Look up a file, under a lease or from the storage server."""
         return self._look_up(file)
 
     def create(self, file: int) -> int:
-        """Make a file."""
+        """Create an empty file, or truncate an existing one."""
         self._begin()
         self.cache.create(file)
         return file
 
     def read(self, file: int, block: int) -> bytes:
-        """Return a part of a block, which is then here."""
+        """Return a part of a block, and keep the block in the cache."""
         self._begin()
         self.cache.read(file, block)
         return self._data
 
     def write(self, file: int, block: int, data: bytes) -> None:
-        """Replace a part of a block here; the server gets it when the file is closed."""
+        """Replace a part of a block in the cache; it is sent when the file is closed."""
         self._begin()
         self.cache.write(file, block)
 
     def close(self, file: int) -> None:
-        """Send what was written."""
+        """Send the file's unsent blocks to the storage server."""
         self._begin()
         self.cache.close(file)
 
@@ -191,7 +202,7 @@ class MemoryServer(Server, Memory):
         return file
 
     def findings(self) -> Findings:
-        """Return how the cache served."""
+        """Return the counts of the cache."""
         cache = self.cache
         kept: dict[str, LruCache] = {"names": cache.names, "blocks": cache.blocks}
         return {
@@ -214,29 +225,31 @@ class MemoryServer(Server, Memory):
 
 @dataclass
 class ProgramManager(Server, Programs):
-    """Begins programs, the users' first; imports `process` and `memory`, and the users' domain all but `device`.
+    """The program manager, which also starts the users' processes when the machine boots.
 
-    A program is a process that the process server makes, and a file that the memory server knows.
+    To start a program it asks the process server for a process and the memory server for the
+    program's file. It imports them as `process` and `memory`. The domain named by `users` must
+    import these two, `display` and `programs`.
     """
 
     processes: dict[str, ProcessTable]
     library: LibraryTable
     execute_us: Duration = 5_000.0
-    data_bytes: Bytes = 1024  # that one message writes
+    data_bytes: Bytes = 1024  # the bytes that one message writes
     users: str = "user"
 
     @property
     def imports(self) -> Collection[str]:
-        """Return what it calls."""
+        """Return the names of its imports."""
         return ("process", "memory")
 
     @property
     def planned_calls(self) -> int:
-        """Return about how many operations users' programs do; some are more than one message."""
+        """Return about how many operations users' programs make; some take several messages."""
         return sum(process.planned(self.library, LARGEST_BLOCK) for process in self.processes.values())
 
     def start(self) -> None:
-        """Bind what it calls, and start users' programs."""
+        """Bind its servers and those of the users, and start the users' processes."""
         self._process = self.domain.bind(Operations, "process", MESSAGES)
         self._memory = self.domain.bind(Memory, "memory", MESSAGES)
         kernel = simulated(self.domain).kernel
@@ -251,16 +264,18 @@ class ProgramManager(Server, Programs):
             assert isinstance(server, MemoryServer)
             library = self.library.library(kernel.seed, owner_of(self.domain), LARGEST_BLOCK)
             calls = VCalls(kernel, display, process, programs, memory, server.cache, self.data_bytes)
-            self._processes = start(self.processes, library, user, calls, LARGEST_BLOCK)
+            self._processes = start_processes(self.processes, library, user, calls, LARGEST_BLOCK)
 
-        self.domain.spawn(boot, "boot")  # when all servers are there
+        # In a thread of its own, which runs once all servers have started: the memory server's
+        # cache exists only then.
+        self.domain.spawn(boot, "boot")
 
     def execute(self, program: int) -> int:
-        """Have a process made, and the program's file opened."""
+        """Ask the process server for a process, and the memory server for the program's file."""
         self.domain.compute(us=self.execute_us)
         self._process.operate(1)
         return self._memory.open(program)
 
     def findings(self) -> Findings:
-        """Return what processes did."""
-        return {"tasks": done(self._processes)}
+        """Return the counts of the tasks that processes performed."""
+        return {"tasks": tasks_done(self._processes)}

@@ -1,4 +1,8 @@
-"""Rows of a trace that is a CSV file: fields in quotes or not, each row on its own even where a quote is stray."""
+"""Reads the rows of a trace in CSV.
+
+Each row is parsed by itself, so that a stray quote spoils one row and not those that follow. Only a
+row with quotes goes through the `csv` module; all others are split at commas, which is faster.
+"""
 
 import csv
 import io
@@ -7,31 +11,34 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from lrpc.workloads.traces.rows import NOBODY, Gathered, SpanKey, Unfit, nanoseconds
+from lrpc.workloads.traces.rows import UNIDENTIFIED, RowCollector, SpanKey, Unfit, nanoseconds
 from lrpc.workloads.traces.spans import Reason, Span, TraceRefused
 
 START, END = "StartTimeUnixNano", "EndTimeUnixNano"
 COLUMNS: Final = ("TraceID", "SpanID", "ParentID", "PodName", "OperationName", START, END)
-MAX_QUOTED_LINES: Final = 32  # lines one quoted field may run over: bounds what a stray quote can swallow
-MAX_LINE: Final = 131_072  # bytes; the csv module's own limit for a quoted field
+MAX_QUOTED_LINES: Final = 32  # the most lines of one row: limits how far a stray quote is followed
+MAX_LINE: Final = 131_072  # in bytes; the csv module's own limit for a quoted field
 
 
-def read(name: str, data: bytes) -> Gathered:
-    """Read the lines of a CSV file; `TraceRefused` where its header is none."""
-    gathered = Gathered("line")
+def read(name: str, data: bytes) -> RowCollector:
+    """Return the rows of a CSV file; raise `TraceRefused` if its header lacks a column."""
+    collector = RowCollector("line")
     records = _records(data)
     line, header, trouble = next(records)
     columns = _columns(name, f"line {line}", header, trouble)
     for line, fields, trouble in records:
         try:
-            gathered.keep((line,), _span(fields, trouble, columns, len(header)))
+            collector.keep((line,), _span(fields, trouble, columns, len(header)))
         except Unfit as unfit:
-            gathered.leave((line,), _identity(fields, columns), unfit)
-    return gathered
+            collector.leave_out((line,), _identity(fields, columns), unfit)
+    return collector
 
 
 def _records(data: bytes) -> Iterator[tuple[int, list[str], str]]:
-    """(line, fields, trouble) of every line that is not blank; a line with trouble has no fields."""
+    """Yield (line number, fields, trouble) for every row that is not blank.
+
+    `trouble` is empty, or says why the row cannot be parsed; such a row has no fields.
+    """
     stream = io.BytesIO(data)
     line = width = 0
     for raw in stream:
@@ -60,11 +67,12 @@ def _text(raw: bytes) -> str:
 
 
 def _fields(raw: bytes, stream: io.BytesIO, width: int) -> tuple[list[str], int]:
-    """Fields of a row and how many lines it took: with quotes it may go on over the lines that follow.
+    """Return the fields of a row and its number of lines: a quoted field may contain line ends.
 
-    A row that comes out wrong takes one line only, so that a stray quote costs no other row.
+    A row that cannot be parsed, or has another number of fields than `width`, takes one line only:
+    reading continues at the next line, so that a stray quote costs no other row.
     """
-    if b'"' not in raw:  # most lines of most files
+    if b'"' not in raw:  # the fast path: most lines of most files
         return _text(raw).rstrip("\r\n").split(","), 1
     second = stream.tell()
     lines = chain([raw], islice(stream, MAX_QUOTED_LINES - 1))
@@ -81,7 +89,7 @@ def _fields(raw: bytes, stream: io.BytesIO, width: int) -> tuple[list[str], int]
 
 
 def _columns(name: str, place: str, header: list[str], trouble: str) -> list[int]:
-    """Where in a row the needed columns stand, in the order of `COLUMNS`."""
+    """Return the positions of the needed columns in a row, in the order of `COLUMNS`."""
     if trouble:
         raise TraceRefused(name, place, f"{trouble}; give a CSV or JSON file in UTF-8")
     wrong = [column for column in COLUMNS if header.count(column) != 1]
@@ -102,10 +110,10 @@ def _span(fields: list[str], trouble: str, columns: list[int], width: int) -> Sp
         empty = next(c for c, text in zip(COLUMNS, texts, strict=True) if not text and c != "ParentID")
         raise Unfit(Reason.EMPTY, f"no {empty} is given")
     first = None if parent in ("", "root") else parent
-    same = sys.intern  # these stand in many rows; each is kept once
+    same = sys.intern  # these texts recur in many rows: one copy of each saves memory
     return Span(same(trace), span, first, same(pod), same(operation), nanoseconds(START, start), nanoseconds(END, end))
 
 
 def _identity(fields: list[str], columns: list[int]) -> SpanKey:
     trace, span = columns[:2]
-    return (fields[trace], fields[span]) if max(trace, span) < len(fields) else NOBODY
+    return (fields[trace], fields[span]) if max(trace, span) < len(fields) else UNIDENTIFIED

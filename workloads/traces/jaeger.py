@@ -1,16 +1,16 @@
-"""Rows of a trace as Jaeger exports it in JSON: spans and the processes that they ran in."""
+"""Reads the spans of a document in the JSON that Jaeger exports."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final  # `Any` is what json.loads gives
+from typing import Any, Final  # `Any` is the type of what json.loads returns
 
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, RowPlace, SpanKey, Unfit, name, quoted
+from lrpc.workloads.traces.rows import UNIDENTIFIED, Misshapen, RowCollector, RowPlace, SpanKey, Unfit, name, quoted
 from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span
 
-POD_TAGS: Final = ("k8s.pod.name", "pod", "hostname")
+POD_TAGS: Final = ("k8s.pod.name", "pod", "hostname")  # a process's tags that name its pod, the best first
 
 
-def read(document: Mapping[str, Any], place: RowPlace, gathered: Gathered) -> None:
-    """Read the spans of a document as Jaeger exports it; `Misshapen` where it is not."""
+def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
+    """Add a document's spans to `collector`; raise `Misshapen` if it is not in Jaeger's format."""
     number = 0
     for entry in _entries(document):
         processes = entry.get("processes")
@@ -18,18 +18,18 @@ def read(document: Mapping[str, Any], place: RowPlace, gathered: Gathered) -> No
         for item in entry["spans"]:
             number += 1
             try:
-                gathered.keep((*place, number), _span(item, entry, pods))
+                collector.keep((*place, number), _span(item, entry, pods))
             except Unfit as unfit:
-                gathered.leave((*place, number), _identity(item, entry), unfit)
+                collector.leave_out((*place, number), _identity(item, entry), unfit)
 
 
 def _entries(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     entries = document["data"]
     if not isinstance(entries, list):
-        raise Misshapen("data", "no list 'data'; a document of Jaeger's has one")
+        raise Misshapen("data", "has no list 'data', which a document of Jaeger's needs")
     for at, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("spans"), list):
-            raise Misshapen(f"data[{at}]", "no list 'spans'; a document of Jaeger's has one")
+            raise Misshapen(f"data[{at}]", "has no list 'spans', which a document of Jaeger's needs")
     return entries
 
 
@@ -59,21 +59,25 @@ def _span(item: Any, entry: dict[str, Any], pods: dict[str, str]) -> Span:
 
 def _identity(item: Any, entry: dict[str, Any]) -> SpanKey:
     if not isinstance(item, dict):
-        return NOBODY
+        return UNIDENTIFIED
     trace, span = item.get("traceID", entry.get("traceID")), item.get("spanID")
-    return (trace, span) if isinstance(trace, str) and isinstance(span, str) else NOBODY
+    return (trace, span) if isinstance(trace, str) and isinstance(span, str) else UNIDENTIFIED
 
 
 def _microseconds(item: dict[str, Any], key: str) -> int:
     value = item.get(key)
-    lowest = -MAX_TIME if key == "duration" else 0  # a negative duration is named for what it is: backwards
+    # A negative duration passes here, so that `keep` reports it as an end before the start.
+    lowest = -MAX_TIME if key == "duration" else 0
     if type(value) is int and lowest <= value * 1000 <= MAX_TIME:
         return value
     raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole microseconds within 64 bits")
 
 
 def _parent(item: dict[str, Any], trace: str) -> str | None:
-    """The span this one is CHILD_OF, else the one it FOLLOWS_FROM; what is in another trace is no parent."""
+    """Return the span that this one is CHILD_OF, else the one that it FOLLOWS_FROM, else None.
+
+    A span of another trace does not count as a parent.
+    """
     references = item.get("references") or []
     if not isinstance(references, list) or not all(isinstance(one, dict) for one in references):
         raise Unfit(Reason.UNREADABLE, "its references are no list of references")

@@ -1,4 +1,4 @@
-"""Traces in JSON: one document or one on each line, each as Jaeger or as OpenTelemetry writes it."""
+"""Reads a trace in JSON, as one document or one on each line, in Jaeger's format or OTLP."""
 
 import io
 import json
@@ -6,53 +6,55 @@ from collections.abc import Iterator
 from typing import Final
 
 from lrpc.workloads.traces import jaeger, otlp
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, RowPlace, Unfit
+from lrpc.workloads.traces.rows import UNIDENTIFIED, Misshapen, RowCollector, RowPlace, Unfit
 from lrpc.workloads.traces.spans import Reason, TraceRefused, shown
 
-MOST_BYTES: Final = 1 << 28  # of one document: what it takes in memory is many times as much
-MEND: Final = "export the trace again"
+MOST_BYTES: Final = 1 << 28  # the largest document: once decoded it takes many times its size in memory
+REMEDY: Final = "export the trace again"
 
 
 def is_json(data: bytes) -> bool:
-    """Return whether a file's content begins as JSON does."""
+    """Return whether a file's content begins like JSON."""
     return data[:65_536].lstrip().startswith((b"{", b"["))
 
 
-def read(name: str, data: bytes) -> Gathered:
-    """Read the documents of a file; `TraceRefused` where one is of neither format.
+def read(name: str, data: bytes) -> RowCollector:
+    """Return the spans of a file's documents; raise `TraceRefused` if one is of neither format.
 
-    A line that is no JSON, as the last one of a file that is still written may be, is left out like a row.
+    A line that is not JSON is left out like a bad row, since the last line of a file that is still
+    being written may be cut short.
     """
     if _has_lines(data):
-        gathered = Gathered("line", "span")
+        collector = RowCollector("line", "span")
         documents = _lines(data)
     else:
-        gathered = Gathered("span")
+        collector = RowCollector("span")
         documents = iter([(0, data)])
     for line, text in documents:
         place = (line,) if line else ()
         try:
-            _take(_decoded(text, place), place, gathered)
+            _read_document(_decoded(text, place), place, collector)
         except Unfit as unfit:
-            gathered.leave(place, NOBODY, unfit)
+            collector.leave_out(place, UNIDENTIFIED, unfit)
         except Misshapen as wrong:
             where = f"line {line}: {wrong.key}" if line else wrong.key
-            raise TraceRefused(name, where, f"{wrong.message}; {MEND}") from None
-    return gathered
+            raise TraceRefused(name, where, f"{wrong.message}; {REMEDY}") from None
+    return collector
 
 
-def _take(document: object, place: RowPlace, gathered: Gathered) -> None:
+def _read_document(document: object, place: RowPlace, collector: RowCollector) -> None:
+    """Add a document's spans to `collector`; ignore documents of OTLP's other signals."""
     if isinstance(document, dict) and "data" in document:
-        jaeger.read(document, place, gathered)
+        jaeger.read(document, place, collector)
     elif isinstance(document, dict) and "resourceSpans" in document:
-        otlp.read(document, place, gathered)
+        otlp.read(document, place, collector)
     elif not (isinstance(document, dict) and document.keys() & otlp.OTHER_SIGNALS):
-        message = "no list 'data', as Jaeger exports, nor 'resourceSpans', as OpenTelemetry does"
+        message = "has no list 'data', as Jaeger exports, and no 'resourceSpans', as OpenTelemetry does"
         raise Misshapen("top level", message)
 
 
 def _has_lines(data: bytes) -> bool:
-    """Return whether the first of several lines is a document by itself."""
+    """Return whether the file has several lines, the first of which is a document by itself."""
     lines = _lines(data)
     _, first = next(lines)
     if next(lines, None) is None:
@@ -69,14 +71,14 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _decoded(text: bytes, place: RowPlace) -> object:
-    """Return a document; `Unfit` where one line is none, `Misshapen` where the whole file is none."""
+    """Decode a document; if it is not JSON, raise `Unfit` for a line, `Misshapen` for a file."""
     try:
         if len(text) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes; have a document on each line")
         return json.loads(text)
     except json.JSONDecodeError as error:
         key, why = f"line {error.lineno} column {error.colno}", error.msg
-    except (ValueError, RecursionError) as error:  # not UTF-8, a number of 5,000 digits, endless nesting
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number too long to convert, deep nesting
         key, why = "whole file", shown(str(error), quote=False)
     if place:
         raise Unfit(Reason.UNREADABLE, f"not JSON ({why})")

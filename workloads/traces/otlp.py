@@ -1,31 +1,46 @@
-"""Rows of a trace as OpenTelemetry writes it in JSON (OTLP): spans by scope, and the resource that they ran in."""
+"""Reads the spans of a document in OTLP, the JSON that OpenTelemetry writes."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final  # `Any` is what json.loads gives
+from typing import Any, Final  # `Any` is the type of what json.loads returns
 
-from lrpc.workloads.traces.rows import NOBODY, Gathered, Misshapen, RowPlace, SpanKey, Unfit, name, nanoseconds, quoted
+from lrpc.workloads.traces.rows import (
+    UNIDENTIFIED,
+    Misshapen,
+    RowCollector,
+    RowPlace,
+    SpanKey,
+    Unfit,
+    name,
+    nanoseconds,
+    quoted,
+)
 from lrpc.workloads.traces.spans import Reason, Span
 
-# In this order: an instance is one domain, while several services may share a host. The service's own name comes last,
-# since it takes all of its instances together.
+# A resource's attributes that name its pod, the best first. An instance is one domain, while
+# several services may share a host. The service's name comes last, since all its instances have the
+# same.
 POD_ATTRIBUTES: Final = ("k8s.pod.name", "service.instance.id", "host.name", "service.name")
-OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourceProfiles"})  # a file may hold these, too
-SCOPES: Final = ("scopeSpans", "instrumentationLibrarySpans")  # what they are called, and were called before 1.0
-TRACE_DIGITS: Final = 32  # of an identifier, in hex
+# Documents without spans that a collector may write to the same file.
+OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourceProfiles"})
+SCOPES: Final = ("scopeSpans", "instrumentationLibrarySpans")  # the key's name, and its name before OTLP 1.0
+TRACE_DIGITS: Final = 32  # hexadecimal digits of a trace's identifier
 SPAN_DIGITS: Final = 16
 
 
-def read(document: Mapping[str, Any], place: RowPlace, gathered: Gathered) -> None:
-    """Read the spans of a document as OTLP has it; `Misshapen` where it is not. What is empty may be absent."""
+def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
+    """Add a document's spans to `collector`; raise `Misshapen` if it is not OTLP.
+
+    An absent list counts as an empty one, since OTLP leaves out empty fields.
+    """
     for number, (pod, item) in enumerate(_items(document), 1):
         try:
-            gathered.keep((*place, number), _span(item, pod))
+            collector.keep((*place, number), _span(item, pod))
         except Unfit as unfit:
-            gathered.leave((*place, number), _identity(item), unfit)
+            collector.leave_out((*place, number), _identity(item), unfit)
 
 
 def _items(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return every span of a document, with its pod."""
+    """Yield the pod and the undecoded span of every span in a document."""
     for at, resource in _listed(document, "resourceSpans"):
         pod = _pod(resource.get("resource"))
         scopes = next((key for key in SCOPES if resource.get(key)), SCOPES[0])
@@ -35,10 +50,11 @@ def _items(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _listed(holder: Mapping[str, Any], key: str, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the path and the object of every item in the list under `key`."""
     for number, one in enumerate(_list(holder, key, prefix)):
         at = f"{prefix}{key}[{number}]"
         if not isinstance(one, dict):
-            raise Misshapen(at, f"{quoted(one)} is no object")
+            raise Misshapen(at, f"{quoted(one)} is not an object")
         yield at, one
 
 
@@ -47,7 +63,7 @@ def _list(holder: Mapping[str, Any], key: str, prefix: str) -> list[Any]:
     if found is None:
         return []
     if not isinstance(found, list):
-        raise Misshapen(f"{prefix}{key}", f"{quoted(found)} is no list")
+        raise Misshapen(f"{prefix}{key}", f"{quoted(found)} is not a list")
     return found
 
 
@@ -80,7 +96,7 @@ def _span(item: Any, pod: str) -> Span:
 
 
 def _identifier(item: dict[str, Any], key: str, digits: int) -> str:
-    """Return an identifier in small letters; `Unfit` where it is none, or the one of zeros, which is nobody's."""
+    """Return an identifier in lower case; raise `Unfit` if it is malformed or all zeros."""
     text = name(item, key).lower()
     if len(text) == digits and text.strip("0123456789abcdef") == "" and text.strip("0"):
         return text
@@ -89,6 +105,6 @@ def _identifier(item: dict[str, Any], key: str, digits: int) -> str:
 
 def _identity(item: Any) -> SpanKey:
     if not isinstance(item, dict):
-        return NOBODY
+        return UNIDENTIFIED
     trace, span = item.get("traceId"), item.get("spanId")
-    return (trace.lower(), span.lower()) if isinstance(trace, str) and isinstance(span, str) else NOBODY
+    return (trace.lower(), span.lower()) if isinstance(trace, str) and isinstance(span, str) else UNIDENTIFIED

@@ -1,4 +1,10 @@
-"""Reads a trace (CSV, Jaeger's or OpenTelemetry's JSON, plain or gzipped) and leaves out what cannot be trusted."""
+"""Reads a trace file in CSV or JSON (Jaeger's or OpenTelemetry's), plain or gzipped.
+
+The format is recognised by the content, not by the file's name, since exports carry all sorts of
+names. Every row goes through the checks of `rows`: what cannot be trusted is left out and reported,
+so that one bad row does not cost a whole trace. A file that cannot be read at all is refused. The
+size is limited before and after unzipping, so that a small gzip file cannot fill the memory.
+"""
 
 import codecs
 import gzip
@@ -10,19 +16,23 @@ from typing import Final
 from lrpc.workloads.traces import csv_rows, json_rows
 from lrpc.workloads.traces.spans import AnyPath, Trace, TraceRefused, shown
 
-MOST_BYTES: Final = 1 << 30  # of a file, once it is unzipped
+MOST_BYTES: Final = 1 << 30  # the largest file, also after it is unzipped
 
 
 def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
-    """Reads a trace: CSV, Jaeger's JSON or OTLP's; the content, not the name, says which, and whether it is gzipped.
+    """Read a trace file: CSV, or JSON in Jaeger's format or OTLP, each plain or gzipped.
 
-    CSV needs the columns `csv_rows.COLUMNS`, in any order, others beside; a first span's ParentID is `root` or empty.
-    JSON is one document, or a document on each line. A span's pod is, in Jaeger's, its process's tag `k8s.pod.name`,
-    `pod` or `hostname`, else its serviceName; in OTLP's, its resource's attribute `k8s.pod.name`,
-    `service.instance.id`, `host.name` or `service.name`.
+    CSV needs the columns `csv_rows.COLUMNS`, in any order; other columns are ignored. The ParentID
+    of a trace's first span is `root` or empty. JSON is one document, or one on each line.
 
-    Bad rows are left out with all their descendants, and named in `left_out`; with `strict` the first of them
-    refuses the file. Raises `TraceRefused` for a file that cannot be read, is too large or has no good span.
+    A span's pod is found as follows. In Jaeger's format, it is the process's tag `k8s.pod.name`,
+    `pod` or `hostname`, else its serviceName. In OTLP, it is the resource's attribute
+    `k8s.pod.name`, `service.instance.id`, `host.name` or `service.name`.
+
+    Bad rows are left out together with all their descendants, and listed in `left_out`.
+
+    Raises `TraceRefused` if the file cannot be read, is too large or has no good span; with
+    `strict`, also at the first bad row.
     """
     name = shown(os.fspath(path), limit=None, quote=False)
     data = _content(path, name)
@@ -37,8 +47,8 @@ def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
 def _refuse_if_useless(name: str, trace: Trace, strict: bool) -> None:
     if trace.left_out and (strict or not trace.spans):
         first = trace.left_out[0]
-        mend = "correct it" if trace.spans else f"none of {len(trace.left_out)} is good; correct the file"
-        raise TraceRefused(name, first.place, f"{first.reason}: {first.detail}; {mend}")
+        remedy = "correct it" if trace.spans else f"none of {len(trace.left_out)} rows is good; correct the file"
+        raise TraceRefused(name, first.place, f"{first.reason}: {first.detail}; {remedy}")
     if not trace.spans:
         raise TraceRefused(name, "whole file", "holds no spans; record the trace again")
 
@@ -47,13 +57,13 @@ def _content(path: AnyPath, name: str) -> bytes:
     try:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
         why = error.strerror if isinstance(error, OSError) else error
-        raise TraceRefused(name, "whole file", f"cannot be read ({why}); check path and rights") from None
+        raise TraceRefused(name, "whole file", f"cannot be read ({why}); check its path and permissions") from None
     if data.startswith(b"\x1f\x8b"):
         data = _unzipped(name, data)
     if len(data) > MOST_BYTES:
-        raise TraceRefused(name, "whole file", f"holds more than {MOST_BYTES} bytes; give a part of it")
+        raise TraceRefused(name, "whole file", f"holds more than {MOST_BYTES} bytes; give a smaller part of it")
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data or data.isspace():
         raise TraceRefused(name, "whole file", "is empty; record the trace again")

@@ -1,4 +1,12 @@
-"""Rows of a trace, whatever file they are from: what all formats check alike, and which rows make a trace."""
+"""Checks the rows of a trace, whatever their format, and links those that pass into a trace.
+
+A reader turns each row into a `Span` and hands it to a `RowCollector`. A row is trusted if it names
+its trace, span, pod and operation, has times in range that do not run backwards, and has an
+identifier that no earlier row has. Once all rows are read, a span is left out as well if its parent
+is absent, if it is its own parent or on a cycle of parents, or if any span above it is left out:
+without its ancestors it cannot be placed in time or attributed to a caller. Everything left out
+keeps its place in the file and its reason.
+"""
 
 import operator
 import re
@@ -8,17 +16,19 @@ from typing import Final
 
 from lrpc.workloads.traces.spans import MAX_TIME, LeftOut, Reason, Span, Trace, shown
 
-NOBODY: Final = ("", "")
-_UNNAMEABLE: Final = re.compile("[\0\ud800-\udfff]")  # JSON can spell halves of pairs, which no file takes
-_REPR: Final = reprlib.Repr()  # whatever a file nests: short, and no deeper than this
+UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
+# NUL, and halves of surrogate pairs: JSON can spell them, but they cannot be written to a file.
+_UNNAMEABLE: Final = re.compile("[\0\ud800-\udfff]")
+# Keeps quoted values short and shallow, however long or deeply nested they are in the file.
+_REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.fillvalue = "…"
-SpanKey = tuple[str, str]  # (trace, span)
-RowPlace = tuple[int, ...]  # in a file, the larger part first
+SpanKey = tuple[str, str]  # a span's identifier: (trace, span)
+RowPlace = tuple[int, ...]  # a row's place in its file, the larger part first: (line, span)
 
 
 class Unfit(Exception):
-    """This row cannot be a span."""
+    """Raised for a row that cannot be a span."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -26,7 +36,7 @@ class Unfit(Exception):
 
 
 class Misshapen(Exception):
-    """A document that is not of its format: the key that shows it, and what is wrong there."""
+    """Raised for a document that is not in its format, with the key and what is wrong there."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(key, message)
@@ -34,12 +44,12 @@ class Misshapen(Exception):
 
 
 def quoted(value: object) -> str:
-    """Return a value as it stands in a file, fit for one line of an error."""
+    """Return the representation of a value from a file, short enough for one line of an error."""
     return shown(_REPR.repr(value), quote=False)
 
 
 def name(item: Mapping[str, object], key: str) -> str:
-    """Return the text under a key; `Unfit` where there is none, or none that a file could hold."""
+    """Return the text under a key; raise `Unfit` if it is absent, empty or no valid text."""
     value = item.get(key)
     if value is None or value == "":
         raise Unfit(Reason.EMPTY, f"no {key} is given")
@@ -49,8 +59,8 @@ def name(item: Mapping[str, object], key: str) -> str:
 
 
 def nanoseconds(key: str, value: object) -> int:
-    """Return a time in ns, given as a number or its digits; `Unfit` where it is neither or outside 63 bits."""
-    # int() alone would take signs, spaces, underscores and the digits of other scripts.
+    """Return a time in ns, given as a number or as digits; raise `Unfit` outside 63 bits."""
+    # int() alone would accept signs, spaces, underscores and the digits of other scripts.
     if isinstance(value, str) and len(value) <= 19 and value.isdigit() and value.isascii():
         value = int(value)
     if type(value) is int and 0 <= value <= MAX_TIME:
@@ -58,44 +68,44 @@ def nanoseconds(key: str, value: object) -> int:
     raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole nanoseconds from 0 to {MAX_TIME}")
 
 
-class Gathered:
-    """Rows read so far: those that can be spans, and those left out.
+class RowCollector:
+    """The rows read so far: those that can be spans, and those left out.
 
-    `words` name the parts of a place, such as "line": a row of JSON lines is at "line 3, span 7".
+    `words` name the parts of a place. With "line" and "span", a place reads "line 3, span 7".
     """
 
     def __init__(self, *words: str) -> None:
         self._words = words
         self._spans: list[Span] = []
-        self._places: list[RowPlace] = []  # in the file, one for each of _spans
-        self._index: dict[SpanKey, int] = {}  # into _spans
-        self._unfit: set[SpanKey] = set()  # left out while reading
+        self._places: list[RowPlace] = []  # the place of each of _spans
+        self._index: dict[SpanKey, int] = {}  # the index of each span in _spans
+        self._unfit: set[SpanKey] = set()  # spans that were left out
         self._left_out: list[tuple[RowPlace, LeftOut]] = []
 
     def keep(self, place: RowPlace, span: Span) -> None:
-        """Take a row as a span; `Unfit` where its times or its name do not allow that."""
+        """Add a span; raise `Unfit` if it ends before it starts, or its identifier is taken."""
         if span.end_ns < span.start_ns:
             raise Unfit(Reason.BACKWARDS, f"it starts at {span.start_ns} ns and ends at {span.end_ns} ns")
         identity = (span.trace, span.span)
         index = self._index.setdefault(identity, len(self._spans))
         if index < len(self._spans):
-            raise Unfit(Reason.DUPLICATE, f"{self._said(self._places[index])} has it already")
+            raise Unfit(Reason.DUPLICATE, f"{self._described(self._places[index])} has it already")
         self._spans.append(span)
         self._places.append(place)
 
-    def leave(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
-        """Leave a row out; `identity` is that of its span, or `NOBODY`."""
-        self._left_out.append((place, LeftOut(self._said(place), *identity, unfit.reason, unfit.detail)))
+    def leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
+        """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`."""
+        self._left_out.append((place, LeftOut(self._described(place), *identity, unfit.reason, unfit.detail)))
         self._unfit.add(identity)
 
     def trace(self) -> Trace:
-        """Return the spans that have all that were before them, linked, and the rows left out."""
+        """Return the trace of all spans whose ancestors are all good, and the rows left out."""
         parents, faults = self._resolve()
-        _spread(parents, faults)
+        _add_descendants_and_cycles(parents, faults)
         for index, reason in faults.items():
             span = self._spans[index]
             detail = f"its parent is {shown(span.parent or '')}"
-            self.leave(self._places[index], (span.trace, span.span), Unfit(reason, detail))
+            self.leave_out(self._places[index], (span.trace, span.span), Unfit(reason, detail))
         left_out = [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))]
         order = [index for index in range(len(parents)) if index not in faults]
         order.sort(key=lambda at: (self._spans[at].start_ns, self._spans[at].trace, self._spans[at].span))
@@ -103,11 +113,14 @@ class Gathered:
         linked = [new.get(parent) if (parent := parents[index]) is not None else None for index in order]
         return Trace([self._spans[index] for index in order], left_out, linked, _children(linked))
 
-    def _said(self, place: RowPlace) -> str:
+    def _described(self, place: RowPlace) -> str:
         return ", ".join(f"{word} {number}" for word, number in zip(self._words, place, strict=False))
 
     def _resolve(self) -> tuple[list[int | None], dict[int, Reason]]:
-        """Each span's parent as an index, and the spans whose own row shows that they can have none."""
+        """Return the index of each span's parent, and the spans that are faulty by their own row.
+
+        Those are the spans that are their own parent, or whose parent is absent or left out.
+        """
         parents: list[int | None] = []
         faults: dict[int, Reason] = {}
         for index, span in enumerate(self._spans):
@@ -123,12 +136,13 @@ class Gathered:
         return parents, faults
 
 
-def _spread(parents: list[int | None], faults: dict[int, Reason]) -> None:
-    """Adds to `faults` the spans of cycles and the descendants of every faulty span.
+def _add_descendants_and_cycles(parents: list[int | None], faults: dict[int, Reason]) -> None:
+    """Add to `faults` the spans on cycles and the descendants of every faulty span.
 
-    Walks upwards from each span until something known, so each is passed once, however deep its chain.
+    Each walk goes up from a span until it meets a root, a faulty span or a span walked before. So
+    each span is passed once, and no recursion is needed, however deep a chain is.
     """
-    walked = [-1] * len(parents)  # the walk that passed here
+    walked = [-1] * len(parents)  # the first span of the walk that passed each span
     for first in range(len(parents)):
         path: list[int] = []
         here: int | None = first

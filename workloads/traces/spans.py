@@ -1,4 +1,12 @@
-"""What a trace is: its spans and who caused whom, the rows that were left out of it and why."""
+"""Defines a trace: its spans, which span caused which, and the rows that were left out and why.
+
+Traces of real systems have faults: rows cut short, clocks that run backwards, parents that were
+never recorded. A span takes part in a replay only if its own row is sound and all its ancestors
+are, since a span without its parent has no caller and no place in time. All other rows are left
+out, each with its place and a reason, so that every row of a file is accounted for. Two faults are
+kept, because the clocks of two machines or asynchronous work explain them: a span that starts
+before its parent, and one that ends after it.
+"""
 
 import os
 from collections import Counter
@@ -9,13 +17,13 @@ from typing import Final
 
 from lrpc.kernel.errors import Refused
 
-MAX_TIME: Final = 2**63 - 1  # ns; what a signed 64-bit clock can say
+MAX_TIME: Final = 2**63 - 1  # in ns; the largest value of a signed 64-bit clock
 
 AnyPath = str | os.PathLike[str]
 
 
 class Reason(StrEnum):
-    """Why a row was left out."""
+    """A reason for leaving a row out."""
 
     UNREADABLE = "unreadable row"
     CUT_SHORT = "row cut short"
@@ -31,7 +39,7 @@ class Reason(StrEnum):
 
 
 class TraceRefused(Refused):
-    """A trace that cannot be used. `str()` is one line: the file, the place in it, the mend."""
+    """Raised for a trace that cannot be used; `str()` gives the file, the place and the fix."""
 
     def __init__(self, path: str, place: str, message: str) -> None:
         super().__init__(path, place, message)
@@ -43,7 +51,7 @@ class TraceRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One timed operation in one pod; (trace, span) identifies it. Times are Unix nanoseconds."""
+    """One timed operation in one pod, identified by (trace, span); times are Unix nanoseconds."""
 
     trace: str
     span: str
@@ -56,9 +64,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that is no part of the trace. `trace` and `span` are empty where the row did not show them.
+    """A row that was left out; `trace` and `span` are empty if the row did not show them.
 
-    `place` is "line 7" of a CSV file, "span 7" (the seventh) of a JSON document, "line 3, span 7" of JSON lines.
+    `place` reads "line 7" for a CSV file, "span 7" (the seventh) for a JSON document, and
+    "line 3, span 7" for a file with a document on each line.
     """
 
     place: str
@@ -74,10 +83,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The good spans in order of (start_ns, trace, span), and the rows left out in order of the file.
+    """The good spans, ordered by (start_ns, trace, span), and the left-out rows, in file order.
 
-    Spans are spoken of by their index in `spans`: `parents[i]` is the index of span i's parent (None for the
-    first span of a trace), `children[i]` are the indices of its children in the same order as `spans`.
+    A span is named by its index in `spans`. `parents[i]` is the index of span i's parent, None for
+    the first span of a trace. `children[i]` are the indices of its children, in ascending order.
     """
 
     spans: list[Span]
@@ -87,39 +96,39 @@ class Trace:
 
     @property
     def roots(self) -> list[int]:
-        """Indices of the spans without a parent."""
+        """Return the indices of the spans without a parent."""
         return [index for index, parent in enumerate(self.parents) if parent is None]
 
     @property
     def pods(self) -> list[str]:
-        """Names of the pods that ran a good span, sorted."""
+        """Return the names of the pods that have a good span, sorted."""
         return sorted({span.pod for span in self.spans})
 
     @property
     def traces(self) -> list[str]:
-        """Identifiers of the traces that have a good span, sorted."""
+        """Return the identifiers of the traces that have a good span, sorted."""
         return sorted({span.trace for span in self.spans})
 
     @property
     def reasons(self) -> Counter[Reason]:
-        """How many rows were left out, by reason."""
+        """Return how many rows were left out for each reason."""
         return Counter(row.reason for row in self.left_out)
 
     def is_call(self, index: int) -> bool:
-        """Whether the span's parent ran in another pod, which makes the two a call between domains."""
+        """Return whether the span is the server's side of a call: its parent ran in another pod."""
         parent = self.parents[index]
         return parent is not None and self.spans[parent].pod != self.spans[index].pod
 
     def calls(self) -> list[int]:
-        """Indices of the spans whose parent ran in another pod."""
+        """Return the indices of the spans whose parent ran in another pod."""
         return [index for index in range(len(self.spans)) if self.is_call(index)]
 
     def outliving(self) -> list[int]:
-        """Indices of the spans that end after their parent."""
+        """Return the indices of the spans that end after their parent."""
         return [index for index, span, parent in self._with_parents() if span.end_ns > parent.end_ns]
 
     def starting_early(self) -> list[int]:
-        """Indices of the spans that start before their parent, as the clocks of two machines may have it."""
+        """Return the indices of the spans that start before their parent, by clocks that differ."""
         return [index for index, span, parent in self._with_parents() if span.start_ns < parent.start_ns]
 
     def _with_parents(self) -> Iterator[tuple[int, Span, Span]]:
@@ -129,7 +138,10 @@ class Trace:
 
 
 def shown(text: str, limit: int | None = 60, quote: bool = True) -> str:
-    """`text` fit for one line of an error: cut to `limit` characters, in quotes, unprintable ones escaped."""
+    """Return `text` for one line of an error, cut to `limit` characters.
+
+    It is quoted if `quote` is set or it has unprintable characters, which are then escaped.
+    """
     if limit is not None and len(text) > limit:
         text = text[:limit] + "…"
     return repr(text) if quote or not text.isprintable() else text

@@ -9,14 +9,14 @@ import pytest
 
 from lrpc.kernel.documents import LARGEST_DOCUMENT
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import HERE, PARTS, STEPS, cost_model, cost_model_names, load_cost_model
+from lrpc.kernel.simulated.costs import COST_MODELS, PARTS, STEPS, cost_model, cost_model_names, load_cost_model
 from tests.support.simulated import FIREFLY
 
 Tables = dict[str, Any]
 
 
 def firefly() -> Tables:
-    return tomllib.loads((HERE / "cvax-firefly.toml").read_text())
+    return tomllib.loads((COST_MODELS / "cvax-firefly.toml").read_text())
 
 
 def at(path: str, value: object) -> Callable[[Tables], None]:
@@ -68,7 +68,7 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.trap.us", float("inf")), "steps.trap.us: Input should be a finite number"),
         (at("steps.trap.us", 10**400), "steps.trap.us: "),
         (at("steps.trap", 18.0), "steps.trap: "),
-        (at("steps.trap.unit", "us"), "steps.trap.unit: unknown key; remove it or mend its spelling"),
+        (at("steps.trap.unit", "us"), "steps.trap.unit: unknown key; remove it or correct its spelling"),
         (at("steps.trap.origin", "guessed"), "steps.trap.origin: Input should be 'source', 'fitted' or 'assumed'"),
         (at("steps.trap.source", ""), "steps.trap.source: "),
         (at("steps.trap.solved_from", "IV/Null"), "steps.trap.solved_from: "),
@@ -93,7 +93,7 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.trap", {"ms": 18.0, "origin": "assumed", "source": "x"}), "steps.trap.ms: unknown key; "),
         (at("tlb.tagged", "no"), "tlb.tagged: Input should be a valid boolean; it is 'no'"),
         (at("name", ""), "name: "),
-        (at("nmae", "x"), "nmae: unknown key; remove it or mend its spelling"),
+        (at("nmae", "x"), "nmae: unknown key; remove it or correct its spelling"),
         (at("totals.0.us", 67.0), "totals: two context switches: its steps add up to 66, not to 67"),
         (at("steps.switch.us", 13.0), "totals: two context switches: its steps add up to 64.7, not to 66"),
         (at("totals.0.us", float("nan")), "totals.0.us: "),
@@ -131,7 +131,7 @@ def test_the_parts_divide_the_steps() -> None:
 @pytest.mark.parametrize("name", cost_model_names())
 def test_every_model_that_ships_loads_under_its_name_and_by_its_path(name: str) -> None:
     assert load_cost_model(name).name == name
-    assert load_cost_model(str(HERE / f"{name}.toml")) == load_cost_model(name)
+    assert load_cost_model(str(COST_MODELS / f"{name}.toml")) == load_cost_model(name)
 
 
 def test_table_iis_systems_ship_and_python_on_linux() -> None:

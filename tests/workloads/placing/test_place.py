@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.kernel.simulated.costs import HERE as MODELS
+from lrpc.kernel.simulated.costs import COST_MODELS as MODELS
 from lrpc.workloads.placing.partition import SearchLimits, Solution, solve
 from lrpc.workloads.placing.place import Question, ask, begin
 from lrpc.workloads.replay.placement import place
@@ -227,7 +227,7 @@ def test_what_cannot_be_is_refused(arguments: tuple[object, ...], told: str) -> 
 def test_a_trace_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal("place", "none.csv", "--machines", 2)
     (tmp_path / "bad.jsonl").write_text('{"resourceSpans": 7}')
-    assert "resourceSpans: 7 is no list" in refusal("place", "bad.jsonl", "--machines", 2)
+    assert "resourceSpans: 7 is not a list" in refusal("place", "bad.jsonl", "--machines", 2)
 
 
 def test_a_trace_too_large_to_solve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

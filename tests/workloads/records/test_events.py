@@ -84,8 +84,11 @@ def test_a_log_cut_short_anywhere_is_refused(digest: bool, folder: Path, tmp_pat
         (b"", "not an event log; export one with --events"),
         (b"machine,time_ns\n", "not an event log; export one with --events"),
         (events.MAGIC + struct.pack("<IIQ", 1, 2**32 - 1, 0), "cut short; export it again"),
-        (events.MAGIC + struct.pack("<IIQ", 1, 1, 33) + bytes(34), "damaged: 33 bytes are no whole events; export it"),
-        (events.MAGIC + struct.pack("<IIQ", 1, 1, 32) + bytes(34), "goes on after its last machine; export it again"),
+        (
+            events.MAGIC + struct.pack("<IIQ", 1, 1, 33) + bytes(34),
+            "damaged: 33 bytes are not a whole number of events; export it again",
+        ),
+        (events.MAGIC + struct.pack("<IIQ", 1, 1, 32) + bytes(34), "has data after its last machine; export it again"),
     ],
     ids=["empty", "its own CSV", "an endless name", "part of an event", "more behind"],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lrpc.cluster.run import Outcome, run_cluster
-from lrpc.kernel.simulated.costs import HERE, load_cost_model
+from lrpc.kernel.simulated.costs import COST_MODELS, load_cost_model
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
 from lrpc.workloads.replay.crossings import crossings
@@ -108,10 +108,10 @@ def test_pods_go_where_the_placement_says(placement: str, tmp_path: Path) -> Non
     ("line", "told"),
     [
         ("", "placement.'payment-84fd9c7b6-q8n7r': this pod has no machine; add a line for it"),
-        ('"payment" = 1\n', "placement.'payment': no such pod in the trace; take the line out"),
+        ('"payment" = 1\n', "placement.'payment': no such pod in the trace; remove the line"),
         (
             '"payment-84fd9c7b6-q8n7r" = 2\n',
-            "placement.'payment-84fd9c7b6-q8n7r': 2 is no machine; give a number from 0",
+            "placement.'payment-84fd9c7b6-q8n7r': 2 is not a machine; give a number from 0",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_placement_file_with_unknown_or_missing_pods_is_refused(line: str, tol
 
 
 def test_a_cost_model_without_network_replays_on_one_machine_alone(tmp_path: Path) -> None:
-    text = (HERE / "linux-python.toml").read_text()
+    text = (COST_MODELS / "linux-python.toml").read_text()
     steps = [line for line in text.splitlines() if not line.startswith(("remote_", "network_"))]
     local = "\n".join(steps).split("[[totals]]")
     (tmp_path / "local.toml").write_text("[[totals]]".join(local[:2]))

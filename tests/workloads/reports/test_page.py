@@ -224,9 +224,9 @@ def test_figures_of_the_paper_are_drawn(tmp_path: Path) -> None:
 def test_an_incomplete_record_is_shown_as_such_first(made: Path, tmp_path: Path) -> None:
     assert lrpc("report", made / "failed", "--out", tmp_path / "out").code == 0
     body = (tmp_path / "out" / "report.html").read_text().partition("<body>\n")[2]
-    assert body.startswith('<p class="warning">INCOMPLETE: this run did not come to its end: ')
+    assert body.startswith('<p class="warning">INCOMPLETE: this run did not complete: ')
     assert "BindingRefused" in body.splitlines()[0]
-    assert markdown(tmp_path / "out").startswith("> **INCOMPLETE: this run did not come to its end")
+    assert markdown(tmp_path / "out").startswith("> **INCOMPLETE: this run did not complete")
     assert "(incomplete)" in body
     assert "Beside the paper" not in body
 

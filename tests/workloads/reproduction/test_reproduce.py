@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lrpc.cluster.description import Cluster, read_cluster
-from lrpc.kernel.simulated.costs import HERE as COST_MODELS
+from lrpc.kernel.simulated.costs import COST_MODELS
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.reproduction.reproduce import PARTS, Plan, reproduce_cluster

@@ -10,14 +10,14 @@ import pytest
 
 from lrpc.cluster.description import Cluster, read_cluster
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.kernel.simulated.costs import HERE, load_cost_model
+from lrpc.kernel.simulated.costs import COST_MODELS, load_cost_model
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.runs.jobs import RunJob
 from tests.support.clusters import bank, cluster, digest, in_memory, joined, pair
 from tests.support.command import office
 from tests.support.places import PROJECT
 
-FIREFLY = (HERE / "cvax-firefly.toml").read_text()
+FIREFLY = (COST_MODELS / "cvax-firefly.toml").read_text()
 
 
 def with_cost(folder: Path, step: str, us: float) -> str:

@@ -38,7 +38,7 @@ def test_one_is_changed_at_a_time_after_none_is() -> None:
     assert one_at_a_time(RANGED, ["blocks"], [0.5, 2.0], "x") == [{}, {"blocks": 256}, {"blocks": 1024}]
     everything = one_at_a_time(RANGED, [], [2.0], "x")
     assert everything == [{}, {"blocks": 1024}, {"hours": 4.0}, {"fixed": 6.0}]
-    with pytest.raises(Refused, match=r"^x: style: is no number among"):
+    with pytest.raises(Refused, match=r"^x: style: is not a number among"):
         one_at_a_time(RANGED, ["style"], [2.0], "x")
 
 

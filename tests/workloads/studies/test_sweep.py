@@ -117,7 +117,7 @@ def test_a_folder_of_another_sweep_is_refused_without_force(tmp_path: Path) -> N
     assert [row["seed"] for row in rows(out)] == ["2"]
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy" / "letter").touch()
-    assert "is no sweep's folder" in refused("sweep", other, "--out", tmp_path / "busy", "--parallel", 0)
+    assert "not a sweep's folder" in refused("sweep", other, "--out", tmp_path / "busy", "--parallel", 0)
 
 
 def test_more_combinations_than_anybody_waits_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +176,8 @@ def test_parameters_changed_one_at_a_time_are_compared_with_none_changed(tmp_pat
     ("how", "said"),
     [
         ("[draws]\ncount = 1", "draws.count"),
-        ("[draws]\ncount = 2\n[each]", "just one of the three"),
-        ('[each]\nparameters = ["blokcs"]', "each.parameters: blokcs: is no number among the scenario's parameters"),
+        ("[draws]\ncount = 2\n[each]", "exactly one of"),
+        ('[each]\nparameters = ["blokcs"]', "each.parameters: blokcs: is not a number among the scenario's parameters"),
         ("[each]\nfactors = [-1.0]", "each.factors.0"),
     ],
 )

@@ -207,12 +207,12 @@ def test_a_line_that_is_cut_short_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"resourceSpans": 7}, "resourceSpans: 7 is no list"),
-        ({"resourceSpans": [7]}, "resourceSpans[0]: 7 is no object"),
-        (document({}, {"scopeSpans": {"a": 1}}), "resourceSpans[1].scopeSpans: {'a': 1} is no list"),
-        (document({"scopeSpans": [[]]}), "resourceSpans[0].scopeSpans[0]: [] is no object"),
-        (document({"scopeSpans": [{"spans": "x"}]}), "resourceSpans[0].scopeSpans[0].spans: 'x' is no list"),
-        ({"resourceSpan": []}, "top level: no list 'data', as Jaeger exports, nor 'resourceSpans'"),
+        ({"resourceSpans": 7}, "resourceSpans: 7 is not a list"),
+        ({"resourceSpans": [7]}, "resourceSpans[0]: 7 is not an object"),
+        (document({}, {"scopeSpans": {"a": 1}}), "resourceSpans[1].scopeSpans: {'a': 1} is not a list"),
+        (document({"scopeSpans": [[]]}), "resourceSpans[0].scopeSpans[0]: [] is not an object"),
+        (document({"scopeSpans": [{"spans": "x"}]}), "resourceSpans[0].scopeSpans[0].spans: 'x' is not a list"),
+        ({"resourceSpan": []}, "top level: has no list 'data', as Jaeger exports, and no 'resourceSpans'"),
         ([document(resource(span(1)))], "top level: "),
         (document(), "whole file: holds no spans"),
         ({"resourceMetrics": []}, "whole file: holds no spans"),
@@ -235,7 +235,7 @@ def test_a_file_is_read_up_to_its_largest_size_however_it_is_zipped(
     for path in (bomb, tmp_path / "large"):
         if path is not bomb:
             path.write_bytes(b"{" * 100_001)
-        with pytest.raises(TraceRefused, match="holds more than 100000 bytes; give a part of it"):
+        with pytest.raises(TraceRefused, match="holds more than 100000 bytes; give a smaller part of it"):
             read_trace(path)
 
 

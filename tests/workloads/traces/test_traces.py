@@ -262,7 +262,7 @@ JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
         (GOOD.replace(b"\n", b"\r"), "carriage return within the line"),
         (b'"TraceID\n', "line 1: wrong quotes"),
         (GOOD.replace(b"900", b"9"), "line 2: end before start"),
-        (GOOD.replace(b"900", b"9") + b"x\ny\n", "none of 3 is good"),
+        (GOOD.replace(b"900", b"9") + b"x\ny\n", "none of 3 rows is good"),
         (gzip.compress(GOOD)[:-9], "gzip: cut short"),
         (gzip.compress(GOOD)[:5], "gzip: cut short"),
         (gzip.compress(GOOD)[:12] + b"\xff" * 40, "gzip: cut short or damaged"),
@@ -276,8 +276,8 @@ JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
         (b"[]", "no list 'data'"),
         (b'{"spans": []}', "no list 'data'"),
         (b'{"data": {}}', "no list 'data'"),
-        (b'{"data": [{"spans": []}, 7]}', "data[1]: no list 'spans'"),
-        (b'{"data": [{"spans": null}]}', "data[0]: no list 'spans'"),
+        (b'{"data": [{"spans": []}, 7]}', "data[1]: has no list 'spans'"),
+        (b'{"data": [{"spans": null}]}', "data[0]: has no list 'spans'"),
     ],
 )
 def test_a_file_without_a_good_span_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
