@@ -10,6 +10,7 @@ from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import WindowReport, events_file
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.package import users_code_by_value
 from lrpc.cluster.peer import Endpoint, Peer, send_again
 from lrpc.cluster.session import check_reachable, nodes, on_each_node, reason
 from lrpc.cluster.station import LOOPBACK, Station, StationAddress, StationOutcome, Transport
@@ -65,7 +66,8 @@ class Actors:
         self._here = ray.get_runtime_context().get_node_id()
         _check_room(count, len(cluster.machines))
         self._actor = ray.remote(_Seat)
-        self._arguments = (ray.put(cluster), placement)
+        with users_code_by_value(cluster):
+            self._arguments = (ray.put(cluster), placement)
         self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
         self._handles: dict[int, Any] = {}
         self._places: dict[int, StationAddress] = {}

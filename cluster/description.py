@@ -1,6 +1,8 @@
 """A cluster's description: TOML tables, validated against each other, and spread out to a specification per machine."""
 
+import dataclasses
 from collections.abc import Collection, Hashable, Mapping
+from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -318,24 +320,46 @@ def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, orig
         )
 
 
-def make(kind: type[Any], parameters: Parameters, origin: str) -> Any:
-    """Return a server or program made with these parameters; `Refused` names the first that is wrong."""
-    checked = dict(validate(_table(cast(Hashable, kind)), parameters, origin))
+def check_parameters(kind: type[Any], parameters: Parameters, origin: str) -> Parameters:
+    """Return the parameters of a server or program class, checked; `Refused` names the first wrong one."""
+    return dict(validate(_table(cast(Hashable, kind)), parameters, origin))
+
+
+def construct(kind: type[Any], parameters: Parameters, origin: str) -> Any:
+    """Return a server or program made with checked parameters; `Refused` where they do not fit each other.
+
+    Lists, dictionaries and sets are copied: no two servers or programs share one.
+    """
+    own = {name: copy(value) if isinstance(value, dict | list | set) else value for name, value in parameters.items()}
     try:
-        return kind(**checked)
-    except Refused as error:  # its parameters do not fit each other
+        return kind(**own)
+    except Refused as error:
         raise Refused(f"{origin}.{error}") from None
+    except TypeError as error:
+        if is_dataclass(kind):
+            raise
+        raise Refused(
+            f"{origin}: class {kind.__name__} cannot be made without arguments ({error}); make it a dataclass, whose "
+            "fields are its parameters"
+        ) from None
 
 
 @cache
 def _table(kind: Hashable) -> type[Document]:
+    """Return the parameters that a class takes as a table: the fields of a dataclass, none of any other class."""
     assert isinstance(kind, type)
-    assert is_dataclass(kind)
-    hints = get_type_hints(kind, include_extras=True)
-    columns: dict[str, Any] = {
-        one.name: (hints[one.name], ... if one.default is MISSING else one.default) for one in fields(kind)
-    }
+    columns: dict[str, Any] = {}
+    if is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        columns = {one.name: (hints[one.name], _default(one)) for one in fields(kind) if one.init}
     return create_model(kind.__name__, __base__=Document, **columns)
+
+
+def _default(column: "dataclasses.Field[Any]") -> Any:
+    """Return a field's default as pydantic takes it; `...` where the field needs a value."""
+    if column.default_factory is not MISSING:
+        return Field(default_factory=column.default_factory)
+    return ... if column.default is MISSING else column.default
 
 
 def _domain(name: str, table: DomainTable, machine: str, registry: Registry, origin: str) -> DomainSpec:
@@ -343,14 +367,16 @@ def _domain(name: str, table: DomainTable, machine: str, registry: Registry, ori
     for export, one in table.exports.items():
         place = f"{origin}.exports.{export}"
         server = _known(registry.servers, one.server, f"{place}.server")
-        _check_imports(make(server, one.parameters, f"{place}.parameters").imports, name, table, place)
-        exports.append(ExportSpec(_fill(export, machine), server, one.parameters))
+        parameters = check_parameters(server, one.parameters, f"{place}.parameters")
+        _check_imports(construct(server, parameters, f"{place}.parameters").imports, name, table, place)
+        exports.append(ExportSpec(_fill(export, machine), server, parameters))
     threads = []
     for number, thread in enumerate(table.threads):
         place = f"{origin}.threads.{number}"
         program = _known(registry.programs, thread.program, f"{place}.program")
-        _check_imports(make(program, thread.parameters, f"{place}.parameters").imports, name, table, place)
-        threads += [ThreadSpec(one, program, thread.parameters) for one in _names(f"{name}/{number}", thread.count)]
+        parameters = check_parameters(program, thread.parameters, f"{place}.parameters")
+        _check_imports(construct(program, parameters, f"{place}.parameters").imports, name, table, place)
+        threads += [ThreadSpec(one, program, parameters) for one in _names(f"{name}/{number}", thread.count)]
     imports = {alias: _fill(target, machine) for alias, target in table.imports.items()}
     return DomainSpec(name, tuple(exports), imports, tuple(threads), table.convention)
 

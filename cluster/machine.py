@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, make
+from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, construct
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.links import Links
 from lrpc.cluster.names import NameService
@@ -283,7 +283,7 @@ class Machine:
             server.start()
         for domain in spec.domains:
             for thread in domain.threads:
-                program = make(thread.program, thread.parameters, f"{spec.name}: {thread.name}")
+                program = construct(thread.program, thread.parameters, f"{spec.name}: {thread.name}")
                 self._residents[thread.name] = program
                 self._start(self.domain(domain.name), program, thread.name)
 
@@ -293,7 +293,7 @@ class Machine:
         domain.convention = spec.convention
         servers = []
         for export in spec.exports:
-            server = make(export.server, export.parameters, f"{self.name}: {export.name}")
+            server = construct(export.server, export.parameters, f"{self.name}: {export.name}")
             server.domain = domain
             interface, body = server.module()
             domain.export(interface, body, export.name)

@@ -1,6 +1,6 @@
 """The name service of a cluster: which machine exports which name."""
 
-from lrpc.cluster.description import Cluster, make
+from lrpc.cluster.description import Cluster, construct
 
 
 class NameService:
@@ -25,6 +25,6 @@ class NameService:
             return None
         if name not in self._located:
             rank, export = self._exports[name]
-            interface, _ = make(export.server, export.parameters, name).module()
+            interface, _ = construct(export.server, export.parameters, name).module()
             self._located[name] = rank, interface.interface.__name__
         return self._located[name]

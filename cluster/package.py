@@ -1,18 +1,22 @@
 """This package as a wheel, for nodes that have none or another: just these modules, compiled if they are."""
 
 import os
+import site
 import sys
 import sysconfig
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b, sha256
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import lrpc
+from lrpc.cluster.description import Cluster
 from lrpc.kernel.compiled import runs_compiled
 
 KEPT: Final = (".csv", ".proto", ".py", ".toml", ".typed")  # what a package consists of, beside what is compiled
@@ -56,6 +60,57 @@ def make_wheel(folder: Path) -> Path:
         record = f"{stem}.dist-info/RECORD"
         _add(wheel, record, "".join([*listed, f"{record},,\n"]).encode())
     return path
+
+
+@contextmanager
+def users_code_by_value(cluster: Cluster) -> Iterator[None]:
+    """While the block runs, Ray pickles the code of a cluster's own servers and programs along with them.
+
+    So they reach nodes that have no such module. It is done for modules that a user wrote: neither this package's, nor
+    installed, nor the standard library's.
+    """
+    from ray import cloudpickle
+
+    modules = _users_modules(cluster)
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)  # type: ignore[no-untyped-call]
+
+
+def _users_modules(cluster: Cluster) -> list[ModuleType]:
+    """Return the modules that a user wrote for a cluster: of its residents' classes, and what those modules use."""
+    residents = {
+        one.__module__
+        for machine in cluster.machines
+        for domain in machine.domains
+        for one in (*(e.server for e in domain.exports), *(t.program for t in domain.threads))
+    }
+    found: dict[str, ModuleType] = {}
+    waiting = sorted(residents)
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        if name in found or module is None or not _is_users(module):
+            continue
+        found[name] = module
+        for value in list(vars(module).values()):
+            used = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(used, str):
+                waiting.append(used)
+    return list(found.values())
+
+
+def _is_users(module: ModuleType) -> bool:
+    """Return whether a module is a user's own Python file. Classes of `__main__` travel by value in any case."""
+    path = getattr(module, "__file__", None)
+    if module.__name__.split(".")[0] in ("__main__", "lrpc") or path is None or not path.endswith(".py"):
+        return False
+    installed = [Path(place).resolve() for place in {*sysconfig.get_paths().values(), *site.getsitepackages()}]
+    return not any(Path(path).resolve().is_relative_to(place) for place in installed)
 
 
 def _add(wheel: ZipFile, name: str, data: bytes) -> str:

@@ -18,7 +18,7 @@ from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.session import ray_session
-from lrpc.cluster.standing import Standing
+from lrpc.cluster.standing import SynchronisationState
 from lrpc.cluster.station import Station, StationOutcome, Transport
 from lrpc.cluster.synchronisation import Coordinator, DrivenStation, Progress, Window, nobody_replaces
 from lrpc.cluster.transport import new_secret
@@ -173,7 +173,7 @@ class _Memory:
         """Refuse, likewise."""
         raise Panic("one station alone is never left to itself")
 
-    def lead(self, standing: Standing) -> bool:
+    def lead(self, standing: SynchronisationState) -> bool:
         """Refuse: there is nobody to spare a round trip to."""
         return False
 

@@ -151,6 +151,3 @@ class SynchronisationState:
         for report in reports.values():
             for rank, due in report.arrivals.items():
                 self.next_ns[rank] = min(self.next_ns[rank], due)
-
-
-Standing = SynchronisationState  # the name by which `run` imports it

@@ -44,6 +44,10 @@ class ValuePlan:
         """
         return self.immutable or self.check is not None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the fields: a compiled frozen class cannot be filled in later."""
+        return ValuePlan, (self.name, self.codec, self.immutable, self.check, self.by_reference)
+
 
 class CopyPlan:
     """The arguments, or the results, of one procedure, in order."""
@@ -65,6 +69,10 @@ class CopyPlan:
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
         # The server's procedure gets values as they were unpacked.
         self.plain = not self.references and not self._server_checks
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as what the plan is made from: a compiled `struct` format cannot be pickled."""
+        return CopyPlan, (self.procedure, self.values)
 
     def referents(self, values: Sequence[object]) -> list[object]:
         """Return the values that a caller gave, each reference replaced by its referent.

@@ -1,6 +1,7 @@
 """Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989), alive in Python."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrpc.kernel import compiled
 
@@ -26,9 +27,9 @@ from lrpc.domains.codecs import (
     UInt64,
     UpTo,
 )
-from lrpc.domains.domain import bind
+from lrpc.domains.domain import Domain, bind
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.residents import Program, Registry, Server
+from lrpc.domains.residents import Findings, Program, Registry, Server
 from lrpc.kernel.errors import (
     AccessFault,
     ArgumentError,
@@ -46,6 +47,9 @@ from lrpc.kernel.errors import (
     WrongAStack,
 )
 
+if TYPE_CHECKING:
+    from lrpc.workloads.runs.library import ReadyCluster, RunResult, read_cluster, run
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -59,6 +63,8 @@ __all__ = [
     "CallError",
     "CallFailed",
     "Check",
+    "Domain",
+    "Findings",
     "FixedBytes",
     "Float32",
     "Float64",
@@ -75,10 +81,12 @@ __all__ = [
     "NoSuchProcedure",
     "ProcedureRaised",
     "Program",
+    "ReadyCluster",
     "Reference",
     "Refused",
     "Registry",
     "RunFailed",
+    "RunResult",
     "Server",
     "UInt8",
     "UInt16",
@@ -89,4 +97,22 @@ __all__ = [
     "bind",
     "interface_of",
     "procedure",
+    "read_cluster",
+    "run",
 ]
+
+_READ_WHEN_USED = ("ReadyCluster", "RunResult", "read_cluster", "run")  # with them come statistics and the optimiser
+
+
+def __getattr__(name: str) -> object:
+    """Import what running clusters takes when it is first used: a single machine does without."""
+    if name in _READ_WHEN_USED:
+        from lrpc.workloads.runs import library
+
+        return getattr(library, name)
+    raise AttributeError(f"module 'lrpc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those not imported yet among them."""
+    return sorted({*globals(), *__all__})

@@ -16,12 +16,13 @@ from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.workloads import scenarios
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
+from lrpc.workloads.programs.registry import UsersRegistry, load_registry
 from lrpc.workloads.records import events, records, tables
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
 from lrpc.workloads.runs import verify
-from lrpc.workloads.runs.execute import Options, counting_bar, execute, fail, planned_calls, progress_bar
+from lrpc.workloads.runs.execute import Finished, Options, counting_bar, execute, fail, planned_calls, progress_bar
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
 from lrpc.workloads.studies import observations, sensitivity, structures, sweep
 
@@ -70,6 +71,14 @@ Events = Annotated[
     typer.Option("--events", help="Export the event log; it hashes to the run's digest.", show_default=False),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would run.")]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        help="Your own servers and programs, as module:NAME or path.py:NAME of a lrpc.Registry; runs that code.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -98,9 +107,13 @@ def reproduce(
     event_log: Events = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Reproduce Tables II to V and Figures 1 and 2, ours beside the paper's, each from machines that are run for it."""
+    """Reproduce the paper's tables and figures, each from machines that are run for it; end with a verdict."""
     job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
-    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    finished = _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    if finished is not None:
+        report = page.make([finished.folder], None, force=True)
+        terminal.print_lines(_console(), terminal.verdict(finished.record.cells))
+        terminal.print_lines(_console(), [f"report {report / page.PAGES[0]}"])
 
 
 @app.command("run")
@@ -109,6 +122,7 @@ def run_scenario(
     scale: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="How much of it, where its parameters say what that means.")
     ] = 1.0,
+    registry: RegistryOption = None,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -119,8 +133,9 @@ def run_scenario(
     dry_run: DryRun = False,
 ) -> None:
     """Run one scenario on a simulated cluster; it ends with its row of Table I."""
+    own = None if registry is None else load_registry(registry)
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
-    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own)
 
 
 @app.command()
@@ -214,14 +229,16 @@ def find_placement(
 @app.command("verify")
 def verify_record(
     record: Annotated[Path, typer.Argument(help="Folder of a record.", show_default=False)],
+    registry: RegistryOption = None,
     actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
 ) -> None:
     """Run a record's job again, elsewhere if asked, and say whether every machine did the same."""
     found = verify.check(record)
+    own = None if registry is None else load_registry(registry)
     with (
-        verify.prepared(found, str(record)) as ready,
+        verify.prepared(found, str(record), own) as ready,
         progress_bar(found.workload, planned_calls(ready.cluster)) as show,
     ):
         outcome = verify.run_again(
@@ -242,18 +259,19 @@ def run_sweep(
     name: Annotated[
         str, typer.Argument(help="Name of a sweep (see `lrpc list`), or a .toml file: a job, and what varies.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for all records and the table; given again, it is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder for all records and the table; an existing folder is resumed.")],
     parallel: Annotated[
         int | None,
         typer.Option(min=0, max=256, help="Runs at once; 0 in this process.", show_default="the processors here"),
     ] = None,
     address: Address = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the runs of another sweep in that folder.")] = False,
+    registry: RegistryOption = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run combinations of parameters, draws from their ranges, or changes of one: a record of each, and a report."""
     file = scenarios.find_sweep(name)
-    found = sweep.read_sweep(file, out)
+    found = sweep.read_sweep(file, out, None if registry is None else load_registry(registry))
     for line in found.left_out:
         print(f"note: {line}", file=sys.stderr)
     if dry_run:
@@ -380,12 +398,14 @@ def main() -> None:
         raise SystemExit(code)
 
 
-def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None:
-    """Execute a job and print what its record says; a dry run has none."""
-    ready = job.prepare(_command())
+def _carry_out(
+    job: RunJob | ReplayJob | ReproduceJob, options: Options, own: UsersRegistry | None = None
+) -> Finished | None:
+    """Execute a job and print what its record says; return None after a dry run, which has no record."""
+    ready = job.prepare(_command(), own)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
-        return
+        return None
     record = finished.record
     console = _console()
     terminal.print_cells(console, record.cells)
@@ -401,6 +421,7 @@ def _carry_out(job: RunJob | ReplayJob | ReproduceJob, options: Options) -> None
             console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"]
         )
     terminal.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
+    return finished
 
 
 def _console() -> Console:

@@ -10,8 +10,11 @@ these, and from the steps charged for a cell, `CostModel.kind` derives the cell'
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from lrpc.kernel.simulated.costs import Kind
+
+KINDS: Final[tuple[Kind, ...]] = ("input", "fitted", "predicted")  # the last claims the most
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,17 @@ class Cell:
     unit: str
     kind: Kind
 
+    @property
+    def deviation(self) -> float | None:
+        """Return how far ours is from the paper's, as a fraction of the paper's; None where either is no number."""
+        if isinstance(self.ours, str) or isinstance(self.paper, str) or not self.paper:
+            return None
+        return self.ours / self.paper - 1
+
 
 def weakest(*kinds: Kind) -> Kind:
     """Return the kind of a figure that is computed from figures of these kinds.
 
     It is predicted if any of them is, otherwise fitted if any of them is.
     """
-    order: tuple[Kind, ...] = ("input", "fitted", "predicted")
-    return max(kinds, key=order.index)
+    return max(kinds, key=KINDS.index)

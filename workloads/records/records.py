@@ -15,18 +15,15 @@ job again and comparing the digests.
 
 import json
 import os
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from lrpc import __version__
 from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome, QueueOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
@@ -35,9 +32,9 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import call_tables, folders, pace, tables
 from lrpc.workloads.records.call_tables import Calls
 from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.versions import versions
 
 FORMAT: Final = 2
-LIBRARIES: Final = ("greenlet", "grpcio", "numpy", "protobuf", "pydantic", "ray")
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
 
@@ -139,19 +136,24 @@ def write(out: Path, record: Record) -> None:
 
     def fill(folder: Path) -> None:
         (folder / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
-        found = [
-            tables.cells(record.cells),
-            tables.calls(record.calls),
-            tables.latencies(record.latency_ns),
-            tables.machines(record.machines),
-            tables.facilities(record.machines),
-        ]
-        if record.trace is not None:
-            found.append(tables.times(record.trace.times))
-        for table in found:
+        for table in tables_of(record):
             tables.write_csv(folder / f"{table.name}.csv", table)
 
     folders.put(out, "record", fill)
+
+
+def tables_of(record: Record) -> list[tables.Table]:
+    """Return the tables of a record, as they are written beside it."""
+    found = [
+        tables.cells(record.cells),
+        tables.calls(record.calls),
+        tables.latencies(record.latency_ns),
+        tables.machines(record.machines),
+        tables.facilities(record.machines),
+    ]
+    if record.trace is not None:
+        found.append(tables.times(record.trace.times))
+    return found
 
 
 def complete(
@@ -280,16 +282,6 @@ def _head(run: Run) -> dict[str, Any]:
         "settings": run.settings,
         "job": run.job,
         "inputs": tuple(run.inputs),
-        "versions": {"lrpc": __version__, "python": platform.python_version(), **_library_versions()},
+        "versions": versions(),
         "compiled": compiled.runs_compiled(),
     }
-
-
-def _library_versions() -> dict[str, str | None]:
-    def version(library: str) -> str | None:
-        try:
-            return metadata.version(library)
-        except metadata.PackageNotFoundError:  # Ray is optional for runs in one process
-            return None
-
-    return {library: version(library) for library in LIBRARIES}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.cells import KINDS, Cell
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",
@@ -49,6 +49,23 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
         table = make(found)
         table.title, table.title_justify = TITLES.get(name, name), "left"
         console.print(table)
+
+
+def verdict(cells: Sequence[Cell]) -> list[str]:
+    """Return lines that sum up a reproduction: how many cells of each kind, and the largest deviation of each."""
+    lines = []
+    for kind in KINDS:
+        of_kind = [cell for cell in cells if cell.kind == kind]
+        compared = [cell for cell in of_kind if cell.deviation is not None]
+        if not of_kind:
+            continue
+        line = f"{kind}: {len(of_kind)} cells, {len(compared)} of them beside a figure of the paper"
+        if compared:
+            worst = max(compared, key=lambda cell: abs(cell.deviation or 0.0))
+            table = TITLES.get(worst.table, worst.table).partition(":")[0]
+            line += f"; largest deviation {_difference(worst)} ({table}, {worst.row}, {worst.column})"
+        lines.append(line)
+    return lines
 
 
 def print_counts(console: Console, title: str, counts: Mapping[str, object]) -> None:
@@ -164,9 +181,7 @@ def _in_grid(cell: Cell) -> str:
 
 
 def _difference(cell: Cell) -> str:
-    if isinstance(cell.ours, str) or isinstance(cell.paper, str) or not cell.paper:
-        return ""
-    return f"{100 * (cell.ours / cell.paper - 1):+.1f} %"
+    return "" if cell.deviation is None else f"{100 * cell.deviation:+.1f} %"
 
 
 def _number(value: float | str | None, unit: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lrpc.cluster.description import Cluster, make
+from lrpc.cluster.description import Cluster, construct
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.station import Transport
@@ -61,7 +61,7 @@ def execute(
         print(f"note: {actors} actors, one for each machine; more would have none to hold", file=sys.stderr)
     folder = records.new_folder(options.out, run.workload, force=options.force)
     if options.events is not None:
-        _check_events(options.events, folder, force=options.force)
+        check_events(options.events, folder, force=options.force)
     if options.dry_run:
         say_plan(run, cluster, options, actors, folder)
         return None
@@ -76,28 +76,50 @@ def execute(
             records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
 
     with _keeping(keep, folder):
-        with ExitStack() as stack:
-            logs = None
-            if options.events is not None:
-                logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrpc-events-")))
-            show = stack.enter_context(progress_bar(run.workload, planned_calls(cluster)))
-            outcome = run_cluster(
+        with progress_bar(run.workload, planned_calls(cluster)) as show:
+            outcome = simulate(
                 cluster,
-                seed=run.seed,
-                actors=options.actors,
-                links=options.links,
-                address=options.address,
-                events=logs,
+                run.seed,
+                options,
                 on_progress=_beginning(lambda: records.write(folder, records.begun(run)), show),
                 on_partial=measured.append,
             )
-            if options.events is not None and logs is not None:
-                events.gather(options.events, logs, [machine.name for machine in outcome.machines])
         wall_s = time.monotonic() - began
         calls = who_called_what(cluster, outcome.machines)
         record = records.complete(run, outcome, cells_of(outcome), wall_s, accounts(outcome), calls)
     records.write(folder, record)
     return Finished(record, folder)
+
+
+def simulate(
+    cluster: Cluster,
+    seed: int,
+    options: Options,
+    *,
+    on_progress: Callable[[Position], None] = lambda position: None,
+    on_partial: Callable[[Outcome], None] = lambda outcome: None,
+) -> Outcome:
+    """Run a cluster as `options` say, and write its event log where they name one; nothing is printed or recorded.
+
+    Raises as `run_cluster` does.
+    """
+    with ExitStack() as stack:
+        logs = None
+        if options.events is not None:
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrpc-events-")))
+        outcome = run_cluster(
+            cluster,
+            seed=seed,
+            actors=options.actors,
+            links=options.links,
+            address=options.address,
+            events=logs,
+            on_progress=on_progress,
+            on_partial=on_partial,
+        )
+        if options.events is not None and logs is not None:
+            events.gather(options.events, logs, [machine.name for machine in outcome.machines])
+    return outcome
 
 
 @contextmanager
@@ -138,9 +160,9 @@ def planned_calls(cluster: Cluster) -> int:
     """Return about how many calls a cluster will make, traps among them; 0 where one does not know."""
     domains = [domain for machine in cluster.machines for domain in machine.domains]
     threads = [thread for domain in domains for thread in domain.threads]
-    programs = [make(one.program, one.parameters, one.name).planned_calls for one in threads]
+    programs = [construct(one.program, one.parameters, one.name).planned_calls for one in threads]
     exports = [export for domain in domains for export in domain.exports]
-    servers = [make(one.server, one.parameters, one.name).planned_calls for one in exports]
+    servers = [construct(one.server, one.parameters, one.name).planned_calls for one in exports]
     return sum(programs) + sum(servers) if all(programs) else 0
 
 
@@ -201,12 +223,13 @@ def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, 
     print(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
 
 
-def _check_events(path: Path, folder: Path, *, force: bool) -> None:
+def check_events(path: Path, folder: Path | None, *, force: bool) -> None:
+    """Raise `Refused` where an event log cannot be written to `path`, or would lie in the record's `folder`."""
     if path.exists() and not (force and path.is_file()):
         raise Refused(f"--events {path}: exists already; name another file, or add --force")
     if not path.parent.is_dir():
         raise Refused(f"--events {path}: there is no folder {path.parent}; make it first")
-    if folder.resolve() in (path.resolve(), *path.resolve().parents):
+    if folder is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
         raise Refused(f"--events {path}: the record's folder is made anew; name a file outside it")
     events.check_writable(path)
 

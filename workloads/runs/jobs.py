@@ -17,7 +17,7 @@ from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
-from lrpc.workloads.programs.registry import REGISTRY
+from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Input, Run, TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
@@ -30,6 +30,7 @@ from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reprodu
 from lrpc.workloads.traces.read import read_trace
 
 LARGEST_SEED: Final = 2**63 - 1
+REGISTRY_INPUT: Final = "registry"  # the argument under which a record names the file of a user's own registry
 JsonValue = str | int | float | bool | list[Any] | dict[str, Any]
 
 
@@ -54,8 +55,11 @@ class JobBase(Document):
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
     @abstractmethod
-    def prepare(self, command: list[str]) -> Prepared:
-        """Return this job as a cluster; `Refused` where anything about it is wrong. The record names the command."""
+    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
+        """Return this job as a cluster; `Refused` where anything about it is wrong.
+
+        The record names the command. `own` is the registry of a user's own that the job may use.
+        """
 
     @abstractmethod
     def files(self) -> dict[str, Path]:
@@ -65,25 +69,45 @@ class JobBase(Document):
         """Return this job, reading other files for some of its arguments."""
         return self.model_copy(update={argument: str(path) for argument, path in files.items()})
 
-    def _run(self, workload: str, command: list[str], settings: Mapping[str, object]) -> Run:
-        inputs = tuple(read_input(argument, path) for argument, path in sorted(self.files().items()))
+    def _run(
+        self,
+        workload: str,
+        command: list[str],
+        settings: Mapping[str, object],
+        others: Mapping[str, Path] | None = None,
+    ) -> Run:
+        """Return what was asked for; `others` are files that it rests on beside those that the job names."""
+        files = self.files() | dict(others or {})
+        inputs = tuple(read_input(argument, path) for argument, path in sorted(files.items()))
         return Run(workload, command, self.seed, settings, self.model_dump(mode="json"), inputs)
 
 
 class RunJob(JobBase):
-    """One scenario, or a `scale` of it; `changes` are made first, by keys such as `machines.workstation.count`."""
+    """One scenario, or a `scale` of it; `changes` are made first, by keys such as `machines.workstation.count`.
+
+    `registry` names the user's own servers and programs that it uses, as `--registry` does.
+    """
 
     kind: Literal["run"] = "run"
     scenario: str
     scale: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
     changes: dict[str, JsonValue] = Field(default={})
+    registry: str = ""
 
-    def prepare(self, command: list[str]) -> Prepared:
-        """Return the cluster that the scenario describes."""
+    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
+        """Return the cluster that the scenario describes.
+
+        `Refused` where the job names a registry that is not given: a file alone does not make anybody's code run.
+        """
+        if self.registry and own is None:
+            raise Refused(
+                f"{self.scenario}: it uses servers and programs of {self.registry}; to run that code, add "
+                f"--registry {self.registry}"
+            )
         path = scenarios.find(self.scenario)
         resolved = resolve(self.tables(), str(path), self.scale)
         table = validate(ClusterTable, resolved.tables, str(path))
-        cluster = describe(table, REGISTRY, str(path))
+        cluster = describe(table, REGISTRY if own is None else own.registry, str(path))
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
         if resolved.parameters:
@@ -91,7 +115,9 @@ class RunJob(JobBase):
             settings["parameters"] = {name: one.model_dump(mode="json") for name, one in resolved.parameters.items()}
         if self.changes:
             settings["changes"] = dict(self.changes)
-        run = self._run(cluster.name, command, settings)
+        code = {} if own is None or own.file is None else {REGISTRY_INPUT: own.file}
+        job = self if own is None else self.model_copy(update={"registry": own.name})
+        run = job._run(cluster.name, command, settings, code)
         row = table.row or cluster.name
         solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
         return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome), solved_from))
@@ -136,7 +162,7 @@ class ReplayJob(JobBase):
     link_mbps: float = Field(default=10_000.0, ge=0.001, le=1e9)
     strict: bool = False
 
-    def prepare(self, command: list[str]) -> Prepared:
+    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
         """Return the cluster on which the trace is done again."""
         costs = load_cost_model(self.cost_model)
         spans = read_trace(Path(self.trace), strict=self.strict)
@@ -180,7 +206,7 @@ class ReproduceJob(JobBase):
     calls: int = Field(default=CALLS, ge=1, le=10**9)
     only: tuple[str, ...] = Field(default=(), strict=False)
 
-    def prepare(self, command: list[str]) -> Prepared:
+    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
         """Return a cluster of machines that measure one thing each."""
         plan = Plan(self.cost_model, self.calls, self.only)
         cluster = reproduce_cluster(plan)

@@ -12,9 +12,10 @@ from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel import compiled
 from lrpc.kernel.errors import Refused
+from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import records
-from lrpc.workloads.records.records import Record
-from lrpc.workloads.runs.jobs import Prepared, job_of, read_input
+from lrpc.workloads.records.records import Input, Record
+from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, RunJob, job_of, read_input
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,20 @@ def check(folder: Path) -> Record:
 
 
 @contextmanager
-def prepared(record: Record, origin: str) -> Iterator[Prepared]:
-    """Have a record's job prepared again, from the very files that it read; `Refused` where one has changed or gone."""
+def prepared(record: Record, origin: str, own: UsersRegistry | None = None) -> Iterator[Prepared]:
+    """Prepare a record's job again, from the very files that it read; `Refused` where one has changed or is gone.
+
+    `own` is the registry of a user's own that the job uses: a record alone does not make anybody's code run.
+    """
     job = job_of(dict(record.job), f"{origin}: job")
+    if own is None and isinstance(job, RunJob) and job.registry:
+        raise Refused(f"{origin}: its run used code of {job.registry}; to run that code, add --registry {job.registry}")
     with tempfile.TemporaryDirectory(prefix="lrpc-verify-") as scratch:
         moved: dict[str, Path] = {}
         for number, one in enumerate(record.inputs):
+            if one.argument == REGISTRY_INPUT:
+                _check_registry(one, own, origin)
+                continue
             if one.text is not None:
                 moved[one.argument] = Path(scratch, f"{number}-{Path(one.path).name}")
                 moved[one.argument].write_text(one.text)
@@ -50,7 +59,13 @@ def prepared(record: Record, origin: str) -> Iterator[Prepared]:
                 moved[one.argument] = Path(one.path)
             if read_input(one.argument, moved[one.argument]).digest != one.digest:
                 raise Refused(f"{one.path}: has changed since {origin} was written; put back what it was")
-        yield job.moved(moved).prepare(list(record.command))
+        yield job.moved(moved).prepare(list(record.command), own)
+
+
+def _check_registry(used: Input, own: UsersRegistry | None, origin: str) -> None:
+    """Raise `Refused` where the registry that is given is not, byte for byte, the one that a record's run used."""
+    if own is not None and own.file is not None and read_input(used.argument, own.file).digest != used.digest:
+        raise Refused(f"{own.file}: is not the file that {origin} was made with ({used.path}); put back what it was")
 
 
 def run_again(

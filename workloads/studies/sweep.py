@@ -24,11 +24,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.package import users_code_by_value
 from lrpc.cluster.parameters import ParameterValue, resolve
 from lrpc.cluster.run import Outcome, processors_here, run_cluster
 from lrpc.cluster.session import ray_session, reason
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Panic, Refused, RunFailed
+from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.tables import Table, write_csv
@@ -151,7 +153,7 @@ class Row:
         return None
 
 
-def read_sweep(path: Path, out: Path) -> Sweep:
+def read_sweep(path: Path, out: Path, own: UsersRegistry | None = None) -> Sweep:
     """Return the sweep that a file describes, with every run prepared.
 
     Raise `Refused` if a run cannot be prepared. A run that changes one parameter is left out
@@ -168,7 +170,7 @@ def read_sweep(path: Path, out: Path) -> Sweep:
     left_out = []
     for values, changes in runs:
         try:
-            ready = _job(file, changes, str(path)).prepare(["lrpc", "sweep", str(path)])
+            ready = _job(file, changes, str(path)).prepare(["lrpc", "sweep", str(path)], own)
         except Refused as error:
             if file.each is None or not values:
                 raise
@@ -357,7 +359,8 @@ def _run_on_ray(todo: Sequence[SweepRun], parallel: int, address: str | None, on
             while waiting or running:
                 while waiting and len(running) < parallel:
                     part = waiting.pop(0)
-                    running[task.remote(part.ready.cluster, part.ready.run.seed)] = part
+                    with users_code_by_value(part.ready.cluster):
+                        running[task.remote(part.ready.cluster, part.ready.run.seed)] = part
                 (ended, *_), _ = ray.wait(list(running), num_returns=1)
                 part = running.pop(ended)
                 _note(part, keep(part, partial(_answer, ended)), failed, on_done)

@@ -1,0 +1,28 @@
+"""Where a trace's pods should run: the sample trace that ships with lrpc, on two machines, asked from Python."""
+
+from pathlib import Path
+
+from lrpc.workloads import traces
+from lrpc.workloads.placing.partition import SearchLimits, solve
+from lrpc.workloads.placing.place import ask, begin
+from lrpc.workloads.replay.placement import place
+from lrpc.workloads.runs.jobs import ReplayJob
+
+SAMPLE = Path(traces.__file__).with_name("sample-trace.csv")
+
+
+def main() -> None:
+    """Find the placement with the fewest calls between machines, beside the one that spreads pods in turn."""
+    job = ReplayJob(trace=str(SAMPLE), machines=2)
+    question = ask(job, slack=1.7)  # a machine may hold 1.7 times its fair share of all computation
+    limits = SearchLimits(nodes=20_000, seconds=60.0)
+    solution = solve(question.problem, begin(question, limits), limits)
+    spread = tuple(place(question.pods, job.machines, "spread").values())
+    for pod, before, after in zip(question.pods, spread, solution.placed, strict=True):
+        print(f"{pod:12} machine {before} -> {after}")
+    print(f"calls between machines: {question.problem.crossing(spread)} -> {solution.crossing}")
+    print(f"no placement within the slack has fewer than {solution.at_least}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Servers and programs of a user's own: found by name, refused in one line, and sent along to other processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+import lrpc as package
+from lrpc.cluster.package import users_code_by_value
+from lrpc.workloads.programs.registry import REGISTRY, load_registry
+from tests.support.command import HERE, lrpc, record, refused
+
+TOWN = """
+name = "town"
+[machines.a]
+[machines.b]
+[domains.shop]
+machine = "b"
+exports.shop = { server = "shop", parameters = { price = 3 } }
+[domains.buyer]
+machine = "a"
+imports = { shop = "shop" }
+threads = [{ program = "buyer" }]
+"""
+# The classes need a module beside theirs, and one annotation is text that only that module can make sense of.
+CODE = """
+from dataclasses import dataclass, field
+
+import lrpc
+import {prices} as prices
+
+class Shop(lrpc.Interface):
+    def buy(self, count: lrpc.Int32) -> lrpc.Int32:
+        raise NotImplementedError
+
+@dataclass
+class ShopServer(Shop, lrpc.Server):
+    price: "prices.Price" = 2
+    asked: list[int] = field(default_factory=list)
+
+    def buy(self, count: int) -> int:
+        self.asked.append(count)
+        return prices.total(count, self.price)
+
+    def findings(self):
+        return {{"asked": list(self.asked)}}
+
+class Buyer(lrpc.Program):
+    @property
+    def imports(self):
+        return ("shop",)
+
+    def run(self, domain):
+        assert domain.bind(Shop, "shop").buy(7) == 21
+
+REGISTRY = lrpc.Registry({{"shop": ShopServer}}, {{"buyer": Buyer}})
+OTHER = 5
+"""
+PRICES = """
+Price = int
+
+def total(count: int, price: int) -> int:
+    return count * price
+"""
+
+
+@pytest.fixture
+def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Write the scenario and a module with its classes, in the current directory; return the module's name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"town_{abs(hash(request.node.name)) % 10**9}"  # modules stay imported from one test to the next
+    (tmp_path / "town.toml").write_text(TOWN)
+    (tmp_path / f"{name}.py").write_text(CODE.format(prices=f"{name}_prices"))
+    (tmp_path / f"{name}_prices.py").write_text(PRICES)
+    return name
+
+
+@pytest.mark.parametrize("form", ["{}:REGISTRY", "{}.py:REGISTRY", "./{}.py:REGISTRY"])
+def test_a_scenario_runs_with_classes_of_a_module_or_a_file(town: str, form: str) -> None:
+    ended = lrpc("run", "town.toml", "--registry", form.format(town), *HERE, "--out", "out")
+    assert ended.code == 0, ended.err
+    found = record(Path("out"))
+    assert found["machines"]["b"]["findings"] == {"shop": {"asked": [7]}}
+    assert found["job"]["registry"] == form.format(town)
+    (code,) = (one for one in found["inputs"] if one["argument"] == "registry")
+    assert code["path"] == str(Path(f"{town}.py").absolute())
+
+
+def test_a_record_alone_runs_nobodys_code(town: str) -> None:
+    lrpc("run", "town.toml", "--registry", f"{town}.py:REGISTRY", *HERE, "--out", "out")
+    assert f"add --registry {town}.py:REGISTRY" in refused("verify", "out", *HERE)
+    ended = lrpc("verify", "out", *HERE, "--registry", f"{town}:REGISTRY")
+    assert (ended.code, ended.out.split(":")[0]) == (0, "the same")
+
+
+def test_a_record_is_verified_with_the_code_that_it_was_made_with(town: str) -> None:
+    lrpc("run", "town.toml", "--registry", f"{town}.py:REGISTRY", *HERE, "--out", "out")
+    path = Path(f"{town}.py")
+    path.write_text(path.read_text() + "\n")
+    assert "is not the file that out was made with" in refused("verify", "out", *HERE, "--registry", f"{path}:REGISTRY")
+
+
+def test_a_sweep_runs_with_a_registry_and_is_refused_without(town: str) -> None:
+    sweep = 'name = "prices"\njob = { kind = "run", scenario = "town.toml" }\n'
+    sweep += '[parameters]\n"domains.shop.exports.shop.parameters.price" = [3]\n'
+    Path("sweep.toml").write_text(sweep)
+    assert "unknown: buyer" in refused("sweep", "sweep.toml", "--out", "runs", "--parallel", 0)
+    registry = f"{town}:REGISTRY"
+    assert lrpc("sweep", "sweep.toml", "--out", "runs", "--parallel", 0, "--registry", registry).code == 0
+    assert record(Path("runs/00001"))["status"] == "complete"
+    named = sweep.replace('"town.toml"', f'"town.toml", registry = "{registry}"')
+    Path("named.toml").write_text(named)
+    assert f"add --registry {registry}" in refused("sweep", "named.toml", "--out", "others", "--parallel", 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("nothing", "write module:NAME or path.py:NAME"),
+        ("a:b:c-d", "write module:NAME or path.py:NAME"),
+        ("town.toml:REGISTRY", "is no Python file"),
+        ("absent.py:REGISTRY", "No such file or directory"),
+        ("absent_module:REGISTRY", "No module named 'absent_module'"),
+        ("{}:OTHER", "has no lrpc.Registry called OTHER; it has REGISTRY"),
+        ("{}:NONE", "has no lrpc.Registry called NONE; it has REGISTRY"),
+    ],
+)
+def test_a_registry_that_cannot_be_had_is_refused_in_one_line(town: str, given: str, told: str) -> None:
+    said = refused("run", "town.toml", "--registry", given.format(town), *HERE, "--out", "out")
+    assert told in said
+    assert not Path("out").exists()
+
+
+def test_what_a_users_module_raises_is_told_with_its_place(town: str) -> None:
+    Path(f"{town}_bad.py").write_text("import lrpc\n\nlrpc.nothing\n")
+    said = refused("run", "town.toml", "--registry", f"{town}_bad.py:R", *HERE)
+    assert f"{town}_bad.py, line 3" in said
+    assert "has no attribute 'nothing'" in said
+
+
+@pytest.mark.parametrize(
+    ("servers", "programs", "told"),
+    [
+        ('{"file server": S}', "{}", "server file server: lrpc has one of that name"),
+        ("{}", '{"caller": P}', "program caller: lrpc has one of that name"),
+        ('{"shop": P}', "{}", "is no class derived from lrpc.Server"),
+        ('{"shop": 3}', "{}", "3 is no class derived from lrpc.Server"),
+        ("3", "{}", "give a dictionary of classes by name"),
+    ],
+)
+def test_a_registry_that_does_not_fit_is_refused(town: str, servers: str, programs: str, told: str) -> None:
+    path = Path(f"{town}_odd.py")
+    classes = "class S(lrpc.Server): pass\nclass P(lrpc.Program): pass\n"
+    path.write_text(f"import lrpc\n{classes}REGISTRY = lrpc.Registry({servers}, {programs})\n")
+    assert told in refused("run", "town.toml", "--registry", f"{path}:REGISTRY", *HERE)
+
+
+def test_a_plain_class_has_no_parameters_and_must_be_made_without_any(town: str) -> None:
+    path = Path(f"{town}_plain.py")
+    path.write_text(
+        "import lrpc\nclass P(lrpc.Program):\n    def __init__(self, rounds): pass\n"
+        'REGISTRY = lrpc.Registry({}, {"plain": P})\n'
+    )
+    scenario = TOWN.partition("[domains.shop]")[0] + '[domains.x]\nmachine = "a"\nthreads = [{ program = "plain" }]\n'
+    Path("plain.toml").write_text(scenario)
+    said = refused("run", "plain.toml", "--registry", f"{path}:REGISTRY", *HERE)
+    assert "class P cannot be made without arguments" in said
+    assert "make it a dataclass" in said
+
+
+def test_a_users_classes_reach_a_process_that_lacks_their_modules(town: str) -> None:
+    """As Ray's workers on other nodes do: the cluster runs there from its pickled bytes alone."""
+    own = load_registry(f"{town}:REGISTRY")
+    cluster = package.read_cluster("town.toml", registry=f"{town}:REGISTRY").description
+    assert own.registry.servers["shop"] is cluster.machines[1].domains[0].exports[0].server
+    with users_code_by_value(cluster):
+        Path("cluster.pickle").write_bytes(cloudpickle.dumps(cluster))  # type: ignore[no-untyped-call]
+    code = (
+        "import pickle, sys\nfrom lrpc.cluster.run import run_cluster\n"
+        "cluster = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(run_cluster(cluster, actors=0, links='memory').digest)\n"
+    )
+    elsewhere = Path("elsewhere")
+    elsewhere.mkdir()
+    command = [sys.executable, "-c", code, str(Path("cluster.pickle").absolute())]
+    said = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True).stdout
+    lrpc("run", "town.toml", "--registry", f"{town}:REGISTRY", *HERE, "--out", "out")
+    assert said.strip() == record(Path("out"))["digest"]
+
+
+def test_lrpcs_own_registry_is_not_changed_by_a_users(town: str) -> None:
+    before = dict(REGISTRY.servers)
+    assert "shop" in load_registry(f"{town}:REGISTRY").registry.servers
+    assert REGISTRY.servers == before

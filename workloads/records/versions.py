@@ -1,0 +1,60 @@
+"""Which versions a record was made with: lrpc's, its commit where one is known, Python's and the libraries'."""
+
+import json
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from lrpc import __version__
+
+LIBRARIES: Final = ("greenlet", "grpcio", "numpy", "protobuf", "pydantic", "ray")
+GIT_TIMEOUT_S: Final = 5.0
+
+
+def versions() -> dict[str, str | None]:
+    """Return the version of everything that a run rests on; None for what is not installed or not known."""
+    return {
+        "lrpc": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{library: _library(library) for library in LIBRARIES},
+    }
+
+
+@cache
+def commit() -> str | None:
+    """Return the commit that runs: of the checkout, with `-dirty` where files differ from it, or as pip recorded it.
+
+    None for an installation that pip made from an archive or a package.
+    """
+    top = Path(__file__).resolve().parents[2]
+    if (top / "pyproject.toml").is_file() and (top / ".git").exists():
+        return _checked_out(top)
+    try:
+        recorded = metadata.distribution("lrpc").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    try:
+        found = json.loads(recorded or "{}").get("vcs_info", {}).get("commit_id")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _checked_out(top: Path) -> str | None:
+    command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError):  # no git here, or a checkout that it does not trust
+        return None
+    return said.stdout.strip() or None
+
+
+def _library(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # Ray is not needed to run in one process
+        return None

@@ -1,0 +1,152 @@
+"""Running clusters from Python: read a description, run it, and look at or keep what it came to."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lrpc.cluster.description import Cluster
+from lrpc.cluster.run import Outcome, choose_actors
+from lrpc.cluster.synchronisation import Progress
+from lrpc.domains.residents import Findings, Registry
+from lrpc.workloads.programs.registry import UsersRegistry, load_registry, with_own
+from lrpc.workloads.records import records
+from lrpc.workloads.records.call_tables import who_called_what
+from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.records import Record
+from lrpc.workloads.records.tables import Table
+from lrpc.workloads.runs.execute import Options, check_events, planned_calls, simulate
+from lrpc.workloads.runs.jobs import JsonValue, Prepared, RunJob
+
+
+@dataclass(frozen=True)
+class ReadyCluster:
+    """A cluster that has been read and checked: what `lrpc.run` runs."""
+
+    prepared: Prepared
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name, as its description gives it."""
+        return self.description.name
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Return the names of its machines, in order."""
+        return tuple(machine.name for machine in self.description.machines)
+
+    @property
+    def description(self) -> Cluster:
+        """Return its machines, domains and links, as they will run."""
+        return self.prepared.cluster
+
+    @property
+    def planned_calls(self) -> int:
+        """Return about how many calls and traps a run makes; 0 where its programs do not say."""
+        return planned_calls(self.description)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to. Times are virtual, but for `record.wall_s`."""
+
+    record: Record  # all that `save` writes
+    outcome: Outcome  # what each machine did, in nanoseconds
+
+    @property
+    def digest(self) -> str:
+        """Return the run's digest: equal for equal runs, wherever they ran."""
+        return self.outcome.digest
+
+    @property
+    def progress(self) -> Progress:
+        """Return how far the run came: calls, virtual time in ns, windows."""
+        return self.outcome.progress
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Return what happened, counted: `trap`, `within_domain`, `cross_domain`, `cross_machine` and others."""
+        return self.record.counts
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """Return the run's cells of the paper's tables: its row of Table I, in percent."""
+        return self.record.cells
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """Return the record's tables by name: `cells`, `calls`, `latencies`, `machines` and others.
+
+        `pandas.DataFrame(table.rows, columns=table.columns)` makes a data frame of one.
+        """
+        return {table.name: table for table in records.tables_of(self.record)}
+
+    @property
+    def findings(self) -> Mapping[str, Mapping[str, Findings]]:
+        """Return what servers and programs found, by machine, then by export or thread."""
+        return {machine.name: machine.findings for machine in self.outcome.machines}
+
+    def save(self, folder: str | Path | None = None, *, force: bool = False) -> Path:
+        """Write the record into a folder, a fresh one under `records/` unless one is named; return the folder.
+
+        Raises `Refused` where the folder exists, unless `force` is set and it holds a record.
+        """
+        out = None if folder is None else Path(folder)
+        place = records.new_folder(out, self.record.workload, force=force, option="folder")
+        records.write(place, self.record)
+        return place
+
+
+def read_cluster(
+    scenario: str | Path,
+    *,
+    registry: Registry | str | None = None,
+    scale: float = 1.0,
+    changes: Mapping[str, JsonValue] | None = None,
+) -> ReadyCluster:
+    """Read and check a scenario: the path of a .toml file, or the name of one that ships with lrpc.
+
+    `registry` holds servers and programs of your own that the scenario names: a `lrpc.Registry`, or where one is,
+    `"module:NAME"` or `"path.py:NAME"`. With the latter, `lrpc verify` can repeat a saved run. `changes` replaces
+    values of the file by keys such as `"machines.workstation.count"`. Raises `Refused`, in one line, for whatever is
+    wrong.
+    """
+    own = None
+    if isinstance(registry, str):
+        own = load_registry(registry)
+    elif registry is not None:
+        own = UsersRegistry("", with_own(registry, "registry"))
+    job = RunJob(scenario=str(scenario), scale=scale, changes=dict(changes or {}))
+    return ReadyCluster(job.prepare(["lrpc.run", str(scenario)], own))
+
+
+def run(
+    cluster: ReadyCluster,
+    *,
+    seed: int = 0,
+    actors: int | None = 0,
+    links: Literal["grpc", "memory"] = "memory",
+    address: str | None = None,
+    events: str | Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> RunResult:
+    """Run a cluster to its end and return what it came to; the result does not depend on where it runs.
+
+    By default everything runs in this process. `actors=2, links="grpc"` spreads the machines over two Ray actors,
+    `address` names an existing Ray cluster for them. `events` names a new file for the event log. `on_progress` is
+    called after each window. Ctrl-C ends the run. Raises `Refused` before work begins, and `RunFailed` where a thread
+    raised, waits for ever, or an actor is lost for good.
+    """
+    asked = cluster.prepared.run
+    asked = replace(asked, seed=seed, job={**asked.job, "seed": seed})
+    log = None if events is None else Path(events)
+    if log is not None:
+        check_events(log, None, force=False)
+    options = Options(actors=choose_actors(cluster.description, actors, links, address), links=links, address=address)
+    began = time.monotonic()
+    outcome = simulate(cluster.description, seed, replace(options, events=log), on_progress=on_progress)
+    wall_s = time.monotonic() - began
+    calls = who_called_what(cluster.description, outcome.machines)
+    cells = cluster.prepared.cells_of(outcome)
+    return RunResult(records.complete(asked, outcome, cells, wall_s, None, calls), outcome)
