@@ -67,7 +67,7 @@ class BindingObject:
 
     def __init__(self, number: object, key: object, name: str, remote: bool = False) -> None:
         self.number = number  # of the kernel's record, or whatever a client put in its place
-        self.key = key  # likewise
+        self.key = key  # the record's 64 random bits, or whatever a client put in their place
         self.name = name  # the export's
         self.remote = remote  # the bit that a client stub tests first: another machine exports it
 

@@ -1,9 +1,9 @@
 """A-stacks and linkage records: memory for arguments and results, and where a call returns to.
 
-The procedures of a binding that share A-stacks have one LIFO queue with a lock of its own (section
-3.4), so that calls through other queues do not contend for it. The A-stacks made at binding lie in
-one contiguous region, where validating an address is a range check. Those made later lie in regions
-of their own, which take a little longer to search (section 5.2).
+The procedures of a binding that share A-stacks have one LIFO queue of them. Each queue has a lock
+of its own (section 3.4), so that calls through other queues do not contend for it. The A-stacks
+made at binding lie in one contiguous region, where validating an address is a range check. Those
+made later lie in regions of their own, which take a little longer to search (section 5.2).
 
 Each A-stack has a linkage record, which belongs to the kernel alone. Since no client can forge one,
 a return needs no check.

@@ -1,9 +1,9 @@
 """What one machine is charged: paths of steps, copies, and misses of translation buffers.
 
-A path charges what it performs. The code that performs a step spends its cost (`Processor.spend`),
-so that a sum such as the 157 µs of a null call is one that the code arrives at. Steps that follow
-each other with nothing in between form a `Path`, which is counted once; how often each step was
-charged is derived from that (`Charges.counts`). Costs are kept in picoseconds and times in whole
+A path charges what it performs: the code that performs a step spends its cost (`Processor.spend`).
+So a sum such as the 157 µs of a null call is one that the code arrives at. Steps that follow each
+other with nothing in between form a `Path`, which is counted once. How often each step was charged
+is derived from that (`Charges.counts`). Costs are kept in picoseconds and times in whole
 nanoseconds, rounded once for each path or copy.
 
 The tests hold this property: raising one step's cost by d changes a call's time by exactly d times

@@ -109,7 +109,7 @@ class ProtectionDomain:
 
         Return the thread in which the caller continues, where the call raises `CallAborted`. That
         is a new thread for a call through an A-stack, and `thread` itself for a call by message.
-        The server may go on executing the call. Raises `CallError` if the thread is another
+        The server may still be executing the call. Raises `CallError` if the thread is another
         domain's, or has no call to be released from.
         """
         if thread.home is not self:

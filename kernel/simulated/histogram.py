@@ -1,9 +1,9 @@
 """Histograms of latencies, which stay small however much they count.
 
-Buckets are less than a hundredth as wide as their values. Every simulated call adds to a histogram,
-and to call a library for that would cost more than the call that is counted, so they are made here.
-Simulated calls often take equal times: a run of equal values is counted apart, and enters its
-bucket when another value comes or the counts are read.
+Buckets are less than a hundredth as wide as their values. Histograms are made here because every
+simulated call adds to one: a library's call would cost more than the call that it counts. Simulated
+calls often take equal times: a run of equal values is counted apart, and enters its bucket when
+another value comes or the counts are read.
 """
 
 from collections.abc import Sequence

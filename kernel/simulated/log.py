@@ -2,9 +2,9 @@
 
 An event is four signed 64-bit integers (time in ns, kind, subject, object), written little-endian,
 and the digest is the BLAKE2b of all of them in order. A run's digest combines its machines' digests
-in the order of machine names. Since the order of a machine's events does not depend on windows
-(engine.py), the same run has the same digest in memory, over gRPC, in one process and on any number
-of actors.
+in the order of machine names. The order of a machine's events does not depend on windows
+(engine.py). So the same run has the same digest in memory, over gRPC, in one process and on any
+number of actors.
 """
 
 from hashlib import blake2b

@@ -106,7 +106,7 @@ class Port:
         self._handed.clear()
 
     def pass_message_to(self, captured: Thread, successor: Thread) -> None:
-        """Let `successor` continue the work of a concrete thread that a server has captured."""
+        """Hand the message of a captured concrete thread over to its successor."""
         successor.port = self
         self._handed[successor] = self._handed.pop(captured)
 

@@ -1,4 +1,4 @@
-"""How messages leave and enter a machine: packet by packet, some of which are lost.
+"""How messages leave and enter a machine, packet by packet, and how packets are lost.
 
 A packet's steps have their places. The calling processor makes it ready (header, checksum, trap,
 queue, interrupt). The network processor sends it; on the receiving machine, another network

@@ -72,7 +72,7 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
 
 
 def unwind(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
-    """Let a thread that has left a server continue with `fault` at its innermost live caller.
+    """Resume a thread that has left a server at its innermost live caller, with `fault`.
 
     That is the innermost call whose caller was neither released nor terminated. The thread ends if
     there is none. It must be waiting, or still have its processor.

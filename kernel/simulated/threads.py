@@ -142,7 +142,7 @@ class Thread:
             self.successor.join()
 
     def replace(self, successor: "Thread") -> None:
-        """Let `successor` continue for this thread's caller.
+        """Hand this thread's caller over to `successor`.
 
         Threads that join this one then join the successor.
         """
