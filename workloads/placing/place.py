@@ -99,8 +99,8 @@ class Compared:
 def ask(job: ReplayJob, slack: float) -> Question:
     """Return the placement problem of a trace, with a cap of `slack` fair shares for each machine.
 
-    Raises `Refused` if the trace cannot be replayed or is too large, the slack is below 1, or the
-    cost model makes calls between machines no dearer than calls between domains.
+    Raises `Refused` if the trace cannot be replayed or is too large, or if the slack is below 1. It
+    does so as well if calls between machines cost no more than calls between domains.
     """
     if not (isfinite(slack) and slack >= 1):
         raise Refused(f"--slack {slack}: the fullest machine holds at least the mean of all; give 1 or more")

@@ -1,8 +1,8 @@
 """Accounts for every row of a replayed trace, and for its recorded and simulated time.
 
-Two times of a trace have the same core: the computation of its spans. If every thread has a
-processor, the time of a trace's first span is a recursion over the steps of its spans
-(`_Durations`), for any given cost of a call:
+Two times of a trace have the same core: the computation of its spans. With a processor for every
+thread, the time of a trace's first span follows from a recursion over the steps of its spans
+(`_Durations`). Its result depends on the cost given to a call:
 
 - With calls that cost nothing, it is the computation that both times share.
 - With calls that cost their recorded gaps, it is the recorded time, except for children that nobody

@@ -2,8 +2,8 @@
 
 The same activity drives all systems of Table I; a system is a class that answers its calls. Which
 calls a process makes, and the earliest time of each, follow from its random stream alone: no
-system, cache or delay changes them. So systems differ only in where these calls go, and whether a
-call crosses a machine is decided by where its data lies and what the system keeps, never by a drawn
+system, cache or delay changes them. So systems differ only in where these calls go. Whether a call
+crosses a machine is decided by where its data lies and what the system keeps, never by a drawn
 share.
 """
 
@@ -21,8 +21,8 @@ MS_PER_HOUR: Final = 3_600_000
 class System:
     """The calls that programs make of an operating system.
 
-    Each method is at least one call of the system, except `wait_until`, and except `touch` and
-    `use`, which make a call only for a page that is not in memory.
+    Each method is at least one call of the system, except `wait_until`. `touch` and `use` are calls
+    only if the page is not in memory.
     """
 
     def wait_until(self, ms: int) -> None:

@@ -21,8 +21,8 @@ def is_json(data: bytes) -> bool:
 def read(name: str, data: bytes) -> RowCollector:
     """Return the spans of a file's documents; raise `TraceRefused` if one is of neither format.
 
-    A line that is not JSON is left out like a bad row, since the last line of a file that is still
-    being written may be cut short.
+    A line that is not JSON is left out like a bad row: the last line of a file that is still being
+    written may be cut short.
     """
     if _has_lines(data):
         collector = RowCollector("line", "span")

@@ -1,11 +1,11 @@
 """Checks the rows of a trace, whatever their format, and links those that pass into a trace.
 
 A reader turns each row into a `Span` and hands it to a `RowCollector`. A row is trusted if it names
-its trace, span, pod and operation, has times in range that do not run backwards, and has an
-identifier that no earlier row has. Once all rows are read, a span is left out as well if its parent
-is absent, if it is its own parent or on a cycle of parents, or if any span above it is left out:
-without its ancestors it cannot be placed in time or attributed to a caller. Everything left out
-keeps its place in the file and its reason.
+its trace, span, pod and operation, and if its times are in range and in order. Its identifier must
+be one that no earlier row has. Once all rows are read, more spans are left out: those whose parent
+is absent, those on a cycle of parents, and all descendants of a left-out span. Without its
+ancestors, a span has no place in time and no caller. Everything left out keeps its place in the
+file and its reason.
 """
 
 import operator

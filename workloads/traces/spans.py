@@ -1,11 +1,11 @@
 """Defines a trace: its spans, which span caused which, and the rows that were left out and why.
 
 Traces of real systems have faults: rows cut short, clocks that run backwards, parents that were
-never recorded. A span takes part in a replay only if its own row is sound and all its ancestors
-are, since a span without its parent has no caller and no place in time. All other rows are left
-out, each with its place and a reason, so that every row of a file is accounted for. Two faults are
-kept, because the clocks of two machines or asynchronous work explain them: a span that starts
-before its parent, and one that ends after it.
+never recorded. A span takes part in a replay only if its row and those of all its ancestors are
+sound: a span without its parent has no caller and no place in time. All other rows are left out,
+each with its place and a reason, so that every row of a file is accounted for. Two faults are kept,
+because the clocks of two machines or asynchronous work explain them: a span that starts before its
+parent, and one that ends after it.
 """
 
 import os
