@@ -24,8 +24,8 @@ class WaitQueue:
     """Threads that wait for one thing, first come, first served.
 
     A thread that is woken owns what it waited for, though it resumes only once it has a processor.
-    `woken` counts such threads, so that the thing's owner gives what is theirs to nobody who arrives
-    in between.
+    `woken` counts such threads, so that the thing's owner gives what is theirs to no thread that
+    arrives in between.
     """
 
     def __init__(self, kernel: "Scheduler", what: str) -> None:
