@@ -1,5 +1,6 @@
 """Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989), alive in Python."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,9 +108,8 @@ _READ_WHEN_USED = ("ReadyCluster", "RunResult", "read_cluster", "run")  # with t
 def __getattr__(name: str) -> object:
     """Import what running clusters takes when it is first used: a single machine does without."""
     if name in _READ_WHEN_USED:
-        from lrpc.workloads.runs import library
-
-        return getattr(library, name)
+        value: object = getattr(importlib.import_module("lrpc.workloads.runs.library"), name)
+        return value
     raise AttributeError(f"module 'lrpc' has no attribute {name!r}")
 
 

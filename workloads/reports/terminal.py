@@ -52,19 +52,17 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
 
 
 def verdict(cells: Sequence[Cell]) -> list[str]:
-    """Return lines that sum up a reproduction: how many cells of each kind, and the largest deviation of each."""
-    lines = []
-    for kind in KINDS:
-        of_kind = [cell for cell in cells if cell.kind == kind]
-        compared = [cell for cell in of_kind if cell.deviation is not None]
-        if not of_kind:
-            continue
-        line = f"{kind}: {len(of_kind)} cells, {len(compared)} of them beside a figure of the paper"
-        if compared:
-            worst = max(compared, key=lambda cell: abs(cell.deviation or 0.0))
-            table = TITLES.get(worst.table, worst.table).partition(":")[0]
-            line += f"; largest deviation {_difference(worst)} ({table}, {worst.row}, {worst.column})"
-        lines.append(line)
+    """Return lines that sum up a reproduction: cells by kind, and each kind's largest deviation from the paper."""
+    kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in KINDS}
+    compared = sum(cell.deviation is not None for cell in cells)
+    parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
+    lines = [f"verdict: {len(cells)} cells: {parts}; {compared} of them beside a figure of the paper"]
+    for kind, found in kinds.items():
+        beside = [cell for cell in found if cell.deviation is not None]
+        if beside:
+            worst = max(beside, key=lambda cell: abs(cell.deviation or 0.0))
+            where = worst.table if worst.table.startswith(("Figure", "Firefly")) else f"Table {worst.table}"
+            lines.append(f"  largest deviation, {kind}: {_difference(worst)} ({where}, {worst.row}, {worst.column})")
     return lines
 
 

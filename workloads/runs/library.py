@@ -129,7 +129,7 @@ def run(
     links: Literal["grpc", "memory"] = "memory",
     address: str | None = None,
     events: str | Path | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> RunResult:
     """Run a cluster to its end and return what it came to; the result does not depend on where it runs.
 
@@ -145,7 +145,8 @@ def run(
         check_events(log, None, force=False)
     options = Options(actors=choose_actors(cluster.description, actors, links, address), links=links, address=address)
     began = time.monotonic()
-    outcome = simulate(cluster.description, seed, replace(options, events=log), on_progress=on_progress)
+    told = on_progress or (lambda progress: None)
+    outcome = simulate(cluster.description, seed, replace(options, events=log), on_progress=told)
     wall_s = time.monotonic() - began
     calls = who_called_what(cluster.description, outcome.machines)
     cells = cluster.prepared.cells_of(outcome)
