@@ -32,7 +32,7 @@ def extensions():
     if mypycify is None or os.environ.get("LRPC_INTERPRETED") == "1":
         return []
     files = [f"lrpc/{line}" for line in LIST.read_text().splitlines() if not line.startswith("#")]
-    return mypycify([*files, "--config-file=", "--ignore-missing-imports"], group_name="lrpc_hot", opt_level="3")
+    return mypycify([*files, f"--config-file={LIST.with_name('mypyc.ini')}"], group_name="lrpc_hot", opt_level="3")
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWherePossible})
