@@ -62,8 +62,11 @@ class TestOnRay:
     @pytest.mark.parametrize(
         ("there", "said"),
         [
-            ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer, or start Ray with more"),
-            ({"CPU": 8.0, "memory": 2.0**20}, r"--actors 2: 3 machines need about \d+ MiB; Ray has 1; ask for fewer"),
+            ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer actors, or start Ray with more"),
+            (
+                {"CPU": 8.0, "memory": 2.0**20},
+                r"--actors 2: 3 machines need about \d+ MiB, and Ray has 1; ask for fewer",
+            ),
         ],
     )
     def test_a_cluster_with_too_little_room_is_refused_before_work_begins(
@@ -79,7 +82,7 @@ class TestOnRay:
     def test_a_node_that_lacks_what_the_package_stands_on_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         missing = "ModuleNotFoundError: No module named 'greenlet'"
         monkeypatch.setattr(sessions, "on_each_node", lambda probe: [missing])
-        with pytest.raises(Refused, match=f"^Ray: a node cannot run this package: {missing}; install lrpc, or what "):
+        with pytest.raises(Refused, match=f"^Ray: a node cannot run this package: {missing}; install lrpc, or its "):
             sessions._check_package()
 
     def test_a_session_answers_nobody_without_its_token(self) -> None:
