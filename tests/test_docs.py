@@ -32,7 +32,8 @@ EXAMPLES: Final = PROJECT / "examples"
 PAGES: Final = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md"), *EXAMPLES.glob("*.md")])
 ROOMS: Final = ("kernel", "domains", "cluster", "workloads", "protos", "tests", "benchmarks", "examples", "lrpc")
 
-# `Name`, `Class.method` or `key.key`, and a file: "`Clerk.export` in [`domains/clerk.py`](../domains/clerk.py)".
+# Names, and the file that defines them:
+# "`Clerk.export`, `Clerk` in [`domains/clerk.py`](../domains/clerk.py)".
 WHERE: Final = re.compile(r"(?P<names>`[^`]+`(?:, `[^`]+`)*) in \[`(?P<path>[^`]+)`\]\((?P<link>[^)]+)\)")
 A_PATH: Final = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:md|py|toml|txt|cff|json|csv)")
 A_CLASS: Final = re.compile(r"(?:lrpc\.)?(?P<name>[A-Z][a-z]\w*(?:\.\w+)?)(?:\(\))?")
@@ -160,7 +161,7 @@ def test_the_page_on_own_servers_shows_the_example_whole() -> None:
 
 
 def test_the_commands_of_the_page_on_own_servers_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder that the page has its reader make, and with the record that its Python has saved there."""
+    """In the folder that the page has its reader make, with the record that its Python saves."""
     monkeypatch.chdir(tmp_path)
     for ending in ("py", "toml"):
         shutil.copy(EXAMPLES / f"own_classes.{ending}", f"town.{ending}")
