@@ -5,9 +5,9 @@ without Ray as well. Ray does only what it is good at: starting, placing and end
 nodes of a cluster. Windows and messages travel over gRPC (`transport`).
 
 A lost actor is made anew, and not restored: no state of a station is saved anywhere. The new
-station runs its machines again from the beginning, from the messages that the other stations had
-sent the lost one, and a run is deterministic, so it arrives at the same state (`synchronisation`).
-It may be on any node that is there by then. Ray's own restarts are switched off, since the new
+station runs its machines again from the beginning. It gets the messages that the other stations had
+sent the lost one, and so arrives at the same state (`synchronisation`). It may be on any node that
+is alive by then. Ray's own restarts are switched off, since the new
 station needs to know its number of predecessors and all others need its new address.
 
 A process whose Ray head is lost is ended by Ray after about a minute, without a message. So a
@@ -331,5 +331,5 @@ def _check_room(actors: int, machines: int) -> None:
         has = int(there["memory"]) >> 20
         raise Refused(
             f"--actors {actors}: {machines} machines need about {needs >> 20} MiB, and Ray has {has}; ask for fewer "
-            "actors, or simulate fewer machines"
+            "actors or machines"
         )

@@ -352,8 +352,8 @@ def _check_hub(table: LinksTable, names: Sequence[str], origin: str) -> None:
 def check(cluster: Cluster, origin: str) -> None:
     """Raise `Refused` where parts of a cluster do not fit each other.
 
-    Each name may be exported once, each import needs an export, and machines that call each other
-    need costs for the network and a link that they can use. `origin` names the description.
+    Each name may be exported only once, and each import needs an export. Machines that call each
+    other need costs for the network, and a link that they can use. `origin` names the description.
     """
     exporters: dict[str, str] = {}
     for machine in cluster.machines:

@@ -56,7 +56,7 @@ class TestOnRay:
     def test_more_actors_than_machines_are_capped_and_that_is_said(self, tmp_path: Path) -> None:
         ended = lrpc("run", office(tmp_path, actions=5, workstations=1), "--actors", 4, "--out", tmp_path / "run")
         assert ended.code == 0
-        assert ended.err == "note: 2 actors, one for each machine; more would have none to hold\n"
+        assert ended.err == "note: 2 actors, one for each machine; more would have no machine to run\n"
         assert record(tmp_path / "run")["actors"] == 2
 
     @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ class TestOnRay:
             ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer actors, or start Ray with more"),
             (
                 {"CPU": 8.0, "memory": 2.0**20},
-                r"--actors 2: 3 machines need about \d+ MiB, and Ray has 1; ask for fewer",
+                r"--actors 2: 3 machines need about \d+ MiB, and Ray has 1; ask for fewer actors or machines",
             ),
         ],
     )

@@ -286,7 +286,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "events in /proc": (("run", "office", "--events", "/proc/log"), "--events /proc/log: cannot be written: "),
     "events in the record": (
         ("run", "office", "--out", "x", "--events", "x"),
-        "--events x: the record's folder is made",
+        "--events x: is inside the record's folder",
     ),
     "an event log that is not there": (("events", "missing"), "missing: cannot be read: No such file or directory"),
 }
