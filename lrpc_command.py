@@ -1,4 +1,8 @@
-"""The command's first and last step: whoever presses Ctrl-C while modules are still read gets one line as well."""
+"""The entry point of the command `lrpc`: installs signal handlers, and only then imports the rest.
+
+Importing takes a while, and Ctrl-C during that time must also end the command with one line and
+exit code 130. So this module stands outside the package, whose import it guards.
+"""
 
 import os
 import signal
@@ -8,9 +12,10 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Carry the command out, and end at once where it was interrupted: everything has been let go of by then."""
+    """Run the command; if it is interrupted, end the process at once with exit code 130."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
+        # SIGTERM is treated as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         from lrpc.cluster.interruption import install_handlers
         from lrpc.workloads.launcher import main as carry_out
 
@@ -23,4 +28,5 @@ def main() -> None:
             raise
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(INTERRUPTED)  # threads that wait for something in vain do not hold it up
+    # Everything has been cleaned up. A normal exit would wait for threads that may never end.
+    os._exit(INTERRUPTED)

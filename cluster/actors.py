@@ -1,4 +1,18 @@
-"""Stations wrapped as Ray actors: Ray starts, stops and replaces them on its nodes, gRPC does the rest."""
+"""Stations as Ray actors: starts them on the nodes of a cluster, and replaces those that are lost.
+
+Actors are shells. Everything that happens in a run is done by `Station`, a plain class that runs
+without Ray as well. Ray does only what it is good at: starting, placing and ending processes on the
+nodes of a cluster. Windows and messages travel over gRPC (`transport`).
+
+A lost actor is made anew, and not restored: no state of a station is saved anywhere. The new
+station runs its machines again from the beginning. It gets the messages that the other stations had
+sent the lost one, and so arrives at the same state (`synchronisation`). It may be on any node that
+is alive by then. Ray's own restarts are switched off, since the new
+station needs to know its number of predecessors and all others need its new address.
+
+A process whose Ray head is lost is ended by Ray after about a minute, without a message. So a
+thread watches the head, and the run fails with a message before that.
+"""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,15 +34,19 @@ START_TIMEOUT_S: Final = 120.0
 END_TIMEOUT_S: Final = 300.0
 ALIVE_TIMEOUT_S: Final = 2.0
 CHUNK: Final = 16 * 1024 * 1024  # bytes of an event log
-MEMORY_PER_ACTOR: Final = 160 * 1024 * 1024  # bytes: an interpreter with Ray and gRPC, before its machines
+# Bytes: an interpreter with Ray and gRPC, without machines.
+MEMORY_PER_ACTOR: Final = 160 * 1024 * 1024
 MEMORY_PER_MACHINE: Final = 232 * 1024  # bytes: one with two domains (docs/clusters.md)
-HEAD_PERIOD_S: Final = 2.0
+HEAD_PERIOD_S: Final = 2.0  # between two attempts to reach the head node
 CLEAN_TIMEOUT_S: Final = 5.0
 STARTS: Final = 3  # attempts to start actors, each on the nodes that are there by then
 
 
 class _Seat(Station):
-    """A station as an actor: if others are to reach it from afar, at the address that its node has for Ray."""
+    """A station as a Ray actor.
+
+    With `afar` it serves at its node's address in the Ray cluster, else on loopback only.
+    """
 
     def __init__(self, *arguments: Any, afar: bool, **options: Any) -> None:
         import ray.util
@@ -38,9 +56,16 @@ class _Seat(Station):
 
 
 class Actors:
-    """The stations of a run on Ray actors. With `spread` they are dealt out to the cluster's nodes, else stay on this.
+    """The stations of a run, each in a Ray actor; the coordinator's process owns this object.
 
-    `peers` are the coordinator's ends of their links, by the stations' numbers.
+    `placement` has the station of each machine, by rank, and `count` is the number of stations.
+    With `spread`, stations are dealt out to all nodes of the Ray cluster, else they all stay on
+    this node. `events` is the folder here that event logs are copied to, or None without logs. The
+    constructor starts the actors and connects them.
+
+    `peers` has the coordinator's end of the transport to each station, and `first` each station's
+    first report, both by number. Raises `Refused` where the cluster has too few processors or too
+    little memory.
     """
 
     def __init__(
@@ -69,9 +94,9 @@ class Actors:
         with users_code_by_value(cluster):
             self._arguments = (ray.put(cluster), placement)
         self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
-        self._handles: dict[int, Any] = {}
+        self._handles: dict[int, Any] = {}  # Ray's handles of the actors, by station
         self._places: dict[int, StationAddress] = {}
-        self._incarnations = [0] * count
+        self._incarnations = [0] * count  # by station: how many of that number were lost
         self.peers: list[Peer] = []
         self._head = _Head(ray.get_runtime_context().gcs_address)
         try:
@@ -84,10 +109,11 @@ class Actors:
             raise
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Start lost stations anew, where there is a node for them, and have the others send them again what they sent.
+        """Start lost stations anew, and make the others send them their batches again.
 
-        Returns for each which batches, by sender, are to come. Raises `RunFailed` where Ray cannot start them, and
-        `Lost` for others that are lost as well.
+        Returns, for each of `lost`, the last batch to come from each sender. Raises `RunFailed`
+        where no node is left or Ray cannot start an actor, and `Lost` where more stations are lost
+        meanwhile.
         """
         self._head.check()
         for number in lost:
@@ -100,7 +126,10 @@ class Actors:
         return send_again(self.peers, lost, self._incarnations, self._endpoints())
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
-        """Return what every machine did, and every station; event logs have been fetched where they are wanted."""
+        """End the run: copy the event logs, and return what machines and stations did.
+
+        Raises `RunFailed` where threads still wait, or an actor does not answer.
+        """
         ended: list[tuple[list[MachineOutcome], StationOutcome]] = self._ask(
             range(len(self._handles)), "finish", timeout=END_TIMEOUT_S
         )
@@ -110,7 +139,7 @@ class Actors:
         return [outcome for outcomes, _ in ended for outcome in outcomes], [station for _, station in ended]
 
     def outcomes(self, timeout_s: float) -> list[MachineOutcome]:
-        """Return what the machines did so far, of those stations that say so in time."""
+        """Return what machines did so far, without stations that do not answer in `timeout_s`."""
         import ray
 
         asked = [handle.outcomes.remote() for handle in self._handles.values()]
@@ -118,12 +147,12 @@ class Actors:
         return [outcome for outcomes in ray.get(done) for outcome in outcomes]
 
     def stop(self) -> None:
-        """Let go of the links, end the actors, and remove what they kept on disk."""
+        """Close the transport, end the actors, and remove their folders on all nodes."""
         self._head.stop()
         for peer in self.peers:
             peer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-        if self._head.lost:
+        if self._head.lost:  # Ray answers nothing without its head
             return
         for handle in self._handles.values():
             self._kill(handle)
@@ -131,27 +160,31 @@ class Actors:
             folder = str(self._folder)
             try:
                 on_each_node(lambda: shutil.rmtree(folder, ignore_errors=True), CLEAN_TIMEOUT_S)
-            except Exception:  # a node that is gone has taken its disk along
+            except Exception:  # the folder is of no use on a node that is lost
                 return
 
     def check(self) -> None:
-        """Raise `RunFailed` where Ray's head is lost."""
+        """Raise `RunFailed` if Ray's head node is lost."""
         self._head.check()
 
     def processes(self) -> list[int]:
-        """Return the process of each station, on its own computer."""
+        """Return the process id of each station, on its own computer."""
         return [self._places[number].process for number in range(len(self._places))]
 
     def _nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes that may get stations."""
         found = nodes()
         if not self._spread:
             found = [node for node in found if node["NodeID"] == self._here]
         if not found:
-            raise RunFailed("Ray: no node is left that could hold a machine")
+            raise RunFailed("Ray: no node is left to run machines on")
         return found
 
     def _start(self, numbers: Sequence[int]) -> None:
-        """Start stations on the nodes there are, and learn where they are; again where a node is lost meanwhile."""
+        """Start stations on the live nodes, and note their addresses.
+
+        If an actor is lost meanwhile, as with its node, all of `numbers` are started once more.
+        """
         for left in reversed(range(STARTS)):
             where = self._nodes()
             for number in numbers:
@@ -168,7 +201,8 @@ class Actors:
     def _start_one(self, number: int, node: Mapping[str, Any]) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        # Not softly: a node that has joined just now would be passed over, and one node hold everything.
+        # Hard affinity: with soft affinity, Ray passes over a node that has only just joined, and
+        # one node would get all stations.
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         actor = self._actor.options(num_cpus=0, max_restarts=0, scheduling_strategy=there)
         incarnation = self._incarnations[number]
@@ -184,7 +218,10 @@ class Actors:
         return [self._places[number].endpoint for number in range(len(self._places))]
 
     def _lost(self) -> set[int]:
-        """Return the stations whose actors have ended, as far as Ray knows; `RunFailed` where Ray's head is lost."""
+        """Return the stations whose actors have ended, as far as Ray knows.
+
+        Raises `RunFailed` if Ray's head node is lost.
+        """
         import ray
 
         self._head.check()
@@ -195,7 +232,7 @@ class Actors:
             if answer in ready:
                 try:
                     ray.get(answer)
-                except ray.exceptions.ActorUnavailableError:
+                except ray.exceptions.ActorUnavailableError:  # it may only be slow
                     continue
                 except ray.exceptions.RayActorError:
                     lost.add(number)
@@ -207,6 +244,7 @@ class Actors:
         ray.kill(handle)
 
     def _fetch_events(self, folder: Path, rank: int, number: int) -> None:
+        """Copy the event log of a machine from its station into a folder here."""
         with events_file(folder, rank).open("wb") as file:
             while True:
                 data: bytes = self._ask([number], "read_events", rank, file.tell(), CHUNK)[0]
@@ -217,6 +255,7 @@ class Actors:
     def _ask(
         self, numbers: Sequence[int], method: str, *arguments: object, timeout: float = START_TIMEOUT_S
     ) -> list[Any]:
+        """Call a method of several stations through Ray, all at once, and return the results."""
         import ray
 
         asked = [getattr(self._handles[number], method).remote(*arguments) for number in numbers]
@@ -233,31 +272,35 @@ class Actors:
 
 
 class _ActorLost(RunFailed):
-    """An actor's process or node has ended."""
+    """Raised where an actor's process or node has ended."""
 
 
 class _Head:
-    """Watches whether Ray's head still answers: without it Ray ends this process, a minute later and with no word."""
+    """A watch on Ray's head node, by a thread of its own, which tries to reach it again and again.
+
+    Without the head, Ray ends this process about a minute later and without a message. The head
+    counts as lost after three failed attempts in a row.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._ended = Event()
-        self._lost: str | None = None  # why
+        self._lost: str | None = None  # why it is lost; set by the thread, once
         self._thread = Thread(target=self._watch, name="head", daemon=True)
         self._thread.start()
 
     @property
     def lost(self) -> bool:
-        """Return whether it does not."""
+        """Return whether the head is lost."""
         return self._lost is not None
 
     def check(self) -> None:
-        """Raise `RunFailed` where the head is lost."""
+        """Raise `RunFailed` if the head is lost."""
         if self._lost is not None:
             raise RunFailed(f"Ray's head node was lost: {self._lost}")
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._ended.set()
 
     def _watch(self) -> None:
@@ -274,16 +317,19 @@ class _Head:
 
 
 def _check_room(actors: int, machines: int) -> None:
-    """Raise `Refused` where the cluster has too few processors or too little memory for a run."""
+    """Raise `Refused` if the Ray cluster has too few processors or too little memory for a run."""
     import ray
 
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     processors = int(there.get("CPU", 0))
     if processors < actors:
-        raise Refused(f"--actors {actors}: Ray has {processors} processors; ask for fewer, or start Ray with more")
+        raise Refused(
+            f"--actors {actors}: Ray has {processors} processors; ask for fewer actors, or start Ray with more"
+        )
     needs = actors * MEMORY_PER_ACTOR + machines * MEMORY_PER_MACHINE
     if there.get("memory", needs) < needs:
         has = int(there["memory"]) >> 20
         raise Refused(
-            f"--actors {actors}: {machines} machines need about {needs >> 20} MiB; Ray has {has}; ask for fewer"
+            f"--actors {actors}: {machines} machines need about {needs >> 20} MiB, and Ray has {has}; ask for fewer "
+            "actors or machines"
         )

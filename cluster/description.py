@@ -1,7 +1,26 @@
-"""A cluster's description: TOML tables, validated against each other, and spread out to a specification per machine."""
+"""Descriptions of clusters: tables of a TOML file, and the specifications that are made from them.
+
+A description has two forms. `ClusterTable`, with the tables inside it, has the form of the file:
+pydantic checks its keys and the types of its values. `Cluster` has the form that a run needs:
+`describe` makes one specification for each machine, replaces names by server classes, program
+classes and cost models, and fills in parameters. A specification says nothing about where its
+machine is simulated, so the same cluster can be run in one process or on many.
+
+Everything is checked before any work begins. A mistake is then refused at once, with its place in
+the file, and is not found hours later by the run. That includes what no table can check alone:
+whether each import has an export, whether a cost model has costs for the network, and whether the
+parameters of a server fit each other. For the last, each server and program is constructed once,
+since its constructor makes that check.
+
+A domain must declare its imports. Machines are synchronised by promises of how early one can reach
+another, and these rest on who may call whom (`reach`). So an undeclared import cannot be bound.
+
+Machines are in order of their names. A machine's place in that order is its rank, by which most of
+this room refers to it.
+"""
 
 import dataclasses
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -24,25 +43,26 @@ Parameters = Mapping[str, object]
 
 
 class MachineTable(Document):
-    """A machine, or `count` alike, then named with a number behind."""
+    """A machine, or `count` equal machines, whose names then end in numbers."""
 
     processors: int = Field(default=1, ge=1, le=1024)
     cost_model: str = "cvax-firefly"
     count: int = Field(default=1, ge=1, le=MOST_MACHINES)
     domain_caching: bool = False  # idle processors spin in domain contexts
-    discipline: Discipline | None = None  # which copies messages make; None: as the cost model says
-    tagged_tlb: bool | None = None  # None: as the cost model says
+    # The discipline says which copies messages make. None leaves either to the cost model.
+    discipline: Discipline | None = None
+    tagged_tlb: bool | None = None
 
 
 class ExportTable(Document):
-    """A server that a domain exports, and the parameters it is made with."""
+    """A server that a domain exports, and the server's parameters."""
 
     server: str
     parameters: dict[str, object] = Field(default={})
 
 
 class ThreadTable(Document):
-    """A program that a domain runs, in `count` threads."""
+    """A program that `count` threads of a domain run, and the program's parameters."""
 
     program: str
     count: int = Field(default=1, ge=1, le=100_000)
@@ -50,17 +70,23 @@ class ThreadTable(Document):
 
 
 class DomainTable(Document):
-    """A protection domain on a machine, or on each of those that are alike."""
+    """A protection domain on a machine.
+
+    Where `machine` stands for several equal machines, each of them has such a domain.
+    """
 
     machine: str
     convention: Convention = "argument pointer"  # where its procedures find their arguments
     exports: dict[str, ExportTable] = Field(default={})  # by the name under which others import it
-    imports: dict[str, str] = Field(default={})  # what its programs call it, and the export's name
+    imports: dict[str, str] = Field(default={})  # from the alias in its code to the export's name
     threads: tuple[ThreadTable, ...] = Field(default=(), strict=False)
 
 
 class LinkTable(Document):
-    """What a message between machines takes beyond the processors' work, and which share of packets is lost."""
+    """A link: the time that a message spends on it, and the share of packets that it loses.
+
+    The processors' work on a message is not part of that time; cost models have it.
+    """
 
     delay_us: float = Field(gt=0, le=1e9, allow_inf_nan=False)
     bandwidth_mbps: float = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
@@ -68,16 +94,17 @@ class LinkTable(Document):
 
 
 class PairTable(LinkTable):
-    """The link between two machines, where it is not like the others."""
+    """The link between two machines whose link differs from all others."""
 
     between: tuple[str, str] = Field(strict=False)
 
 
 class LinksTable(LinkTable):
-    """The links: all alike, but for the pairs named, which have a link of their own.
+    """The links of a cluster: one kind for all machines, except the pairs that have their own.
 
-    An Ethernet is one wire for all the others, on which each packet takes the delay and its bytes; its traffic is to
-    the hub and from there.
+    With the medium "ethernet", all machines but these pairs share one wire. A packet occupies the
+    wire for the delay and the time of its bytes. One end of every message on the wire must be the
+    machine `hub`.
     """
 
     medium: Literal["point to point", "ethernet"] = "point to point"
@@ -86,11 +113,11 @@ class LinksTable(LinkTable):
 
 
 class ClusterTable(Document):
-    """A whole cluster, as a TOML file describes it."""
+    """A whole cluster: the top level of a description."""
 
     name: str = Field(pattern=NAME)
     description: str = ""
-    row: str = ""  # of Table I, where that is not the name
+    row: str = ""  # of Table I; by default the name
     machines: dict[str, MachineTable] = Field(min_length=1)
     domains: dict[str, DomainTable] = Field(min_length=1)
     links: LinksTable = LinksTable(delay_us=60.0)
@@ -106,7 +133,7 @@ class ClusterTable(Document):
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """One export of one domain."""
+    """An export of a domain on one machine."""
 
     name: str
     server: type[Server]
@@ -115,7 +142,7 @@ class ExportSpec:
 
 @dataclass(frozen=True)
 class ThreadSpec:
-    """One thread of one domain."""
+    """A thread of a domain on one machine."""
 
     name: str
     program: type[Program]
@@ -124,7 +151,7 @@ class ThreadSpec:
 
 @dataclass(frozen=True)
 class DomainSpec:
-    """One domain of one machine."""
+    """A protection domain on one machine. `imports` maps aliases to names of exports."""
 
     name: str
     exports: tuple[ExportSpec, ...]
@@ -135,7 +162,7 @@ class DomainSpec:
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """One machine."""
+    """A machine. `domains` are in the order of the description."""
 
     name: str
     processors: int
@@ -147,35 +174,38 @@ class MachineSpec:
 
 @dataclass(frozen=True)
 class Link:
-    """What a message takes from one machine to another."""
+    """The simulated line between two machines."""
 
     delay_ns: int
     ps_per_byte: int
-    loss_ppb: int = 0  # of a billion packets, how many are lost
+    loss_ppb: int = 0  # lost packets in a billion
 
     def ns(self, size: int) -> int:
-        """Return the time for a message that carries `size` bytes."""
+        """Return the time in ns that a message of `size` bytes spends on the link."""
         return self.delay_ns + (size * self.ps_per_byte + 500) // 1000
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Machines, in order of their names, and the links between them: all a run needs but a seed."""
+    """Machines, in order of their names, and the links between them.
+
+    With a seed, this is all that decides the result of a run.
+    """
 
     name: str
     machines: tuple[MachineSpec, ...]
     link: Link
     pairs: Mapping[frozenset[str], Link]
-    hub: str | None = None  # of the wire that all machines share but the pairs
+    hub: str | None = None  # of the wire, shared by all machines but the pairs; None without a wire
 
     @property
     def talks(self) -> bool:
-        """Return whether any import is from another machine."""
+        """Return whether any machine imports something from another machine."""
         return any(self.callers)
 
     @property
     def exporters(self) -> dict[str, str]:
-        """Return which machine exports each name."""
+        """Return the name of the exporting machine for each export's name."""
         return {
             export.name: machine.name
             for machine in self.machines
@@ -184,16 +214,19 @@ class Cluster:
         }
 
     def between(self, one: str, other: str) -> Link:
-        """Return the link between two machines."""
+        """Return the link between two machines, given by name."""
         return self.pairs.get(frozenset((one, other)), self.link)
 
     def wired(self, one: str, other: str) -> bool:
-        """Return whether two machines are joined by the wire that others share."""
+        """Return whether two machines, given by name, are joined by the shared wire."""
         return self.hub is not None and frozenset((one, other)) not in self.pairs
 
     @property
     def callers(self) -> list[list[int]]:
-        """Return, for each machine by rank, which others import something it exports, by rank."""
+        """Return for each machine the ranks of the others that import something from it.
+
+        The list is in order of ranks, and so is each list in it.
+        """
         ranks = {machine.name: rank for rank, machine in enumerate(self.machines)}
         exporters = self.exporters
         found: list[set[int]] = [set() for _ in self.machines]
@@ -204,10 +237,12 @@ class Cluster:
         return [sorted(callers - {rank}) for rank, callers in enumerate(found)]
 
     def lookahead_ns(self, source: int, destination: int) -> int:
-        """Return the least time between what happens on a machine and a message's arrival on another, by rank.
+        """Return the least time in ns from an event on a machine to a message's arrival on another.
 
-        Over the wire, a message arrives at the hub to wait for the wire, and what leaves the hub has done so.
+        Both machines are given by rank.
         """
+        # The hub's machine simulates the queue for the wire. So a message to the hub arrives there
+        # before its time on the wire, and one from the hub has waited for the wire already.
         here, there = self.machines[source].name, self.machines[destination].name
         sends_ns, travels_ns = self.machines[source].costs.lookahead_ns, self.between(here, there).delay_ns
         if not self.wired(here, there):
@@ -216,28 +251,63 @@ class Cluster:
 
 
 def make_link(delay_us: float, bandwidth_mbps: float, loss: float = 0.0) -> Link:
-    """Return a link of that delay and bandwidth; `Refused` where they are none."""
-    if not (0 < delay_us <= 1e9 and 0 < bandwidth_mbps <= 1e9):  # written so that nan is refused as well
+    """Return a link.
+
+    `loss` is the share of packets that is lost, from 0 to below 1. Raises `Refused` unless delay
+    and bandwidth are above 0 and at most 1e9.
+    """
+    # Written so that it refuses nan as well, which fails every comparison.
+    if not (0 < delay_us <= 1e9 and 0 < bandwidth_mbps <= 1e9):
         raise Refused(
-            f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: above 0 and up to 1e9 are possible"
+            f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: give numbers above 0 and up to 1e9"
         )
     return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps), round(loss * 1e9))
 
 
 def read_cluster(path: Path, registry: Registry) -> Cluster:
-    """Return the cluster that the TOML file at `path` describes; `Refused` says what is wrong, in one line."""
+    """Return the cluster that the TOML file at `path` describes.
+
+    Raises `Refused`, in one line, for whatever is wrong with it.
+    """
     tables = resolve(read_toml(path), str(path)).tables
     return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
 def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
-    """Return a cluster with its machines spread out, every name looked up and every parameter checked."""
+    """Return the cluster that a description's tables describe.
+
+    `origin` names the description in errors. Raises `Refused` for an unknown name, a wrong
+    parameter, and tables that do not fit each other.
+    """
+    costs = _cost_models(table, origin)
+    machines = _machines(table, costs, registry, origin)
+    names = [machine.name for machine in machines]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(f"{origin}: machines: two are called {twice}; rename one")
+    pairs = _pairs(table.links, names, origin)
+    link = make_link(table.links.delay_us, table.links.bandwidth_mbps, table.links.loss)
+    _check_hub(table.links, names, origin)
+    cluster = Cluster(table.name, tuple(machines), link, pairs, table.links.hub)
+    check(cluster, origin)
+    return cluster
+
+
+def _cost_models(table: ClusterTable, origin: str) -> dict[str, CostModel]:
+    """Return the cost models of a description by name, each read once."""
     costs: dict[str, CostModel] = {}
     for key, one in table.machines.items():
         try:
             costs[one.cost_model] = costs.get(one.cost_model) or load_cost_model(one.cost_model)
         except Refused as error:
             raise Refused(f"{origin}: machines.{key}.cost_model: {error}") from None
+    return costs
+
+
+def _machines(
+    table: ClusterTable, costs: Mapping[str, CostModel], registry: Registry, origin: str
+) -> list[MachineSpec]:
+    """Return a specification for each machine, in order of their names."""
     machines = []
     for key, one in table.machines.items():
         for machine in _names(key, one.count):
@@ -250,39 +320,51 @@ def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
             if one.tagged_tlb is not None:
                 model = model.with_tlb(tagged=one.tagged_tlb)
             machines.append(MachineSpec(machine, one.processors, model, domains, one.domain_caching, one.discipline))
-    machines.sort(key=lambda machine: machine.name)
-    names = [machine.name for machine in machines]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(f"{origin}: machines: two are called {twice}; rename one")
-    pairs = {}
-    for pair in table.links.pairs:
+    return sorted(machines, key=lambda machine: machine.name)
+
+
+def _pairs(table: LinksTable, names: Sequence[str], origin: str) -> dict[frozenset[str], Link]:
+    """Return the links of the pairs of machines that have a link of their own."""
+    pairs: dict[frozenset[str], Link] = {}
+    for pair in table.pairs:
         for name in pair.between:
             if name not in names:
                 raise Refused(f"{origin}: links.pairs: no machine {name}; there are {name_list(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
-            raise Refused(f"{origin}: links.pairs: {' and '.join(pair.between)}: name two machines, each pair once")
+            raise Refused(
+                f"{origin}: links.pairs: {' and '.join(pair.between)}: name two different machines, and each pair once"
+            )
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps, pair.loss)
-    link = make_link(table.links.delay_us, table.links.bandwidth_mbps, table.links.loss)
-    if table.links.medium == "point to point" and table.links.hub is not None:
-        raise Refused(f"{origin}: links.hub: only an ethernet has one; set links.medium, or leave it out")
-    if table.links.medium == "ethernet" and table.links.hub not in names:
-        what = "missing; add it" if table.links.hub is None else f"no machine {table.links.hub}"
+    return pairs
+
+
+def _check_hub(table: LinksTable, names: Sequence[str], origin: str) -> None:
+    """Raise `Refused` unless an Ethernet has a machine as its hub, and other links have none."""
+    if table.medium == "point to point" and table.hub is not None:
+        raise Refused(
+            f'{origin}: links.hub: only an ethernet has a hub; set links.medium to "ethernet", or remove links.hub'
+        )
+    if table.medium == "ethernet" and table.hub not in names:
+        what = "missing; name a machine" if table.hub is None else f"no machine {table.hub}"
         raise Refused(f"{origin}: links.hub: {what}; there are {name_list(names)}")
-    cluster = Cluster(table.name, tuple(machines), link, pairs, table.links.hub)
-    check(cluster, origin)
-    return cluster
 
 
 def check(cluster: Cluster, origin: str) -> None:
-    """Raise `Refused` where exports and imports of a cluster do not fit each other."""
+    """Raise `Refused` where parts of a cluster do not fit each other.
+
+    Each name may be exported only once, and each import needs an export. Machines that call each
+    other need costs for the network, and a link that they can use. `origin` names the description.
+    """
     exporters: dict[str, str] = {}
     for machine in cluster.machines:
         for domain in machine.domains:
             for export in domain.exports:
                 place = f"domain {domain.name} of machine {machine.name}"
                 if export.name in exporters:
-                    raise Refused(f"{origin}: {export.name} is exported by {exporters[export.name]} and by {place}")
+                    raise Refused(
+                        f"{origin}: {export.name} is exported by {exporters[export.name]} and by {place}; "
+                        "rename one, or write {machine} in the name"
+                    )
                 exporters[export.name] = place
     for machine in cluster.machines:
         for domain in machine.domains:
@@ -305,30 +387,35 @@ def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, orig
     if cluster.between(here, there).loss_ppb and client.costs.file.retransmission is None:
         raise Refused(
             f"{origin}: links.loss: cost model {client.costs.name} of machine {here} does not say when a lost call is "
-            "sent again; add its retransmission"
+            "sent again; add a table [retransmission] to it"
         )
     if not cluster.wired(here, there):
         return
     if cluster.hub not in (here, there):
         raise Refused(
-            f"{origin}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; name one "
-            'of them, give them a pair in links.pairs, or take medium "point to point"'
+            f"{origin}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; make one "
+            'of them the hub, give them a link in links.pairs, or use the medium "point to point"'
         )
     if min(client.costs.lookahead_ns, server.costs.lookahead_ns) < 1:
         raise Refused(
-            f"{origin}: links.medium: an ethernet between {here} and {there}: to send must take them some time"
+            f"{origin}: links.medium: an ethernet joins {here} and {there}, and one of them sends in no time; use cost "
+            "models in which sending takes time"
         )
 
 
 def check_parameters(kind: type[Any], parameters: Parameters, origin: str) -> Parameters:
-    """Return the parameters of a server or program class, checked; `Refused` names the first wrong one."""
+    """Return the parameters of a server or program class, checked and with its defaults filled in.
+
+    Raises `Refused`, which begins with `origin`, for the first wrong one.
+    """
     return dict(validate(_table(cast(Hashable, kind)), parameters, origin))
 
 
 def construct(kind: type[Any], parameters: Parameters, origin: str) -> Any:
-    """Return a server or program made with checked parameters; `Refused` where they do not fit each other.
+    """Return a server or program, made with parameters that `check_parameters` has checked.
 
-    Lists, dictionaries and sets are copied: no two servers or programs share one.
+    It gets copies of lists, dictionaries and sets, so that no two instances share one. Raises
+    `Refused`, which begins with `origin`, where the parameters do not fit each other.
     """
     own = {name: copy(value) if isinstance(value, dict | list | set) else value for name, value in parameters.items()}
     try:
@@ -346,7 +433,10 @@ def construct(kind: type[Any], parameters: Parameters, origin: str) -> Any:
 
 @cache
 def _table(kind: Hashable) -> type[Document]:
-    """Return the parameters that a class takes as a table: the fields of a dataclass, none of any other class."""
+    """Return a model of the parameters that a class takes.
+
+    These are the fields of a dataclass. Any other class takes none.
+    """
     assert isinstance(kind, type)
     columns: dict[str, Any] = {}
     if is_dataclass(kind):
@@ -356,13 +446,14 @@ def _table(kind: Hashable) -> type[Document]:
 
 
 def _default(column: "dataclasses.Field[Any]") -> Any:
-    """Return a field's default as pydantic takes it; `...` where the field needs a value."""
+    """Return a field's default as pydantic takes it: `...` where the field needs a value."""
     if column.default_factory is not MISSING:
         return Field(default_factory=column.default_factory)
     return ... if column.default is MISSING else column.default
 
 
 def _domain(name: str, table: DomainTable, machine: str, registry: Registry, origin: str) -> DomainSpec:
+    """Return a domain of one machine, with the machine's name in place of `{machine}`."""
     exports = []
     for export, one in table.exports.items():
         place = f"{origin}.exports.{export}"
@@ -382,6 +473,7 @@ def _domain(name: str, table: DomainTable, machine: str, registry: Registry, ori
 
 
 def _check_imports(needed: Collection[str], name: str, table: DomainTable, place: str) -> None:
+    """Raise `Refused` where a domain lacks an import that a server or program of it needs."""
     for alias in needed:
         if alias not in table.imports:
             raise Refused(f"{place}: calls {alias}, which domain {name} does not import; add it to its imports")
@@ -389,12 +481,12 @@ def _check_imports(needed: Collection[str], name: str, table: DomainTable, place
 
 def _known(known: Mapping[str, type[K]], name: str, origin: str) -> type[K]:
     if name not in known:
-        raise Refused(f"{origin}: unknown: {name}; known are {', '.join(sorted(known))}")
+        raise Refused(f"{origin}: unknown: {name}; known are {', '.join(sorted(known))}; add your own with --registry")
     return known[name]
 
 
 def _names(stem: str, count: int) -> list[str]:
-    """Return `stem` for one, or `stem` with numbers of equal width, so that their order is that of the names."""
+    """Return `stem` for one, else `stem` with numbers of equal width, which sort as text."""
     if count == 1:
         return [stem]
     width = len(str(count))

@@ -1,4 +1,15 @@
-"""This package as a wheel, for nodes that have none or another: just these modules, compiled if they are."""
+"""Sends code to nodes: this package as a wheel, and users' own servers and programs by value.
+
+All nodes of a run must have the same version of this package, since another version could compute
+another result. A node that lacks it gets it as a wheel through Ray. The wheel is made from the
+modules that this process runs, compiled ones if it runs those, so it needs no build and no source
+tree. It names no dependencies: a node must have them, and installing the wheel asks no index for
+anything. Equal packages give wheels that are equal byte for byte, so that Ray recognises one that
+it has already.
+
+A user's servers and programs are modules that no node has, and which may change from run to run.
+So they are pickled together with the cluster that names them, code and all.
+"""
 
 import os
 import site
@@ -19,14 +30,19 @@ import lrpc
 from lrpc.cluster.description import Cluster
 from lrpc.kernel.compiled import runs_compiled
 
-KEPT: Final = (".csv", ".proto", ".py", ".toml", ".typed")  # what a package consists of, beside what is compiled
-COMPILED: Final = EXTENSION_SUFFIXES[0]  # for just this interpreter
-SHARED: Final = "lrpc_hot__mypyc"  # what all compiled modules share
-EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # so that equal packages are equal wheels, which Ray then has already
+# The package's files, without compiled modules.
+KEPT: Final = (".csv", ".proto", ".py", ".toml", ".typed")
+COMPILED: Final = EXTENSION_SUFFIXES[0]  # of modules compiled for this very interpreter
+SHARED: Final = "lrpc_hot__mypyc"  # the module that all compiled modules share
+# The time of every file in a wheel, so that equal packages give equal wheels.
+EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def fingerprint() -> str:
-    """Return what tells this package from another version: a digest of all its sources."""
+    """Return a digest (BLAKE2b, 16 bytes, as text) of the package's sources and data.
+
+    It differs between any two versions, also where their version numbers are equal.
+    """
     whole = blake2b(digest_size=16)
     for name, path in _files():
         if name.endswith((".py", ".toml", ".csv")):
@@ -36,16 +52,14 @@ def fingerprint() -> str:
 
 
 def make_wheel(folder: Path) -> Path:
-    """Write a wheel of this package into a folder and return its path.
-
-    It names no dependencies: what it stands on, a node must have, and installing it there asks no index for anything.
-    """
+    """Write a wheel of this package into a folder and return its path."""
     tag = "py3-none-any"
     if runs_compiled():
         interpreter = f"cp{sys.version_info.major}{sys.version_info.minor}"
         tag = f"{interpreter}-{interpreter}-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
     stem = f"lrpc-{lrpc.__version__}"
-    path = folder / f"{stem}-0{fingerprint()}-{tag}.whl"  # Ray takes wheels of one name for the same
+    # The fingerprint is in the name, since Ray takes wheels of the same name for the same wheel.
+    path = folder / f"{stem}-0{fingerprint()}-{tag}.whl"
     about = {
         "METADATA": f"Metadata-Version: 2.1\nName: lrpc\nVersion: {lrpc.__version__}\n",
         "WHEEL": f"Wheel-Version: 1.0\nGenerator: lrpc\nRoot-Is-Purelib: {'false' if runs_compiled() else 'true'}\n"
@@ -64,10 +78,10 @@ def make_wheel(folder: Path) -> Path:
 
 @contextmanager
 def users_code_by_value(cluster: Cluster) -> Iterator[None]:
-    """While the block runs, Ray pickles the code of a cluster's own servers and programs along with them.
+    """Make Ray pickle users' modules by value while the block runs.
 
-    So they reach nodes that have no such module. It is done for modules that a user wrote: neither this package's, nor
-    installed, nor the standard library's.
+    Servers and programs of `cluster` then reach nodes that lack their modules. Users' modules are
+    those outside this package, the standard library and the installed packages.
     """
     from ray import cloudpickle
 
@@ -82,7 +96,7 @@ def users_code_by_value(cluster: Cluster) -> Iterator[None]:
 
 
 def _users_modules(cluster: Cluster) -> list[ModuleType]:
-    """Return the modules that a user wrote for a cluster: of its residents' classes, and what those modules use."""
+    """Return the users' modules with a cluster's servers and programs, and those that these use."""
     residents = {
         one.__module__
         for machine in cluster.machines
@@ -105,8 +119,9 @@ def _users_modules(cluster: Cluster) -> list[ModuleType]:
 
 
 def _is_users(module: ModuleType) -> bool:
-    """Return whether a module is a user's own Python file. Classes of `__main__` travel by value in any case."""
+    """Return whether a module is a user's own Python file."""
     path = getattr(module, "__file__", None)
+    # Ray pickles the classes of `__main__` by value without being told.
     if module.__name__.split(".")[0] in ("__main__", "lrpc") or path is None or not path.endswith(".py"):
         return False
     installed = [Path(place).resolve() for place in {*sysconfig.get_paths().values(), *site.getsitepackages()}]
@@ -114,7 +129,7 @@ def _is_users(module: ModuleType) -> bool:
 
 
 def _add(wheel: ZipFile, name: str, data: bytes) -> str:
-    """Add a file, and return its line in the wheel's RECORD."""
+    """Add a file to a wheel, and return its line in the wheel's RECORD."""
     info = ZipInfo(name, EPOCH)
     info.external_attr = 0o644 << 16
     wheel.writestr(info, data, ZIP_DEFLATED)
@@ -123,7 +138,10 @@ def _add(wheel: ZipFile, name: str, data: bytes) -> str:
 
 
 def _files(*, compiled: bool = False) -> Iterator[tuple[str, Path]]:
-    """Yield the package's files in order of their names, as they are named in a wheel."""
+    """Yield each of the package's files, as its name in a wheel and its path, in order of paths.
+
+    With `compiled`, compiled modules are among them, and last the module that these share.
+    """
     top = Path(lrpc.__file__).parent
     kept = (*KEPT, COMPILED) if compiled else KEPT
     found = []

@@ -1,4 +1,18 @@
-"""Runs a cluster: in this process, or on Ray actors, with links in memory or over gRPC; the result is the same."""
+"""Runs a cluster: in this process or on Ray actors, with the same result however it is run.
+
+There are three ways to run one, each a `_Runner`:
+
+- `_Memory`: every machine in one thread of this process, and no transport.
+- `_Local`: every machine in this process as well, but in a `Station` whose messages travel over
+  gRPC back to itself.
+- `_Remote`: stations on Ray actors, on this computer or on many. A single actor may do without a
+  transport between its machines.
+
+The same coordinator drives all three. It cuts a run into windows, and where it cuts shows in no
+result (`synchronisation`). So a run has one digest: that of a run on a cluster of computers can be
+checked on a laptop, and that of a compiled run by interpreted modules. The digest covers every
+event of every machine, in the order of machines' names and not of stations.
+"""
 
 import os
 import sys
@@ -26,30 +40,34 @@ from lrpc.kernel.errors import Panic, Refused, RunFailed
 
 MOST_DEFAULT_ACTORS: Final = 8
 MOST_ACTORS: Final = 256
-PARTIAL_TIMEOUT_S: Final = 1.0  # for what was measured until a run was interrupted
+PARTIAL_TIMEOUT_S: Final = 1.0  # for the outcomes of a run that is interrupted or fails
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: its machines in order of their names, and how they were kept in step.
+    """The outcome of a run: of its machines, in order of their names, and of its synchronisation.
 
-    Of a run that did not come to its end, what had been measured until then: a machine may be missing.
+    The outcome of a run that did not complete may lack machines, and has no stations.
     """
 
     machines: Sequence[MachineOutcome]
-    actors: int
+    actors: int  # 0 for this process
     links: Transport
     progress: Progress
     stations: Sequence[StationOutcome] = ()
 
     @property
     def digest(self) -> str:
-        """Return the run's digest: BLAKE2b over every machine's name and digest, in order of the names."""
+        """Return the run's digest, over the names and digests of all machines."""
         return digest_of([(machine.name, machine.digest) for machine in self.machines])
 
 
 def digest_of(machines: Sequence[tuple[str, bytes]]) -> str:
-    """Return the digest of a run from its machines' names, in order, and their digests."""
+    """Return the digest of a run: BLAKE2b, 32 bytes, as text.
+
+    `machines` has each machine's name and digest, in order of names. Each name is preceded by its
+    length.
+    """
     whole = blake2b(digest_size=32)
     for name, digest in machines:
         encoded = name.encode()
@@ -58,44 +76,54 @@ def digest_of(machines: Sequence[tuple[str, bytes]]) -> str:
 
 
 class _Runner(Protocol):
+    """The stations of a run, started in one of the ways to run it."""
+
     @property
     def stations(self) -> Sequence[DrivenStation]:
-        """Return what the coordinator drives; a lost one's place is taken by another."""
+        """Return the stations that the coordinator drives, by number.
+
+        The runner puts the replacement of a lost station in its place.
+        """
 
     @property
     def first(self) -> Sequence[WindowReport]:
-        """Return what each station has to do at first."""
+        """Return each station's first report, made before any window."""
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Make lost stations anew, by number; `RunFailed` where that cannot be."""
+        """Start lost stations anew, by number; raise `RunFailed` where that is impossible.
+
+        Returns, for each, the last batch to come from each sender.
+        """
 
     def check(self) -> None:
-        """Raise `RunFailed` where what the run stands on is lost."""
+        """Raise `RunFailed` if anything that the whole run depends on is lost."""
 
     def processes(self) -> Sequence[int]:
-        """Return the process of each actor, none where there are no actors."""
+        """Return the process id of each actor; nothing without actors."""
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
-        """Return what every machine did, and every station."""
+        """End the run, and return what machines and stations did."""
 
     def outcomes(self) -> list[MachineOutcome]:
-        """Return what machines did so far, as far as that is to be had at once."""
+        """Return what machines did so far, without those that do not answer soon."""
 
 
 def choose_actors(cluster: Cluster, actors: int | None, links: Transport, address: str | None = None) -> int:
-    """Return how many actors a run gets; `Refused` for what cannot be.
+    """Return how many actors a run gets, given the number that is asked for; 0 means this process.
 
-    Unless told, one per machine, up to eight, and no more than this computer has processors if they start here.
+    None asks for one per machine, up to 8, and on this computer no more than it has processors.
+    There are never more actors than machines. Raises `Refused` for a number that is impossible, or
+    does not go with `links` or `address`.
     """
     if actors == 0 and address is not None:
-        raise Refused(f"--address {address}: --actors 0 uses no Ray; leave one of the two out")
+        raise Refused(f"--address {address}: --actors 0 does not use Ray; leave one of the two out")
     if actors is None:
         most = MOST_DEFAULT_ACTORS if address is not None else min(MOST_DEFAULT_ACTORS, processors_here())
         return 1 if links == "memory" else min(len(cluster.machines), most)
     if not 0 <= actors <= MOST_ACTORS:
-        raise Refused(f"--actors {actors}: between 0 and {MOST_ACTORS} are possible")
+        raise Refused(f"--actors {actors}: give a number from 0 to {MOST_ACTORS}")
     if links == "memory" and actors > 1:
-        raise Refused(f"--actors {actors}: links in memory join machines of one process; use --links grpc")
+        raise Refused(f"--actors {actors}: --links memory joins machines of one process only; use --links grpc")
     return min(actors, len(cluster.machines))
 
 
@@ -118,12 +146,17 @@ def run_cluster(
     on_window: Callable[[Progress, Sequence[int]], None] = lambda progress, processes: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
-    """Run a cluster to its end and return what it did.
+    """Run a cluster to its end and return the outcome.
 
-    `actors` 0 runs in this process, without Ray. `events` is a folder where machines keep their event logs. Raises
-    `Refused` before work begins, and `RunFailed` where a thread raised, waits for ever, or a link or actor is lost for
-    good; then, and when it is interrupted, `on_partial` is first given what had been measured. `on_window` is told the
-    processes of the actors as well, for those who inject faults.
+    With `actors` 0 it runs in this process, without Ray. `links` names the transport, and `address`
+    is host:port of an existing Ray cluster. `events` is a folder for the machines' event logs.
+
+    `on_progress` is called as windows end. `on_window` is called then too, with the process ids of
+    the actors, so that faults can be injected. If the run fails or is interrupted, `on_partial` is
+    called first, with what had been measured.
+
+    Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
+    waits for ever, and where the transport is down or an actor is lost for good.
     """
     count = choose_actors(cluster, actors, links, address)
     if count == 0 and links == "memory":
@@ -154,7 +187,7 @@ def run_cluster(
 
 
 class _Memory:
-    """Every machine in this process and this thread."""
+    """A runner with every machine in this thread; it is its own only station."""
 
     def __init__(self, cluster: Cluster, seed: int, events: Path | None) -> None:
         self._group = Group(cluster, list(range(len(cluster.machines))), seed, events)
@@ -162,45 +195,45 @@ class _Memory:
         self.first = [self._group.state()]
 
     def advance(self, window: Window) -> WindowReport:
-        """Run a window."""
+        """Run a window and return its report."""
         return self._group.advance(window.horizons, self._group.deliver)
 
     def begin(self, window: Window) -> None:
-        """Refuse: there is no other station to wait for."""
-        raise Panic("one station alone is never left to itself")
+        """Panic: the coordinator begins windows only where several stations run them at once."""
+        raise Panic("a window was begun on the only station")
 
     def end(self) -> WindowReport:
-        """Refuse, likewise."""
-        raise Panic("one station alone is never left to itself")
+        """Panic, as `begin` does."""
+        raise Panic("a window was begun on the only station")
 
     def lead(self, standing: SynchronisationState) -> bool:
-        """Refuse: there is nobody to spare a round trip to."""
+        """Decline: leading saves round trips to the coordinator, and there are none."""
         return False
 
     def probe(self) -> None:
-        """Do nothing: it is there."""
+        """Do nothing: the station cannot be lost without this process."""
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Refuse: none is lost without this process."""
+        """Raise `RunFailed`: no station can be lost without this process."""
         return nobody_replaces(lost)
 
     def check(self) -> None:
-        """Do nothing: this process is all that it stands on."""
+        """Do nothing: the run depends on this process only."""
 
     def processes(self) -> Sequence[int]:
-        """Return none."""
+        """Return nothing: there are no actors."""
         return ()
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
-        """Return what every machine did."""
+        """End the run, and return what the machines did."""
         return self._group.finish(), []
 
     def outcomes(self) -> list[MachineOutcome]:
-        """Return what every machine did so far."""
+        """Return what the machines did so far."""
         return self._group.outcomes()
 
     def stop(self) -> None:
-        """Close what is open."""
+        """Close the event logs."""
         self._group.close()
 
 
@@ -214,7 +247,7 @@ def _in_memory(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_Ru
 
 
 class _Local:
-    """Every machine in this process, joined by a gRPC link to itself."""
+    """A runner with one station in this process, to which all messages travel over gRPC."""
 
     def __init__(self, cluster: Cluster, seed: int, folder: Path, events: bool) -> None:
         secret = new_secret()
@@ -231,27 +264,27 @@ class _Local:
             raise
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Refuse: none is lost without this process."""
+        """Raise `RunFailed`: no station can be lost without this process."""
         return nobody_replaces(lost)
 
     def check(self) -> None:
-        """Do nothing: this process is all that it stands on."""
+        """Do nothing: the run depends on this process only."""
 
     def processes(self) -> Sequence[int]:
-        """Return none."""
+        """Return nothing: there are no actors."""
         return ()
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
-        """Return what every machine did."""
+        """End the run, and return what the machines and the station did."""
         machines, station = self.station.finish()
         return machines, [station]
 
     def outcomes(self) -> list[MachineOutcome]:
-        """Return what every machine did so far."""
+        """Return what the machines did so far."""
         return self.station.outcomes()
 
     def stop(self) -> None:
-        """Let go of both ends of the link."""
+        """Close both ends of the transport."""
         self.peer.close()
         self.station.stop()
 
@@ -266,7 +299,10 @@ def _in_process(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_R
 
 
 class _Remote:
-    """Machines on Ray actors, spread round robin in order of their names."""
+    """A runner with stations on Ray actors.
+
+    Machines are dealt out to the stations in turn, in order of their names.
+    """
 
     def __init__(
         self, cluster: Cluster, count: int, seed: int, links: Transport, folder: Path, events: Path | None, spread: bool
@@ -291,10 +327,10 @@ class _Remote:
         self.finish = self.actors.finish
 
     def outcomes(self) -> list[MachineOutcome]:
-        """Return what machines did so far, of those stations that say so at once."""
+        """Return what machines did so far, without stations that do not answer in time."""
         try:
             return self.actors.outcomes(PARTIAL_TIMEOUT_S)
-        except Exception:  # what went wrong is on its way already
+        except Exception:  # the error that ended the run is being raised already
             return []
 
 

@@ -1,4 +1,19 @@
-"""Ray's session: one of our own on this computer, or an existing cluster, with this package on each of its nodes."""
+"""Ray sessions: a private one on this computer, or an existing cluster that gets this package.
+
+A run on this computer starts a Ray session of its own and does not join one that happens to be
+there. The session requires a token that only this process and its children know, so that other
+users of the computer cannot run code in it. Ray reads the token once in the life of a process, so
+all sessions of a process have the same one.
+
+A private session leaves nothing behind. Where its start is interrupted, Ray itself forgets some of
+the processes that it had started. So all of them carry the session's folder in their environment,
+by which they are found and ended. The folder is removed last.
+
+On an existing cluster every node says first which version of this package it has. If all have this
+one, it is used. Otherwise a wheel of it (`package`) is sent to all nodes, and each says again which
+version it runs before any work begins: nodes with different versions could compute different
+results. Ray accepts such a wheel only as a session begins, so there are two sessions.
+"""
 
 import logging
 import os
@@ -22,22 +37,26 @@ from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 
 CONNECT_TIMEOUT_S: Final = 3.0
-PROBE_TIMEOUT_S: Final = 60.0  # a node starts a process for it
-LONGEST_FOLDER: Final = 20  # bytes; macOS has over 40 and lets a socket's path have 103
-# Machines talk over gRPC, not through Ray's object store, so that is as small as Ray lets it be.
+PROBE_TIMEOUT_S: Final = 60.0  # a node starts a process for a probe
+# Bytes of the path of the folder for temporary files. On macOS that has over 40 bytes, and the path
+# of a socket may have 103.
+LONGEST_FOLDER: Final = 20
+# Messages travel over gRPC and not through Ray's object store, so that is as small as Ray allows.
 LOCAL: Final = {"address": "local", "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024}
 QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-SESSION: Final = "LRPC_RAY_SESSION"  # in the environment of a session's processes: its folder
+# The environment variable that all processes of a private session carry, with its folder.
+SESSION: Final = "LRPC_RAY_SESSION"
 T = TypeVar("T")
 
 
 @contextmanager
 def ray_session(address: str | None, actors: int) -> Iterator[None]:
-    """Have Ray running in the block: a local session of its own, or the existing cluster at `address`.
+    """Run the block with Ray: a private session, or the existing cluster at `address`, host:port.
 
-    A local session has token authentication on, with a token that only this process and its children know. One
-    that runs already in this process is used and left as it is. Raises `Refused` where Ray is not installed,
-    nothing listens at `address`, or the cluster's nodes cannot run this package.
+    A private session has one processor for each of `actors` and ends with the block. A session that
+    this process has already is used instead, and left as it is. Raises `Refused` if Ray is not
+    installed, nothing listens at `address`, this process is connected to another cluster, or a node
+    cannot run this package.
     """
     if address is not None:
         check_reachable(address)
@@ -71,7 +90,7 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """Return the nodes of the cluster that are alive, in order of their addresses and identifiers."""
+    """Return Ray's descriptions of the live nodes, in order of their addresses and identifiers."""
     import ray
 
     return sorted(
@@ -81,7 +100,7 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def on_each_node(work: Callable[[], T], timeout_s: float = PROBE_TIMEOUT_S) -> list[T]:
-    """Run a task on each node, and return what they return; Ray's own errors are passed on."""
+    """Run `work` on each node at once, and return the results. Passes Ray's own errors on."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -96,13 +115,14 @@ def on_each_node(work: Callable[[], T], timeout_s: float = PROBE_TIMEOUT_S) -> l
 
 
 def _probe() -> Callable[[], str]:
-    """Return a task that says which package a node runs, or why none; made here, so that it is sent by value."""
+    """Return a task that returns the fingerprint of a node's package, or why it has none."""
 
+    # A function inside a function is pickled by value, so nodes without this package can run it.
     def probe() -> str:
         try:
             import lrpc.cluster.station  # noqa: F401
             from lrpc.cluster.package import fingerprint as found
-        except Exception as error:  # whatever is there is not ours
+        except Exception as error:  # anything that importing another version may raise
             return f"{type(error).__name__}: {error}"
         return found()
 
@@ -110,13 +130,16 @@ def _probe() -> Callable[[], str]:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error of Ray's comes down to: the last line of many."""
+    """Return the last line of an error of Ray's, cut off after 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 
 
 def check_reachable(address: str) -> None:
-    """Raise `Refused` at once where nothing listens: Ray itself would try for minutes."""
+    """Raise `Refused` if `address` is not host:port, or nothing listens there.
+
+    Takes at most `CONNECT_TIMEOUT_S`; Ray itself would try for minutes.
+    """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
         raise Refused(f"Ray address {address}: write host:port of a running cluster's head node")
@@ -128,7 +151,7 @@ def check_reachable(address: str) -> None:
 
 
 def _all_alike() -> bool:
-    """Return whether every node has this very package, so that none need be sent."""
+    """Return whether every node has the same version of this package as this process."""
     import ray
 
     try:
@@ -138,7 +161,7 @@ def _all_alike() -> bool:
 
 
 def _check_package() -> None:
-    """Raise `Refused` where a node cannot run what was sent there."""
+    """Raise `Refused` if a node cannot run the wheel that was sent to it."""
     import ray
 
     try:
@@ -147,32 +170,39 @@ def _check_package() -> None:
         found = {reason(error)}
     if found:
         what = one_line(sorted(found)[0])
-        raise Refused(f"Ray: a node cannot run this package: {what}; install lrpc, or what it stands on, there")
+        raise Refused(f"Ray: a node cannot run this package: {what}; install lrpc, or its dependencies, there")
 
 
 def _short_folder() -> str:
-    """Return a folder for temporary files in which Ray's sockets, some 80 bytes deeper, have paths that sockets may."""
+    """Return a folder for temporary files whose path is short enough for Ray's sockets.
+
+    Their paths are some 80 bytes longer, and systems limit the length of a socket's path.
+    """
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
 
 
 def _end_processes(folder: str) -> None:
-    """End what a session that is over left running: Ray forgets its agents where its start is interrupted."""
+    """End the processes that a private session left: those with its folder in their environment.
+
+    Ray forgets some of its agents where its start is interrupted. Without /proc nothing is ended.
+    """
     mark = f"\0{SESSION}={folder}\0".encode()
     ended = True
-    while ended:  # one that is ended last may have started another meanwhile
+    while ended:  # again, since one of them may have started another before it was ended
         ended = False
-        for found in Path("/proc").glob("[0-9]*/environ"):  # nothing where there is no such folder
+        for found in Path("/proc").glob("[0-9]*/environ"):
             try:
                 if mark in b"\0" + found.read_bytes() + b"\0":
                     os.kill(int(found.parent.name), signal.SIGKILL)
                     ended = True
-            except OSError:  # another user's, or over
+            except OSError:  # another user's process, or one that has ended
                 continue
 
 
 def _remove(folder: str) -> None:
-    """Remove what a session that is over left; its workers end a moment after it, and write their logs until then."""
+    """Remove the folder of a private session that has ended."""
+    # Again, since workers end a moment after their session and write logs until then.
     for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.exists(folder):
@@ -182,6 +212,7 @@ def _remove(folder: str) -> None:
 
 @contextmanager
 def _session(options: dict[str, Any]) -> Iterator[None]:
+    """Run the block in a Ray session with these options of `ray.init`."""
     try:
         import ray
     except ImportError:
@@ -194,7 +225,8 @@ def _session(options: dict[str, Any]) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise Refused(f"Ray at {options['address']}: {reason(error)}") from None
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ended_by)  # Ray has put its own there, which ends without a word
+            # Ray has installed a handler of its own, which ends the process without a message.
+            signal.signal(signal.SIGTERM, ended_by)
         yield
     finally:
         with undisturbed():
@@ -203,12 +235,13 @@ def _session(options: dict[str, Any]) -> Iterator[None]:
 
 @cache
 def _token() -> str:
-    """Return the token of this process's sessions: Ray reads it once in the life of a process."""
+    """Return the token of all private sessions of this process: 32 random bytes as text."""
     return secrets.token_hex(32)
 
 
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Run the block with these environment variables, and restore the old ones afterwards."""
     before = {key: os.environ.get(key) for key in settings}
     os.environ.update(settings)
     try:
@@ -222,7 +255,7 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def _check_same(address: str | None) -> None:
-    """Raise `Refused` where this process is connected to another cluster than is asked for."""
+    """Raise `Refused` if this process is connected to another cluster than the one at `address`."""
     import ray
 
     connected = ray.get_runtime_context().gcs_address

@@ -1,4 +1,10 @@
-"""Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989), alive in Python."""
+"""Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989) in Python: the public API.
+
+There are two ways in. `Machine`, `Domain` and `bind` make a single simulated machine and calls
+between its domains. `read_cluster` and `run` run a scenario on a simulated cluster. Interfaces are
+defined with `Interface`, `procedure` and the types of arguments. Your own servers and programs
+derive from `Server` and `Program`, and a `Registry` gives them names.
+"""
 
 import importlib
 from pathlib import Path
@@ -6,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from lrpc.kernel import compiled
 
-compiled.choose(Path(__file__).parent)  # before anything that could come compiled
+# Compiled modules or their sources: this must be chosen before any such module is imported.
+compiled.choose(Path(__file__).parent)
 
 from lrpc.cluster.machine import Machine
 from lrpc.domains.codecs import (
@@ -102,11 +109,12 @@ __all__ = [
     "run",
 ]
 
-_READ_WHEN_USED = ("ReadyCluster", "RunResult", "read_cluster", "run")  # with them come statistics and the optimiser
+# Imported when first used: they import statistics and the optimiser, which a machine does not need.
+_READ_WHEN_USED = ("ReadyCluster", "RunResult", "read_cluster", "run")
 
 
 def __getattr__(name: str) -> object:
-    """Import what running clusters takes when it is first used: a single machine does without."""
+    """Import a name of `_READ_WHEN_USED` when it is first used."""
     if name in _READ_WHEN_USED:
         value: object = getattr(importlib.import_module("lrpc.workloads.runs.library"), name)
         return value
@@ -114,5 +122,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, those not imported yet among them."""
+    """Return the public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,17 +1,47 @@
-"""What the README and the tutorial show is what runs print; their Python examples run as doctests."""
+"""The pages are true: what they show is what runs print, and what they name exists.
 
+Their Python examples run as doctests.
+"""
+
+import ast
+import builtins
 import re
+import shutil
 import tomllib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 from lrpc.cluster.description import ClusterTable, describe
 from lrpc.kernel.documents import validate
+from lrpc.workloads import launcher
 from lrpc.workloads.programs.registry import REGISTRY
 from tests.support.command import lrpc
 from tests.support.places import PROJECT, SAMPLE
 
-README = (PROJECT / "README.md").read_text()
-TUTORIAL = (PROJECT / "docs" / "tutorial.md").read_text()
+README: Final = PROJECT / "README.md"
+DOCS: Final = PROJECT / "docs"
+TUTORIAL: Final = DOCS / "tutorial.md"
+DESIGN: Final = DOCS / "design.md"
+MAP: Final = DOCS / "paper-to-code.md"
+OWN_SERVERS: Final = DOCS / "own-servers.md"
+EXAMPLES: Final = PROJECT / "examples"
+PAGES: Final = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md"), *EXAMPLES.glob("*.md")])
+ROOMS: Final = ("kernel", "domains", "cluster", "workloads", "protos", "tests", "benchmarks", "examples", "lrpc")
+
+# Names, and the file that defines them:
+# "`Clerk.export`, `Clerk` in [`domains/clerk.py`](../domains/clerk.py)".
+WHERE: Final = re.compile(r"(?P<names>`[^`]+`(?:, `[^`]+`)*) in \[`(?P<path>[^`]+)`\]\((?P<link>[^)]+)\)")
+A_PATH: Final = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:md|py|toml|txt|cff|json|csv)")
+A_CLASS: Final = re.compile(r"(?:lrpc\.)?(?P<name>[A-Z][a-z]\w*(?:\.\w+)?)(?:\(\))?")
+
+
+def text_of(page: Path) -> str:
+    """Return a page as text."""
+    return page.read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -19,15 +49,82 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
+def prose(text: str) -> str:
+    """Return a page without its fenced and its indented blocks; lines keep their numbers."""
+    blank = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^    .*$", "", blank, flags=re.MULTILINE)
+
+
+def spans(text: str) -> list[str]:
+    """Return the pieces of code within a page's sentences and tables."""
+    return re.findall(r"`([^`\n]+)`", prose(text))
+
+
 def printed(said: str) -> str:
     """Return what a command printed up to the latencies, without the spaces that end its lines."""
     return "\n".join(line.rstrip() for line in said.partition("Latency")[0].splitlines()).strip()
 
 
+@cache
+def definitions(path: Path) -> frozenset[str]:
+    """Return what a Python file defines, as `name` and `Class.name`, or the keys of a TOML file."""
+    if path.suffix == ".toml":
+        return frozenset(_keys(tomllib.loads(path.read_text()), ""))
+    return frozenset(_defined(ast.parse(path.read_text()).body, ""))
+
+
+def _keys(table: dict[str, object], before: str) -> Iterator[str]:
+    for key, value in table.items():
+        yield f"{before}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{before}{key}.")
+
+
+def _defined(body: list[ast.stmt], before: str) -> Iterator[str]:
+    for one in body:
+        if isinstance(one, ast.FunctionDef | ast.ClassDef):
+            yield f"{before}{one.name}"
+        if isinstance(one, ast.ClassDef):
+            yield from _defined(one.body, f"{one.name}.")
+        elif isinstance(one, ast.FunctionDef) and before:
+            for inner in ast.walk(one):
+                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    yield f"{before}{inner.attr}"
+        targets = one.targets if isinstance(one, ast.Assign) else [one.target] if isinstance(one, ast.AnnAssign) else []
+        yield from (f"{before}{target.id}" for target in targets if isinstance(target, ast.Name))
+
+
+@cache
+def defined_anywhere() -> frozenset[str]:
+    """Return what Python itself and all files of the project define."""
+    files = [path for room in ROOMS if room != "lrpc" for path in (PROJECT / room).rglob("*.py")]
+    return frozenset(vars(builtins)).union(*(definitions(path) for path in files))
+
+
+@cache
+def help_of(command: str) -> str:
+    """Return what `lrpc COMMAND --help` says."""
+    return lrpc(command, "--help").out
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield every command line of lrpc's that a page has, as words."""
+    shown = [line.strip() for line in text.splitlines()] + spans(text)
+    for line in shown:
+        words = line.partition("  ")[0].partition(" #")[0].split()
+        if len(words) > 1 and words[0] == "lrpc" and re.fullmatch(r"[a-z]+", words[1]):
+            yield words
+
+
+def command_names() -> set[str]:
+    """Return the names of all commands."""
+    return {one.name or str(getattr(one.callback, "__name__", "")) for one in launcher.app.registered_commands}
+
+
 def test_every_table_in_the_readme_is_one_that_reproduce_prints(tmp_path: Path) -> None:
     """Whatever the number of calls: the figures are means."""
     said = lrpc("reproduce", "--calls", "50", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
-    shown = re.split(r"\n(?=Table )", blocks(README, "text")[0].strip())
+    shown = re.split(r"\n(?=Table )", blocks(text_of(README), "text")[0].strip())
     assert len(shown) == 4
     for table in shown:
         assert table in printed(said)
@@ -35,19 +132,124 @@ def test_every_table_in_the_readme_is_one_that_reproduce_prints(tmp_path: Path) 
 
 def test_the_readme_shows_what_the_office_prints(tmp_path: Path) -> None:
     said = lrpc("run", "office", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
-    assert blocks(README, "text")[1].strip() == printed(said)
+    assert blocks(text_of(README), "text")[1].strip() == printed(said)
 
 
 def test_the_tutorials_scenario_can_be_run() -> None:
-    tables = [tomllib.loads(block) for block in blocks(TUTORIAL, "toml")]
+    tables = [tomllib.loads(block) for block in blocks(text_of(TUTORIAL), "toml")]
     scenario = next(one for one in tables if "machines" in one)
     assert describe(validate(ClusterTable, scenario, "tutorial"), REGISTRY, "tutorial").talks
 
 
 def test_the_tutorial_shows_what_replaying_and_placing_its_trace_prints(tmp_path: Path) -> None:
     trace = SAMPLE
-    times, places = blocks(TUTORIAL, "text")
+    times, places = blocks(text_of(TUTORIAL), "text")
     where = ("--machines", 2, "--actors", 0, "--links", "memory")
     assert times.strip() in printed(lrpc("replay", trace, *where, "--out", tmp_path / "run").out)
     placed = lrpc("place", trace, *where, "--slack", 1.7, "--out", tmp_path / "p.toml", "--record", tmp_path / "runs")
     assert printed(placed.out).startswith(places.strip())
+
+
+def test_the_page_on_own_servers_shows_the_example_whole() -> None:
+    text = text_of(OWN_SERVERS)
+    code = (EXAMPLES / "own_classes.py").read_text()
+    shown = [block for block in blocks(text, "python") if not block.startswith(">>>")]
+    assert len(shown) == 4
+    for block in shown:
+        assert block in code
+    assert blocks(text, "toml")[0] == (EXAMPLES / "own_classes.toml").read_text()
+
+
+def test_the_commands_of_the_page_on_own_servers_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder that the page has its reader make, with the record that its Python saves."""
+    monkeypatch.chdir(tmp_path)
+    for ending in ("py", "toml"):
+        shutil.copy(EXAMPLES / f"own_classes.{ending}", f"town.{ending}")
+    text = text_of(OWN_SERVERS)
+    Path("stock.toml").write_text(blocks(text, "toml")[1])
+    said: list[str] = []
+    for line in "".join(blocks(text, "sh")).splitlines():
+        words = line.removeprefix("lrpc ").split()
+        if words[0] == "events":
+            lrpc(
+                "run", "town.toml", "--registry", "town.py:REGISTRY", "--actors", 0, "--out", "kept", "--events", "log"
+            )
+        ended = lrpc(*words)
+        assert ended.code == 0, f"{line}: {ended.err}"
+        said.append(ended.out)
+    assert [out.startswith("the same: 3 machines") for out in said].count(True) == 2
+    assert len(list(Path("stock").glob("0*/record.json"))) == 6
+
+
+def test_every_definition_on_the_map_is_in_the_file_that_it_names() -> None:
+    rows = [line for line in text_of(MAP).splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) > 50
+    for row in rows:
+        for phrase in row.strip("| ").partition(" | ")[2].split("; "):
+            found = WHERE.fullmatch(phrase.strip())
+            assert found, f"{phrase}: write `name` in [`path`](../path)"
+            assert found["link"] == f"../{found['path']}"
+            there = definitions(PROJECT / found["path"])
+            for name in re.findall(r"`([^`]+)`", found["names"]):
+                assert name in there, f"{name} is not defined in {found['path']}"
+
+
+def test_every_module_and_folder_of_the_rooms_is_in_the_design() -> None:
+    shown = set(re.findall(r"\w+", blocks(text_of(DESIGN), "text")[0]))
+    for room in ("kernel", "domains", "cluster", "workloads"):
+        for path in (PROJECT / room).rglob("*.py"):
+            name = path.parent.name if path.stem == "__init__" else path.stem
+            assert name in shown, f"docs/design.md: the rooms lack {path.relative_to(PROJECT)}"
+
+
+def test_every_contract_is_in_the_design() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    for contract in project["tool"]["importlinter"]["contracts"]:
+        assert f"| {contract['name']} |" in text_of(DESIGN)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = prose(text_of(page))
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), f"{page.name}: no file {link}"
+    for span in spans(text):
+        if A_PATH.fullmatch(span) and span.partition("/")[0] in {path.name for path in PROJECT.iterdir()}:
+            assert (PROJECT / span).exists(), f"{page.name}: no file {span}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_class_that_a_page_names_is_defined(page: Path) -> None:
+    """Except where old names stand beside new ones."""
+    for span in spans(text_of(page)):
+        found = A_CLASS.fullmatch(span)
+        if found and (span.startswith("lrpc.") or "." in span or re.search("[a-z][A-Z]", span)):
+            assert found["name"] in defined_anywhere(), f"{page.name}: nothing is called {span}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_heading_that_a_page_links_to_is_there(page: Path) -> None:
+    for link, heading in re.findall(r"\]\(([^)#]*)#([^)]+)\)", text_of(page)):
+        target = text_of(page.parent / link if link else page)
+        headings = [
+            re.sub(r"[^\w -]", "", line.lstrip("# ").lower()) for line in target.splitlines() if line[:1] == "#"
+        ]
+        assert heading in [one.replace(" ", "-") for one in headings], f"{page.name}: no heading {heading} in {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
+    for words in commands(text_of(page)):
+        assert words[1] in command_names(), f"{page.name}: no command {words[1]}"
+        for option in [word for word in words if re.fullmatch(r"--[a-z-]+", word)]:
+            assert option in help_of(words[1]), f"{page.name}: {' '.join(words)}: no option {option}"
+
+
+def test_the_readme_lists_every_command() -> None:
+    assert {words[1] for words in commands(text_of(README))} == command_names()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_keeps_within_100_columns(page: Path) -> None:
+    for number, line in enumerate(prose(text_of(page)).splitlines(), 1):
+        assert len(line) <= 100 or line.startswith("|"), f"{page.name}, line {number}: {len(line)} columns"

@@ -1,4 +1,12 @@
-"""The command `lrpc`: reproduces the paper, runs scenarios, replays traces, and lists what there is."""
+"""The command `lrpc`: its subcommands, options and exit codes.
+
+Each subcommand makes a job of its options (`runs.jobs`), has it executed, and prints the record.
+Nothing is measured here, and what is printed is in the record as well.
+
+Results go to stdout. Progress, notes and errors go to stderr, so that output can be piped. Every
+failure is one line and an exit code: a traceback would help nobody but the developers, and a
+record keeps the traceback of a bug.
+"""
 
 import os
 import sys
@@ -30,52 +38,76 @@ EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
 """
 
-MOST_COLUMNS: Final = 16  # of a sweep's table that a terminal shows
+MOST_COLUMNS: Final = 16  # a sweep's table with more is not printed
 
 app = typer.Typer(
-    help="Lightweight RPC, simulated from its mechanism: what calls between protection domains and machines cost.",
+    help="Simulate Lightweight RPC: what calls between protection domains and machines cost.",
     epilog=EPILOG,
-    no_args_is_help=True,
     add_completion=False,
+    # Plain help: with Rich's tables, the help texts would have a third of 80 columns.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder for the record.", show_default="a fresh one under records/"),
+    typer.Option(help="Folder to write the record to.", show_default="a new one under records/"),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the record that --out holds.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random stream.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace the record at --out, and the file at --events, if they exist.")
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers; the same seed gives the same result.")
+]
 ActorsOption = Annotated[
     int | None,
     typer.Option(
-        help="Ray actors to spread the machines over; 0 runs in this process, without Ray.",
-        show_default="one per machine, up to 8 and to the processors here",
+        help="How many Ray actors the machines are divided among; 0 runs them in this process, without Ray.",
+        show_default="one per machine, at most 8 or the processors here",
     ),
 ]
 LinksOption = Annotated[
-    Literal["grpc", "memory"], typer.Option(help="How messages between machines travel; memory is for 0 or 1 actor.")
+    Literal["grpc", "memory"],
+    typer.Option(help="How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors)."),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="host:port of an existing Ray cluster, of which this is a node.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Use the Ray cluster whose head is at this host:port; this computer must be one of its nodes.",
+        show_default=False,
+    ),
 ]
-TraceFile = Annotated[Path, typer.Argument(help="A trace: CSV, Jaeger's or OpenTelemetry's JSON, plain or gzipped.")]
-MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="Machines to place the pods on.")]
+TraceFile = Annotated[
+    Path, typer.Argument(help="File with the trace: CSV, or JSON of Jaeger or OpenTelemetry, plain or gzipped.")
+]
+MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many machines the pods are placed on.")]
 Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]
-CostModelName = Annotated[str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")]
-LinkDelay = Annotated[float, typer.Option(min=0.001, max=1e9, help="Time on the wire between two machines.")]
-LinkMbps = Annotated[float, typer.Option(min=0.001, max=1e9, help="Bandwidth between two machines.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse a trace that has a bad row.")]
+CostModelName = Annotated[str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")]
+LinkDelay = Annotated[
+    float, typer.Option(min=0.001, max=1e9, help="Delay of the links between machines, in microseconds.")
+]
+LinkMbps = Annotated[
+    float, typer.Option(min=0.001, max=1e9, help="Bandwidth of the links between machines, in Mbit/s.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a trace with a bad row. By default bad rows are left out.")
+]
 Events = Annotated[
     Path | None,
-    typer.Option("--events", help="Export the event log; it hashes to the run's digest.", show_default=False),
+    typer.Option(
+        "--events",
+        help="Write a log of all events to this file, for `lrpc events`. Its digest is the run's.",
+        show_default=False,
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would run.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and print what would run, without running it.")
+]
 RegistryOption = Annotated[
     str | None,
     typer.Option(
         "--registry",
-        help="Your own servers and programs, as module:NAME or path.py:NAME of a lrpc.Registry; runs that code.",
+        help="Import your own servers and programs: module:NAME or path.py:NAME of a lrpc.Registry. Runs that code.",
         show_default=False,
     ),
 ]
@@ -84,19 +116,19 @@ RegistryOption = Annotated[
 @app.command()
 def reproduce(
     cost_model: Annotated[
-        str, typer.Option(help="Name or .toml file of a cost model; see `lrpc list`.")
+        str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")
     ] = "cvax-firefly",
     calls: Annotated[
         int,
         typer.Option(
             min=1,
             max=10**9,
-            help="Calls of each test. Fewer than by default shorten the survey (Figure 1) and Figure 2's time as well.",
+            help="Calls in each test. Fewer than the default shorten Figures 1 and 2 in proportion.",
         ),
     ] = CALLS,
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only this table or figure, repeatable: {', '.join(PARTS)}."),
+        typer.Option(help=f"Reproduce only this part; may be repeated. The parts: {', '.join(PARTS)}."),
     ] = None,
     out: Out = None,
     force: Force = False,
@@ -107,7 +139,11 @@ def reproduce(
     event_log: Events = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Reproduce the paper's tables and figures, each from machines that are run for it; end with a verdict."""
+    """Reproduce the paper's tables and figures.
+
+    Each figure is measured on simulated machines, and printed beside the paper's. A verdict at the
+    end gives the largest deviations.
+    """
     job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
     finished = _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
     if finished is not None:
@@ -118,9 +154,12 @@ def reproduce(
 
 @app.command("run")
 def run_scenario(
-    scenario: Annotated[str, typer.Argument(help="Name of a scenario (see `lrpc list`), or a .toml file.")],
+    scenario: Annotated[str, typer.Argument(help="A name from `lrpc list`, or a .toml file.")],
     scale: Annotated[
-        float, typer.Option(min=1e-6, max=1.0, help="How much of it, where its parameters say what that means.")
+        float,
+        typer.Option(
+            min=1e-6, max=1.0, help="Fraction of the scenario to run: multiplies the parameters marked as scaling."
+        ),
     ] = 1.0,
     registry: RegistryOption = None,
     out: Out = None,
@@ -132,7 +171,10 @@ def run_scenario(
     event_log: Events = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run one scenario on a simulated cluster; it ends with its row of Table I."""
+    """Run a scenario on a simulated cluster.
+
+    Prints the scenario's row of the paper's Table I: the share of operations that cross machines.
+    """
     own = None if registry is None else load_registry(registry)
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
     _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own)
@@ -143,10 +185,14 @@ def replay(
     trace: TraceFile,
     machines: MachinesOption,
     placement: Annotated[
-        str, typer.Option(help="spread (sorted pods in turn), pack (fill one, then the next), or a .toml file.")
+        str,
+        typer.Option(
+            help="Where pods are placed: spread (dealt out in turn, by name), pack (one machine is filled "
+            "after another), or a .toml file."
+        ),
     ] = "spread",
     capacity: Annotated[
-        int | None, typer.Option(min=1, help="Pods a machine holds, with pack.", show_default=False)
+        int | None, typer.Option(min=1, help="Most pods on a machine, with pack.", show_default="pods / machines")
     ] = None,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
@@ -162,7 +208,10 @@ def replay(
     event_log: Events = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Replay a real trace, its pods placed on machines: its own row of Table I, and what its calls cost."""
+    """Replay a trace of calls between pods on simulated machines.
+
+    Prints the trace's row of Table I, and what its calls cost under the given placement of pods.
+    """
     job = ReplayJob(
         trace=str(trace),
         machines=machines,
@@ -183,11 +232,17 @@ def find_placement(
     trace: TraceFile,
     machines: MachinesOption,
     slack: Annotated[
-        float, typer.Option(help="How many times its fair share of all computation a machine may hold.")
+        float,
+        typer.Option(help="Most computation on a machine, in fair shares (all computation / machines); at least 1."),
     ] = 1.2,
-    nodes: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Nodes of the search after which it ends.")] = 20_000,
+    nodes: Annotated[
+        int, typer.Option(min=1, max=2**31 - 1, help="End the search after this many nodes of the search tree.")
+    ] = 20_000,
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=1e6, help="And the time: another run may then find something else.")
+        float,
+        typer.Option(
+            min=0.1, max=1e6, help="End the search after this time; then another run may find another placement."
+        ),
     ] = 600.0,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
@@ -196,19 +251,29 @@ def find_placement(
     strict: Strict = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="The placement, a .toml file for `replay`.", show_default="placement.toml by the records"),
+        typer.Option(
+            help="File to write the placement to, for `lrpc replay --placement`.",
+            show_default="placement.toml beside the records",
+        ),
     ] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Folder for both replays' records.", show_default="a fresh one under records/")
+        Path | None,
+        typer.Option(help="Folder for the records of both replays.", show_default="a new one under records/"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what --out and --record name.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file at --out and the records at --record, if they exist.")
+    ] = False,
     seed: Seed = 0,
     actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Find the placement of a trace's pods with the fewest calls between machines, and replay it beside `spread`."""
+    """Place a trace's pods for the fewest calls between machines.
+
+    Searches for the best placement under a cap on the computation of each machine. The trace is
+    then replayed with that placement and with `spread`, to compare the two.
+    """
     job = ReplayJob(
         trace=str(trace),
         machines=machines,
@@ -228,13 +293,16 @@ def find_placement(
 
 @app.command("verify")
 def verify_record(
-    record: Annotated[Path, typer.Argument(help="Folder of a record.", show_default=False)],
+    record: Annotated[Path, typer.Argument(help="Folder of the record.", show_default=False)],
     registry: RegistryOption = None,
     actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
 ) -> None:
-    """Run a record's job again, elsewhere if asked, and say whether every machine did the same."""
+    """Repeat a record's run, and compare what every machine did.
+
+    The run may be repeated with other actors and links than before: its result must not change.
+    """
     found = verify.check(record)
     own = None if registry is None else load_registry(registry)
     with (
@@ -257,19 +325,35 @@ def verify_record(
 @app.command("sweep")
 def run_sweep(
     name: Annotated[
-        str, typer.Argument(help="Name of a sweep (see `lrpc list`), or a .toml file: a job, and what varies.")
+        str,
+        typer.Argument(help="A name from `lrpc list`, or a .toml file that says what to run and what varies."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for all records and the table; an existing folder is resumed.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the records, the table and the report. An existing folder is resumed."),
+    ],
     parallel: Annotated[
         int | None,
-        typer.Option(min=0, max=256, help="Runs at once; 0 in this process.", show_default="the processors here"),
+        typer.Option(
+            min=0,
+            max=256,
+            help="How many runs at a time. 0 runs them in this process, without Ray.",
+            show_default="one per processor here",
+        ),
     ] = None,
     address: Address = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the runs of another sweep in that folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the runs of another sweep in the folder at --out.")
+    ] = False,
     registry: RegistryOption = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run combinations of parameters, draws from their ranges, or changes of one: a record of each, and a report."""
+    """Run a job many times with varied parameters.
+
+    A sweep varies its job in one way: all combinations of some values, random draws from the ranges
+    of parameters, or changes of one parameter at a time. Every run has a record. A table and a
+    report cover all runs.
+    """
     file = scenarios.find_sweep(name)
     found = sweep.read_sweep(file, out, None if registry is None else load_registry(registry))
     for line in found.left_out:
@@ -298,16 +382,20 @@ def run_sweep(
 
 @app.command("report")
 def make_report(
-    record: Annotated[list[Path], typer.Argument(help="Folders of records.", show_default=False)],
+    record: Annotated[list[Path], typer.Argument(help="Folders of one or more records.", show_default=False)],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the report.", show_default="report/ in the record's, or a fresh one under records/"
+            help="Folder for the report.",
+            show_default="report/ in the record's folder; for several, a new one under records/",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the report that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a report that exists already.")] = False,
 ) -> None:
-    """Write a page, Markdown and CSV of what a record says, or of several beside each other; nothing is run."""
+    """Write a report on one record, or compare several.
+
+    A report is a web page, Markdown and CSV files. It is made from the records; nothing is run.
+    """
     folder = page.make(record, out, force=force)
     print(f"report {folder / page.PAGES[0]}")
 
@@ -315,11 +403,15 @@ def make_report(
 @app.command("structures")
 def compare_structures(
     scale: Annotated[
-        float, typer.Option(min=1e-6, max=1.0, help="How much of Taos' five hours; at 1 it takes a minute or two.")
+        float, typer.Option(min=1e-6, max=1.0, help="Fraction of Taos' five hours to run; 1 takes a minute or two.")
     ] = 0.1,
     seed: Seed = 0,
 ) -> None:
-    """Run the scenario taos on a monolithic kernel, and on a small one with RPC of three kinds; compare costs."""
+    """Compare the costs of a monolithic and of a small kernel.
+
+    Runs the scenario taos on a monolithic kernel, and on a small kernel with SRC RPC, with LRPC,
+    and with LRPC/MP: LRPC and domain caching on a second processor.
+    """
     terminal.print_table(_console(), structures.compare(scale, seed))
 
 
@@ -327,17 +419,22 @@ def compare_structures(
 def compare_observations(
     scale: Annotated[
         float,
-        typer.Option(min=1e-6, max=1.0, help="How much of Sun's four days; ten times as much of Taos' five hours."),
+        typer.Option(
+            min=1e-6, max=1.0, help="Fraction of Sun's four days to run, and up to ten times that of Taos' five hours."
+        ),
     ] = observations.SCALE,
     seed: Seed = 0,
 ) -> None:
-    """Predict what else was observed of such systems, beside the studies' figures and tolerances stated beforehand."""
+    """Compare two scenarios with figures of other studies.
+
+    Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
+    """
     terminal.print_table(_console(), observations.compare(scale, seed))
 
 
 @app.command("list")
 def list_all() -> None:
-    """List the scenarios and cost models that ship with lrpc."""
+    """List the scenarios, sweeps and cost models of lrpc."""
     print("scenarios (lrpc run NAME)")
     for name in scenarios.names():
         print(f"  {name:14} {scenarios.description(name)}")
@@ -351,12 +448,14 @@ def list_all() -> None:
 
 @app.command("events")
 def show_events(
-    log: Annotated[Path, typer.Argument(help="A file that a run wrote with --events.")],
-    digest_only: Annotated[
-        bool, typer.Option("--digest", help="Print the digest that it hashes to, and no more.")
-    ] = False,
+    log: Annotated[Path, typer.Argument(help="File that a run wrote with --events.")],
+    digest_only: Annotated[bool, typer.Option("--digest", help="Print only the digest of the log.")] = False,
 ) -> None:
-    """Print an exported event log as CSV, or the digest that it hashes to."""
+    """Print the event log of a run as CSV, or its digest.
+
+    The digest of the log is that of the run. The columns are machine, virtual time in ns, event,
+    subject and object.
+    """
     if digest_only:
         print(events.digest(log))
         return
@@ -366,16 +465,20 @@ def show_events(
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and no more.", is_eager=True)] = False,
+    context: typer.Context,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
-    """Lightweight RPC, simulated from its mechanism: what calls between protection domains and machines cost."""
+    """Simulate Lightweight RPC: what calls between protection domains and machines cost."""
     if show:
         print(f"lrpc {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 def main() -> None:
-    """Run the command line; every failure is one line and an exit code."""
+    """Run the command line, and end with an exit code; a failure prints one line."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -387,13 +490,16 @@ def main() -> None:
         fail(f"broken invariant, a bug of lrpc's own: {error}", 3)
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted", 130)
-    except (BrokenPipeError, SystemExit):  # whoever read our output has gone; Typer makes a SystemExit of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain of it at its end
+    # Nobody reads the output any more, as with `lrpc events LOG | head`. Typer turns a
+    # BrokenPipeError into a SystemExit.
+    except (BrokenPipeError, SystemExit):
+        # Otherwise Python flushes stdout as it exits, and prints an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except TyperException as error:
         fail(error.format_message(), 2)
     else:
-        if code == 130:  # what Typer makes of a KeyboardInterrupt
+        if code == 130:  # Typer turns a KeyboardInterrupt into this code
             fail("interrupted", 130)
         raise SystemExit(code)
 
@@ -401,7 +507,7 @@ def main() -> None:
 def _carry_out(
     job: RunJob | ReplayJob | ReproduceJob, options: Options, own: UsersRegistry | None = None
 ) -> Finished | None:
-    """Execute a job and print what its record says; return None after a dry run, which has no record."""
+    """Execute a job and print its record. A dry run has no record and returns None."""
     ready = job.prepare(_command(), own)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
@@ -425,7 +531,8 @@ def _carry_out(
 
 
 def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width of its own
+    # Without a terminal, a fixed width, so that output in files and pipes is always the same.
+    return Console() if sys.stdout.isatty() else Console(width=110)
 
 
 def _command() -> list[str]:

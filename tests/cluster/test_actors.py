@@ -56,14 +56,17 @@ class TestOnRay:
     def test_more_actors_than_machines_are_capped_and_that_is_said(self, tmp_path: Path) -> None:
         ended = lrpc("run", office(tmp_path, actions=5, workstations=1), "--actors", 4, "--out", tmp_path / "run")
         assert ended.code == 0
-        assert ended.err == "note: 2 actors, one for each machine; more would have none to hold\n"
+        assert ended.err == "note: 2 actors, one for each machine; more would have no machine to run\n"
         assert record(tmp_path / "run")["actors"] == 2
 
     @pytest.mark.parametrize(
         ("there", "said"),
         [
-            ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer, or start Ray with more"),
-            ({"CPU": 8.0, "memory": 2.0**20}, r"--actors 2: 3 machines need about \d+ MiB; Ray has 1; ask for fewer"),
+            ({"CPU": 1.0}, "--actors 2: Ray has 1 processors; ask for fewer actors, or start Ray with more"),
+            (
+                {"CPU": 8.0, "memory": 2.0**20},
+                r"--actors 2: 3 machines need about \d+ MiB, and Ray has 1; ask for fewer actors or machines",
+            ),
         ],
     )
     def test_a_cluster_with_too_little_room_is_refused_before_work_begins(
@@ -79,7 +82,7 @@ class TestOnRay:
     def test_a_node_that_lacks_what_the_package_stands_on_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         missing = "ModuleNotFoundError: No module named 'greenlet'"
         monkeypatch.setattr(sessions, "on_each_node", lambda probe: [missing])
-        with pytest.raises(Refused, match=f"^Ray: a node cannot run this package: {missing}; install lrpc, or what "):
+        with pytest.raises(Refused, match=f"^Ray: a node cannot run this package: {missing}; install lrpc, or its "):
             sessions._check_package()
 
     def test_a_session_answers_nobody_without_its_token(self) -> None:

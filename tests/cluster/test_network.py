@@ -400,15 +400,18 @@ def test_a_run_that_loses_packets_on_a_wire_has_one_digest_wherever_it_runs() ->
 @pytest.mark.parametrize(
     ("links", "said"),
     [
-        ({"medium": "ethernet"}, "tables: links.hub: missing; add it; there are client0, client1, server"),
+        ({"medium": "ethernet"}, "tables: links.hub: missing; name a machine; there are client0, client1, server"),
         (
             {"medium": "ethernet", "hub": "attic"},
             "tables: links.hub: no machine attic; there are client0, client1, ser",
         ),
-        ({"hub": "server"}, "tables: links.hub: only an ethernet has one; set links.medium, or leave it out"),
+        (
+            {"hub": "server"},
+            'tables: links.hub: only an ethernet has a hub; set links.medium to "ethernet", or remove links.hub',
+        ),
         (
             {"medium": "ethernet", "hub": "client0"},
-            "tables: links.hub: client1 calls server over the wire, and neither is its hub, client0; name one of them",
+            "tables: links.hub: client1 calls server over the wire, and neither is its hub, client0; make one of them",
         ),
         ({"loss": 1.0}, "tables: links.loss: Input should be less than 1; it is 1.0"),
         ({"loss": -0.1}, "tables: links.loss: Input should be greater than or equal to 0; it is -0.1"),
@@ -426,7 +429,7 @@ def test_an_ethernet_on_which_sending_takes_no_time_and_loss_without_a_policy_ar
     free = costs_of(1, dict.fromkeys(("interrupt_handling", "controller_start", "controller_transmit"), 0))
     free = replace(free, file=free.file.model_copy(update={"retransmission": None}))
     for links, said in (
-        (ETHERNET, "links.medium: an ethernet between"),
+        (ETHERNET, "links.medium: an ethernet joins"),
         ({"loss": 0.1}, "links.loss: cost model test"),
     ):
         made = stores([[timer()]], links)

@@ -91,10 +91,12 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     "an unknown server": (
         office_with('"file server"', '"file sever"'),
         "domains.files.exports.files.server: unknown: file sever; known are copies, file cache, file server, ",
+        "; add your own with --registry",
     ),
     "an unknown program": (
         office_with('"office user"', '"ofice user"'),
         "domains.user.threads.0.program: unknown: ofice user; known are ",
+        "; add your own with --registry",
     ),
     "an unknown parameter": (
         office_with("buffers =", "bufers ="),
@@ -234,12 +236,12 @@ def test_spans_that_nest_too_deep_to_be_done_again(folder: Path) -> None:
 
 
 OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
-    "too few actors": (("run", "office", "--actors", -1), "--actors -1: between 0 and 256 are possible"),
-    "too many actors": (("run", "office", "--actors", 257), "--actors 257: between 0 and 256 are possible"),
+    "too few actors": (("run", "office", "--actors", -1), "--actors -1: give a number from 0 to 256"),
+    "too many actors": (("run", "office", "--actors", 257), "--actors 257: give a number from 0 to 256"),
     "no number of actors": (("run", "office", "--actors", "two"), "Invalid value for '--actors'"),
     "links in memory between actors": (
         ("run", "office", "--actors", 2, "--links", "memory"),
-        "--actors 2: links in memory join machines of one process; use --links grpc",
+        "--actors 2: --links memory joins machines of one process only; use --links grpc",
     ),
     "unknown links": (("run", "office", "--links", "tcp"), "'tcp' is not one of 'grpc', 'memory'"),
     "no machines": (("replay", "trace.csv", "--machines", 0), "Invalid value for '--machines'"),
@@ -284,7 +286,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "events in /proc": (("run", "office", "--events", "/proc/log"), "--events /proc/log: cannot be written: "),
     "events in the record": (
         ("run", "office", "--out", "x", "--events", "x"),
-        "--events x: the record's folder is made",
+        "--events x: is inside the record's folder",
     ),
     "an event log that is not there": (("events", "missing"), "missing: cannot be read: No such file or directory"),
 }

@@ -1,7 +1,8 @@
-"""The servers and programs that scenarios may name: those that ship with lrpc, and a user's own beside them.
+"""The servers and programs that scenarios may name: those that ship with lrpc, and a user's own.
 
-A user's registry is Python code, so it is imported only where a command or a program names it. A record or a sweep's
-file that names one is not enough: whoever runs it must name it again.
+A user's registry is Python code, which runs as it is imported. So it is imported only if the
+command line or a Python program names it. A record or a sweep's file may come from anybody: one
+that names a registry makes no code run, and the command that uses it must name the registry again.
 """
 
 import importlib
@@ -62,41 +63,46 @@ REGISTRY: Final = Registry(
 
 @dataclass(frozen=True)
 class UsersRegistry:
-    """A registry of a user's own, joined with the one that ships with lrpc."""
+    """A user's registry, joined with the one that ships with lrpc."""
 
-    name: str  # `module:NAME` or `path.py:NAME`; empty where the registry was handed over as an object
+    name: str  # `module:NAME` or `path.py:NAME`; empty for a registry that was given as an object
     registry: Registry
-    file: Path | None = None  # of the module that holds it
+    file: Path | None = None  # the file of its module
 
 
 def load_registry(name: str) -> UsersRegistry:
-    """Import a user's registry by `module:NAME` or `path.py:NAME`.
+    """Import a user's registry, given as `module:NAME` or `path.py:NAME`.
 
-    Modules are looked for in the current directory too, and the modules beside a file can be imported from it. Raises
-    `Refused` where the module cannot be imported, has no such registry, or names a server or program that lrpc has.
+    Modules are also searched for in the current directory, and a file may import modules of its own
+    folder. Raises `Refused` where the module cannot be imported, has no such registry, or gives a
+    server or program a name that lrpc uses.
     """
     where, colon, attribute = name.rpartition(":")
     if not colon or not where or not attribute.isidentifier():
         raise Refused(f"--registry {name}: write module:NAME or path.py:NAME, where NAME is a lrpc.Registry")
     path = Path(where)
     if path.suffix != ".py" and (len(path.parts) > 1 or path.exists()) and not path.is_dir():
-        raise Refused(f"--registry {name}: {where} is no Python file; write module:NAME or path.py:NAME")
+        raise Refused(f"--registry {name}: {where} is not a Python file; write module:NAME or path.py:NAME")
     try:
         module = _import_file(path) if path.suffix == ".py" else _import_module(where)
     except OSError as error:
         raise Refused(f"--registry {name}: {path}: {error.strerror or error}; name a Python file") from None
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # a user's code may raise anything
         raise Refused(f"--registry {name}: {_raised(error)}") from None
     found = getattr(module, attribute, None)
     if not isinstance(found, Registry):
         there = ", ".join(sorted(key for key, value in vars(module).items() if isinstance(value, Registry))) or "none"
-        raise Refused(f"--registry {name}: {where} has no lrpc.Registry called {attribute}; it has {there}")
+        raise Refused(f"--registry {name}: {where} has no lrpc.Registry named {attribute}; its registries: {there}")
     file = getattr(module, "__file__", None)
     return UsersRegistry(name, with_own(found, f"--registry {name}"), None if file is None else Path(file))
 
 
 def with_own(own: Registry, origin: str) -> Registry:
-    """Return lrpc's registry and a user's own in one; `Refused` where a name or a class in it cannot be used."""
+    """Return a registry with lrpc's servers and programs and a user's own.
+
+    Raises `Refused`, which begins with `origin`, for a name that lrpc uses and for a class that is
+    not a server or program.
+    """
     kinds: tuple[tuple[str, type, object, object], ...] = (
         ("server", Server, own.servers, REGISTRY.servers),
         ("program", Program, own.programs, REGISTRY.programs),
@@ -107,25 +113,26 @@ def with_own(own: Registry, origin: str) -> Registry:
             raise Refused(f"{origin}: {what}s: give a dictionary of classes by name")
         for key, kind in classes.items():
             if key in known:
-                raise Refused(f"{origin}: {what} {key}: lrpc has one of that name; choose another")
+                raise Refused(f"{origin}: {what} {key}: lrpc has one of that name; choose another name")
             if not (isinstance(kind, type) and issubclass(kind, base)):
-                raise Refused(f"{origin}: {what} {key}: {kind!r} is no class derived from lrpc.{base.__name__}")
+                raise Refused(f"{origin}: {what} {key}: {kind!r} is not a class derived from lrpc.{base.__name__}")
     return Registry({**REGISTRY.servers, **own.servers}, {**REGISTRY.programs, **own.programs})
 
 
 def _import_module(name: str) -> ModuleType:
+    """Import a module by name, also from the current directory."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     return importlib.import_module(name)
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module of its own, once; a name that another module has is not taken from it."""
+    """Import a file as a module, once, without replacing another module of the same name."""
     whole = path.resolve()
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == str(whole) and module.__name__ != "__main__":
             return module
-    whole.open("rb").close()  # says plainly what is wrong with the file
+    whole.open("rb").close()  # raises an OSError that says what is wrong with the file
     if str(whole.parent) not in sys.path:
         sys.path.insert(0, str(whole.parent))
     taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
@@ -133,7 +140,7 @@ def _import_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up while it runs
+    sys.modules[spec.name] = module  # before it runs, since dataclasses look up their module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -143,9 +150,9 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _raised(error: Exception) -> str:
-    """Say in one line what importing a user's module raised, and where in their files."""
+    """Return in one line what importing a user's module raised, and the last place outside lrpc."""
     frames = traceback.extract_tb(error.__traceback__)
     lrpcs = str(Path(lrpc.__file__).parent)
     own = [frame for frame in frames if "importlib" not in frame.filename and not frame.filename.startswith(lrpcs)]
     place = f" (file {own[-1].filename}, line {own[-1].lineno})" if own else ""
-    return one_line(f"importing it raised {type(error).__name__}: {error}{place}; mend the module")
+    return one_line(f"importing it raised {type(error).__name__}: {error}{place}; correct the module")

@@ -1,1 +1,1 @@
-"""Prepares jobs, carries them out, and repeats them to verify a record."""
+"""Jobs: preparing them, carrying them out, and repeating them to verify a record."""

@@ -1,4 +1,14 @@
-"""Carries a run out as it was asked for: where its record goes, how far it is, and what becomes of it if it fails."""
+"""Carries out a run for the command line, with its record, event log and progress display.
+
+The paths for the record and the event log are checked before any work begins. So a long run does
+not fail at its end because of a mistyped path.
+
+As work begins, an incomplete record is written, which stays if the process is killed. The complete
+record replaces it at the end. If the run fails or is interrupted, an incomplete record says why,
+with what had been measured. A run that is refused leaves nothing.
+
+`Options` say how to carry out a run. None of them changes its result, so none is part of a job.
+"""
 
 import sys
 import tempfile
@@ -25,20 +35,20 @@ from lrpc.workloads.records.cells import Cell
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is to be carried out; none of these changes what it computes."""
+    """How to carry out a run: the options of the command line that do not change the result."""
 
-    out: Path | None = None
-    force: bool = False
-    actors: int | None = None
+    out: Path | None = None  # the record's folder; None for a new one under records/
+    force: bool = False  # replace an existing record and event log
+    actors: int | None = None  # None: as many as `choose_actors` says
     links: Transport = "grpc"
     address: str | None = None
-    events: Path | None = None
+    events: Path | None = None  # the file for the event log
     dry_run: bool = False
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The record of a run that came to its end, and where that is."""
+    """The record of a run that completed, and its folder."""
 
     record: records.Record
     folder: Path
@@ -51,14 +61,15 @@ def execute(
     cells_of: Callable[[Outcome], list[Cell]],
     accounts: Callable[[Outcome], records.TraceAccounts | None] = lambda outcome: None,
 ) -> Finished | None:
-    """Run a cluster and write its record; None after a dry run, which says what would run.
+    """Run a cluster and write its record. A dry run only prints its plan, and returns None.
 
-    `accounts` says where the rows of a trace went, if it was one. Raises `Refused` before work begins; after
-    `RunFailed` and KeyboardInterrupt, which are passed on, an incomplete record stays.
+    `cells_of` makes cells of the run's outcome, and `accounts` a trace's accounts if it replays
+    one. Raises `Refused` before any work begins. If `RunFailed` or KeyboardInterrupt is raised, an
+    incomplete record has been written.
     """
     actors = choose_actors(cluster, options.actors, options.links, options.address)
     if options.actors is not None and options.actors > actors:
-        print(f"note: {actors} actors, one for each machine; more would have none to hold", file=sys.stderr)
+        print(f"note: {actors} actors, one for each machine; more would have no machine to run", file=sys.stderr)
     folder = records.new_folder(options.out, run.workload, force=options.force)
     if options.events is not None:
         check_events(options.events, folder, force=options.force)
@@ -99,9 +110,9 @@ def simulate(
     on_progress: Callable[[Position], None] = lambda position: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
-    """Run a cluster as `options` say, and write its event log where they name one; nothing is printed or recorded.
+    """Run a cluster as `options` say, and write its event log if they name a file for it.
 
-    Raises as `run_cluster` does.
+    Prints nothing, and writes no record. Raises the same errors as `run_cluster`.
     """
     with ExitStack() as stack:
         logs = None
@@ -124,7 +135,10 @@ def simulate(
 
 @contextmanager
 def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
-    """Have an incomplete record kept of what fails in the block after work has begun, and say where that is."""
+    """Run the block, and call `keep` with the reason if it fails after work has begun.
+
+    Errors of the run, and bugs, are raised again as `RunFailed` that names `folder`.
+    """
     try:
         yield
     except Refused:
@@ -135,17 +149,17 @@ def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
     except Panic as panic:
         keep(f"broken invariant: {panic}")
         raise
-    except Exception as bug:  # the record tells whoever mends it where to look
+    except Exception as bug:  # anything else is a bug; the record keeps its traceback
         keep(traceback.format_exc())
         what = f"a bug of lrpc's own: {type(bug).__name__}: {bug}"
-        raise RunFailed(f"{what} (where it arose is in the incomplete record in {folder})") from bug
+        raise RunFailed(f"{what} (its traceback is in the incomplete record in {folder})") from bug
     except KeyboardInterrupt:
         keep("interrupted")
         raise
 
 
 def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> Callable[[Position], None]:
-    """Return `show`, with something to be done first, once."""
+    """Return a function that calls `show`, and before its first call `begin`."""
     first = [begin]
 
     def on_progress(position: Position) -> None:
@@ -157,7 +171,7 @@ def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> C
 
 
 def planned_calls(cluster: Cluster) -> int:
-    """Return about how many calls a cluster will make, traps among them; 0 where one does not know."""
+    """Return about how many calls and traps a cluster will make; 0 if any program does not know."""
     domains = [domain for machine in cluster.machines for domain in machine.domains]
     threads = [thread for domain in domains for thread in domain.threads]
     programs = [construct(one.program, one.parameters, one.name).planned_calls for one in threads]
@@ -168,8 +182,13 @@ def planned_calls(cluster: Cluster) -> int:
 
 @contextmanager
 def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]:
-    """Show how far a run is, on a terminal; show nothing anywhere else."""
-    if not sys.stderr.isatty():  # not Console.is_terminal, which FORCE_COLOR makes true in a pipe as well
+    """Show a run's progress while the block runs, if stderr is a terminal.
+
+    Yields the function to call with each progress. `calls` is the expected number of calls, 0 if
+    unknown.
+    """
+    # Not Console.is_terminal, which FORCE_COLOR makes true in a pipe as well.
+    if not sys.stderr.isatty():
         yield lambda position: None
         return
     console = Console(stderr=True)
@@ -192,7 +211,11 @@ def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]
 
 @contextmanager
 def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], None]]:
-    """Show how many of a sweep's runs are over, on a terminal; elsewhere say just which fail."""
+    """Show how many of a sweep's runs have ended while the block runs, if stderr is a terminal.
+
+    Yields the function to call as each run ends, with its number and why it failed, or None. Each
+    failure is printed to stderr, terminal or not.
+    """
     with ExitStack() as stack:
         bar = None
         if sys.stderr.isatty():
@@ -210,7 +233,7 @@ def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], 
 
 
 def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:
-    """Say what would run, without running it."""
+    """Print what would run, and where, without running it."""
     where = "in this process" if actors == 0 else f"on {actors} Ray actors"
     if options.address is not None:
         where += f" of the cluster at {options.address}"
@@ -224,17 +247,21 @@ def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, 
 
 
 def check_events(path: Path, folder: Path | None, *, force: bool) -> None:
-    """Raise `Refused` where an event log cannot be written to `path`, or would lie in the record's `folder`."""
+    """Raise `Refused` if an event log cannot be written to `path`.
+
+    It must not lie in `folder`, the record's, since writing the record replaces that folder. An
+    existing file needs `force`.
+    """
     if path.exists() and not (force and path.is_file()):
         raise Refused(f"--events {path}: exists already; name another file, or add --force")
     if not path.parent.is_dir():
         raise Refused(f"--events {path}: there is no folder {path.parent}; make it first")
     if folder is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
-        raise Refused(f"--events {path}: the record's folder is made anew; name a file outside it")
+        raise Refused(f"--events {path}: is inside the record's folder, which the run replaces; name a file outside it")
     events.check_writable(path)
 
 
 def fail(message: str, code: int) -> None:
-    """Say in one line why a command ended, and end with that code."""
+    """Print in one line why the command failed, and exit with that code."""
     print(f"lrpc: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)

@@ -1,4 +1,19 @@
-"""What can be run, as data: a command line, a record or a sweep says which job, and each becomes a cluster."""
+"""Jobs: what can be run, as data, so that a record's run can be repeated.
+
+A job contains everything that decides the result of a run, and nothing else: neither where it runs
+nor where its record goes. Command lines and sweeps make jobs. A record contains its job, from which
+`lrpc verify` repeats the run anywhere. There are three kinds: a scenario, the replay of a trace,
+and the reproduction of the paper.
+
+To prepare a job means to read its files, check everything, and make the cluster to run. So a wrong
+job is refused before any work begins, and a sweep can check all its runs before the first.
+
+A job names files by their paths, and a record keeps a digest of each. To verify it, files may be
+read from other places (`moved`), if their digests are the same.
+
+A job that names a user's registry does not make its code run (`registry`): preparing such a job
+needs the imported registry as well.
+"""
 
 import os
 from abc import abstractmethod
@@ -30,43 +45,47 @@ from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reprodu
 from lrpc.workloads.traces.read import read_trace
 
 LARGEST_SEED: Final = 2**63 - 1
-REGISTRY_INPUT: Final = "registry"  # the argument under which a record names the file of a user's own registry
+REGISTRY_INPUT: Final = "registry"  # the name of a registry's file among the inputs of a record
 JsonValue = str | int | float | bool | list[Any] | dict[str, Any]
 
 
 def no_accounts(outcome: Outcome) -> TraceAccounts | None:
-    """Return None: no trace was replayed."""
+    """Return None, the accounts of a run that replays no trace."""
     return None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that has been looked through: the cluster to run, and what to make of its outcome."""
+    """A prepared job: the cluster to run, and functions that make results of its outcome."""
 
-    run: Run
+    run: Run  # the head of the record
     cluster: Cluster
     cells_of: Callable[[Outcome], list[Cell]]
     accounts_of: Callable[[Outcome], TraceAccounts | None] = no_accounts
 
 
 class JobBase(Document):
-    """What all jobs have: all that decides a result, and nothing else."""
+    """Base class of jobs."""
 
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
     @abstractmethod
     def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
-        """Return this job as a cluster; `Refused` where anything about it is wrong.
+        """Read and check all that the job names, and return it with its cluster.
 
-        The record names the command. `own` is the registry of a user's own that the job may use.
+        `command` is noted in the record. `own` is the user's registry that the job may use. Raises
+        `Refused` for whatever is wrong with the job or its files.
         """
 
     @abstractmethod
     def files(self) -> dict[str, Path]:
-        """Return the files that it reads, by the argument that names each."""
+        """Return the files that the job reads, by the argument that names each.
+
+        Files that ship with lrpc are not among them.
+        """
 
     def moved(self, files: Mapping[str, Path]) -> Self:
-        """Return this job, reading other files for some of its arguments."""
+        """Return a copy of this job that reads other files for some arguments, as in `files()`."""
         return self.model_copy(update={argument: str(path) for argument, path in files.items()})
 
     def _run(
@@ -76,16 +95,18 @@ class JobBase(Document):
         settings: Mapping[str, object],
         others: Mapping[str, Path] | None = None,
     ) -> Run:
-        """Return what was asked for; `others` are files that it rests on beside those that the job names."""
+        """Return the head of the record; `others` are inputs that the job does not name."""
         files = self.files() | dict(others or {})
         inputs = tuple(read_input(argument, path) for argument, path in sorted(files.items()))
         return Run(workload, command, self.seed, settings, self.model_dump(mode="json"), inputs)
 
 
 class RunJob(JobBase):
-    """One scenario, or a `scale` of it; `changes` are made first, by keys such as `machines.workstation.count`.
+    """A run of a scenario.
 
-    `registry` names the user's own servers and programs that it uses, as `--registry` does.
+    `changes` gives values of the scenario's file other values first, by keys such as
+    `machines.workstation.count`. `scale` then multiplies the parameters that scale. `registry`
+    names the user's registry that the scenario uses, as `--registry` does.
     """
 
     kind: Literal["run"] = "run"
@@ -95,9 +116,9 @@ class RunJob(JobBase):
     registry: str = ""
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
-        """Return the cluster that the scenario describes.
+        """Read the scenario, and return this job with the cluster that it describes.
 
-        `Refused` where the job names a registry that is not given: a file alone does not make anybody's code run.
+        Raises `Refused` also where the job names a user's registry and `own` is not given.
         """
         if self.registry and own is None:
             raise Refused(
@@ -123,7 +144,10 @@ class RunJob(JobBase):
         return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome), solved_from))
 
     def tables(self) -> dict[str, Any]:
-        """Return the scenario's tables with the changes made; `Refused` where it cannot be read or changed so."""
+        """Return the scenario's tables with the changes made.
+
+        Raises `Refused` if the file cannot be read, or a change has a key that leads nowhere.
+        """
         path = scenarios.find(self.scenario)
         tables = read_toml(path)
         for key, value in self.changes.items():
@@ -131,7 +155,7 @@ class RunJob(JobBase):
         return tables
 
     def files(self) -> dict[str, Path]:
-        """Return the scenario's file, and those of its cost models, that do not ship with the project."""
+        """Return the files of the scenario and of its cost models that do not ship with lrpc."""
         path = scenarios.find(self.scenario)
         found = {"scenario": path} if self.scenario not in scenarios.names() else {}
         machines = read_toml(path).get("machines")
@@ -142,14 +166,17 @@ class RunJob(JobBase):
         return found
 
     def moved(self, files: Mapping[str, Path]) -> Self:
-        """Return this job, reading other files; those of cost models become changes of the scenario."""
+        """Return a copy of this job that reads other files.
+
+        Other files of cost models become changes of the scenario, which names them.
+        """
         models = {key: str(path) for key, path in files.items() if key != "scenario"}
         scenario = str(files.get("scenario", self.scenario))
         return self.model_copy(update={"scenario": scenario, "changes": {**self.changes, **models}})
 
 
 class ReplayJob(JobBase):
-    """A trace under a placement."""
+    """A replay of a trace, with its pods placed on machines."""
 
     kind: Literal["replay"] = "replay"
     trace: str
@@ -163,7 +190,7 @@ class ReplayJob(JobBase):
     strict: bool = False
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
-        """Return the cluster on which the trace is done again."""
+        """Read the trace, and return this job with the cluster that replays it."""
         costs = load_cost_model(self.cost_model)
         spans = read_trace(Path(self.trace), strict=self.strict)
         done = activity(spans, self.trace)
@@ -189,7 +216,7 @@ class ReplayJob(JobBase):
         )
 
     def files(self) -> dict[str, Path]:
-        """Return the trace, and what else is named by its path."""
+        """Return the trace, and the cost model and placement where these are files."""
         found = {"trace": Path(self.trace)}
         if self.cost_model.endswith(".toml"):
             found["cost_model"] = Path(self.cost_model)
@@ -199,7 +226,7 @@ class ReplayJob(JobBase):
 
 
 class ReproduceJob(JobBase):
-    """The paper's tables and figures."""
+    """A reproduction of the paper's tables and figures: all of them, or those in `only`."""
 
     kind: Literal["reproduce"] = "reproduce"
     cost_model: str = "cvax-firefly"
@@ -207,14 +234,14 @@ class ReproduceJob(JobBase):
     only: tuple[str, ...] = Field(default=(), strict=False)
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
-        """Return a cluster of machines that measure one thing each."""
+        """Return this job with a cluster in which each machine measures one thing."""
         plan = Plan(self.cost_model, self.calls, self.only)
         cluster = reproduce_cluster(plan)
         run = self._run("reproduce", command, asdict(plan))
         return Prepared(run, cluster, lambda outcome: cells_of(plan, cluster, outcome))
 
     def files(self) -> dict[str, Path]:
-        """Return the cost model's file, if it does not ship with the project."""
+        """Return the cost model's file, if it does not ship with lrpc."""
         return {"cost_model": Path(self.cost_model)} if self.cost_model.endswith(".toml") else {}
 
 
@@ -223,7 +250,10 @@ JOBS: Final[TypeAdapter[RunJob | ReplayJob | ReproduceJob]] = TypeAdapter(Job)
 
 
 def job_of(tables: object, origin: str) -> RunJob | ReplayJob | ReproduceJob:
-    """Return the job that tables describe; `Refused` names `origin` and the key that is wrong."""
+    """Return the job that tables describe, by their `kind`.
+
+    Raises `Refused`, which names `origin` and the key, for whatever is wrong.
+    """
     try:
         return JOBS.validate_python(tables)
     except ValidationError as error:
@@ -231,7 +261,12 @@ def job_of(tables: object, origin: str) -> RunJob | ReplayJob | ReproduceJob:
 
 
 def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None:
-    """Set one value deep in a scenario's tables, by a key with points; `Refused` where that leads nowhere."""
+    """Set one value in a scenario's tables, in place.
+
+    `key` joins the keys of nested tables, and indices of arrays, with points. A part with points of
+    its own stands in quotation marks. Raises `Refused` if there is no such place; only the last
+    part may be a new key.
+    """
     place: Any = tables
     parts = _parts(key)
     for number, part in enumerate(parts):
@@ -241,7 +276,7 @@ def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None
         elif isinstance(inside, dict) and (part in inside or number == len(parts) - 1):
             index = part
         else:
-            raise Refused(f"{origin}: {'.'.join(parts[: number + 1])}: there is no such place; mend the key")
+            raise Refused(f"{origin}: {'.'.join(parts[: number + 1])}: there is no such place; correct the key")
         if number == len(parts) - 1:
             inside[index] = value
             return
@@ -249,7 +284,7 @@ def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None
 
 
 def _parts(key: str) -> list[str]:
-    """Return a key's parts; one that has points of its own stands in quotation marks."""
+    """Return the parts of a key, without the quotation marks around those that contain points."""
     parts, quoted = [""], False
     for letter in key:
         if letter == '"':
@@ -262,7 +297,10 @@ def _parts(key: str) -> list[str]:
 
 
 def read_input(argument: str, path: Path) -> Input:
-    """Return what identifies a file that a job reads: its place, and the digest of its contents."""
+    """Return a file that a job reads as an input of a record, with its digest.
+
+    The record also keeps the text of TOML files. Raises `Refused` if the file cannot be read.
+    """
     whole = blake2b(digest_size=32)
     try:
         small = path.suffix == ".toml" and path.stat().st_size <= LARGEST_DOCUMENT

@@ -1,4 +1,10 @@
-"""Running clusters from Python: read a description, run it, and look at or keep what it came to."""
+"""Runs clusters from Python: reads a scenario, runs it, and returns a result to examine or save.
+
+`lrpc.read_cluster` and `lrpc.run` are these functions. A result is what the command line writes to
+disk: the record, with its cells and tables. Nothing is printed, and nothing is written unless
+`save` or an event log asks for it. By default everything runs in the calling process, so that a
+script or a notebook needs no Ray.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,75 +28,79 @@ from lrpc.workloads.runs.jobs import JsonValue, Prepared, RunJob
 
 @dataclass(frozen=True)
 class ReadyCluster:
-    """A cluster that has been read and checked: what `lrpc.run` runs."""
+    """A cluster that has been read and checked, for `lrpc.run`."""
 
     prepared: Prepared
 
     @property
     def name(self) -> str:
-        """Return the cluster's name, as its description gives it."""
+        """Return the cluster's name, from its description."""
         return self.description.name
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """Return the names of its machines, in order."""
+        """Return the names of the machines, in order."""
         return tuple(machine.name for machine in self.description.machines)
 
     @property
     def description(self) -> Cluster:
-        """Return its machines, domains and links, as they will run."""
+        """Return the specifications of machines, domains and links."""
         return self.prepared.cluster
 
     @property
     def planned_calls(self) -> int:
-        """Return about how many calls and traps a run makes; 0 where its programs do not say."""
+        """Return about how many calls and traps a run makes; 0 if any program does not know."""
         return planned_calls(self.description)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to. Times are virtual, but for `record.wall_s`."""
+    """The result of a run. All times are virtual, except `record.wall_s`."""
 
-    record: Record  # all that `save` writes
-    outcome: Outcome  # what each machine did, in nanoseconds
+    record: Record  # what `save` writes
+    outcome: Outcome  # of each machine, with times in nanoseconds
 
     @property
     def digest(self) -> str:
-        """Return the run's digest: equal for equal runs, wherever they ran."""
+        """Return the run's digest, which does not depend on where it ran."""
         return self.outcome.digest
 
     @property
     def progress(self) -> Progress:
-        """Return how far the run came: calls, virtual time in ns, windows."""
+        """Return the run's totals: calls, virtual time in ns, windows."""
         return self.outcome.progress
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Return what happened, counted: `trap`, `within_domain`, `cross_domain`, `cross_machine` and others."""
+        """Return the counts of all machines by name.
+
+        These are `trap`, `within_domain`, `cross_domain`, `cross_machine` and others.
+        """
         return self.record.counts
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """Return the run's cells of the paper's tables: its row of Table I, in percent."""
+        """Return the run's row of the paper's Table I, in percent."""
         return self.record.cells
 
     @property
     def tables(self) -> Mapping[str, Table]:
-        """Return the record's tables by name: `cells`, `calls`, `latencies`, `machines` and others.
+        """Return the record's tables by name.
 
+        These are `cells`, `calls`, `latencies`, `machines` and others.
         `pandas.DataFrame(table.rows, columns=table.columns)` makes a data frame of one.
         """
         return {table.name: table for table in records.tables_of(self.record)}
 
     @property
     def findings(self) -> Mapping[str, Mapping[str, Findings]]:
-        """Return what servers and programs found, by machine, then by export or thread."""
+        """Return the findings of servers and programs, by machine, then by export or thread."""
         return {machine.name: machine.findings for machine in self.outcome.machines}
 
     def save(self, folder: str | Path | None = None, *, force: bool = False) -> Path:
-        """Write the record into a folder, a fresh one under `records/` unless one is named; return the folder.
+        """Write the record to a folder, by default a new one under `records/`; return the folder.
 
-        Raises `Refused` where the folder exists, unless `force` is set and it holds a record.
+        Raises `Refused` if the folder exists. With `force`, a record in it is replaced.
         """
         out = None if folder is None else Path(folder)
         place = records.new_folder(out, self.record.workload, force=force, option="folder")
@@ -105,12 +115,13 @@ def read_cluster(
     scale: float = 1.0,
     changes: Mapping[str, JsonValue] | None = None,
 ) -> ReadyCluster:
-    """Read and check a scenario: the path of a .toml file, or the name of one that ships with lrpc.
+    """Read and check a scenario, given as the path of a TOML file or the name of a shipped one.
 
-    `registry` holds servers and programs of your own that the scenario names: a `lrpc.Registry`, or where one is,
-    `"module:NAME"` or `"path.py:NAME"`. With the latter, `lrpc verify` can repeat a saved run. `changes` replaces
-    values of the file by keys such as `"machines.workstation.count"`. Raises `Refused`, in one line, for whatever is
-    wrong.
+    `registry` has your own servers and programs, if the scenario names any. It is a
+    `lrpc.Registry`, or says where to import one from: `"module:NAME"` or `"path.py:NAME"`. Only in
+    the second form can `lrpc verify` repeat a saved run. `scale` multiplies the parameters that
+    scale. `changes` gives values of the file other values, by keys such as
+    `"machines.workstation.count"`. Raises `Refused`, in one line, for whatever is wrong.
     """
     own = None
     if isinstance(registry, str):
@@ -131,12 +142,15 @@ def run(
     events: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RunResult:
-    """Run a cluster to its end and return what it came to; the result does not depend on where it runs.
+    """Run a cluster to its end and return the result, which does not depend on where it runs.
 
-    By default everything runs in this process. `actors=2, links="grpc"` spreads the machines over two Ray actors,
-    `address` names an existing Ray cluster for them. `events` names a new file for the event log. `on_progress` is
-    called after each window. Ctrl-C ends the run. Raises `Refused` before work begins, and `RunFailed` where a thread
-    raised, waits for ever, or an actor is lost for good.
+    By default everything runs in this process. `actors=2, links="grpc"` spreads the machines over
+    two Ray actors, and `address`, host:port, names an existing Ray cluster for them. `events` names
+    a new file for the event log. `on_progress` is called as windows end. Ctrl-C ends the run with
+    KeyboardInterrupt.
+
+    Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
+    waits for ever, and where an actor is lost for good.
     """
     asked = cluster.prepared.run
     asked = replace(asked, seed=seed, job={**asked.job, "seed": seed})

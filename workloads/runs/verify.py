@@ -1,4 +1,13 @@
-"""Runs a record's job again, elsewhere if asked, and says whether it came to the same."""
+"""Verifies a record: repeats its run, on other actors if asked, and compares the digests.
+
+The digest of a run depends on its job, its files and the version of lrpc, but neither on where it
+runs nor on whether modules are compiled. Another digest therefore means a fault: in the
+record, in an installation, or in a program that is not deterministic. Digests are compared machine
+by machine, to name the first that differs.
+
+The job's files are read again from where they were, or from the record where it keeps their text.
+Each must have its old digest. A user's code runs only if the command names its registry again.
+"""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,32 +29,38 @@ from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, RunJob, job_of, r
 
 @dataclass(frozen=True)
 class Difference:
-    """What a second run did otherwise."""
+    """How the digests of a repeated run differ from the record's."""
 
-    machine: str  # the first, in order of names
-    machines: int  # how many differ
+    machine: str  # the first that differs, in order of names
+    machines: int  # the number that differ
 
 
 def check(folder: Path) -> Record:
-    """Return a record that can be verified; `Refused` for one that is incomplete or another version's."""
+    """Return the record in a folder.
+
+    Raises `Refused` if it is incomplete, or another version of lrpc wrote it.
+    """
     record = records.read(folder)
     if record.status != "complete":
-        raise Refused(f"{folder}: incomplete ({record.reason}); only a run that came to its end can be verified")
+        raise Refused(f"{folder}: incomplete ({record.reason}); only the record of a complete run can be verified")
     wrote = record.versions.get("lrpc")
     if wrote != __version__:
-        raise Refused(f"{folder}: written by lrpc {wrote}, and this is {__version__}; verify it with that")
+        raise Refused(f"{folder}: written by lrpc {wrote}, and this is {__version__}; verify it with lrpc {wrote}")
     return record
 
 
 @contextmanager
 def prepared(record: Record, origin: str, own: UsersRegistry | None = None) -> Iterator[Prepared]:
-    """Prepare a record's job again, from the very files that it read; `Refused` where one has changed or is gone.
+    """Run the block with the record's job, prepared again from the same files.
 
-    `own` is the registry of a user's own that the job uses: a record alone does not make anybody's code run.
+    `origin` names the record in errors, and `own` is the user's registry that the job uses. Raises
+    `Refused` if a file has changed or is gone, or the job needs a registry that is not given.
     """
     job = job_of(dict(record.job), f"{origin}: job")
     if own is None and isinstance(job, RunJob) and job.registry:
-        raise Refused(f"{origin}: its run used code of {job.registry}; to run that code, add --registry {job.registry}")
+        raise Refused(
+            f"{origin}: the run used code from {job.registry}; to run that code, add --registry {job.registry}"
+        )
     with tempfile.TemporaryDirectory(prefix="lrpc-verify-") as scratch:
         moved: dict[str, Path] = {}
         for number, one in enumerate(record.inputs):
@@ -58,14 +73,16 @@ def prepared(record: Record, origin: str, own: UsersRegistry | None = None) -> I
             else:
                 moved[one.argument] = Path(one.path)
             if read_input(one.argument, moved[one.argument]).digest != one.digest:
-                raise Refused(f"{one.path}: has changed since {origin} was written; put back what it was")
+                raise Refused(f"{one.path}: has changed since {origin} was written; restore the old contents")
         yield job.moved(moved).prepare(list(record.command), own)
 
 
 def _check_registry(used: Input, own: UsersRegistry | None, origin: str) -> None:
-    """Raise `Refused` where the registry that is given is not, byte for byte, the one that a record's run used."""
+    """Raise `Refused` if the file of the given registry differs from the one that a run used."""
     if own is not None and own.file is not None and read_input(used.argument, own.file).digest != used.digest:
-        raise Refused(f"{own.file}: is not the file that {origin} was made with ({used.path}); put back what it was")
+        raise Refused(
+            f"{own.file}: differs from the file that {origin} was made with ({used.path}); restore the old contents"
+        )
 
 
 def run_again(
@@ -76,14 +93,14 @@ def run_again(
     address: str | None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
-    """Run what was prepared."""
+    """Run a prepared job, and return the outcome. Raises the same errors as `run_cluster`."""
     return run_cluster(
         ready.cluster, seed=ready.run.seed, actors=actors, links=links, address=address, on_progress=on_progress
     )
 
 
 def compare(record: Record, outcome: Outcome) -> Difference | None:
-    """Return how a second run differs from a record; None where every machine did the same."""
+    """Return how a repeated run differs from the record; None if all digests are equal."""
     before = {name: str(machine.get("digest")) for name, machine in record.machines.items()}
     after = {machine.name: machine.digest.hex() for machine in outcome.machines}
     differ = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
@@ -95,7 +112,7 @@ def compare(record: Record, outcome: Outcome) -> Difference | None:
 
 
 def in_words(record: Record, outcome: Outcome, difference: Difference | None) -> str:
-    """Return what was found, in a line."""
+    """Return the result of a comparison in one line."""
     ways = [_way(record.actors, record.links, record.compiled)]
     ways.append(_way(outcome.actors, outcome.links, compiled.runs_compiled()))
     where = " and ".join(dict.fromkeys(ways))
@@ -106,5 +123,6 @@ def in_words(record: Record, outcome: Outcome, difference: Difference | None) ->
 
 
 def _way(actors: int | None, links: str | None, was_compiled: bool) -> str:
+    """Return in words how a run was carried out."""
     place = "in one process" if not actors else f"on {actors} actors"
     return f"{place}, links {links}, {'compiled' if was_compiled else 'interpreted'}"

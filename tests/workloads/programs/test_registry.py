@@ -100,7 +100,9 @@ def test_a_record_is_verified_with_the_code_that_it_was_made_with(town: str) -> 
     lrpc("run", "town.toml", "--registry", f"{town}.py:REGISTRY", *HERE, "--out", "out")
     path = Path(f"{town}.py")
     path.write_text(path.read_text() + "\n")
-    assert "is not the file that out was made with" in refused("verify", "out", *HERE, "--registry", f"{path}:REGISTRY")
+    assert "differs from the file that out was made with" in refused(
+        "verify", "out", *HERE, "--registry", f"{path}:REGISTRY"
+    )
 
 
 def test_a_sweep_runs_with_a_registry_and_is_refused_without(town: str) -> None:
@@ -121,11 +123,11 @@ def test_a_sweep_runs_with_a_registry_and_is_refused_without(town: str) -> None:
     [
         ("nothing", "write module:NAME or path.py:NAME"),
         ("a:b:c-d", "write module:NAME or path.py:NAME"),
-        ("town.toml:REGISTRY", "is no Python file"),
+        ("town.toml:REGISTRY", "is not a Python file"),
         ("absent.py:REGISTRY", "No such file or directory"),
         ("absent_module:REGISTRY", "No module named 'absent_module'"),
-        ("{}:OTHER", "has no lrpc.Registry called OTHER; it has REGISTRY"),
-        ("{}:NONE", "has no lrpc.Registry called NONE; it has REGISTRY"),
+        ("{}:OTHER", "has no lrpc.Registry named OTHER; its registries: REGISTRY"),
+        ("{}:NONE", "has no lrpc.Registry named NONE; its registries: REGISTRY"),
     ],
 )
 def test_a_registry_that_cannot_be_had_is_refused_in_one_line(town: str, given: str, told: str) -> None:
@@ -146,8 +148,8 @@ def test_what_a_users_module_raises_is_told_with_its_place(town: str) -> None:
     [
         ('{"file server": S}', "{}", "server file server: lrpc has one of that name"),
         ("{}", '{"caller": P}', "program caller: lrpc has one of that name"),
-        ('{"shop": P}', "{}", "is no class derived from lrpc.Server"),
-        ('{"shop": 3}', "{}", "3 is no class derived from lrpc.Server"),
+        ('{"shop": P}', "{}", "is not a class derived from lrpc.Server"),
+        ('{"shop": 3}', "{}", "3 is not a class derived from lrpc.Server"),
         ("3", "{}", "give a dictionary of classes by name"),
     ],
 )

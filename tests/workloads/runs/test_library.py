@@ -68,7 +68,7 @@ def test_what_cannot_be_is_refused() -> None:
         lrpc.read_cluster("office", changes={"nothing.here": 1})
     with pytest.raises(lrpc.Refused, match="registry: server file server"):
         lrpc.read_cluster("office", registry=lrpc.Registry({"file server": lrpc.Server}, {}))
-    with pytest.raises(lrpc.Refused, match="no Ray"):
+    with pytest.raises(lrpc.Refused, match="does not use Ray"):
         lrpc.run(lrpc.read_cluster("office"), actors=0, address="127.0.0.1:1")
 
 

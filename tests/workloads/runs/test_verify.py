@@ -70,7 +70,7 @@ def test_a_trace_that_has_changed_is_refused(tmp_path: Path) -> None:
     assert lrpc("replay", trace, "--machines", 2, *HERE, "--out", tmp_path / "run").code == 0
     trace.write_text(trace.read_text() + "\n")
     line = refused("verify", tmp_path / "run", *HERE)
-    assert line == f"lrpc: {trace}: has changed since {tmp_path / 'run'} was written; put back what it was"
+    assert line == f"lrpc: {trace}: has changed since {tmp_path / 'run'} was written; restore the old contents"
 
 
 def test_records_that_cannot_be_verified_are_refused(ran: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_records_that_cannot_be_verified_are_refused(ran: Path, tmp_path: Path) 
         "verify", edited(ran, tmp_path / "old", versions=versions | {"lrpc": "0.0.1"})
     )
     assert "not a record of format 2" in refused("verify", edited(ran, tmp_path / "format", format=1))
-    assert "incomplete (interrupted); only a run that came to its end" in refused(
+    assert "incomplete (interrupted); only the record of a complete run" in refused(
         "verify", edited(ran, tmp_path / "part", status="incomplete", reason="interrupted")
     )
     assert "job: " in refused("verify", edited(ran, tmp_path / "job", job={"kind": "walk"}))

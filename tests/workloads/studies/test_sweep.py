@@ -90,7 +90,7 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
         ("seed = []", "parameters.seed: no values; give at least one"),
         ("seed = 1", "parameters.seed: "),
         ('seed = ["one"]', "job: run.seed: "),
-        ('"machines.nobody.count" = [1]', "machines.nobody: there is no such place; mend the key"),
+        ('"machines.nobody.count" = [1]', "machines.nobody: there is no such place; correct the key"),
         ('"machines.workstation.counts" = [1]', "machines.workstation.counts: unknown key"),
         ('"domains.user.threads.7.parameters" = [1]', "domains.user.threads.7: there is no such place"),
         ('"machines.workstation.count" = ["two"]', "machines.workstation.count: "),
