@@ -1,9 +1,9 @@
 """Verifies a record: repeats its run, on other actors if asked, and compares the digests.
 
-The digest of a run depends on its job, its files and the version of lrpc, but neither on where it
-runs nor on whether modules are compiled. Another digest therefore means a fault: in the
-record, in an installation, or in a program that is not deterministic. Digests are compared machine
-by machine, to name the first that differs.
+The digest of a run depends on its job, its files and the version of lrpc. It does not depend on
+where the run is carried out, or on whether modules are compiled. Another digest therefore means a
+fault: in the record, in an installation, or in a program that is not deterministic. Digests are
+compared machine by machine, to name the first that differs.
 
 The job's files are read again from where they were, or from the record where it keeps their text.
 Each must have its old digest. A user's code runs only if the command names its registry again.
