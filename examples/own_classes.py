@@ -12,7 +12,7 @@ class Shop(lrpc.Interface):
     """What a shop offers."""
 
     def buy(self, article: Annotated[str, lrpc.UpTo(32)], count: lrpc.UInt32) -> lrpc.UInt32:
-        """Buy some of an article; return how many were left to sell."""
+        """Buy some of an article; return how many were sold."""
         raise NotImplementedError
 
 
