@@ -34,8 +34,9 @@ from statistics import median
 from time import perf_counter
 from typing import Any, Final
 
-from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.cluster.session import ray_session
 from lrpc.kernel.compiled import in_words
 from lrpc.kernel.documents import validate

@@ -25,110 +25,20 @@ from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model
 
 from lrpc.cluster.parameters import resolve
+from lrpc.cluster.scenario import ClusterTable, DomainTable, LinksTable
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
 
-MOST_MACHINES: Final = 100_000
-NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@{}-]*$"
 K = TypeVar("K")
 Parameters = Mapping[str, object]
-
-
-class MachineTable(Document):
-    """A machine, or `count` equal machines, whose names then end in numbers."""
-
-    processors: int = Field(default=1, ge=1, le=1024)
-    cost_model: str = "cvax-firefly"
-    count: int = Field(default=1, ge=1, le=MOST_MACHINES)
-    domain_caching: bool = False  # idle processors spin in domain contexts
-    # The discipline says which copies messages make. None leaves either to the cost model.
-    discipline: Discipline | None = None
-    tagged_tlb: bool | None = None
-
-
-class ExportTable(Document):
-    """A server that a domain exports, and the server's parameters."""
-
-    server: str
-    parameters: dict[str, object] = Field(default={})
-
-
-class ThreadTable(Document):
-    """A program that `count` threads of a domain run, and the program's parameters."""
-
-    program: str
-    count: int = Field(default=1, ge=1, le=100_000)
-    parameters: dict[str, object] = Field(default={})
-
-
-class DomainTable(Document):
-    """A protection domain on a machine.
-
-    Where `machine` stands for several equal machines, each of them has such a domain.
-    """
-
-    machine: str
-    convention: Convention = "argument pointer"  # where its procedures find their arguments
-    exports: dict[str, ExportTable] = Field(default={})  # by the name under which others import it
-    imports: dict[str, str] = Field(default={})  # from the alias in its code to the export's name
-    threads: tuple[ThreadTable, ...] = Field(default=(), strict=False)
-
-
-class LinkTable(Document):
-    """A link: the time that a message spends on it, and the share of packets that it loses.
-
-    The processors' work on a message is not part of that time; cost models have it.
-    """
-
-    delay_us: float = Field(gt=0, le=1e9, allow_inf_nan=False)
-    bandwidth_mbps: float = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
-    loss: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
-
-
-class PairTable(LinkTable):
-    """The link between two machines whose link differs from all others."""
-
-    between: tuple[str, str] = Field(strict=False)
-
-
-class LinksTable(LinkTable):
-    """The links of a cluster: one kind for all machines, except the pairs that have their own.
-
-    With the medium "ethernet", all machines but these pairs share one wire. A packet occupies the
-    wire for the delay and the time of its bytes. One end of every message on the wire must be the
-    machine `hub`.
-    """
-
-    medium: Literal["point to point", "ethernet"] = "point to point"
-    hub: str | None = None
-    pairs: tuple[PairTable, ...] = Field(default=(), strict=False)
-
-
-class ClusterTable(Document):
-    """A whole cluster: the top level of a description."""
-
-    name: str = Field(pattern=NAME)
-    description: str = ""
-    row: str = ""  # of Table I; by default the name
-    machines: dict[str, MachineTable] = Field(min_length=1)
-    domains: dict[str, DomainTable] = Field(min_length=1)
-    links: LinksTable = LinksTable(delay_us=60.0)
-
-    @model_validator(mode="after")
-    def _every_domain_is_on_a_machine(self) -> "ClusterTable":
-        for name, domain in self.domains.items():
-            if domain.machine not in self.machines:
-                known = ", ".join(self.machines)
-                raise ValueError(f"domains.{name}.machine: no machine {domain.machine}; there are {known}")
-        return self
 
 
 @dataclass(frozen=True)

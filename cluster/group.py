@@ -12,8 +12,7 @@ from typing import BinaryIO, Final
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.journal import write_all
-from lrpc.cluster.machine import Machine, MachineOutcome
-from lrpc.cluster.names import NameService
+from lrpc.cluster.machine import Machine, MachineOutcome, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.errors import RunFailed
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, construct
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.links import Links
-from lrpc.cluster.names import NameService
 from lrpc.cluster.reach import Reach
 from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.interface import Interface
@@ -75,6 +74,33 @@ class MachineOutcome:
     def busy_ns(self) -> int:
         """Return how long its processors had threads, summed over them."""
         return sum(processor.busy_ns for processor in self.processors)
+
+
+class NameService:
+    """Finds exports of a cluster by name, from its description."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._exports = {
+            export.name: (rank, export)
+            for rank, machine in enumerate(cluster.machines)
+            for domain in machine.domains
+            for export in domain.exports
+        }
+        # A cache: `locate` is called for every call that leaves a machine.
+        self._located: dict[str, tuple[int, str]] = {}
+
+    def locate(self, name: str) -> tuple[int, str] | None:
+        """Return the exporting machine's rank and the interface's name, or None.
+
+        None means that no machine exports the name.
+        """
+        if name not in self._exports:
+            return None
+        if name not in self._located:
+            rank, export = self._exports[name]
+            interface, _ = construct(export.server, export.parameters, name).module()
+            self._located[name] = rank, interface.interface.__name__
+        return self._located[name]
 
 
 class Machine:

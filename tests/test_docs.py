@@ -15,7 +15,8 @@ from typing import Final
 
 import pytest
 
-from lrpc.cluster.description import ClusterTable, describe
+from lrpc.cluster.description import describe
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import validate
 from lrpc.workloads import launcher
 from lrpc.workloads.programs.registry import REGISTRY

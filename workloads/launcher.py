@@ -11,7 +11,7 @@ record keeps the traceback of a bug.
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -22,10 +22,34 @@ from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.workloads import scenarios
+from lrpc.workloads.options import (
+    ActorsOption,
+    Address,
+    CostModelName,
+    DryRun,
+    Events,
+    Force,
+    LinkDelay,
+    LinkMbps,
+    LinksOption,
+    MachinesOption,
+    Out,
+    Parallel,
+    PlacementFile,
+    Processors,
+    RegistryOption,
+    SearchNodes,
+    SearchSeconds,
+    Seed,
+    Slack,
+    Strict,
+    SweepFolder,
+    TraceFile,
+)
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
 from lrpc.workloads.programs.registry import UsersRegistry, load_registry
-from lrpc.workloads.records import events, records, tables
+from lrpc.workloads.records import events
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
@@ -38,8 +62,6 @@ EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
 """
 
-MOST_COLUMNS: Final = 16  # a sweep's table with more is not printed
-
 app = typer.Typer(
     help="Simulate Lightweight RPC: what calls between protection domains and machines cost.",
     epilog=EPILOG,
@@ -48,69 +70,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Out = Annotated[
-    Path | None,
-    typer.Option(help="Folder to write the record to.", show_default="a new one under records/"),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace the record at --out, and the file at --events, if they exist.")
-]
-Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers; the same seed gives the same result.")
-]
-ActorsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="How many Ray actors the machines are divided among; 0 runs them in this process, without Ray.",
-        show_default="one per machine, at most 8 or the processors here",
-    ),
-]
-LinksOption = Annotated[
-    Literal["grpc", "memory"],
-    typer.Option(help="How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors)."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Use the Ray cluster whose head is at this host:port; this computer must be one of its nodes.",
-        show_default=False,
-    ),
-]
-TraceFile = Annotated[
-    Path, typer.Argument(help="File with the trace: CSV, or JSON of Jaeger or OpenTelemetry, plain or gzipped.")
-]
-MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many machines the pods are placed on.")]
-Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]
-CostModelName = Annotated[str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")]
-LinkDelay = Annotated[
-    float, typer.Option(min=0.001, max=1e9, help="Delay of the links between machines, in microseconds.")
-]
-LinkMbps = Annotated[
-    float, typer.Option(min=0.001, max=1e9, help="Bandwidth of the links between machines, in Mbit/s.")
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse a trace with a bad row. By default bad rows are left out.")
-]
-Events = Annotated[
-    Path | None,
-    typer.Option(
-        "--events",
-        help="Write a log of all events to this file, for `lrpc events`. Its digest is the run's.",
-        show_default=False,
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything and print what would run, without running it.")
-]
-RegistryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--registry",
-        help="Import your own servers and programs: module:NAME or path.py:NAME of a lrpc.Registry. Runs that code.",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -231,31 +190,15 @@ def replay(
 def find_placement(
     trace: TraceFile,
     machines: MachinesOption,
-    slack: Annotated[
-        float,
-        typer.Option(help="Most computation on a machine, in fair shares (all computation / machines); at least 1."),
-    ] = 1.2,
-    nodes: Annotated[
-        int, typer.Option(min=1, max=2**31 - 1, help="End the search after this many nodes of the search tree.")
-    ] = 20_000,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            min=0.1, max=1e6, help="End the search after this time; then another run may find another placement."
-        ),
-    ] = 600.0,
+    slack: Slack = 1.2,
+    nodes: SearchNodes = 20_000,
+    seconds: SearchSeconds = 600.0,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
     link_delay_us: LinkDelay = 50.0,
     link_mbps: LinkMbps = 10_000.0,
     strict: Strict = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to write the placement to, for `lrpc replay --placement`.",
-            show_default="placement.toml beside the records",
-        ),
-    ] = None,
+    out: PlacementFile = None,
     record: Annotated[
         Path | None,
         typer.Option(help="Folder for the records of both replays.", show_default="a new one under records/"),
@@ -328,19 +271,8 @@ def run_sweep(
         str,
         typer.Argument(help="A name from `lrpc list`, or a .toml file that says what to run and what varies."),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder for the records, the table and the report. An existing folder is resumed."),
-    ],
-    parallel: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=256,
-            help="How many runs at a time. 0 runs them in this process, without Ray.",
-            show_default="one per processor here",
-        ),
-    ] = None,
+    out: SweepFolder,
+    parallel: Parallel = None,
     address: Address = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the runs of another sweep in the folder at --out.")
@@ -364,17 +296,7 @@ def run_sweep(
     sweep.open_folder(file, out, force=force)
     with counting_bar(found.name, sum(not part.done for part in found.parts)) as note:
         failed = sweep.carry_out(found, parallel, address, note)
-    rows = sweep.rows(found)
-    table = sweep.table(found, rows)
-    parts = sensitivity.of_sweep(found, rows, table)
-    page.write(page.Report(f"Sweep {found.name}", [], parts), out / "report")
-    console = _console()
-    if len(found.parts) <= page.MOST_ROWS and len(table.columns) <= MOST_COLUMNS:
-        terminal.print_table(console, table)
-    for part in (part for section in parts[:-1] for part in section.parts if isinstance(part, tables.Table)):
-        terminal.print_table(console, part, 15)
-    print(f"table {sweep.write_table(table, out)}")
-    print(f"report {out / 'report' / page.PAGES[0]}")
+    sensitivity.report(_console(), found, out)
     if failed:
         first = min(failed)
         raise RunFailed(f"{len(failed)} of {len(found.parts)} runs failed; run {first}: {failed[first]}")
@@ -512,21 +434,7 @@ def _carry_out(
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None
-    record = finished.record
-    console = _console()
-    terminal.print_cells(console, record.cells)
-    terminal.print_counts(console, "Counts", record.counts)
-    if record.trace is not None:
-        terminal.print_counts(console, "The trace", record.trace.summary)
-        terminal.print_times(console, record.trace.times, max(1, record.trace.traces))
-        terminal.print_lines(console, record.trace.left_out)
-    terminal.print_latencies(console, record.latency_us)
-    done = sum(record.counts[name] for name in records.COUNTS)
-    if record.wall_s:
-        terminal.print_lines(
-            console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"]
-        )
-    terminal.print_lines(console, [f"digest {record.digest}", f"record {finished.folder}"])
+    terminal.print_record(_console(), finished.record, finished.folder)
     return finished
 
 

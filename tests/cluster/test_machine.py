@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lrpc.cluster.machine import Machine
-from lrpc.cluster.names import NameService
+from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import run_cluster
 from lrpc.cluster.station import Transport

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpc.cluster.description import Cluster, ClusterTable, check, describe
+from lrpc.cluster.description import Cluster, check, describe
 from lrpc.cluster.machine import Machine, MachineOutcome, QueueOutcome
 from lrpc.cluster.run import _Memory, run_cluster
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.cluster.synchronisation import Coordinator
 from lrpc.domains.codecs import FixedBytes, UInt32
 from lrpc.domains.domain import Domain, bind

@@ -15,8 +15,7 @@ from lrpc.cluster import standing
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group, WindowReport
-from lrpc.cluster.machine import Machine
-from lrpc.cluster.names import NameService
+from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster

@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer, send_again
 from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.cluster.station import Station
 from lrpc.cluster.synchronisation import Coordinator, Progress
 from lrpc.domains.codecs import UInt32, UpTo

@@ -6,6 +6,7 @@ printed with it, so that a fitted figure is never taken for evidence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import KINDS, Cell
+from lrpc.workloads.records.records import COUNTS, Record
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",
@@ -49,6 +51,21 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
         table = make(found)
         table.title, table.title_justify = TITLES.get(name, name), "left"
         console.print(table)
+
+
+def print_record(console: Console, record: Record, folder: Path) -> None:
+    """Print what a complete record says, its digest, and the folder that holds it."""
+    print_cells(console, record.cells)
+    print_counts(console, "Counts", record.counts)
+    if record.trace is not None:
+        print_counts(console, "The trace", record.trace.summary)
+        print_times(console, record.trace.times, max(1, record.trace.traces))
+        print_lines(console, record.trace.left_out)
+    print_latencies(console, record.latency_us)
+    done = sum(record.counts[name] for name in COUNTS)
+    if record.wall_s:
+        print_lines(console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"])
+    print_lines(console, [f"digest {record.digest}", f"record {folder}"])
 
 
 def verdict(cells: Sequence[Cell]) -> list[str]:

@@ -14,17 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from lrpc.cluster.description import (
-    Cluster,
-    ClusterTable,
-    DomainTable,
-    ExportTable,
-    MachineTable,
-    ThreadTable,
-    describe,
-)
+from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome
+from lrpc.cluster.scenario import ClusterTable, DomainTable, ExportTable, MachineTable, ThreadTable
 from lrpc.domains.domain import Transfer
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.errors import Refused

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lrpc.cluster.description import ClusterTable, DomainTable, ExportTable, MachineTable
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.parameters import resolve
+from lrpc.cluster.scenario import ClusterTable, DomainTable, ExportTable, MachineTable
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.workloads import scenarios
 from lrpc.workloads.records.cells import Cell

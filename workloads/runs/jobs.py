@@ -25,9 +25,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model

@@ -11,18 +11,22 @@ parameters changed one at a time, each run is compared with the run that changes
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Final
 
+from rich.console import Console
+
 from lrpc.cluster.parameters import ParameterValue
 from lrpc.workloads.records.tables import Table, TableValue
-from lrpc.workloads.reports import plots
+from lrpc.workloads.reports import page, plots, terminal
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
-from lrpc.workloads.studies.sweep import Row, Sweep
+from lrpc.workloads.studies.sweep import Row, Sweep, rows, table, write_table
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 CONFIDENCE: Final = 0.95
+MOST_COLUMNS: Final = 16  # a sweep's table with more is not printed
 MOST_PLOTS: Final = 12  # plots of single parameters
 
 
@@ -55,6 +59,19 @@ def spread(shares: Sequence[float]) -> Spread | None:
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(shares) - 1)) * deviation / math.sqrt(len(shares))
     found = {one: float(numpy.quantile(list(shares), one)) for one in QUANTILES}
     return Spread(len(shares), mean, deviation, mean - half, mean + half, found, min(shares), max(shares))
+
+
+def report(console: Console, done: Sweep, out: Path) -> None:
+    """Write a sweep's table and report into its folder, and print as much of them as a terminal holds."""
+    found = rows(done)
+    whole = table(done, found)
+    sections = of_sweep(done, found, whole)
+    page.write(page.Report(f"Sweep {done.name}", [], sections), out / "report")
+    if len(done.parts) <= page.MOST_ROWS and len(whole.columns) <= MOST_COLUMNS:
+        terminal.print_table(console, whole)
+    for item in (item for section in sections[:-1] for item in section.parts if isinstance(item, Table)):
+        terminal.print_table(console, item, 15)
+    terminal.print_lines(console, [f"table {write_table(whole, out)}", f"report {out / 'report' / page.PAGES[0]}"])
 
 
 def of_sweep(sweep: Sweep, rows: Sequence[Row], table: Table) -> list[Section]:

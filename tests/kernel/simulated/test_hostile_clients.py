@@ -5,11 +5,11 @@ from typing import Annotated
 
 import pytest
 
-from lrpc.cluster.description import ClusterTable, describe
-from lrpc.cluster.machine import Machine
-from lrpc.cluster.names import NameService
+from lrpc.cluster.description import describe
+from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import run_cluster
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Immutable, Int32, UpTo
 from lrpc.domains.interface import Interface, procedure

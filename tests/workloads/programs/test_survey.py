@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpc.cluster.description import Cluster, ClusterTable, describe
+from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.machine import Machine
 from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.domains.interface import Interface, Procedure
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.kernel.errors import BindingRefused, Refused, RunFailed

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from lrpc.cluster.description import ClusterTable, describe
+from lrpc.cluster.description import describe
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY

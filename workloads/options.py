@@ -1,0 +1,100 @@
+"""The options that several commands share: their types, bounds and help texts."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write the record to.", show_default="a new one under records/"),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace the record at --out, and the file at --events, if they exist.")
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers; the same seed gives the same result.")
+]
+ActorsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="How many Ray actors the machines are divided among; 0 runs them in this process, without Ray.",
+        show_default="one per machine, at most 8 or the processors here",
+    ),
+]
+LinksOption = Annotated[
+    Literal["grpc", "memory"],
+    typer.Option(help="How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors)."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Use the Ray cluster whose head is at this host:port; this computer must be one of its nodes.",
+        show_default=False,
+    ),
+]
+TraceFile = Annotated[
+    Path, typer.Argument(help="File with the trace: CSV, or JSON of Jaeger or OpenTelemetry, plain or gzipped.")
+]
+MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many machines the pods are placed on.")]
+Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]
+CostModelName = Annotated[str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")]
+LinkDelay = Annotated[
+    float, typer.Option(min=0.001, max=1e9, help="Delay of the links between machines, in microseconds.")
+]
+LinkMbps = Annotated[
+    float, typer.Option(min=0.001, max=1e9, help="Bandwidth of the links between machines, in Mbit/s.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a trace with a bad row. By default bad rows are left out.")
+]
+Events = Annotated[
+    Path | None,
+    typer.Option(
+        "--events",
+        help="Write a log of all events to this file, for `lrpc events`. Its digest is the run's.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and print what would run, without running it.")
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        help="Import your own servers and programs: module:NAME or path.py:NAME of a lrpc.Registry. Runs that code.",
+        show_default=False,
+    ),
+]
+Slack = Annotated[
+    float,
+    typer.Option(help="Most computation on a machine, in fair shares (all computation / machines); at least 1."),
+]
+SearchNodes = Annotated[
+    int, typer.Option(min=1, max=2**31 - 1, help="End the search after this many nodes of the search tree.")
+]
+SearchSeconds = Annotated[
+    float,
+    typer.Option(min=0.1, max=1e6, help="End the search after this time; then another run may find another placement."),
+]
+PlacementFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File to write the placement to, for `lrpc replay --placement`.",
+        show_default="placement.toml beside the records",
+    ),
+]
+SweepFolder = Annotated[
+    Path,
+    typer.Option(help="Folder for the records, the table and the report. An existing folder is resumed."),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=256,
+        help="How many runs at a time. 0 runs them in this process, without Ray.",
+        show_default="one per processor here",
+    ),
+]
