@@ -18,6 +18,7 @@ import sysconfig
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b, sha256
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
@@ -96,36 +97,50 @@ def users_code_by_value(cluster: Cluster) -> Iterator[None]:
 
 
 def _users_modules(cluster: Cluster) -> list[ModuleType]:
-    """Return the users' modules with a cluster's servers and programs, and those that these use."""
-    residents = {
-        one.__module__
+    """Return the modules that a user wrote for a cluster: of its classes, and what those modules use.
+
+    What a module uses is what its global names refer to, so a module that is imported only inside a
+    function is not found.
+    """
+    waiting = [
+        kind.__module__
         for machine in cluster.machines
         for domain in machine.domains
-        for one in (*(e.server for e in domain.exports), *(t.program for t in domain.threads))
-    }
-    found: dict[str, ModuleType] = {}
-    waiting = sorted(residents)
+        for kind in (*(one.server for one in domain.exports), *(one.program for one in domain.threads))
+    ]
+    seen: set[str] = set()
+    found: list[ModuleType] = []
     while waiting:
         name = waiting.pop()
         module = sys.modules.get(name)
-        if name in found or module is None or not _is_users(module):
+        if name in seen or module is None:
             continue
-        found[name] = module
+        seen.add(name)
+        if name != "__main__":  # whose classes are pickled by value in any case
+            if not _is_users(module):
+                continue
+            found.append(module)
         for value in list(vars(module).values()):
             used = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(used, str):
                 waiting.append(used)
-    return list(found.values())
+    return found
 
 
 def _is_users(module: ModuleType) -> bool:
-    """Return whether a module is a user's own Python file."""
+    """Return whether a module is a user's own Python file, neither lrpc's nor installed."""
     path = getattr(module, "__file__", None)
-    # Ray pickles the classes of `__main__` by value without being told.
-    if module.__name__.split(".")[0] in ("__main__", "lrpc") or path is None or not path.endswith(".py"):
+    if module.__name__.split(".")[0] == "lrpc" or path is None or not path.endswith(".py"):
         return False
-    installed = [Path(place).resolve() for place in {*sysconfig.get_paths().values(), *site.getsitepackages()}]
-    return not any(Path(path).resolve().is_relative_to(place) for place in installed)
+    return not any(Path(path).resolve().is_relative_to(place) for place in _library_folders())
+
+
+@cache
+def _library_folders() -> tuple[Path, ...]:
+    """Return where the standard library and installed packages are."""
+    places = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places.update(site.getsitepackages(), [site.getusersitepackages()])
+    return tuple(Path(place).resolve() for place in places)
 
 
 def _add(wheel: ZipFile, name: str, data: bytes) -> str:

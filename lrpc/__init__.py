@@ -56,6 +56,10 @@ from lrpc.kernel.errors import (
 )
 
 if TYPE_CHECKING:
+    from lrpc.cluster.synchronisation import Progress
+    from lrpc.workloads.records.cells import Cell
+    from lrpc.workloads.records.records import Record
+    from lrpc.workloads.records.tables import Table
     from lrpc.workloads.runs.library import ReadyCluster, RunResult, read_cluster, run
 
 __version__ = "0.1.0"
@@ -70,6 +74,7 @@ __all__ = [
     "CallAborted",
     "CallError",
     "CallFailed",
+    "Cell",
     "Check",
     "Domain",
     "Findings",
@@ -89,13 +94,16 @@ __all__ = [
     "NoSuchProcedure",
     "ProcedureRaised",
     "Program",
+    "Progress",
     "ReadyCluster",
+    "Record",
     "Reference",
     "Refused",
     "Registry",
     "RunFailed",
     "RunResult",
     "Server",
+    "Table",
     "UInt8",
     "UInt16",
     "UInt32",
@@ -109,14 +117,23 @@ __all__ = [
     "run",
 ]
 
-# Imported when first used: they import statistics and the optimiser, which a machine does not need.
-_READ_WHEN_USED = ("ReadyCluster", "RunResult", "read_cluster", "run")
+# Imported when first used: with them come statistics and the optimiser, which a machine does not need.
+_READ_WHEN_USED = {
+    "Cell": "lrpc.workloads.records.cells",
+    "Progress": "lrpc.cluster.synchronisation",
+    "ReadyCluster": "lrpc.workloads.runs.library",
+    "Record": "lrpc.workloads.records.records",
+    "RunResult": "lrpc.workloads.runs.library",
+    "Table": "lrpc.workloads.records.tables",
+    "read_cluster": "lrpc.workloads.runs.library",
+    "run": "lrpc.workloads.runs.library",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import a name of `_READ_WHEN_USED` when it is first used."""
     if name in _READ_WHEN_USED:
-        value: object = getattr(importlib.import_module("lrpc.workloads.runs.library"), name)
+        value: object = getattr(importlib.import_module(_READ_WHEN_USED[name]), name)
         return value
     raise AttributeError(f"module 'lrpc' has no attribute {name!r}")
 

@@ -48,14 +48,14 @@ from lrpc.workloads.options import (
 )
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
-from lrpc.workloads.programs.registry import UsersRegistry, load_registry
+from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import events
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
 from lrpc.workloads.runs import verify
 from lrpc.workloads.runs.execute import Finished, Options, counting_bar, execute, fail, planned_calls, progress_bar
-from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
+from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob, registry_for
 from lrpc.workloads.studies import observations, sensitivity, structures, sweep
 
 EPILOG: Final = """
@@ -134,8 +134,8 @@ def run_scenario(
 
     Prints the scenario's row of the paper's Table I: the share of operations that cross machines.
     """
-    own = None if registry is None else load_registry(registry)
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
+    own = registry_for(job, registry)
     _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own)
 
 
@@ -247,9 +247,8 @@ def verify_record(
     The run may be repeated with other actors and links than before: its result must not change.
     """
     found = verify.check(record)
-    own = None if registry is None else load_registry(registry)
     with (
-        verify.prepared(found, str(record), own) as ready,
+        verify.prepared(found, str(record), registry) as ready,
         progress_bar(found.workload, planned_calls(ready.cluster)) as show,
     ):
         outcome = verify.run_again(
@@ -287,19 +286,19 @@ def run_sweep(
     report cover all runs.
     """
     file = scenarios.find_sweep(name)
-    found = sweep.read_sweep(file, out, None if registry is None else load_registry(registry))
+    found = sweep.read_sweep(file, out, registry)
     for line in found.left_out:
         print(f"note: {line}", file=sys.stderr)
     if dry_run:
-        print(f"{found.name}: {len(found.parts)} runs, {sum(part.done for part in found.parts)} of them done, in {out}")
+        print(f"{found.name}: {len(found.runs)} runs, {sum(one.done for one in found.runs)} of them done, in {out}")
         return
     sweep.open_folder(file, out, force=force)
-    with counting_bar(found.name, sum(not part.done for part in found.parts)) as note:
+    with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
         failed = sweep.carry_out(found, parallel, address, note)
     sensitivity.report(_console(), found, out)
     if failed:
         first = min(failed)
-        raise RunFailed(f"{len(failed)} of {len(found.parts)} runs failed; run {first}: {failed[first]}")
+        raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")
 
 
 @app.command("report")

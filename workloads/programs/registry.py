@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -30,6 +31,8 @@ from lrpc.workloads.systems.storage import StorageServer
 from lrpc.workloads.systems.sun import SunWorkstation
 from lrpc.workloads.systems.taos import TaosSystem
 from lrpc.workloads.systems.v import DisplayServer, KernelServer, MemoryServer, ProgramManager
+
+DIGEST: Final = "__lrpc_registry_digest__"  # in a module: the digest of what was imported
 
 REGISTRY: Final = Registry(
     servers={
@@ -65,9 +68,10 @@ REGISTRY: Final = Registry(
 class UsersRegistry:
     """A user's registry, joined with the one that ships with lrpc."""
 
-    name: str  # `module:NAME` or `path.py:NAME`; empty for a registry that was given as an object
+    name: str  # `module:NAME` or `path.py:NAME`, or what stands for a registry that was given as an object
     registry: Registry
     file: Path | None = None  # the file of its module
+    digest: str = ""  # BLAKE2b of that file, as it was when it was imported
 
 
 def load_registry(name: str) -> UsersRegistry:
@@ -79,22 +83,27 @@ def load_registry(name: str) -> UsersRegistry:
     """
     where, colon, attribute = name.rpartition(":")
     if not colon or not where or not attribute.isidentifier():
-        raise Refused(f"--registry {name}: write module:NAME or path.py:NAME, where NAME is a lrpc.Registry")
+        raise Refused(f"--registry {name}: write module:NAME or path.py:NAME, where NAME is an lrpc.Registry")
     path = Path(where)
     if path.suffix != ".py" and (len(path.parts) > 1 or path.exists()) and not path.is_dir():
         raise Refused(f"--registry {name}: {where} is not a Python file; write module:NAME or path.py:NAME")
     try:
         module = _import_file(path) if path.suffix == ".py" else _import_module(where)
+        file, digest = _identified(module)
+    except Refused as error:
+        raise Refused(f"--registry {name}: {error}") from None
     except OSError as error:
         raise Refused(f"--registry {name}: {path}: {error.strerror or error}; name a Python file") from None
-    except Exception as error:  # a user's code may raise anything
+    except ModuleNotFoundError as error:
+        fix = "name a module that can be imported" if error.name == where else "install it, or correct the module"
+        raise Refused(f"--registry {name}: {error}; {fix}") from None
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise Refused(f"--registry {name}: {_raised(error)}") from None
     found = getattr(module, attribute, None)
     if not isinstance(found, Registry):
         there = ", ".join(sorted(key for key, value in vars(module).items() if isinstance(value, Registry))) or "none"
         raise Refused(f"--registry {name}: {where} has no lrpc.Registry named {attribute}; its registries: {there}")
-    file = getattr(module, "__file__", None)
-    return UsersRegistry(name, with_own(found, f"--registry {name}"), None if file is None else Path(file))
+    return UsersRegistry(name, with_own(found, f"--registry {name}"), file, digest)
 
 
 def with_own(own: Registry, origin: str) -> Registry:
@@ -120,36 +129,62 @@ def with_own(own: Registry, origin: str) -> Registry:
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module by name, also from the current directory."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    """Import a module by name, also from the current directory, where no other has that name."""
+    _search(Path.cwd())
     return importlib.import_module(name)
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module, once, without replacing another module of the same name."""
+    """Import a file as a module, anew if its contents have changed.
+
+    The module has a name of its own, which the contents are part of: no two files are one module, and
+    none takes the place of a module that something else imports.
+    """
     whole = path.resolve()
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == str(whole) and module.__name__ != "__main__":
-            return module
-    whole.open("rb").close()  # raises an OSError that says what is wrong with the file
-    if str(whole.parent) not in sys.path:
-        sys.path.insert(0, str(whole.parent))
-    taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
-    spec = importlib.util.spec_from_file_location(f"registry_{path.stem}" if taken else path.stem, whole)
+    source = whole.read_bytes()
+    name = f"lrpc_registry_{path.stem}_{_digest(bytes(whole) + source)[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    _search(whole.parent)
+    spec = importlib.util.spec_from_file_location(name, whole)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # before it runs, since dataclasses look up their module
+    vars(module)[DIGEST] = _digest(source)
+    sys.modules[name] = module  # before it runs, since dataclasses look up their module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, whole, "exec"), vars(module))  # the very bytes that were hashed
     except BaseException:
-        del sys.modules[spec.name]
+        del sys.modules[name]
         raise
     return module
 
 
-def _raised(error: Exception) -> str:
+def _search(folder: Path) -> None:
+    """Let modules of a folder be imported, after all others: none of them is taken for a library."""
+    if not {"", str(folder)} & set(sys.path):
+        sys.path.append(str(folder))
+
+
+def _identified(module: ModuleType) -> tuple[Path | None, str]:
+    """Return a module's file and the digest of what was imported from it.
+
+    Raises `Refused` if the file has changed since: Python does not import a named module again.
+    """
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return None, ""
+    now = _digest(Path(file).read_bytes())
+    imported: str = vars(module).setdefault(DIGEST, now)
+    if imported != now:
+        raise Refused(f"{file} has changed since it was imported; start Python again, or name the file")
+    return Path(file), imported
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=32).hexdigest()
+
+
+def _raised(error: BaseException) -> str:
     """Return in one line what importing a user's module raised, and the last place outside lrpc."""
     frames = traceback.extract_tb(error.__traceback__)
     lrpcs = str(Path(lrpc.__file__).parent)

@@ -39,6 +39,11 @@ class Cell:
             return None
         return self.ours / self.paper - 1
 
+    @property
+    def differs_in_text(self) -> bool:
+        """Return whether both figures are texts, such as the letters of Table III, and not the same."""
+        return isinstance(self.ours, str) and isinstance(self.paper, str) and self.ours != self.paper
+
 
 def weakest(*kinds: Kind) -> Kind:
     """Return the kind of a figure that is computed from figures of these kinds.

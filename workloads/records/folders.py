@@ -22,21 +22,31 @@ def fresh(name: str) -> Path:
     return Path("records") / f"{name}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
-def check(out: Path, kind: str, is_one: Callable[[Path], bool], *, force: bool, option: str = "--out") -> Path:
+def check(
+    out: Path,
+    kind: str,
+    is_one: Callable[[Path], bool],
+    *,
+    force: bool,
+    option: str = "--out",
+    force_option: str = "--force",
+) -> Path:
     """Return `out` if a folder of this kind can be put there.
 
     `kind` names it in messages, such as "record". An existing folder needs `force`, and must be
-    empty or satisfy `is_one`. Raise `Refused`, naming `option`, if the folder cannot be put there.
+    empty or satisfy `is_one`. Raise `Refused`, naming the options, if the folder cannot be put there.
     """
     if out.name in ("", ".."):
         raise Refused(f"{option} {out}: has no name of its own; name another folder")
     try:
         if os.path.lexists(out):
             if not force:
-                fix = f"name another folder, or add --force to replace that {kind}"
+                fix = f"name another folder, or add {force_option} to replace that {kind}"
                 raise Refused(f"{option} {out}: exists already; {fix}")
             if out.is_symlink() or not out.is_dir() or not (is_one(out) or not any(out.iterdir())):
-                raise Refused(f"{option} {out}: is not a {kind}, so --force does not replace it; name another folder")
+                raise Refused(
+                    f"{option} {out}: is not a {kind}, so {force_option} does not replace it; name another folder"
+                )
         nearest = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
         probe = nearest / _beside(out).name
         probe.mkdir()
@@ -67,7 +77,7 @@ def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
-        raise RunFailed(f"--out {out}: the {kind} cannot be written: {os.strerror(error.errno or 0)}") from error
+        raise RunFailed(f"{out}: the {kind} cannot be written: {os.strerror(error.errno or 0)}") from error
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise

@@ -113,15 +113,17 @@ class Record:
     cells: Sequence[Cell] = ()
 
 
-def new_folder(out: Path | None, workload: str, *, force: bool, option: str = "--out") -> Path:
+def new_folder(
+    out: Path | None, workload: str, *, force: bool, option: str = "--out", force_option: str = "--force"
+) -> Path:
     """Return the folder that a record will be written to.
 
     Without `out` it is a new one under `records/`. An existing folder needs `force`, and must be
-    empty or hold a record. Raise `Refused`, naming `option`, if the record could not be written
+    empty or hold a record. Raise `Refused`, naming the options, if the record could not be written
     there.
     """
     folder = folders.fresh(workload) if out is None else out
-    return folders.check(folder, "record", _is_record, force=force, option=option)
+    return folders.check(folder, "record", _is_record, force=force, option=option, force_option=force_option)
 
 
 def _is_record(folder: Path) -> bool:

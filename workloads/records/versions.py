@@ -1,6 +1,7 @@
 """Which versions a record was made with: lrpc's, its commit where one is known, Python's and the libraries'."""
 
 import json
+import os
 import platform
 import subprocess
 from functools import cache
@@ -45,9 +46,13 @@ def commit() -> str | None:
 
 
 def _checked_out(top: Path) -> str | None:
+    # Not the repository that a git hook, say, names in the environment.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S)
+        said = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S, env=environment
+        )
     except (OSError, subprocess.SubprocessError):  # no git here, or a checkout that it does not trust
         return None
     return said.stdout.strip() or None

@@ -74,6 +74,10 @@ def verdict(cells: Sequence[Cell]) -> list[str]:
     compared = sum(cell.deviation is not None for cell in cells)
     parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
     lines = [f"verdict: {len(cells)} cells: {parts}; {compared} of them beside a figure of the paper"]
+    other = [cell for cell in cells if cell.differs_in_text]
+    if other:
+        where = f"Table {other[0].table}, {other[0].row}, {other[0].column}"
+        lines.append(f"  {len(other)} texts differ from the paper's, the first in {where}")
     for kind, found in kinds.items():
         beside = [cell for cell in found if cell.deviation is not None]
         if beside:

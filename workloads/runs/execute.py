@@ -246,18 +246,21 @@ def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, 
     print(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
 
 
-def check_events(path: Path, folder: Path | None, *, force: bool) -> None:
+def check_events(
+    path: Path, folder: Path | None, *, force: bool, option: str = "--events", force_option: str = "--force"
+) -> None:
     """Raise `Refused` if an event log cannot be written to `path`.
 
     It must not lie in `folder`, the record's, since writing the record replaces that folder. An
     existing file needs `force`.
     """
     if path.exists() and not (force and path.is_file()):
-        raise Refused(f"--events {path}: exists already; name another file, or add --force")
+        fix = f"name another file, or add {force_option}" if force_option else "name another file"
+        raise Refused(f"{option} {path}: exists already; {fix}")
     if not path.parent.is_dir():
-        raise Refused(f"--events {path}: there is no folder {path.parent}; make it first")
+        raise Refused(f"{option} {path}: there is no folder {path.parent}; make it first")
     if folder is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
-        raise Refused(f"--events {path}: is inside the record's folder, which the run replaces; name a file outside it")
+        raise Refused(f"{option} {path}: is inside the record's folder, which the run replaces; name a file outside it")
     events.check_writable(path)
 
 

@@ -17,7 +17,7 @@ needs the imported registry as well.
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -33,7 +33,7 @@ from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
-from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry
+from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry, load_registry
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Input, Run, TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
@@ -94,12 +94,11 @@ class JobBase(Document):
         workload: str,
         command: list[str],
         settings: Mapping[str, object],
-        others: Mapping[str, Path] | None = None,
+        code: Sequence[Input] = (),
     ) -> Run:
-        """Return the head of the record; `others` are inputs that the job does not name."""
-        files = self.files() | dict(others or {})
-        inputs = tuple(read_input(argument, path) for argument, path in sorted(files.items()))
-        return Run(workload, command, self.seed, settings, self.model_dump(mode="json"), inputs)
+        """Return the head of the record; `code` is the file of a user's registry, if there is one."""
+        inputs = [*code, *(read_input(argument, path) for argument, path in sorted(self.files().items()))]
+        return Run(workload, command, self.seed, settings, self.model_dump(mode="json"), tuple(inputs))
 
 
 class RunJob(JobBase):
@@ -137,7 +136,9 @@ class RunJob(JobBase):
             settings["parameters"] = {name: one.model_dump(mode="json") for name, one in resolved.parameters.items()}
         if self.changes:
             settings["changes"] = dict(self.changes)
-        code = {} if own is None or own.file is None else {REGISTRY_INPUT: own.file}
+        code = []
+        if own is not None and own.file is not None:  # with the digest of what was imported, whatever is there now
+            code = [Input(REGISTRY_INPUT, str(own.file.absolute()), own.digest)]
         job = self if own is None else self.model_copy(update={"registry": own.name})
         run = job._run(cluster.name, command, settings, code)
         row = table.row or cluster.name
@@ -248,6 +249,18 @@ class ReproduceJob(JobBase):
 
 Job = Annotated[RunJob | ReplayJob | ReproduceJob, Field(discriminator="kind")]
 JOBS: Final[TypeAdapter[RunJob | ReplayJob | ReproduceJob]] = TypeAdapter(Job)
+
+
+def registry_for(job: object, name: str | None) -> UsersRegistry | None:
+    """Import the user's registry of that name for a job; None without a name.
+
+    Raises `Refused`, before any code runs, for a job that cannot use one.
+    """
+    if name is None:
+        return None
+    if not isinstance(job, RunJob):
+        raise Refused(f"--registry {name}: only runs of scenarios use a registry; leave the option out")
+    return load_registry(name)
 
 
 def job_of(tables: object, origin: str) -> RunJob | ReplayJob | ReproduceJob:

@@ -8,29 +8,39 @@ script or a notebook needs no Ray.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+
+import numpy
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import Outcome, choose_actors
+from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.domains.residents import Findings, Registry
-from lrpc.workloads.programs.registry import UsersRegistry, load_registry, with_own
+from lrpc.kernel.errors import Refused
+from lrpc.workloads.programs.registry import UsersRegistry, with_own
 from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.runs.execute import Options, check_events, planned_calls, simulate
-from lrpc.workloads.runs.jobs import JsonValue, Prepared, RunJob
+from lrpc.workloads.runs.jobs import JsonValue, Prepared, job_of, registry_for
+
+FROM_PYTHON: Final = "a registry that was given in Python"  # as a record names it
 
 
 @dataclass(frozen=True)
 class ReadyCluster:
     """A cluster that has been read and checked, for `lrpc.run`."""
 
-    prepared: Prepared
+    prepared: Prepared = field(repr=False)
+
+    def __repr__(self) -> str:
+        """Return the name and the number of machines."""
+        return f"<ReadyCluster {self.name}: {len(self.machines)} machines>"
 
     @property
     def name(self) -> str:
@@ -59,6 +69,11 @@ class RunResult:
 
     record: Record  # what `save` writes
     outcome: Outcome  # of each machine, with times in nanoseconds
+
+    def __repr__(self) -> str:
+        """Return the workload, what was counted, and the beginning of the digest."""
+        counted = ", ".join(f"{self.counts[name]:,} {name}" for name in records.COUNTS if self.counts[name])
+        return f"<RunResult {self.record.workload}: {counted}; digest {self.digest[:16]}>"
 
     @property
     def digest(self) -> str:
@@ -103,7 +118,7 @@ class RunResult:
         Raises `Refused` if the folder exists. With `force`, a record in it is replaced.
         """
         out = None if folder is None else Path(folder)
-        place = records.new_folder(out, self.record.workload, force=force, option="folder")
+        place = records.new_folder(out, self.record.workload, force=force, option="folder", force_option="force=True")
         records.write(place, self.record)
         return place
 
@@ -117,18 +132,22 @@ def read_cluster(
 ) -> ReadyCluster:
     """Read and check a scenario, given as the path of a TOML file or the name of a shipped one.
 
-    `registry` has your own servers and programs, if the scenario names any. It is a
-    `lrpc.Registry`, or says where to import one from: `"module:NAME"` or `"path.py:NAME"`. Only in
-    the second form can `lrpc verify` repeat a saved run. `scale` multiplies the parameters that
-    scale. `changes` gives values of the file other values, by keys such as
+    `registry` has your own servers and programs, if the scenario names any: an `lrpc.Registry`, or
+    where to import one from, `"module:NAME"` or `"path.py:NAME"`. In the second form a saved record
+    names that file and its digest, for `lrpc verify`. `scale`, above 0 and at most 1, multiplies
+    the parameters that scale. `changes` gives values of the file other values, by keys such as
     `"machines.workstation.count"`. Raises `Refused`, in one line, for whatever is wrong.
     """
-    own = None
+    given = {"kind": "run", "scenario": str(scenario), "scale": scale, "changes": _plain(changes or {})}
+    job = job_of(given, "read_cluster")
     if isinstance(registry, str):
-        own = load_registry(registry)
-    elif registry is not None:
-        own = UsersRegistry("", with_own(registry, "registry"))
-    job = RunJob(scenario=str(scenario), scale=scale, changes=dict(changes or {}))
+        own = registry_for(job, registry)
+    elif isinstance(registry, Registry):
+        own = UsersRegistry(FROM_PYTHON, with_own(registry, "registry"))
+    elif registry is None:
+        own = None
+    else:
+        raise Refused(f"registry: {registry!r:.40}: give an lrpc.Registry, or module:NAME or path.py:NAME of one")
     return ReadyCluster(job.prepare(["lrpc.run", str(scenario)], own))
 
 
@@ -137,26 +156,30 @@ def run(
     *,
     seed: int = 0,
     actors: int | None = 0,
-    links: Literal["grpc", "memory"] = "memory",
+    transport: Literal["grpc", "memory"] | None = None,
     address: str | None = None,
     events: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RunResult:
     """Run a cluster to its end and return the result, which does not depend on where it runs.
 
-    By default everything runs in this process. `actors=2, links="grpc"` spreads the machines over
-    two Ray actors, and `address`, host:port, names an existing Ray cluster for them. `events` names
-    a new file for the event log. `on_progress` is called as windows end. Ctrl-C ends the run with
-    KeyboardInterrupt.
+    By default everything runs in this process. `actors=2` spreads the machines over two Ray actors,
+    and `address`, host:port, names an existing Ray cluster for them. Between actors messages travel
+    over gRPC; `transport` says how they travel otherwise. `events` names a new file for the event
+    log. `on_progress` is called as windows end. Ctrl-C ends the run with KeyboardInterrupt.
 
     Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
     waits for ever, and where an actor is lost for good.
     """
     asked = cluster.prepared.run
+    seed = job_of({**asked.job, "seed": _plain(seed)}, "lrpc.run").seed
     asked = replace(asked, seed=seed, job={**asked.job, "seed": seed})
+    if transport not in ("grpc", "memory", None):
+        raise Refused(f"lrpc.run: transport: {transport!r:.40}: give grpc or memory")
+    links: Transport = transport or ("memory" if actors == 0 else "grpc")
     log = None if events is None else Path(events)
     if log is not None:
-        check_events(log, None, force=False)
+        check_events(log, None, force=False, option="events", force_option="")
     options = Options(actors=choose_actors(cluster.description, actors, links, address), links=links, address=address)
     began = time.monotonic()
     told = on_progress or (lambda progress: None)
@@ -165,3 +188,12 @@ def run(
     calls = who_called_what(cluster.description, outcome.machines)
     cells = cluster.prepared.cells_of(outcome)
     return RunResult(records.complete(asked, outcome, cells, wall_s, None, calls), outcome)
+
+
+def _plain(value: object) -> object:
+    """Return a value with numbers of numpy's, wherever they are in it, as Python's own."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, numpy.generic) else value

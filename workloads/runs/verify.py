@@ -2,8 +2,9 @@
 
 The digest of a run depends on its job, its files and the version of lrpc. It does not depend on
 where the run is carried out, or on whether modules are compiled. Another digest therefore means a
-fault: in the record, in an installation, or in a program that is not deterministic. Digests are
-compared machine by machine, to name the first that differs.
+fault in the record, in an installation, or in a program that is not deterministic; or, with a
+user's registry, that a module which it imports has changed. Digests are compared machine by
+machine, to name the first that differs.
 
 The job's files are read again from where they were, or from the record where it keeps their text.
 Each must have its old digest. A user's code runs only if the command names its registry again.
@@ -21,10 +22,9 @@ from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel import compiled
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import records
-from lrpc.workloads.records.records import Input, Record
-from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, RunJob, job_of, read_input
+from lrpc.workloads.records.records import Record
+from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, RunJob, job_of, read_input, registry_for
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,24 @@ def check(folder: Path) -> Record:
 
 
 @contextmanager
-def prepared(record: Record, origin: str, own: UsersRegistry | None = None) -> Iterator[Prepared]:
+def prepared(record: Record, origin: str, registry: str | None = None) -> Iterator[Prepared]:
     """Run the block with the record's job, prepared again from the same files.
 
-    `origin` names the record in errors, and `own` is the user's registry that the job uses. Raises
-    `Refused` if a file has changed or is gone, or the job needs a registry that is not given.
+    `origin` names the record in errors. `registry` names the user's registry that the job uses, as
+    `--registry` does. Raises `Refused` if a file has changed or is gone, or the job needs a registry
+    and none is named.
     """
     job = job_of(dict(record.job), f"{origin}: job")
-    if own is None and isinstance(job, RunJob) and job.registry:
-        raise Refused(
-            f"{origin}: the run used code from {job.registry}; to run that code, add --registry {job.registry}"
-        )
+    if registry is None and isinstance(job, RunJob) and job.registry:
+        raise Refused(f"{origin}: the run used code of a user's; to run that code, add --registry {_used(record, job)}")
+    own = registry_for(job, registry)
     with tempfile.TemporaryDirectory(prefix="lrpc-verify-") as scratch:
         moved: dict[str, Path] = {}
         for number, one in enumerate(record.inputs):
             if one.argument == REGISTRY_INPUT:
-                _check_registry(one, own, origin)
+                if own is not None and own.digest != one.digest:
+                    differs = f"differs from the file that {origin} was made with ({one.path})"
+                    raise Refused(f"{own.file}: {differs}; restore the old contents")
                 continue
             if one.text is not None:
                 moved[one.argument] = Path(scratch, f"{number}-{Path(one.path).name}")
@@ -77,12 +79,13 @@ def prepared(record: Record, origin: str, own: UsersRegistry | None = None) -> I
         yield job.moved(moved).prepare(list(record.command), own)
 
 
-def _check_registry(used: Input, own: UsersRegistry | None, origin: str) -> None:
-    """Raise `Refused` if the file of the given registry differs from the one that a run used."""
-    if own is not None and own.file is not None and read_input(used.argument, own.file).digest != used.digest:
-        raise Refused(
-            f"{own.file}: differs from the file that {origin} was made with ({used.path}); restore the old contents"
-        )
+def _used(record: Record, job: RunJob) -> str:
+    """Return how to name the registry that a run used, from whatever directory."""
+    where, _, name = job.registry.rpartition(":")
+    files = [one.path for one in record.inputs if one.argument == REGISTRY_INPUT]
+    if not where:
+        return "module:NAME or path.py:NAME"  # it was given as an object, in Python
+    return f"{files[0]}:{name}" if files and where.endswith(".py") else job.registry
 
 
 def run_again(

@@ -67,7 +67,7 @@ def report(console: Console, done: Sweep, out: Path) -> None:
     whole = table(done, found)
     sections = of_sweep(done, found, whole)
     page.write(page.Report(f"Sweep {done.name}", [], sections), out / "report")
-    if len(done.parts) <= page.MOST_ROWS and len(whole.columns) <= MOST_COLUMNS:
+    if len(done.runs) <= page.MOST_ROWS and len(whole.columns) <= MOST_COLUMNS:
         terminal.print_table(console, whole)
     for item in (item for section in sections[:-1] for item in section.parts if isinstance(item, Table)):
         terminal.print_table(console, item, 15)

@@ -30,17 +30,15 @@ from lrpc.cluster.run import Outcome, processors_here, run_cluster
 from lrpc.cluster.session import ray_session, reason
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Panic, Refused, RunFailed
-from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.tables import Table, write_csv
-from lrpc.workloads.runs.jobs import Prepared, RunJob, job_of
+from lrpc.workloads.runs.jobs import Prepared, RunJob, job_of, registry_for
 from lrpc.workloads.studies import draws
 
 MOST_RUNS: Final = 10_000
 FILE: Final = "sweep.toml"
 TABLE: Final = "sweep"
-COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
 # For each run: the values that vary, by their names, and the same as changes of the job.
 Runs = list[tuple[Mapping[str, object], Mapping[str, object]]]
@@ -99,9 +97,15 @@ class SweepRun:
 
     @property
     def done(self) -> bool:
-        """Return whether this run has a complete record."""
-        record = _read(self)
-        return record is not None and record.status == "complete"
+        """Return whether this run has a complete record, of the same job and the same files."""
+        record, asked = _read(self), self.ready.run
+        return (
+            record is not None
+            and record.status == "complete"
+            and record.job == asked.job
+            and {one.argument: one.digest for one in record.inputs}
+            == {one.argument: one.digest for one in asked.inputs}
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Sweep:
 
     name: str
     parameters: Sequence[str]
-    parts: Sequence[SweepRun]
+    runs: Sequence[SweepRun]
     # Only where runs change one parameter each: the unchanged values of all parameters, and the
     # runs that are impossible, with the reason. A doubled cache may not fit in memory, say.
     base: Mapping[str, ParameterValue] | None = None
@@ -121,13 +125,13 @@ class Sweep:
 class Row:
     """The result of one run. Shares are remote over local calls, in percent."""
 
-    part: SweepRun
+    run: SweepRun
     record: records.Record | None
 
     @property
     def values(self) -> Mapping[str, object]:
         """Return the values of the parameters that vary."""
-        return self.part.values
+        return self.run.values
 
     @property
     def share(self) -> float | None:
@@ -153,22 +157,24 @@ class Row:
         return None
 
 
-def read_sweep(path: Path, out: Path, own: UsersRegistry | None = None) -> Sweep:
+def read_sweep(path: Path, out: Path, registry: str | None = None) -> Sweep:
     """Return the sweep that a file describes, with every run prepared.
 
+    `registry` names the user's registry that its runs use, as `--registry` does.
     Raise `Refused` if a run cannot be prepared. A run that changes one parameter is left out
     instead: its factor may lead to a value that is impossible.
     """
     file = validate(SweepFile, read_toml(path), str(path))
+    own = registry_for(job_of(file.job, f"{path}: job"), registry) if registry else None
     base = None
     if file.parameters:
-        names, runs = list(file.parameters), _combinations(file, str(path))
+        names, variants = list(file.parameters), _combinations(file, str(path))
     else:
-        names, runs, unchanged = _variations(file, str(path))
+        names, variants, unchanged = _variations(file, str(path))
         base = unchanged if file.each is not None else None
-    parts: list[SweepRun] = []
+    runs: list[SweepRun] = []
     left_out = []
-    for values, changes in runs:
+    for values, changes in variants:
         try:
             ready = _job(file, changes, str(path)).prepare(["lrpc", "sweep", str(path)], own)
         except Refused as error:
@@ -176,9 +182,9 @@ def read_sweep(path: Path, out: Path, own: UsersRegistry | None = None) -> Sweep
                 raise
             left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: not run: {error}")
             continue
-        number = len(parts) + 1
-        parts.append(SweepRun(number, values, ready, out / f"{number:05d}"))
-    return Sweep(file.name, names, parts, base, left_out)
+        number = len(runs) + 1
+        runs.append(SweepRun(number, values, ready, out / f"{number:05d}"))
+    return Sweep(file.name, names, runs, base, left_out)
 
 
 def _combinations(file: SweepFile, origin: str) -> Runs:
@@ -244,7 +250,7 @@ def carry_out(sweep: Sweep, parallel: int | None, address: str | None, on_done: 
     process, without Ray. `address` is that of an existing Ray cluster. `on_done` is called as each
     run ends.
     """
-    todo = [part for part in sweep.parts if not part.done]
+    todo = [run for run in sweep.runs if not run.done]
     if parallel == 0 or not todo:
         return _run_here(todo, on_done)
     return _run_on_ray(todo, parallel or processors_here(), address, on_done)
@@ -252,12 +258,12 @@ def carry_out(sweep: Sweep, parallel: int | None, address: str | None, on_done: 
 
 def rows(sweep: Sweep) -> list[Row]:
     """Return the results of all runs, as far as they have records."""
-    return [Row(part, _read(part)) for part in sweep.parts]
+    return [Row(run, _read(run)) for run in sweep.runs]
 
 
 def table(sweep: Sweep, found: Sequence[Row]) -> Table:
     """Return the table of a sweep, one row per run."""
-    columns = ["run", *sweep.parameters, "status", *COUNTS, "remote_local_percent", "remote_total_percent"]
+    columns = ["run", *sweep.parameters, "status", *records.COUNTS, "remote_local_percent", "remote_total_percent"]
     columns += ["virtual_s", "wall_s", "digest"]
     return Table(TABLE, f"Sweep {sweep.name}", columns, [_cells(sweep, row) for row in found])
 
@@ -269,19 +275,19 @@ def write_table(found: Table, out: Path) -> Path:
     return path
 
 
-def _read(part: SweepRun) -> records.Record | None:
+def _read(run: SweepRun) -> records.Record | None:
     try:
-        return records.read(part.folder)
+        return records.read(run.folder)
     except Refused:
         return None
 
 
 def _cells(sweep: Sweep, row: Row) -> list[Any]:
-    part, record = row.part, row.record
-    values: list[Any] = [part.number, *(_shown(part.values.get(key)) for key in sweep.parameters)]
+    run, record = row.run, row.record
+    values: list[Any] = [run.number, *(_shown(run.values.get(key)) for key in sweep.parameters)]
     if record is None or record.status != "complete":
-        return [*values, "missing" if record is None else record.status, *[None] * (len(COUNTS) + 5)]
-    counts = [record.counts.get(name, 0) for name in COUNTS]
+        return [*values, "missing" if record is None else record.status, *[None] * (len(records.COUNTS) + 5)]
+    counts = [record.counts.get(name, 0) for name in records.COUNTS]
     remote, local = counts[-1], sum(counts[:-1])
     shares = [round(100 * remote / local, 4) if local else None]
     shares.append(round(100 * remote / (local + remote), 4) if local + remote else None)
@@ -319,30 +325,30 @@ def simulate(cluster: Cluster, seed: int) -> tuple[Outcome, float]:
     return outcome, time.monotonic() - began
 
 
-def keep(part: SweepRun, simulated: Callable[[], tuple[Outcome, float]]) -> str | None:
+def keep(run: SweepRun, simulated: Callable[[], tuple[Outcome, float]]) -> str | None:
     """Write the record of a run, and return why the run failed, or None.
 
     `simulated` returns an outcome and wall seconds. If it fails, the record is incomplete and the
     sweep continues.
     """
-    ready = part.ready
+    ready = run.ready
     try:
         outcome, wall_s = simulated()
         calls = who_called_what(ready.cluster, outcome.machines)
         cells, accounts = ready.cells_of(outcome), ready.accounts_of(outcome)
-        records.write(part.folder, records.complete(ready.run, outcome, cells, wall_s, accounts, calls))
+        records.write(run.folder, records.complete(ready.run, outcome, cells, wall_s, accounts, calls))
     except (Refused, RunFailed, Panic) as error:
         what = f"broken invariant: {error}" if isinstance(error, Panic) else str(error)
-        records.write(part.folder, records.incomplete(ready.run, what))
+        records.write(run.folder, records.incomplete(ready.run, what))
         return what
     return None
 
 
 def _run_here(todo: Sequence[SweepRun], on_done: OnDone) -> dict[int, str]:
     failed: dict[int, str] = {}
-    for part in todo:
-        cluster, seed = part.ready.cluster, part.ready.run.seed
-        _note(part, keep(part, partial(simulate, cluster, seed)), failed, on_done)
+    for run in todo:
+        cluster, seed = run.ready.cluster, run.ready.run.seed
+        _note(run, keep(run, partial(simulate, cluster, seed)), failed, on_done)
     return failed
 
 
@@ -358,12 +364,12 @@ def _run_on_ray(todo: Sequence[SweepRun], parallel: int, address: str | None, on
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
-                    part = waiting.pop(0)
-                    with users_code_by_value(part.ready.cluster):
-                        running[task.remote(part.ready.cluster, part.ready.run.seed)] = part
+                    run = waiting.pop(0)
+                    with users_code_by_value(run.ready.cluster):
+                        running[task.remote(run.ready.cluster, run.ready.run.seed)] = run
                 (ended, *_), _ = ray.wait(list(running), num_returns=1)
-                part = running.pop(ended)
-                _note(part, keep(part, partial(_answer, ended)), failed, on_done)
+                run = running.pop(ended)
+                _note(run, keep(run, partial(_answer, ended)), failed, on_done)
         finally:  # after an error or Ctrl-C, tasks still run
             for answer in running:
                 ray.cancel(answer, force=True)
@@ -384,7 +390,7 @@ def _answer(answer: Any) -> tuple[Outcome, float]:
     return found
 
 
-def _note(part: SweepRun, problem: str | None, failed: dict[int, str], on_done: OnDone) -> None:
+def _note(run: SweepRun, problem: str | None, failed: dict[int, str], on_done: OnDone) -> None:
     if problem is not None:
-        failed[part.number] = problem
-    on_done(part.number, problem)
+        failed[run.number] = problem
+    on_done(run.number, problem)

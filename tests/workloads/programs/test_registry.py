@@ -1,5 +1,6 @@
 """Servers and programs of a user's own: found by name, refused in one line, and sent along to other processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import lrpc as package
 from lrpc.cluster.package import users_code_by_value
 from lrpc.workloads.programs.registry import REGISTRY, load_registry
 from tests.support.command import HERE, lrpc, record, refused
+from tests.support.places import SAMPLE
 
 TOWN = """
 name = "town"
@@ -91,7 +93,7 @@ def test_a_scenario_runs_with_classes_of_a_module_or_a_file(town: str, form: str
 
 def test_a_record_alone_runs_nobodys_code(town: str) -> None:
     lrpc("run", "town.toml", "--registry", f"{town}.py:REGISTRY", *HERE, "--out", "out")
-    assert f"add --registry {town}.py:REGISTRY" in refused("verify", "out", *HERE)
+    assert f"add --registry {Path(town).absolute()}.py:REGISTRY" in refused("verify", "out", *HERE)
     ended = lrpc("verify", "out", *HERE, "--registry", f"{town}:REGISTRY")
     assert (ended.code, ended.out.split(":")[0]) == (0, "the same")
 
@@ -136,11 +138,90 @@ def test_a_registry_that_cannot_be_had_is_refused_in_one_line(town: str, given: 
     assert not Path("out").exists()
 
 
+def test_a_sweep_is_not_resumed_with_other_code(town: str) -> None:
+    Path("sweep.toml").write_text(
+        'name = "prices"\njob = { kind = "run", scenario = "town.toml" }\n'
+        '[parameters]\n"domains.shop.exports.shop.parameters.price" = [3]\n'
+    )
+    command = ("sweep", "sweep.toml", "--out", "runs", "--parallel", 0, "--registry", f"{town}.py:REGISTRY")
+    assert lrpc(*command).code == 0
+    assert "1 of them done" in lrpc(*command, "--dry-run").out
+    Path(f"{town}.py").write_text(Path(f"{town}.py").read_text() + "\n")
+    assert "0 of them done" in lrpc(*command, "--dry-run").out
+
+
+def test_a_file_that_has_changed_is_imported_anew_and_the_record_names_what_ran(town: str) -> None:
+    path = Path(f"{town}.py")
+    before = load_registry(f"{path}:REGISTRY")
+    path.write_text(path.read_text().replace("self.asked.append(count)", "self.asked.append(-count)"))
+    after = load_registry(f"{path}:REGISTRY")
+    assert before.digest != after.digest
+    assert before.registry.servers["shop"] is not after.registry.servers["shop"]
+    result = package.run(package.read_cluster("town.toml", registry=f"{path}:REGISTRY"))
+    assert result.findings["b"]["shop"] == {"asked": [-7]}
+    assert [one.digest for one in result.record.inputs if one.argument == "registry"] == [after.digest]
+
+
+def test_a_module_that_has_changed_since_it_was_imported_is_refused(town: str) -> None:
+    load_registry(f"{town}:REGISTRY")
+    Path(f"{town}.py").write_text(Path(f"{town}.py").read_text() + "\n")
+    with pytest.raises(package.Refused, match="has changed since it was imported"):
+        load_registry(f"{town}:REGISTRY")
+
+
+def test_a_registrys_file_takes_the_place_of_no_other_module(town: str) -> None:
+    """Whatever it is called: not of a library, and not of another folder's file of that name."""
+    code = Path(f"{town}.py").read_text()
+    found = []
+    for folder in ("one", "other"):
+        Path(folder).mkdir()
+        Path(folder, f"{town}_prices.py").write_text(PRICES)
+        Path(folder, "json.py").write_text(code + f"\nPLACE = {folder!r}\n")
+        found.append(load_registry(f"{folder}/json.py:REGISTRY").registry.servers["shop"])
+    assert sys.modules["json"] is json
+    assert [sys.modules[kind.__module__].PLACE for kind in found] == ["one", "other"]
+
+
+def test_where_no_registry_can_be_used_none_is_imported(town: str) -> None:
+    Path("loud.py").write_text("raise RuntimeError('it ran')\n")
+    lrpc("replay", SAMPLE, "--machines", 2, *HERE, "--out", "replayed")
+    assert "leave the option out" in refused("verify", "replayed", *HERE, "--registry", "loud.py:R")
+    sweep = f'name = "replays"\n[job]\nkind = "replay"\ntrace = "{SAMPLE}"\n[parameters]\nmachines = [1, 2]\n'
+    Path("replays.toml").write_text(sweep.replace("[parameters]", "machines = 1\n[parameters]"))
+    assert "leave the option out" in refused("sweep", "replays.toml", "--out", "runs", "--registry", "loud.py:R")
+
+
+def test_modules_of_a_script_and_what_they_use_are_a_users(town: str) -> None:
+    """The classes of a script or notebook stand in `__main__`, which itself needs no sending."""
+    script = Path("script.py")
+    script.write_text(
+        f"import {town}_prices\n" + CODE.format(prices=f"{town}_prices") + "\nimport lrpc\n"
+        "from lrpc.cluster.package import _users_modules\n"
+        "cluster = lrpc.read_cluster('town.toml', registry=REGISTRY)\n"
+        "print([module.__name__ for module in _users_modules(cluster.description)])\n"
+    )
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert said == f"['{town}_prices']\n"
+
+
+def test_a_record_of_a_registry_given_as_an_object_needs_one_to_be_verified(town: str) -> None:
+    own = load_registry(f"{town}:REGISTRY").registry
+    registry = package.Registry({"shop": own.servers["shop"]}, {"buyer": own.programs["buyer"]})
+    package.run(package.read_cluster("town.toml", registry=registry)).save("kept")
+    assert "add --registry module:NAME or path.py:NAME" in refused("verify", "kept", *HERE)
+    assert lrpc("verify", "kept", *HERE, "--registry", f"{town}:REGISTRY").code == 0
+
+
 def test_what_a_users_module_raises_is_told_with_its_place(town: str) -> None:
     Path(f"{town}_bad.py").write_text("import lrpc\n\nlrpc.nothing\n")
     said = refused("run", "town.toml", "--registry", f"{town}_bad.py:R", *HERE)
     assert f"{town}_bad.py, line 3" in said
     assert "has no attribute 'nothing'" in said
+    Path(f"{town}_exit.py").write_text("raise SystemExit(0)\n")
+    assert "importing it raised SystemExit" in refused("run", "town.toml", "--registry", f"{town}_exit.py:R", *HERE)
+    Path(f"{town}_lacks.py").write_text("import absent_library\n")
+    said = refused("run", "town.toml", "--registry", f"{town}_lacks.py:R", *HERE)
+    assert said.endswith("No module named 'absent_library'; install it, or correct the module")
 
 
 @pytest.mark.parametrize(

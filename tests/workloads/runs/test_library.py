@@ -1,8 +1,11 @@
 """Clusters run from Python: the same result as from the command line, to look at, to plot and to keep."""
 
 import inspect
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 
 import lrpc
@@ -59,6 +62,50 @@ def test_an_event_log_hashes_to_the_digest(tmp_path: Path) -> None:
     assert command("events", tmp_path / "log", "--digest").out.strip() == found.digest
     with pytest.raises(lrpc.Refused, match="exists already"):
         lrpc.run(lrpc.read_cluster("office", changes=ACTIONS), events=tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"scale": 0}, "read_cluster: run.scale: "),
+        ({"scale": "0.1"}, "read_cluster: run.scale: "),
+        ({"changes": {"domains.user.threads.0.parameters.actions": None}}, "read_cluster: run.changes"),
+        ({"registry": {"a": 1}}, "give an lrpc.Registry"),
+        ({"registry": "nothing"}, "write module:NAME or path.py:NAME"),
+    ],
+)
+def test_a_cluster_that_cannot_be_read_so_is_refused_in_one_line(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(lrpc.Refused, match=re.escape(told)) as refused:
+        lrpc.read_cluster("office", **given)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"seed": -1}, "lrpc.run: run.seed: "),
+        ({"seed": 2**64}, "lrpc.run: run.seed: "),
+        ({"seed": 1.5}, "lrpc.run: run.seed: "),
+        ({"transport": "pigeons"}, "give grpc or memory"),
+        ({"actors": -1}, "give a number from 0"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_in_one_line(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(lrpc.Refused, match=re.escape(told)) as refused:
+        lrpc.run(lrpc.read_cluster("office", changes=ACTIONS), **given)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_numbers_of_numpys_are_taken_as_pythons() -> None:
+    changes: dict[str, Any] = {"domains.user.threads.0.parameters.actions": numpy.int64(20)}
+    found = lrpc.run(lrpc.read_cluster("office", changes=changes), seed=int(numpy.int64(3)))
+    assert found.digest == lrpc.run(lrpc.read_cluster("office", changes=ACTIONS), seed=3).digest
+
+
+def test_what_a_notebook_shows_of_them_is_short(result: lrpc.RunResult) -> None:
+    assert repr(lrpc.read_cluster("office")) == "<ReadyCluster office: 4 machines>"
+    assert len(repr(result)) < 120
+    assert result.digest[:16] in repr(result)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -1,0 +1,34 @@
+"""A reproduction ends with a verdict: what kinds its cells are of, and how far the worst of each is from the paper."""
+
+from lrpc.workloads.records.cells import Cell, weakest
+from lrpc.workloads.reports.terminal import verdict
+
+CELLS = [
+    Cell("IV", "Null", "LRPC", 157.0, 157.0, "us", "input"),
+    Cell("IV", "Add", "Taos", 480.0, 472.8, "us", "predicted"),
+    Cell("IV", "BigIn", "Taos", 100.0, 104.0, "us", "predicted"),
+    Cell("Figure 2", "5", "speed-up", None, 4.0, "x", "predicted"),
+    Cell("III", "return", "LRPC", "F", "F", "copies", "predicted"),
+    Cell("Figure 1 survey", "parameters", "survey", "over 1,000", 1200.0, "number", "input"),
+]
+
+
+def test_cells_are_counted_by_kind_and_the_worst_of_each_is_named() -> None:
+    assert verdict(CELLS) == [
+        "verdict: 6 cells: 2 input, 4 predicted; 3 of them beside a figure of the paper",
+        "  largest deviation, input: +0.0 % (Table IV, Null, LRPC)",
+        "  largest deviation, predicted: +4.0 % (Table IV, BigIn, Taos)",
+    ]
+
+
+def test_a_letter_that_is_not_the_papers_is_told() -> None:
+    wrong = Cell("III", "call", "LRPC", "A E", "A", "copies", "predicted")
+    assert "  1 texts differ from the paper's, the first in Table III, call, LRPC" in verdict([*CELLS, wrong])
+
+
+def test_a_figure_made_of_others_is_as_much_a_prediction_as_any_of_them() -> None:
+    assert [weakest("input", "fitted"), weakest("predicted", "input"), weakest("input")] == [
+        "fitted",
+        "predicted",
+        "input",
+    ]
