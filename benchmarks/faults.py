@@ -2,12 +2,12 @@
 
     python -m benchmarks.faults [--seed S] [--each N] [--only KIND]
 
-Faults are injected into runs whose links are gRPC. The kinds of faults are:
+Faults are injected into runs whose transport is gRPC. The kinds of faults are:
 
 - killed: an actor's process gets SIGKILL;
 - slow: an actor's process is stopped for a while (SIGSTOP, then SIGCONT);
-- cut: the transports to an actor let nothing through for a while;
-- severed: the transports to an actor let nothing through ever again; patience is shortened from a
+- cut: the connections to an actor let nothing through for a while;
+- severed: the connections to an actor let nothing through ever again; patience is shortened from a
   minute to seconds;
 - node: everything on a Ray worker node, in a network namespace of its own, is killed;
 - disk: the file system of event logs, journals and the record becomes full, sooner or later.
@@ -99,7 +99,7 @@ def subject() -> Subject:
     """Return a bank with busy tellers, and what it does without faults."""
     described = cluster(bank(teller={"rounds": 12}))
     without = run_cluster(described, actors=ACTORS)
-    alone = run_cluster(described, actors=0, links="memory")
+    alone = run_cluster(described, actors=0, transport="memory")
     assert without.digest == alone.digest
     return Subject(described, alone.digest, executed(without), without.progress.windows)
 
@@ -230,7 +230,7 @@ class OnNodes:
         self._nodes = nodes
         self._folder = folder
         self._scenario = office(folder, actions=NODE_ACTIONS)
-        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, links="memory").digest
+        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, transport="memory").digest
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
         """Lose the node at a random time after the run has begun."""
@@ -266,7 +266,7 @@ class OnSmallDisks:
 
     def __init__(self, folder: Path) -> None:
         self._scenario = office(folder, actions=400)
-        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, links="memory").digest
+        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, transport="memory").digest
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
         """Run on a disk of random size, which may be too small for the logs or for the record."""

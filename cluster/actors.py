@@ -76,7 +76,7 @@ class Actors:
         *,
         seed: int,
         secret: str,
-        links: Transport,
+        transport: Transport,
         folder: Path,
         events: Path | None,
         spread: bool,
@@ -93,7 +93,7 @@ class Actors:
         self._actor = ray.remote(_Seat)
         with users_code_by_value(cluster):
             self._arguments = (ray.put(cluster), placement)
-        self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
+        self._options = {"seed": seed, "secret": secret, "transport": transport, "events": events is not None}
         self._handles: dict[int, Any] = {}  # Ray's handles of the actors, by station
         self._places: dict[int, StationAddress] = {}
         self._incarnations = [0] * count  # by station: how many of that number were lost

@@ -59,7 +59,7 @@ class Station:
     """Runs some machines of a cluster.
 
     `placement` has the station of each machine, by rank, and `number` is this station's. With
-    `links` "grpc", each message to another station crosses a socket, and if there is only this
+    `transport` "grpc", each message to another station crosses a socket, and if there is only this
     station, each message to another machine does; with "memory" none does. `folder` is where it
     keeps the batches it sends to other stations and, with `events`, its machines' event logs.
     """
@@ -72,7 +72,7 @@ class Station:
         *,
         seed: int,
         secret: str,
-        links: Transport,
+        transport: Transport,
         folder: Path,
         events: bool = False,
         address: str = LOOPBACK,
@@ -82,7 +82,7 @@ class Station:
         self._placement = placement  # the station of each machine, by rank
         self._number = number
         self._secret = secret
-        self._links = links
+        self._transport = transport
         self._folder = folder
         self._incarnation = incarnation  # how many stations of this number were lost before
         self._peers: dict[int, Peer] = {}
@@ -227,7 +227,7 @@ class Station:
         Those to this station's own machines are delivered directly, unless there is no other
         station.
         """
-        if self._links == "memory":
+        if self._transport == "memory":
             self._group.deliver(envelopes)
             return
         batches: dict[int, list[Envelope]] = {}

@@ -300,7 +300,7 @@ class TransportServer:
     def __init__(self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None) -> None:
         self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
-        self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="link")
+        self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="transport")
         self._server = grpc.server(self._pool, interceptors=[self._secret], options=OPTIONS)
         add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:

@@ -321,7 +321,7 @@ def test_how_far_ahead_windows_look_changes_no_result(
 def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() -> None:
     tables = pair("teller", "drawer", ledgers="drawer", think_us=1_000_000_000)
     tables["domains"]["program"]["machine"] = "server"
-    progress = run_cluster(cluster(tables), actors=0, links="memory").progress
+    progress = run_cluster(cluster(tables), actors=0, transport="memory").progress
     assert progress.now_ns > 10**12
     assert progress.windows < 40
 
@@ -329,7 +329,7 @@ def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() ->
 def test_a_client_that_nobody_calls_needs_no_window_but_for_its_calls() -> None:
     """Three windows for a call at most: its sending, its serving, its reply."""
     tables = pair("teller", "drawer", ledgers="drawer", rounds=50, think_us=100)
-    outcome = run_cluster(cluster(tables), actors=0, links="memory")
+    outcome = run_cluster(cluster(tables), actors=0, transport="memory")
     calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
     assert calls == 150
     assert outcome.progress.windows <= 3 * calls
@@ -341,7 +341,7 @@ def test_progress_counts_windows_messages_and_calls() -> None:
     def note(now: Progress) -> None:
         seen.append((now.now_ns, now.windows, now.messages, now.calls))
 
-    outcome = run_cluster(cluster(bank(teller={"rounds": 2})), actors=0, links="memory", on_progress=note)
+    outcome = run_cluster(cluster(bank(teller={"rounds": 2})), actors=0, transport="memory", on_progress=note)
     assert seen == sorted(seen)
     assert [windows for _, windows, _, _ in seen] == list(range(1, len(seen) + 1))
     sent = sum(machine.counts["link_requests"] + machine.counts["link_replies"] for machine in outcome.machines)
@@ -401,7 +401,7 @@ def test_a_broken_invariant_at_a_station_ends_the_run_and_says_so(capsys: pytest
 def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Transport) -> None:
     described = cluster(pair("provoker", "ledger", caught=False))
     with pytest.raises(RunFailed) as caught:
-        run_cluster(described, actors=0, links=links)
+        run_cluster(described, actors=0, transport=links)
     text = str(caught.value)
     assert "machine client, thread program/0 of domain program, at " in text
     assert "ProcedureRaised: LookupError: no such" in text

@@ -59,7 +59,7 @@ def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbp
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
     )
-    found = run_cluster(cluster, actors=0, links="memory").machines[0].latencies
+    found = run_cluster(cluster, actors=0, transport="memory").machines[0].latencies
 
     def least(server: str, where: str | None) -> int:
         return found[Route("caller", where, server, "do")].smallest

@@ -137,17 +137,17 @@ def run(
     *,
     seed: int = 0,
     actors: int | None = 0,
-    links: Literal["grpc", "memory"] = "memory",
+    transport: Literal["grpc", "memory"] = "memory",
     address: str | None = None,
     events: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RunResult:
     """Run a cluster to its end and return the result, which does not depend on where it runs.
 
-    By default everything runs in this process. `actors=2, links="grpc"` spreads the machines over
-    two Ray actors, and `address`, host:port, names an existing Ray cluster for them. `events` names
-    a new file for the event log. `on_progress` is called as windows end. Ctrl-C ends the run with
-    KeyboardInterrupt.
+    By default everything runs in this process. `actors=2, transport="grpc"` spreads the machines
+    over two Ray actors, and `address`, host:port, names an existing Ray cluster for them. `events`
+    names a new file for the event log. `on_progress` is called as windows end. Ctrl-C ends the run
+    with KeyboardInterrupt.
 
     Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
     waits for ever, and where an actor is lost for good.
@@ -157,7 +157,9 @@ def run(
     log = None if events is None else Path(events)
     if log is not None:
         check_events(log, None, force=False)
-    options = Options(actors=choose_actors(cluster.description, actors, links, address), links=links, address=address)
+    options = Options(
+        actors=choose_actors(cluster.description, actors, transport, address), transport=transport, address=address
+    )
     began = time.monotonic()
     told = on_progress or (lambda progress: None)
     outcome = simulate(cluster.description, seed, replace(options, events=log), on_progress=told)

@@ -54,4 +54,4 @@ def test_a_run_over_links_says_all_of_it_and_one_in_memory_foretells_nothing() -
     assert isinstance(foretold, dict)
     assert list(foretold) == [str(actors) for actors in ACTORS]
     assert all(isinstance(told, int | float) and told > 0 for told in (linked[name] for name in TOLD[:8]))
-    assert synchronisation(run_cluster(described, actors=0, links="memory"))["predicted_speedup"] is None
+    assert synchronisation(run_cluster(described, actors=0, transport="memory"))["predicted_speedup"] is None
