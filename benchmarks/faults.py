@@ -179,7 +179,7 @@ def cuttable(patience_s: float | None = None) -> Iterator[None]:
     instead: list[tuple[object, str, object]] = [(run, "Actors", Cuttable)]
     if patience_s is not None:
         instead += [(module, "PATIENCE_S", patience_s) for module in (peer, synchronisation)]
-        instead += [(actors, "_Seat", _impatient_seat(patience_s))]
+        instead += [(actors, "_StationActor", _impatient_actor(patience_s))]
     before = [(module, name, getattr(module, name)) for module, name, _ in instead]
     for module, name, value in instead:
         setattr(module, name, value)
@@ -190,17 +190,17 @@ def cuttable(patience_s: float | None = None) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def _impatient_seat(patience_s: float) -> type[actors._Seat]:
+def _impatient_actor(patience_s: float) -> type[actors._StationActor]:
     """Return a class of actors with little patience; Ray sends it to them by value."""
 
-    class Seat(actors._Seat):
+    class Impatient(actors._StationActor):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             from lrpc.cluster import peer as peers
 
             vars(peers)["PATIENCE_S"] = patience_s
             super().__init__(*arguments, **options)
 
-    return Seat
+    return Impatient
 
 
 def cut(faulty: Subject, chance: random.Random) -> Ending:

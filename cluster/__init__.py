@@ -2,7 +2,7 @@
 
 `description` reads a cluster from TOML, `machine` and `links` simulate it, `run` runs it to its
 end. How it is kept in step in virtual time is explained, in this order, in `synchronisation`,
-`reach`, `causes`, `paths`, `standing` and `relay`; how it runs on several processes, in `station`,
+`reach`, `causes`, `paths`, `synchronisation_state` and `relay`; how it runs on several processes, in `station`,
 `transport`, `peer`, `journal` and `actors`.
 """
 

@@ -42,7 +42,7 @@ CLEAN_TIMEOUT_S: Final = 5.0
 STARTS: Final = 3  # attempts to start actors, each on the nodes that are there by then
 
 
-class _Seat(Station):
+class _StationActor(Station):
     """A station as a Ray actor.
 
     With `afar` it serves at its node's address in the Ray cluster, else on loopback only.
@@ -90,15 +90,15 @@ class Actors:
         self._spread = spread
         self._here = ray.get_runtime_context().get_node_id()
         _check_room(count, len(cluster.machines))
-        self._actor = ray.remote(_Seat)
+        self._actor = ray.remote(_StationActor)
         with users_code_by_value(cluster):
             self._arguments = (ray.put(cluster), placement)
         self._options = {"seed": seed, "secret": secret, "transport": transport, "events": events is not None}
         self._handles: dict[int, Any] = {}  # Ray's handles of the actors, by station
-        self._places: dict[int, StationAddress] = {}
+        self._addresses: dict[int, StationAddress] = {}
         self._incarnations = [0] * count  # by station: how many of that number were lost
         self.peers: list[Peer] = []
-        self._head = _Head(ray.get_runtime_context().gcs_address)
+        self._head = _HeadWatch(ray.get_runtime_context().gcs_address)
         try:
             self._start(range(count))
             self.peers = [self._peer(number) for number in range(count)]
@@ -169,7 +169,7 @@ class Actors:
 
     def processes(self) -> list[int]:
         """Return the process id of each station, on its own computer."""
-        return [self._places[number].process for number in range(len(self._places))]
+        return [self._addresses[number].process for number in range(len(self._addresses))]
 
     def _nodes(self) -> list[dict[str, Any]]:
         """Return the nodes that may get stations."""
@@ -192,7 +192,7 @@ class Actors:
                     self._kill(self._handles[number])
                 self._handles[number] = self._start_one(number, where[number % len(where)])
             try:
-                self._places |= zip(numbers, self._ask(numbers, "place"), strict=True)
+                self._addresses |= zip(numbers, self._ask(numbers, "address"), strict=True)
                 return
             except _ActorLost:
                 if not left:
@@ -212,10 +212,10 @@ class Actors:
         )
 
     def _peer(self, number: int) -> Peer:
-        return Peer(self._places[number].endpoint, self._secret, lost=self._lost)
+        return Peer(self._addresses[number].endpoint, self._secret, lost=self._lost)
 
     def _endpoints(self) -> list[Endpoint]:
-        return [self._places[number].endpoint for number in range(len(self._places))]
+        return [self._addresses[number].endpoint for number in range(len(self._addresses))]
 
     def _lost(self) -> set[int]:
         """Return the stations whose actors have ended, as far as Ray knows.
@@ -225,7 +225,7 @@ class Actors:
         import ray
 
         self._head.check()
-        asked = [self._handles[number].place.remote() for number in range(len(self._handles))]
+        asked = [self._handles[number].address.remote() for number in range(len(self._handles))]
         ready, _ = ray.wait(asked, num_returns=len(asked), timeout=ALIVE_TIMEOUT_S)
         lost = set()
         for number, answer in enumerate(asked):
@@ -275,7 +275,7 @@ class _ActorLost(RunFailed):
     """Raised where an actor's process or node has ended."""
 
 
-class _Head:
+class _HeadWatch:
     """A watch on Ray's head node, by a thread of its own, which tries to reach it again and again.
 
     Without the head, Ray ends this process about a minute later and without a message. The head

@@ -32,9 +32,9 @@ from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.session import ray_session
-from lrpc.cluster.standing import SynchronisationState
 from lrpc.cluster.station import Station, StationOutcome, Transport
 from lrpc.cluster.synchronisation import Coordinator, DrivenStation, Progress, Window, nobody_replaces
+from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import new_secret
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 
@@ -207,7 +207,7 @@ class _Memory:
         """Panic, as `begin` does."""
         raise Panic("a window was begun on the only station")
 
-    def lead(self, standing: SynchronisationState) -> bool:
+    def lead(self, state: SynchronisationState) -> bool:
         """Decline: leading saves round trips to the coordinator, and there are none."""
         return False
 

@@ -32,7 +32,7 @@ from typing import Final, Protocol
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.reach import Reach
-from lrpc.cluster.standing import SMALL, Horizons, Sums, SynchronisationState
+from lrpc.cluster.synchronisation_state import SMALL, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -83,7 +83,7 @@ class DrivenStation(Protocol):
     def lead(self, state: SynchronisationState) -> bool:
         """Run windows without the coordinator, as long as only one station at a time has work.
 
-        The station hands over to the one that has, and gets the baton back. Afterwards `state` has
+        The station hands over to the one that has, and gets the token back. Afterwards `state` has
         been updated. Returns False, and does nothing, where the station cannot lead.
         """
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
-from lrpc.cluster import standing
+from lrpc.cluster import synchronisation_state
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group, WindowReport
@@ -19,9 +19,9 @@ from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.standing import Horizons, SynchronisationState
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
+from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import CallMessage
@@ -313,8 +313,8 @@ def test_how_far_ahead_windows_look_changes_no_result(
 ) -> None:
     described = cluster(bank(teller={"rounds": 2}))
     expected = digest(described)
-    monkeypatch.setattr(standing, "FIRST_SPAN_NS", first_ns)
-    monkeypatch.setattr(standing, "SLOW_WINDOW_S", slow_s)
+    monkeypatch.setattr(synchronisation_state, "FIRST_SPAN_NS", first_ns)
+    monkeypatch.setattr(synchronisation_state, "SLOW_WINDOW_S", slow_s)
     assert digest(described) == expected
 
 

@@ -14,8 +14,8 @@ predicted.
 from collections.abc import Mapping
 
 from lrpc.cluster.run import Outcome
-from lrpc.cluster.standing import ACTORS
 from lrpc.cluster.synchronisation import Progress
+from lrpc.cluster.synchronisation_state import ACTORS
 
 
 def synchronisation(outcome: Outcome) -> dict[str, object]:

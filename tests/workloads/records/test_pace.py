@@ -4,8 +4,8 @@ import pytest
 
 from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.run import run_cluster
-from lrpc.cluster.standing import ACTORS, Sums
 from lrpc.cluster.synchronisation import Progress
+from lrpc.cluster.synchronisation_state import ACTORS, Sums
 from lrpc.workloads.records.pace import predicted_speedup, synchronisation
 from tests.support.clusters import bank, cluster
 
