@@ -250,18 +250,18 @@ Job = Annotated[RunJob | ReplayJob | ReproduceJob, Field(discriminator="kind")]
 JOBS: Final[TypeAdapter[RunJob | ReplayJob | ReproduceJob]] = TypeAdapter(Job)
 
 
-def job_of(tables: object, origin: str) -> RunJob | ReplayJob | ReproduceJob:
+def job_of(tables: object, document: str) -> RunJob | ReplayJob | ReproduceJob:
     """Return the job that tables describe, by their `kind`.
 
-    Raises `Refused`, which names `origin` and the key, for whatever is wrong.
+    Raises `Refused`, which names `document` and the key, for whatever is wrong.
     """
     try:
         return JOBS.validate_python(tables)
     except ValidationError as error:
-        raise Refused(first_error(error, origin)) from None
+        raise Refused(first_error(error, document)) from None
 
 
-def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None:
+def change(tables: dict[str, Any], key: str, value: object, document: str) -> None:
     """Set one value in a scenario's tables, in place.
 
     `key` joins the keys of nested tables, and indices of arrays, with points. A part with points of
@@ -277,7 +277,7 @@ def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None
         elif isinstance(inside, dict) and (part in inside or number == len(parts) - 1):
             index = part
         else:
-            raise Refused(f"{origin}: {'.'.join(parts[: number + 1])}: there is no such place; correct the key")
+            raise Refused(f"{document}: {'.'.join(parts[: number + 1])}: there is no such place; correct the key")
         if number == len(parts) - 1:
             inside[index] = value
             return
