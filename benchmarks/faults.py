@@ -172,9 +172,9 @@ def slow(faulty: Subject, chance: random.Random) -> Ending:
 
 @contextmanager
 def cuttable(patience_s: float | None = None) -> Iterator[None]:
-    """Make the transports of runs in the block cuttable.
+    """Make the connections of runs in the block cuttable.
 
-    `patience_s` shortens how long a run waits for a transport that is down, also in the actors.
+    `patience_s` shortens how long a run waits for a connection that is down, also in the actors.
     """
     instead: list[tuple[object, str, object]] = [(run, "Actors", Cuttable)]
     if patience_s is not None:
@@ -204,7 +204,7 @@ def _impatient_actor(patience_s: float) -> type[actors._StationActor]:
 
 
 def cut(faulty: Subject, chance: random.Random) -> Ending:
-    """Cut the transports to an actor, and mend them after a while."""
+    """Cut the connections to an actor, and restore them after a while."""
     number, rest_s = chance.randrange(ACTORS), chance.uniform(0.05, 4.0)
 
     def cut_for_a_while(processes: Sequence[int]) -> None:
@@ -217,7 +217,7 @@ def cut(faulty: Subject, chance: random.Random) -> Ending:
 
 
 def severed(faulty: Subject, chance: random.Random) -> Ending:
-    """Cut the transports to an actor for good."""
+    """Cut the connections to an actor for good."""
     number = chance.randrange(ACTORS)
     with cuttable(PATIENCE_S):
         return injected(faulty, chance, lambda processes: list(Cuttable.made.proxies.values())[number].cut())

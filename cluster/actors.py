@@ -4,11 +4,11 @@ Actors are shells. Everything that happens in a run is done by `Station`, a plai
 without Ray as well. Ray does only what it is good at: starting, placing and ending processes on the
 nodes of a cluster. Windows and messages travel over gRPC (`transport`).
 
-A lost actor is made anew, and not restored: no state of a station is saved anywhere. The new
-station runs its machines again from the beginning. It gets the messages that the other stations had
-sent the lost one, and so arrives at the same state (`synchronisation`). It may be on any node that
-is alive by then. Ray's own restarts are switched off, since the new
-station needs to know its number of predecessors and all others need its new address.
+A lost actor is replaced, not restored: no station's state is saved. The new station runs its
+machines again from the beginning. It gets the messages that the other stations had sent the lost
+one, and so arrives at the same state (`synchronisation`). It may be on any node that is alive by
+then. Ray's own restarts are switched off, since the new station needs to know its number of
+predecessors and all others need its new address.
 
 A process whose Ray head is lost is ended by Ray after about a minute, without a message. So a
 thread watches the head, and the run fails with a message before that.
@@ -109,7 +109,7 @@ class Actors:
             raise
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Start lost stations anew, and make the others send them their batches again.
+        """Start replacements for lost stations, and make the others send them their batches again.
 
         Returns, for each of `lost`, the last batch to come from each sender. Raises `RunFailed`
         where no node is left or Ray cannot start an actor, and `Lost` where more stations are lost

@@ -242,7 +242,8 @@ def _pairs(table: LinksTable, names: Sequence[str], document: str) -> dict[froze
                 raise Refused(f"{document}: links.pairs: no machine {name}; there are {name_list(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(
-                f"{document}: links.pairs: {' and '.join(pair.between)}: name two different machines, and each pair once"
+                f"{document}: links.pairs: {' and '.join(pair.between)}: name two different machines, and each pair "
+                "once"
             )
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps, pair.loss)
     return pairs
@@ -263,7 +264,8 @@ def check(cluster: Cluster, document: str) -> None:
     """Raise `Refused` where parts of a cluster do not fit each other.
 
     Each name may be exported only once, and each import needs an export. Machines that call each
-    other need costs for the network, and a link that they can use. `document` names the description.
+    other need costs for the network, and a link that they can use. `document` names the
+    description.
     """
     exporters: dict[str, str] = {}
     for machine in cluster.machines:
@@ -296,20 +298,20 @@ def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, docu
     here, there = client.name, server.name
     if cluster.between(here, there).loss_ppb and client.costs.file.retransmission is None:
         raise Refused(
-            f"{document}: links.loss: cost model {client.costs.name} of machine {here} does not say when a lost call is "
-            "sent again; add a table [retransmission] to it"
+            f"{document}: links.loss: cost model {client.costs.name} of machine {here} does not say when a lost call "
+            "is sent again; add a table [retransmission] to it"
         )
     if not cluster.wired(here, there):
         return
     if cluster.hub not in (here, there):
         raise Refused(
-            f"{document}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; make one "
-            'of them the hub, give them a link in links.pairs, or use the medium "point to point"'
+            f"{document}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; make "
+            'one of them the hub, give them a link in links.pairs, or use the medium "point to point"'
         )
     if min(client.costs.lookahead_ns, server.costs.lookahead_ns) < 1:
         raise Refused(
-            f"{document}: links.medium: an ethernet joins {here} and {there}, and one of them sends in no time; use cost "
-            "models in which sending takes time"
+            f"{document}: links.medium: an ethernet joins {here} and {there}, and one of them sends in no time; use "
+            "cost models in which sending takes time"
         )
 
 

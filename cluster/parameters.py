@@ -1,9 +1,9 @@
 """Parameters of a scenario: each has a value, its origin, and a range where it is assumed.
 
-A scenario's results are only as good as the figures it starts from, so a figure may carry where it
-is from and how far off it may be. An assumed number needs a range, and a fitted one the cells that
-it was solved from. From the ranges follow the draws of `lrpc sweep`, and from those what the
-results are sensitive to. `scales` marks the parameters that `--scale` multiplies.
+A scenario's results are only as good as the figures it starts from. So a figure may say where it is
+from and how far off it may be. An assumed number needs a range, and a fitted one the cells that it
+was solved from. From the ranges follow the draws of `lrpc sweep`, and from those what the results
+are sensitive to. `scales` marks the parameters that `--scale` multiplies.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,9 @@ class ParameterTable(Document):
         elif self.range is not None:
             low, high = self.range
             if not low <= self.value <= high:
-                raise ValueError(f"value {self.value:g}: is not within its range, {low:g} to {high:g}; mend either")
+                raise ValueError(
+                    f"value {self.value:g}: is not within its range, {low:g} to {high:g}; change the value or the range"
+                )
         elif self.origin == "assumed":
             raise ValueError("an assumed number needs a range: where it may plausibly lie")
         if (self.origin == "fitted") != bool(self.solved_from):

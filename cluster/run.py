@@ -90,7 +90,7 @@ class _Runner(Protocol):
         """Return each station's first report, made before any window."""
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Start lost stations anew, by number; raise `RunFailed` where that is impossible.
+        """Start replacements for lost stations, by number; raise `RunFailed` if that is impossible.
 
         Returns, for each, the last batch to come from each sender.
         """
@@ -200,15 +200,15 @@ class _Memory:
         return self._group.advance(window.horizons, self._group.deliver)
 
     def begin(self, window: Window) -> None:
-        """Panic: the coordinator begins windows only where several stations run them at once."""
+        """Raise `Panic`: the coordinator begins windows only where several stations run at once."""
         raise Panic("a window was begun on the only station")
 
     def end(self) -> WindowReport:
-        """Panic, as `begin` does."""
+        """Raise `Panic`, for the reason given at `begin`."""
         raise Panic("a window was begun on the only station")
 
     def lead(self, state: SynchronisationState) -> bool:
-        """Decline: leading saves round trips to the coordinator, and there are none."""
+        """Return False: leading saves round trips to the coordinator, and there are none."""
         return False
 
     def probe(self) -> None:

@@ -153,7 +153,7 @@ class Mailbox:
         return 0
 
     def expect_successor(self, actor: int, incarnation: int) -> None:
-        """Take nothing more from a lost station, and every batch from its successor."""
+        """Reject batches of a lost station; accept its successor's from the first one."""
         with self._arrival:
             self._expect(actor, incarnation)
 
@@ -177,7 +177,7 @@ class Mailbox:
             return missing()
 
     def abandon(self, abandoned: bool) -> None:
-        """End all waiting, and allow no more; or allow it again."""
+        """End all waits and refuse new ones, or allow waiting again."""
         with self._arrival:
             self._abandoned = abandoned
             self._arrival.notify_all()

@@ -59,7 +59,7 @@ def validate(model: type[D], tables: object, document: str) -> D:
 
 
 def first_error(error: ValidationError, document: str) -> str:
-    """Return the first error of a validation as one line: document, key, problem, and how many more.
+    """Return the first error of a validation: document, key, problem, and how many more, in a line.
 
     A misspelt key comes before a missing one, since it may be the reason why the other is missing.
     """

@@ -34,7 +34,10 @@ class Cell:
 
     @property
     def deviation(self) -> float | None:
-        """Return how far ours is from the paper's, as a fraction of the paper's; None where either is no number."""
+        """Return the difference of ours from the paper's, as a fraction of the paper's.
+
+        None if either is not a number.
+        """
         if isinstance(self.ours, str) or isinstance(self.paper, str) or not self.paper:
             return None
         return self.ours / self.paper - 1
