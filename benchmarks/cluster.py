@@ -2,7 +2,7 @@
 
     python -m benchmarks.cluster [--only CASE] [--repeats R]
 
-Every case runs over gRPC links on Ray actors:
+Every case runs on Ray actors, which exchange messages over gRPC:
 
 - machines: 1,000 machines against 10, with equal calls for each machine: wall time per call, and
   memory per machine and per actor;

@@ -2,12 +2,12 @@
 
     python -m benchmarks.faults [--seed S] [--each N] [--only KIND]
 
-Faults are injected into runs whose links are gRPC. The kinds of faults are:
+Faults are injected into runs whose transport is gRPC. The kinds of faults are:
 
 - killed: an actor's process gets SIGKILL;
 - slow: an actor's process is stopped for a while (SIGSTOP, then SIGCONT);
-- cut: the transports to an actor let nothing through for a while;
-- severed: the transports to an actor let nothing through ever again; patience is shortened from a
+- cut: the connections to an actor let nothing through for a while;
+- severed: the connections to an actor let nothing through ever again; patience is shortened from a
   minute to seconds;
 - node: everything on a Ray worker node, in a network namespace of its own, is killed;
 - disk: the file system of event logs, journals and the record becomes full, sooner or later.
@@ -99,7 +99,7 @@ def subject() -> Subject:
     """Return a bank with busy tellers, and what it does without faults."""
     described = cluster(bank(teller={"rounds": 12}))
     without = run_cluster(described, actors=ACTORS)
-    alone = run_cluster(described, actors=0, links="memory")
+    alone = run_cluster(described, actors=0, transport="memory")
     assert without.digest == alone.digest
     return Subject(described, alone.digest, executed(without), without.progress.windows)
 
@@ -172,14 +172,14 @@ def slow(faulty: Subject, chance: random.Random) -> Ending:
 
 @contextmanager
 def cuttable(patience_s: float | None = None) -> Iterator[None]:
-    """Make the transports of runs in the block cuttable.
+    """Make the connections of runs in the block cuttable.
 
-    `patience_s` shortens how long a run waits for a transport that is down, also in the actors.
+    `patience_s` shortens how long a run waits for a connection that is down, also in the actors.
     """
     instead: list[tuple[object, str, object]] = [(run, "Actors", Cuttable)]
     if patience_s is not None:
         instead += [(module, "PATIENCE_S", patience_s) for module in (peer, synchronisation)]
-        instead += [(actors, "_Seat", _impatient_seat(patience_s))]
+        instead += [(actors, "_StationActor", _impatient_actor(patience_s))]
     before = [(module, name, getattr(module, name)) for module, name, _ in instead]
     for module, name, value in instead:
         setattr(module, name, value)
@@ -190,21 +190,21 @@ def cuttable(patience_s: float | None = None) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def _impatient_seat(patience_s: float) -> type[actors._Seat]:
+def _impatient_actor(patience_s: float) -> type[actors._StationActor]:
     """Return a class of actors with little patience; Ray sends it to them by value."""
 
-    class Seat(actors._Seat):
+    class Impatient(actors._StationActor):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             from lrpc.cluster import peer as peers
 
             vars(peers)["PATIENCE_S"] = patience_s
             super().__init__(*arguments, **options)
 
-    return Seat
+    return Impatient
 
 
 def cut(faulty: Subject, chance: random.Random) -> Ending:
-    """Cut the transports to an actor, and mend them after a while."""
+    """Cut the connections to an actor, and restore them after a while."""
     number, rest_s = chance.randrange(ACTORS), chance.uniform(0.05, 4.0)
 
     def cut_for_a_while(processes: Sequence[int]) -> None:
@@ -217,7 +217,7 @@ def cut(faulty: Subject, chance: random.Random) -> Ending:
 
 
 def severed(faulty: Subject, chance: random.Random) -> Ending:
-    """Cut the transports to an actor for good."""
+    """Cut the connections to an actor for good."""
     number = chance.randrange(ACTORS)
     with cuttable(PATIENCE_S):
         return injected(faulty, chance, lambda processes: list(Cuttable.made.proxies.values())[number].cut())
@@ -230,7 +230,7 @@ class OnNodes:
         self._nodes = nodes
         self._folder = folder
         self._scenario = office(folder, actions=NODE_ACTIONS)
-        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, links="memory").digest
+        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, transport="memory").digest
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
         """Lose the node at a random time after the run has begun."""
@@ -266,7 +266,7 @@ class OnSmallDisks:
 
     def __init__(self, folder: Path) -> None:
         self._scenario = office(folder, actions=400)
-        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, links="memory").digest
+        self._digest = run_cluster(read_cluster(self._scenario, REGISTRY), actors=0, transport="memory").digest
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
         """Run on a disk of random size, which may be too small for the logs or for the record."""

@@ -1,9 +1,9 @@
-"""Simulated machines and what joins them: descriptions, links, actors and their synchronisation.
+"""Clusters of simulated machines: descriptions, links, actors and their synchronisation.
 
 `description` reads a cluster from TOML, `machine` and `links` simulate it, `run` runs it to its
-end. How it is kept in step in virtual time is explained, in this order, in `synchronisation`,
-`reach`, `causes`, `paths`, `standing` and `relay`; how it runs on several processes, in `station`,
-`transport`, `peer`, `journal` and `actors`.
+end. To learn how its machines are synchronised, read `synchronisation`, `reach`, `causes`, `paths`,
+`synchronisation_state` and `relay`, in this order. To learn how it runs on several processes, read
+`station`, `transport`, `peer`, `journal` and `actors`.
 """
 
 import os

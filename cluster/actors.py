@@ -4,11 +4,11 @@ Actors are shells. Everything that happens in a run is done by `Station`, a plai
 without Ray as well. Ray does only what it is good at: starting, placing and ending processes on the
 nodes of a cluster. Windows and messages travel over gRPC (`transport`).
 
-A lost actor is made anew, and not restored: no state of a station is saved anywhere. The new
-station runs its machines again from the beginning. It gets the messages that the other stations had
-sent the lost one, and so arrives at the same state (`synchronisation`). It may be on any node that
-is alive by then. Ray's own restarts are switched off, since the new
-station needs to know its number of predecessors and all others need its new address.
+A lost actor is replaced, not restored: no station's state is saved. The new station runs its
+machines again from the beginning. It gets the messages that the other stations had sent the lost
+one, and so arrives at the same state (`synchronisation`). It may be on any node that is alive by
+then. Ray's own restarts are switched off, since the new station needs to know its number of
+predecessors and all others need its new address.
 
 A process whose Ray head is lost is ended by Ray after about a minute, without a message. So a
 thread watches the head, and the run fails with a message before that.
@@ -42,7 +42,7 @@ CLEAN_TIMEOUT_S: Final = 5.0
 STARTS: Final = 3  # attempts to start actors, each on the nodes that are there by then
 
 
-class _Seat(Station):
+class _StationActor(Station):
     """A station as a Ray actor.
 
     With `afar` it serves at its node's address in the Ray cluster, else on loopback only.
@@ -76,7 +76,7 @@ class Actors:
         *,
         seed: int,
         secret: str,
-        links: Transport,
+        transport: Transport,
         folder: Path,
         events: Path | None,
         spread: bool,
@@ -90,15 +90,15 @@ class Actors:
         self._spread = spread
         self._here = ray.get_runtime_context().get_node_id()
         _check_room(count, len(cluster.machines))
-        self._actor = ray.remote(_Seat)
+        self._actor = ray.remote(_StationActor)
         with users_code_by_value(cluster):
             self._arguments = (ray.put(cluster), placement)
-        self._options = {"seed": seed, "secret": secret, "links": links, "events": events is not None}
+        self._options = {"seed": seed, "secret": secret, "transport": transport, "events": events is not None}
         self._handles: dict[int, Any] = {}  # Ray's handles of the actors, by station
-        self._places: dict[int, StationAddress] = {}
+        self._addresses: dict[int, StationAddress] = {}
         self._incarnations = [0] * count  # by station: how many of that number were lost
         self.peers: list[Peer] = []
-        self._head = _Head(ray.get_runtime_context().gcs_address)
+        self._head = _HeadWatch(ray.get_runtime_context().gcs_address)
         try:
             self._start(range(count))
             self.peers = [self._peer(number) for number in range(count)]
@@ -109,7 +109,7 @@ class Actors:
             raise
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Start lost stations anew, and make the others send them their batches again.
+        """Start replacements for lost stations, and make the others send them their batches again.
 
         Returns, for each of `lost`, the last batch to come from each sender. Raises `RunFailed`
         where no node is left or Ray cannot start an actor, and `Lost` where more stations are lost
@@ -169,7 +169,7 @@ class Actors:
 
     def processes(self) -> list[int]:
         """Return the process id of each station, on its own computer."""
-        return [self._places[number].process for number in range(len(self._places))]
+        return [self._addresses[number].process for number in range(len(self._addresses))]
 
     def _nodes(self) -> list[dict[str, Any]]:
         """Return the nodes that may get stations."""
@@ -192,7 +192,7 @@ class Actors:
                     self._kill(self._handles[number])
                 self._handles[number] = self._start_one(number, where[number % len(where)])
             try:
-                self._places |= zip(numbers, self._ask(numbers, "place"), strict=True)
+                self._addresses |= zip(numbers, self._ask(numbers, "address"), strict=True)
                 return
             except _ActorLost:
                 if not left:
@@ -212,10 +212,10 @@ class Actors:
         )
 
     def _peer(self, number: int) -> Peer:
-        return Peer(self._places[number].endpoint, self._secret, lost=self._lost)
+        return Peer(self._addresses[number].endpoint, self._secret, lost=self._lost)
 
     def _endpoints(self) -> list[Endpoint]:
-        return [self._places[number].endpoint for number in range(len(self._places))]
+        return [self._addresses[number].endpoint for number in range(len(self._addresses))]
 
     def _lost(self) -> set[int]:
         """Return the stations whose actors have ended, as far as Ray knows.
@@ -225,7 +225,7 @@ class Actors:
         import ray
 
         self._head.check()
-        asked = [self._handles[number].place.remote() for number in range(len(self._handles))]
+        asked = [self._handles[number].address.remote() for number in range(len(self._handles))]
         ready, _ = ray.wait(asked, num_returns=len(asked), timeout=ALIVE_TIMEOUT_S)
         lost = set()
         for number, answer in enumerate(asked):
@@ -275,7 +275,7 @@ class _ActorLost(RunFailed):
     """Raised where an actor's process or node has ended."""
 
 
-class _Head:
+class _HeadWatch:
     """A watch on Ray's head node, by a thread of its own, which tries to reach it again and again.
 
     Without the head, Ray ends this process about a minute later and without a message. The head

@@ -3,8 +3,8 @@
 A message sets off only what its domain leads to. A call makes its server's domain run, and with it
 the domains that this one imports from. A reply makes the domain run that had called, and the
 domains whose calls that one was serving. Nothing else can follow from the message before another
-event. So a chain of messages ends where no domain could pass it on, and the promises between
-machines (`reach`) become wider than if any message could set off any other.
+event. So a chain of messages ends where no domain could pass it on. The promises between machines
+(`reach`) are therefore wider than if any message could set off any other.
 
 A call that arrives could also end a wait inside its server, so that another call in progress there
 returns. A server that is `independent` promises that this never happens. Where an export's server

@@ -183,46 +183,46 @@ def read_cluster(path: Path, registry: Registry) -> Cluster:
     return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
-def describe(table: ClusterTable, registry: Registry, origin: str) -> Cluster:
+def describe(table: ClusterTable, registry: Registry, document: str) -> Cluster:
     """Return the cluster that a description's tables describe.
 
-    `origin` names the description in errors. Raises `Refused` for an unknown name, a wrong
+    `document` names the description in errors. Raises `Refused` for an unknown name, a wrong
     parameter, and tables that do not fit each other.
     """
-    costs = _cost_models(table, origin)
-    machines = _machines(table, costs, registry, origin)
+    costs = _cost_models(table, document)
+    machines = _machines(table, costs, registry, document)
     names = [machine.name for machine in machines]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(f"{origin}: machines: two are called {twice}; rename one")
-    pairs = _pairs(table.links, names, origin)
+        raise Refused(f"{document}: machines: two are called {twice}; rename one")
+    pairs = _pairs(table.links, names, document)
     link = make_link(table.links.delay_us, table.links.bandwidth_mbps, table.links.loss)
-    _check_hub(table.links, names, origin)
+    _check_hub(table.links, names, document)
     cluster = Cluster(table.name, tuple(machines), link, pairs, table.links.hub)
-    check(cluster, origin)
+    check(cluster, document)
     return cluster
 
 
-def _cost_models(table: ClusterTable, origin: str) -> dict[str, CostModel]:
+def _cost_models(table: ClusterTable, document: str) -> dict[str, CostModel]:
     """Return the cost models of a description by name, each read once."""
     costs: dict[str, CostModel] = {}
     for key, one in table.machines.items():
         try:
             costs[one.cost_model] = costs.get(one.cost_model) or load_cost_model(one.cost_model)
         except Refused as error:
-            raise Refused(f"{origin}: machines.{key}.cost_model: {error}") from None
+            raise Refused(f"{document}: machines.{key}.cost_model: {error}") from None
     return costs
 
 
 def _machines(
-    table: ClusterTable, costs: Mapping[str, CostModel], registry: Registry, origin: str
+    table: ClusterTable, costs: Mapping[str, CostModel], registry: Registry, document: str
 ) -> list[MachineSpec]:
     """Return a specification for each machine, in order of their names."""
     machines = []
     for key, one in table.machines.items():
         for machine in _names(key, one.count):
             domains = tuple(
-                _domain(name, domain, machine, registry, f"{origin}: domains.{name}")
+                _domain(name, domain, machine, registry, f"{document}: domains.{name}")
                 for name, domain in table.domains.items()
                 if domain.machine == key
             )
@@ -233,37 +233,39 @@ def _machines(
     return sorted(machines, key=lambda machine: machine.name)
 
 
-def _pairs(table: LinksTable, names: Sequence[str], origin: str) -> dict[frozenset[str], Link]:
+def _pairs(table: LinksTable, names: Sequence[str], document: str) -> dict[frozenset[str], Link]:
     """Return the links of the pairs of machines that have a link of their own."""
     pairs: dict[frozenset[str], Link] = {}
     for pair in table.pairs:
         for name in pair.between:
             if name not in names:
-                raise Refused(f"{origin}: links.pairs: no machine {name}; there are {name_list(names)}")
+                raise Refused(f"{document}: links.pairs: no machine {name}; there are {name_list(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(
-                f"{origin}: links.pairs: {' and '.join(pair.between)}: name two different machines, and each pair once"
+                f"{document}: links.pairs: {' and '.join(pair.between)}: name two different machines, and each pair "
+                "once"
             )
         pairs[frozenset(pair.between)] = make_link(pair.delay_us, pair.bandwidth_mbps, pair.loss)
     return pairs
 
 
-def _check_hub(table: LinksTable, names: Sequence[str], origin: str) -> None:
+def _check_hub(table: LinksTable, names: Sequence[str], document: str) -> None:
     """Raise `Refused` unless an Ethernet has a machine as its hub, and other links have none."""
     if table.medium == "point to point" and table.hub is not None:
         raise Refused(
-            f'{origin}: links.hub: only an ethernet has a hub; set links.medium to "ethernet", or remove links.hub'
+            f'{document}: links.hub: only an ethernet has a hub; set links.medium to "ethernet", or remove links.hub'
         )
     if table.medium == "ethernet" and table.hub not in names:
         what = "missing; name a machine" if table.hub is None else f"no machine {table.hub}"
-        raise Refused(f"{origin}: links.hub: {what}; there are {name_list(names)}")
+        raise Refused(f"{document}: links.hub: {what}; there are {name_list(names)}")
 
 
-def check(cluster: Cluster, origin: str) -> None:
+def check(cluster: Cluster, document: str) -> None:
     """Raise `Refused` where parts of a cluster do not fit each other.
 
     Each name may be exported only once, and each import needs an export. Machines that call each
-    other need costs for the network, and a link that they can use. `origin` names the description.
+    other need costs for the network, and a link that they can use. `document` names the
+    description.
     """
     exporters: dict[str, str] = {}
     for machine in cluster.machines:
@@ -272,7 +274,7 @@ def check(cluster: Cluster, origin: str) -> None:
                 place = f"domain {domain.name} of machine {machine.name}"
                 if export.name in exporters:
                     raise Refused(
-                        f"{origin}: {export.name} is exported by {exporters[export.name]} and by {place}; "
+                        f"{document}: {export.name} is exported by {exporters[export.name]} and by {place}; "
                         "rename one, or write {machine} in the name"
                     )
                 exporters[export.name] = place
@@ -282,61 +284,61 @@ def check(cluster: Cluster, origin: str) -> None:
                 if name not in exporters:
                     place = f"domains.{domain.name}.imports.{alias}"
                     raise Refused(
-                        f"{origin}: {place}: nobody exports {name}; exported are {name_list(sorted(exporters))}"
+                        f"{document}: {place}: nobody exports {name}; exported are {name_list(sorted(exporters))}"
                     )
     for rank, callers in enumerate(cluster.callers):
         for caller in callers:
             for one in (caller, rank):
                 cluster.machines[one].costs.require("network")
-            _check_line(cluster, cluster.machines[caller], cluster.machines[rank], origin)
+            _check_line(cluster, cluster.machines[caller], cluster.machines[rank], document)
 
 
-def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, origin: str) -> None:
+def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, document: str) -> None:
     """Raise `Refused` where a machine cannot call another over the link between them."""
     here, there = client.name, server.name
     if cluster.between(here, there).loss_ppb and client.costs.file.retransmission is None:
         raise Refused(
-            f"{origin}: links.loss: cost model {client.costs.name} of machine {here} does not say when a lost call is "
-            "sent again; add a table [retransmission] to it"
+            f"{document}: links.loss: cost model {client.costs.name} of machine {here} does not say when a lost call "
+            "is sent again; add a table [retransmission] to it"
         )
     if not cluster.wired(here, there):
         return
     if cluster.hub not in (here, there):
         raise Refused(
-            f"{origin}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; make one "
-            'of them the hub, give them a link in links.pairs, or use the medium "point to point"'
+            f"{document}: links.hub: {here} calls {there} over the wire, and neither is its hub, {cluster.hub}; make "
+            'one of them the hub, give them a link in links.pairs, or use the medium "point to point"'
         )
     if min(client.costs.lookahead_ns, server.costs.lookahead_ns) < 1:
         raise Refused(
-            f"{origin}: links.medium: an ethernet joins {here} and {there}, and one of them sends in no time; use cost "
-            "models in which sending takes time"
+            f"{document}: links.medium: an ethernet joins {here} and {there}, and one of them sends in no time; use "
+            "cost models in which sending takes time"
         )
 
 
-def check_parameters(kind: type[Any], parameters: Parameters, origin: str) -> Parameters:
+def check_parameters(kind: type[Any], parameters: Parameters, where: str) -> Parameters:
     """Return the parameters of a server or program class, checked and with its defaults filled in.
 
-    Raises `Refused`, which begins with `origin`, for the first wrong one.
+    Raises `Refused`, which begins with `where`, for the first wrong one.
     """
-    return dict(validate(_table(cast(Hashable, kind)), parameters, origin))
+    return dict(validate(_table(cast(Hashable, kind)), parameters, where))
 
 
-def construct(kind: type[Any], parameters: Parameters, origin: str) -> Any:
+def construct(kind: type[Any], parameters: Parameters, where: str) -> Any:
     """Return a server or program, made with parameters that `check_parameters` has checked.
 
     It gets copies of lists, dictionaries and sets, so that no two instances share one. Raises
-    `Refused`, which begins with `origin`, where the parameters do not fit each other.
+    `Refused`, which begins with `where`, where the parameters do not fit each other.
     """
     own = {name: copy(value) if isinstance(value, dict | list | set) else value for name, value in parameters.items()}
     try:
         return kind(**own)
     except Refused as error:
-        raise Refused(f"{origin}.{error}") from None
+        raise Refused(f"{where}.{error}") from None
     except TypeError as error:
         if is_dataclass(kind):
             raise
         raise Refused(
-            f"{origin}: class {kind.__name__} cannot be made without arguments ({error}); make it a dataclass, whose "
+            f"{where}: class {kind.__name__} cannot be made without arguments ({error}); make it a dataclass, whose "
             "fields are its parameters"
         ) from None
 
@@ -362,18 +364,18 @@ def _default(column: "dataclasses.Field[Any]") -> Any:
     return ... if column.default is MISSING else column.default
 
 
-def _domain(name: str, table: DomainTable, machine: str, registry: Registry, origin: str) -> DomainSpec:
+def _domain(name: str, table: DomainTable, machine: str, registry: Registry, where: str) -> DomainSpec:
     """Return a domain of one machine, with the machine's name in place of `{machine}`."""
     exports = []
     for export, one in table.exports.items():
-        place = f"{origin}.exports.{export}"
+        place = f"{where}.exports.{export}"
         server = _known(registry.servers, one.server, f"{place}.server")
         parameters = check_parameters(server, one.parameters, f"{place}.parameters")
         _check_imports(construct(server, parameters, f"{place}.parameters").imports, name, table, place)
         exports.append(ExportSpec(_fill(export, machine), server, parameters))
     threads = []
     for number, thread in enumerate(table.threads):
-        place = f"{origin}.threads.{number}"
+        place = f"{where}.threads.{number}"
         program = _known(registry.programs, thread.program, f"{place}.program")
         parameters = check_parameters(program, thread.parameters, f"{place}.parameters")
         _check_imports(construct(program, parameters, f"{place}.parameters").imports, name, table, place)
@@ -389,9 +391,9 @@ def _check_imports(needed: Collection[str], name: str, table: DomainTable, place
             raise Refused(f"{place}: calls {alias}, which domain {name} does not import; add it to its imports")
 
 
-def _known(known: Mapping[str, type[K]], name: str, origin: str) -> type[K]:
+def _known(known: Mapping[str, type[K]], name: str, where: str) -> type[K]:
     if name not in known:
-        raise Refused(f"{origin}: unknown: {name}; known are {', '.join(sorted(known))}; add your own with --registry")
+        raise Refused(f"{where}: unknown: {name}; known are {', '.join(sorted(known))}; add your own with --registry")
     return known[name]
 
 

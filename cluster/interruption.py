@@ -2,8 +2,8 @@
 
 Python drops an exception that is raised in some places, for example in a destructor, and with it
 the only KeyboardInterrupt. So the handler sets a timer that raises it again each second. The
-program has acted on it when it enters a block of `undisturbed`, in which it releases what it holds;
-no KeyboardInterrupt is raised in such a block, so that a second Ctrl-C leaves nothing behind.
+program has acted on it when it enters a block of `undisturbed`, in which it releases what it holds.
+No KeyboardInterrupt is raised in such a block, so a second Ctrl-C leaves nothing behind.
 """
 
 import signal

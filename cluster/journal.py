@@ -58,7 +58,7 @@ class Journal:
                 at += _SIZE_BYTES + size
 
     def close(self) -> None:
-        """Close the file; nothing is added any more."""
+        """Close the file; no batch may be added afterwards."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -175,7 +175,7 @@ class Machine:
         try:
             machine._populate(spec)
         except CallError as error:  # a server imports what it may not, or what does not exist
-            raise Refused(f"{cluster.name}: machine {spec.name}: {error}; mend its description") from None
+            raise Refused(f"{cluster.name}: machine {spec.name}: {error}; correct its description") from None
         return machine
 
     def export(

@@ -6,7 +6,7 @@ Messages are not trusted: what cannot have come from a station raises `RunFailed
 from collections.abc import Mapping
 
 from lrpc.cluster.group import SHARES, WindowReport
-from lrpc.cluster.standing import ACTORS, Horizons, Sums, SynchronisationState
+from lrpc.cluster.synchronisation_state import ACTORS, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import transport_pb2
@@ -45,10 +45,10 @@ def from_report(message: transport_pb2.Report) -> WindowReport:
     )
 
 
-def to_standing(state: SynchronisationState) -> transport_pb2.Standing:
+def to_state(state: SynchronisationState) -> transport_pb2.SynchronisationState:
     """Return a synchronisation state as a protobuf message."""
     sums = state.sums
-    return transport_pb2.Standing(
+    return transport_pb2.SynchronisationState(
         next=to_times({rank: due for rank, due in enumerate(state.next_ns) if due < FOREVER}),
         waiting=[rank for rank, waits in enumerate(state.waits) if waits],
         due=[
@@ -71,7 +71,7 @@ def to_standing(state: SynchronisationState) -> transport_pb2.Standing:
     )
 
 
-def from_standing(message: transport_pb2.Standing, like: SynchronisationState) -> SynchronisationState:
+def from_state(message: transport_pb2.SynchronisationState, like: SynchronisationState) -> SynchronisationState:
     """Return the synchronisation state in a protobuf message.
 
     `like` is any state of the same cluster, for what does not travel: promises, and where machines

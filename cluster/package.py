@@ -97,7 +97,7 @@ def users_code_by_value(cluster: Cluster) -> Iterator[None]:
 
 
 def _users_modules(cluster: Cluster) -> list[ModuleType]:
-    """Return the modules that a user wrote for a cluster: of its classes, and what those modules use.
+    """Return a user's modules that a cluster needs: of its classes, and what those modules use.
 
     What a module uses is what its global names refer to, so a module that is imported only inside a
     function is not found.

@@ -1,9 +1,9 @@
 """Parameters of a scenario: each has a value, its origin, and a range where it is assumed.
 
-A scenario's results are only as good as the figures it starts from, so a figure may carry where it
-is from and how far off it may be. An assumed number needs a range, and a fitted one the cells that
-it was solved from. From the ranges follow the draws of `lrpc sweep`, and from those what the
-results are sensitive to. `scales` marks the parameters that `--scale` multiplies.
+A scenario's results are only as good as the figures it starts from. So a figure may say where it is
+from and how far off it may be. An assumed number needs a range, and a fitted one the cells that it
+was solved from. From the ranges follow the draws of `lrpc sweep`, and from those what the results
+are sensitive to. `scales` marks the parameters that `--scale` multiplies.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,9 @@ class ParameterTable(Document):
         elif self.range is not None:
             low, high = self.range
             if not low <= self.value <= high:
-                raise ValueError(f"value {self.value:g}: is not within its range, {low:g} to {high:g}; mend either")
+                raise ValueError(
+                    f"value {self.value:g}: is not within its range, {low:g} to {high:g}; change the value or the range"
+                )
         elif self.origin == "assumed":
             raise ValueError("an assumed number needs a range: where it may plausibly lie")
         if (self.origin == "fitted") != bool(self.solved_from):
@@ -82,45 +84,45 @@ class ResolvedTables:
     parameters: Mapping[str, ParameterTable]
 
 
-def resolve(tables: Mapping[str, Any], origin: str, scale: float = 1.0) -> ResolvedTables:
+def resolve(tables: Mapping[str, Any], document: str, scale: float = 1.0) -> ResolvedTables:
     """Replace every parameter in a scenario's tables by its value.
 
     A parameter in `[parameters]` replaces the text `"$name"` wherever that stands. A table with a
     `value` and a `why` anywhere else is a parameter too, named by its keys joined with points.
-    `origin` names the file in errors. Raises `Refused` for a parameter that is malformed, unknown
+    `document` names the file in errors. Raises `Refused` for a parameter that is malformed, unknown
     or unused, and for a scale other than 1 where no parameter scales.
     """
     inside = dict(tables)
     given = inside.pop("parameters", {})
     if not isinstance(given, dict):
-        raise Refused(f"{origin}: parameters: not a table; write [parameters]")
-    found = {name: validate(ParameterTable, one, f"{origin}: parameters.{name}") for name, one in given.items()}
-    substitution = _Substitution(found, origin, scale)
+        raise Refused(f"{document}: parameters: not a table; write [parameters]")
+    found = {name: validate(ParameterTable, one, f"{document}: parameters.{name}") for name, one in given.items()}
+    substitution = _Substitution(found, document, scale)
     substituted = {key: substitution.substitute(value, key) for key, value in inside.items()}
     unused = [name for name in found if name not in substitution.used]
     if unused:
-        raise Refused(f"{origin}: parameters.{unused[0]}: nothing uses it; write {MARK}{unused[0]} where it belongs")
+        raise Refused(f"{document}: parameters.{unused[0]}: nothing uses it; write {MARK}{unused[0]} where it belongs")
     parameters = found | substitution.inline
     if scale != 1 and not any(one.scales for one in parameters.values()):
-        raise Refused(f"{origin}: scale {scale:g}: none of its parameters scales; leave --scale out")
+        raise Refused(f"{document}: scale {scale:g}: none of its parameters scales; leave --scale out")
     return ResolvedTables(substituted, parameters)
 
 
 class _Substitution:
     """Replaces parameters by their values, and records which ones occurred."""
 
-    def __init__(self, named: Mapping[str, ParameterTable], origin: str, scale: float) -> None:
+    def __init__(self, named: Mapping[str, ParameterTable], document: str, scale: float) -> None:
         self.used: set[str] = set()
         self.inline: dict[str, ParameterTable] = {}
         self._named = named
-        self._origin = origin
+        self._document = document
         self._scale = scale
 
     def substitute(self, value: Any, key: str) -> Any:
         """Return a value of the tables, which stands at `key`, with parameters replaced."""
         if isinstance(value, dict):
             if "value" in value and "why" in value:
-                self.inline[key] = validate(ParameterTable, value, f"{self._origin}: {key}")
+                self.inline[key] = validate(ParameterTable, value, f"{self._document}: {key}")
                 return self.inline[key].at_scale(self._scale)
             return {name: self.substitute(one, f"{key}.{name}") for name, one in value.items()}
         if isinstance(value, list):
@@ -130,6 +132,6 @@ class _Substitution:
         name = value.removeprefix(MARK)
         if name not in self._named:
             known = name_list(sorted(self._named))
-            raise Refused(f"{self._origin}: {key}: {value}: no such parameter; there are {known}")
+            raise Refused(f"{self._document}: {key}: {value}: no such parameter; there are {known}")
         self.used.add(name)
         return self._named[name].at_scale(self._scale)

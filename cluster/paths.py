@@ -21,7 +21,9 @@ Edge = tuple[int, int, int, bool]
 def earliest_arrivals(
     initial: list[list[Edge]], caused: list[list[Edge]], next_ns: Sequence[int], waits: Sequence[bool], until: int
 ) -> tuple[list[int], list[int]]:
-    """Return when each machine can first be reached by what another does: a time, or `until`.
+    """Return the earliest times at which other machines' actions can reach each machine.
+
+    Each is at most `until`.
 
     The second list has the same for calls alone: the bound for a machine that has no reply to wait
     for any more. All times are in ns. `initial` has the messages that each machine may send,

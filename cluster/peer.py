@@ -20,9 +20,9 @@ import grpc
 from lrpc.cluster.envelope import Envelope, to_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.messages import from_report, from_standing, to_standing, to_times
-from lrpc.cluster.standing import SynchronisationState
+from lrpc.cluster.messages import from_report, from_state, to_state, to_times
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
+from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
@@ -33,7 +33,7 @@ from lrpc.protos.transport_pb2_grpc import TransportStub
 LARGEST_BATCH: Final = LARGEST_REQUEST // 2
 # For one attempt of a request. After that the other end's pulse is taken.
 PULSE_S: Final = 5.0
-# For one attempt to hand a baton over. After that it is checked whether that was abandoned.
+# For one attempt to hand a token over. After that it is checked whether that was abandoned.
 RELAY_S: Final = 1.0
 # Without a single event logged there, though the other end answers.
 STALL_S: Final = 300.0
@@ -160,19 +160,19 @@ class Peer:
     def lead(self, state: SynchronisationState) -> bool:
         """Let the station run windows without the coordinator; update `state` afterwards."""
         self._windows += 1
-        request = transport_pb2.Window(number=self._windows, standing=to_standing(state))
+        request = transport_pb2.Window(number=self._windows, state=to_state(state))
         answer = self._request_report(request)
-        state.copy_from(from_standing(answer.standing, state))
+        state.copy_from(from_state(answer.state, state))
         return True
 
-    def relay(self, baton: transport_pb2.Baton, abandoned: Callable[[], bool]) -> transport_pb2.Baton:
-        """Hand a baton over and wait for it to come back.
+    def relay(self, token: transport_pb2.Token, abandoned: Callable[[], bool]) -> transport_pb2.Token:
+        """Hand a token over and wait for it to come back.
 
         Raises `RunFailed` where that is abandoned meanwhile.
         """
         self._relayed += 1
-        baton.number = self._relayed
-        return self._ask(self._stub.Relay, baton, RELAY_S, abandoned)
+        token.number = self._relayed
+        return self._ask(self._stub.Relay, token, RELAY_S, abandoned)
 
     def abandon(self) -> None:
         """Make a station give up all waiting for others."""

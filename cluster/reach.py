@@ -1,4 +1,4 @@
-"""Promises: which machines can reach which, and how early, on which synchronisation rests.
+"""Promises: how early machines can reach each other. Synchronisation rests on them.
 
 A promise is the earliest time at which anything that another machine does can reach this one. It
 rests on three facts. Calls come only from machines that import something, and the description
@@ -11,10 +11,10 @@ The least time from an event to the arrival of a message that it sends is the lo
 cost model says the sender spends between its last checkpoint and the message's leaving, and the
 link's delay. On an Ethernet it is one of the two, since the wire's queue is on the hub (`links`).
 
-What a machine sets off itself can come back to it. The promises given to it leave that out, as it
-could otherwise never run further than its own next event and a round trip. Instead it stops by
-itself as it sends: `return_ns` says how long after a message's arrival an answer, by whatever way,
-can be back.
+What a machine sets off itself can come back to it. Promises ignore these consequences. Otherwise no
+machine could run further than one round trip past its next event. Instead a machine stops by itself
+as it sends: `return_ns` says how soon after a message's arrival an answer, by whatever way, can be
+back.
 """
 
 from collections.abc import Collection, Sequence
@@ -72,7 +72,7 @@ class Reach:
     def horizons(
         self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER
     ) -> tuple[list[int], list[int]]:
-        """Return, for each machine, the earliest time at which another's doing can reach it, in ns.
+        """Return the earliest time, in ns, at which another machine's actions can reach each one.
 
         The second list has the same for calls alone, which is the bound once a machine has no reply
         to wait for any more. Both have `until` where nothing comes before that. `next_ns` has the

@@ -4,14 +4,14 @@ A client that waits for each of its calls and the server that it calls have work
 coordinator, each of their windows would cost it a round trip to a station: to run the client, to
 run the server, to run the client again. Instead the coordinator lets the only station that has work
 lead. It gives it the synchronisation state, by which the leader grants windows to its own machines.
-When another station is the only one with work, the leader hands a baton over to that one, with the
-state and the messages for it, and waits. The baton returns when it is the leader's turn again,
+When another station is the only one with work, the leader hands a token over to that one, with the
+state and the messages for it, and waits. The token returns when it is the leader's turn again,
 again with messages, so that a call between two stations takes one round trip. It also returns when
 several stations have work at once, when nobody has, when the time budget is used up, or when the
 run fails.
 
-`Baton.path` lists the stations that wait to get a baton back. A station on the path is never handed
-another one: it gets its turn when the baton returns to it.
+`Token.path` lists the stations that wait to get a token back. A station on the path is never handed
+another one: it gets its turn when the token returns to it.
 """
 
 import time
@@ -20,9 +20,9 @@ from typing import Final
 
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group
-from lrpc.cluster.messages import from_standing, to_standing
+from lrpc.cluster.messages import from_state, to_state
 from lrpc.cluster.peer import Peer
-from lrpc.cluster.standing import Horizons, SynchronisationState
+from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.cluster.transport import MOST_MESSAGES, Mailbox
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import transport_pb2
@@ -54,29 +54,29 @@ class Relay:
         # Messages not sent yet, by station: no station needs them before it runs.
         self._held: dict[int, list[Envelope]] = {}
 
-    def lead(self, message: transport_pb2.Standing, budget_ns: int) -> transport_pb2.Standing:
+    def lead(self, message: transport_pb2.SynchronisationState, budget_ns: int) -> transport_pb2.SynchronisationState:
         """Run windows, and hand over to other stations, for at most `budget_ns` of wall time.
 
         Returns the synchronisation state afterwards. Raises `RunFailed` where a machine fails or a
         batch does not arrive.
         """
-        state = self._run(from_standing(message, self._like), (), budget_ns)
+        state = self._run(from_state(message, self._like), (), budget_ns)
         self._send_held(state)
-        return to_standing(state)
+        return to_state(state)
 
-    def take_over(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
+    def take_over(self, token: transport_pb2.Token) -> transport_pb2.Token:
         """Run windows for the station that handed over, until it is the turn of one that waits.
 
-        Returns the baton with the synchronisation state and the messages for the sender. Raises the
+        Returns the token with the synchronisation state and the messages for the sender. Raises the
         errors of `lead`.
         """
-        if baton.HasField("batch"):
-            self._take(baton.batch)
-        state = self._run(from_standing(baton.standing, self._like), tuple(baton.path), baton.budget_ns)
-        back = transport_pb2.Baton(sender=self._number)
-        self._enclose(back, baton.sender, state)
+        if token.HasField("batch"):
+            self._take(token.batch)
+        state = self._run(from_state(token.state, self._like), tuple(token.path), token.budget_ns)
+        back = transport_pb2.Token(sender=self._number)
+        self._enclose(back, token.sender, state)
         self._send_held(state)
-        back.standing.CopyFrom(to_standing(state))
+        back.state.CopyFrom(to_state(state))
         return back
 
     def _run(self, state: SynchronisationState, path: Sequence[int], budget_ns: int) -> SynchronisationState:
@@ -113,38 +113,38 @@ class Relay:
     def _hand_over(
         self, state: SynchronisationState, number: int, path: Sequence[int], left_ns: int
     ) -> SynchronisationState:
-        """Give another station its turn, and wait for the baton to come back."""
-        baton = transport_pb2.Baton(
+        """Give another station its turn, and wait for the token to come back."""
+        token = transport_pb2.Token(
             sender=self._number,
             incarnation=self._incarnation,
             path=[*path, self._number],
             budget_ns=left_ns,
         )
-        self._enclose(baton, number, state)
+        self._enclose(token, number, state)
         self._send_held(state)
-        baton.standing.CopyFrom(to_standing(state))
-        back = self._peers[number].relay(baton, lambda: self._mailbox.abandoned)
+        token.state.CopyFrom(to_state(state))
+        back = self._peers[number].relay(token, lambda: self._mailbox.abandoned)
         if back.failure:
             raise RunFailed(back.failure)
         if back.HasField("batch"):
             self._take(back.batch)
-        state = from_standing(back.standing, self._like)
+        state = from_state(back.state, self._like)
         state.sums.rounds += 1
         return state
 
     def _take(self, batch: transport_pb2.Batch) -> None:
-        """Accept a batch that came with a baton, after the batches that were sent before it."""
+        """Accept a batch that came with a token, after the batches that were sent before it."""
         self._mailbox.await_batches({batch.source_actor: batch.sequence - 1}, WAIT_S)
         if self._mailbox.take(batch):
             raise RunFailed(f"transport: an earlier batch from station {batch.source_actor} did not arrive")
 
-    def _enclose(self, baton: transport_pb2.Baton, number: int, state: SynchronisationState) -> None:
-        """Put the messages held for a station into a baton, which saves a request for them."""
+    def _enclose(self, token: transport_pb2.Token, number: int, state: SynchronisationState) -> None:
+        """Put the messages held for a station into a token, which saves a request for them."""
         envelopes = self._held.get(number, [])
         if 0 < len(envelopes) <= MOST_MESSAGES:
             del self._held[number]
             batch = self._peers[number].enclose(self._number, envelopes)
-            baton.batch.CopyFrom(batch)
+            token.batch.CopyFrom(batch)
             state.sums.bytes += batch.ByteSize()
 
     def _hold(self, envelopes: list[Envelope]) -> None:

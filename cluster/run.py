@@ -32,9 +32,9 @@ from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.session import ray_session
-from lrpc.cluster.standing import SynchronisationState
 from lrpc.cluster.station import Station, StationOutcome, Transport
 from lrpc.cluster.synchronisation import Coordinator, DrivenStation, Progress, Window, nobody_replaces
+from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import new_secret
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 
@@ -52,7 +52,7 @@ class Outcome:
 
     machines: Sequence[MachineOutcome]
     actors: int  # 0 for this process
-    links: Transport
+    transport: Transport
     progress: Progress
     stations: Sequence[StationOutcome] = ()
 
@@ -90,7 +90,7 @@ class _Runner(Protocol):
         """Return each station's first report, made before any window."""
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Start lost stations anew, by number; raise `RunFailed` where that is impossible.
+        """Start replacements for lost stations, by number; raise `RunFailed` if that is impossible.
 
         Returns, for each, the last batch to come from each sender.
         """
@@ -108,21 +108,21 @@ class _Runner(Protocol):
         """Return what machines did so far, without those that do not answer soon."""
 
 
-def choose_actors(cluster: Cluster, actors: int | None, links: Transport, address: str | None = None) -> int:
+def choose_actors(cluster: Cluster, actors: int | None, transport: Transport, address: str | None = None) -> int:
     """Return how many actors a run gets, given the number that is asked for; 0 means this process.
 
     None asks for one per machine, up to 8, and on this computer no more than it has processors.
     There are never more actors than machines. Raises `Refused` for a number that is impossible, or
-    does not go with `links` or `address`.
+    does not go with `transport` or `address`.
     """
     if actors == 0 and address is not None:
         raise Refused(f"--address {address}: --actors 0 does not use Ray; leave one of the two out")
     if actors is None:
         most = MOST_DEFAULT_ACTORS if address is not None else min(MOST_DEFAULT_ACTORS, processors_here())
-        return 1 if links == "memory" else min(len(cluster.machines), most)
+        return 1 if transport == "memory" else min(len(cluster.machines), most)
     if not 0 <= actors <= MOST_ACTORS:
         raise Refused(f"--actors {actors}: give a number from 0 to {MOST_ACTORS}")
-    if links == "memory" and actors > 1:
+    if transport == "memory" and actors > 1:
         raise Refused(f"--actors {actors}: --links memory joins machines of one process only; use --links grpc")
     return min(actors, len(cluster.machines))
 
@@ -139,7 +139,7 @@ def run_cluster(
     *,
     seed: int = 0,
     actors: int | None = None,
-    links: Transport = "grpc",
+    transport: Transport = "grpc",
     address: str | None = None,
     events: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -148,8 +148,9 @@ def run_cluster(
 ) -> Outcome:
     """Run a cluster to its end and return the outcome.
 
-    With `actors` 0 it runs in this process, without Ray. `links` names the transport, and `address`
-    is host:port of an existing Ray cluster. `events` is a folder for the machines' event logs.
+    With `actors` 0 it runs in this process, without Ray. `transport` says how machines exchange
+    messages: over gRPC, or in memory where all are in one process. `address` is host:port of an
+    existing Ray cluster. `events` is a folder for the machines' event logs.
 
     `on_progress` is called as windows end. `on_window` is called then too, with the process ids of
     the actors, so that faults can be injected. If the run fails or is interrupted, `on_partial` is
@@ -158,13 +159,13 @@ def run_cluster(
     Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
     waits for ever, and where the transport is down or an actor is lost for good.
     """
-    count = choose_actors(cluster, actors, links, address)
-    if count == 0 and links == "memory":
+    count = choose_actors(cluster, actors, transport, address)
+    if count == 0 and transport == "memory":
         runner = _in_memory(cluster, seed, events)
     elif count == 0:
         runner = _in_process(cluster, seed, events)
     else:
-        runner = _on_ray(cluster, count, seed, links, address, events)
+        runner = _on_ray(cluster, count, seed, transport, address, events)
 
     with runner as running:
 
@@ -180,10 +181,10 @@ def run_cluster(
         except (KeyboardInterrupt, RunFailed):
             with undisturbed():
                 machines = sorted(running.outcomes(), key=lambda machine: machine.name)
-                on_partial(Outcome(machines, count, links, coordinator.progress))
+                on_partial(Outcome(machines, count, transport, coordinator.progress))
             raise
     outcomes.sort(key=lambda outcome: outcome.name)
-    return Outcome(outcomes, count, links, progress, stations)
+    return Outcome(outcomes, count, transport, progress, stations)
 
 
 class _Memory:
@@ -199,15 +200,15 @@ class _Memory:
         return self._group.advance(window.horizons, self._group.deliver)
 
     def begin(self, window: Window) -> None:
-        """Panic: the coordinator begins windows only where several stations run them at once."""
+        """Raise `Panic`: the coordinator begins windows only where several stations run at once."""
         raise Panic("a window was begun on the only station")
 
     def end(self) -> WindowReport:
-        """Panic, as `begin` does."""
+        """Raise `Panic`, for the reason given at `begin`."""
         raise Panic("a window was begun on the only station")
 
-    def lead(self, standing: SynchronisationState) -> bool:
-        """Decline: leading saves round trips to the coordinator, and there are none."""
+    def lead(self, state: SynchronisationState) -> bool:
+        """Return False: leading saves round trips to the coordinator, and there are none."""
         return False
 
     def probe(self) -> None:
@@ -253,7 +254,7 @@ class _Local:
         secret = new_secret()
         placement = [0] * len(cluster.machines)
         self.station = Station(
-            cluster, placement, 0, seed=seed, secret=secret, links="grpc", folder=folder, events=events
+            cluster, placement, 0, seed=seed, secret=secret, transport="grpc", folder=folder, events=events
         )
         self.peer = Peer(self.station.endpoint, secret)
         self.stations: Sequence[DrivenStation] = [self.peer]
@@ -305,7 +306,14 @@ class _Remote:
     """
 
     def __init__(
-        self, cluster: Cluster, count: int, seed: int, links: Transport, folder: Path, events: Path | None, spread: bool
+        self,
+        cluster: Cluster,
+        count: int,
+        seed: int,
+        transport: Transport,
+        folder: Path,
+        events: Path | None,
+        spread: bool,
     ) -> None:
         placement = [rank % count for rank in range(len(cluster.machines))]
         self.actors = Actors(
@@ -314,7 +322,7 @@ class _Remote:
             count,
             seed=seed,
             secret=new_secret(),
-            links=links,
+            transport=transport,
             folder=folder,
             events=events,
             spread=spread,
@@ -336,11 +344,11 @@ class _Remote:
 
 @contextmanager
 def _on_ray(
-    cluster: Cluster, count: int, seed: int, links: Transport, address: str | None, events: Path | None
+    cluster: Cluster, count: int, seed: int, transport: Transport, address: str | None, events: Path | None
 ) -> Iterator[_Runner]:
     folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):
-        remote = _Remote(cluster, count, seed, links, folder, events, address is not None)
+        remote = _Remote(cluster, count, seed, transport, folder, events, address is not None)
         try:
             yield remote
         finally:

@@ -1,6 +1,6 @@
 """The tables of a scenario's TOML file: what keys each has, and what types and bounds their values.
 
-pydantic checks each table by itself. What no table can check alone, `lrpc.cluster.description` does.
+pydantic checks each table by itself; `description` checks what concerns several tables.
 """
 
 from typing import Final, Literal

@@ -26,7 +26,7 @@ from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
-from lrpc.cluster.standing import SLOW_WINDOW_S, Horizons, SynchronisationState
+from lrpc.cluster.synchronisation_state import SLOW_WINDOW_S, Horizons, SynchronisationState
 from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import transport_pb2
@@ -59,7 +59,7 @@ class Station:
     """Runs some machines of a cluster.
 
     `placement` has the station of each machine, by rank, and `number` is this station's. With
-    `links` "grpc", each message to another station crosses a socket, and if there is only this
+    `transport` "grpc", each message to another station crosses a socket, and if there is only this
     station, each message to another machine does; with "memory" none does. `folder` is where it
     keeps the batches it sends to other stations and, with `events`, its machines' event logs.
     """
@@ -72,7 +72,7 @@ class Station:
         *,
         seed: int,
         secret: str,
-        links: Transport,
+        transport: Transport,
         folder: Path,
         events: bool = False,
         address: str = LOOPBACK,
@@ -82,7 +82,7 @@ class Station:
         self._placement = placement  # the station of each machine, by rank
         self._number = number
         self._secret = secret
-        self._links = links
+        self._transport = transport
         self._folder = folder
         self._incarnation = incarnation  # how many stations of this number were lost before
         self._peers: dict[int, Peer] = {}
@@ -99,7 +99,7 @@ class Station:
         self._server = TransportServer(self, secret, address, identity)
         self.endpoint = Endpoint(self._server.address, b"" if identity is None else identity.certificate)
 
-    def place(self) -> StationAddress:
+    def address(self) -> StationAddress:
         """Return where this station can be found."""
         return StationAddress(self.endpoint, os.getpid(), self._folder)
 
@@ -133,19 +133,19 @@ class Station:
         """Run a window after the messages delivered so far; return its report."""
         return self._do(lambda: self._advance(horizons, everything)).result()
 
-    def lead(self, state: transport_pb2.Standing) -> transport_pb2.Standing:
+    def lead(self, state: transport_pb2.SynchronisationState) -> transport_pb2.SynchronisationState:
         """Run windows without the coordinator while one station at a time has work."""
         return self._do(lambda: self._relay.lead(state, round(SLOW_WINDOW_S * 1e9))).result()
 
-    def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
-        """Run windows in place of the station that sends the baton; return the baton.
+    def relay(self, token: transport_pb2.Token) -> transport_pb2.Token:
+        """Run windows in place of the station that sends the token; return the token.
 
-        Where that fails, the returned baton says why.
+        Where that fails, the returned token says why.
         """
         try:
-            return self._do(lambda: self._relay.take_over(baton)).result()
+            return self._do(lambda: self._relay.take_over(token)).result()
         except RunFailed as error:
-            return transport_pb2.Baton(failure=str(error))
+            return transport_pb2.Token(failure=str(error))
 
     def abandon(self) -> None:
         """Give up all waiting for other stations, since one was lost; return when nothing runs.
@@ -227,7 +227,7 @@ class Station:
         Those to this station's own machines are delivered directly, unless there is no other
         station.
         """
-        if self._links == "memory":
+        if self._transport == "memory":
             self._group.deliver(envelopes)
             return
         batches: dict[int, list[Envelope]] = {}

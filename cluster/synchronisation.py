@@ -1,12 +1,12 @@
 """Conservative synchronisation: machines run in windows, each up to its horizon.
 
 Each machine has an event heap and a virtual time of its own. A machine may run past another one in
-virtual time as long as nothing that the other does can still reach it in its past. So the
-coordinator asks for every machine how early it can be reached (a promise, see `reach`), and lets it
-run strictly below that time: its horizon. All machines that have something to do before their
-horizons run at once; that is a window. Their reports say when their next events are and what
-messages they sent, and from these the next horizons follow. A machine that receives a message in
-its past is a broken invariant and ends the run (`Engine.arrive`).
+virtual time as long as no later message from the other can be due in its past. So the coordinator
+asks for every machine how early it can be reached (a promise, see `reach`), and lets it run
+strictly below that time: its horizon. All machines that have something to do before their horizons
+run at once; that is a window. Their reports say when their next events are and what messages they
+sent, and from these the next horizons follow. A machine that receives a message in its past is a
+broken invariant and ends the run (`Engine.arrive`).
 
 Where a window ends never shows in a result: events are ordered by keys that do not depend on it. So
 windows may be cut anywhere, and run on any number of stations, with the same digest.
@@ -32,7 +32,7 @@ from typing import Final, Protocol
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.reach import Reach
-from lrpc.cluster.standing import SMALL, Horizons, Sums, SynchronisationState
+from lrpc.cluster.synchronisation_state import SMALL, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -83,7 +83,7 @@ class DrivenStation(Protocol):
     def lead(self, state: SynchronisationState) -> bool:
         """Run windows without the coordinator, as long as only one station at a time has work.
 
-        The station hands over to the one that has, and gets the baton back. Afterwards `state` has
+        The station hands over to the one that has, and gets the token back. Afterwards `state` has
         been updated. Returns False, and does nothing, where the station cannot lead.
         """
 
@@ -201,7 +201,7 @@ class Coordinator:
         """Run the windows of several stations at once; return when all of them have ended.
 
         The last one, often the only one, runs in this thread. A failure other than a loss is raised
-        first, since no replacement mends it.
+        first, because replacing a station would not help.
         """
         *others, last = windows
         for number in others:

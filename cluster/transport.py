@@ -1,11 +1,11 @@
-"""The serving end of the transport: gRPC connections that carry messages, windows and batons.
+"""The serving end of the transport: gRPC connections that carry messages, windows and tokens.
 
 Every process that holds machines serves one port. It answers only requests that carry the secret of
 its run, and treats what comes as hostile until it has been checked.
 
 Requests may be sent again, since a connection may fail when its answer is on the way. So every
 request may be repeated without harm. Each pair of stations has its batches numbered: a batch is
-taken once, in order, and acknowledged each time it comes. Windows and batons are numbered too: a
+taken once, in order, and acknowledged each time it comes. Windows and tokens are numbered too: a
 repeated request waits for the answer of the first one. A batch may still be on its way when its
 sender has reported its window. So the next window of its receiver says which batches must have
 arrived first.
@@ -24,7 +24,7 @@ from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope, from_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.messages import horizons_of, to_report
-from lrpc.cluster.standing import Horizons
+from lrpc.cluster.synchronisation_state import Horizons
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
 from lrpc.protos import transport_pb2
@@ -66,16 +66,16 @@ class Host(Protocol):
     def advance(self, horizons: Horizons, *, everything: bool) -> WindowReport:
         """Run a window after all messages delivered so far; return its report."""
 
-    def lead(self, state: transport_pb2.Standing) -> transport_pb2.Standing:
+    def lead(self, state: transport_pb2.SynchronisationState) -> transport_pb2.SynchronisationState:
         """Run windows without the coordinator while one station at a time has work.
 
         Returns the synchronisation state afterwards.
         """
 
-    def relay(self, baton: transport_pb2.Baton) -> transport_pb2.Baton:
-        """Run windows in place of the station that sends the baton; return the baton.
+    def relay(self, token: transport_pb2.Token) -> transport_pb2.Token:
+        """Run windows in place of the station that sends the token; return the token.
 
-        The batch in the baton has not been accepted yet.
+        The batch in the token has not been accepted yet.
         """
 
     def abandon(self) -> None:
@@ -153,7 +153,7 @@ class Mailbox:
         return 0
 
     def expect_successor(self, actor: int, incarnation: int) -> None:
-        """Take nothing more from a lost station, and every batch from its successor."""
+        """Reject batches of a lost station; accept its successor's from the first one."""
         with self._arrival:
             self._expect(actor, incarnation)
 
@@ -177,7 +177,7 @@ class Mailbox:
             return missing()
 
     def abandon(self, abandoned: bool) -> None:
-        """End all waiting, and allow no more; or allow it again."""
+        """End all waits and refuse new ones, or allow waiting again."""
         with self._arrival:
             self._abandoned = abandoned
             self._arrival.notify_all()
@@ -233,7 +233,7 @@ class _Service(TransportServicer):
         self._host = host
         self._mailbox = mailbox
         self._windows = _Once()
-        self._batons: dict[tuple[int, int], _Once] = {}  # by sender and its incarnation
+        self._tokens: dict[tuple[int, int], _Once] = {}  # by sender and its incarnation
         self._lock = Lock()
 
     def Deliver(self, request: transport_pb2.Batch, context: grpc.ServicerContext) -> transport_pb2.Receipt:  # noqa: N802
@@ -251,13 +251,13 @@ class _Service(TransportServicer):
         """Run a window, if the batches that it needs have arrived, and report."""
         return self._windows.answer(request.number, lambda: self._run(request), context)
 
-    def Relay(self, request: transport_pb2.Baton, context: grpc.ServicerContext) -> transport_pb2.Baton:  # noqa: N802
-        """Run windows until it is the sender's turn again; return the baton."""
+    def Relay(self, request: transport_pb2.Token, context: grpc.ServicerContext) -> transport_pb2.Token:  # noqa: N802
+        """Run windows until it is the sender's turn again; return the token."""
         if not self._mailbox.is_current(request.sender, request.incarnation):
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {request.sender} was lost")
         with self._lock:
-            batons = self._batons.setdefault((request.sender, request.incarnation), _Once())
-        return batons.answer(request.number, lambda: self._host.relay(request), context)
+            tokens = self._tokens.setdefault((request.sender, request.incarnation), _Once())
+        return tokens.answer(request.number, lambda: self._host.relay(request), context)
 
     def Abandon(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Asked:  # noqa: N802
         """Give up all waiting for other stations."""
@@ -283,8 +283,8 @@ class _Service(TransportServicer):
         if missing:
             return transport_pb2.Report(window=request.number, missing=missing)
         try:
-            if request.HasField("standing"):
-                return transport_pb2.Report(window=request.number, standing=self._host.lead(request.standing))
+            if request.HasField("state"):
+                return transport_pb2.Report(window=request.number, state=self._host.lead(request.state))
             report = self._host.advance(horizons_of(request), everything=request.everything)
         except RunFailed as error:
             return transport_pb2.Report(window=request.number, failure=one_line(str(error)))
@@ -300,7 +300,7 @@ class TransportServer:
     def __init__(self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None) -> None:
         self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
-        self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="link")
+        self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="transport")
         self._server = grpc.server(self._pool, interceptors=[self._secret], options=OPTIONS)
         add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:

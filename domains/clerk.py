@@ -27,7 +27,8 @@ class Clerk:
         """Export `server`'s procedures from its domain under a name; set `server.domain`.
 
         Raises `BindingRefused` where the server lacks a procedure of the interface, the name is
-        taken or the A-stacks would be too large, and `CallFailed` where the domain has terminated.
+        taken or the A-stacks would be too large. Raises `CallFailed` where the domain has
+        terminated.
         """
         definition = getattr(interface, "interface", None)
         if definition is None:

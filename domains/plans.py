@@ -131,10 +131,6 @@ class CopyPlan:
                 raise ArgumentError(f"{self.procedure}: {self.values[number].name}: {problem}")
         return b"".join(_pack(one.codec, value) for one, value in zip(self.values, values, strict=True))
 
-    def packed_size(self, values: Sequence[object]) -> int:
-        """Return how many bytes these values take when packed."""
-        return self.size if self.packer is not None else len(self._pack_each(values))
-
     def private_count(self, *, everything: bool) -> int:
         """Return how many values the server stub copies to its E-stack, or makes references to.
 

@@ -1,4 +1,7 @@
-"""How much of an office's traffic a larger cache keeps at home: tables of several runs, as pandas' data frames."""
+"""How much of an office's traffic a larger cache keeps at home.
+
+The tables of several runs are put together as pandas' data frames.
+"""
 
 # %% Run the office that ships with lrpc, once for each size of its workstations' caches.
 import pandas as pd

@@ -1,4 +1,4 @@
-"""One simulated machine: a server domain, two client domains, and what each call between them takes."""
+"""One simulated machine: a server domain, two client domains, and how long each call takes."""
 
 import lrpc
 

@@ -1,4 +1,7 @@
-"""A cluster of your own servers and programs: described in own_classes.toml, run from here or by `lrpc run`."""
+"""A cluster of your own servers and programs, described in own_classes.toml.
+
+Run it from here, or with `lrpc run`.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass

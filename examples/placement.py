@@ -1,4 +1,4 @@
-"""Where a trace's pods should run: the sample trace that ships with lrpc, on two machines, asked from Python."""
+"""Where the pods of a trace should run: the sample trace that ships with lrpc, on two machines."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SAMPLE = Path(traces.__file__).with_name("sample-trace.csv")
 
 
 def main() -> None:
-    """Find the placement with the fewest calls between machines, beside the one that spreads pods in turn."""
+    """Print the placement with the fewest calls between machines, beside the policy `spread`."""
     job = ReplayJob(trace=str(SAMPLE), machines=2)
     question = ask(job, slack=1.7)  # a machine may hold 1.7 times its fair share of all computation
     limits = SearchLimits(nodes=20_000, seconds=60.0)

@@ -46,20 +46,20 @@ def read_toml(path: Path) -> dict[str, object]:
         raise Refused(f"{path}: not TOML that can be read: {one_line(str(error))}") from None
 
 
-def validate(model: type[D], tables: object, origin: str) -> D:
+def validate(model: type[D], tables: object, document: str) -> D:
     """Return `tables` as an instance of `model`.
 
-    Raises `Refused` where they do not fit it: one line that begins with `origin`, such as the
+    Raises `Refused` where they do not fit it: one line that begins with `document`, such as the
     file's path, and names the first wrong key.
     """
     try:
         return model.model_validate(tables)
     except ValidationError as error:
-        raise Refused(first_error(error, origin)) from None
+        raise Refused(first_error(error, document)) from None
 
 
-def first_error(error: ValidationError, origin: str) -> str:
-    """Return the first error of a validation as one line: origin, key, problem, and how many more.
+def first_error(error: ValidationError, document: str) -> str:
+    """Return the first error of a validation: document, key, problem, and how many more, in a line.
 
     A misspelt key comes before a missing one, since it may be the reason why the other is missing.
     """
@@ -75,7 +75,7 @@ def first_error(error: ValidationError, origin: str) -> str:
         case _:
             problem = f"{first['msg']}; it is {_shortened(first['input'])}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return one_line(f"{origin}: {key}: {problem}{more}")
+    return one_line(f"{document}: {key}: {problem}{more}")
 
 
 def one_line(text: str) -> str:

@@ -117,7 +117,7 @@ __all__ = [
     "run",
 ]
 
-# Imported when first used: with them come statistics and the optimiser, which a machine does not need.
+# Imported when first used: they bring the optimiser along, which a machine does not need.
 _READ_WHEN_USED = {
     "Cell": "lrpc.workloads.records.cells",
     "Progress": "lrpc.cluster.synchronisation",

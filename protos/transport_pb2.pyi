@@ -294,7 +294,7 @@ class Window(_message.Message):
     AFTERWARDS_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
-    STANDING_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     EVERYTHING_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the windows asked of this actor, from 1"""
@@ -313,7 +313,7 @@ class Window(_message.Message):
         """the batches that must have arrived before the window"""
 
     @_builtins.property
-    def standing(self) -> Global___Standing:
+    def state(self) -> Global___SynchronisationState:
         """Present where no other actor has anything to do: the actor grants windows by it."""
 
     def __init__(
@@ -323,12 +323,12 @@ class Window(_message.Message):
         afterwards: _abc.Iterable[_builtins.int] | None = ...,
         number: _builtins.int = ...,
         due: _abc.Iterable[Global___Sequence] | None = ...,
-        standing: Global___Standing | None = ...,
+        state: Global___SynchronisationState | None = ...,
         everything: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["horizons", b"horizons", "standing", b"standing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["horizons", b"horizons", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["afterwards", b"afterwards", "due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["afterwards", b"afterwards", "due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -377,7 +377,7 @@ class Report(_message.Message):
     WORK_NS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
-    STANDING_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     window: _builtins.int
     """number of the window"""
@@ -414,8 +414,8 @@ class Report(_message.Message):
         """actors whose batches are missing: the window did not run"""
 
     @_builtins.property
-    def standing(self) -> Global___Standing:
-        """the standing afterwards, where the window had one"""
+    def state(self) -> Global___SynchronisationState:
+        """the state afterwards, where the window had one"""
 
     @_builtins.property
     def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -435,12 +435,12 @@ class Report(_message.Message):
         work_ns: _abc.Iterable[_builtins.int] | None = ...,
         events: _builtins.int = ...,
         missing: _abc.Iterable[_builtins.int] | None = ...,
-        standing: Global___Standing | None = ...,
+        state: Global___SynchronisationState | None = ...,
         waiting: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "sent", b"sent", "standing", b"standing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "sent", b"sent", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "messages", b"messages", "missing", b"missing", "next", b"next", "sent", b"sent", "standing", b"standing", "waiting", b"waiting", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "messages", b"messages", "missing", b"missing", "next", b"next", "sent", b"sent", "state", b"state", "waiting", b"waiting", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,7 +477,7 @@ class Times(_message.Message):
 Global___Times: _TypeAlias = Times  # noqa: Y015
 
 @_typing.final
-class Standing(_message.Message):
+class SynchronisationState(_message.Message):
     """The synchronisation state of the cluster: all that is needed to grant windows."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -495,9 +495,9 @@ class Standing(_message.Message):
     SPAN_NS_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     windows: _builtins.int
-    """Sums since the coordinator gave the standing away."""
+    """Sums since the coordinator gave the state away."""
     rounds: _builtins.int
-    """round trips of a baton"""
+    """round trips of a token"""
     messages: _builtins.int
     bytes: _builtins.int
     work_ns: _builtins.int
@@ -550,7 +550,7 @@ class Standing(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Standing: _TypeAlias = Standing  # noqa: Y015
+Global___SynchronisationState: _TypeAlias = SynchronisationState  # noqa: Y015
 
 @_typing.final
 class Due(_message.Message):
@@ -607,7 +607,7 @@ class Total(_message.Message):
 Global___Total: _TypeAlias = Total  # noqa: Y015
 
 @_typing.final
-class Baton(_message.Message):
+class Token(_message.Message):
     """The right to grant windows, on its way from one actor to another, or back."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -616,7 +616,7 @@ class Baton(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
-    STANDING_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     BUDGET_NS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
@@ -625,9 +625,9 @@ class Baton(_message.Message):
     incarnation: _builtins.int
     """how many actors of the sender's rank were lost before"""
     number: _builtins.int
-    """counts the batons from this sender to this receiver, from 1"""
+    """counts the tokens from this sender to this receiver, from 1"""
     budget_ns: _builtins.int
-    """wall time until the coordinator must have the standing back"""
+    """wall time until the coordinator must have the state back"""
     failure: _builtins.str
     """where and why the run failed; empty if it did not"""
     @_builtins.property
@@ -635,7 +635,7 @@ class Baton(_message.Message):
         """ranks of the actors that wait to get it back"""
 
     @_builtins.property
-    def standing(self) -> Global___Standing: ...
+    def state(self) -> Global___SynchronisationState: ...
     @_builtins.property
     def batch(self) -> Global___Batch:
         """messages for the receiver; absent where there are none"""
@@ -647,18 +647,18 @@ class Baton(_message.Message):
         incarnation: _builtins.int = ...,
         number: _builtins.int = ...,
         path: _abc.Iterable[_builtins.int] | None = ...,
-        standing: Global___Standing | None = ...,
+        state: Global___SynchronisationState | None = ...,
         batch: Global___Batch | None = ...,
         budget_ns: _builtins.int = ...,
         failure: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "standing", b"standing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "budget_ns", b"budget_ns", "failure", b"failure", "incarnation", b"incarnation", "number", b"number", "path", b"path", "sender", b"sender", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "budget_ns", b"budget_ns", "failure", b"failure", "incarnation", b"incarnation", "number", b"number", "path", b"path", "sender", b"sender", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Baton: _TypeAlias = Baton  # noqa: Y015
+Global___Token: _TypeAlias = Token  # noqa: Y015
 
 @_typing.final
 class Asked(_message.Message):

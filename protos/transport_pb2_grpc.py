@@ -47,8 +47,8 @@ class TransportStub:
                 _registered_method=True)
         self.Relay = channel.unary_unary(
                 '/lrpc.transport.v1.Transport/Relay',
-                request_serializer=lrpc_dot_protos_dot_transport__pb2.Baton.SerializeToString,
-                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Baton.FromString,
+                request_serializer=lrpc_dot_protos_dot_transport__pb2.Token.SerializeToString,
+                response_deserializer=lrpc_dot_protos_dot_transport__pb2.Token.FromString,
                 _registered_method=True)
         self.Abandon = channel.unary_unary(
                 '/lrpc.transport.v1.Transport/Abandon',
@@ -131,8 +131,8 @@ def add_TransportServicer_to_server(servicer, server):
             ),
             'Relay': grpc.unary_unary_rpc_method_handler(
                     servicer.Relay,
-                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Baton.FromString,
-                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Baton.SerializeToString,
+                    request_deserializer=lrpc_dot_protos_dot_transport__pb2.Token.FromString,
+                    response_serializer=lrpc_dot_protos_dot_transport__pb2.Token.SerializeToString,
             ),
             'Abandon': grpc.unary_unary_rpc_method_handler(
                     servicer.Abandon,
@@ -230,8 +230,8 @@ class Transport:
             request,
             target,
             '/lrpc.transport.v1.Transport/Relay',
-            lrpc_dot_protos_dot_transport__pb2.Baton.SerializeToString,
-            lrpc_dot_protos_dot_transport__pb2.Baton.FromString,
+            lrpc_dot_protos_dot_transport__pb2.Token.SerializeToString,
+            lrpc_dot_protos_dot_transport__pb2.Token.FromString,
             options,
             channel_credentials,
             insecure,

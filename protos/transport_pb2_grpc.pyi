@@ -47,7 +47,7 @@ class TransportStub:
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
     report.
     """
-    Relay: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Baton, _transport_pb2.Baton]
+    Relay: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Token, _transport_pb2.Token]
     """Hands the right to grant windows to the only actor that has anything to do, until it is another
     actor's turn. A call between two actors then takes one round trip.
     """
@@ -71,7 +71,7 @@ class TransportAsyncStub(TransportStub):
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
     report.
     """
-    Relay: _aio.UnaryUnaryMultiCallable[_transport_pb2.Baton, _transport_pb2.Baton]  # type: ignore[assignment]
+    Relay: _aio.UnaryUnaryMultiCallable[_transport_pb2.Token, _transport_pb2.Token]  # type: ignore[assignment]
     """Hands the right to grant windows to the only actor that has anything to do, until it is another
     actor's turn. A call between two actors then takes one round trip.
     """
@@ -108,9 +108,9 @@ class TransportServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Relay(
         self,
-        request: _transport_pb2.Baton,
+        request: _transport_pb2.Token,
         context: _ServicerContext,
-    ) -> _typing.Union[_transport_pb2.Baton, _abc.Awaitable[_transport_pb2.Baton]]:
+    ) -> _typing.Union[_transport_pb2.Token, _abc.Awaitable[_transport_pb2.Token]]:
         """Hands the right to grant windows to the only actor that has anything to do, until it is another
         actor's turn. A call between two actors then takes one round trip.
         """

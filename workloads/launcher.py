@@ -254,7 +254,7 @@ def verify_record(
         outcome = verify.run_again(
             ready,
             actors=actors,
-            links=links,
+            transport=links,
             address=address,
             on_progress=show,
         )

@@ -63,7 +63,7 @@ RegistryOption = Annotated[
     str | None,
     typer.Option(
         "--registry",
-        help="Import your own servers and programs: module:NAME or path.py:NAME of a lrpc.Registry. Runs that code.",
+        help="Import your own servers and programs: module:NAME or path.py:NAME of an lrpc.Registry. Runs that code.",
         show_default=False,
     ),
 ]

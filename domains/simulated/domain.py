@@ -23,17 +23,19 @@ class SimulatedDomain(ProtectionDomain):
         one ("wait"), or have the kernel allocate more ("grow").
 
         Raises `BindingRefused` where no export of that name exists, its clerk refuses the import,
-        or it has another interface; `CallFailed` where the domain has terminated; `Refused` where
-        the cost model has no costs for calls by this `transfer`.
+        or it has another interface. Raises `CallFailed` where the domain has terminated.
+        Raises `Refused` where the cost model has no costs for calls by this `transfer`.
         """
         return bind(self, interface, name, transfer, exhausted)
 
     def export(self, interface: type[Interface], server: object, name: str, policy: Policy | None = None) -> None:
         """Export a server of this domain under a name, and set `server.domain` to this domain.
 
-        The server's clerk accepts every import unless `policy` returns a reason against it. Raises
-        `BindingRefused` where the server lacks a procedure of the interface, the name is taken or
-        the A-stacks would be too large, and `CallFailed` where the domain has terminated.
+        The server's clerk accepts every import unless `policy` returns a reason against it.
+
+        Raises `BindingRefused` where the server lacks a procedure of the interface, the name is
+        taken or the A-stacks would be too large. Raises `CallFailed` where the domain has
+        terminated.
         """
         Clerk(policy).export(self, interface, server, name)
 

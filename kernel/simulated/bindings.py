@@ -89,10 +89,10 @@ class Binding(Grant):
         self.bytes -= region.limit - region.base
 
     def grow(self, group: AStackGroup, processor: "Processor") -> bool:
-        """Add as many A-stacks as the group began with; return whether that was allowed.
+        """Add as many A-stacks as the group began with, and return True.
 
-        It is not where this binding's clients wait instead, nor beyond `LARGEST_BINDING` bytes or
-        `MOST_REGIONS` regions.
+        Return False if clients of this binding wait instead, or if the limits would be exceeded:
+        `LARGEST_BINDING` bytes, or `MOST_REGIONS` regions.
         """
         count = len(group.members) // (group.grown + 1)
         size = count * group.size

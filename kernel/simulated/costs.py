@@ -349,12 +349,12 @@ class CostModel:
         return "input" if quoted else "predicted"
 
 
-def cost_model(tables: object, origin: str) -> CostModel:
+def cost_model(tables: object, document: str) -> CostModel:
     """Return the cost model that a file's tables describe.
 
-    Raises `Refused`, naming `origin` and the key, if they describe none.
+    Raises `Refused`, naming `document` and the key, if they describe none.
     """
-    file = validate(CostFile, tables, origin)
+    file = validate(CostFile, tables, document)
     ps = tuple(file.steps[step].ps if step in file.steps else 0 for step in STEPS)
     return CostModel(file, tuple((cost + 500) // 1000 for cost in ps), ps)
 

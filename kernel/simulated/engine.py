@@ -11,9 +11,9 @@ act can matter. If something else is due first, the processor puts its own event
 yields. If the next event is another processor's, control switches directly to that processor's
 thread, past the loop.
 
-A processor's events bear the number of its turn. To schedule itself anew or to release its thread,
-a processor begins a new turn, which makes its earlier events stale. Stale events stay on the heap
-and are ignored when they come up, which costs less than finding them there.
+A processor's events bear the number of its turn. When a processor reschedules itself or releases
+its thread, it begins a new turn, which makes its earlier events stale. Stale events stay on the
+heap and are ignored when they come up, which costs less than finding them there.
 """
 
 from collections.abc import Callable

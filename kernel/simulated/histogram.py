@@ -122,7 +122,7 @@ class Histogram:
 
 
 def bounds(bucket: int) -> tuple[int, int]:
-    """Return the smallest value in a bucket, and the smallest above it, in ns."""
+    """Return a bucket's lower bound (inclusive) and upper bound (exclusive), in ns."""
     shift = max(0, (bucket >> _BITS) - 1)
     low = (bucket - (shift << _BITS)) << shift
     return low, low + (1 << shift)

@@ -31,7 +31,7 @@ class Message:
         self.fault: CallError | None = None
 
     def abandon(self) -> None:
-        """Expect no reply any more; one that still comes is dropped and counted."""
+        """Stop waiting for the reply; a late one is dropped and counted."""
         self.sender = None
 
 
@@ -98,7 +98,7 @@ class Port:
         return message.results
 
     def close(self, fault: CallError) -> None:
-        """Take no messages any more; threads that wait for a reply get a copy of `fault`."""
+        """Close the port: refuse new messages, and fail waiting callers with a copy of `fault`."""
         self.fault = fault
         for message in (*self._handed.values(), *self._messages):
             self._reply(message, fault.copy())

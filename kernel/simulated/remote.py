@@ -55,7 +55,7 @@ class PendingCall:
         self.results: bytes | None = None
 
     def abandon(self) -> None:
-        """Expect no reply any more; one that still comes is dropped and counted."""
+        """Stop waiting for the reply; a late one is dropped and counted."""
         self.network.close(self)
 
 

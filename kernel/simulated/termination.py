@@ -111,7 +111,7 @@ def _abandon_calls_from(kernel: "Kernel", domain: "ProtectionDomain", thread: "T
 
 
 def _evict(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
-    """Make a thread leave a terminated domain where it runs, waits or is about to run."""
+    """Remove a thread from a terminated domain, whether it runs, waits or is ready."""
     kernel.reap_soon(thread.stack)
     thread.stop_waiting()
     kernel.dispatcher.withdraw(thread)

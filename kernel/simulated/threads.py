@@ -30,7 +30,7 @@ class Outstanding(Protocol):
     """A call by message that a thread waits for, on this machine or another."""
 
     def abandon(self) -> None:
-        """Expect no reply any more; one that still comes is dropped."""
+        """Stop waiting for the reply; a late one is dropped."""
 
 
 class Stack:

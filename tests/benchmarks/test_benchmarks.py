@@ -47,7 +47,7 @@ def test_simulation_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> No
     ids=["ring", "workstations", "clients"],
 )
 def test_the_clusters_of_the_benchmark_make_the_calls_it_counts(described: Cluster, local: int, remote: int) -> None:
-    outcome = run_cluster(described, actors=0, links="memory")
+    outcome = run_cluster(described, actors=0, transport="memory")
     assert (clusters.counted(outcome, "cross_domain"), clusters.counted(outcome, "cross_machine")) == (local, remote)
 
 

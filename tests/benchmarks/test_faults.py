@@ -13,8 +13,8 @@ from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.peer import Endpoint
-from lrpc.cluster.standing import Horizons
 from lrpc.cluster.synchronisation import Progress
+from lrpc.cluster.synchronisation_state import Horizons
 from lrpc.kernel.errors import RunFailed
 from tests.support.clusters import Joined, bank, cluster, digest, joined
 from tests.support.proxies import Proxy

@@ -45,8 +45,8 @@ class TestOnRay:
     @pytest.mark.parametrize(("links", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 4)])
     def test_the_digest_on_actors_is_that_of_one_process(self, links: Transport, actors: int) -> None:
         described = cluster(bank(teller={"rounds": 2}))
-        outcome = run_cluster(described, actors=actors, links=links)
-        assert (outcome.actors, outcome.links, outcome.digest) == (actors, links, digest(described))
+        outcome = run_cluster(described, actors=actors, transport=links)
+        assert (outcome.actors, outcome.transport, outcome.digest) == (actors, links, digest(described))
 
     @pytest.mark.parametrize("actors", [2, 8])
     def test_more_machines_than_actors_and_as_many_come_to_the_same(self, actors: int) -> None:

@@ -198,7 +198,7 @@ def test_nobody_binds_on_another_machine_what_is_another_interface_there() -> No
 
 @pytest.mark.parametrize("links", ["memory", "grpc"])
 def test_what_a_remote_server_raises_is_raised_at_the_caller(links: Transport) -> None:
-    outcome = run_cluster(cluster(pair("provoker", "ledger")), actors=0, links=links)
+    outcome = run_cluster(cluster(pair("provoker", "ledger")), actors=0, transport=links)
     assert outcome.machines[0].findings["program/0"] == {"seen": ["LookupError", "no such\naccount"]}
 
 

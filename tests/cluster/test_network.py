@@ -387,10 +387,10 @@ def test_a_run_that_loses_packets_on_a_wire_has_one_digest_wherever_it_runs() ->
     made = lossy_bank()
     expected = digest(made, 3)
     lost = sum(
-        machine.counts["packets_lost"] for machine in run_cluster(made, seed=3, actors=0, links="memory").machines
+        machine.counts["packets_lost"] for machine in run_cluster(made, seed=3, actors=0, transport="memory").machines
     )
     assert lost > 10
-    assert run_cluster(made, seed=3, actors=0, links="grpc").digest == expected
+    assert run_cluster(made, seed=3, actors=0, transport="grpc").digest == expected
     for stations in (2, 3):
         with joined(made, stations, 3) as several:
             several.run()

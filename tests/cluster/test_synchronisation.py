@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
-from lrpc.cluster import standing
+from lrpc.cluster import synchronisation_state
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group, WindowReport
@@ -19,9 +19,9 @@ from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.standing import Horizons, SynchronisationState
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
+from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import CallMessage
@@ -313,15 +313,15 @@ def test_how_far_ahead_windows_look_changes_no_result(
 ) -> None:
     described = cluster(bank(teller={"rounds": 2}))
     expected = digest(described)
-    monkeypatch.setattr(standing, "FIRST_SPAN_NS", first_ns)
-    monkeypatch.setattr(standing, "SLOW_WINDOW_S", slow_s)
+    monkeypatch.setattr(synchronisation_state, "FIRST_SPAN_NS", first_ns)
+    monkeypatch.setattr(synchronisation_state, "SLOW_WINDOW_S", slow_s)
     assert digest(described) == expected
 
 
 def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() -> None:
     tables = pair("teller", "drawer", ledgers="drawer", think_us=1_000_000_000)
     tables["domains"]["program"]["machine"] = "server"
-    progress = run_cluster(cluster(tables), actors=0, links="memory").progress
+    progress = run_cluster(cluster(tables), actors=0, transport="memory").progress
     assert progress.now_ns > 10**12
     assert progress.windows < 40
 
@@ -329,7 +329,7 @@ def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() ->
 def test_a_client_that_nobody_calls_needs_no_window_but_for_its_calls() -> None:
     """Three windows for a call at most: its sending, its serving, its reply."""
     tables = pair("teller", "drawer", ledgers="drawer", rounds=50, think_us=100)
-    outcome = run_cluster(cluster(tables), actors=0, links="memory")
+    outcome = run_cluster(cluster(tables), actors=0, transport="memory")
     calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
     assert calls == 150
     assert outcome.progress.windows <= 3 * calls
@@ -341,7 +341,7 @@ def test_progress_counts_windows_messages_and_calls() -> None:
     def note(now: Progress) -> None:
         seen.append((now.now_ns, now.windows, now.messages, now.calls))
 
-    outcome = run_cluster(cluster(bank(teller={"rounds": 2})), actors=0, links="memory", on_progress=note)
+    outcome = run_cluster(cluster(bank(teller={"rounds": 2})), actors=0, transport="memory", on_progress=note)
     assert seen == sorted(seen)
     assert [windows for _, windows, _, _ in seen] == list(range(1, len(seen) + 1))
     sent = sum(machine.counts["link_requests"] + machine.counts["link_replies"] for machine in outcome.machines)
@@ -401,7 +401,7 @@ def test_a_broken_invariant_at_a_station_ends_the_run_and_says_so(capsys: pytest
 def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Transport) -> None:
     described = cluster(pair("provoker", "ledger", caught=False))
     with pytest.raises(RunFailed) as caught:
-        run_cluster(described, actors=0, links=links)
+        run_cluster(described, actors=0, transport=links)
     text = str(caught.value)
     assert "machine client, thread program/0 of domain program, at " in text
     assert "ProcedureRaised: LookupError: no such" in text

@@ -234,9 +234,9 @@ def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
 
 def test_messages_cross_a_socket_even_within_one_process() -> None:
     described = cluster(pair("teller", "drawer", ledgers="drawer"))
-    over_grpc, in_memory = (run_cluster(described, actors=0, links=links) for links in ("grpc", "memory"))
+    over_grpc, in_memory = (run_cluster(described, actors=0, transport=links) for links in ("grpc", "memory"))
     assert over_grpc.progress.messages == in_memory.progress.messages == 36
-    assert (over_grpc.digest, over_grpc.links) == (in_memory.digest, "grpc")
+    assert (over_grpc.digest, over_grpc.transport) == (in_memory.digest, "grpc")
 
 
 RANKS = st.integers(0, 3)

@@ -271,7 +271,7 @@ def cluster(tables: Mapping[str, object]) -> Cluster:
 
 def in_memory(described: Cluster, seed: int = 0) -> Sequence[MachineOutcome]:
     """Return what a cluster's machines did, all of them in this thread."""
-    return run_cluster(described, seed=seed, actors=0, links="memory").machines
+    return run_cluster(described, seed=seed, actors=0, transport="memory").machines
 
 
 def digest(described: Cluster, seed: int = 0) -> str:
@@ -341,7 +341,7 @@ class Joined:
             number,
             seed=self.seed,
             secret=SECRET,
-            links="grpc",
+            transport="grpc",
             folder=self.folder / str(number),
             incarnation=self.incarnations[number],
         )

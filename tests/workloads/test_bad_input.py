@@ -160,8 +160,11 @@ def test_a_description_with(wrong: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("imports", "said"),
     [
-        ("", "import server: nobody exports it to domain cache of workstation1; mend its description"),
-        ('imports = { server = "names@{machine}" }', "import names@workstation1: it is a Names, not a Files; mend its"),
+        ("", "import server: nobody exports it to domain cache of workstation1; correct its description"),
+        (
+            'imports = { server = "names@{machine}" }',
+            "import names@workstation1: it is a Names, not a Files; correct its",
+        ),
     ],
     ids=["does not import", "imports as another interface"],
 )

@@ -312,7 +312,7 @@ class _Model:
     def _break_symmetry(self) -> None:
         """Allow one order of the machines only: by the largest vertex that each one holds.
 
-        The vertex of rank n is on one of the first n + 1 machines, and on machine `at` only if an
+        The vertex of rank n is on one of the first n + 1 machines. It is on machine `at` only if an
         earlier vertex is on machine `at` - 1.
         """
         order = _by_load(self._problem)

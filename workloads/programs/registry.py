@@ -135,10 +135,10 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module, anew if its contents have changed.
+    """Import a file as a module, and again if its contents have changed.
 
-    The module has a name of its own, which the contents are part of: no two files are one module, and
-    none takes the place of a module that something else imports.
+    The contents are part of the module's name: no two files are one module, and none takes the
+    place of a module that something else imports.
     """
     whole = path.resolve()
     source = whole.read_bytes()
@@ -160,7 +160,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _search(folder: Path) -> None:
-    """Let modules of a folder be imported, after all others: none of them is taken for a library."""
+    """Search a folder for modules too, after all others, so that none is taken for a library."""
     if not {"", str(folder)} & set(sys.path):
         sys.path.append(str(folder))
 

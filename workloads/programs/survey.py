@@ -1,4 +1,4 @@
-"""Generate the interfaces and the calls of the paper's survey of sizes (Figure 1).
+"""Generates the interfaces and the calls of the paper's survey of sizes (Figure 1).
 
 The paper gives figures about its interfaces and calls, but neither the definitions nor the calls.
 So this module generates both at random, under the constraint that the paper's figures hold: every

@@ -34,14 +34,17 @@ class Cell:
 
     @property
     def deviation(self) -> float | None:
-        """Return how far ours is from the paper's, as a fraction of the paper's; None where either is no number."""
+        """Return the difference of ours from the paper's, as a fraction of the paper's.
+
+        None if either is not a number.
+        """
         if isinstance(self.ours, str) or isinstance(self.paper, str) or not self.paper:
             return None
         return self.ours / self.paper - 1
 
     @property
     def differs_in_text(self) -> bool:
-        """Return whether both figures are texts, such as the letters of Table III, and not the same."""
+        """Return whether both figures are texts, such as Table III's letters, and differ."""
         return isinstance(self.ours, str) and isinstance(self.paper, str) and self.ours != self.paper
 
 

@@ -34,7 +34,8 @@ def check(
     """Return `out` if a folder of this kind can be put there.
 
     `kind` names it in messages, such as "record". An existing folder needs `force`, and must be
-    empty or satisfy `is_one`. Raise `Refused`, naming the options, if the folder cannot be put there.
+    empty or satisfy `is_one`. Raise `Refused`, naming the options, if the folder cannot be put
+    there.
     """
     if out.name in ("", ".."):
         raise Refused(f"{option} {out}: has no name of its own; name another folder")

@@ -226,7 +226,7 @@ def _measured(outcome: Outcome, wall_s: float) -> dict[str, Any]:
     moved = {"arguments": counts.pop("argument_bytes"), "results": counts.pop("result_bytes")}
     return {
         "actors": outcome.actors,
-        "links": outcome.links,
+        "links": outcome.transport,
         "wall_s": round(wall_s, 3),
         "virtual_us": max((machine.end_ns for machine in outcome.machines), default=0) / 1000,
         "counts": counts,

@@ -95,15 +95,15 @@ class TimePart:
 MACHINES: Final = TypeAdapter(dict[str, MachineRow])
 
 
-def read_machines(found: Mapping[str, Mapping[str, object]], origin: str = "record") -> dict[str, MachineRow]:
+def read_machines(found: Mapping[str, Mapping[str, object]], document: str = "record") -> dict[str, MachineRow]:
     """Return the machines of a record, after checking them.
 
-    Raise `Refused`, naming `origin`, if they are not what a run writes.
+    Raise `Refused`, naming `document`, if they are not what a run writes.
     """
     try:
         return MACHINES.validate_python(dict(found))
     except ValidationError as error:
-        raise Refused(f"{first_error(error, origin)}; the record is damaged") from None
+        raise Refused(f"{first_error(error, document)}; the record is damaged") from None
 
 
 def cells(found: Sequence[Cell]) -> Table:
@@ -172,15 +172,15 @@ def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
     return Table("facilities", "What packets queued for", columns, rows)
 
 
-def ends(counted: Mapping[str, int], origin: str = "record") -> list[tuple[tuple[int, int], int]]:
+def ends(counted: Mapping[str, int], document: str = "record") -> list[tuple[tuple[int, int], int]]:
     """Return the buckets of a histogram as ((from, to), count), with bounds in ns.
 
-    Raise `Refused`, naming `origin`, if a key of `counted` is not a bucket.
+    Raise `Refused`, naming `document`, if a key of `counted` is not a bucket.
     """
     found = []
     for text, count in counted.items():
         if (match := BUCKET.fullmatch(text)) is None:
-            raise Refused(f"{origin}: latency_ns: {text!r} is not a bucket; the record is damaged")
+            raise Refused(f"{document}: latency_ns: {text!r} is not a bucket; the record is damaged")
         found.append(((int(match[1]), int(match[2])), count))
     return found
 

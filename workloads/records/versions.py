@@ -1,4 +1,4 @@
-"""Which versions a record was made with: lrpc's, its commit where one is known, Python's and the libraries'."""
+"""The versions a record was made with: lrpc's, its commit if known, Python's and the libraries'."""
 
 import json
 import os
@@ -16,7 +16,7 @@ GIT_TIMEOUT_S: Final = 5.0
 
 
 def versions() -> dict[str, str | None]:
-    """Return the version of everything that a run rests on; None for what is not installed or not known."""
+    """Return the version of everything that a run rests on, None where it is not known."""
     return {
         "lrpc": __version__,
         "commit": commit(),
@@ -27,7 +27,9 @@ def versions() -> dict[str, str | None]:
 
 @cache
 def commit() -> str | None:
-    """Return the commit that runs: of the checkout, with `-dirty` where files differ from it, or as pip recorded it.
+    """Return the commit of the running code.
+
+    That is the checkout's (`-dirty` if files differ), or the one that pip recorded.
 
     None for an installation that pip made from an archive or a package.
     """

@@ -1,4 +1,6 @@
-"""Measures what the calls of a replay cost beside the work of their servers, by what they cross.
+"""Measures the cost of a replay's calls without their servers' work.
+
+It does so for calls within a domain, between domains and between machines.
 
 A small replay of calls that do nothing is run, and its latencies are read. Adding up a cost model's
 steps here would be a second description of the path of a call, which could differ from the one that
@@ -59,7 +61,7 @@ def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbp
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
     )
-    found = run_cluster(cluster, actors=0, links="memory").machines[0].latencies
+    found = run_cluster(cluster, actors=0, transport="memory").machines[0].latencies
 
     def least(server: str, where: str | None) -> int:
         return found[Route("caller", where, server, "do")].smallest

@@ -69,7 +69,7 @@ def print_record(console: Console, record: Record, folder: Path) -> None:
 
 
 def verdict(cells: Sequence[Cell]) -> list[str]:
-    """Return lines that sum up a reproduction: cells by kind, and each kind's largest deviation from the paper."""
+    """Return lines that sum up a reproduction: cells by kind, and each kind's largest deviation."""
     kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in KINDS}
     compared = sum(cell.deviation is not None for cell in cells)
     parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)

@@ -40,7 +40,7 @@ class Options:
     out: Path | None = None  # the record's folder; None for a new one under records/
     force: bool = False  # replace an existing record and event log
     actors: int | None = None  # None: as many as `choose_actors` says
-    links: Transport = "grpc"
+    transport: Transport = "grpc"
     address: str | None = None
     events: Path | None = None  # the file for the event log
     dry_run: bool = False
@@ -67,7 +67,7 @@ def execute(
     one. Raises `Refused` before any work begins. If `RunFailed` or KeyboardInterrupt is raised, an
     incomplete record has been written.
     """
-    actors = choose_actors(cluster, options.actors, options.links, options.address)
+    actors = choose_actors(cluster, options.actors, options.transport, options.address)
     if options.actors is not None and options.actors > actors:
         print(f"note: {actors} actors, one for each machine; more would have no machine to run", file=sys.stderr)
     folder = records.new_folder(options.out, run.workload, force=options.force)
@@ -122,7 +122,7 @@ def simulate(
             cluster,
             seed=seed,
             actors=options.actors,
-            links=options.links,
+            transport=options.transport,
             address=options.address,
             events=logs,
             on_progress=on_progress,
@@ -237,7 +237,7 @@ def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, 
     where = "in this process" if actors == 0 else f"on {actors} Ray actors"
     if options.address is not None:
         where += f" of the cluster at {options.address}"
-    print(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.links}, seed {run.seed}")
+    print(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.transport}, seed {run.seed}")
     for machine in cluster.machines:
         print(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
         for domain in machine.domains:

@@ -96,7 +96,7 @@ class JobBase(Document):
         settings: Mapping[str, object],
         code: Sequence[Input] = (),
     ) -> Run:
-        """Return the head of the record; `code` is the file of a user's registry, if there is one."""
+        """Return the head of the record; `code` is the file of a user's registry, if any."""
         inputs = [*code, *(read_input(argument, path) for argument, path in sorted(self.files().items()))]
         return Run(workload, command, self.seed, settings, self.model_dump(mode="json"), tuple(inputs))
 
@@ -263,18 +263,18 @@ def registry_for(job: object, name: str | None) -> UsersRegistry | None:
     return load_registry(name)
 
 
-def job_of(tables: object, origin: str) -> RunJob | ReplayJob | ReproduceJob:
+def job_of(tables: object, document: str) -> RunJob | ReplayJob | ReproduceJob:
     """Return the job that tables describe, by their `kind`.
 
-    Raises `Refused`, which names `origin` and the key, for whatever is wrong.
+    Raises `Refused`, which names `document` and the key, for whatever is wrong.
     """
     try:
         return JOBS.validate_python(tables)
     except ValidationError as error:
-        raise Refused(first_error(error, origin)) from None
+        raise Refused(first_error(error, document)) from None
 
 
-def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None:
+def change(tables: dict[str, Any], key: str, value: object, document: str) -> None:
     """Set one value in a scenario's tables, in place.
 
     `key` joins the keys of nested tables, and indices of arrays, with points. A part with points of
@@ -290,7 +290,7 @@ def change(tables: dict[str, Any], key: str, value: object, origin: str) -> None
         elif isinstance(inside, dict) and (part in inside or number == len(parts) - 1):
             index = part
         else:
-            raise Refused(f"{origin}: {'.'.join(parts[: number + 1])}: there is no such place; correct the key")
+            raise Refused(f"{document}: {'.'.join(parts[: number + 1])}: there is no such place; correct the key")
         if number == len(parts) - 1:
             inside[index] = value
             return

@@ -176,11 +176,12 @@ def run(
     asked = replace(asked, seed=seed, job={**asked.job, "seed": seed})
     if transport not in ("grpc", "memory", None):
         raise Refused(f"lrpc.run: transport: {transport!r:.40}: give grpc or memory")
-    links: Transport = transport or ("memory" if actors == 0 else "grpc")
+    way: Transport = transport or ("memory" if actors == 0 else "grpc")
     log = None if events is None else Path(events)
     if log is not None:
         check_events(log, None, force=False, option="events", force_option="")
-    options = Options(actors=choose_actors(cluster.description, actors, links, address), links=links, address=address)
+    count = choose_actors(cluster.description, actors, way, address)
+    options = Options(actors=count, transport=way, address=address)
     began = time.monotonic()
     told = on_progress or (lambda progress: None)
     outcome = simulate(cluster.description, seed, replace(options, events=log), on_progress=told)

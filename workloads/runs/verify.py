@@ -54,8 +54,8 @@ def prepared(record: Record, origin: str, registry: str | None = None) -> Iterat
     """Run the block with the record's job, prepared again from the same files.
 
     `origin` names the record in errors. `registry` names the user's registry that the job uses, as
-    `--registry` does. Raises `Refused` if a file has changed or is gone, or the job needs a registry
-    and none is named.
+    `--registry` does. Raises `Refused` if a file has changed or is gone, or the job needs a
+    registry and none is named.
     """
     job = job_of(dict(record.job), f"{origin}: job")
     if registry is None and isinstance(job, RunJob) and job.registry:
@@ -92,13 +92,13 @@ def run_again(
     ready: Prepared,
     *,
     actors: int | None,
-    links: Transport,
+    transport: Transport,
     address: str | None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
     """Run a prepared job, and return the outcome. Raises the same errors as `run_cluster`."""
     return run_cluster(
-        ready.cluster, seed=ready.run.seed, actors=actors, links=links, address=address, on_progress=on_progress
+        ready.cluster, seed=ready.run.seed, actors=actors, transport=transport, address=address, on_progress=on_progress
     )
 
 
@@ -117,7 +117,7 @@ def compare(record: Record, outcome: Outcome) -> Difference | None:
 def in_words(record: Record, outcome: Outcome, difference: Difference | None) -> str:
     """Return the result of a comparison in one line."""
     ways = [_way(record.actors, record.links, record.compiled)]
-    ways.append(_way(outcome.actors, outcome.links, compiled.runs_compiled()))
+    ways.append(_way(outcome.actors, outcome.transport, compiled.runs_compiled()))
     where = " and ".join(dict.fromkeys(ways))
     if difference is None:
         return f"the same: {len(outcome.machines)} machines, digest {outcome.digest}; {where}"

@@ -41,17 +41,17 @@ def latin_hypercube(parameters: Mapping[str, ParameterTable], count: int, seed: 
 
 
 def one_at_a_time(
-    parameters: Mapping[str, ParameterTable], names: Sequence[str], factors: Sequence[float], origin: str
+    parameters: Mapping[str, ParameterTable], names: Sequence[str], factors: Sequence[float], document: str
 ) -> list[Values]:
     """Return sets of values that change one parameter each; the first set changes none.
 
     Each parameter in `names` is multiplied by each factor. Without names, these are all numbers
-    that have a range. Raise `Refused`, naming `origin`, if a name is not that of a number.
+    that have a range. Raise `Refused`, naming `document`, if a name is not that of a number.
     """
     numbers = {name: one.value for name, one in parameters.items() if not isinstance(one.value, str)}
     for name in names:
         if name not in numbers:
-            raise Refused(f"{origin}: {name}: is not a number among the scenario's parameters; correct the name")
+            raise Refused(f"{document}: {name}: is not a number among the scenario's parameters; correct the name")
     chosen = names or [name for name in numbers if parameters[name].range is not None]
     found: list[Values] = [{}]
     found += ({name: _times(numbers[name], factor)} for name in chosen for factor in factors)

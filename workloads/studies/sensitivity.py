@@ -62,7 +62,7 @@ def spread(shares: Sequence[float]) -> Spread | None:
 
 
 def report(console: Console, done: Sweep, out: Path) -> None:
-    """Write a sweep's table and report into its folder, and print as much of them as a terminal holds."""
+    """Write a sweep's table and report into its folder; print what fits a terminal."""
     found = rows(done)
     whole = table(done, found)
     sections = of_sweep(done, found, whole)

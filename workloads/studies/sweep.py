@@ -321,7 +321,7 @@ def _job(file: SweepFile, named: Mapping[str, object], origin: str) -> Any:
 def simulate(cluster: Cluster, seed: int) -> tuple[Outcome, float]:
     """Run a cluster in this process; return its outcome and the wall seconds it took."""
     began = time.monotonic()
-    outcome = run_cluster(cluster, seed=seed, actors=0, links="memory")
+    outcome = run_cluster(cluster, seed=seed, actors=0, transport="memory")
     return outcome, time.monotonic() - began
 
 

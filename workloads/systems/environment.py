@@ -5,8 +5,8 @@ other file is one call of the file server, each time. So the share of calls that
 follows from which files the disk holds.
 
 The same procedures serve every structure that is compared: as one large domain that programs call
-through stubs, or as a kernel's own that they reach by traps (`TrappedEnvironment`). Operations are
-then equal to the last one, and only what it costs to reach them differs.
+through stubs, or as a kernel's own that they reach by traps (`TrappedEnvironment`). The operations
+are then identical; only the cost of reaching them differs.
 """
 
 from collections.abc import Collection

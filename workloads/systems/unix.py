@@ -7,7 +7,7 @@ changed, the file gets a new generation, and blocks cached under an older one ar
 write of this machine alone raises the version by exactly one: then its cached blocks stay valid.
 
 Written blocks wait for the close of their file, or for a delay. Those of a file that is removed or
-created anew in the meantime never reach the server. `pages.PageCache` uses the same rules for V.
+re-created before that never reach the server. `pages.PageCache` uses the same rules for V.
 """
 
 from typing import Final, Protocol

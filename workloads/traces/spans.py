@@ -66,8 +66,8 @@ class Span:
 class LeftOut:
     """A row that was left out; `trace` and `span` are empty if the row did not show them.
 
-    `place` reads "line 7" for a CSV file, "span 7" (the seventh) for a JSON document, and
-    "line 3, span 7" for a file with a document on each line.
+    `place` reads "line 7" for a CSV file, and "span 7" (the seventh) for a JSON document. For a
+    file with a document on each line it reads "line 3, span 7".
     """
 
     place: str

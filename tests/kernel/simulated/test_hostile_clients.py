@@ -229,5 +229,5 @@ def test_a_thread_that_asks_for_a_time_that_cannot_be_ends_the_run() -> None:
 
 
 def test_a_declared_call_runs() -> None:
-    outcome = run_cluster(describe(two_machines({"files": "store"}), REGISTRY, "two"), actors=0, links="memory")
+    outcome = run_cluster(describe(two_machines({"files": "store"}), REGISTRY, "two"), actors=0, transport="memory")
     assert sum(one.counts["cross_machine"] for one in outcome.machines) == 1

@@ -35,7 +35,7 @@ class RememberingServer(FileServer):
 def run(folder: Path, blocks: int, workstations: int = 2, actions: int = 300) -> Outcome:
     servers = {**REGISTRY.servers, "file server": RememberingServer}
     path = office(folder, actions=actions, blocks=blocks, workstations=workstations)
-    return run_cluster(read_cluster(path, replace(REGISTRY, servers=servers)), actors=0, links="memory")
+    return run_cluster(read_cluster(path, replace(REGISTRY, servers=servers)), actors=0, transport="memory")
 
 
 def found(outcome: Outcome, what: str) -> int:

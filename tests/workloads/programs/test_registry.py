@@ -264,7 +264,7 @@ def test_a_users_classes_reach_a_process_that_lacks_their_modules(town: str) -> 
     code = (
         "import pickle, sys\nfrom lrpc.cluster.run import run_cluster\n"
         "cluster = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "print(run_cluster(cluster, actors=0, links='memory').digest)\n"
+        "print(run_cluster(cluster, actors=0, transport='memory').digest)\n"
     )
     elsewhere = Path("elsewhere")
     elsewhere.mkdir()

@@ -38,7 +38,7 @@ def cluster(described: dict[str, Any]) -> Cluster:
 
 
 def run(described: dict[str, Any], seed: int = 0) -> Outcome:
-    return run_cluster(cluster(described), seed=seed, actors=0, links="memory")
+    return run_cluster(cluster(described), seed=seed, actors=0, transport="memory")
 
 
 def made(calls: int, seed: int, run_seed: int = 0) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_an_interrupted_run_says_who_had_called_what(tmp_path: Path, monkeypatch
 )
 def test_calls_that_did_not_return_are_a_row_of_their_own(program: str, alias: str, lost: int, made: int) -> None:
     described = cluster(pair(program, alias))
-    found = who_called_what(described, run_cluster(described, actors=0, links="memory").machines)
+    found = who_called_what(described, run_cluster(described, actors=0, transport="memory").machines)
     assert sum(row.calls for row in found) == made
     (row,) = [row for row in found if not row.client_domain]
     assert (row.client_machine, row.crosses, row.calls, row.mean_us) == ("client", "cross_machine", lost, None)
@@ -159,7 +159,7 @@ def test_a_cluster_that_calls_in_every_direction_adds_up(bank_calls: list[Calls]
 @pytest.fixture(scope="module")
 def bank_calls() -> list[Calls]:
     described = cluster(bank())
-    outcome = run_cluster(described, actors=0, links="memory")
+    outcome = run_cluster(described, actors=0, transport="memory")
     found = who_called_what(described, outcome.machines)
     for machine in outcome.machines:
         for crosses in CROSSINGS:

@@ -4,8 +4,8 @@ import pytest
 
 from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.run import run_cluster
-from lrpc.cluster.standing import ACTORS, Sums
 from lrpc.cluster.synchronisation import Progress
+from lrpc.cluster.synchronisation_state import ACTORS, Sums
 from lrpc.workloads.records.pace import predicted_speedup, synchronisation
 from tests.support.clusters import bank, cluster
 
@@ -54,4 +54,4 @@ def test_a_run_over_links_says_all_of_it_and_one_in_memory_foretells_nothing() -
     assert isinstance(foretold, dict)
     assert list(foretold) == [str(actors) for actors in ACTORS]
     assert all(isinstance(told, int | float) and told > 0 for told in (linked[name] for name in TOLD[:8]))
-    assert synchronisation(run_cluster(described, actors=0, links="memory"))["predicted_speedup"] is None
+    assert synchronisation(run_cluster(described, actors=0, transport="memory"))["predicted_speedup"] is None

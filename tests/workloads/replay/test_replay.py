@@ -156,7 +156,7 @@ if BOUTIQUE.exists():
                 link_delay_us=50.0,
                 link_mbps=10_000.0,
             )
-            outcome = run_cluster(cluster, actors=0, links="memory")
+            outcome = run_cluster(cluster, actors=0, transport="memory")
             each = crossings(costs, machines, link_delay_us=50.0, link_mbps=10_000.0)
             return outcome, accounts(self.trace, self.done, placed, each, outcome)
 

@@ -98,7 +98,7 @@ def replayed(
         link_mbps=1e9,
     )
     each = crossings(costs, machines, link_delay_us=delay_us, link_mbps=1e9)
-    return Replayed(trace, done, placed, each, run_cluster(cluster, actors=0, links="memory"))
+    return Replayed(trace, done, placed, each, run_cluster(cluster, actors=0, transport="memory"))
 
 
 def test_what_a_span_does_not_spend_in_its_children_is_computation(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_run_done_again_has_the_same_digest(described: Cluster) -> None:
 
 
 def test_links_over_grpc_within_one_process_change_nothing(described: Cluster) -> None:
-    assert run_cluster(described, actors=0, links="grpc").digest == digest(described)
+    assert run_cluster(described, actors=0, transport="grpc").digest == digest(described)
 
 
 @pytest.mark.parametrize("stations", [3])

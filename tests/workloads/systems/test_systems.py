@@ -79,7 +79,7 @@ def described(name: str, scale: float, only: str | None = None, **values: Any) -
 
 def ran(name: str, scale: float, only: str | None = None, *, seed: int = 0, **values: Any) -> Ran:
     tables, cluster = described(name, scale, only, **values)
-    return Ran(tables, run_cluster(cluster, seed=seed, actors=0, links="memory"))
+    return Ran(tables, run_cluster(cluster, seed=seed, actors=0, transport="memory"))
 
 
 def recorded(name: str, run: Ran, seed: int = 0) -> Recorded:
@@ -229,8 +229,8 @@ def test_the_operations_are_the_same_under_every_structure() -> None:
 @pytest.mark.parametrize(("name", "scale"), [("taos", 0.003), ("v", 0.002)])
 def test_the_digest_is_the_same_wherever_machines_are(name: str, scale: float) -> None:
     _, cluster = described(name, scale)
-    alone = run_cluster(cluster, seed=3, actors=0, links="memory")
-    assert alone.digest == run_cluster(cluster, seed=3, actors=0, links="grpc").digest
+    alone = run_cluster(cluster, seed=3, actors=0, transport="memory")
+    assert alone.digest == run_cluster(cluster, seed=3, actors=0, transport="grpc").digest
     with joined(cluster, 2, seed=3) as run:
         run.run()
         assert run.digest() == alone.digest
@@ -312,5 +312,5 @@ def test_every_observation_has_a_figure_and_a_tolerance() -> None:
 @pytest.mark.parametrize(("name", "scale"), [("taos", 0.3), ("v", 0.1), ("sun", 0.02)])
 def test_progress_knows_about_how_many_operations_people_will_do(name: str, scale: float) -> None:
     ready = RunJob(scenario=name, scale=scale).prepare([])
-    counts = total_counts(run_cluster(ready.cluster, actors=0, links="memory"))
+    counts = total_counts(run_cluster(ready.cluster, actors=0, transport="memory"))
     assert planned_calls(ready.cluster) == pytest.approx(counts["trap"] + counts["cross_domain"], rel=0.3)

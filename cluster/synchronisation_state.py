@@ -2,7 +2,7 @@
 
 The coordinator holds it, or the one station that has anything to do (`relay`). Whichever holds it
 grants windows by it, and no other process does at the time. That is why it is plain data, which
-travels as the protobuf message `Standing`, and why it carries the sums of a run's progress along.
+travels as a protobuf message, and why it carries the sums of a run's progress along.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,8 +64,8 @@ class Sums:
             loads = [sum(shares[first::actors]) for first in range(actors)]
             busy = sum(load > 0 for load in loads)
             self.ideal_ns[number] += max(loads)
-            # A window of one actor alone was handed over from another with a chance of
-            # (actors - 1) / actors, and a round there and back makes two such turns.
+            # If only one actor works, the turn came from another actor with probability
+            # (actors - 1) / actors. A round trip carries two turns, hence the 2.
             self.ideal_rounds[number] += busy if busy > 1 else (actors - 1) / (2 * actors)
 
 
