@@ -1,6 +1,14 @@
-"""Compiles the modules that every simulated call runs through, where a C compiler is; elsewhere they are run."""
+"""Compiles the modules that every simulated call runs through, where there is a C compiler.
+
+Elsewhere their sources are run. mypyc writes C for each module of compiled-modules.txt. It is
+compiled as few large files rather than many small ones (`in_parts`), on all processors
+(`BuildWherePossible`).
+"""
 
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import setup
@@ -13,26 +21,74 @@ except ImportError:  # an installation of the plain sources, without build requi
     mypycify = None
 
 LIST = Path(__file__).with_name("compiled-modules.txt")
+METADATA = {"dist_info", "egg_info", "sdist"}  # commands that compile nothing
+PARTS = 8  # fixed: the same code comes out on every computer
+# Symbols that only this library sees are called directly, which made calls 3 to 8 % faster. With
+# them, GCC's -O1 and two options of its -O2 are faster than -O3 is without, and compile in half the
+# time. Clang inlines nothing at -O1, so it gets -O2.
+# What another compiler warns of in generated code is no reason to run interpreted.
+UNIX = ["-O2", "-g0", "-fvisibility=hidden", "-Wno-error"]
+GCC = ["-O1", "-finline-small-functions", "-freorder-blocks-algorithm=stc"]
 
 
 class BuildWherePossible(build_ext):
-    """Goes on without compiled modules where they cannot be compiled, and says so once."""
+    """A build on all processors, that goes on without compiled modules where it must."""
 
     def run(self) -> None:
-        """Build all of them, or none."""
+        """Build all modules; or none, and say so once."""
         try:
             super().run()
         except (BaseError, CCompilerError, OSError) as error:
             self.extensions = []
             self.warn(f"no C compiler that works, so lrpc runs interpreted, with equal results ({error})")
 
+    def build_extensions(self) -> None:
+        """Compile as many files at a time as there are processors."""
+        if self.compiler.compiler_type == "unix":
+            version = subprocess.run([*self.compiler.compiler_so[:1], "--version"], capture_output=True, text=True)
+            gcc = GCC if "Free Software Foundation" in version.stdout else []
+            for extension in self.extensions:
+                extension.extra_compile_args += UNIX + gcc
+        self.parallel = os.cpu_count() or 1
+        compile_in_turn = self.compiler.compile
+        with ThreadPoolExecutor(self.parallel) as pool:
+
+            def compile_at_once(sources, **options):
+                made = pool.map(lambda source: compile_in_turn([source], **options), sources)
+                return [name for names in made for name in names]
+
+            self.compiler.compile = compile_at_once
+            super().build_extensions()
+
 
 def extensions():
-    """Return what there is to compile."""
-    if mypycify is None or os.environ.get("LRPC_INTERPRETED") == "1":
+    """Return what there is to compile; nothing while only the package's metadata is asked for."""
+    if mypycify is None or os.environ.get("LRPC_INTERPRETED") == "1" or not METADATA.isdisjoint(sys.argv):
         return []
     files = [f"lrpc/{line}" for line in LIST.read_text().splitlines() if not line.startswith("#")]
-    return mypycify([*files, f"--config-file={LIST.with_name('mypyc.ini')}"], group_name="lrpc_hot", opt_level="3")
+    config = f"--config-file={LIST.with_name('mypyc.ini')}"
+    library, *modules = mypycify([*files, config], group_name="lrpc_hot", multi_file=True)
+    library.sources = in_parts([Path(name).read_text() for name in library.sources])
+    for module in modules:  # which only load their part of the library, and must not look older than their source
+        module.depends = [module.name.replace(".", "/") + ".py"]
+    return [library, *modules]
+
+
+def in_parts(texts):
+    """Write the texts of C files as `PARTS` files and return their names.
+
+    Every file includes the same headers, which take longer to compile than most modules do.
+    """
+    size = sum(map(len, texts))
+    parts = [""] * PARTS
+    written = 0
+    for text in texts:
+        parts[(written + len(text) // 2) * PARTS // size] += text
+        written += len(text)
+    names = [Path("build", f"lrpc_hot_{number}.c") for number in range(PARTS)]
+    for name, part in zip(names, parts, strict=True):
+        name.write_text(part)
+    return [str(name) for name in names]
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWherePossible})
