@@ -1,11 +1,15 @@
 """Compiles the modules that every simulated call runs through, where there is a C compiler.
 
-Elsewhere their sources are run. mypyc writes C for each module of compiled-modules.txt. It is
-compiled as few large files rather than many small ones (`in_parts`), on all processors
-(`BuildWherePossible`).
+Elsewhere their sources are run. mypyc writes C for each module of compiled-modules.txt, and leaves
+out what `help` shows. So the docstrings of the sources are written into that C before it is
+compiled (`with_docstrings`), as few large files rather than many small ones (`in_parts`), on all
+processors (`BuildWherePossible`).
 """
 
+import ast
 import os
+import re
+import string
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +33,19 @@ PARTS = 8  # fixed: the same code comes out on every computer
 # What another compiler warns of in generated code is no reason to run interpreted.
 UNIX = ["-O2", "-g0", "-fvisibility=hidden", "-Wno-error"]
 GCC = ["-O1", "-finline-small-functions", "-freorder-blocks-algorithm=stc"]
+
+PLAIN = frozenset(string.ascii_letters + string.digits + " .,;:()=-_`")  # in a C string as in any
+# An entry of a table in mypyc's C: the C name of a function or property, or the name of a class or
+# module, and the text that `help` shows of it.
+ENTRY = re.compile(
+    r"""( \(PyCFunction\)(\w+), [^"]*? PyDoc_STR\(
+        | \(getter\)(\w+), [^"]*? (?=NULL,\ NULL\})
+        | \.tp_name\ =\ "(\w+)", [^"]*? \.tp_doc\ =\ PyDoc_STR\(
+        | PyModuleDef\ (\w+)\ = [^;]*? (?=NULL,\ /\*\ docstring)
+        )
+        ( NULL | "(?:[^"\\]|\\.)*" )""",
+    re.VERBOSE,
+)
 
 
 class BuildWherePossible(build_ext):
@@ -68,7 +85,9 @@ def extensions():
     files = [f"lrpc/{line}" for line in LIST.read_text().splitlines() if not line.startswith("#")]
     config = f"--config-file={LIST.with_name('mypyc.ini')}"
     library, *modules = mypycify([*files, config], group_name="lrpc_hot", multi_file=True)
-    library.sources = in_parts([Path(name).read_text() for name in library.sources])
+    sources = {file.removesuffix(".py").replace("/", "___"): Path(file).read_text() for file in files}
+    texts = [(Path(name).stem, Path(name).read_text()) for name in library.sources]
+    library.sources = in_parts([with_docstrings(c, sources.get(stem.removeprefix("__native_"))) for stem, c in texts])
     for module in modules:  # which only load their part of the library, and must not look older than their source
         module.depends = [module.name.replace(".", "/") + ".py"]
     return [library, *modules]
@@ -89,6 +108,39 @@ def in_parts(texts):
     for name, part in zip(names, parts, strict=True):
         name.write_text(part)
     return [str(name) for name in names]
+
+
+def with_docstrings(c, source):
+    """Return the C that mypyc wrote for a module, with the docstrings of its Python source added.
+
+    What `help` shows of compiled code stands in the entries of tables. Python takes the signature
+    from the beginning of an entry's text, and the docstring from its rest, which mypyc leaves out.
+    Where mypyc writes other entries than `ENTRY` describes, nothing is added; a test then fails.
+    """
+    module = re.search(r"PyMethodDef (\w+)module_methods\[\]", c)
+    if source is None or module is None:
+        return c
+    tree = ast.parse(source)
+    docstrings = {f"{module[1]}module": ast.get_docstring(tree)}
+    holders = [(module[1], tree)]
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            docstrings[node.name] = ast.get_docstring(node)
+            holders.append((f"{module[1]}___{node.name}", node))
+    for name, holder in holders:
+        for node in holder.body:
+            if isinstance(node, ast.FunctionDef) and (docstring := ast.get_docstring(node)):
+                docstrings[f"CPyPy_{name}___{node.name}"] = docstrings[f"{name}_get_{node.name}"] = docstring
+
+    def filled(entry):
+        before, *names, text = entry.groups()
+        docstring = docstrings.get(next(filter(None, names)))
+        if not docstring:
+            return entry[0]
+        letters = "".join(chr(byte) if chr(byte) in PLAIN else f"\\{byte:03o}" for byte in docstring.encode())
+        return f'{before}"{"" if text == "NULL" else text[1:-1]}{letters}"'
+
+    return ENTRY.sub(filled, c)
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWherePossible})
