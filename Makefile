@@ -3,25 +3,27 @@
 # make properties  ten thousand random interleavings of everything that domains do to each other
 # make lint        format, lint, types and the arrows between the rooms, and that what is to be compiled was
 #
-# Each sets up .venv/ first if need be. PYTHON chooses the Python to set it up with.
+# Each sets up .venv/ first if need be, which takes a minute and says what it does. PYTHON chooses the
+# Python to set it up with.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TOOLS := .venv/tools
 
-.PHONY: reproduce test properties lint format protos constraints clean
+.PHONY: reproduce test properties lint format protos constraints clean libraries compiled
 
 reproduce: $(READY)
 	$(BIN)/lrpc reproduce --force --out records/reproduce
 	$(BIN)/lrpc run office --force --out records/office
 
-test: $(READY)
+test: $(TOOLS)
 	$(BIN)/python -m pytest
 
-properties: $(READY)
+properties: $(TOOLS)
 	LRPC_SEQUENCES=10000 $(BIN)/python -m pytest tests/test_interleavings.py
 
-lint: $(READY)
+lint: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -29,36 +31,60 @@ lint: $(READY)
 	@! cc --version >/dev/null 2>&1 || env -u LRPC_INTERPRETED $(BIN)/python -c 'import sys; from lrpc.kernel import compiled; \
 		compiled.runs_compiled() or sys.exit("a compiler is here, and did not compile: .venv/bin/python setup.py build_ext says why")'
 
-format: $(READY)
+format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # As a script, so that generated code that no longer imports can be mended.
-protos: $(READY)
+protos: $(TOOLS)
 	$(BIN)/python protos/generate.py
 
 # The newest versions that pyproject.toml allows, found in an environment of their own.
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet --editable '.[test]'
+	LRPC_INTERPRETED=1 build/constraints/bin/python -m pip install --quiet --editable '.[test]'
 	echo '# Exact versions of everything that is installed here. Remade by: make constraints' > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --all --exclude lrpc --exclude pip >> build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
 clean:
-	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(READY) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 	find . -name .venv -prune -o -name '*.so' -exec rm -f {} +
 
-# What is compiled where a compiler is, and so must be compiled again when it changes.
-SOURCES := setup.py compiled-modules.txt $(shell grep -v '^\#' compiled-modules.txt)
+# Set-up. .venv/ready is there when lrpc can run, and .venv/tools when it can be tested as well. A
+# stamp is away while anything is being changed: a set-up that failed begins again from an empty
+# .venv/.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Byte code is written as modules are first imported: of the libraries, few ever are.
+export PIP_COMPILE := no
+export PYTHONDONTWRITEBYTECODE :=
+# $(call needs,KEYS): what pyproject.toml lists there, a line each.
+needs = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]$(1), sep="\n")'
+# What must be compiled again when it changes.
+SOURCES := setup.py mypyc.ini compiled-modules.txt $(shell grep -v '^\#' compiled-modules.txt)
 
-# The stamp is away while the set-up changes anything: one that failed is begun again from an empty .venv/.
 $(READY): pyproject.toml constraints.txt $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lrpc needs Python 3.11 or newer: make PYTHON=...")'
+	@test -f $@ || echo 'Making an empty .venv (5 seconds)'
 	@test -f $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@$(MAKE) --no-print-directory -j2 libraries compiled
 	@$(BIN)/python -c 'from lrpc.kernel import compiled; print(compiled.in_words())'
 	@touch $@
+
+$(TOOLS): $(READY)
+	@echo 'Installing the tools that test and check lrpc (20 seconds)'
+	@rm -f $@
+	@$(call needs,["optional-dependencies"]["test"]) | $(INSTALL) -r /dev/stdin
+	@touch $@
+
+# The two halves of a set-up, made at the same time.
+libraries:
+	@echo 'Installing the libraries that lrpc uses (40 seconds, and the time to download 200 MB)'
+	@$(call needs,["dependencies"]) | $(INSTALL) -r /dev/stdin
+
+compiled:
+	@echo 'Compiling lrpc, where there is a C compiler (40 seconds)'
+	@$(INSTALL) --no-deps --editable .
