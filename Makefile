@@ -1,27 +1,38 @@
 # make reproduce   the paper's tables and figures, into records/reproduce, and an office cluster on real actors
-# make test        the tests
+# make test        the tests, without those that take long
+# make test-ci     the same with more examples of each property, and a fifth of the long tests, drawn anew each time
+# make test-all    every test, with many examples of each property, and the properties below: about half an hour
 # make properties  ten thousand random interleavings of everything that domains do to each other
 # make lint        format, lint, types and the arrows between the rooms, and that what is to be compiled was
 #
 # Each sets up .venv/ first if need be, which takes a minute and says what it does. PYTHON chooses the
-# Python to set it up with.
+# Python to set it up with. WORKERS says how many processes run tests. PYTEST_ADDOPTS="--seed N"
+# repeats what another run, which showed that seed, drew.
 
 PYTHON ?= python3
+WORKERS ?= auto
 BIN := .venv/bin
 READY := .venv/ready
 TOOLS := .venv/tools
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test properties lint format protos constraints clean libraries compiled
+.PHONY: reproduce test test-ci test-all properties lint format protos constraints clean libraries compiled
 
 reproduce: $(READY)
 	$(BIN)/lrpc reproduce --force --out records/reproduce
 	$(BIN)/lrpc run office --force --out records/office
 
 test: $(TOOLS)
-	$(BIN)/python -m pytest
+	$(PYTEST) --long-share 0
+
+test-ci: $(TOOLS)
+	$(PYTEST) --long-share 0.2 --hypothesis-profile ci
+
+test-all: $(TOOLS)
+	LRPC_SEQUENCES=10000 $(PYTEST) --long-share 1 --hypothesis-profile all
 
 properties: $(TOOLS)
-	LRPC_SEQUENCES=10000 $(BIN)/python -m pytest tests/test_interleavings.py
+	LRPC_SEQUENCES=10000 $(BIN)/python -m pytest tests/kernel/simulated/test_interleavings.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff format --check .

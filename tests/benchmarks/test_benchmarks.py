@@ -1,8 +1,11 @@
 """The benchmarks: they run, and what they say was done is right; how long it took is nobody's business here."""
 
 import json
+import os
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -51,12 +54,15 @@ def test_the_clusters_of_the_benchmark_make_the_calls_it_counts(described: Clust
     assert (clusters.counted(outcome, "cross_domain"), clusters.counted(outcome, "cross_machine")) == (local, remote)
 
 
-def test_what_is_left_behind_is_what_was_not_there_before() -> None:
+def test_what_is_left_behind_is_what_was_not_there_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = clusters.traces()
-    assert not any(clusters.left_behind(before).values())
-    with socket.socket():
-        (left,) = clusters.left_behind(before)["sockets"]
-    assert left.startswith("socket:")
+    with socket.socket() as left:
+        name = os.readlink(f"/proc/self/fd/{left.fileno()}")
+        assert name in clusters.left_behind(before)["sockets"]
+    assert name not in clusters.left_behind(before)["sockets"]
+    (tmp_path / "lrpc-run-1").mkdir()
+    assert clusters.left_behind(before)["folders"] == [str(tmp_path / "lrpc-run-1")]
 
 
 def test_simulation_at_scale_counts_every_call(

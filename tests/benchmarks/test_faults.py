@@ -40,7 +40,7 @@ def windows() -> int:
         return run.run().windows
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
 def test_a_station_lost_at_any_time_is_made_anew_and_the_digest_is_the_same(seed: int, windows: int) -> None:
     chance = random.Random(seed)
     with joined(BANK, 3) as run:
@@ -53,7 +53,7 @@ def test_a_station_lost_at_any_time_is_made_anew_and_the_digest_is_the_same(seed
         assert sum(station.finish()[1].duplicates for station in survivors) >= 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 4))])
 def test_stations_lost_together_or_one_after_the_other_are_made_anew(seed: int, windows: int) -> None:
     chance = random.Random(100 + seed)
     times = sorted(chance.randrange(1, windows) for _ in range(3))
@@ -88,7 +88,7 @@ def through_proxies(count: int) -> Iterator[tuple[Joined, dict[int, Proxy]]]:
                 proxy.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 4))])
 def test_a_link_that_is_cut_for_a_moment_changes_nothing(
     seed: int, windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,10 +155,12 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
             ended.set()
 
 
-@pytest.mark.ray
-def test_faults_in_real_runs_end_as_they_must(tmp_path: Path) -> None:
-    """One of each kind that has no test of its own on Ray; `python -m benchmarks.faults` injects more."""
-    kinds = ("slow", "cut", "severed", "disk")
-    found = faults.carry_out(kinds, 1, 7, tmp_path)
-    assert {kind: sum(endings.values()) for kind, endings in found.items()} == dict.fromkeys(kinds, 1)
-    assert {ending for endings in found.values() for ending in endings} <= {"same", "named"}
+@pytest.mark.long
+@pytest.mark.usefixtures("on_ray")
+class TestOnRay:
+    def test_faults_in_real_runs_end_as_they_must(self, tmp_path: Path) -> None:
+        """One of each kind that has no test of its own on Ray; `python -m benchmarks.faults` injects more."""
+        kinds = ("slow", "cut", "severed", "disk")
+        found = faults.carry_out(kinds, 1, 7, tmp_path)
+        assert {kind: sum(endings.values()) for kind, endings in found.items()} == dict.fromkeys(kinds, 1)
+        assert {ending for endings in found.values() for ending in endings} <= {"same", "named"}

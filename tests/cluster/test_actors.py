@@ -3,9 +3,9 @@
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -14,7 +14,6 @@ from lrpc.cluster import run, synchronisation
 from lrpc.cluster import session as sessions
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.run import choose_actors, run_cluster
-from lrpc.cluster.session import ray_session
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Refused, RunFailed
@@ -23,34 +22,29 @@ from tests.support.clusters import bank, cluster, digest, pair
 from tests.support.command import lrpc, office, record, refused
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[None]:
-    """Ray, once for all tests: its start takes longer than all that they do."""
-    with ray_session(None, 8):
-        yield
-
-
 def many_desks(count: int) -> dict[str, Any]:
     """Return a bank with so many desks, and two machines more."""
+    first = f"desk{1:0{len(str(count))}}" if count > 1 else "desk"
     tables = bank(teller={"rounds": 1})
     tables["machines"]["desk"]["count"] = count
-    tables["domains"]["auditor"]["imports"]["drawer"] = f"drawer@desk{'1':0>{len(str(count))}}"
+    tables["domains"]["auditor"]["imports"]["drawer"] = f"drawer@{first}"
     tables["links"]["pairs"] = []
     return tables
 
 
+@pytest.mark.usefixtures("on_ray")
 class TestOnRay:
-    pytestmark: ClassVar = [pytest.mark.ray, pytest.mark.usefixtures("session")]
-
-    @pytest.mark.parametrize(("links", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 4)])
+    @pytest.mark.parametrize(("links", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 2)])
     def test_the_digest_on_actors_is_that_of_one_process(self, links: Transport, actors: int) -> None:
         described = cluster(bank(teller={"rounds": 2}))
         outcome = run_cluster(described, actors=actors, transport=links)
         assert (outcome.actors, outcome.transport, outcome.digest) == (actors, links, digest(described))
 
-    @pytest.mark.parametrize("actors", [2, 8])
-    def test_more_machines_than_actors_and_as_many_come_to_the_same(self, actors: int) -> None:
-        described = cluster(many_desks(6))
+    @pytest.mark.parametrize(
+        ("desks", "actors"), [(1, 3), *(pytest.param(6, count, marks=pytest.mark.long) for count in (2, 8))]
+    )
+    def test_more_machines_than_actors_and_as_many_come_to_the_same(self, desks: int, actors: int) -> None:
+        described = cluster(many_desks(desks))
         assert run_cluster(described, actors=actors).digest == digest(described)
 
     def test_more_actors_than_machines_are_capped_and_that_is_said(self, tmp_path: Path) -> None:
@@ -118,7 +112,7 @@ class TestOnRay:
         line = refused("run", office(tmp_path), "--address", "127.0.0.1:1", "--out", tmp_path / "run")
         assert line.startswith("lrpc: Ray address 127.0.0.1:1: Connection refused; ")
 
-    @pytest.mark.parametrize("windows", [1, 40, 90])
+    @pytest.mark.parametrize("windows", [1, *(pytest.param(late, marks=pytest.mark.long) for late in (40, 90))])
     def test_an_actor_that_is_killed_is_made_anew_and_the_digest_is_the_same(self, windows: int) -> None:
         described = cluster(bank(teller={"rounds": 3}))
         killed: list[int] = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster, check, describe
@@ -23,6 +23,7 @@ from lrpc.kernel.simulated.costs import STEPS, Retransmission
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, packet_sizes
 from tests.support.clusters import REGISTRY, bank, cluster, digest, joined, pair
+from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of
 
 COSTS = costs_of(3, {"wakeup": 50, "controller_transmit": 40, "udp_header": 11})
@@ -267,7 +268,7 @@ def test_with_long_messages_the_wire_is_busy_with_their_bytes() -> None:
     assert wire.wait_ns > 0
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(
     threads=st.lists(st.integers(1, 3), min_size=1, max_size=3),
     loss=st.sampled_from([0.0, 0.3]),
@@ -286,7 +287,7 @@ def test_all_processors_are_busy_with_what_is_charged(
         assert 1000 * (one.busy_ns + one.network_processor.busy_ns) == spent
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     threads=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     loss=st.sampled_from([0.01, 0.2, 0.5, 0.9]),

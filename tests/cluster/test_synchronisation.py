@@ -7,7 +7,7 @@ from itertools import pairwise, permutations
 from typing import TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
@@ -26,6 +26,7 @@ from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import CallMessage
 from tests.support.clusters import SECRET, Gate, LedgerServer, Teller, bank, cluster, digest, joined, pair
+from tests.support.properties import examples
 from tests.support.simulated import costs_of
 
 K = TypeVar("K")
@@ -172,7 +173,7 @@ def _lower(known: dict[K, int], key: K, due: int) -> None:
     known[key] = min(known.get(key, FOREVER), due)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(clusters(), st.data())
 def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_another_begins(
     described: Cluster, data: st.DataObject
@@ -194,7 +195,6 @@ def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_anoth
         assert called >= min([until, *(found.get((rank, False), until) for found in anyhow)])
 
 
-@settings(deadline=None)
 @given(clusters())
 def test_what_a_machine_sets_off_comes_back_by_the_shortest_chain_of_calls_and_replies(described: Cluster) -> None:
     machines = len(described.machines)
@@ -291,7 +291,7 @@ def cut_up(described: Cluster, chance: random.Random) -> str:
     return digest_of([(one.name, one.digest) for one in outcomes])
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(clusters(), st.randoms(use_true_random=False))
 def test_windows_cut_anywhere_come_to_what_one_event_at_a_time_comes_to(
     described: Cluster, chance: random.Random

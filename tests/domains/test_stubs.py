@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import BytesValue, StringValue
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -33,6 +33,7 @@ from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ETHERNET_PACKET
 from lrpc.kernel.errors import ArgumentError, CallError, ProcedureRaised
 from lrpc.kernel.simulated.transfer import call
+from tests.support.properties import examples
 from tests.support.simulated import TRANSFERS, Machine, assert_nothing_held, charged, machine
 
 Short = Annotated[bytes, UpTo(8)]
@@ -333,7 +334,7 @@ def test_a_server_stub_refuses_what_a_hostile_client_writes(procedure: str, writ
     assert_nothing_held(one.kernel)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(written=st.binary(max_size=1500), number=st.integers(0, len(Many.procedures) - 1))
 def test_whatever_lies_on_an_astack_a_call_ends_with_results_or_an_error(written: bytes, number: int) -> None:
     one = many()
@@ -357,7 +358,7 @@ def test_whatever_lies_on_an_astack_a_call_ends_with_results_or_an_error(written
     assert_nothing_held(one.kernel)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     st.binary(max_size=8),
     st.integers(-(2**63), 2**63 - 1),

@@ -120,22 +120,14 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        pytest.param(("--actors", "0", "--links", "memory"), id="in one process"),
-        pytest.param(("--actors", "1"), id="on Ray", marks=pytest.mark.ray),
-    ],
-)
-def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
-    where: tuple[str, ...], tmp_path: Path
-) -> None:
-    scratch = tmp_path / "scratch"
+def interrupted(folder: Path, *where: str) -> None:
+    """Interrupt a run in its middle, and look at what it leaves."""
+    scratch = folder / "scratch"
     scratch.mkdir()
-    mark = f"LRPC_TEST_MARK={tmp_path}"
-    arguments: list[str | Path] = [COMMAND, "run", office(tmp_path, actions=10**7), *where, "--out", tmp_path / "run"]
-    arguments += ["--events", tmp_path / "log"]
-    variables: Mapping[str, str] = environment(TMPDIR=str(scratch), LRPC_TEST_MARK=str(tmp_path))
+    mark = f"LRPC_TEST_MARK={folder}"
+    arguments: list[str | Path] = [COMMAND, "run", office(folder, actions=10**7), *where, "--out", folder / "run"]
+    arguments += ["--events", folder / "log"]
+    variables: Mapping[str, str] = environment(TMPDIR=str(scratch), LRPC_TEST_MARK=str(folder))
     pipe = subprocess.PIPE
     with subprocess.Popen(
         arguments, stdout=pipe, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts
@@ -149,30 +141,37 @@ def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
         finally:
             run.kill()
     assert (run.returncode, out, err) == (130, "", "lrpc: interrupted\n")
-    found = record(tmp_path / "run")
+    found = record(folder / "run")
     assert (found["status"], found["reason"], found["digest"]) == ("incomplete", "interrupted", None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["office.toml", "run", "scratch"]
+    assert sorted(path.name for path in folder.iterdir()) == ["office.toml", "run", "scratch"]
     wait_until("the end of every process", lambda: not marked(mark))
     assert [path.name for path in scratch.iterdir() if path.name.startswith(("lrpc-events", "lrpc-run"))] == []
 
 
-@pytest.mark.ray
-def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(tmp_path: Path) -> None:
-    mark = f"LRPC_TEST_MARK={tmp_path}"
-    arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
-    variables = environment(LRPC_TEST_MARK=str(tmp_path))
-    pipe = subprocess.PIPE
-    with subprocess.Popen(arguments, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts) as run:
-        try:
-            wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
-            for _ in range(2):
-                run.send_signal(signal.SIGINT)
-            _, err = run.communicate(timeout=PATIENCE_S)
-        finally:
-            run.kill()
-    assert (run.returncode, err) == (130, "lrpc: interrupted\n")
-    assert record(tmp_path / "run")["reason"] == "interrupted"
-    wait_until("the end of every process", lambda: not marked(mark))
+def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(tmp_path: Path) -> None:
+    interrupted(tmp_path, *HERE)
+
+
+class TestOnRay:
+    def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(self, tmp_path: Path) -> None:
+        interrupted(tmp_path, "--actors", "1")
+
+    def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(self, tmp_path: Path) -> None:
+        mark = f"LRPC_TEST_MARK={tmp_path}"
+        arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
+        variables = environment(LRPC_TEST_MARK=str(tmp_path))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(arguments, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts) as run:
+            try:
+                wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
+                for _ in range(2):
+                    run.send_signal(signal.SIGINT)
+                _, err = run.communicate(timeout=PATIENCE_S)
+            finally:
+                run.kill()
+        assert (run.returncode, err) == (130, "lrpc: interrupted\n")
+        assert record(tmp_path / "run")["reason"] == "interrupted"
+        wait_until("the end of every process", lambda: not marked(mark))
 
 
 DROPS: Final = """

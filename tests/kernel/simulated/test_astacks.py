@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -17,6 +17,7 @@ from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import POISON, Region
+from tests.support.properties import examples
 from tests.support.simulated import BIG, FIREFLY, Machine, assert_nothing_held, costs_of, machine
 
 
@@ -68,7 +69,6 @@ def test_the_astack_freed_last_is_taken_first() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=60))
-@settings(deadline=None)
 def test_a_queue_is_a_stack_whatever_is_taken_and_freed(steps: list[bool]) -> None:
     one = machine()
     group = one.binding().groups[0]
@@ -182,7 +182,7 @@ def test_a_waiting_caller_does_not_keep_others_from_other_procedures() -> None:
     assert order == ["quick", "wait", "wait"]
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     arrivals=st.lists(st.integers(0, 60), min_size=2, max_size=12),
     processors=st.integers(1, 4),
@@ -208,7 +208,7 @@ def test_however_callers_arrive_each_gets_an_astack(arrivals: list[int], process
     assert_nothing_held(one.kernel)
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(
     visits=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 5)), min_size=8, max_size=20),
     processors=st.integers(1, 4),

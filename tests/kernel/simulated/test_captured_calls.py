@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -22,6 +22,7 @@ from lrpc.kernel.states import (
     THREAD_WAITING,
 )
 from tests.support.invariants import assert_nothing_left, assert_sound
+from tests.support.properties import examples
 from tests.support.simulated import (
     TRANSFERS,
     FourTests,
@@ -384,7 +385,7 @@ def test_a_call_is_aborted_once() -> None:
     assert_nothing_held(one.kernel)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     after=st.integers(0, 40),
     processors=st.integers(1, 4),

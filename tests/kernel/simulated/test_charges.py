@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -19,6 +19,7 @@ from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.simulated.costs import COPIES, PARTS, STEPS, Bus, CostModel, Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
+from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, FourTests, assert_nothing_held, charged, costs_of, machine
 
 LOCAL = [*PARTS["machine"], *PARTS["lrpc"], *PARTS["message passing"]]
@@ -185,7 +186,7 @@ def earlier(setting: Setting, some: int) -> int:
     return 6 if setting.exchanged else some
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     costs=COSTS,
     drawn=procedures(),
@@ -205,7 +206,7 @@ def test_raising_a_step_by_d_makes_a_call_longer_by_d_times_its_charges(
     assert more - ns == by * 1000 * counts[step]
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(drawn=procedures(), setting=SETTINGS, some=st.integers(0, 1))
 def test_each_mechanism_charges_the_steps_that_it_is_made_of(drawn: Drawn, setting: Setting, some: int) -> None:
     _, counts = measure(costs_of(pages=(2, 1)), drawn, setting, earlier(setting, some))
@@ -224,7 +225,7 @@ def test_each_mechanism_charges_the_steps_that_it_is_made_of(drawn: Drawn, setti
         assert counts["trap"] == 2 + 2 * (out_of_band + grown)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(drawn=procedures(), setting=SETTINGS)
 def test_a_call_takes_the_sum_of_its_charges_to_a_nanosecond_for_each_copy(drawn: Drawn, setting: Setting) -> None:
     ns, counts = measure(FIREFLY, drawn, setting, earlier(setting, 1))
@@ -246,7 +247,7 @@ def private_bytes(plan: CopyPlan, arguments: tuple[object, ...], *, everything: 
     return plan.private_bytes(packed, 0, everything=everything)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(drawn=procedures(), setting=SETTINGS.filter(lambda setting: setting.transfer != "within a domain"))
 def test_what_is_copied_is_what_was_passed(drawn: Drawn, setting: Setting) -> None:
     interface, arguments, _ = drawn
@@ -283,7 +284,7 @@ def test_a_value_of_no_bytes_is_still_a_value(transfer: Literal["lrpc", "message
     assert counts[step] == 2
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     seed=st.integers(0, 2**32),
     processors=st.integers(1, 4),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -17,6 +17,7 @@ from lrpc.kernel.errors import CallAborted, CallError, Panic
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.engine import FOREVER, Engine
 from lrpc.kernel.simulated.transfer import call
+from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, TRANSFERS, FourTests, Machine, assert_nothing_held, costs_of, machine
 
 Plan = Sequence[tuple[str, int]]
@@ -129,7 +130,7 @@ def test_a_processor_stands_back_for_what_it_has_itself_brought_about() -> None:
     assert times == [10, 60, 110]
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     starts=st.lists(st.integers(0, 200), min_size=2, max_size=6),
     processors=st.integers(1, 4),
@@ -228,7 +229,7 @@ ACTS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     costs=st.sampled_from([costs_of(2), costs_of(1, {"trap": 0, "switch": 0}, pages=(0, 0)), FIREFLY]),
     processors=st.integers(1, 4),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from io import BytesIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.kernel.descriptors import BindingObject
@@ -21,6 +21,7 @@ from lrpc.kernel.simulated import log
 from lrpc.kernel.simulated.bindings import Binding
 from lrpc.kernel.simulated.kernel import MOST_REASONS
 from lrpc.kernel.simulated.transfer import call
+from tests.support.properties import examples
 from tests.support.simulated import Machine, assert_nothing_held, costs_of, events, machine
 
 Forge = Callable[[Machine, Binding], tuple[BindingObject, int, int]]
@@ -200,7 +201,7 @@ def test_an_astack_serves_one_call_at_once() -> None:
     assert_nothing_held(one.kernel)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(after=st.integers(0, 200), processors=st.integers(2, 3))
 def test_whenever_a_second_thread_uses_an_astack_both_calls_end_well_or_refused(after: int, processors: int) -> None:
     """On the way to the server, in it, and on the way back, the longest here, an A-stack belongs to one call."""
@@ -226,7 +227,7 @@ def test_whenever_a_second_thread_uses_an_astack_both_calls_end_well_or_refused(
     assert_nothing_held(one.kernel)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     number=st.integers(),
     key=st.integers(),

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -25,6 +25,7 @@ from lrpc.kernel.simulated.memory import READ
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.kernel.states import ASTACK_QUARANTINED, THREAD_ENDED
 from tests.support.invariants import assert_nothing_left, assert_sound
+from tests.support.properties import examples
 
 FIREFLY = load_cost_model("cvax-firefly")
 TRANSFERS: tuple[Transfer, ...] = ("lrpc", "message passing")
@@ -1005,7 +1006,7 @@ def test_a_ring_of_domains_ends_one_after_the_other(house: House) -> None:
     assert house.told == ["CallFailed"] * 5
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     after=st.integers(0, 2500),
     processors=st.integers(2, 4),

@@ -1,7 +1,7 @@
 """Direct transfer: a client's own thread goes through the domains it calls and comes back, with nothing kept."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.domains.clerk import Clerk
@@ -13,6 +13,7 @@ from lrpc.kernel.errors import ArgumentError, CallError, Panic, ProcedureRaised,
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.kernel.states import LINKAGE_CALLING
+from tests.support.properties import examples
 from tests.support.simulated import TRANSFERS, FourTests, Machine, assert_nothing_held, charged, costs_of, machine
 
 
@@ -294,7 +295,7 @@ def test_what_a_program_raises_ends_the_run_and_says_where() -> None:
     assert isinstance(error.value.__cause__, ValueError)
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(
     plans=st.lists(
         st.lists(

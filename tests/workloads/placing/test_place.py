@@ -3,6 +3,7 @@
 import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,6 @@ REAL = [
     ("train-ticket", 4, 2.7169),
     ("train-ticket", 8, 5.4337),
 ]
-WITH_TRACE = [one for one in REAL if (REAL_TRACES / f"{one[0]}.csv").exists()]
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run every test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def real(*names: str, least: float = 1.0) -> list[Any]:
+    """Return the problems of real traces of these names and at least that slack; those on many machines are long."""
+    return [
+        pytest.param(name, machines, slack, marks=() if machines == 2 else pytest.mark.long)
+        for name, machines, slack in REAL
+        if name in names and slack >= least and (REAL_TRACES / f"{name}.csv").exists()
+    ]
 
 
 def question(trace: Path, machines: int, slack: float) -> Question:
@@ -62,7 +71,7 @@ def refusal(*arguments: object) -> str:
 # Real traces
 
 
-@pytest.mark.parametrize(("name", "machines", "slack"), [one for one in WITH_TRACE if one[0] == "online-boutique"])
+@pytest.mark.parametrize(("name", "machines", "slack"), real("online-boutique"))
 def test_no_placement_of_online_boutique_crosses_less(name: str, machines: int, slack: float) -> None:
     asked = question(REAL_TRACES / f"{name}.csv", machines, slack)
     found = solved(asked)
@@ -71,7 +80,7 @@ def test_no_placement_of_online_boutique_crosses_less(name: str, machines: int, 
     assert asked.problem.fits(found.placed)
 
 
-@pytest.mark.parametrize(("name", "machines", "slack"), [one for one in WITH_TRACE if one[0] == "train-ticket"])
+@pytest.mark.parametrize(("name", "machines", "slack"), real("train-ticket"))
 def test_the_gap_to_what_train_ticket_must_cross_is_closed(name: str, machines: int, slack: float) -> None:
     asked = question(REAL_TRACES / f"{name}.csv", machines, slack)
     found = solved(asked)
@@ -79,7 +88,7 @@ def test_the_gap_to_what_train_ticket_must_cross_is_closed(name: str, machines: 
     assert found.at_least == found.crossing == asked.problem.crossing(found.placed)
 
 
-@pytest.mark.parametrize(("name", "machines", "slack"), [one for one in WITH_TRACE if one[2] != 1.2])
+@pytest.mark.parametrize(("name", "machines", "slack"), real("online-boutique", "train-ticket", least=1.3))
 def test_the_smallest_slack_of_a_real_trace_is_told(name: str, machines: int, slack: float) -> None:
     path = REAL_TRACES / f"{name}.csv"
     for asked in (1.2, slack - 0.0001):

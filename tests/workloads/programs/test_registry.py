@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from ray import cloudpickle
 
 import lrpc as package
 from lrpc.cluster.package import users_code_by_value
@@ -256,6 +255,8 @@ def test_a_plain_class_has_no_parameters_and_must_be_made_without_any(town: str)
 
 def test_a_users_classes_reach_a_process_that_lacks_their_modules(town: str) -> None:
     """As Ray's workers on other nodes do: the cluster runs there from its pickled bytes alone."""
+    from ray import cloudpickle
+
     own = load_registry(f"{town}:REGISTRY")
     cluster = package.read_cluster("town.toml", registry=f"{town}:REGISTRY").description
     assert own.registry.servers["shop"] is cluster.machines[1].domains[0].exports[0].server

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster, describe
@@ -21,6 +21,7 @@ from lrpc.workloads.programs.survey import definitions, figures, needs_no_marsha
 from lrpc.workloads.programs.survey_residents import SurveyClient
 from lrpc.workloads.records.records import total_counts
 from lrpc.workloads.runs.execute import planned_calls
+from tests.support.properties import examples
 
 SEEDS = st.integers(0, 2**63 - 1)
 SHARE = 0.02  # how far one of 20,000 calls may be off: five standard deviations, and what the first 112 shift it
@@ -61,7 +62,7 @@ def sizes(seed: int, procedure: Procedure) -> tuple[list[int], list[int]]:
 # The definitions
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS)
 def test_the_static_figures_hold_whatever_the_seed(seed: int) -> None:
     found = definitions(survey(seed).interfaces)
@@ -82,7 +83,7 @@ def test_every_service_has_an_interface_of_its_own_with_at_least_one_procedure()
         assert len({procedure.name for procedure in interface.procedures}) == len(interface.procedures)
 
 
-@settings(max_examples=5, deadline=None)
+@examples(5)
 @given(SEEDS)
 def test_the_same_seed_draws_the_same_interfaces_values_and_popularity(seed: int) -> None:
     first, again = survey.__wrapped__(seed), survey.__wrapped__(seed)
@@ -106,7 +107,7 @@ def test_another_seed_draws_other_interfaces() -> None:
 # The calls
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(SEEDS)
 def test_of_366_procedures_112_are_called_and_the_first_three_need_no_marshaling(seed: int) -> None:
     drawn = survey(seed)
@@ -118,7 +119,7 @@ def test_of_366_procedures_112_are_called_and_the_first_three_need_no_marshaling
     assert not all(needs_no_marshaling(procedure) for procedure in everything)
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(SEEDS, SEEDS, st.integers(20_000, 60_000))
 def test_the_dynamic_shares_hold_for_any_number_of_calls_from_20_000_up(seed: int, run_seed: int, calls: int) -> None:
     found = made(calls, seed, run_seed)
@@ -151,7 +152,7 @@ def test_the_runs_seed_decides_the_order_of_calls() -> None:
     assert sorted(which[slot] for slot in first(0)[:112]) == list(range(112))
 
 
-@settings(max_examples=4, deadline=None)
+@examples(4)
 @given(SEEDS)
 def test_most_frequent_are_calls_under_50_bytes_and_a_majority_is_under_200(seed: int) -> None:
     calls, weight = Counter[int](), Counter(slots())

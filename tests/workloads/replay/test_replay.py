@@ -165,7 +165,10 @@ if BOUTIQUE.exists():
         trace = read_trace(BOUTIQUE, strict=True)
         return Boutique(trace, activity(trace, "online-boutique"))
 
-    @pytest.mark.parametrize(("machines", "crossing"), [(1, 0), (4, 4_959), (10, 5_525)])
+    @pytest.mark.parametrize(
+        ("machines", "crossing"),
+        [(4, 4_959), *(pytest.param(*one, marks=pytest.mark.long) for one in ((1, 0), (10, 5_525)))],
+    )
     def test_every_span_of_online_boutique_is_accounted_for(machines: int, crossing: int, boutique: Boutique) -> None:
         outcome, found = boutique.on(machines)
         counts, summary = total_counts(outcome), found.summary

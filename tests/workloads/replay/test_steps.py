@@ -19,6 +19,7 @@ from lrpc.workloads.replay.steps import Activity, Compute, Do, activity, computa
 from lrpc.workloads.traces.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import Trace
+from tests.support.properties import examples
 from tests.support.simulated import costs_of
 
 FREE = costs_of(0, pages=(0, 0))
@@ -276,7 +277,7 @@ def nested(draw: st.DrawFn, *, gaps: bool = False) -> list[Row]:
     return rows
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nested())
 def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tmp_path: Path, rows: list[Row]) -> None:
     """Where nothing outlives or precedes its parent, there are processors enough, and no gap was the network's."""
@@ -285,7 +286,7 @@ def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tm
     assert done.account("spans accounted for") == len(rows)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nested(gaps=True), st.integers(1, 3))
 def test_where_spans_nest_gaps_are_all_that_is_not_computed_and_calls_all_that_is_added(
     tmp_path: Path, rows: list[Row], machines: int

@@ -94,7 +94,7 @@ def test_names_are_part_of_the_digest() -> None:
     assert digest_of([("ab", bytes(32)), ("c", bytes(32))]) != digest_of([("a", bytes(32)), ("bc", bytes(32))])
 
 
-SCALES: Final = {"taos": 0.02, "v": 0.005, "sun": 0.0005}
+SCALES: Final = {"taos": 0.005, "v": 0.002, "sun": 0.0002}
 HERE_AND_THERE: Final = """
 from lrpc.kernel.compiled import runs_compiled
 from tests.support.clusters import bank, cluster, digest

@@ -57,13 +57,14 @@ def test_what_is_done_is_kept_and_the_rest_is_run(tmp_path: Path) -> None:
     assert [row["status"] for row in rows(out)] == ["complete"] * 4
 
 
-@pytest.mark.ray
-def test_runs_in_parallel_come_to_what_they_come_to_one_by_one(tmp_path: Path) -> None:
-    file = written(tmp_path, SEEDS_AND_SIZES)
-    for name, parallel in (("here", 0), ("there", 2)):
-        assert lrpc("sweep", file, "--out", tmp_path / name, "--parallel", parallel).code == 0
-    here, there = ([row["digest"] for row in rows(tmp_path / name)] for name in ("here", "there"))
-    assert here == there
+@pytest.mark.usefixtures("on_ray")
+class TestOnRay:
+    def test_runs_in_parallel_come_to_what_they_come_to_one_by_one(self, tmp_path: Path) -> None:
+        file = written(tmp_path, SEEDS_AND_SIZES)
+        for name, parallel in (("here", 0), ("there", 2)):
+            assert lrpc("sweep", file, "--out", tmp_path / name, "--parallel", parallel).code == 0
+        here, there = ([row["digest"] for row in rows(tmp_path / name)] for name in ("here", "there"))
+        assert here == there
 
 
 def test_a_record_of_a_sweep_can_be_verified(tmp_path: Path) -> None:
@@ -185,7 +186,13 @@ def test_variations_that_cannot_be_are_refused(how: str, said: str, tmp_path: Pa
     assert said in refused("sweep", varied(tmp_path, how), "--out", tmp_path / "out", "--parallel", 0)
 
 
-@pytest.mark.parametrize("name", scenarios.names(scenarios.SWEEPS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name.endswith("-draws") else ())
+        for name in scenarios.names(scenarios.SWEEPS)
+    ],
+)
 def test_sweeps_that_ship_can_all_be_prepared(name: str, tmp_path: Path) -> None:
     ended = lrpc("sweep", name, "--out", tmp_path / "out", "--dry-run")
     assert ended.code == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.workloads.traces import json_rows
@@ -264,7 +264,6 @@ JSON_VALUES = st.recursive(
 WRONG = st.dictionaries(st.sampled_from(list(span(3))), JSON_VALUES).map(lambda changed: span(3) | changed)
 
 
-@settings(deadline=None)
 @given(st.lists(JSON_VALUES | WRONG))
 def test_any_spans_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, spans: list[Any]) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -273,7 +272,6 @@ def test_any_spans_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, s
     assert all(len(str(row).splitlines()) == 1 for row in trace.left_out)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["resource", "scopeSpans", "instrumentationLibrarySpans"]), JSON_VALUES))
 def test_any_resource_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, wrong: dict[str, Any]) -> None:
     folder = tmp_path_factory.getbasetemp()
