@@ -1,9 +1,9 @@
-# make reproduce   the paper's tables and figures, into records/reproduce, and an office cluster on real actors
+# make reproduce   the paper's tables and figures, into records/reproduce, and an office on real actors
 # make test        the tests, without those that take long
-# make test-ci     the same with more examples of each property, and a fifth of the long tests, drawn anew each time
-# make test-all    every test, with many examples of each property, and the properties below: about half an hour
+# make test-ci     more examples of each property, and a fifth of the long tests, drawn each time
+# make test-all    every test, and many examples of each property: about half an hour
 # make properties  ten thousand random interleavings of everything that domains do to each other
-# make lint        format, lint, types and the arrows between the rooms, and that what is to be compiled was
+# make lint        format, lint, types, which room may import which, and that modules were compiled
 #
 # Each sets up .venv/ first if need be, which takes a minute and says what it does. PYTHON chooses the
 # Python to set it up with. WORKERS says how many processes run tests. PYTEST_ADDOPTS="--seed N"
@@ -46,7 +46,7 @@ format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# As a script, so that generated code that no longer imports can be mended.
+# As a script, so that generated code that no longer imports can be made again.
 protos: $(TOOLS)
 	$(BIN)/python protos/generate.py
 
