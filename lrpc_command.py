@@ -1,21 +1,31 @@
 """The entry point of the command `lrpc`: installs signal handlers, and only then imports the rest.
 
 Importing takes a while, and Ctrl-C during that time must also end the command with one line and
-exit code 130. So this module stands outside the package, whose import it guards.
+exit code 130. So this module stands outside the package, whose import it guards. Until then nothing
+is held that would have to be released, so the first handler ends the process itself. An exception
+would not do: Python drops one that is raised in a callback of its own, as imports run them.
 """
 
 import os
 import signal
 import sys
+from types import FrameType
 
 INTERRUPTED = 130
 
 
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """Handle a signal that comes during the import."""
+    os.write(sys.stderr.fileno(), b"lrpc: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
 def main() -> None:
     """Run the command; if it is interrupted, end the process at once with exit code 130."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGTERM is treated as Ctrl-C
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end_at_once)
     try:
-        # SIGTERM is treated as Ctrl-C.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         from lrpc.cluster.interruption import install_handlers
         from lrpc.workloads.launcher import main as carry_out
 
