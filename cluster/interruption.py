@@ -4,16 +4,24 @@ Python drops an exception that is raised in some places, for example in a destru
 the only KeyboardInterrupt. So the handler sets a timer that raises it again each second. The
 program has acted on it when it enters a block of `undisturbed`, in which it releases what it holds;
 no KeyboardInterrupt is raised in such a block, so that a second Ctrl-C leaves nothing behind.
+
+Nor is one raised while the process forks, as Ray does for each process that it starts. Python would
+drop it, and with it the rest of a function that is called after a fork: that of `logging` releases
+a lock.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Final
 
 AGAIN_S: Final = 1.0  # until KeyboardInterrupt is raised again
+FORK_S: Final = 0.05  # the same, if it came during a fork and was not raised
 
 
 class _Interruption:
@@ -26,13 +34,20 @@ class _Interruption:
         self.pressed = False  # a signal came
         self.acknowledged = False  # the program has begun to clean up
         self.undisturbed = 0  # blocks entered, one within another
+        self.forking = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, and again later, unless the program cleans up."""
         self.pressed = True
         if not self.acknowledged and not self.undisturbed:
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
-            raise KeyboardInterrupt
+            signal.setitimer(signal.ITIMER_REAL, FORK_S if self.forking else AGAIN_S)
+            if not self.forking:
+                raise KeyboardInterrupt
+
+    def note_fork(self, forking: bool) -> None:
+        """Note whether the main thread is about to fork, or has done so."""
+        if threading.current_thread() is threading.main_thread():
+            self.forking = forking
 
 
 _state = _Interruption()
@@ -43,6 +58,15 @@ def install_handlers() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _state.handle)
+    before, after = partial(_state.note_fork, True), partial(_state.note_fork, False)
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
+    sys.unraisablehook = _report_unless_interrupted
+
+
+def _report_unless_interrupted(dropped: "sys.UnraisableHookArgs") -> None:
+    """Report an exception that Python drops, except KeyboardInterrupt, which is raised again."""
+    if dropped.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(dropped)
 
 
 @contextmanager

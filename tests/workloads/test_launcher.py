@@ -199,7 +199,36 @@ except KeyboardInterrupt:
 
 
 def test_an_interruption_that_python_drops_comes_again_and_never_while_something_is_let_go_of() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", DROPS], capture_output=True, text=True, check=True, preexec_fn=heed_interrupts
-    )
-    assert said.stdout == "let go of everything\ninterrupted\n"
+    assert said_by(DROPS) == ("let go of everything\ninterrupted\n", "")
+
+
+FORKS: Final = """
+import os, signal, subprocess, threading
+from lrpc.cluster.interruption import install_handlers
+
+released = []
+
+def release():  # as logging releases its lock
+    os.kill(os.getpid(), signal.SIGINT)
+    released.append("released")
+
+os.register_at_fork(after_in_parent=release)
+install_handlers()
+try:
+    subprocess.run(["true"], preexec_fn=lambda: None)  # without such a function nothing is called at a fork
+    threading.Event().wait(60)
+    print("was never interrupted")
+except KeyboardInterrupt:
+    print(*released, "interrupted")
+"""
+
+
+def test_an_interruption_during_a_fork_comes_behind_it_and_cuts_nothing_short() -> None:
+    assert said_by(FORKS) == ("released interrupted\n", "")
+
+
+def said_by(program: str) -> tuple[str, str]:
+    """Return what a Python program that interrupts itself writes to its output, and to its errors."""
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=heed_interrupts)
+    return said.stdout, said.stderr
