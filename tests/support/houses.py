@@ -22,10 +22,8 @@ TRANSFERS: tuple[Transfer, ...] = ("lrpc", "message passing")
 MS = 1000.0  # in us
 LONG = 100 * MS
 MOST = 4000  # bytes, more than an A-stack takes
-Work = Callable[[int], int]
-
-
 PROCESSORS = [1, 2, 4]
+Work = Callable[[int], int]
 
 
 class Job(Interface):
