@@ -83,7 +83,7 @@ def test_a_clerk_decides_wherever_it_runs(place: Place) -> None:
 
 
 class Clerical(Program):
-    """Looks up names, draws, and reads two files, some blocks twice, without randomness."""
+    """Looks up names, draws, and reads and writes two files, without randomness."""
 
     def run(self, domain: Domain) -> None:
         names, files, windows = (
