@@ -210,7 +210,7 @@ def cut(faulty: Subject, chance: random.Random) -> Ending:
     def cut_for_a_while(processes: Sequence[int]) -> None:
         proxy = list(Cuttable.made.proxies.values())[number]
         proxy.cut()
-        threading.Timer(rest_s, proxy.mend).start()
+        threading.Timer(rest_s, proxy.restore).start()
 
     with cuttable():
         return injected(faulty, chance, cut_for_a_while)
@@ -234,7 +234,7 @@ class OnNodes:
 
     def __call__(self, faulty: Subject, chance: random.Random) -> Ending:
         """Lose the node at a random time after the run has begun."""
-        self._nodes.heal()
+        self._nodes.restart_lost()
         out = self._folder / f"run-{chance.randrange(10**9)}"
         with self._nodes.lrpc(0, "run", self._scenario, "--actors", ACTORS, "--out", out) as lrpc:
             while not out.exists() and lrpc.poll() is None:

@@ -1,14 +1,15 @@
-"""Which tests run, with how many examples and where: `long` ones by a seeded share, all that need Ray on one worker.
+"""Chooses the tests that run, their number of examples, and their worker.
 
-`python -m pytest` runs every test that it is given. `make test` leaves the long ones out (`--long-share 0`),
-`make test-ci` takes a share of them that is drawn anew each time, and `make test-all` takes all of them.
+`python -m pytest` runs every test that it is given. `make test` leaves the long ones out
+(`--long-share 0`), `make test-ci` takes a share of them that is drawn anew each time, and
+`make test-all` takes all of them.
 
-Hypothesis' examples are the same in each `make test`, so that a test which fails there fails because something was
-changed, and fails again; more of them would find nothing new the next time. The larger profiles draw others each time.
-The seed that the header shows repeats both.
+Hypothesis' examples are the same in each `make test`. A test that fails there fails because the
+code was changed, and fails again. The larger profiles draw other examples each time. The seed in
+the header repeats both the examples and the share.
 
-Tests that need Ray stand in classes `TestOnRay`. They come first, one after the other, and those that need no more of
-it than actors share one start of it, which takes longer than they do.
+Tests that need Ray stand in classes `TestOnRay`. They run first, one after the other, on one
+worker. Those that need only actors share one start of Ray, which takes longer than they do.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ SHARED_RAY: Final = pytest.StashKey[ExitStack]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare what the tiers differ in."""
+    """Declare the options in which the tiers differ."""
     group = parser.getgroup("lrpc")
     group.addoption("--long-share", type=float, default=1.0, help="The share of `long` tests to run, from 0 to 1.")
     group.addoption("--seed", type=int, help="Seed of that share, and of Hypothesis' examples unless they are fixed.")
@@ -41,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw a seed unless one is given; workers have it, and Hypothesis, from here."""
+    """Draw a seed unless one is given; workers and Hypothesis take it from here."""
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**6)
     if getattr(config.option, "hypothesis_seed", None) is None:
@@ -49,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say what repeats this run."""
+    """Return the options that repeat this run."""
     return f"lrpc: --long-share {config.option.long_share:g} --seed {config.option.seed}"
 
 
@@ -65,13 +66,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def drawn(seed: int, name: str) -> float:
-    """Return a number from 0 to below 1 that this seed gives this test, on whatever computer."""
+    """Return a number in [0, 1) that depends only on the seed and the test's name."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=6).digest()) / 2**48
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Have a worker run all tests on Ray, and else all tests of a file, whose fixtures are then made once."""
+    """Give one worker all tests on Ray, and each worker whole files, to make fixtures once."""
     if config.option.dist != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -84,7 +85,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture
 def on_ray(request: pytest.FixtureRequest) -> None:
-    """Ray with as many processors as any test uses; it ends behind the last of all tests on Ray."""
+    """Start Ray with as many processors as any test uses, unless it runs already."""
     from lrpc.cluster.session import ray_session
 
     if SHARED_RAY not in request.config.stash:
@@ -95,7 +96,7 @@ def on_ray(request: pytest.FixtureRequest) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Leave the tests that follow without Ray."""
+    """Stop Ray after the last test that uses it."""
     if SHARED_RAY in item.config.stash and (nextitem is None or ON_RAY not in nextitem.nodeid):
         with item.config.stash[SHARED_RAY]:
             del item.config.stash[SHARED_RAY]

@@ -1,4 +1,4 @@
-"""The pages are true: what they show is what runs print, and what they name exists.
+"""The pages are true: they show the output of real runs, and every name on them exists.
 
 Their Python examples run as doctests.
 """
@@ -62,13 +62,13 @@ def spans(text: str) -> list[str]:
 
 
 def printed(said: str) -> str:
-    """Return what a command printed up to the latencies, without the spaces that end its lines."""
+    """Return the output of a command up to the latencies, without trailing spaces."""
     return "\n".join(line.rstrip() for line in said.partition("Latency")[0].splitlines()).strip()
 
 
 @cache
 def definitions(path: Path) -> frozenset[str]:
-    """Return what a Python file defines, as `name` and `Class.name`, or the keys of a TOML file."""
+    """Return the names in a Python file, as `name` and `Class.name`, or the keys of a TOML file."""
     if path.suffix == ".toml":
         return frozenset(_keys(tomllib.loads(path.read_text()), ""))
     return frozenset(_defined(ast.parse(path.read_text()).body, ""))
@@ -97,19 +97,19 @@ def _defined(body: list[ast.stmt], before: str) -> Iterator[str]:
 
 @cache
 def defined_anywhere() -> frozenset[str]:
-    """Return what Python itself and all files of the project define."""
+    """Return the names that Python and all files of the project define."""
     files = [path for room in ROOMS if room != "lrpc" for path in (PROJECT / room).rglob("*.py")]
     return frozenset(vars(builtins)).union(*(definitions(path) for path in files))
 
 
 @cache
 def help_of(command: str) -> str:
-    """Return what `lrpc COMMAND --help` says."""
+    """Return the output of `lrpc COMMAND --help`."""
     return lrpc(command, "--help").out
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield every command line of lrpc's that a page has, as words."""
+    """Yield every lrpc command line on a page, as words."""
     shown = [line.strip() for line in text.splitlines()] + spans(text)
     for line in shown:
         words = line.partition("  ")[0].partition(" #")[0].split()
@@ -123,7 +123,7 @@ def command_names() -> set[str]:
 
 
 def test_every_table_in_the_readme_is_one_that_reproduce_prints(tmp_path: Path) -> None:
-    """Whatever the number of calls: the figures are means."""
+    """Few calls suffice: the figures are means."""
     said = lrpc("reproduce", "--calls", "50", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
     shown = re.split(r"\n(?=Table )", blocks(text_of(README), "text")[0].strip())
     assert len(shown) == 4
@@ -162,7 +162,7 @@ def test_the_page_on_own_servers_shows_the_example_whole() -> None:
 
 
 def test_the_commands_of_the_page_on_own_servers_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder that the page has its reader make, with the record that its Python saves."""
+    """Run them in the folder that the page sets up, with the record that its Python saves."""
     monkeypatch.chdir(tmp_path)
     for ending in ("py", "toml"):
         shutil.copy(EXAMPLES / f"own_classes.{ending}", f"town.{ending}")
@@ -221,7 +221,7 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_every_class_that_a_page_names_is_defined(page: Path) -> None:
-    """Except where old names stand beside new ones."""
+    """Check every class name, except where old names stand beside new ones."""
     for span in spans(text_of(page)):
         found = A_CLASS.fullmatch(span)
         if found and (span.startswith("lrpc.") or "." in span or re.search("[a-z][A-Z]", span)):

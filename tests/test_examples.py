@@ -1,4 +1,4 @@
-"""The examples run as they stand, from another directory, and print what they claim."""
+"""The examples run from another directory, and print their results."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from tests.support.command import lrpc
 from tests.support.places import PROJECT
 
 EXAMPLES = PROJECT / "examples"
-# What each must say among other things: results that follow from the mechanism, not from how it is printed.
+# Text that each must print: results of the mechanism, rather than of the layout.
 SAYS = {
     "one_machine.py": ["bob: the counter is 6", "nothing is left to do"],
     "own_classes.py": ["shop: shop: {'sold': 56}", "24 of 24 calls crossed machines", "remote/total: 100.0 %"],

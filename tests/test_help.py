@@ -1,4 +1,7 @@
-"""help() says as much of compiled code as of its source: mypyc leaves docstrings out, setup.py adds them."""
+"""help() shows the same text for compiled code as for source.
+
+mypyc leaves docstrings out, and setup.py adds them.
+"""
 
 import ast
 import importlib
@@ -15,13 +18,13 @@ COMPILED = [line for line in (ROOT / "compiled-modules.txt").read_text().splitli
 
 
 def documented(module: object, tree: ast.Module) -> Iterator[tuple[str, object, ast.AST]]:
-    """Yield what has a docstring in a module's source: its name, the object, and its place in the source."""
+    """Yield each object with a docstring in a module's source: name, object and syntax node."""
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         holder = getattr(module, node.name)
         if isinstance(node, ast.ClassDef) and issubclass(holder, tuple):
-            continue  # a named tuple of compiled code has a docstring that mypyc made up
+            continue  # mypyc invents a docstring for a compiled named tuple
         found = [(node.name, holder, node)]
         for inner in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("__"):
@@ -47,7 +50,7 @@ def test_what_may_be_compiled_has_the_docstrings_and_signatures_of_its_source(fi
 def test_every_public_name_explains_itself(name: str) -> None:
     found = getattr(lrpc, name)
     assert inspect.getdoc(found)
-    own_init = inspect.isclass(found) and not issubclass(found, Exception)  # a plain exception takes anything
+    own_init = inspect.isclass(found) and not issubclass(found, Exception)  # plain exceptions take any arguments
     if own_init or inspect.isfunction(found):
         assert inspect.signature(found) is not None
 

@@ -1,4 +1,4 @@
-"""Code of a user's that imports lrpc passes mypy's strict checks, however lrpc is installed."""
+"""A user's code that imports lrpc passes mypy's strict checks, however lrpc is installed."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ WRONG = "\nadder.add(1, 'two')\nnow.upper()\n"
 
 
 def checked(folder: Path, python: str, code: str) -> tuple[int, str]:
-    """Return mypy's exit code for a file of a user's, and what it says."""
+    """Return mypy's exit code and output for a user's file."""
     (folder / "users.py").write_text(code)
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python, "users.py"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -59,14 +59,14 @@ def checked(folder: Path, python: str, code: str) -> tuple[int, str]:
 def test_a_users_code_passes_and_its_mistakes_are_found(
     form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Installed from a copy: an installation writes beside the sources."""
+    """Install from a copy, because an installation writes beside the sources."""
     monkeypatch.setenv("LRPC_INTERPRETED", "1")
     copy = tmp_path / "copy"
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(copy)], check=True)
     venv.create(tmp_path / "venv", with_pip=False)
     python = str(tmp_path / "venv" / "bin" / "python")
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    (site / "libraries.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")  # the build's and mypy's libraries
+    (site / "libraries.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")  # for the build and mypy
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, *form], cwd=copy, check=True)
     folder = tmp_path / "users"

@@ -1,4 +1,4 @@
-"""Whatever is lost in the middle of a run, it ends with the same digest, or with one line that names what was lost."""
+"""Faults in the middle of a run end in the same digest, or in one line that names the loss."""
 
 import random
 import threading
@@ -23,7 +23,7 @@ BANK = cluster(bank(teller={"rounds": 3}))
 
 
 def after(windows: int, fault: Callable[[], None]) -> Callable[[Progress], None]:
-    """Return what injects a fault, once, when a run has had so many windows."""
+    """Return a callback that injects a fault once, after this many windows of a run."""
     left = [fault]
 
     def inject(progress: Progress) -> None:
@@ -35,7 +35,7 @@ def after(windows: int, fault: Callable[[], None]) -> Callable[[Progress], None]
 
 @pytest.fixture(scope="module")
 def windows() -> int:
-    """How many windows the run has that faults are injected in."""
+    """Return the number of windows of a run without faults."""
     with joined(BANK, 3) as run:
         return run.run().windows
 
@@ -74,7 +74,7 @@ def test_stations_lost_together_or_one_after_the_other_are_made_anew(seed: int, 
 
 @contextmanager
 def through_proxies(count: int) -> Iterator[tuple[Joined, dict[int, Proxy]]]:
-    """Have stations that are reached through links that can be cut."""
+    """Yield stations that are reached through proxies, which can be cut."""
     proxies: dict[int, Proxy] = {}
 
     def via(number: int, endpoint: Endpoint) -> Endpoint:
@@ -90,7 +90,7 @@ def through_proxies(count: int) -> Iterator[tuple[Joined, dict[int, Proxy]]]:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 4))])
-def test_a_link_that_is_cut_for_a_moment_changes_nothing(
+def test_a_transport_that_is_cut_for_a_moment_changes_nothing(
     seed: int, windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "PULSE_S", 0.5)
@@ -100,14 +100,14 @@ def test_a_link_that_is_cut_for_a_moment_changes_nothing(
 
         def cut() -> None:
             proxy.cut()
-            threading.Timer(chance.uniform(0.05, 0.5), proxy.mend).start()
+            threading.Timer(chance.uniform(0.05, 0.5), proxy.restore).start()
 
         progress = run.run(after(chance.randrange(1, windows), cut))
         assert progress.losses == 0
         assert run.digest() == digest(BANK)
 
 
-def test_a_link_that_stays_cut_ends_the_run_and_is_named(windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transport_that_stays_cut_ends_the_run_and_is_named(windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "PATIENCE_S", 0.5)
     monkeypatch.setattr(synchronisation, "PATIENCE_S", 0.5)
     with (
@@ -118,7 +118,7 @@ def test_a_link_that_stays_cut_ends_the_run_and_is_named(windows: int, monkeypat
 
 
 def test_a_slow_station_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers when it is asked whether it gets anywhere, and that is what counts."""
+    """Wait for a station that still reports progress when asked, however slow its window is."""
     monkeypatch.setattr(peers, "PULSE_S", 0.05)
     monkeypatch.setattr(peers, "PATIENCE_S", 0.1)
     with joined(BANK, 2) as run:
@@ -160,7 +160,10 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
 @pytest.mark.usefixtures("on_ray")
 class TestOnRay:
     def test_faults_in_real_runs_end_as_they_must(self, tmp_path: Path) -> None:
-        """One of each kind that has no test of its own on Ray; `python -m benchmarks.faults` injects more."""
+        """Inject one fault of each kind that has no other test on Ray.
+
+        `python -m benchmarks.faults` injects more.
+        """
         kinds = ("slow", "cut", "severed", "disk")
         found = faults.carry_out(kinds, 1, 7, tmp_path)
         assert {kind: sum(endings.values()) for kind, endings in found.items()} == dict.fromkeys(kinds, 1)

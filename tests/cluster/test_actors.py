@@ -1,4 +1,4 @@
-"""Machines on real Ray actors do what they do in this process, and a lost actor ends the run by name."""
+"""Machines on real Ray actors do as they do in this process; a lost actor ends the run by name."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from tests.support.command import lrpc, office, record, refused
 
 
 def many_desks(count: int) -> dict[str, Any]:
-    """Return a bank with so many desks, and two machines more."""
+    """Return the tables of a bank with `count` desks, and two more machines."""
     first = f"desk{1:0{len(str(count))}}" if count > 1 else "desk"
     tables = bank(teller={"rounds": 1})
     tables["machines"]["desk"]["count"] = count
@@ -34,11 +34,11 @@ def many_desks(count: int) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("on_ray")
 class TestOnRay:
-    @pytest.mark.parametrize(("links", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 2)])
-    def test_the_digest_on_actors_is_that_of_one_process(self, links: Transport, actors: int) -> None:
+    @pytest.mark.parametrize(("transport", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 2)])
+    def test_the_digest_on_actors_is_that_of_one_process(self, transport: Transport, actors: int) -> None:
         described = cluster(bank(teller={"rounds": 2}))
-        outcome = run_cluster(described, actors=actors, transport=links)
-        assert (outcome.actors, outcome.transport, outcome.digest) == (actors, links, digest(described))
+        outcome = run_cluster(described, actors=actors, transport=transport)
+        assert (outcome.actors, outcome.transport, outcome.digest) == (actors, transport, digest(described))
 
     @pytest.mark.parametrize(
         ("desks", "actors"), [(1, 3), *(pytest.param(6, count, marks=pytest.mark.long) for count in (2, 8))]
@@ -140,12 +140,13 @@ def test_actors_default_to_one_per_machine_up_to_eight_and_to_the_processors(mon
     three, many = bank(), many_desks(20)
     assert choose_actors(cluster(three), None, "grpc") == 5
     assert choose_actors(cluster(many), None, "grpc") == 8
-    assert choose_actors(cluster(many), 100, "grpc") == 22  # no more than there are machines
+    assert choose_actors(cluster(many), 100, "grpc") == 22  # at most one actor for each machine
     assert choose_actors(cluster(many), None, "memory") == 1
     monkeypatch.setattr(run, "processors_here", lambda: 2)
     assert choose_actors(cluster(three), None, "grpc") == 2
-    assert choose_actors(cluster(three), 4, "grpc") == 4  # as told
-    assert choose_actors(cluster(three), None, "grpc", "127.0.0.1:6379") == 5  # a cluster has processors of its own
+    assert choose_actors(cluster(three), 4, "grpc") == 4  # as asked for
+    # A Ray cluster has processors of its own.
+    assert choose_actors(cluster(three), None, "grpc", "127.0.0.1:6379") == 5
 
 
 def test_an_address_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +162,7 @@ def test_this_computer_has_processors() -> None:
     assert run.processors_here() >= 1
 
 
-@pytest.mark.parametrize(("actors", "links"), [(-1, "grpc"), (257, "grpc"), (2, "memory")])
-def test_actors_that_cannot_be_are_refused(actors: int, links: Transport) -> None:
+@pytest.mark.parametrize(("actors", "transport"), [(-1, "grpc"), (257, "grpc"), (2, "memory")])
+def test_actors_that_cannot_be_are_refused(actors: int, transport: Transport) -> None:
     with pytest.raises(Refused, match=f"^--actors {actors}: "):
-        choose_actors(cluster(bank()), actors, links)
+        choose_actors(cluster(bank()), actors, transport)

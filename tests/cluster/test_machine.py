@@ -1,4 +1,4 @@
-"""A machine by itself, as the README uses one, and one of two: what it says when a run cannot go on."""
+"""A single machine, used as the README does, and one of a pair: errors of a run that must stop."""
 
 from collections.abc import Callable
 
@@ -18,14 +18,14 @@ from tests.support.simulated import assert_nothing_held
 
 
 class Adder(Interface):
-    """Adds."""
+    """An interface that adds."""
 
     def add(self, a: Int32, b: Int32) -> Int32:
         raise NotImplementedError
 
 
 class AdderServer(Adder):
-    """Adds as the README's does."""
+    """Adds, as the README's server does."""
 
     def add(self, a: int, b: int) -> int:
         return a + b
@@ -45,7 +45,7 @@ def adding() -> Machine:
 
 
 def failure(machine: Machine) -> str:
-    """Return the one line with which a machine's run fails."""
+    """Return the one line of the error that ends a machine's run."""
     with pytest.raises(RunFailed) as caught:
         machine.run()
     (line,) = str(caught.value).splitlines()
@@ -64,7 +64,7 @@ def test_export_bind_spawn_run() -> None:
     assert_nothing_held(machine.kernel)
 
 
-def test_a_run_may_stop_at_a_time_and_go_on() -> None:
+def test_a_run_may_stop_at_a_time_and_resume() -> None:
     machine = adding()
     adder = machine.bind(Adder, "adder")
     times: list[float] = []
@@ -150,7 +150,7 @@ def test_a_call_outside_any_thread_fails_and_says_where_to_make_it() -> None:
         adder.add(1, 2)
 
 
-def test_a_server_that_raises_raises_at_its_caller_and_the_machine_goes_on() -> None:
+def test_a_server_that_raises_raises_at_its_caller_and_the_machine_continues() -> None:
     class Broken(Adder):
         def add(self, a: int, b: int) -> int:
             raise OverflowError("too much") if a > 9 else ArithmeticError
@@ -196,9 +196,9 @@ def test_nobody_binds_on_another_machine_what_is_another_interface_there() -> No
         client.bind(Adder, "ledger")
 
 
-@pytest.mark.parametrize("links", ["memory", "grpc"])
-def test_what_a_remote_server_raises_is_raised_at_the_caller(links: Transport) -> None:
-    outcome = run_cluster(cluster(pair("provoker", "ledger")), actors=0, transport=links)
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_what_a_remote_server_raises_is_raised_at_the_caller(transport: Transport) -> None:
+    outcome = run_cluster(cluster(pair("provoker", "ledger")), actors=0, transport=transport)
     assert outcome.machines[0].findings["program/0"] == {"seen": ["LookupError", "no such\naccount"]}
 
 
@@ -207,7 +207,7 @@ def test_a_late_reply_to_a_call_given_up_is_dropped_and_counted_once() -> None:
     assert client.findings["program/0"] == {"seen": ["aborted", "called again"]}
     assert client.counts["replies_dropped"] == 1
     assert (client.counts["link_requests"], server.counts["link_replies"]) == (2, 2)
-    assert client.end_ns > 50_000_000  # when the reply came, long after the caller had gone on
+    assert client.end_ns > 50_000_000  # when the reply came, long after the caller resumed
 
 
 def test_a_reply_that_comes_in_time_is_not_dropped() -> None:
@@ -216,7 +216,7 @@ def test_a_reply_that_comes_in_time_is_not_dropped() -> None:
 
 
 def test_a_call_that_waits_for_its_own_caller_is_named() -> None:
-    """The thread that calls is the one that the server waits for: nothing is left to happen."""
+    """The server waits for the thread that calls it: no event is left."""
     machine = Machine("m")
     threads: list[Thread] = []
     sums: list[int] = []

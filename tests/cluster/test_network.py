@@ -1,4 +1,7 @@
-"""Between machines: a call takes its steps, and queues where others do; what is lost is sent again, and done once."""
+"""Calls between machines take their steps, queue for shared resources, and survive lost packets.
+
+Lost packets are sent again, and no call is done twice.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +37,7 @@ Long = Annotated[bytes, FixedBytes(3000)]
 
 
 class Store(Interface):
-    """Takes and gives."""
+    """An interface that takes and returns bytes."""
 
     def null(self) -> None: ...
 
@@ -51,7 +54,7 @@ class Store(Interface):
 
 @dataclass
 class StoreServer(Server, Store):
-    """Notes what it was called with, in order."""
+    """Notes the numbers it was called with, in order."""
 
     work_us: float = 0.0
 
@@ -80,7 +83,7 @@ class StoreServer(Server, Store):
 
 @dataclass
 class Timer(Program):
-    """Makes one call, and says how long it took."""
+    """Makes one call, and reports how long it took."""
 
     procedure: str = "null"
 
@@ -99,7 +102,7 @@ class Timer(Program):
 
 @dataclass
 class Caller(Program):
-    """Calls so many times, thinks in between, and keeps what came of each call."""
+    """Makes `calls` calls, thinks in between, and keeps how each of them ended."""
 
     first: int = 0
     calls: int = 5
@@ -136,7 +139,7 @@ def stores(
     processors: int = 1,
     server: Mapping[str, object] | None = None,
 ) -> Cluster:
-    """Return a server's machine and, for each list of threads, a machine of clients."""
+    """Return a cluster of a server's machine and one machine for each list of client threads."""
     clients = [f"client{number}" for number in range(len(programs))]
     exports = {"store": {"server": "store", "parameters": dict(server or {})}}
     tables: dict[str, Any] = {
@@ -176,7 +179,7 @@ def took(one: MachineOutcome) -> list[float]:
 
 
 def patient(made: Cluster, **retransmission: Any) -> Cluster:
-    """Return a cluster whose callers are as patient as that."""
+    """Return the cluster with these times and tries before its callers give up."""
     policy = Retransmission(origin="assumed", source="a test", **retransmission)
     costs = replace(FIREFLY, file=FIREFLY.file.model_copy(update={"retransmission": policy}))
     return replace(made, machines=tuple(replace(machine, costs=costs) for machine in made.machines))
@@ -213,7 +216,10 @@ def test_a_null_is_charged_each_step_of_the_firefly_account() -> None:
 
 
 def test_a_long_message_travels_in_packets_that_overlap_in_all_places_but_the_slowest() -> None:
-    """The receiving network processor takes longest for a full packet; the last, of 120 bytes, waits for two."""
+    """The receiving network processor takes longest for a full packet.
+
+    The last packet, of 120 bytes, waits for two full ones.
+    """
     both = outcomes(stores([[timer("put_long")]]))
     byte_us = 0.274305 + 0.527084
     last = 536 + 120 * byte_us
@@ -235,10 +241,11 @@ def test_packets_hold_a_message_and_none_is_empty_but_an_empty_ones(size: int) -
 
 
 def test_packets_of_one_machine_queue_for_its_network_processor_in_either_direction() -> None:
-    """Two threads send at once, so the second's packet waits for the first's to be sent, and then to be received.
+    """Two threads send at once: the second packet waits for the first, at both machines.
 
-    Requests join at 493 and leave at 661 and 829, are handled until 1,257 and 1,793, and replies join at 1,750 and
-    2,286, or when the request before them has been: then the first is sent at 1,961, the second at 2,454.
+    Times are in us. Requests join at 493 and leave at 661 and 829. They are handled until 1,257
+    and 1,793. Replies join at 1,750 and 2,286, but not before the preceding request is handled:
+    the first is sent at 1,961, the second at 2,454.
     """
     both = outcomes(stores([[timer(), timer()]], processors=2))
     client, server = both["client0"].network_processor, both["server"].network_processor
@@ -320,19 +327,19 @@ def test_whatever_is_lost_a_call_is_executed_at_most_once_and_every_caller_hears
     assert len(noted) == len(set(noted))  # at most once
     findings = [found for machine in machines.values() for found in machine.outcome().findings.values()]
     came = [one for found in findings for one in cast("list[tuple[int, bool]]", found["came"])]
-    assert sorted(number for number, _ in came) == list(range(5 * sum(threads)))  # each heard, and once
+    assert sorted(number for number, _ in came) == list(range(5 * sum(threads)))  # each ends once
     assert {number for number, returned in came if returned} <= set(noted)
     sent = lost = handled = 0
     for machine in [server, *machines.values()]:
         network, counts = machine.kernel.network, machine.kernel.counts
         assert network is not None
         assert network.packets.processor is not None
-        assert (network.outstanding, machine.next_ns) == ({}, FOREVER)  # no timer is left either
+        assert (network.outstanding, machine.next_ns) == ({}, FOREVER)  # and no timer is left
         assert len(network.last_calls) <= (sum(threads) if machine is server else 0)
         assert_nothing_held(machine.kernel)
         sent, lost = sent + counts.packets_sent, lost + counts.packets_lost
         handled += network.packets.processor.served
-    assert handled == 2 * sent - lost  # each where it leaves, and where it arrives if it does
+    assert handled == 2 * sent - lost  # each at its sender, and at its receiver unless lost
 
 
 def test_a_call_that_takes_long_is_acknowledged_and_neither_fails_nor_runs_twice() -> None:
@@ -377,7 +384,7 @@ def test_without_loss_nothing_is_remembered_and_nobody_is_timed() -> None:
 
 
 def lossy_bank() -> Cluster:
-    """Return a bank whose machines share a wire, on which packets are lost, and links that lose some as well."""
+    """Return a bank whose machines share a wire that loses packets, and have links that do."""
     tables = bank(teller={"rounds": 2})
     pairs = [{"between": [f"desk{number}", "relay"], "delay_us": 700.0, "loss": 0.02} for number in (1, 2, 3)]
     tables["links"] = {"delay_us": 60.0, "medium": "ethernet", "hub": "bank", "loss": 0.05, "pairs": pairs}

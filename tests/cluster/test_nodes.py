@@ -1,4 +1,4 @@
-"""A run on two Ray nodes, with links that cross between them: the same digest, or one line that names what was lost."""
+"""Runs on two Ray nodes give the same digest, or one line that names what was lost."""
 
 import re
 import shutil
@@ -13,28 +13,28 @@ from tests.support.command import lrpc, office, record, wait_until
 from tests.support.nodes import ADDRESSES, BIN, Nodes, Pair, ended, on_one_address, permitted, two_nodes
 
 NAMESPACES = permitted()
-LONG = 6000  # actions: enough that a fault falls into the middle
+LONG = 6000  # actions, enough for a fault to fall into the middle
 apart = pytest.mark.skipif(not NAMESPACES, reason="network namespaces are not permitted here")
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Two nodes, once for all tests; at one address where they cannot have their own."""
+    """Yield two nodes, once for all tests; at one address where they cannot have their own."""
     with two_nodes() if NAMESPACES else on_one_address() as pair:
         yield pair
 
 
 @pytest.fixture
 def nodes(pair: Pair) -> Nodes:
-    """Two nodes with addresses of their own, neither of them lost."""
+    """Return two nodes with addresses of their own, neither of them lost."""
     assert isinstance(pair, Nodes)
-    pair.heal()
+    pair.restart_lost()
     return pair
 
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Callable[[int], tuple[Path, str]]:
-    """Return a scenario of some length, and its digest in one process."""
+    """Return a function that makes a scenario of that many actions, and its digest here."""
 
     def make(actions: int) -> tuple[Path, str]:
         path = office(tmp_path, actions=actions)
@@ -50,7 +50,7 @@ class TestOnRay:
         self, pair: Pair, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
     ) -> None:
         if isinstance(pair, Nodes):
-            pair.heal()
+            pair.restart_lost()
         path, digest = scenario(100)
         log = tmp_path / "log"
         run = pair.lrpc(0, "run", path, "--actors", 2, "--out", tmp_path / "run", "--events", log)
@@ -63,7 +63,7 @@ class TestOnRay:
     def test_a_node_without_this_very_package_is_sent_it(
         self, nodes: Nodes, scenario: Callable[[int], tuple[Path, str]], tmp_path: Path
     ) -> None:
-        """The command runs from a copy that has changed; what it computes says that the nodes run that copy."""
+        """The command runs from a changed copy; its digest shows that the nodes run the copy."""
         path, digest = scenario(50)
         copy = tmp_path / "copy" / "lrpc"
         skipped = shutil.ignore_patterns("__pycache__", "*.so", ".*")

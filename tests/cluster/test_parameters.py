@@ -1,4 +1,4 @@
-"""Parameters of a scenario: each stands where it is used, with its value, where that is from, and its range."""
+"""Parameters of a scenario: where each is used, its value, its source, and its range."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Machines run as far as nothing another does can reach them, and where windows end never shows in a result."""
+"""Machines run up to the earliest effect of another; where windows end never changes a result."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -30,15 +30,17 @@ from tests.support.properties import examples
 from tests.support.simulated import costs_of
 
 K = TypeVar("K")
-SEND_NS = 3000  # what the network processor takes to send a packet, and so part of lookahead: three steps
+# The network processor takes three steps to send a packet; lookahead includes that.
+SEND_NS = 3000
 COSTS = costs_of(1)
 
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
-    """Return up to five machines, each with a ledger and tellers that call some of the others'; cycles included.
+    """Return up to five machines, each with a ledger and tellers that call other ledgers.
 
-    One of them may be the hub of a wire to all others; packets may be lost, on the wire and on links.
+    Calls may form cycles. One machine may be the hub of a wire to all others. The wire and the
+    links may lose packets.
     """
     count = draw(st.integers(1, 5))
     calls = draw(st.sets(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=8))
@@ -56,9 +58,10 @@ def clusters(draw: st.DrawFn) -> Cluster:
 
 
 def _machine(rank: int, calls: set[tuple[int, int]], draw: st.DrawFn) -> MachineSpec:
-    """Return a machine whose servers call on where its rank is lower, so that no call waits for itself.
+    """Return a machine whose servers call only higher ranks, so that no call waits for itself.
 
-    Its ledger may call on by another domain's, and tellers may live in the ledger's domain, or call the second one.
+    Its ledger may call through the ledger of another domain. Its tellers may live in the
+    ledger's domain, or call the second ledger.
     """
     others = sorted(other for caller, other in calls if caller == rank)
     onward = next((f"ledger{other}" for other in others if other > rank), None)
@@ -88,9 +91,9 @@ def _ledger(name: str, onward: str | None, draw: st.DrawFn) -> DomainSpec:
 
 
 def routes(described: Cluster, waits: Sequence[bool]) -> dict[tuple[int, int], int]:
-    """Return every hop a message may make, from rank to rank, and the least it takes.
+    """Return the hops that messages may make, from rank to rank, and the least time of each, in ns.
 
-    A call, to where something is imported from; a reply, to a machine that waits.
+    A call goes to the exporter of an import; a reply goes to a machine that waits.
     """
     found: dict[tuple[int, int], int] = {}
     exporters = described.exporters
@@ -106,7 +109,10 @@ def routes(described: Cluster, waits: Sequence[bool]) -> dict[tuple[int, int], i
 
 
 def takes(described: Cluster, source: int, goal: int) -> int:
-    """Return the least that a message takes. A hub has the wire's queue: others send to that, and it from there."""
+    """Return the least time of a message, in ns.
+
+    The hub holds the wire's queue: others send to that queue, and the hub sends from it.
+    """
     delay_ns = described.between(f"m{source}", f"m{goal}").delay_ns
     if not described.wired(f"m{source}", f"m{goal}"):
         return SEND_NS + delay_ns
@@ -114,7 +120,7 @@ def takes(described: Cluster, source: int, goal: int) -> int:
 
 
 def soonest(hops: Mapping[tuple[int, int], int], origin: int, goal: int, machines: int) -> int:
-    """Return the least that any chain of hops takes from one machine to another, found by trying them all."""
+    """Return the least time of all chains of hops between two machines, by trying each."""
     least = FOREVER
     others = [rank for rank in range(machines) if rank not in (origin, goal)]
     for length in range(len(others) + 1):
@@ -128,12 +134,13 @@ def soonest(hops: Mapping[tuple[int, int], int], origin: int, goal: int, machine
 def arrivals(
     described: Cluster, waits: Sequence[bool], origin: int, begins: int, goal: int = -1
 ) -> dict[tuple[int, bool], int]:
-    """Return when machines, by rank, are reached first because of what happens on one, by a call and by a reply.
+    """Return the earliest arrivals at each machine that follow from an event on `origin`.
 
-    Relaxed until nothing changes. What reaches the goal is not followed from there.
+    Keys are a rank, and whether a reply (or else a call) arrives. Times are relaxed until none
+    changes; chains end where they reach `goal`.
 
-    Whatever happens in a domain may call what it imports. Where calls go on in it that were in progress, they may
-    return: that is so after a reply, and after a call to one whose calls depend on each other.
+    An event in a domain may call what the domain imports. A call in progress may return after a
+    reply, and after a call to a server whose calls depend on each other.
     """
     places = [(rank, domain) for rank, machine in enumerate(described.machines) for domain in machine.domains]
     passed = [place for place in places if place[0] != goal]
@@ -161,7 +168,7 @@ def arrivals(
 def _hop(
     described: Cluster, source: int, goal: tuple[int, bool], found: dict[tuple[int, bool], int], begins: int
 ) -> int:
-    """Return when a message arrives at the earliest, at once within a machine, and note it where it is between two."""
+    """Return the earliest arrival of a message, and note it where it goes between machines."""
     if source == goal[0]:
         return begins
     arrives = begins + takes(described, source, goal[0])
@@ -178,7 +185,7 @@ def _lower(known: dict[K, int], key: K, due: int) -> None:
 def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_another_begins(
     described: Cluster, data: st.DataObject
 ) -> None:
-    """A chain begins at some other machine's next event and goes by calls, and replies to machines that wait."""
+    """A chain begins at another machine's next event and goes by calls and awaited replies."""
     machines = len(described.machines)
     times = st.one_of(st.integers(0, 100_000), st.just(FOREVER))
     next_ns = data.draw(st.lists(times, min_size=machines, max_size=machines))
@@ -189,7 +196,7 @@ def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_anoth
         others = [(origin, due) for origin, due in enumerate(next_ns) if origin != rank and due < until]
         direct = [arrivals(described, waits, origin, due, rank) for origin, due in others]
         assert reached == min([until, *(found.get((rank, by), until) for found in direct for by in (False, True))])
-        # What comes back over the machine itself may count, and need not: it sees to that as it sends.
+        # Chains back through the machine itself may or may not count: it handles those as it sends.
         anyhow = [arrivals(described, waits, origin, due) for origin, due in others]
         assert called <= min([until, *(found.get((rank, False), until) for found in direct)])
         assert called >= min([until, *(found.get((rank, False), until) for found in anyhow)])
@@ -206,14 +213,14 @@ def test_what_a_machine_sets_off_comes_back_by_the_shortest_chain_of_calls_and_r
 
 
 class Never(Reach):
-    """Says that nothing comes back."""
+    """A Reach with no message that comes back."""
 
     def return_ns(self, machine: int, other: int) -> int:
         return FOREVER
 
 
 def one_event_at_a_time(described: Cluster) -> str:
-    """Return the digest of a run that needs no horizons: always the machine whose event is due first does just that."""
+    """Return the digest of a run without horizons: only the earliest event runs at a time."""
     names = NameService(described)
     never = Never(described)
     ranks = range(len(described.machines))
@@ -229,7 +236,7 @@ def one_event_at_a_time(described: Cluster) -> str:
 
 @dataclass
 class Cutting:
-    """A station that runs its machines less far than it may, in any order, or now and then not at all."""
+    """A station that runs machines less far than allowed, in any order, sometimes not at all."""
 
     group: Group
     deliver: Callable[[list[Envelope]], None]
@@ -239,7 +246,8 @@ class Cutting:
     def advance(self, window: Window) -> WindowReport:
         ranks = list(window.horizons)
         self.chance.shuffle(ranks)
-        report = self._run({ranks[0]: self._cut(ranks[0], window.horizons[ranks[0]])})  # so that the run gets on
+        # At least one machine runs, so that the run makes progress.
+        report = self._run({ranks[0]: self._cut(ranks[0], window.horizons[ranks[0]])})
         for rank in ranks[1:]:
             if self.chance.random() < 0.7:
                 self._join(report, self._run({rank: self._cut(rank, window.horizons[rank])}))
@@ -274,7 +282,7 @@ class Cutting:
 
 
 def cut_up(described: Cluster, chance: random.Random) -> str:
-    """Return the digest of a run on stations that divide the machines, and their windows, by chance."""
+    """Return the digest of a run with machines and windows divided at random."""
     machines = len(described.machines)
     count = chance.randint(1, machines)
     home = [*range(count), *(chance.randrange(count) for _ in range(machines - count))]
@@ -327,7 +335,7 @@ def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() ->
 
 
 def test_a_client_that_nobody_calls_needs_no_window_but_for_its_calls() -> None:
-    """Three windows for a call at most: its sending, its serving, its reply."""
+    """Expect at most three windows for a call: sending, serving, reply."""
     tables = pair("teller", "drawer", ledgers="drawer", rounds=50, think_us=100)
     outcome = run_cluster(cluster(tables), actors=0, transport="memory")
     calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
@@ -350,13 +358,13 @@ def test_progress_counts_windows_messages_and_calls() -> None:
 
 
 class Liar(Gate):
-    """Says that its calls do not depend on each other."""
+    """A gate that claims that its calls do not depend on each other."""
 
     independent = True
 
 
 def released(gate: type[Gate]) -> Cluster:
-    """Return a poster, a gate with one that is kept there until then and calls on, and one who gets that call."""
+    """Return a cluster in which a post releases a caller at a gate, which then calls a ledger."""
 
     def teller(name: str, ledgers: str, **parameters: object) -> DomainSpec:
         thread = ThreadSpec(name, Teller, {"ledgers": ledgers, "rounds": 1, **parameters})
@@ -373,7 +381,7 @@ def released(gate: type[Gate]) -> Cluster:
     return Cluster("released", tuple(machines), Link(1, 0), {})
 
 
-def test_a_call_that_lets_another_go_on_is_waited_for_unless_its_server_promises_that_it_does_not() -> None:
+def test_a_call_that_releases_another_is_waited_for_unless_its_server_promises_that_it_does_not() -> None:
     assert digest(released(Gate)) == one_event_at_a_time(released(Gate))
     with pytest.raises(Panic, match="a message from machine 1 is due at "):
         digest(released(Liar))
@@ -383,7 +391,8 @@ def test_a_message_in_a_machines_past_is_a_panic() -> None:
     group = Group(cluster(pair("teller", "drawer", ledgers="drawer")), [0, 1], 0, None)
     group.advance({1: (5_000, 5_000)}, lambda envelopes: None)
     call = CallMessage(1, "ledger", 0, bytes(4))
-    group.deliver([Envelope(0, 1, 1, 4_000, 5_000, call)])  # not run so far: a machine stops before its horizon
+    # A machine stops before its horizon, so the event at 5,000 ns has not been run.
+    group.deliver([Envelope(0, 1, 1, 4_000, 5_000, call)])
     with pytest.raises(Panic, match="machine 0 is due at 4999 ns, but this machine ran to 5000"):
         group.deliver([Envelope(0, 1, 2, 4_000, 4_999, call)])
 
@@ -394,14 +403,14 @@ def test_a_broken_invariant_at_a_station_ends_the_run_and_says_so(capsys: pytest
         run.stations[0].deliver([Envelope(0, 1, 1, 1, 4_999, CallMessage(1, "ledger", 0, bytes(4)))])
         with pytest.raises(RunFailed, match="broken invariant: a message from machine 0 is due at 4999 ns"):
             run.peers[0].advance(Window({0: (5_000, 5_000)}))
-    assert "Panic" in capsys.readouterr().err  # where it broke is for whoever mends it
+    assert "Panic" in capsys.readouterr().err  # the traceback shows where it broke
 
 
-@pytest.mark.parametrize("links", ["memory", "grpc"])
-def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(links: Transport) -> None:
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_a_thread_that_raises_ends_the_run_wherever_its_machine_is(transport: Transport) -> None:
     described = cluster(pair("provoker", "ledger", caught=False))
     with pytest.raises(RunFailed) as caught:
-        run_cluster(described, actors=0, transport=links)
+        run_cluster(described, actors=0, transport=transport)
     text = str(caught.value)
     assert "machine client, thread program/0 of domain program, at " in text
     assert "ProcedureRaised: LookupError: no such" in text
@@ -422,7 +431,7 @@ def test_a_station_that_is_gone_ends_the_run_and_is_named(monkeypatch: pytest.Mo
             run.run(lose)
 
 
-def test_nobody_listening_at_an_address_is_a_lost_link(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_listening_at_an_address_is_a_lost_transport(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "PATIENCE_S", 0.2)
     peer = Peer(Endpoint("127.0.0.1:1"), SECRET)
     try:

@@ -1,4 +1,7 @@
-"""A link answers to its own run alone, takes nothing that no machine sends, and takes every batch once and in order."""
+"""The transport accepts batches of its own run only, each once and in order.
+
+It rejects messages that no machine sends.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
-from lrpc.cluster import transport as link
+from lrpc.cluster import transport
 from lrpc.cluster.envelope import Envelope, from_protobuf, to_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.machine import MachineOutcome
@@ -35,14 +38,14 @@ KNOWN: Metadata = ((SECRET_KEY, SECRET),)
 
 @contextmanager
 def stub(address: str) -> Iterator[TransportStub]:
-    """Have gRPC's own stub for a link: what anyone on this computer can have."""
+    """Yield gRPC's own stub of the transport, which every process here can make."""
     with grpc.insecure_channel(address) as channel:
         yield TransportStub(channel)
 
 
 @pytest.fixture
 def run() -> Iterator[Joined]:
-    """A client that has yet to begin, and a server that waits for it, on one station."""
+    """Yield a station with a client that has yet to begin and a server that waits for it."""
     with joined(cluster(pair("teller", "drawer", ledgers="drawer")), 1) as run:
         yield run
 
@@ -52,9 +55,9 @@ def batch(*envelopes: Envelope, sequence: int = 1) -> transport_pb2.Batch:
 
 
 def refusal(run: Joined, request: transport_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
-    """Return why a station turns a batch away."""
-    with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError) as caught:
-        link_to.Deliver(request, metadata=metadata, timeout=10)
+    """Return the code and details with which a station rejects a batch."""
+    with stub(run.stations[0].endpoint.address) as service, pytest.raises(grpc.RpcError) as caught:
+        service.Deliver(request, metadata=metadata, timeout=10)
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code(), caught.value.details()
 
@@ -64,7 +67,7 @@ def server(run: Joined) -> MachineOutcome:
 
 
 def replies(run: Joined, batches: int) -> int:
-    """Return how many calls the server alone replies to, once the client's first batches have come."""
+    """Return how many replies the server sends after `batches` batches, while only it runs."""
     sent, window = 0, Window({SERVER: (FOREVER, FOREVER)}, due={9: batches})
     while messages := run.peers[0].advance(window).messages:
         sent += messages
@@ -87,24 +90,24 @@ def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Join
     code, _ = refusal(run, batch(CALL), metadata)
     assert code is grpc.StatusCode.UNAUTHENTICATED
     window = transport_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
-    with stub(run.stations[0].endpoint.address) as link_to, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
-        link_to.Advance(window, metadata=metadata, timeout=10)
+    with stub(run.stations[0].endpoint.address) as service, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+        service.Advance(window, metadata=metadata, timeout=10)
     assert run.stations[0].strangers == 2
     run.run()
     expected = digest(cluster(pair("teller", "drawer", ledgers="drawer")))
     assert digest_of([(one.name, one.digest) for one in run.outcomes()]) == expected
 
 
-def test_a_run_goes_on_while_strangers_knock() -> None:
+def test_a_run_continues_while_strangers_knock() -> None:
     described = cluster(bank(teller={"rounds": 1}))
-    with joined(described, 2) as run, stub(run.stations[1].endpoint.address) as link_to:
+    with joined(described, 2) as run, stub(run.stations[1].endpoint.address) as service:
         knocks: list[grpc.StatusCode] = []
 
         def knock(progress: Progress) -> None:
             if progress.windows % 10 == 1:
                 guess: Metadata = ((SECRET_KEY, "guess"),)
                 with pytest.raises(grpc.RpcError) as caught:
-                    link_to.Deliver(batch(CALL, sequence=progress.windows), metadata=guess, timeout=10)
+                    service.Deliver(batch(CALL, sequence=progress.windows), metadata=guess, timeout=10)
                 assert isinstance(caught.value, grpc.Call)
                 knocks.append(caught.value.code())
 
@@ -149,7 +152,8 @@ def test_a_message_that_no_machine_sends_is_an_invalid_argument(run: Joined, env
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "a malformed message from machine" in details
     run.run()
-    assert server(run).counts["link_replies"] == 18  # the client's own calls: of that batch, nothing was taken in
+    # Only the client's own calls are answered: the whole batch is rejected.
+    assert server(run).counts["link_replies"] == 18
 
 
 def test_a_message_that_says_nothing_is_an_invalid_argument(run: Joined) -> None:
@@ -175,14 +179,14 @@ def test_a_batch_before_its_turn_is_refused_and_names_the_one_that_is_due(run: J
 
 def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined) -> None:
     station = run.stations[0]
-    with stub(station.endpoint.address) as link_to:
-        receipts = [link_to.Deliver(batch(CALL), metadata=KNOWN, timeout=10) for _ in range(3)]
+    with stub(station.endpoint.address) as service:
+        receipts = [service.Deliver(batch(CALL), metadata=KNOWN, timeout=10) for _ in range(3)]
     assert [receipt.sequence for receipt in receipts] == [1, 1, 1]
     assert replies(run, batches=1) == 1
 
 
 def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None:
-    """It ends only after they came, and with what was in them done."""
+    """The window ends after the batches have come and their events are done."""
     peer = Peer(run.stations[0].endpoint, SECRET)
     try:
         run.peers[0].begin(Window({SERVER: (5_001, 5_001)}, due={7: 2}))
@@ -191,19 +195,19 @@ def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None
         report = run.peers[0].end()
     finally:
         peer.close()
-    assert report.next_ns[SERVER] > 5_000  # both arrivals are over
+    assert report.next_ns[SERVER] > 5_000  # both arrivals are done
 
 
 def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_missing(
     run: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "MISSING_S", 0.05)
+    monkeypatch.setattr(transport, "MISSING_S", 0.05)
     peer = Peer(run.stations[0].endpoint, SECRET)
     try:
         peer.send(3, [CALL])
         request = transport_pb2.Window(due=[transport_pb2.Sequence(actor=3, sequence=2)], number=1)
-        with stub(run.stations[0].endpoint.address) as link_to:
-            report = link_to.Advance(request, metadata=KNOWN, timeout=10)
+        with stub(run.stations[0].endpoint.address) as service:
+            report = service.Advance(request, metadata=KNOWN, timeout=10)
         assert (list(report.missing), list(report.next.machines)) == ([3], [])
     finally:
         peer.close()
@@ -234,7 +238,7 @@ def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
 
 def test_messages_cross_a_socket_even_within_one_process() -> None:
     described = cluster(pair("teller", "drawer", ledgers="drawer"))
-    over_grpc, in_memory = (run_cluster(described, actors=0, transport=links) for links in ("grpc", "memory"))
+    over_grpc, in_memory = (run_cluster(described, actors=0, transport=name) for name in ("grpc", "memory"))
     assert over_grpc.progress.messages == in_memory.progress.messages == 36
     assert (over_grpc.digest, over_grpc.transport) == (in_memory.digest, "grpc")
 

@@ -1,4 +1,4 @@
-"""Binding: a clerk decides, the kernel keeps the record, and whatever does not fit is refused with the reason."""
+"""Binding: a clerk decides, the kernel keeps the record, and each refusal gives its reason."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.support.simulated import TRANSFERS, FourTests, FourTestsServer, asser
 
 
 class Empty(Interface):
-    """No procedures."""
+    """An interface without procedures."""
 
 
 class Other(Interface):

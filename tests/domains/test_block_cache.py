@@ -1,4 +1,4 @@
-"""A cache keeps the blocks used last, and hands back what it must write when it makes room."""
+"""The LRU cache keeps the last used blocks, and returns a changed block that it evicts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ ACTIONS = st.lists(st.tuples(st.sampled_from(["get", "put", "write"]), KEYS), ma
 
 
 class Model:
-    """A list of (key, data, dirty), the least recently used first, searched from its beginning each time."""
+    """A model of the cache: a list of (key, data, dirty), least recently used first."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -49,7 +49,7 @@ def test_it_behaves_as_a_list_in_order_of_use(capacity: int, actions: list[tuple
 
 @given(st.integers(1, 5), ACTIONS)
 def test_no_write_is_ever_lost(capacity: int, actions: list[tuple[str, Key]]) -> None:
-    """What was written last is in the cache or was handed back since."""
+    """The last data written to a block is in the cache or was returned since."""
     cache = BlockCache(capacity)
     written: dict[Key, bytes] = {}
     disk: dict[Key, bytes] = {}

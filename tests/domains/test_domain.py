@@ -1,4 +1,7 @@
-"""Servers, programs and clerks need of their domain what one protocol says: any kernel's will do, and none at all."""
+"""Servers, programs and clerks need only one protocol of their domain: any kernel satisfies it.
+
+So does a domain without a kernel.
+"""
 
 from collections.abc import Callable
 
@@ -15,7 +18,7 @@ from tests.support.alone import DomainAlone, World
 
 
 class Place:
-    """Somewhere with domains, and a way to run code in one of them."""
+    """A place that has domains, and runs code in one of them."""
 
     def __init__(self, kind: str) -> None:
         self._world = World()
@@ -80,7 +83,7 @@ def test_a_clerk_decides_wherever_it_runs(place: Place) -> None:
 
 
 class Clerical(Program):
-    """Looks names up, draws, and works through two files, some blocks twice: no randomness in it."""
+    """Looks up names, draws, and reads and writes two files, without randomness."""
 
     def run(self, domain: Domain) -> None:
         names, files, windows = (
@@ -102,7 +105,7 @@ def test_the_stock_servers_and_a_program_do_the_same_wherever_they_run() -> None
 
 
 def worked(place: Place) -> list[object]:
-    """Return what servers on one machine find, with a cache between a program and its files."""
+    """Return the findings of a cache, file server and name server after a program has run."""
     cache, files, names, windows = FileCache(blocks=4), FileServer(), NameServer(), WindowServer()
     for server, interface, name in (
         (files, Files, "server"),

@@ -1,4 +1,4 @@
-"""Interfaces are derived from typed classes and from gRPC services, or refused in one line that says what is wrong."""
+"""Interfaces come from typed classes or gRPC services; wrong ones are refused in one line."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -1,4 +1,7 @@
-"""Client stubs are called like the procedure and refuse wrong arguments before any trap; server stubs trust nobody."""
+"""Client stubs look like the procedure and refuse wrong arguments before the trap.
+
+Server stubs check everything again.
+"""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -41,7 +44,7 @@ Name = Annotated[str, UpTo(8)]
 
 
 class Many(Interface):
-    """One procedure for each kind of parameter."""
+    """An interface with a procedure for each kind of parameter."""
 
     def i8(self, a: Int8) -> Int8:
         raise NotImplementedError
@@ -107,7 +110,7 @@ class Many(Interface):
 
 
 class Echo:
-    """Returns what it is given."""
+    """Returns its arguments."""
 
     def three(self, number: int, name: str, flag: bool) -> tuple[bool, str, int]:
         return flag, name, number
@@ -130,7 +133,7 @@ def many() -> Machine:
 
 
 def returned(procedure: str, *values: object, transfer: Transfer = "lrpc") -> object:
-    """Return what a procedure of `Many` returns to its caller."""
+    """Return the result of a procedure of `Many` at its caller."""
     one, found = many(), []
     one.run(lambda: found.append(vars(bind(one.client, Many, "many", transfer))[procedure](*values)))
     assert_nothing_held(one.kernel)
@@ -138,7 +141,7 @@ def returned(procedure: str, *values: object, transfer: Transfer = "lrpc") -> ob
 
 
 def refused(call_it: Callable[[Many], object], transfer: Transfer = "lrpc") -> str:
-    """Return why a call was refused, having seen that it cost nothing and left nothing."""
+    """Return the reason for refusing a call, and check that it cost nothing and left nothing."""
     one = many()
     said: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Errors that cross a boundary keep what they say, however often they are handed on."""
+"""Errors that cross a boundary keep their text, however often they are copied."""
 
 import pickle
 

@@ -1,4 +1,7 @@
-"""Random streams: one for each seed, machine and purpose, the same for ever, sampled without a library's help."""
+"""Random streams: one for each seed, machine and purpose, with the same values for ever.
+
+No library samples them.
+"""
 
 from collections import Counter
 

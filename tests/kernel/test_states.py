@@ -1,4 +1,4 @@
-"""Every transition is in one table, and what is not in it is a broken kernel."""
+"""One table holds every state transition; any other transition is a broken kernel."""
 
 from itertools import product
 
@@ -11,7 +11,7 @@ STATES = range(len(NAMES))
 
 
 def kind(state: int) -> str:
-    """Return what a state is a state of."""
+    """Return the kind of object that has a state."""
     return NAMES[state].split()[0]
 
 

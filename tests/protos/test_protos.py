@@ -1,4 +1,4 @@
-"""The generated protocol code: what stands in protos/ is what the definitions there give today."""
+"""The generated code in protos/ matches its definitions."""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
-"""Protection domains without any kernel: what servers, programs and clerks need of theirs, as shortly as it can be.
+"""Protection domains without any kernel: the least that servers, programs and clerks need.
 
-Calls pass through the same stubs' neutral half as on a kernel (packed arguments in, packed results out), in the
-caller's own Python thread. Time is a counter that computing and sleeping move on.
+Calls pass through the kernel-neutral half of the stubs (packed arguments in, packed results out),
+in the caller's own Python thread. Time is a counter that `compute` and `sleep` move on.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from lrpc.kernel.random import Stream
 
 @dataclass
 class World:
-    """What domains without a kernel have in common: the time, and what is exported."""
+    """The state that domains without a kernel share: the time, and the exports."""
 
     now_ns: int = 0
     exports: dict[str, tuple[str, tuple[ProcedureDescriptor, ...], Authoriser]] = field(default_factory=dict)

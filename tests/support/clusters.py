@@ -1,4 +1,4 @@
-"""A small cluster whose machines call each other, contend and think at random, and the ways in which it may be run."""
+"""A small cluster whose machines call each other and contend at random, and ways to run it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from lrpc.kernel.errors import CallAborted, ProcedureRaised
 from lrpc.kernel.simulated.locks import WaitQueue
 
 SECRET = "5ec12e7" * 9
-Via = Callable[[int, Endpoint], Endpoint]  # where others find a station, by its number
+Via = Callable[[int, Endpoint], Endpoint]  # the endpoint at which others reach a station, by its number
 
 
 class Ledger(Interface):
@@ -45,7 +45,7 @@ class Ledger(Interface):
 
 @dataclass
 class LedgerServer(Server, Ledger):
-    """Computes a while, waits a while, and posts to a ledger of its own, which it imports as `next`, where it must."""
+    """Computes, waits, and with `onward` posts to the ledger that it imports as `next`."""
 
     independent = True
 
@@ -85,7 +85,7 @@ class LedgerServer(Server, Ledger):
 
 @dataclass
 class Gate(LedgerServer):
-    """Keeps callers until another posts, or is no longer kept: its calls depend on each other."""
+    """Keeps each caller until another one posts, or for `us`: its calls depend on each other."""
 
     independent = False
 
@@ -96,11 +96,11 @@ class Gate(LedgerServer):
     def keep(self, us: int) -> None:
         kept = self._kept
 
-        def let_go() -> None:
+        def release() -> None:
             self.domain.sleep(us=us)
             kept.wake_all()
 
-        self.domain.spawn(let_go)
+        self.domain.spawn(release)
         kept.wait()
 
     @cached_property
@@ -110,13 +110,13 @@ class Gate(LedgerServer):
 
 @dataclass
 class Teller(Program):
-    """Posts to every ledger that it imports in turn; how long it thinks in between depends on what they return."""
+    """Posts to each ledger it imports in turn; its think time depends on their results."""
 
     ledgers: str = "drawer relay"  # names of imports
     rounds: int = 6
     think_us: int = 400
     swapped: int = -1  # the round in which it queries before it posts
-    kept_us: int = 0  # that it has itself kept by each
+    kept_us: int = 0  # how long each ledger is asked to keep it
 
     def run(self, domain: Domain) -> None:
         ledgers = [bind(domain, Ledger, name) for name in self.ledgers.split()]
@@ -136,7 +136,7 @@ class Teller(Program):
 
 @dataclass
 class Impatient(Program):
-    """Gives its call to the ledger it imports as `slow` up after a while, and calls it again afterwards."""
+    """Aborts its call to the ledger `slow` after a while, and calls it again afterwards."""
 
     patience_us: int = 5_000
     kept_us: int = 50_000
@@ -168,7 +168,7 @@ class Impatient(Program):
 
 @dataclass
 class Provoker(Program):
-    """Calls what raises at the server, and keeps what came of it."""
+    """Makes a call that raises at the server, and keeps the error that it gets."""
 
     caught: bool = True
 
@@ -207,10 +207,12 @@ REGISTRY = Registry(
 
 
 def bank(*, machine: Mapping[str, object] | None = None, teller: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Return the tables of a bank: desks whose tellers post to a drawer of their own and, by a relay, to its ledger.
+    """Return the tables of a bank and its desks.
 
-    A drawer has fewer A-stacks for its safe than there are tellers, and an auditor at the bank calls a desk, so that
-    calls between machines go both ways.
+    The tellers of a desk post to its drawer and, through a relay, to the ledger of the bank.
+
+    A drawer has fewer A-stacks for its safe than there are tellers. An auditor at the bank calls a
+    desk, so that calls between machines go both ways.
     """
     parameters = {"rounds": 3, **(teller or {})}
     return {
@@ -252,7 +254,7 @@ def bank(*, machine: Mapping[str, object] | None = None, teller: Mapping[str, ob
 
 
 def pair(program: str, alias: str, **parameters: object) -> dict[str, Any]:
-    """Return the tables of a program on one machine and, imported as `alias`, the ledger that it calls on another."""
+    """Return the tables of a program and, on another machine, the ledger it imports as `alias`."""
     thread = {"program": program, "parameters": parameters}
     return {
         "name": "pair",
@@ -280,7 +282,7 @@ def digest(described: Cluster, seed: int = 0) -> str:
 
 
 class Joined:
-    """Stations in this process, joined by gRPC as actors are, with the coordinator's end of their links."""
+    """Stations in this process, joined by gRPC as actors are, and the coordinator's peers."""
 
     def __init__(self, described: Cluster, count: int, seed: int, folder: Path, via: Via) -> None:
         self.described = described
@@ -300,12 +302,12 @@ class Joined:
         return Coordinator(self.described, self.peers, self.first, on_progress, self.replace).run()
 
     def lose(self, number: int) -> None:
-        """Have a station end, as if its process had."""
+        """Stop a station, as if its process had ended."""
         self.dead.add(number)
         self.stations[number].stop()
 
     def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Make lost stations anew, as actors are."""
+        """Make new stations in place of the lost ones, as Ray does with actors."""
         for number in lost:
             self.incarnations[number] += 1
             self.peers[number].close()
@@ -327,7 +329,7 @@ class Joined:
         return digest_of([(machine.name, machine.digest) for machine in self.outcomes()])
 
     def stop(self) -> None:
-        """Let go of both ends of all links."""
+        """Close all peers and stop the stations that are not lost."""
         for peer in self.peers:
             peer.close()
         for number, station in enumerate(self.stations):
@@ -354,7 +356,7 @@ class Joined:
 def joined(
     described: Cluster, count: int, seed: int = 0, via: Via = lambda number, endpoint: endpoint
 ) -> Iterator[Joined]:
-    """Have that many stations, machines dealt out to them in turn, as Ray actors would be."""
+    """Yield `count` stations in this process, with machines dealt out to them in turn."""
     with TemporaryDirectory() as folder:
         run = Joined(described, count, seed, Path(folder), via)
         try:

@@ -30,7 +30,7 @@ class Ended:
 
     @property
     def line(self) -> str:
-        """Return the one line that a command which failed says, and nothing else."""
+        """Return the one line that a failed command prints, and check that it prints no more."""
         assert self.err.endswith("\n")
         (line,) = self.err.splitlines()
         assert "Traceback" not in self.out + line
@@ -54,7 +54,7 @@ def lrpc(*arguments: object) -> Ended:
 
 
 def refused(*arguments: object) -> str:
-    """Run a command that must be refused before work begins; return the line that says why."""
+    """Run a command that must be refused before work begins; return the line of the reason."""
     ended = lrpc(*arguments)
     assert ended.code == 2, ended
     return ended.line
@@ -79,7 +79,7 @@ def office(folder: Path, actions: int = 20, blocks: int = 512, workstations: int
 
 
 def wait_until(what: str, has_come: Callable[[], bool]) -> None:
-    """Look now and then until something has come; fail where it never does."""
+    """Poll until `has_come` holds; fail after PATIENCE_S."""
     since = time.monotonic()
     while not has_come():
         if time.monotonic() - since > PATIENCE_S:

@@ -1,4 +1,4 @@
-"""What must hold of a machine's kernel whenever none of its threads runs, and what once all calls are over."""
+"""Invariants of a kernel when none of its threads runs, and of one whose calls have ended."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -27,7 +27,10 @@ from lrpc.kernel.states import (
 
 
 def assert_sound(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) -> None:
-    """Fail where an invariant does not hold. `raw` are clients that have called on A-stacks they had not taken."""
+    """Check every invariant of a kernel none of whose threads runs.
+
+    `raw` are clients that have called on A-stacks they had not taken.
+    """
     assert kernel.processor is None
     _processors_are_consistent(kernel)
     for thread in kernel.threads:
@@ -44,7 +47,7 @@ def assert_sound(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) -> None
 
 
 def assert_nothing_left(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) -> None:
-    """Fail where, once nothing more happens, a call, a linkage, an A-stack, a thread or a binding is left over."""
+    """Check that a finished kernel holds no call, no thread and no revoked binding."""
     assert_sound(kernel, raw)
     assert [str(thread) for thread in kernel.waiting()] == []
     assert all(thread.serves for thread in kernel.threads)
@@ -57,7 +60,7 @@ def assert_nothing_left(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) 
 
 
 def _processors_are_consistent(kernel: Kernel) -> None:
-    """At most one thread has each processor and one processor each thread, and none idles while a thread is ready."""
+    """Check that threads and processors match one to one, and none idles while one is ready."""
     idle, ready = kernel.dispatcher._idle, kernel.dispatcher._ready
     without = [processor.number for processor in kernel.processors if processor.thread is None]
     assert sorted(processor.number for processor in idle) == without
@@ -71,10 +74,10 @@ def _processors_are_consistent(kernel: Kernel) -> None:
 
 
 def _thread_is_consistent(kernel: Kernel, thread: Thread) -> None:
-    """A thread is in a domain that lives, and where its state says."""
+    """Check that a thread is in a live domain, at the place that its state says."""
     assert thread.state != THREAD_ENDED, str(thread)
     assert thread.domain.live, f"{thread} is in {thread.domain}, which has terminated"
-    assert thread.home.live or thread.linkages, f"{thread} goes on though its domain has terminated"
+    assert thread.home.live or thread.linkages, f"{thread} continues though its domain has terminated"
     has, queued = thread.processor is not None, thread in kernel.dispatcher._ready
     if thread.state == THREAD_WAITING:
         assert not has
@@ -101,12 +104,12 @@ def _thread_is_consistent(kernel: Kernel, thread: Thread) -> None:
 
 
 def _linkages_have_one_owner(kernel: Kernel, raw: Collection[ProtectionDomain]) -> None:
-    """A linkage that is not free is on one thread's stack, and no stack is a part of two threads."""
+    """Check that a busy linkage is on one thread's stack, and no two threads share a stack."""
     owned = Counter(linkage for thread in kernel.threads for linkage in thread.linkages)
     assert all(count == 1 for count in owned.values())
     busy = {astack.linkage for astack in _astacks(kernel) if astack.linkage.state != LINKAGE_FREE}
     assert busy <= set(owned)
-    for linkage in set(owned) - busy:  # a client called through a binding of which it had taken no A-stack
+    for linkage in set(owned) - busy:  # called on an A-stack that was not taken
         assert linkage.binding.client in raw
         assert linkage.state != LINKAGE_FREE
     stacks = Counter(thread.stack for thread in kernel.threads)
@@ -115,7 +118,7 @@ def _linkages_have_one_owner(kernel: Kernel, raw: Collection[ProtectionDomain]) 
 
 
 def _binding_is_consistent(kernel: Kernel, binding: Binding, raw: Collection[ProtectionDomain]) -> None:
-    """A binding is bound or has A-stacks in use, and has the bytes that these take."""
+    """Check that a binding is bound or has A-stacks in use, and its count of bytes."""
     if binding.fault is None:
         assert binding.state == BINDING_BOUND
         assert kernel.grants[binding.number] is binding
@@ -130,7 +133,7 @@ def _binding_is_consistent(kernel: Kernel, binding: Binding, raw: Collection[Pro
 
 
 def _group_is_consistent(kernel: Kernel, group: AStackGroup) -> None:
-    """Its queue has each A-stack that is free, once; nobody waits who need not."""
+    """Check that the queue has each free A-stack once, and no thread waits needlessly."""
     assert Counter(group._free) == Counter(astack for astack in group.members if astack.state == ASTACK_FREE)
     assert len(group.members) == group._primary * (group.grown + 1)
     waiting, woken = group.waiting._threads, group.waiting._woken
@@ -145,7 +148,7 @@ def _group_is_consistent(kernel: Kernel, group: AStackGroup) -> None:
 
 
 def _astack_is_consistent(kernel: Kernel, astack: AStack, raw: bool) -> None:
-    """An A-stack's state and its linkage's go together, but for clients that called without taking it."""
+    """Check that the states of an A-stack and its linkage match, except for `raw` clients."""
     state, linkage = astack.state, astack.linkage
     if state == ASTACK_QUARANTINED:
         assert linkage.state == LINKAGE_ABORTED
@@ -161,7 +164,10 @@ def _astack_is_consistent(kernel: Kernel, astack: AStack, raw: bool) -> None:
 
 
 def _estacks_are_consistent(kernel: Kernel, domain: ProtectionDomain, raw: Collection[ProtectionDomain]) -> None:
-    """A domain that lives has an E-stack for each call in it, and idle ones up to its limit; one that ended, none."""
+    """Check that a live domain has an E-stack for each call in it, idle ones up to its limit.
+
+    A domain that has ended has none.
+    """
     members = domain.estacks.members
     if not domain.live:
         assert members == []
@@ -178,7 +184,7 @@ def _estacks_are_consistent(kernel: Kernel, domain: ProtectionDomain, raw: Colle
 
 
 def _memory_is_what_bindings_need(kernel: Kernel, domain: ProtectionDomain) -> None:
-    """What is mapped to a domain is what its bindings' A-stacks and segments lie in, and nothing else."""
+    """Check that only the A-stacks and segments of a domain's bindings are mapped to it."""
     needed = [
         region
         for binding in kernel.bindings.values()
@@ -190,7 +196,10 @@ def _memory_is_what_bindings_need(kernel: Kernel, domain: ProtectionDomain) -> N
 
 
 def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
-    """A port's concrete threads are idle or have a message each; whoever waits for a reply has a message there."""
+    """Check that a port's concrete threads are idle or have a message each.
+
+    Each thread that waits for a reply has a message at its port.
+    """
     assert kernel.exports[name] is port.export
     assert port.export.domain.live
     assert all(thread.state == THREAD_WAITING and thread.serves for thread in port._idle)
@@ -204,7 +213,7 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
 
 
 def _names_are_of_the_living(kernel: Kernel) -> None:
-    """What can be found by name or number is of domains that live, and every message waited for is at a port."""
+    """Check that names and numbers lead to live domains, and awaited messages are at a port."""
     assert all(domain.live and domain.name == name for name, domain in kernel.domains.items())
     assert all(export.domain.live for export in kernel.exports.values())
     for grant in kernel.grants.values():
@@ -216,7 +225,7 @@ def _names_are_of_the_living(kernel: Kernel) -> None:
 
 
 def _domains(kernel: Kernel) -> set[ProtectionDomain]:
-    """Return the domains that live, and those that ended and have a part in a call or a binding still."""
+    """Return the live domains, and the ended ones that still take part in a call or a binding."""
     found = set(kernel.domains.values())
     for binding in kernel.bindings.values():
         found |= {binding.client, binding.server}
@@ -239,7 +248,7 @@ def _regions(binding: Binding) -> Iterator[Region]:
 
 
 def _calls_in(kernel: Kernel, domain: ProtectionDomain) -> Iterator[tuple[Stack, Linkage]]:
-    """Yield the stack that each call in progress in a domain is on, and its linkage."""
+    """Yield the stack of each call in progress in a domain, and its linkage."""
     for thread in kernel.threads:
         stacks = [*(linkage.caller for linkage in thread.linkages[1:]), thread.stack]
         for linkage, stack in zip(thread.linkages, stacks, strict=False):

@@ -1,4 +1,7 @@
-"""A Ray cluster of two nodes: in network namespaces joined by a veth pair, or, where there are none, at one address."""
+"""A Ray cluster of two nodes: in network namespaces with a veth pair, or at one address.
+
+The nodes share an address where network namespaces are not permitted.
+"""
 
 import os
 import secrets
@@ -33,7 +36,7 @@ print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
-# Ray looks for a node among all processes of a computer, and so has to be told on which of them it is.
+# Ray looks for its node among all processes of a computer, so it must be told the node.
 ON_NODE: Final = """
 import functools, sys
 import ray
@@ -83,11 +86,11 @@ class Nodes:
             assert _ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
             assert _ip("-n", name, "link", "set", "lo", "up")
             assert _ip("-n", name, "link", "set", end, "up")
-        self.heal()
+        self.restart_lost()
 
-    def heal(self) -> None:
-        """Start Ray where it does not run; without its head, anew on both."""
-        self.join()
+    def restart_lost(self) -> None:
+        """Reconnect the nodes; start Ray where it does not run, on both if the head is lost."""
+        self.reconnect()
         if not self._processes(0):
             self.lose(1)
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -106,7 +109,7 @@ class Nodes:
         return self.command(node, *start, *arguments, "--address", self.address)
 
     def lose(self, node: int) -> None:
-        """Lose a node: end everything that runs there."""
+        """End every process of a node."""
 
         def gone() -> bool:
             processes = self._processes(node)
@@ -118,15 +121,15 @@ class Nodes:
         wait_until(f"the end of node {node}", gone)
 
     def cut(self) -> None:
-        """Cut the link between the nodes."""
+        """Take down the network between the nodes."""
         _ip("-n", self.names[1], "link", "set", self._ends[1], "down")
 
-    def join(self) -> None:
-        """Mend it."""
+    def reconnect(self) -> None:
+        """Bring the network between the nodes up again."""
         _ip("-n", self.names[1], "link", "set", self._ends[1], "up")
 
     def stop(self) -> None:
-        """Leave nothing behind."""
+        """End both nodes and remove their namespaces and files."""
         for node, name in enumerate(self.names):
             self.lose(node)
             _ip("netns", "del", name)
@@ -144,7 +147,7 @@ class Nodes:
 
 
 class OneAddress:
-    """Two nodes at one address: links between them do not leave loopback."""
+    """Two nodes at one address: what they send each other does not leave loopback."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="lr", dir="/tmp"))
@@ -157,11 +160,11 @@ class OneAddress:
             raise AssertionError("Ray does not start")
 
     def lrpc(self, node: int, *arguments: object) -> Command:
-        """Start `lrpc`, on either node alike."""
+        """Start `lrpc`; the node makes no difference."""
         return _start(BIN / "lrpc", *arguments, "--address", self.address, variables=self._variables)
 
     def stop(self) -> None:
-        """Leave nothing behind."""
+        """End both nodes and remove their files."""
         try:
             code, out, err = ended(self._cluster, START_S)
             assert code == 0, out + err
@@ -170,7 +173,7 @@ class OneAddress:
 
 
 def variables() -> dict[str, str]:
-    """Return the environment of a cluster's processes: with a token of its own."""
+    """Return the environment of a cluster's processes, with a new authentication token."""
     return CHECKS | {
         "PATH": PATH,
         "HOME": os.environ.get("HOME", "/"),
@@ -182,7 +185,7 @@ def variables() -> dict[str, str]:
 
 @contextmanager
 def two_nodes() -> Iterator[Nodes]:
-    """Have two nodes with addresses of their own in the block."""
+    """Yield two nodes with addresses of their own."""
     nodes = Nodes()
     try:
         nodes.start()
@@ -193,7 +196,7 @@ def two_nodes() -> Iterator[Nodes]:
 
 @contextmanager
 def on_one_address() -> Iterator[OneAddress]:
-    """Have two nodes at one address in the block."""
+    """Yield two nodes at one address."""
     nodes = OneAddress()
     try:
         yield nodes
@@ -218,7 +221,7 @@ def _start(*arguments: object, variables: dict[str, str]) -> Command:
 
 
 def _ip(*arguments: str) -> bool:
-    """Run `ip`; return whether that went well."""
+    """Run `ip`; return whether it succeeded."""
     return subprocess.run(["ip", *arguments], capture_output=True, check=False, env={"PATH": PATH}).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Where things are: the checkout, the sample traces that ship with it, and the real traces that may lie beside it."""
+"""Paths: the checkout, the sample traces in it, and the real traces that may lie beside it."""
 
 from pathlib import Path
 from typing import Final

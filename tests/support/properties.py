@@ -1,10 +1,10 @@
-"""How many examples a property is tried with: what its test asks for, and more or less of that by the profile."""
+"""The number of examples of a property: the number its test asks for, scaled by the profile."""
 
 from typing import Final
 
 from hypothesis import settings
 
-USUAL: Final = 100  # examples where a test does not say how many, before the profile changes that
+USUAL: Final = 100  # examples of a test that sets no number, before the profile scales it
 
 
 def examples(count: int) -> settings:

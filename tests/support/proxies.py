@@ -1,4 +1,4 @@
-"""A link that can be cut and mended: a proxy between whoever connects and a station."""
+"""A proxy for a transport between a client and a station, which can be cut and restored."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ from lrpc.cluster.peer import Endpoint
 
 
 class Proxy:
-    """Passes bytes on, both ways, unless it is cut: then nothing gets through, and nobody can connect."""
+    """Passes bytes on, both ways; while it is cut, no byte passes and no client can connect."""
 
     def __init__(self, to: Endpoint) -> None:
         host, port = to.address.rsplit(":", 1)
@@ -21,20 +21,20 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Let nothing through any more."""
+        """Close all connections and accept no new ones."""
         with self._lock:
             self._cut = True
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
-        """Let everything through again."""
+    def restore(self) -> None:
+        """Accept connections again."""
         with self._lock:
             self._cut = False
 
     def close(self) -> None:
-        """Be gone for good."""
+        """Close all connections and the listener, for ever."""
         self.cut()
         self._listener.close()
 

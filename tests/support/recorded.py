@@ -1,4 +1,4 @@
-"""What the people of Table I's systems do, written down without any simulation: the operations, and no more."""
+"""The operations that the people of Table I's systems do, recorded without a simulation."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from lrpc.workloads.systems.recording import Operation, Recording
 
 
 class Recorded:
-    """The operations of one machine's processes, one process after the other, and the files that there are."""
+    """The operations of one machine's processes, in order of processes, and the files."""
 
     def __init__(
         self, parameters: Mapping[str, Any], *, seed: int, machine: str, thread: str, rank: int, block_bytes: int
@@ -28,12 +28,12 @@ class Recorded:
 
     @property
     def counts(self) -> Counter[str]:
-        """Return how often each operation was done; the others count as many as they were."""
+        """Return how often each operation was done; an entry `other` stands for several."""
         found = Counter[str]()
         for name, _, number in self.operations:
             found[name] += number if name == "other" else 1
         return found
 
     def of(self, *names: str) -> Iterator[Operation]:
-        """Return the operations of some names, in order."""
+        """Yield the operations of these names, in order."""
         return (one for one in self.operations if one[0] in names)

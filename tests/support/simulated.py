@@ -1,4 +1,4 @@
-"""A simulated machine, the interface that most tests call on it, and what must hold once all calls are over."""
+"""A simulated machine, the interface that most tests call on it, and checks after all calls."""
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ class FourTests(Interface):
 
 
 class FourTestsServer(FourTests):
-    """Does as little as each procedure can, unless it is told what else to do first."""
+    """Does as little as each procedure can; `before` runs first in each Null."""
 
     domain: ProtectionDomain
 
@@ -62,7 +62,7 @@ class FourTestsServer(FourTests):
 def costs_of(
     us: int = 1, but: Mapping[str, int] | None = None, *, tagged: bool = False, pages: tuple[int, int] = (2, 1)
 ) -> CostModel:
-    """Return a cost model in which every step costs `us` microseconds, but those named."""
+    """Return a cost model in which every step costs `us` microseconds, except those in `but`."""
     each = dict.fromkeys(STEPS, us) | dict(but or {})
     named = {step: {"us": float(cost), "origin": "assumed", "source": "a test"} for step, cost in each.items()}
     on_call, on_return = ({"kernel": 0, "domain": count} for count in pages)
@@ -93,7 +93,7 @@ class Machine:
         return bind(self.client, FourTests, "tests", transfer)
 
     def binding(self) -> Binding:
-        """Return a new binding, as the kernel knows it."""
+        """Return a new binding, as the kernel's record of it."""
         return self.kernel.bind(self.client, "tests")
 
 
@@ -113,7 +113,7 @@ def machine(
 
 
 def assert_nothing_held(kernel: Kernel) -> None:
-    """Fail where a call, a linkage, an A-stack or a thread is left over."""
+    """Check that no call, linkage, A-stack or thread is left over."""
     assert kernel.calls_in_progress() == 0
     for binding in kernel.bindings.values():
         for group in binding.pools:
@@ -124,12 +124,12 @@ def assert_nothing_held(kernel: Kernel) -> None:
 
 
 def events(sink: BytesIO) -> list[tuple[int, int, int, int]]:
-    """Return what a log wrote: time in ns, kind, subject and object of each event."""
+    """Return the events of a log: time in ns, kind, subject and object of each."""
     return list(struct.iter_unpack("<4q", sink.getvalue()))
 
 
 def charged(kernel: Kernel, work: Callable[[], object]) -> tuple[int, list[int]]:
-    """Return how many ns `work` takes the running thread, and how often each step was charged meanwhile."""
+    """Return the time of `work` in the running thread, in ns, and the charges of each step."""
     since, before = kernel.now_ns, kernel.charges.counts()
     work()
     return kernel.now_ns - since, [now - then for now, then in zip(kernel.charges.counts(), before, strict=True)]

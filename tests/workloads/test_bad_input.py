@@ -1,4 +1,4 @@
-"""Bad input is refused in one line that names the file, the place and the mend; nothing is left behind."""
+"""Bad input is refused in one line that names file, place and fix; no files are left behind."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ BACKWARDS = "t,c,a,back,Get,800,200\n"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run every test in a folder of its own."""
+    """Run each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -31,7 +31,7 @@ def entries(folder: Path) -> set[str]:
 
 
 def refusal(*arguments: object) -> str:
-    """Return why a command is refused, and check that it left nothing behind, hidden or half-written."""
+    """Return why a command is refused, and check that it left no file behind."""
     before = entries(Path())
     line = refused(*arguments)
     assert entries(Path()) == before
@@ -46,7 +46,7 @@ def office_with(old: str, new: str) -> str:
 SERVER = "[machines.fileserver]\n"
 IMPORT = 'imports = { server = "files" }'
 
-# What is wrong, the file's text, and what the line must say: the place in it, and what to do about it.
+# The fault, the text of the file, and the place and fix that the line must give.
 DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     "a wrong type": (
         office_with(SERVER, f'{SERVER}processors = "two"\n'),
@@ -340,7 +340,7 @@ def test_force_replaces_nothing_but_a_record(out: str, folder: Path) -> None:
 
 
 def unused() -> int:
-    """Return a port on which nothing listens."""
+    """Return a port without a listener."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

@@ -1,4 +1,7 @@
-"""A-stacks: shared by one pair of domains, taken last in first out, waited for in turn, poisoned when they are free."""
+"""A-stacks: one pair of domains shares them, a LIFO queue holds the free ones, callers queue.
+
+Freed A-stacks are overwritten with poison in debug mode.
+"""
 
 from typing import Annotated
 
@@ -22,7 +25,7 @@ from tests.support.simulated import BIG, FIREFLY, Machine, assert_nothing_held, 
 
 
 class Slow(Interface):
-    """One call at a time."""
+    """A job whose procedures take one call at a time."""
 
     @procedure(simultaneous=1)
     def wait(self, us: Int64) -> None: ...
@@ -32,7 +35,7 @@ class Slow(Interface):
 
 
 def slow(processors: int = 1, costs_us: int = 1) -> Machine:
-    """Return a machine whose server "slow" sleeps as long as it is told to."""
+    """Return a machine whose server "slow" sleeps for as long as a call asks."""
     one = machine(costs_of(costs_us, pages=(0, 0)), processors=processors)
 
     class Server:
@@ -129,7 +132,7 @@ def test_who_is_woken_for_an_astack_and_finds_the_binding_ended_is_told(ended: s
     told: list[type[CallError]] = []
 
     def first() -> None:
-        calls.wait(1000)  # and gives its A-stack to the one that waits, which has no processor yet
+        calls.wait(1000)  # then hands its A-stack to the waiter, which has no processor yet
         if ended == "revoked":
             one.server.revoke("client", "slow", "enough")
         else:
@@ -333,7 +336,7 @@ def test_a_machine_outside_debug_mode_does_not_spend_time_on_poison() -> None:
 
 def test_more_astacks_than_may_be_mapped_are_refused_when_they_are_exported() -> None:
     class Wide(Interface):
-        """Too much at once."""
+        """An interface with more A-stack bytes than may be mapped."""
 
         @procedure(simultaneous=1024)
         def put(self, data: Annotated[bytes, FixedBytes(LARGEST_BINDING // 1024 + 1)]) -> None: ...
@@ -349,7 +352,7 @@ def test_more_astacks_than_may_be_mapped_are_refused_when_they_are_exported() ->
 
 def test_procedures_that_share_astacks_count_as_what_is_mapped_for_them_together() -> None:
     class Shared(Interface):
-        """Each alone would do; as many as one wants, as large as the other's, are too much."""
+        """Either alone can be mapped; both counts times both sizes cannot."""
 
         @procedure(simultaneous=1024)
         def often(self, data: Annotated[bytes, FixedBytes(60 << 10)]) -> None: ...

@@ -1,15 +1,14 @@
-"""A caller is released from a call that its server keeps, once, and what the server held comes back when it lets go."""
+"""A caller can abort a call that its server keeps; it is released once.
 
-from collections.abc import Callable
+The server's resources come back when the server returns.
+"""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Transfer
-from lrpc.domains.simulated.binding import bind
-from lrpc.kernel.errors import CallAborted, CallError, ProcedureRaised
+from lrpc.kernel.errors import CallAborted, CallError
 from lrpc.kernel.simulated import transfer as transfers
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import Thread
@@ -21,82 +20,20 @@ from lrpc.kernel.states import (
     THREAD_ENDED,
     THREAD_WAITING,
 )
-from tests.support.invariants import assert_nothing_left, assert_sound
+from tests.support.captured import MS, aborting, captured_by, keeping
 from tests.support.properties import examples
 from tests.support.simulated import (
     TRANSFERS,
     FourTests,
-    FourTestsServer,
     Machine,
     assert_nothing_held,
     costs_of,
     machine,
 )
 
-MS = 1000.0  # in us
-
-
-def keeping(us: float = 100 * MS, processors: int = 1) -> Machine:
-    """Return a machine whose server keeps each Null for that long."""
-    made = machine(processors=processors, before=lambda: made.server.sleep(us))
-    return made
-
-
-def captured_by(one: Machine, transfer: Transfer = "lrpc") -> tuple[Thread, list[str]]:
-    """Return a thread that calls Null, and where it says, once, how that ended."""
-    found: list[str] = []
-
-    def body() -> None:
-        try:
-            one.tests(transfer).null()
-            found.append("returned")
-        except CallAborted:
-            found.append("aborted")
-
-    return one.client.spawn(body, "caller"), found
-
-
-def aborting(one: Machine, thread: Thread, after_us: float = MS) -> Callable[[], None]:
-    def body() -> None:
-        one.client.sleep(after_us)
-        one.client.abort(thread)
-
-    return body
-
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
-def test_a_concrete_thread_released_from_a_call_replies_though_the_captured_one_has_ended(transfer: Transfer) -> None:
-    one = keeping(5 * MS, processors=2)
-    middle, told = one.kernel.domain("middle"), list[str]()
-
-    class Middle(FourTestsServer):
-        def null(self) -> None:
-            with pytest.raises(CallAborted):
-                bind(middle, FourTests, "tests", transfer).null()
-            middle.sleep(20 * MS)  # the captured call is over before
-
-    def body() -> None:
-        bind(one.client, FourTests, "middle", "message passing").null()
-        told.append("returned")
-
-    Clerk().export(middle, FourTests, Middle(), "middle")
-    one.client.spawn(body)
-    one.kernel.run(2_000_000)
-    (concrete,) = (
-        thread for thread in one.kernel.threads if thread.home is middle and (thread.linkages or thread.outstanding)
-    )
-    middle.abort(concrete)
-    for ms in (3, 10, 20):
-        one.kernel.run(ms * 1_000_000)
-        assert_sound(one.kernel)
-    assert told == []
-    one.kernel.run(FOREVER)
-    assert told == ["returned"]
-    assert_nothing_left(one.kernel)
-
-
-@pytest.mark.parametrize("transfer", TRANSFERS)
-def test_the_caller_goes_on_with_call_aborted_and_the_servers_return_changes_nothing(transfer: Transfer) -> None:
+def test_the_caller_resumes_with_call_aborted_and_the_servers_return_changes_nothing(transfer: Transfer) -> None:
     one = keeping()
     caller, found = captured_by(one, transfer)
     one.client.spawn(aborting(one, caller))
@@ -107,7 +44,7 @@ def test_the_caller_goes_on_with_call_aborted_and_the_servers_return_changes_not
     assert_nothing_held(one.kernel)
 
 
-def test_a_captured_call_keeps_its_astack_and_linkage_until_the_server_lets_go() -> None:
+def test_a_captured_call_keeps_its_astack_and_linkage_until_the_server_returns() -> None:
     one = keeping()
     caller, found = captured_by(one)
     one.client.spawn(aborting(one, caller))
@@ -205,7 +142,7 @@ def test_the_captured_thread_is_destroyed_when_its_server_returns() -> None:
     one.kernel.run(50_000_000)
     states = [caller.state]
     assert caller.domain is one.server
-    assert one.kernel.waiting() == []  # a captured thread is its server's affair
+    assert one.kernel.waiting() == []  # a captured thread belongs to its server
     one.kernel.run(FOREVER)
     states.append(caller.state)
     assert states == [THREAD_WAITING, THREAD_ENDED]
@@ -228,65 +165,6 @@ def test_a_captured_thread_that_waits_for_another_thread_is_released_too() -> No
     caller, found = captured_by(one)
     one.run(aborting(one, caller))
     assert (found, woken) == (["aborted"], ["server went on"])
-    assert_nothing_held(one.kernel)
-
-
-@pytest.mark.parametrize("inner", TRANSFERS)
-@pytest.mark.parametrize("outer", TRANSFERS)
-def test_a_nested_call_is_aborted_from_the_outermost_caller(outer: Transfer, inner: Transfer) -> None:
-    one = keeping()
-    middle = one.kernel.domain("middle")
-    passed = []
-
-    def onwards() -> None:
-        bind(middle, FourTests, "tests", inner).null()
-        passed.append("middle went on")
-
-    Clerk().export(middle, FourTests, FourTestsServer(onwards), "middle")
-    found = []
-
-    def body() -> None:
-        try:
-            bind(one.client, FourTests, "middle", outer).null()
-        except CallAborted:
-            found.append(one.client.now_us < 2 * MS)
-
-    one.run(aborting(one, one.client.spawn(body)))
-    assert found == [True]
-    assert passed == ["middle went on"]
-    assert_nothing_held(one.kernel)
-
-
-def test_a_middle_server_releases_its_own_thread_and_serves_on() -> None:
-    """The concrete thread that serves messages is itself captured, aborted by its domain, and takes the next call."""
-    one = keeping()
-    middle = one.kernel.domain("middle")
-
-    def onwards() -> None:
-        with pytest.raises(CallAborted):
-            bind(middle, FourTests, "tests").null()
-
-    Clerk().export(middle, FourTests, FourTestsServer(onwards), "middle")
-    found = []
-
-    def body() -> None:
-        tests = bind(one.client, FourTests, "middle", "message passing")
-        for _ in range(7):  # more than there are concrete threads
-            tests.null()
-            found.append(tests.add(1, 1))
-
-    def watch() -> None:
-        for _ in range(7):
-            middle.sleep(MS)
-            held = [thread for thread in one.kernel.threads if thread.home is middle and thread.domain is one.server]
-            for thread in held:
-                if thread.successor is None:
-                    middle.abort(thread)
-
-    one.client.spawn(body)
-    middle.spawn(watch)
-    one.kernel.run(FOREVER)
-    assert found == [2] * 7
     assert_nothing_held(one.kernel)
 
 
@@ -324,7 +202,7 @@ def test_a_thread_without_a_call_cannot_be_aborted(transfer: Transfer) -> None:
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
 @pytest.mark.parametrize("first", ["returned", "aborted"])
-def test_a_thread_whose_call_is_over_has_none_to_abort(transfer: Transfer, first: str) -> None:
+def test_a_thread_whose_call_has_ended_has_none_to_abort(transfer: Transfer, first: str) -> None:
     one = keeping(us=MS if first == "returned" else 20 * MS)
     found: list[str] = []
 
@@ -394,7 +272,10 @@ def test_a_call_is_aborted_once() -> None:
 )
 @example(after=12, processors=3, transfer="lrpc", computes=False)
 def test_a_call_may_be_aborted_at_any_moment(after: int, processors: int, transfer: Transfer, computes: bool) -> None:
-    """Before it began, on its way, in the server, on its way back or afterwards: it ends once, and nothing is held."""
+    """Abort before the call, on its way, in the server, on its way back, or afterwards.
+
+    The call ends once, and nothing is held.
+    """
 
     def spend() -> None:
         (one.server.compute if computes else one.server.sleep)(3)
@@ -444,35 +325,4 @@ def test_aborting_a_raw_call_on_an_astack_that_was_not_taken_harms_only_its_clie
     assert found == ["aborted"]
     one.run(lambda: found.append(str(one.tests().add(1, 2))))
     assert found == ["aborted", "3"]
-    assert_nothing_held(one.kernel)
-
-
-def test_a_server_sees_an_aborted_inner_call_as_its_own_error() -> None:
-    """An abort by the middle domain of a call that its own thread made reaches that thread, not the outer caller."""
-    one = keeping(us=10 * MS)
-    middle = one.kernel.domain("middle")
-    made: list[Thread] = []
-    said: list[str] = []
-
-    def inner() -> None:
-        with pytest.raises(CallAborted):
-            bind(middle, FourTests, "tests").null()
-        said.append("inner aborted")
-
-    def onwards() -> None:
-        made.append(middle.spawn(inner))
-        middle.sleep(MS)
-        middle.abort(made[0])
-        made[0].join()
-        raise ValueError("told")
-
-    Clerk().export(middle, FourTests, FourTestsServer(onwards), "middle")
-
-    def body() -> None:
-        with pytest.raises(ProcedureRaised, match="told"):
-            bind(one.client, FourTests, "middle").null()
-        said.append("outer raised")
-
-    one.run(body)
-    assert said == ["inner aborted", "outer raised"]
     assert_nothing_held(one.kernel)

@@ -1,4 +1,7 @@
-"""THE property of the simulation: a call takes what it is charged, and a step raised by d moves it by d a charge."""
+"""THE property of the simulation: a call takes the time it is charged.
+
+Raising a step's cost by d makes a call longer by d for each charge of that step.
+"""
 
 import inspect
 import types
@@ -28,13 +31,14 @@ LONG_US = 1e9  # longer than any call
 
 @dataclass(frozen=True)
 class Setting:
-    """By which mechanism a call is made, and in what circumstances."""
+    """The mechanism that makes a call, and its circumstances."""
 
     transfer: Literal["lrpc", "message passing", "within a domain"] = "lrpc"
     discipline: Discipline = "shared buffers"
     convention: Convention = "argument pointer"
     exchanged: bool = False  # a second processor spins in the contexts that are called
-    crowded: bool = False  # another call has the only A-stack of the first region, so more are made
+    # Another call holds the only A-stack of the first region, so more are made.
+    crowded: bool = False
 
 
 SETTINGS = st.one_of(
@@ -72,7 +76,7 @@ def values_of(hint: object) -> st.SearchStrategy[object]:
     note = hint.__metadata__[0]  # type: ignore[attr-defined]
     if isinstance(note, FixedBytes):
         return st.binary(min_size=note.size, max_size=note.size)
-    if note.most > 1448:  # what does not fit an A-stack
+    if note.most > 1448:  # too long for an A-stack
         return st.integers(0, note.most).map(bytes)
     text = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda value: len(value.encode()) <= note.most)
     return text if hint.__origin__ is str else st.binary(max_size=note.most)  # type: ignore[attr-defined]
@@ -120,14 +124,14 @@ COSTS = st.builds(
 
 
 def plain(values: object) -> object:
-    """Return values with what references refer to in their place."""
+    """Return values in which each reference is replaced by the value it refers to."""
     if isinstance(values, tuple):
         return tuple(plain(value) for value in values)
     return values.value if isinstance(values, Reference) else values
 
 
 def measure(costs: CostModel, drawn: Drawn, setting: Setting, earlier_calls: int) -> tuple[int, dict[str, int]]:
-    """Return what a call costs in ns and the steps it charges, after some earlier calls."""
+    """Return the cost of a call in ns and its charges by step, after `earlier_calls` calls."""
     interface, arguments, results = drawn
     given: list[object] = []
     returned: list[object] = []
@@ -162,7 +166,7 @@ def measure(costs: CostModel, drawn: Drawn, setting: Setting, earlier_calls: int
         if setting.crowded:
             client.spawn(lambda: returned.append(call(*arguments)))
         for _ in range(earlier_calls + 1):
-            client.sleep(LONG_US / 100)  # long enough for any processor to be where it was sent
+            client.sleep(LONG_US / 100)  # long enough for every processor to arrive
             found.append(charged(kernel, lambda: returned.append(call(*arguments))))
 
     client.spawn(body)
@@ -182,7 +186,10 @@ def with_step(costs: CostModel, step: str, us: int) -> CostModel:
 
 
 def earlier(setting: Setting, some: int) -> int:
-    """Return how many calls to make before the one that is measured: enough for idle processors to be sent."""
+    """Return how many calls to make before the measured one.
+
+    Six are enough for idle processors to be sent into the contexts that are called.
+    """
     return 6 if setting.exchanged else some
 
 
@@ -230,11 +237,12 @@ def test_each_mechanism_charges_the_steps_that_it_is_made_of(drawn: Drawn, setti
 def test_a_call_takes_the_sum_of_its_charges_to_a_nanosecond_for_each_copy(drawn: Drawn, setting: Setting) -> None:
     ns, counts = measure(FIREFLY, drawn, setting, earlier(setting, 1))
     exact = sum(count * FIREFLY.file.steps[step].us * 1000 for step, count in counts.items() if count)
-    assert abs(ns - exact) <= 7  # copies A to F, those of arguments that stay and of private ones, each rounded once
+    # Seven roundings: copies A to F of arguments that stay, and of private ones, each once.
+    assert abs(ns - exact) <= 7
 
 
 def packed_sizes(drawn: Drawn) -> tuple[int, int]:
-    """Return the bytes of the arguments, and of what comes back: referents and results."""
+    """Return the bytes of the arguments, and of the referents and results that come back."""
     interface, arguments, results = drawn
     procedure = interface.procedures[0]
     referents = [value.value for value in arguments if isinstance(value, Reference)]
@@ -261,7 +269,7 @@ def test_what_is_copied_is_what_was_passed(drawn: Drawn, setting: Setting) -> No
     if setting.transfer == "lrpc":
         elsewhere = "exchanged" if setting.exchanged else "copy"
         counted = {step: counts[f"{elsewhere}_{step}"] for step in ("value", "byte")}
-        if setting.exchanged:  # copy E is of what this processor has just read
+        if setting.exchanged:  # copy E copies what this processor has just read
             assert (counts["copy_value"], counts["copy_byte"]) == (private, private_size)
             private = private_size = 0
         assert counted == {"value": len(arguments) + private + results, "byte": passed + private_size + returned}
@@ -311,5 +319,6 @@ def test_processors_are_busy_with_what_is_charged_and_with_waiting_for_each_othe
     busy = sum(one.busy_ns - one.lock_wait_ns - one.bus_wait_ns for one in kernel.processors)
     drawn = sum(one.bus_ns - one.bus_mean_ns for one in kernel.processors)
     assert busy - drawn == spent
-    if transfer == "lrpc":  # a switch for each call; by message, threads may each have a processor for good
+    # LRPC switches contexts in each call; by message, each thread may keep a processor for ever.
+    if transfer == "lrpc":
         assert (sum(one.bus_ns for one in kernel.processors) > 0) == (processors > 1)

@@ -1,4 +1,4 @@
-"""Cost files say what every step costs and where that is from; one that cannot be right is refused in one line."""
+"""Cost files give the cost of every step and its source; wrong ones are refused in one line."""
 
 import tomllib
 from collections.abc import Callable
@@ -186,7 +186,7 @@ def test_costs_are_kept_in_picoseconds() -> None:
 
 
 def test_a_machine_looks_ahead_by_what_sending_costs_once_nothing_intervenes() -> None:
-    assert FIREFLY.lookahead_ns == (76 + 22 + 70) * 1000  # a packet's turn at the network processor
+    assert FIREFLY.lookahead_ns == (76 + 22 + 70) * 1000  # a packet's time at the network processor
     assert load_cost_model("linux-python").lookahead_ns == 73_750
 
 

@@ -1,4 +1,4 @@
-"""The order of events is a rule, and no way of cutting a run into windows changes what happens in it."""
+"""The order of events is a rule, and cutting a run into windows never changes it."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ def test_a_machine_does_not_run_inside_one_of_its_own_threads() -> None:
 
 
 @pytest.mark.parametrize(("horizon", "done"), [(99_999, False), (100_000, False), (100_001, True)])
-def test_a_thread_goes_on_only_before_the_horizon(horizon: int, done: bool) -> None:
+def test_a_thread_resumes_only_before_the_horizon(horizon: int, done: bool) -> None:
     one = machine()
     found: list[int] = []
 
@@ -111,7 +111,7 @@ def test_a_run_may_be_told_meanwhile_to_stop_before_a_nearer_time() -> None:
     assert done == list(range(10))
 
 
-def test_a_processor_stands_back_for_what_it_has_itself_brought_about() -> None:
+def test_a_processor_yields_to_an_earlier_event_of_its_own_making() -> None:
     one = machine(processors=2)
     times: list[float] = []
 
@@ -140,7 +140,7 @@ def test_what_happens_on_several_processors_happens_in_order_of_virtual_time(
     starts: list[int], processors: int, costs: dict[str, int]
 ) -> None:
     times: list[int] = []
-    costs = costs | {"server_stub": 0}  # which is spent between a checkpoint and the procedure
+    costs = costs | {"server_stub": 0}  # it would be spent between a checkpoint and the procedure
     one = machine(costs_of(1, costs), processors=processors, before=lambda: times.append(one.kernel.now_ns))
     binding = one.binding()
 
@@ -157,7 +157,7 @@ def test_what_happens_on_several_processors_happens_in_order_of_virtual_time(
 
 
 class Busy(Interface):
-    """Something of everything."""
+    """A procedure that computes, sleeps, draws a number or raises, by `kind`."""
 
     @procedure(simultaneous=2)
     def work(self, kind: Int32, us: Int32) -> Int32:
@@ -165,7 +165,7 @@ class Busy(Interface):
 
 
 def office(costs: CostModel, processors: int, plans: Sequence[Plan]) -> tuple[Machine, list[str]]:
-    """Return a machine whose clients work, one thread for each plan, and where they note how it went."""
+    """Return a machine with a client thread for each plan, and the list of their notes."""
     one = machine(costs, processors=processors, seed=3)
     notes: list[str] = []
 
@@ -292,11 +292,11 @@ def test_the_digest_tells_runs_apart_by_cost_by_order_and_by_number_of_calls() -
         digest(costs_of(2, {"server_stub": 3}), order),
     ]
     assert len({same, *others}) == 5
-    assert digest(FIREFLY, order, seed=1) != same  # though nothing here is drawn: the seed is an event
+    assert digest(FIREFLY, order, seed=1) != same  # the seed itself is an event, though nothing here is drawn
 
 
 def test_one_server_stays_a_server_between_runs() -> None:
-    """A machine that has nothing to do may be given more, later than all it did."""
+    """An idle machine accepts more work, at a time later than all it did."""
     one = machine()
     found: list[int] = []
     one.run(lambda: found.append(one.tests("message passing").add(1, 2)))

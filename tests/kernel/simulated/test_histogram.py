@@ -1,4 +1,4 @@
-"""Histograms: quantiles within a hundredth, however the counts came together."""
+"""Histogram quantiles are within a hundredth of the values, however counts were merged."""
 
 from math import ceil
 

@@ -1,4 +1,4 @@
-"""What a client can do that its stubs would not: alter Binding Objects, bind undeclared, give up at a bad moment."""
+"""Clients that bypass their stubs: altered Binding Objects, undeclared bindings, early aborts."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -34,7 +34,7 @@ ALTERATIONS: dict[str, Callable[[ClientStub], None]] = {
 
 
 class Hold(Interface):
-    """One call at once."""
+    """A job that takes one call at a time."""
 
     @procedure(simultaneous=1)
     def hold(self, us: Int32) -> Int32:
@@ -51,7 +51,10 @@ class HoldServer(Hold):
 
 @pytest.mark.parametrize("pause", range(0, 200, 7))
 def test_a_released_caller_leaves_alone_what_another_thread_has_taken_meanwhile(pause: int) -> None:
-    """On two processors the server may return, and another call take the A-stack, before the caller has gone on."""
+    """The server returns, and another call takes the A-stack, before the caller resumes.
+
+    Two processors make this possible.
+    """
     kernel = Kernel("m", FIREFLY, processors=2, debug=True)
     client = kernel.domain("client")
     Clerk().export(kernel.domain("server"), Hold, HoldServer(), "hold")
@@ -111,7 +114,7 @@ def test_an_altered_binding_object_for_another_machine_is_refused_there_and_then
     here.kernel.run(1)  # the scenario's own thread sends its call, and stops there
     here.kernel.run(FOREVER)
     assert len(refused) == 1
-    assert here.kernel.counts.link_requests == before + 1  # that thread's, and none of ours
+    assert here.kernel.counts.link_requests == before + 1  # that thread's request, and none of ours
 
 
 def test_the_name_on_a_binding_object_is_the_kernels_not_the_clients() -> None:
@@ -159,7 +162,7 @@ def test_another_domains_binding_object_opens_no_port() -> None:
 
 
 def test_what_a_domain_does_not_declare_it_cannot_bind_on_another_machine() -> None:
-    """Promises say how far machines may run ahead, and they follow from what is declared."""
+    """Promises limit how far machines run ahead, and they follow from declarations."""
     described = describe(two_machines({"files": "store"}), REGISTRY, "two")
     names, reach = NameService(described), Reach(described)
     here = Machine.of(described, 0, names=names, reach=reach, seed=0, sink=None)
@@ -219,7 +222,7 @@ def test_an_immutable_argument_is_copied_again_at_the_size_it_has() -> None:
     client.spawn(lambda: talk.say("abc"))
     kernel.run(FOREVER)
     assert (kernel.counts.copies["A"], kernel.counts.copies["E"]) == (1, 1)
-    assert kernel.charges.counts()[COPY_BYTE] == 2 * (4 + 3)  # with the length, once for A and once for E
+    assert kernel.charges.counts()[COPY_BYTE] == 2 * (4 + 3)  # bytes and length, once for copy A and once for E
 
 
 def test_a_thread_that_asks_for_a_time_that_cannot_be_ends_the_run() -> None:

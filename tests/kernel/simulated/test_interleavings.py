@@ -1,8 +1,9 @@
-"""Whatever domains do to each other, in any order: nothing leaks, nobody hangs, and every caller is told exactly once.
+"""Domains do anything to each other, in any order.
 
-A sequence is drawn: scripts that threads and procedures follow, and what is done to the machine between stretches of
-virtual time. The same sequences each time in `make test`; `make properties` draws 10,000 others (LRPC_SEQUENCES says
-how many).
+Nothing leaks, no thread hangs, and each caller is told exactly once. A sequence is drawn: scripts
+that threads and procedures follow, and actions on the machine between stretches of virtual time.
+`make test` draws the same sequences each time; `make properties` draws 10,000 others
+(LRPC_SEQUENCES sets the number).
 """
 
 import os
@@ -32,15 +33,15 @@ from tests.support.properties import examples
 from tests.support.simulated import FIREFLY
 
 SEQUENCES: Final = int(os.environ.get("LRPC_SEQUENCES", "0"))
-PLACES: Final = 4  # domains, each of which may export one job under its number
+PLACES: Final = 4  # domains; each may export one job under its number
 DEEPEST: Final = 3  # calls within calls
 
-Step = tuple[str, int, int, int]  # what to do, and up to three numbers that say with what
+Step = tuple[str, int, int, int]  # an action, and its up to three numbers
 Script = list[Step]
 
 
 class Job(Interface):
-    """Follows a script, by number, and may call on only so deep."""
+    """A job that follows a script, by number, and may make nested calls only to a depth."""
 
     @procedure(simultaneous=2)
     def do(self, script: Int32, depth: Int32) -> Int32:
@@ -49,13 +50,13 @@ class Job(Interface):
 
 @dataclass
 class World:
-    """A machine, the scripts that are followed on it, and what became of every call."""
+    """A machine, the scripts that its threads follow, and how every call ended."""
 
     processors: int
     caching: bool
     scripts: list[Script]
-    callers: list[ProtectionDomain] = field(default_factory=list)  # of each call, in the order in which they were made
-    ends: list[list[str]] = field(default_factory=list)  # of each call: how often it ended, and how
+    callers: list[ProtectionDomain] = field(default_factory=list)  # of each call, in order of calls
+    ends: list[list[str]] = field(default_factory=list)  # of each call: its ends, of which there must be one
     refused: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class World:
     def domain(self, place: int) -> ProtectionDomain:
         return self.kernel.domain(f"d{place % PLACES}")
 
-    # What may be done between stretches of time
+    # Actions between stretches of time
 
     def export(self, place: int) -> None:
         name = f"d{place % PLACES}"
@@ -90,7 +91,7 @@ class World:
             export.domain.revoke(f"d{client % PLACES}", export.name, "drawn")
 
     def abort(self, number: int) -> None:
-        threads = sorted(self.kernel.threads, key=lambda thread: thread.number)  # servers' own, too
+        threads = sorted(self.kernel.threads, key=lambda thread: thread.number)  # including those of servers
         if threads:
             thread = threads[number % len(threads)]
             try:
@@ -99,7 +100,7 @@ class World:
                 self.refused += 1
 
     def finish(self) -> None:
-        """Let everything end: callers that wait for each other abort, and servers that do, with captured calls, end."""
+        """End everything: waiting callers abort; servers that wait for captured calls terminate."""
         self.kernel.run(FOREVER)
         for _ in range(1000):
             assert_sound(self.kernel)
@@ -117,7 +118,7 @@ class World:
             self.kernel.run(FOREVER)
         raise AssertionError("threads still wait")
 
-    # What scripts do
+    # The actions of scripts
 
     def follow(self, domain: ProtectionDomain, script: int, depth: int) -> None:
         for what, one, two, three in self.scripts[script % len(self.scripts)]:
@@ -125,7 +126,7 @@ class World:
                 domain.compute(one)
             elif what == "sleep":
                 domain.sleep(one)
-            elif what == "raise" and depth < DEEPEST:  # in a procedure: a thread's own body must not
+            elif what == "raise" and depth < DEEPEST:  # in a procedure; a thread's body must not
                 raise ValueError("drawn")
             elif what == "call" and depth:
                 way: Transfer = "message passing" if three & 1 else "lrpc"
@@ -150,7 +151,7 @@ class World:
             ended.append("returned")
         except CallError as error:
             ended.append(type(error).__name__)
-        except ValueError:  # of a procedure of the caller's own domain
+        except ValueError:  # from a procedure of the caller's own domain
             ended.append("ValueError")
 
     def _job(self, domain: ProtectionDomain, name: str, way: Transfer, exhausted: Exhausted) -> Job:
@@ -161,7 +162,7 @@ class World:
         return self._stubs[known]
 
     def _forge(self, domain: ProtectionDomain, how: int) -> None:
-        """Call with what nobody was given: it must be refused, whatever it is made from."""
+        """Call with a forged Binding Object or address: the kernel must refuse it."""
         for binding in list(self.kernel.bindings.values()):
             key, astack = binding.client_key, binding.groups[0].members[0]
             forged, address = [
@@ -204,7 +205,7 @@ STEPS = st.one_of(
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Does something to a world, and looks at it, again and again; then has it end, and does it all once more."""
+    """Acts on a world and checks it, again and again; then ends it, and repeats it all."""
 
     @initialize(
         processors=st.integers(1, 4),

@@ -1,4 +1,4 @@
-"""Processors spin for a lock and threads wait for a thing, both first come first served."""
+"""Processors spin for a lock and threads wait for a resource, both first come first served."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.support.simulated import NO_BUS, Machine, assert_nothing_held, costs_
 
 
 def lock_and_path(us: int) -> tuple[SpinLock, Path]:
-    """Return a lock, and the steps that it is held for: `us` microseconds."""
+    """Return a lock, and the steps that run while it is held: `us` microseconds."""
     return SpinLock(), Path(costs_of(us), [TRAP])
 
 
@@ -87,7 +87,7 @@ def test_a_lock_that_nobody_holds_costs_no_wait() -> None:
 
 @pytest.mark.parametrize("processors", [1, 2, 4])
 def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> None:
-    """Each call holds the one lock twice, for the 125 of its validation, queue, transfer and scheduling."""
+    """Each call holds the lock twice, for 125 us each: validation, queue, transfer, scheduling."""
     one = machine(NO_BUS, processors=processors)
 
     def body() -> None:

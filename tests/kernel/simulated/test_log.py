@@ -1,4 +1,4 @@
-"""The event log: what is written hashes to the digest, and tells what happened in order of virtual time."""
+"""The event log hashes to the digest, and gives the events in order of virtual time."""
 
 from hashlib import blake2b
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Memory is given out once, and a domain reaches what is mapped to it, with the rights it has, and nothing else."""
+"""Memory is allocated once; a domain reaches only what is mapped to it, with its rights."""
 
 import pytest
 from hypothesis import given
@@ -50,7 +50,7 @@ def test_an_access_succeeds_where_all_of_it_lies_in_one_region_with_the_right(
 def test_a_store_that_runs_over_the_end_writes_nothing() -> None:
     one = machine()
     region = one.client.allocate(100, READ | WRITE)
-    one.client.allocate(100, READ | WRITE)  # the next pages are the client's, too, but another region
+    one.client.allocate(100, READ | WRITE)  # the next pages belong to the client too, in another region
     with pytest.raises(AccessFault, match="domain client: write at address"):
         one.client.memory.store(region.base + 90, b"z" * 11)
     assert region.bytes == bytes(100)

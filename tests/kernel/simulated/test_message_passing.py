@@ -1,4 +1,7 @@
-"""Message passing as SRC RPC does it: concrete threads take messages in turn, validate twice, and hold one lock."""
+"""Message passing as SRC RPC does it: concrete threads take messages in turn, with one global lock.
+
+A call is validated twice.
+"""
 
 import pytest
 
@@ -15,7 +18,7 @@ from tests.support.simulated import BIG, TRANSFERS, FourTests, Machine, assert_n
 
 
 class Queue(Interface):
-    """Two at a time."""
+    """A job whose `wait` takes two calls at a time."""
 
     @procedure(simultaneous=2)
     def wait(self, number: Int32) -> Int32:
@@ -26,7 +29,7 @@ class Queue(Interface):
 
 
 def queue(one: Machine, us: float, began: list[int]) -> Queue:
-    """Return a client's binding to a server that notes what began and sleeps that long."""
+    """Return a client's binding to a server that notes each call's begin and sleeps."""
 
     class Server:
         def wait(self, number: int) -> int:
@@ -160,7 +163,7 @@ def test_a_queued_call_may_be_given_up_before_a_server_takes_it() -> None:
 
     one.run(lambda: ended.append(stub.wait(1)), lambda: ended.append(stub.wait(2)), abort)
     assert ended == [3, 1, 2]
-    assert began == [1, 2, 3]  # the message was sent; who serves it cannot know
+    assert began == [1, 2, 3]  # the message was sent; its server cannot know
     assert_nothing_held(one.kernel)
 
 

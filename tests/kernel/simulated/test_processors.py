@@ -1,4 +1,4 @@
-"""A machine's processors run threads side by side in virtual time, and each keeps the context it last had."""
+"""Processors run threads side by side in virtual time; each keeps the context it had last."""
 
 import pytest
 
@@ -40,7 +40,8 @@ def test_calls_to_servers_of_their_own_speed_up_with_processors(processors: int)
         clients[number].spawn(lambda number=number: body(number))  # type: ignore[misc]
     one.kernel.run(FOREVER)
     last = max(processor.clock for processor in one.kernel.processors)
-    switches_between_threads = 33_450  # of a processor to the next client: a switch and 22 or 21 misses
+    # One processor goes to the next client: a switch and 22 or 21 misses.
+    switches_between_threads = 33_450
     assert (
         40 * 157_000 / processors
         <= last
@@ -68,7 +69,7 @@ def test_a_processor_that_holds_the_right_context_is_preferred() -> None:
 
 
 def test_the_processor_that_can_begin_first_is_chosen() -> None:
-    """A processor may be idle and yet ahead in time: what it last did took until then."""
+    """An idle processor may be ahead in virtual time, where its last work ended."""
     one = machine(processors=2)
     began: list[tuple[int, float]] = []
 

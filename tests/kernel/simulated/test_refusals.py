@@ -1,4 +1,4 @@
-"""What a client makes up is refused with an error that says what was forged, and the machine goes on."""
+"""The kernel refuses forged calls with an error that names the forgery, and keeps running."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -29,7 +29,7 @@ HUGE = 2**80
 
 
 def key_of(binding: Binding, *, number: int | None = None, key: int | None = None) -> BindingObject:
-    """Return a Binding Object like the client's, but for what is given."""
+    """Return a Binding Object like the client's, with another number or key."""
     return BindingObject(binding.number if number is None else number, binding.key if key is None else key, "tests")
 
 
@@ -204,7 +204,10 @@ def test_an_astack_serves_one_call_at_once() -> None:
 @examples(60)
 @given(after=st.integers(0, 200), processors=st.integers(2, 3))
 def test_whenever_a_second_thread_uses_an_astack_both_calls_end_well_or_refused(after: int, processors: int) -> None:
-    """On the way to the server, in it, and on the way back, the longest here, an A-stack belongs to one call."""
+    """An A-stack belongs to one call: on the way to the server, in it, and on the way back.
+
+    The way back takes longest here.
+    """
     costs = costs_of(2, {"kernel_call": 20, "kernel_return": 80})
     one = machine(costs, processors=processors, before=lambda: one.server.compute(40))
     binding = one.binding()

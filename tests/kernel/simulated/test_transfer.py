@@ -1,4 +1,7 @@
-"""Direct transfer: a client's own thread goes through the domains it calls and comes back, with nothing kept."""
+"""Direct transfer: a client's thread runs through the domains it calls and returns.
+
+Nothing stays allocated.
+"""
 
 import pytest
 from hypothesis import given
@@ -18,14 +21,14 @@ from tests.support.simulated import TRANSFERS, FourTests, Machine, assert_nothin
 
 
 class Hop(Interface):
-    """Passes on to the next domain."""
+    """An interface whose procedure calls the next domain."""
 
     def hop(self, left: Int32) -> Int32:
         raise NotImplementedError
 
 
 class HopServer:
-    """Passes on to the server after it, and notes on the way there and back."""
+    """Calls the next server, and takes a note on the way there and back."""
 
     def __init__(self, one: Machine, number: int, transfer: Transfer, notes: list[str]) -> None:
         self.one, self.number, self.transfer, self.notes = one, number, transfer, notes

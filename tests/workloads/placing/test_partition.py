@@ -1,4 +1,4 @@
-"""What divides vertices among machines is compared with every division there is, and says when it is not sure."""
+"""The partition of vertices is compared with every division, and says if it is not proven best."""
 
 import os
 import random
@@ -16,7 +16,7 @@ ENOUGH = SearchLimits(nodes=100_000, seconds=600.0)
 
 
 def divisions(count: int, most: int) -> Iterator[tuple[int, ...]]:
-    """Yield every division of that many vertices into at most so many blocks, each once."""
+    """Yield every division of `count` vertices into at most `most` blocks, each once."""
 
     def extend(placed: list[int], used: int) -> Iterator[tuple[int, ...]]:
         if len(placed) == count:
@@ -29,13 +29,13 @@ def divisions(count: int, most: int) -> Iterator[tuple[int, ...]]:
 
 
 def best_of_all(problem: Problem) -> int | None:
-    """Return the least weight that can cross; None where nothing fits."""
+    """Return the least crossing weight of any division; None where no division fits."""
     every = divisions(len(problem.loads), problem.machines)
     return min((problem.crossing(placed) for placed in every if problem.fits(placed)), default=None)
 
 
 def made(seed: int, vertices: int, machines: int, cap: int | None = None, loads: Sequence[int] = ()) -> Problem:
-    """Return a problem whose loads and weights are drawn; unless told, a machine holds 1.2 times its fair share."""
+    """Return a problem with drawn loads and weights; by default `cap` is 1.2 times a fair share."""
     chance = random.Random(seed)
     drawn = loads or [chance.randint(0, 30) ** 2 for _ in range(vertices)]
     weights: dict[tuple[int, int], int] = {}
@@ -75,7 +75,7 @@ def test_machines_beyond_the_vertices_change_nothing() -> None:
 
 
 def test_a_cap_is_kept_to_the_last_unit() -> None:
-    """One unit of 10**15 is less than any tolerance of the solver's."""
+    """The last unit of 10**15 is smaller than any tolerance of the solver."""
     loads = [5 * 10**14, 5 * 10**14, 1, 10**14]
     weights = {(0, 1): 9, (1, 2): 5, (0, 3): 1}
     tight = Problem(loads, weights, 2, 10**15)
@@ -130,7 +130,7 @@ def test_an_interrupted_search_keeps_the_best_it_has() -> None:
         told.append((nodes, found, at_least))
 
     assert threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
     try:
         found = solve(problem, [start], SearchLimits(10**6, seconds=60.0), interrupt)
     finally:
@@ -148,7 +148,10 @@ def test_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_solution_that_fits_only_within_tolerance_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a tolerance as wide as a hundredth of the cap the solver offers what does not fit; it is not taken."""
+    """A tolerance of 1 % of the cap makes the solver offer divisions that do not fit.
+
+    None of them is accepted.
+    """
     monkeypatch.setattr(partition, "TOLERANCE", 1e-2)
     for seed in range(6):
         problem = made(seed, vertices=7, machines=3, loads=[1000, 995, 505, 500, 499, 498, 3], cap=1503)

@@ -1,4 +1,7 @@
-"""The placement found is the best of all, and is replayed beside the default; bad input leaves nothing behind."""
+"""The placement found is the best of all, and is replayed beside the default.
+
+Bad input leaves no files.
+"""
 
 import re
 from fractions import Fraction
@@ -19,7 +22,7 @@ from tests.workloads.placing.test_partition import best_of_all
 OTLP = SAMPLE.with_name("sample-trace.otlp.jsonl")
 LIMITS = SearchLimits(nodes=20_000, seconds=600.0)
 REAL = [
-    # trace, machines, the slack: 1.2 where it can be met, else the smallest that can
+    # trace, machines, slack: 1.2 where it can be met, else the smallest slack that can
     ("online-boutique", 2, 1.2),
     ("online-boutique", 4, 1.4372),
     ("online-boutique", 8, 2.8744),
@@ -31,13 +34,16 @@ REAL = [
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run every test in a folder of its own."""
+    """Run each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def real(*names: str, least: float = 1.0) -> list[Any]:
-    """Return the problems of real traces of these names and at least that slack; those on many machines are long."""
+    """Return parameters for real traces with these names and at least this slack.
+
+    Those with more than two machines are long.
+    """
     return [
         pytest.param(name, machines, slack, marks=() if machines == 2 else pytest.mark.long)
         for name, machines, slack in REAL
@@ -149,7 +155,7 @@ def test_unless_told_where_the_placement_lies_beside_the_records() -> None:
 
 def test_both_records_can_be_verified() -> None:
     assert placed("--record", "runs").code == 0
-    Path("runs/placement.toml").unlink()  # the record holds it
+    Path("runs/placement.toml").unlink()  # the record holds it as well
     for name in ("spread", "found"):
         ended = lrpc("verify", f"runs/{name}", *HERE)
         assert (ended.code, ended.out.split(":")[0]) == (0, "the same")
@@ -200,7 +206,7 @@ def test_a_pod_above_the_cap_is_named_with_its_share_and_the_smallest_slack() ->
 
 
 def test_pods_that_no_division_evens_out_are_refused_too(tmp_path: Path) -> None:
-    """Three alike on two machines: one has two thirds."""
+    """Place three equal pods on two machines: one machine has two thirds of the load."""
     header = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano\n"
     path = tmp_path / "t.csv"
     path.write_text(header + "".join(f"t,{pod},root,{pod},o,0,1000\n" for pod in "abc"))

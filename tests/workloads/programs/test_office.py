@@ -1,4 +1,4 @@
-"""The office: a block that is not in a workstation's cache is what sends a call to another machine, nothing else is."""
+"""The office: only a block that is missing from a workstation's cache causes a remote call."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def run(folder: Path, blocks: int, workstations: int = 2, actions: int = 300) ->
 
 
 def found(outcome: Outcome, what: str) -> int:
-    """Return the sum of what residents of all machines counted by that name."""
+    """Return the sum of the counts of that name over the residents of all machines."""
     counted: list[Any] = [
         findings[what] for machine in outcome.machines for findings in machine.findings.values() if what in findings
     ]
@@ -64,7 +64,7 @@ def test_with_a_cache_that_holds_every_file_only_first_reads_cross(tmp_path: Pat
     outcome = run(tmp_path, blocks=10_000, workstations=1)
     assert found(outcome, "write_backs") == 0
     assert found(outcome, "reads") == found(outcome, "different") == total_counts(outcome)["cross_machine"]
-    assert found(outcome, "hits") > 0  # files were opened again, and nothing crossed for that
+    assert found(outcome, "hits") > 0  # files were opened again, without remote calls
 
 
 def test_with_a_cache_of_one_block_nearly_every_read_crosses(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_with_a_cache_of_one_block_nearly_every_read_crosses(tmp_path: Path) -> 
 
 
 def test_whoever_works_alone_has_the_same_day_whatever_others_do(tmp_path: Path) -> None:
-    """Random streams belong to machines: a second workstation changes none of the first one's keystrokes."""
+    """Random streams belong to machines: a second workstation leaves the first unchanged."""
 
     def day(workstations: int) -> tuple[int, int]:
         first = next(
@@ -88,7 +88,7 @@ def test_whoever_works_alone_has_the_same_day_whatever_others_do(tmp_path: Path)
 
 
 def test_table_i_states_both_denominators() -> None:
-    """Taos: 344,888 local calls and 18,366 that crossed machines are 5.33 % of the local, 5.06 % of all."""
+    """Taos made 344,888 local and 18,366 remote calls: 5.33 % of local ones, 5.06 % of all."""
     counts = {"trap": 0, "within_domain": 0, "cross_domain": 344_888, "cross_machine": 18_366}
     local, total = table_i("Taos", counts)
     assert (local.table, local.row, local.column, local.unit) == ("I", "Taos", "remote/local", "%")

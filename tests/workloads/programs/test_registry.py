@@ -1,4 +1,7 @@
-"""Servers and programs of a user's own: found by name, refused in one line, and sent along to other processes."""
+"""A user's own servers and programs are found by name and sent to other processes.
+
+Wrong names are refused in one line.
+"""
 
 import json
 import subprocess
@@ -25,7 +28,7 @@ machine = "a"
 imports = { shop = "shop" }
 threads = [{ program = "buyer" }]
 """
-# The classes need a module beside theirs, and one annotation is text that only that module can make sense of.
+# The classes import a sibling module; one annotation is text that only that module resolves.
 CODE = """
 from dataclasses import dataclass, field
 
@@ -69,10 +72,13 @@ def total(count: int, price: int) -> int:
 
 @pytest.fixture
 def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """Write the scenario and a module with its classes, in the current directory; return the module's name."""
+    """Write the scenario and a module of its classes in the current directory.
+
+    Return the name of the module.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    name = f"town_{abs(hash(request.node.name)) % 10**9}"  # modules stay imported from one test to the next
+    name = f"town_{abs(hash(request.node.name)) % 10**9}"  # new for each test: modules stay imported
     (tmp_path / "town.toml").write_text(TOWN)
     (tmp_path / f"{name}.py").write_text(CODE.format(prices=f"{name}_prices"))
     (tmp_path / f"{name}_prices.py").write_text(PRICES)
@@ -169,7 +175,7 @@ def test_a_module_that_has_changed_since_it_was_imported_is_refused(town: str) -
 
 
 def test_a_registrys_file_takes_the_place_of_no_other_module(town: str) -> None:
-    """Whatever it is called: not of a library, and not of another folder's file of that name."""
+    """A registry file may have the name of a library, or of a file in another folder."""
     code = Path(f"{town}.py").read_text()
     found = []
     for folder in ("one", "other"):
@@ -191,7 +197,7 @@ def test_where_no_registry_can_be_used_none_is_imported(town: str) -> None:
 
 
 def test_modules_of_a_script_and_what_they_use_are_a_users(town: str) -> None:
-    """The classes of a script or notebook stand in `__main__`, which itself needs no sending."""
+    """The classes of a script or notebook are in `__main__`, which is never sent itself."""
     script = Path("script.py")
     script.write_text(
         f"import {town}_prices\n" + CODE.format(prices=f"{town}_prices") + "\nimport lrpc\n"
@@ -254,7 +260,7 @@ def test_a_plain_class_has_no_parameters_and_must_be_made_without_any(town: str)
 
 
 def test_a_users_classes_reach_a_process_that_lacks_their_modules(town: str) -> None:
-    """As Ray's workers on other nodes do: the cluster runs there from its pickled bytes alone."""
+    """Run the cluster from its pickled bytes alone, as Ray's workers on other nodes do."""
     from ray import cloudpickle
 
     own = load_registry(f"{town}:REGISTRY")

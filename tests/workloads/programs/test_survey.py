@@ -1,4 +1,4 @@
-"""The survey: whatever the seed, what is drawn has the paper's figures, and the kernel makes the calls asked for."""
+"""The survey has the paper's figures with every seed, and the kernel makes the drawn calls."""
 
 from collections import Counter
 from typing import Any
@@ -24,7 +24,8 @@ from lrpc.workloads.runs.execute import planned_calls
 from tests.support.properties import examples
 
 SEEDS = st.integers(0, 2**63 - 1)
-SHARE = 0.02  # how far one of 20,000 calls may be off: five standard deviations, and what the first 112 shift it
+# Tolerance of a share of 20,000 calls: five standard deviations, and the first 112 calls' shift.
+SHARE = 0.02
 
 
 def tables(calls: int, **client: object) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def run(described: dict[str, Any], seed: int = 0) -> Outcome:
 
 
 def made(calls: int, seed: int, run_seed: int = 0) -> dict[str, Any]:
-    """Return what a client finds after calls that are made, but go nowhere."""
+    """Return the findings of a client whose calls reach no server."""
     client = SurveyClient(calls, seed)
     client.make([lambda *values: None] * 112, Machine("m", seed=run_seed).domain("client"))
     return dict(client.findings())
@@ -54,7 +55,7 @@ def signature(procedure: Procedure) -> tuple[object, ...]:
 
 
 def sizes(seed: int, procedure: Procedure) -> tuple[list[int], list[int]]:
-    """Return the bytes of all arguments and of all results that are drawn for a procedure."""
+    """Return the sizes in bytes of all arguments and results drawn for a procedure."""
     arguments = [len(procedure.arguments.pack(values)) for values in pool(seed, procedure, "arguments")]
     return arguments, [len(procedure.results.pack(values)) for values in pool(seed, procedure, "results")]
 
@@ -165,7 +166,7 @@ def test_most_frequent_are_calls_under_50_bytes_and_a_majority_is_under_200(seed
     assert found.mode == 0
     assert found.under_200 > 0.5
     assert found.one_packet > 0.95
-    assert sum(count > 0 for count in found.bins) > 20  # it is no handful of sizes
+    assert sum(count > 0 for count in found.bins) > 20  # sizes vary
 
 
 # Through the kernel
@@ -220,7 +221,7 @@ def test_the_shipped_scenario_is_the_survey_of_four_days() -> None:
     assert planned_calls(described) == 1_487_105
 
 
-# Figure 1 from what was measured
+# Figure 1 from measured sizes
 
 
 def test_calls_are_counted_in_bins_of_50_bytes_up_to_1_800() -> None:

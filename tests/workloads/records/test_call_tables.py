@@ -1,4 +1,4 @@
-"""Who called what: the rows of a record add up to its counts, and say where every caller and server is."""
+"""Call tables: the rows of a record add up to its counts, and name each caller and server."""
 
 import csv
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""An exported event log is the run's: it hashes to the record's digest, and one that is not whole is refused."""
+"""An exported event log hashes to the record's digest; an incomplete log is refused."""
 
 import struct
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.command import HERE, lrpc, office, record, refused
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the event log `log` of a run, whose record is in `run`."""
+    """Return a folder with the event log `log` of a run and its record in `run`."""
     folder = tmp_path_factory.mktemp("events")
     ended = lrpc("run", office(folder), *HERE, "--out", folder / "run", "--events", folder / "log")
     assert ended.code == 0
@@ -59,7 +59,7 @@ def test_one_bit_changed_changes_what_it_hashes_to(folder: Path, tmp_path: Path)
 
 
 def cuts(data: bytes) -> list[int]:
-    """Return where to cut a log: in every part of it, and where one machine's events end and the next begins."""
+    """Return offsets to cut a log at: in every part of it, and between machines' events."""
     found = [len(events.MAGIC) + cut for cut in (0, 2, 4, 9, 20)]
     at = len(events.MAGIC) + 4
     while at < len(data):

@@ -1,4 +1,4 @@
-"""A record says what keeping machines in step took, and what more actors would make of it."""
+"""A record gives the cost of keeping machines in step, and predicts the effect of more actors."""
 
 import pytest
 
@@ -17,7 +17,7 @@ TOLD = [
 
 
 def window(**work_ns: int) -> Sums:
-    """Return the sums of one window in which machines of these ranks worked that long."""
+    """Return the sums of one window in which machines worked for these times, by rank."""
     shares = [work_ns.get(f"m{rank}", 0) for rank in range(SHARES)]
     sums = Sums()
     sums.add_window([WindowReport(work_ns=shares)])
@@ -46,7 +46,7 @@ def test_a_speedup_is_foretold_from_work_rounds_and_what_stays() -> None:
     assert list(predicted_speedup(progress).values()) == pytest.approx(expected, abs=0.001)
 
 
-def test_a_run_over_links_says_all_of_it_and_one_in_memory_foretells_nothing() -> None:
+def test_a_run_over_grpc_says_all_of_it_and_one_in_memory_foretells_nothing() -> None:
     described = cluster(bank(teller={"rounds": 1}))
     linked = synchronisation(run_cluster(described, actors=0))
     assert list(linked) == TOLD

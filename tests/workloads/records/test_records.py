@@ -1,4 +1,7 @@
-"""A record says what a run measured, in the agreed form; it is written whole, and an incomplete one says why."""
+"""A record holds the results of a run in a fixed form, written whole.
+
+An incomplete record gives the reason.
+"""
 
 import csv
 import json
@@ -81,7 +84,7 @@ def test_bytes_copies_charges_and_latencies_are_of_the_calls_that_were_made(foun
         assert 0 < latency["mean"] <= latency["max"]
     assert list(found["copies"]) == list("ABCDEF")
     assert found["copies"]["A"] > 0
-    assert found["bytes"]["results"] >= 1024 * found["counts"]["cross_machine"] > 0  # blocks that were read
+    assert found["bytes"]["results"] >= 1024 * found["counts"]["cross_machine"] > 0  # the blocks read
     assert found["charges"]["trap"] == 2 * found["counts"]["cross_domain"]
     assert found["charges"]["remote_client"] == found["charges"]["remote_server"] == found["counts"]["cross_machine"]
     assert found["virtual_us"] == max(machine["end_us"] for machine in found["machines"].values())
@@ -93,7 +96,7 @@ def test_it_says_what_each_processor_did(found: dict[str, Any]) -> None:
         assert list(processor) == ["busy_us", "bus_us", "bus_wait_us", "lock_wait_us", "idle_us", "exchanges"]
         assert processor["busy_us"] == machine["busy_us"] > 0
         assert processor["busy_us"] + processor["idle_us"] == pytest.approx(machine["end_us"])
-        assert (processor["bus_us"], processor["exchanges"]) == (0, 0)  # it is alone
+        assert (processor["bus_us"], processor["exchanges"]) == (0, 0)  # no other processor
 
 
 def test_it_says_how_many_bytes_astacks_carried(found: dict[str, Any]) -> None:
@@ -162,14 +165,14 @@ def test_a_run_that_fails_leaves_an_incomplete_record_that_says_why(links: str, 
     assert ended.line.endswith(f"(an incomplete record is in {run})")
     found = record(run)
     assert (found["status"], found["digest"], found["cells"]) == ("incomplete", None, [])
-    assert found["counts"]["cross_machine"] == 0  # what had been measured until then is kept
+    assert found["counts"]["cross_machine"] == 0  # the measurements until then are kept
     assert found["reason"].startswith(reason)
     assert (run / "cells.csv").read_text().split() == ["table,row,column,paper,ours,unit,kind"]
     assert names(tmp_path) == ["office.toml", "run"]
 
 
 def during(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException) -> tuple[Ended, dict[str, Any]]:
-    """Run the office, have something happen after its first window, and return how it ended and its record."""
+    """Run the office, raise `trouble` after its first window, and return its end and record."""
 
     def troubled(*arguments: Any, **options: Any) -> Any:
         def happen(progress: object) -> None:

@@ -1,4 +1,4 @@
-"""A record says which versions it was made with, and the commit where one is known."""
+"""A record gives the versions it was made with, and the commit where it is known."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def test_the_commit_of_a_checkout_is_gits() -> None:
 
 
 class Installed:
-    """An installation, as far as its commit goes."""
+    """A stand-in for an installation: only the file that gives its commit."""
 
     def __init__(self, text: str | None) -> None:
         self._text = text

@@ -1,4 +1,4 @@
-"""A span's computation is what it does not spend in the union of its children, in every span of real traces."""
+"""The computation of a span is its time outside the union of its children, in real traces too."""
 
 from pathlib import Path
 
@@ -39,8 +39,11 @@ def test_a_span_computes_what_it_does_not_spend_in_its_children(path: Path) -> N
     assert_computes_what_is_its_own(trace, activity(trace, path.name))
 
 
-def test_a_server_that_goes_on_after_its_reply_computes_nothing_while_its_child_runs(tmp_path: Path) -> None:
-    """The child runs from 40 to 90, the reply leaves at 50: what is the server's own is 0 to 40 and 90 to 100."""
+def test_a_server_that_continues_after_its_reply_computes_nothing_while_its_child_runs(tmp_path: Path) -> None:
+    """The child runs from 40 to 90 and the reply leaves at 50.
+
+    The server's own time is 0 to 40 and 90 to 100.
+    """
     rows = [("c", "root", "a", 0, 50), ("s", "c", "b", 0, 100), ("k", "s", "b", 40, 90)]
     head = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano,Duration"
     lines = [f"t,{span},{parent},{pod},op,{begin},{end},0" for span, parent, pod, begin, end in rows]

@@ -1,4 +1,4 @@
-"""Pods are placed by policy or by file, and a placement that cannot be is refused in one line."""
+"""Pods are placed by a policy or a file; an impossible placement is refused in one line."""
 
 import pickle
 from pathlib import Path
@@ -108,7 +108,7 @@ GOOD = "[placement]\ncart = 0\ncatalog = 0\nfrontend = 1\npayment = 1\n"
         ('[placement]\n"a\\nb\\u2028" = 0', "placement.'a\\nb\\u2028'", "no such pod"),
     ],
 )
-def test_a_wrong_file_is_refused_naming_file_place_and_mend(
+def test_a_wrong_file_is_refused_naming_file_place_and_fix(
     tmp_path: Path, text: str, place_in_file: str, told: str
 ) -> None:
     path = tmp_path / "wrong.toml"

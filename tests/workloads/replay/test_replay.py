@@ -1,4 +1,4 @@
-"""Replaying a trace accounts for every span of it, from the kernel's own counters, however its pods are placed."""
+"""A replay accounts for every span of a trace, from the kernel's counters, in any placement."""
 
 import re
 from dataclasses import dataclass
@@ -184,6 +184,6 @@ if BOUTIQUE.exists():
             assert sum(part or 0 for part in times[:-1]) == times[-1]
         waited = found.times[-2].simulated_ns
         assert waited is not None
-        assert 0 <= waited < 1_000 * found.traces  # sixteen processors are enough, and switches take 2 us
+        assert 0 <= waited < 1_000 * found.traces  # 16 processors suffice; switches take 2 us
         total = next(cell for cell in table_i("boutique", counts) if cell.column == "remote/total")
         assert total.ours == pytest.approx(100 * crossing / 5_525)

@@ -1,4 +1,4 @@
-"""A trace is done again as it was recorded, but for what calls cost: checked in virtual time, with round numbers."""
+"""A replay repeats a recorded trace except for the costs of calls: round numbers, virtual time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Row = tuple[str, str, str, int, int]  # span, parent, pod, begin and end in us
 
 @dataclass(frozen=True)
 class Replayed:
-    """A trace that was done again."""
+    """A replayed trace and its results."""
 
     trace: Trace
     done: Activity
@@ -38,7 +38,7 @@ class Replayed:
 
     @property
     def us(self) -> float:
-        """Return what all first spans took, in us."""
+        """Return the total time of all first spans, in us."""
         found = 0
         for machine in self.outcome.machines:
             for findings in machine.findings.values():
@@ -49,7 +49,7 @@ class Replayed:
 
     @property
     def end_us(self) -> float:
-        """Return when the last machine had nothing left to do."""
+        """Return the time at which the last machine finished, in us."""
         return max(machine.end_ns for machine in self.outcome.machines) / 1000
 
     @property
@@ -64,7 +64,7 @@ class Replayed:
         return self.accounts.summary[name]
 
     def time(self, part: str) -> tuple[int | None, int | None]:
-        """Return the part of the recorded and of the simulated time whose name begins so, in ns."""
+        """Return the recorded and simulated time, in ns, of the part whose name begins so."""
         (found,) = (one for one in self.accounts.times if one.part.startswith(part))
         return found.recorded_ns, found.simulated_ns
 
@@ -117,7 +117,7 @@ def test_children_in_the_same_pod_change_nothing_but_are_counted(tmp_path: Path)
 
 
 def test_computation_occupies_a_processor(tmp_path: Path) -> None:
-    """Two first spans at once: on one processor the second begins when the first has ended."""
+    """Two first spans overlap: on one processor the second waits for the first to end."""
     rows: list[Row] = [("r", "root", "A", 0, 100), ("q", "root", "A", 50, 120)]
     assert replayed(tmp_path, *rows, processors=2).us == 170
     assert replayed(tmp_path, *rows, processors=1).us == 100 + 120
@@ -128,7 +128,7 @@ CALL: list[Row] = [("r", "root", "A", 0, 100), ("c", "r", "A", 10, 60), ("s", "c
 
 
 def test_the_gap_between_client_and_server_is_replaced_by_the_simulated_crossing(tmp_path: Path) -> None:
-    """Of the client's 50 us the server had 30: free of charge the call takes just those."""
+    """The server takes 30 of the client's 50 us: a free call takes only those 30."""
     assert replayed(tmp_path, *CALL).us == 80
     assert replayed(tmp_path, *CALL, costs=costs_of(0, {"trap": 3}, pages=(0, 0))).us == 80 + 2 * 3
     assert replayed(tmp_path, *CALL, machines=2, delay_us=5).us == 80 + 2 * 5
@@ -148,7 +148,7 @@ def test_client_and_server_span_are_one_call(tmp_path: Path) -> None:
 def test_children_that_overlap_run_as_threads_each_from_its_recorded_offset(tmp_path: Path) -> None:
     rows: list[Row] = [("r", "root", "A", 0, 100), ("x", "r", "A", 10, 40), ("y", "r", "A", 35, 70)]
     assert replayed(tmp_path, *rows).us == 100
-    # On one processor y, which is to begin after 35, waits until x ends at 40; the 30 that r has left come at 75.
+    # On one processor y is due at 35 and waits until x ends at 40; r's last 30 begin at 75.
     assert replayed(tmp_path, *rows, processors=1).us == 105
 
 
@@ -166,7 +166,8 @@ def test_overlapping_calls_are_under_way_at_once(tmp_path: Path) -> None:
 
 def test_a_child_that_outlives_its_parent_is_done_but_not_waited_for(tmp_path: Path) -> None:
     done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("z", "r", "A", 50, 150))
-    assert (done.us, done.end_us) == (50, 150)  # r itself computed up to 50, and was in its child from then on
+    # r computed until 50, and its child ran from then on.
+    assert (done.us, done.end_us) == (50, 150)
     assert done.account("outlive their parent (not waited for)") == 1
     assert done.account("spans accounted for") == 2
 
@@ -179,13 +180,13 @@ def test_only_those_that_outlive_are_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_child_that_starts_before_its_parent_begins_with_it(tmp_path: Path) -> None:
     done = replayed(tmp_path, ("r", "root", "A", 100, 200), ("e", "r", "A", 90, 130))
-    assert done.us == 40 + 70  # all of the child, and then what the parent had left after its recorded end
+    assert done.us == 40 + 70  # the whole child, then the rest of the parent
     assert done.account("start before their parent (clamped)") == 1
 
 
-def test_a_server_that_goes_on_after_its_client_had_the_reply_goes_on_by_itself(tmp_path: Path) -> None:
+def test_a_server_that_continues_after_its_reply_continues_by_itself(tmp_path: Path) -> None:
     done = replayed(tmp_path, ("r", "root", "A", 0, 60), ("c", "r", "A", 10, 60), ("s", "c", "B", 20, 80))
-    assert done.us == 10 + 40  # the server's 40 until the client had its reply
+    assert done.us == 10 + 40  # the server's 40 until the reply arrives
     assert done.end_us == 10 + 60
     assert done.account("outlive their parent (not waited for)") == 1
 
@@ -205,7 +206,7 @@ def test_several_servers_called_without_a_client_span_are_all_done(tmp_path: Pat
 
 
 def test_a_server_that_calls_another_without_a_client_span_still_computes(tmp_path: Path) -> None:
-    """A first span whose only child ran elsewhere is a client's side; a server's span never is."""
+    """Only a first span whose single child ran elsewhere is a client span."""
     done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("s", "r", "B", 10, 90), ("u", "s", "C", 20, 80))
     assert done.us == 10 + 60 + 10
     assert (done.counts["cross_domain"], done.account("spans accounted for")) == (2, 3)
@@ -222,20 +223,21 @@ def test_recorded_and_simulated_time_are_split_into_what_explains_their_differen
     rows: list[Row] = [
         *CALL,
         ("x", "r", "A", 60, 70),
-        ("d", "r", "A", 62, 90),  # beside x, and a call to C that takes 28, of which the network 8
+        ("d", "r", "A", 62, 90),  # beside x; a call to C takes 28, the network 8 of it
         ("u", "d", "C", 66, 86),
         ("z", "r", "A", 95, 120),  # not waited for
     ]
     costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7}, pages=(0, 0))
-    done = replayed(tmp_path, *rows, machines=2, costs=costs, delay_us=5)  # A and C on one machine, B on another
+    # A and C are on one machine, B is on the other.
+    done = replayed(tmp_path, *rows, machines=2, costs=costs, delay_us=5)
     assert computation(done.done) == {"A": 1000 * (10 + 10 + 5 + 25), "B": 30_000, "C": 20_000}
     work = 1000 * (10 + 30 + 10 + 20 + 5 + 25)
     assert done.time("computation") == (work, work)
-    free = 1000 * (10 + 30 + (2 + 20) + 5)  # d began 2 after x, and its 20 then outlast x
+    free = 1000 * (10 + 30 + (2 + 20) + 5)  # d begins 2 after x and outlasts it
     assert done.time("less what was at the same time") == (free - work, free - work)
     assert done.time("network gaps") == (1000 * (20 + 8), None)
     assert done.time("beside children that are not waited for") == (1000 * 5, None)  # from 95 on
-    assert done.time("calls within a domain") == (None, 0)  # x's, while d is still waited for
+    assert done.time("calls within a domain") == (None, 0)  # x's call ends while d is still awaited
     assert done.time("calls between domains of a machine") == (None, done.each.domain_ns)
     assert done.each.domain_ns == 1000 * (1 + 2 * 3)
     assert done.time("calls between machines") == (None, done.each.machine_ns)
@@ -252,7 +254,7 @@ def test_what_threads_wait_for_processors_is_a_part_of_its_own(tmp_path: Path) -
 
 @st.composite
 def nested(draw: st.DrawFn, *, gaps: bool = False) -> list[Row]:
-    """Return a trace whose children lie within their parents, some of them servers with clients.
+    """Return a trace whose children lie within their parents; some are servers with clients.
 
     A server has the times of its client, or, with `gaps`, times within those.
     """
@@ -280,7 +282,7 @@ def nested(draw: st.DrawFn, *, gaps: bool = False) -> list[Row]:
 @settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nested())
 def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tmp_path: Path, rows: list[Row]) -> None:
-    """Where nothing outlives or precedes its parent, there are processors enough, and no gap was the network's."""
+    """Replay spans within their parents, with enough processors and no network gaps."""
     done = replayed(tmp_path, *rows, processors=1000)
     assert done.us == rows[0][4]
     assert done.account("spans accounted for") == len(rows)
@@ -291,7 +293,7 @@ def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tm
 def test_where_spans_nest_gaps_are_all_that_is_not_computed_and_calls_all_that_is_added(
     tmp_path: Path, rows: list[Row], machines: int
 ) -> None:
-    """With processors for all, and switches free, nothing is left over in either time."""
+    """With enough processors and free switches, the parts of both times add up."""
     costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7, "network_send": 2}, pages=(0, 0))
     done = replayed(tmp_path, *rows, machines=machines, processors=1000, costs=costs, delay_us=5)
     assert done.time("beside children") == (0, None)

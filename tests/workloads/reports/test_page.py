@@ -1,4 +1,4 @@
-"""Reports are made of records alone: a page that needs nothing from elsewhere, Markdown, and the CSV of every table."""
+"""Reports are made of records alone: a self-contained page, Markdown, and a CSV of every table."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ LINK = re.compile(r"#part-\d+|[a-z0-9-]{1,70}\.csv")
 
 @dataclass
 class Seen(HTMLParser):
-    """What a browser would find on a page."""
+    """The tags, texts and links that a browser finds on a page."""
 
     tags: list[str] = field(default_factory=list)
     attributes: set[str] = field(default_factory=set)
@@ -70,7 +70,7 @@ def names(folder: Path) -> list[str]:
 
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
-    """Change the record that a folder holds, and return the folder."""
+    """Edit the record in a folder, and return the folder."""
     found = record(folder)
     edit(found)
     (folder / "record.json").write_text(json.dumps(found))
@@ -132,7 +132,7 @@ def test_the_page_needs_nothing_from_elsewhere(one: Path) -> None:
         name for name in names(one / "report") if name.endswith(".csv")
     }
     libraries = [script for script in found.scripts if len(script) > 1_000_000]
-    assert len(libraries) == 1  # once, however many plots there are
+    assert len(libraries) == 1  # once for all plots
     assert sum("Plotly.newPlot(" in script for script in found.scripts if script not in libraries) == 4
 
 
@@ -289,7 +289,7 @@ def test_without_out_several_have_a_fresh_folder_under_records(
 
 
 def hostile(found: dict[str, Any]) -> None:
-    """Have every name and text of a record be one that no page expects."""
+    """Replace every name and text of a record by hostile text."""
     cell = {"table": HOSTILE, "row": HOSTILE, "column": HOSTILE, "paper": HOSTILE, "ours": HOSTILE, "unit": HOSTILE}
     found.update(workload=HOSTILE, command=[HOSTILE], reason=HOSTILE, digest=HOSTILE, links=HOSTILE)
     found.update(job={HOSTILE: HOSTILE}, inputs=[{"argument": HOSTILE, "path": HOSTILE, "digest": HOSTILE}])
@@ -313,7 +313,7 @@ def innocent(folder: Path) -> None:
     assert "<img" not in "".join(script for script in found.scripts if len(script) < 1_000_000)
     assert page_text.count("</script") == len([tag for tag in found.tags if tag == "script"])
     text = markdown(folder)
-    assert not re.search(r"^(?!    ).*(?<!\\)[<`\[]", text, re.MULTILINE)  # but for bars, which stand indented
+    assert not re.search(r"^(?!    ).*(?<!\\)[<`\[]", text, re.MULTILINE)  # except bars, which are indented
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
     assert min(widths) >= 2
 
@@ -351,7 +351,7 @@ def test_files_of_tables_never_share_a_name(one: Path) -> None:
     assert all(re.fullmatch(r"[a-z0-9-]{1,70}\.csv", name) for name in found)
 
 
-# What is refused
+# Refusals
 
 
 DAMAGED: Mapping[str, Callable[[dict[str, Any]], object]] = {

@@ -1,4 +1,4 @@
-"""A reproduction ends with a verdict: what kinds its cells are of, and how far the worst of each is from the paper."""
+"""A reproduction ends with a verdict: its kinds of cells, and each kind's largest deviation."""
 
 from lrpc.workloads.records.cells import Cell, weakest
 from lrpc.workloads.reports.terminal import verdict

@@ -1,4 +1,4 @@
-"""The paper's figures come out of the charges: Table IV, Table V, and what kind of figure each is."""
+"""The paper's Tables IV and V follow from the charges; each figure is of a known kind."""
 
 from typing import TypeAlias
 
@@ -39,7 +39,7 @@ Figures: TypeAlias = dict[tuple[str, Transfer], tuple[float, dict[str, int]]]
 
 
 def figures(costs: CostModel) -> Figures:
-    """Return what each call costs in us, and how often it charges each step, once a first call has been made."""
+    """Return the cost of each second call in us, and how often it charges each step."""
     found = {}
     one = machine(costs)
 
@@ -87,7 +87,8 @@ def test_a_tagged_buffer_spares_the_misses_from_the_second_call_on() -> None:
         took.extend(charged(one.kernel, null)[0] for _ in range(3))
 
     one.run(body)
-    assert took == [157_000 - 21 * 900, 118_300, 118_300]  # of the first the client's pages are there already
+    # The first call finds the client's pages in the buffer already.
+    assert took == [157_000 - 21 * 900, 118_300, 118_300]
 
 
 def test_python_on_linux_calls_in_13_us() -> None:
@@ -110,7 +111,7 @@ def test_raising_a_step_moves_the_figures_that_charge_it_and_no_others() -> None
 
 def test_the_costs_of_copies_are_solved_from_the_cells_they_name(firefly: Figures) -> None:
     (_, add), (_, big_in) = firefly["Add", "lrpc"], firefly["BigIn", "lrpc"]
-    # values * v + bytes * b is what each takes beyond Null's 157
+    # values * v + bytes * b is the time of each call beyond Null's 157
     determinant = add["copy_value"] * big_in["copy_byte"] - big_in["copy_value"] * add["copy_byte"]
     value = ((164 - 157) * big_in["copy_byte"] - (192 - 157) * add["copy_byte"]) / determinant
     byte = ((192 - 157) * add["copy_value"] - (164 - 157) * big_in["copy_value"]) / determinant
@@ -144,7 +145,10 @@ def test_nulls_share_of_taos_is_what_the_steps_that_name_it_add_up_to(firefly: F
 
 
 def test_lrpc_mps_costs_are_solved_from_the_cells_they_name() -> None:
-    """An exchange takes the place of each switch; 3 values and 12 bytes are 5, 1 value and 200 bytes are 48."""
+    """An exchange replaces each switch.
+
+    3 values and 12 bytes take 5 us, 1 value and 200 bytes take 48 us.
+    """
     steps = FIREFLY.file.steps
     assert steps["exchange"].us == (125 - (157 - 66)) / 2
     determinant = 3 * 200 - 1 * 12
@@ -153,7 +157,7 @@ def test_lrpc_mps_costs_are_solved_from_the_cells_they_name() -> None:
 
 
 def test_the_bus_is_fitted_to_the_speed_up_on_four_processors() -> None:
-    """By mean value analysis: each call thinks for what it does not spend on the bus, and queues for that."""
+    """Solve by mean value analysis: a call thinks outside the bus, and queues for the bus."""
     assert FIREFLY.file.bus is not None
     demand = 43 * FIREFLY.file.bus.us
     queue, calls = 0.0, 0.0
@@ -165,7 +169,10 @@ def test_the_bus_is_fitted_to_the_speed_up_on_four_processors() -> None:
 
 
 def test_the_cost_of_a_byte_on_the_network_is_solved_from_two_packets() -> None:
-    """A 74-byte packet takes 954, a 1,514-byte one 4,414, of which the wire has 0.8 a byte (10 Mbit/s)."""
+    """A 74-byte packet takes 954 us, a 1,514-byte one 4,414 us.
+
+    The wire takes 0.8 us of that for each byte (10 Mbit/s).
+    """
     longer = 1514 - 74
     each_side = (4414 - 954 - 0.8 * longer) / longer / 2
     steps = FIREFLY.file.steps

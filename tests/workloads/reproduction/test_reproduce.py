@@ -1,4 +1,4 @@
-"""`lrpc reproduce` comes to the paper's figures by mechanism, and says of each what kind of figure it is."""
+"""`lrpc reproduce` derives the paper's figures from the mechanism, and gives each figure's kind."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -49,7 +49,7 @@ IV_MP, IV_LRPC, IV_TAOS = ([("IV", test, column) for test in tests] for column, 
 
 
 def by_place(folder: Path) -> Cells:
-    """Return a record's cells by table, row and column, each of which there is once."""
+    """Return a record's cells by table, row and column, and check that each occurs once."""
     cells = record(folder)["cells"]
     found = {(cell["table"], cell["row"], cell["column"]): cell for cell in cells}
     assert len(found) == len(cells)
@@ -76,7 +76,7 @@ def cells(folder: Path) -> Cells:
 
 @pytest.fixture(scope="module")
 def figure_2(tmp_path_factory: pytest.TempPathFactory) -> Cells:
-    """A fifth of a second of Figure 2: enough for what is drawn to come to its mean."""
+    """Return 0.2 s of Figure 2: enough for the drawn values to come to their means."""
     return reproduced(tmp_path_factory.mktemp("figure-2") / "run", "--only", "Figure 2", calls=20_000)
 
 
@@ -123,7 +123,7 @@ def test_the_parts_of_table_iis_overhead_add_up(cells: Cells) -> None:
         assert sum(parts) == pytest.approx(cells["II", system, "overhead"]["ours"], abs=0.01)
     assert cells["II overhead", "Taos", "stubs"]["ours"] == 70
     kinds = {cell["kind"] for place, cell in cells.items() if place[0] == "II overhead" and place[2] != "stubs"}
-    assert kinds == {"fitted"}  # a share of what was fitted is no prediction
+    assert kinds == {"fitted"}  # a share of a fitted cost is no prediction
 
 
 # Table III
@@ -193,7 +193,7 @@ def in_v(*rows: str) -> list[tuple[str, str, str]]:
     return [("V", row, "LRPC") for row in rows]
 
 
-# A step, and by how many microseconds each cell of Tables IV and V moves where the step costs one more.
+# Steps, and how many us each cell of Tables IV and V moves when the step costs 1 us more.
 MOVES: dict[str, dict[tuple[str, str, str], float]] = {
     "trap": dict.fromkeys([*IV_MP, *IV_LRPC, *IV_TAOS, *in_v("two traps", "minimum", "total")], 2.0),
     "procedure_call": dict.fromkeys([*IV_MP, *IV_LRPC, *IV_TAOS, *in_v("procedure call", "minimum", "total")], 1.0),
@@ -293,7 +293,7 @@ def test_a_seed_decides_what_is_drawn_and_only_that(tmp_path: Path) -> None:
     }
 
 
-# What is run
+# Selected parts
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def described(**plan: Any) -> Cluster:
 
 
 def test_progress_knows_about_how_many_calls_there_are(folder: Path) -> None:
-    others = tuple(part for part in PARTS if part != "I")  # what people do, tests/test_systems.py looks at
+    others = tuple(part for part in PARTS if part != "I")  # tests/workloads/systems checks the people
     counts = [one["counts"] for name, one in record(folder)["machines"].items() if not name.startswith("table-i-")]
     made = sum(one["cross_domain"] for one in counts)
     assert planned_calls(described(calls=200, only=others)) == pytest.approx(made, rel=0.1)
@@ -398,7 +398,7 @@ def test_a_record_says_that_its_network_is_of_other_processors(folder: Path) -> 
     assert "C-VAX" in note
 
 
-# What is printed
+# Output
 
 
 def test_tables_are_printed_as_the_paper_prints_them(tmp_path: Path) -> None:
@@ -424,4 +424,4 @@ def test_table_i_comes_from_its_systems_as_machines_of_the_same_run(folder: Path
         assert cells["I", row, "remote/local"]["ours"] == pytest.approx(100 * remote / local)
         assert cells["I", row, "remote/total"]["ours"] == pytest.approx(100 * remote / (local + remote))
         assert cells["I", row, "remote/total"]["paper"] == {"V": 3.0, "Taos": 5.06}.get(row, 0.6)
-        assert 0 < cells["I runs", row, "of its hours"]["ours"] < 1  # percent: so few calls are asked for
+        assert 0 < cells["I runs", row, "of its hours"]["ours"] < 1  # percent, because so few calls are made

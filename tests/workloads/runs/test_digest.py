@@ -1,4 +1,4 @@
-"""A run's digest says what happened: the same however the run was carried out, another where anything was different."""
+"""A run's digest is the same however the run is carried out, and changes with any event."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ FIREFLY = (COST_MODELS / "cvax-firefly.toml").read_text()
 
 
 def with_cost(folder: Path, step: str, us: float) -> str:
-    """Return a cost model like the Firefly's, but for one cost."""
+    """Return the Firefly's cost model with one cost changed."""
     (old,) = (line for line in FIREFLY.splitlines() if line.startswith(f"{step} = "))
     before = load_cost_model("cvax-firefly").file.steps[step].us
     path = folder / f"{step}.toml"
@@ -47,7 +47,7 @@ def test_a_run_done_again_has_the_same_digest(described: Cluster) -> None:
     assert digest(described) == digest(described)
 
 
-def test_links_over_grpc_within_one_process_change_nothing(described: Cluster) -> None:
+def test_grpc_transport_within_one_process_changes_nothing(described: Cluster) -> None:
     assert run_cluster(described, actors=0, transport="grpc").digest == digest(described)
 
 
@@ -83,7 +83,7 @@ def test_one_call_reordered_changes_the_digest() -> None:
 
 
 def test_one_call_to_another_machine_reordered_changes_the_digest() -> None:
-    """Though it takes just as long as the one it changes places with."""
+    """Swap two calls that take equally long."""
     one = cluster(pair("teller", "drawer", ledgers="drawer"))
     other = cluster(pair("teller", "drawer", ledgers="drawer", swapped=5))
     assert [machine.end_ns for machine in in_memory(one)] == [machine.end_ns for machine in in_memory(other)]

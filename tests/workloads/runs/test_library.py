@@ -1,4 +1,4 @@
-"""Clusters run from Python: the same result as from the command line, to look at, to plot and to keep."""
+"""Clusters run from Python with the same result as from the command line, to plot and to save."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""A record says how to run it again, and `lrpc verify` whether that comes to the same."""
+"""A record is enough to run it again, and `lrpc verify` compares the results."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.places import SAMPLE
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The record of a scenario that is gone by now."""
+    """Return the record of a scenario whose file has been removed."""
     folder = tmp_path_factory.mktemp("verify")
     path = office(folder, actions=20)
     assert lrpc("run", path, *HERE, "--out", folder / "run", "--seed", 5).code == 0

@@ -1,4 +1,4 @@
-"""Draws from parameters' ranges, and parameters changed one at a time."""
+"""Draws take parameters from their ranges; other studies change parameters one at a time."""
 
 from typing import Any
 

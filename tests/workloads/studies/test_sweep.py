@@ -1,4 +1,4 @@
-"""A sweep runs every combination of its parameters once, goes on where it was left, and ends with one table."""
+"""A sweep runs each combination of its parameters once, resumes, and ends with one table."""
 
 import csv
 from collections.abc import Sequence

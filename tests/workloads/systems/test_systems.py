@@ -1,4 +1,4 @@
-"""Table I's systems against what can be known of them without a simulation: bounds, directions, equal operations."""
+"""Table I's systems against results known without simulation: bounds, directions, operations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tests.support.command import refused
 from tests.support.recorded import Recorded
 
 ENDLESS: Final = 10**8
-# Where in each scenario its people are, the streams of their processes, and the size of a block.
+# Each scenario's path to its people, the stream of their processes, and its block size in bytes.
 PEOPLE: Final[dict[str, tuple[tuple[str | int, ...], str, int]]] = {
     "taos": (("domains", "taos", "exports", "taos", "parameters"), "user/", 4096),
     "v": (("domains", "programs", "exports", "programs", "parameters"), "user/boot", 8192),
@@ -61,7 +61,7 @@ def inside(tables: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def described(name: str, scale: float, only: str | None = None, **values: Any) -> tuple[dict[str, Any], Any]:
-    """Return a scenario's tables and its cluster, with other values of parameters and, if asked, one process only."""
+    """Return a scenario's tables and cluster with other parameters and, by `only`, one process."""
     tables = read_toml(scenarios.find(name))
     parameters: Any = tables["parameters"]
     for key, value in values.items():
@@ -80,7 +80,7 @@ def described(name: str, scale: float, only: str | None = None, **values: Any) -
 
 @cache
 def ran(name: str, scale: float, only: str | None = None, *, seed: int = 0, **values: Any) -> Ran:
-    """Return what a scenario did; several tests look at some of these runs."""
+    """Return the run of a scenario, which several tests may share."""
     tables, cluster = described(name, scale, only, **values)
     return Ran(tables, run_cluster(cluster, seed=seed, actors=0, transport="memory"))
 
@@ -92,7 +92,7 @@ def recorded(name: str, run: Ran, seed: int = 0) -> Recorded:
 
 
 def kept_for_ever(people: Recorded) -> int:
-    """Return how many calls of a server are left where nothing that was once seen has to be asked for again."""
+    """Return the number of a server's calls when everything seen once is cached for ever."""
     calls = 0
     names: set[int] = set()
     blocks: set[tuple[int, int]] = set()
@@ -133,7 +133,8 @@ def test_without_caches_every_operation_on_a_file_is_remote(name: str, scale: fl
     run = ran(name, scale, "person", **NOTHING[name])
     done = recorded(name, run)
     counts = done.counts
-    paged = 2 * counts["use"] - len({page for _, _, page in done.of("use")})  # sent each time, fetched but at first
+    # A page is sent each time and fetched each time except the first.
+    paged = 2 * counts["use"] - len({page for _, _, page in done.of("use")})
     assert run.remote == sum(counts[one] for one in UNCACHED) + paged > 300
 
 
@@ -158,7 +159,7 @@ def test_an_event_of_v_is_two_messages_and_a_program_three() -> None:
 
 @pytest.mark.parametrize("kilobytes", [0, 8000, ENDLESS])
 def test_what_is_not_on_the_disk_of_taos_is_remote_each_time(kilobytes: int) -> None:
-    """With a disk of nothing that is every operation on a file; with an endless one, those on what others share."""
+    """Expect every file operation without a disk; with an endless one, those on shared files."""
     run = ran("taos", 0.02, files_kb=kilobytes, drive_kb=2 * ENDLESS)
     people = recorded("taos", run)
     library = people.library
@@ -166,7 +167,7 @@ def test_what_is_not_on_the_disk_of_taos_is_remote_each_time(kilobytes: int) -> 
     disk = kept_on_disk(library, kilobytes * 1024 // 4096)
 
     def away(file: int) -> bool:
-        if kilobytes in (0, ENDLESS):  # known without asking what the disk holds
+        if kilobytes in (0, ENDLESS):  # known without the contents of the disk
             return not kilobytes or file in shared
         return file not in disk
 
@@ -190,7 +191,7 @@ def test_a_disk_holds_what_is_used_most_and_never_more_than_fits() -> None:
     assert library.programs.first in smaller
 
 
-# What is halved and doubled, and which way the share goes as it grows.
+# Parameters to halve and double, and the direction of the share as each grows.
 DIRECTIONS: Final = [
     ("taos", 0.0125, "files_kb", -1),
     ("taos", 0.0125, "compile_s", -1),
@@ -254,7 +255,7 @@ def test_rows_stand_beside_the_papers() -> None:
 
 
 def test_messages_between_v_machines_take_what_was_measured() -> None:
-    """32 bytes there and back, 2,540 us: what the cost model's network steps were solved from."""
+    """32 bytes take 2,540 us there and back, from which the network steps are solved."""
     _, cluster = described("v", 0.001)
     costs = cluster.machines[0].costs
     steps = {name: one.us for name, one in costs.file.steps.items()}
@@ -290,7 +291,7 @@ def test_what_is_wrong_is_refused_in_a_line_that_names_file_and_key(
 ) -> None:
     path = changed(tmp_path, name, old, new)
     text = path.read_text()
-    for unused in ("drive_kb", "kernel_kb", "cache_kb"):  # what nothing uses any more would be refused first
+    for unused in ("drive_kb", "kernel_kb", "cache_kb"):  # an unused parameter would be refused first
         if f'"${unused}"' not in text:
             text = "\n".join(line for line in text.splitlines() if not line.startswith(f"{unused} = {{ value"))
     path.write_text(text)

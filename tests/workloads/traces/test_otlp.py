@@ -1,4 +1,4 @@
-"""OpenTelemetry's JSON is read as the collector writes it; what is wrong in it is left out or refused in one line."""
+"""OpenTelemetry's JSON is read as the collector writes it; bad spans are left out or refused."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ def refusal(folder: Path, *lines: Any, indent: int | None = None, strict: bool =
     (line,) = str(caught.value).splitlines()
     path = f"{folder / 'trace.csv'}: "
     assert line.startswith(path)
-    assert "; " in line  # the mend
+    assert "; " in line  # the fix
     return line.removeprefix(path)
 
 

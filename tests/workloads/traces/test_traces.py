@@ -1,4 +1,4 @@
-"""Traces are read whole, cleaned of what cannot be trusted, and refused in one line where nothing is left."""
+"""Traces are read whole and cleaned of bad spans; files without good spans are refused."""
 
 import gzip
 import json
@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lrpc.workloads.traces.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import MAX_TIME, Reason, Trace, TraceRefused
 from tests.support.places import REAL_TRACES, SAMPLE
+from tests.support.spans import GOOD, HEADER, P1, ROOT, made
 
-HEADER = ",".join((*COLUMNS, "Duration"))
-ROOT = "t,root1,root,front,Recv,100,900,0"
-
-# spans, traces, pods, calls between pods, outliving their parent, starting before it
+# spans, traces, pods, calls between pods, spans that outlive their parent, and that precede it
 REAL = {
     "online-boutique.csv": (22_969, 502, 10, 5_525, 1_736, 8),
     "train-ticket.csv": (4_890, 71, 25, 783, 186, 0),
@@ -28,7 +24,7 @@ REAL = {
 
 
 def zipped_bytes(content: bytes) -> bytes:
-    """Return the same bytes whenever it is done, for they name tests."""
+    """Compress without a time stamp: the bytes name tests, so they must never change."""
     return gzip.compress(content, mtime=0)
 
 
@@ -246,7 +242,6 @@ def test_strict_refuses_the_first_bad_row(tmp_path: Path) -> None:
     assert text == f"{tmp_path / 'trace.csv'}: line 3: parent absent: its parent is 'gone'; correct it"
 
 
-GOOD = f"{HEADER}\n{ROOT}\n".encode()
 JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
 
 
@@ -292,7 +287,7 @@ def test_a_file_without_a_good_span_is_refused(tmp_path: Path, content: bytes, t
     text = refusal(path)
     assert text.startswith(f"{path}: ")
     assert told in text
-    assert ";" in text  # the mend
+    assert ";" in text  # the fix
 
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -315,16 +310,6 @@ def jaeger(tmp_path: Path, *spans: Any, zipped: bool = False, **processes: Any) 
     path = tmp_path / "trace.csv"  # the name says nothing
     path.write_bytes(zipped_bytes(document.encode()) if zipped else document.encode())
     return read_trace(path)
-
-
-def made(span: str, parent: str | None = None, **changed: Any) -> dict[str, Any]:
-    references = [{"refType": "CHILD_OF", "traceID": "t", "spanID": parent}] if parent else []
-    fields: dict[str, Any] = {"traceID": "t", "spanID": span, "operationName": "o", "references": references}
-    fields |= {"startTime": 100, "duration": 50, "processID": "p1"} | changed
-    return {key: value for key, value in fields.items() if value != "ABSENT"}
-
-
-P1 = {"serviceName": "front", "tags": []}
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -408,69 +393,3 @@ def test_a_bad_span_of_jaegers_is_left_out_and_named(tmp_path: Path, bad: Any, r
     (one,) = trace.left_out
     assert (one.place, one.reason) == ("span 2", reason)
     assert str(one).encode().isascii()
-
-
-# Whatever the bytes
-
-
-def read_or_refused(path: Path) -> Trace | str:
-    try:
-        return read_trace(path)
-    except TraceRefused as refused:
-        return str(refused)
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bytes") / "trace"
-
-
-PIECES = st.sampled_from([b",", b'"', b'""', b"\n", b"\r", b"\0", b"\xff", b"t", b"root", b"5", b"\xe2\x80\xa8"])
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow])
-@given(
-    start=st.sampled_from([b"", HEADER.encode() + b"\n", GOOD, b"{", b"\x1f\x8b"]), rest=st.lists(PIECES | st.binary())
-)
-def test_any_bytes_are_a_trace_or_refused(scratch: Path, start: bytes, rest: list[bytes]) -> None:
-    scratch.write_bytes(start + b"".join(rest))
-    trace = read_or_refused(scratch)
-    assert trace.spans if isinstance(trace, Trace) else len(trace.splitlines()) == 1
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=4,
-)
-KEYS = st.sampled_from(list(made("x")))
-
-
-@given(st.lists(JSON_VALUES | st.dictionaries(KEYS, JSON_VALUES).map(lambda changed: made("x") | changed)))
-def test_any_json_spans_are_accounted_for(scratch: Path, spans: list[Any]) -> None:
-    entry = {"traceID": "t", "spans": [made("a"), *spans], "processes": {"p1": P1}}
-    scratch.write_text(json.dumps({"data": [entry]}))
-    trace = read_trace(scratch)
-    assert len(trace.spans) + len(trace.left_out) == 1 + len(spans)
-    assert all(len(str(row).splitlines()) == 1 for row in trace.left_out)
-
-
-IDS = st.sampled_from(["", "root", "a", "b", "c", "d", "e"])
-TIMES = st.sampled_from(["1", "2", "3", "-1", "x", ""])
-ROWS = st.tuples(st.sampled_from("tu"), IDS, IDS, st.sampled_from(["p", "q", ""]), st.just("o"), TIMES, TIMES)
-
-
-@given(st.lists(st.tuples(ROWS, st.integers(1, 9))))
-def test_every_row_is_good_or_left_out(scratch: Path, rows: list[tuple[tuple[str, ...], int]]) -> None:
-    lines = [",".join((*row, "", "")[:width]) for row, width in rows]
-    scratch.write_text("\n".join((HEADER, ROOT, *lines)))
-    trace = read_trace(scratch)
-    assert len(trace.spans) + len(trace.left_out) == 1 + sum(line != "" for line in lines)
-    assert sum(trace.reasons.values()) == len(trace.left_out)
-    for index, parent in enumerate(trace.parents):
-        span = trace.spans[index]
-        if parent is None:
-            assert span.parent is None
-        else:
-            assert (trace.spans[parent].trace, trace.spans[parent].span) == (span.trace, span.parent)
-            assert index in trace.children[parent]
