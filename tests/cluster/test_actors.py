@@ -19,7 +19,7 @@ from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.workloads.programs.registry import REGISTRY
 from tests.support.clusters import bank, cluster, digest, pair
-from tests.support.command import lrpc, office, record, refused
+from tests.support.command import PATIENCE_S, lrpc, office, record, refused
 
 
 def many_desks(count: int) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class TestOnRay:
             )
             guess = (("authorization", f"Bearer {'0' * 64}"),)
             with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
-                ask(b"", metadata=guess, timeout=10)
+                ask(b"", metadata=guess, timeout=PATIENCE_S)
 
     def test_the_command_uses_an_actor_for_each_machine_and_exports_what_hashes_to_its_digest(
         self, tmp_path: Path

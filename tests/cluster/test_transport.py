@@ -29,6 +29,7 @@ from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMe
 from lrpc.protos import transport_pb2
 from lrpc.protos.transport_pb2_grpc import TransportStub
 from tests.support.clusters import SECRET, Joined, bank, cluster, digest, joined, pair
+from tests.support.command import PATIENCE_S
 
 CLIENT, SERVER = 0, 1
 CALL = Envelope(CLIENT, SERVER, 1, 1_000, 5_000, CallMessage(1, "ledger", 0, bytes(4)))
@@ -57,7 +58,7 @@ def batch(*envelopes: Envelope, sequence: int = 1) -> transport_pb2.Batch:
 def refusal(run: Joined, request: transport_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
     """Return the code and details with which a station rejects a batch."""
     with stub(run.stations[0].endpoint.address) as service, pytest.raises(grpc.RpcError) as caught:
-        service.Deliver(request, metadata=metadata, timeout=10)
+        service.Deliver(request, metadata=metadata, timeout=PATIENCE_S)
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code(), caught.value.details()
 
@@ -91,7 +92,7 @@ def test_a_stranger_is_unauthenticated_and_counted_and_changes_nothing(run: Join
     assert code is grpc.StatusCode.UNAUTHENTICATED
     window = transport_pb2.Window(horizons=to_times({CLIENT: FOREVER}), afterwards=[FOREVER], number=1)
     with stub(run.stations[0].endpoint.address) as service, pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
-        service.Advance(window, metadata=metadata, timeout=10)
+        service.Advance(window, metadata=metadata, timeout=PATIENCE_S)
     assert run.stations[0].strangers == 2
     run.run()
     expected = digest(cluster(pair("teller", "drawer", ledgers="drawer")))
@@ -107,7 +108,7 @@ def test_a_run_continues_while_strangers_knock() -> None:
             if progress.windows % 10 == 1:
                 guess: Metadata = ((SECRET_KEY, "guess"),)
                 with pytest.raises(grpc.RpcError) as caught:
-                    service.Deliver(batch(CALL, sequence=progress.windows), metadata=guess, timeout=10)
+                    service.Deliver(batch(CALL, sequence=progress.windows), metadata=guess, timeout=PATIENCE_S)
                 assert isinstance(caught.value, grpc.Call)
                 knocks.append(caught.value.code())
 
@@ -166,7 +167,7 @@ def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
     with grpc.insecure_channel(run.stations[0].endpoint.address) as channel:
         raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/lrpc.transport.v1.Transport/Deliver")
         with pytest.raises(grpc.RpcError):
-            raw(b"\xff" * 50, metadata=KNOWN, timeout=10)
+            raw(b"\xff" * 50, metadata=KNOWN, timeout=PATIENCE_S)
     run.run()
     assert server(run).counts["link_replies"] == 18
 
@@ -180,7 +181,7 @@ def test_a_batch_before_its_turn_is_refused_and_names_the_one_that_is_due(run: J
 def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined) -> None:
     station = run.stations[0]
     with stub(station.endpoint.address) as service:
-        receipts = [service.Deliver(batch(CALL), metadata=KNOWN, timeout=10) for _ in range(3)]
+        receipts = [service.Deliver(batch(CALL), metadata=KNOWN, timeout=PATIENCE_S) for _ in range(3)]
     assert [receipt.sequence for receipt in receipts] == [1, 1, 1]
     assert replies(run, batches=1) == 1
 
@@ -207,7 +208,7 @@ def test_a_window_is_not_begun_before_its_batches_have_come_and_says_whose_are_m
         peer.send(3, [CALL])
         request = transport_pb2.Window(due=[transport_pb2.Sequence(actor=3, sequence=2)], number=1)
         with stub(run.stations[0].endpoint.address) as service:
-            report = service.Advance(request, metadata=KNOWN, timeout=10)
+            report = service.Advance(request, metadata=KNOWN, timeout=PATIENCE_S)
         assert (list(report.missing), list(report.next.machines)) == ([3], [])
     finally:
         peer.close()

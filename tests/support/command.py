@@ -16,7 +16,7 @@ import pytest
 
 from lrpc.workloads import launcher, scenarios
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 300.0  # however busy the computer is; only a failure takes that long
 HERE = ("--actors", "0", "--links", "memory")
 
 

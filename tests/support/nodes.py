@@ -15,12 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.support.command import wait_until
+from tests.support.command import PATIENCE_S, wait_until
 
 BIN: Final = Path(sys.executable).parent
 ADDRESSES: Final = ("10.213.77.1", "10.213.77.2")
 PORT: Final = 6399
-START_S: Final = 180.0  # starting Ray takes seconds, on a busy computer much longer
 PATH: Final = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where `ip` is, if it is anywhere
 # Ray counts a node as lost once it has missed this many checks in a row, this far apart.
 CHECKS: Final = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
@@ -142,7 +141,7 @@ class Nodes:
 
     def _ray(self, node: int, *arguments: object) -> None:
         share = [*SHARE, "--node-ip-address", ADDRESSES[node], "--disable-usage-stats"]
-        code, out, err = ended(self.command(node, BIN / "ray", "start", *arguments, *share), START_S)
+        code, out, err = ended(self.command(node, BIN / "ray", "start", *arguments, *share))
         assert code == 0, out + err
 
 
@@ -166,7 +165,7 @@ class OneAddress:
     def stop(self) -> None:
         """End both nodes and remove their files."""
         try:
-            code, out, err = ended(self._cluster, START_S)
+            code, out, err = ended(self._cluster)
             assert code == 0, out + err
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -204,7 +203,7 @@ def on_one_address() -> Iterator[OneAddress]:
         nodes.stop()
 
 
-def ended(run: Command, timeout_s: float = 120.0) -> tuple[int, str, str]:
+def ended(run: Command, timeout_s: float = PATIENCE_S) -> tuple[int, str, str]:
     """Wait for a command's end; return its exit code, and what it wrote."""
     with run:
         try:

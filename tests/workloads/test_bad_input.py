@@ -361,7 +361,7 @@ def test_an_address_of_ray_at_which(wrong: str, folder: Path) -> None:
     make, said = ADDRESSES[wrong]
     address, since = make(), time.monotonic()
     line = refusal("run", office(folder), "--address", address)
-    assert time.monotonic() - since < 10
+    assert time.monotonic() - since < 60  # Ray itself would try for minutes
     assert line.startswith(f"lrpc: Ray address {address}: ")
     assert said in line
 

@@ -12,10 +12,9 @@ from typing import Final
 import pytest
 
 from lrpc import __version__
-from tests.support.command import HERE, lrpc, office, record, wait_until
+from tests.support.command import HERE, PATIENCE_S, lrpc, office, record, wait_until
 
 COMMAND = Path(sys.executable).with_name("lrpc")
-PATIENCE_S = 60.0
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -185,7 +184,7 @@ class Dropped:
 install_handlers()
 Dropped()
 try:
-    threading.Event().wait(60)
+    threading.Event().wait(300)
     print("was never interrupted")
 except KeyboardInterrupt:
     try:
@@ -216,7 +215,7 @@ os.register_at_fork(after_in_parent=release)
 install_handlers()
 try:
     subprocess.run(["true"], preexec_fn=lambda: None)  # without such a function nothing is called at a fork
-    threading.Event().wait(60)
+    threading.Event().wait(300)
     print("was never interrupted")
 except KeyboardInterrupt:
     print(*released, "interrupted")
