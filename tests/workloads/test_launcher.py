@@ -1,4 +1,4 @@
-"""The command as its users meet it: in a pipe, on a terminal, and stopped in the middle of a run."""
+"""The command as its users meet it: in a pipe, on a terminal, and interrupted during a run."""
 
 import os
 import pty
@@ -103,7 +103,7 @@ def test_whoever_stops_reading_ends_the_command_quietly(tmp_path: Path) -> None:
 
 
 def marked(mark: str) -> list[int]:
-    """Return the processes that were started with `mark` in their environment; none where that cannot be seen."""
+    """Return the processes that have `mark` in their environment; none where that cannot be seen."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -115,7 +115,7 @@ def marked(mark: str) -> list[int]:
 
 
 def heed_interrupts() -> None:
-    """Undo what a shell does to jobs in the background, which the tests may be one of: they ignore SIGINT."""
+    """Let SIGINT interrupt this process: a shell has jobs in the background ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -197,7 +197,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interruption_that_python_drops_comes_again_and_never_while_something_is_let_go_of() -> None:
+def test_an_interruption_that_python_drops_comes_again_and_never_during_a_cleanup() -> None:
     assert said_by(DROPS) == ("let go of everything\ninterrupted\n", "")
 
 
@@ -214,7 +214,8 @@ def release():  # as logging releases its lock
 os.register_at_fork(after_in_parent=release)
 install_handlers()
 try:
-    subprocess.run(["true"], preexec_fn=lambda: None)  # without such a function nothing is called at a fork
+    # Without such a function nothing is called at a fork.
+    subprocess.run(["true"], preexec_fn=lambda: None)
     threading.Event().wait(300)
     print("was never interrupted")
 except KeyboardInterrupt:
@@ -227,7 +228,7 @@ def test_an_interruption_during_a_fork_comes_behind_it_and_cuts_nothing_short() 
 
 
 def said_by(program: str) -> tuple[str, str]:
-    """Return what a Python program that interrupts itself writes to its output, and to its errors."""
+    """Return what a program that interrupts itself writes to stdout and to stderr."""
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=heed_interrupts)
     return said.stdout, said.stderr
