@@ -103,7 +103,7 @@ def test_whoever_stops_reading_ends_the_command_quietly(tmp_path: Path) -> None:
 
 
 def marked(mark: str) -> list[int]:
-    """Return the processes that have `mark` in their environment; none where that cannot be seen."""
+    """Return the processes with `mark` in their environment; none where that cannot be seen."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
