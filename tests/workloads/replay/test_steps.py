@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lrpc.cluster.run import Outcome, run_cluster
@@ -288,12 +288,24 @@ def test_free_of_charge_a_trace_takes_just_as_long_as_it_was_recorded_to_take(tm
     assert done.account("spans accounted for") == len(rows)
 
 
+def ends_with_a_call_within_its_domain(row: Row, rows: list[Row]) -> bool:
+    """Return whether a span takes no time, at the end of its parent and in its domain."""
+    span_of = {span: (pod, end) for span, _, pod, _, end in rows}
+    _, parent, pod, begin, end = row
+    return begin == end and span_of.get(parent) == (pod, end)
+
+
 @settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nested(gaps=True), st.integers(1, 3))
 def test_where_spans_nest_gaps_are_all_that_is_not_computed_and_calls_all_that_is_added(
     tmp_path: Path, rows: list[Row], machines: int
 ) -> None:
-    """With enough processors and free switches, the parts of both times add up."""
+    """With enough processors and free switches, the parts of both times add up.
+
+    Except where a thread ends with a call within its domain: it may be joined before that call's
+    time has passed (docs/design.md, what is not charged).
+    """
+    assume(not any(ends_with_a_call_within_its_domain(row, rows) for row in rows))
     costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7, "network_send": 2}, pages=(0, 0))
     done = replayed(tmp_path, *rows, machines=machines, processors=1000, costs=costs, delay_us=5)
     assert done.time("beside children") == (0, None)
