@@ -97,9 +97,13 @@ def test_a_clerk_may_refuse_whom_its_policy_refuses() -> None:
     machine.export(
         Adder, AdderServer(), name="adder", policy=lambda request: "not you" if request.client == "spy" else None
     )
-    assert machine.bind(Adder, "adder") is not None
+    adder = machine.bind(Adder, "adder")
     with pytest.raises(BindingRefused, match="not you"):
         machine.bind(Adder, "adder", domain="spy")
+    sums: list[int] = []
+    machine.spawn(lambda: sums.append(adder.add(1, 2)))
+    machine.run()
+    assert sums == [3]
 
 
 def test_a_binding_to_what_nobody_exports_or_to_another_interface_is_refused() -> None:

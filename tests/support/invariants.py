@@ -93,7 +93,8 @@ def _thread_is_consistent(kernel: Kernel, thread: Thread) -> None:
     for depth, linkage in enumerate(thread.linkages):
         assert linkage.thread is thread
         assert linkage.binding.client is where
-        assert linkage.state == LINKAGE_ABORTED if depth == 0 and thread.successor is not None else True
+        if depth == 0 and thread.successor is not None:
+            assert linkage.state == LINKAGE_ABORTED
         if linkage.state == LINKAGE_ABORTED:
             assert depth == 0
             assert thread.successor is not None
