@@ -20,8 +20,22 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+def open_missing() -> None:
+    """Open stdin, stdout and stderr on nothing where the caller has closed them.
+
+    Otherwise the next file that is opened would take their place, and what is printed go there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(opened, "w" if number else "r"))
+
+
 def main() -> None:
     """Run the command; if it is interrupted, end the process at once with exit code 130."""
+    open_missing()
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGTERM is treated as Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end_at_once)

@@ -1,11 +1,15 @@
 """Reads TOML documents and validates them against pydantic models.
 
 A document that is wrong raises `Refused` with one line that names the file, the key and the fix.
+
+A file is read as bytes first, and no further than a limit. Text from outside is shown by `visible`
+alone, so that it is text wherever it is shown.
 """
 
 import os
+import stat
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lrpc.kernel.errors import Refused
 
 LARGEST_DOCUMENT = 16 * 1024 * 1024  # bytes: more than any description needs
+LARGEST_NUMBER = 2**63 - 1  # TOML's whole numbers have 64 bits
+DEEPEST = 100  # tables within tables
 
 
 class Document(BaseModel):
@@ -30,13 +36,9 @@ def read_toml(path: Path) -> dict[str, object]:
 
     Raises `Refused` where the file cannot be read, is too large, or is not TOML in UTF-8.
     """
+    data = read_file(path, LARGEST_DOCUMENT)
     try:
-        if path.stat().st_size > LARGEST_DOCUMENT:
-            raise Refused(f"{path}: larger than {LARGEST_DOCUMENT} bytes; is it the file you meant?")
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise Refused(f"{path}: cannot be read: {reason}") from None
+        tables = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: byte {error.start}: not UTF-8; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
@@ -44,6 +46,48 @@ def read_toml(path: Path) -> dict[str, object]:
     # A number of thousands of digits, or a thousand nested brackets.
     except (ValueError, RecursionError) as error:
         raise Refused(f"{path}: not TOML that can be read: {one_line(str(error))}") from None
+    check_values(tables, str(path))
+    return tables
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Return the bytes of the file at `path`, which are read once.
+
+    Raises `Refused` where it cannot be read, is no regular file, or has more than `most` bytes. A
+    device may have no end, and a pipe may never begin.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise Refused(f"{path}: not a regular file; name a file")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise Refused(f"{path}: cannot be read: {reason}") from None
+    except ValueError as error:  # a path with a NUL, or with half a surrogate
+        raise Refused(f"{path}: cannot be read: {error}; correct the path") from None
+    if len(data) > most:
+        raise Refused(f"{path}: larger than {most} bytes; is it the file you meant?")
+    return data
+
+
+def check_values(tables: Mapping[str, object], document: str) -> None:
+    """Raise `Refused`, naming `document` and the key, where tables hold what nothing can work with.
+
+    That is a whole number of more than 64 bits, or more than `DEEPEST` tables within each other.
+    """
+    waiting: list[tuple[tuple[str, ...], object]] = [((), tables)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, int) and not -LARGEST_NUMBER - 1 <= value <= LARGEST_NUMBER:
+            raise Refused(f"{document}: {visible('.'.join(key))}: a whole number of more than 64 bits; correct it")
+        if isinstance(value, dict | list) and len(key) > DEEPEST:
+            raise Refused(f"{document}: {visible('.'.join(key[:3]))}: more than {DEEPEST} tables deep; correct it")
+        if isinstance(value, dict):
+            waiting += [((*key, str(name)), one) for name, one in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*key, str(number)), one) for number, one in enumerate(value)]
 
 
 def validate(model: type[D], tables: object, document: str) -> D:
@@ -79,15 +123,36 @@ def first_error(error: ValidationError, document: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` with every run of white space, including line ends, replaced by one space."""
-    return " ".join(text.split())
+    """Return `text` as visible, with every run of white space, line ends too, as one space."""
+    return visible(" ".join(text.split()))
+
+
+def visible(text: str) -> str:
+    """Return `text` with what cannot be printed as Python's escapes, such as `\\x1b`.
+
+    So no text commands a terminal, turns the direction of writing, or fails to be encoded.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def name_list(names: Sequence[str]) -> str:
     """Return the first eight of `names`, separated by commas, and how many more there are."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
+    return (
+        ", ".join(map(_shortened_name, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        if names
+        else "none"
+    )
+
+
+def _shortened_name(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."
 
 
 def _shortened(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested too deep
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:37]}..."

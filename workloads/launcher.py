@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from typer.exceptions import TyperException
 
 from lrpc import __version__
@@ -45,6 +44,8 @@ from lrpc.workloads.options import (
     Strict,
     SweepFolder,
     TraceFile,
+    check_arguments,
+    show_any_text,
 )
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
@@ -107,8 +108,8 @@ def reproduce(
     finished = _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
     if finished is not None:
         report = page.make([finished.folder], None, force=True)
-        terminal.print_lines(_console(), terminal.verdict(finished.record.cells))
-        terminal.print_lines(_console(), [f"report {report / page.PAGES[0]}"])
+        terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
+        terminal.print_lines(terminal.make_console(), [f"report {report / page.PAGES[0]}"])
 
 
 @app.command("run")
@@ -230,8 +231,8 @@ def find_placement(
     options = Options(record, force, actors, links, address, None, dry_run)
     done = place.compare(job, slack, SearchLimits(nodes, seconds), options, _command(), out=out)
     if done is not None:
-        terminal.print_table(_console(), place.table(done))
-        terminal.print_lines(_console(), place.lines(done))
+        terminal.print_table(terminal.make_console(), place.table(done))
+        terminal.print_lines(terminal.make_console(), place.lines(done))
 
 
 @app.command("verify")
@@ -259,7 +260,7 @@ def verify_record(
             on_progress=show,
         )
     difference = verify.compare(found, outcome)
-    print(verify.in_words(found, outcome, difference))
+    terminal.say(verify.in_words(found, outcome, difference))
     if difference is not None:
         raise typer.Exit(1)
 
@@ -288,14 +289,16 @@ def run_sweep(
     file = scenarios.find_sweep(name)
     found = sweep.read_sweep(file, out, registry)
     for line in found.left_out:
-        print(f"note: {line}", file=sys.stderr)
+        terminal.print_note(f"note: {line}")
     if dry_run:
-        print(f"{found.name}: {len(found.runs)} runs, {sum(one.done for one in found.runs)} of them done, in {out}")
+        terminal.say(
+            f"{found.name}: {len(found.runs)} runs, {sum(one.done for one in found.runs)} of them done, in {out}"
+        )
         return
     sweep.open_folder(file, out, force=force)
     with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
         failed = sweep.carry_out(found, parallel, address, note)
-    sensitivity.report(_console(), found, out)
+    sensitivity.report(terminal.make_console(), found, out)
     if failed:
         first = min(failed)
         raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")
@@ -318,7 +321,7 @@ def make_report(
     A report is a web page, Markdown and CSV files. It is made from the records; nothing is run.
     """
     folder = page.make(record, out, force=force)
-    print(f"report {folder / page.PAGES[0]}")
+    terminal.say(f"report {folder / page.PAGES[0]}")
 
 
 @app.command("structures")
@@ -333,7 +336,7 @@ def compare_structures(
     Runs the scenario taos on a monolithic kernel, and on a small kernel with SRC RPC, with LRPC,
     and with LRPC/MP: LRPC and domain caching on a second processor.
     """
-    terminal.print_table(_console(), structures.compare(scale, seed))
+    terminal.print_table(terminal.make_console(), structures.compare(scale, seed))
 
 
 @app.command("observations")
@@ -350,7 +353,7 @@ def compare_observations(
 
     Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
     """
-    terminal.print_table(_console(), observations.compare(scale, seed))
+    terminal.print_table(terminal.make_console(), observations.compare(scale, seed))
 
 
 @app.command("list")
@@ -358,13 +361,13 @@ def list_all() -> None:
     """List the scenarios, sweeps and cost models of lrpc."""
     print("scenarios (lrpc run NAME)")
     for name in scenarios.names():
-        print(f"  {name:14} {scenarios.description(name)}")
+        terminal.say(f"  {name:14} {scenarios.description(name)}")
     print("sweeps (lrpc sweep NAME)")
     for name in scenarios.names(scenarios.SWEEPS):
-        print(f"  {name:14} {read_toml(scenarios.find_sweep(name)).get('name', '')}")
+        terminal.say(f"  {name:14} {read_toml(scenarios.find_sweep(name)).get('name', '')}")
     print("cost models (--cost-model NAME)")
     for name in cost_model_names():
-        print(f"  {name:14} {load_cost_model(name).file.description}")
+        terminal.say(f"  {name:14} {load_cost_model(name).file.description}")
 
 
 @app.command("events")
@@ -400,7 +403,9 @@ def version(
 
 def main() -> None:
     """Run the command line, and end with an exit code; a failure prints one line."""
+    show_any_text()
     try:
+        check_arguments()
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except Refused as error:
@@ -419,6 +424,12 @@ def main() -> None:
         raise SystemExit(0) from None
     except TyperException as error:
         fail(error.format_message(), 2)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk, say. What is left to print is dropped, or Python would try again as it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"standard output cannot be written: {os.strerror(error.errno or 0)}", 3)
     else:
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
             fail("interrupted", 130)
@@ -433,13 +444,8 @@ def _carry_out(
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None
-    terminal.print_record(_console(), finished.record, finished.folder)
+    terminal.print_record(terminal.make_console(), finished.record, finished.folder)
     return finished
-
-
-def _console() -> Console:
-    # Without a terminal, a fixed width, so that output in files and pipes is always the same.
-    return Console() if sys.stdout.isatty() else Console(width=110)
 
 
 def _command() -> list[str]:

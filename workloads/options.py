@@ -1,9 +1,15 @@
 """The options that several commands share: their types, bounds and help texts."""
 
+import os
+import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from lrpc.kernel.documents import visible
+from lrpc.kernel.errors import Refused
 
 Out = Annotated[
     Path | None,
@@ -98,3 +104,23 @@ Parallel = Annotated[
         show_default="one per processor here",
     ),
 ]
+
+
+def check_arguments() -> None:
+    """Raise `Refused` where an argument, or the path of the current folder, is not UTF-8.
+
+    Records keep both, as text.
+    """
+    for number, text in enumerate([os.getcwd(), *sys.argv[1:]]):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            what = f"argument {number}" if number else "the current folder"
+            raise Refused(f"{what}: {visible(text)}: not UTF-8; rename it") from None
+
+
+def show_any_text() -> None:
+    """Print what the terminal's encoding does not have as escapes, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -22,6 +22,7 @@ from lrpc.cluster.group import events_file
 from lrpc.cluster.run import digest_of
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.log import EVENT_BYTES, NAMES
+from lrpc.workloads.records.tables import csv_text
 
 MAGIC: Final = b"LRPC events 1\n"
 _COUNT: Final = struct.Struct("<I")  # number of machines
@@ -118,7 +119,10 @@ def digest(path: Path) -> str:
 def lines(path: Path) -> Iterator[str]:
     """Yield an exported log as CSV lines: machine, virtual time in ns, event, subject, object."""
     yield "machine,time_ns,event,subject,object"
-    for name, chunks in read(path):
+    for machine, chunks in read(path):
+        name = csv_text(machine)
+        if not set(name).isdisjoint(',"'):
+            name = '"' + name.replace('"', '""') + '"'
         for chunk in chunks:
             for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
                 yield f"{name},{time_ns},{NAMES.get(kind, kind)},{subject},{object_}"

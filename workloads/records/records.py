@@ -14,7 +14,6 @@ job again and comparing the digests.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from lrpc.cluster.machine import MachineOutcome, ProcessorOutcome, QueueOutcome
 from lrpc.cluster.run import Outcome
 from lrpc.kernel import compiled
-from lrpc.kernel.documents import first_error
+from lrpc.kernel.documents import check_values, first_error, read_file
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import call_tables, folders, pace, tables
 from lrpc.workloads.records.call_tables import Calls
@@ -35,6 +34,7 @@ from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.versions import versions
 
 FORMAT: Final = 2
+LARGEST_RECORD: Final = 2**28  # bytes: that of 100,000 machines has a third of it
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
 
 
@@ -137,7 +137,9 @@ def write(out: Path, record: Record) -> None:
     """
 
     def fill(folder: Path) -> None:
-        (folder / "record.json").write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
+        # Half a surrogate becomes its escape in JSON.
+        (folder / "record.json").write_bytes(text.encode(errors="backslashreplace"))
         for table in tables_of(record):
             tables.write_csv(folder / f"{table.name}.csv", table)
 
@@ -205,12 +207,11 @@ def read(folder: Path) -> Record:
     """
     path = folder / "record.json"
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path, LARGEST_RECORD))
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise Refused(f"{path}: not a record of format {FORMAT}; name a record that this version of lrpc wrote")
+        check_values(found, str(path))
         return TypeAdapter(Record).validate_python(found)
-    except OSError as error:
-        raise Refused(f"{path}: cannot be read: {os.strerror(error.errno or 0)}; name a record's folder") from None
     except (ValueError, RecursionError) as error:
         what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
         raise Refused(f"{what}; the record is damaged") from None

@@ -13,12 +13,13 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from lrpc.kernel.documents import first_error
+from lrpc.kernel.documents import first_error, visible
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
 from lrpc.workloads.records.cells import Cell
 
 TableValue = str | int | float | None
+FORMULA: Final = ("=", "+", "-", "@")  # what a formula begins with
 BUCKET: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
@@ -186,8 +187,14 @@ def ends(counted: Mapping[str, int], document: str = "record") -> list[tuple[tup
 
 
 def write_csv(path: Path, table: Table) -> None:
-    """Write a table to a CSV file."""
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    """Write a table to a CSV file. Text is written as `csv_text` makes it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(table.columns)
-        writer.writerows(table.rows)
+        writer.writerow(map(csv_text, table.columns))
+        writer.writerows([csv_text(one) if isinstance(one, str) else one for one in row] for row in table.rows)
+
+
+def csv_text(text: str) -> str:
+    """Return `text` as visible, after an apostrophe where a spreadsheet would see a formula."""
+    shown = visible(text)
+    return f"'{shown}" if len(shown) > 1 and shown.lstrip().startswith(FORMULA) else shown

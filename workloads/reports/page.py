@@ -8,11 +8,11 @@ one file. Text from records is escaped, since a record may come from anybody.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from pathlib import Path
 from typing import Final
 
-from lrpc.kernel.documents import one_line
+from lrpc.kernel.documents import one_line, visible
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import folders, records, tables
 from lrpc.workloads.records.records import Record
@@ -236,6 +236,14 @@ def _numbers(table: Table) -> list[bool]:
 def _more(table: Table) -> str:
     beyond = len(table.rows) - MOST_ROWS
     return f"and {beyond:,} more rows in " if beyond > 0 else ""
+
+
+def escape(text: str) -> str:
+    """Return text as HTML that shows it unchanged, with what cannot be printed made visible.
+
+    Line ends stay, as white space.
+    """
+    return escape_html("\n".join(map(visible, text.split("\n"))))
 
 
 def _link(file: str) -> str:

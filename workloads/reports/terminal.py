@@ -5,13 +5,17 @@ from the paper, or the bars of a histogram. The kind of every figure (input, fit
 printed with it, so that a fitted figure is never taken for evidence.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from lrpc.kernel.documents import one_line, visible
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import KINDS, Cell
 from lrpc.workloads.records.records import COUNTS, Record
@@ -39,6 +43,38 @@ SHOWN: Final = ("%", "bytes", "misses")  # units printed with each figure, since
 BARS: Final = ("Figure 1",)  # tables printed as bars
 LISTS: Final = ("I",)  # tables never printed as grids: their rows are of different systems
 BAR: Final = 50  # characters of the longest bar
+
+
+class PlainConsole(Console):
+    """A console that takes every text for text: no markup, no emoji, and no terminal's commands.
+
+    It is the only kind of console here, since names in tables and titles may come from anybody.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return `text` as it is shown."""
+        return super().render_str(visible(text), **options | {"markup": False, "emoji": False})
+
+
+def make_console(*, stderr: bool = False) -> PlainConsole:
+    """Return a console for results, or for progress on stderr.
+
+    Without a terminal its width is fixed, so that output in files and pipes is always the same.
+    """
+    if stderr:
+        return PlainConsole(stderr=True)
+    return PlainConsole() if sys.stdout.isatty() else PlainConsole(width=110)
+
+
+def say(text: str) -> None:
+    """Print a line of results."""
+    print(visible(text))
+
+
+def print_note(text: str) -> None:
+    """Print a line on stderr. If that cannot be written, nobody can be told, and work goes on."""
+    with suppress(OSError):
+        print(one_line(text), file=sys.stderr, flush=True)
 
 
 def print_cells(console: Console, cells: Sequence[Cell]) -> None:
@@ -140,9 +176,9 @@ def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines unchanged."""
+    """Print lines, each as it is however long."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _grid(cells: Sequence[Cell]) -> Table:

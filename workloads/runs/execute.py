@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lrpc.cluster.description import Cluster, construct
@@ -27,10 +26,14 @@ from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress as Position
+from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads.records import events, records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.reports.terminal import make_console, print_note, say
+
+LONGEST = 600  # characters of the line that says why a command failed
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def execute(
     """
     actors = choose_actors(cluster, options.actors, options.transport, options.address)
     if options.actors is not None and options.actors > actors:
-        print(f"note: {actors} actors, one for each machine; more would have no machine to run", file=sys.stderr)
+        print_note(f"note: {actors} actors, one for each machine; more would have no machine to run")
     folder = records.new_folder(options.out, run.workload, force=options.force)
     if options.events is not None:
         check_events(options.events, folder, force=options.force)
@@ -191,12 +194,12 @@ def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]
     if not sys.stderr.isatty():
         yield lambda position: None
         return
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[where]}"),
+        TextColumn("{task.fields[where]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
@@ -219,15 +222,20 @@ def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], 
     with ExitStack() as stack:
         bar = None
         if sys.stderr.isatty():
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            bar = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)))
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+            )
+            bar = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=make_console(stderr=True)))
             task = bar.add_task(title, total=runs)
 
         def note(number: int, problem: str | None) -> None:
             if bar is not None:
                 bar.advance(task)
             if problem is not None:
-                print(f"run {number}: {problem}", file=sys.stderr)
+                print_note(f"run {number}: {problem}")
 
         yield note
 
@@ -237,13 +245,13 @@ def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, 
     where = "in this process" if actors == 0 else f"on {actors} Ray actors"
     if options.address is not None:
         where += f" of the cluster at {options.address}"
-    print(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.transport}, seed {run.seed}")
+    say(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.transport}, seed {run.seed}")
     for machine in cluster.machines:
-        print(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
+        say(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
         for domain in machine.domains:
             exports = ", ".join(export.name for export in domain.exports) or "nothing"
-            print(f"    {domain.name}: exports {exports}; {len(domain.threads)} threads")
-    print(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
+            say(f"    {domain.name}: exports {exports}; {len(domain.threads)} threads")
+    say(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
 
 
 def check_events(
@@ -265,6 +273,7 @@ def check_events(
 
 
 def fail(message: str, code: int) -> None:
-    """Print in one line why the command failed, and exit with that code."""
-    print(f"lrpc: {' '.join(message.split())}", file=sys.stderr)
+    """Print in one line of at most `LONGEST` characters why the command failed, and exit."""
+    line = one_line(message)
+    print_note(f"lrpc: {line if len(line) <= LONGEST else line[: LONGEST // 2] + ' ... ' + line[-LONGEST // 2 :]}")
     raise SystemExit(code)

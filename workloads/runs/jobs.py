@@ -15,7 +15,6 @@ A job that names a user's registry does not make its code run (`registry`): prep
 needs the imported registry as well.
 """
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
 from lrpc.cluster.scenario import ClusterTable
-from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_toml, validate
+from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_file, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
@@ -46,6 +45,7 @@ from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reprodu
 from lrpc.workloads.traces.read import read_trace
 
 LARGEST_SEED: Final = 2**63 - 1
+LARGEST_INPUT: Final = 2**30  # bytes: no reader takes a larger file
 REGISTRY_INPUT: Final = "registry"  # the name of a registry's file among the inputs of a record
 JsonValue = str | int | float | bool | list[Any] | dict[str, Any]
 
@@ -313,15 +313,14 @@ def _parts(key: str) -> list[str]:
 def read_input(argument: str, path: Path) -> Input:
     """Return a file that a job reads as an input of a record, with its digest.
 
-    The record also keeps the text of TOML files. Raises `Refused` if the file cannot be read.
+    The record also keeps the text of TOML files, line ends included. Raises `Refused` if the file
+    cannot be read.
     """
-    whole = blake2b(digest_size=32)
-    try:
-        small = path.suffix == ".toml" and path.stat().st_size <= LARGEST_DOCUMENT
-        text = path.read_text() if small else None
-        with path.open("rb") as file:
-            while data := file.read(1 << 20):
-                whole.update(data)
-    except OSError as error:
-        raise Refused(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from None
-    return Input(argument, str(path.absolute()), whole.hexdigest(), text)
+    data = read_file(path, LARGEST_INPUT)
+    text = None
+    if path.suffix == ".toml" and len(data) <= LARGEST_DOCUMENT:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise Refused(f"{path}: byte {error.start}: not UTF-8, as TOML is; give the file another name") from None
+    return Input(argument, str(path.absolute()), blake2b(data, digest_size=32).hexdigest(), text)

@@ -7,7 +7,8 @@ user's registry, that a module which it imports has changed. Digests are compare
 machine, to name the first that differs.
 
 The job's files are read again from where they were, or from the record where it keeps their text.
-Each must have its old digest. A user's code runs only if the command names its registry again.
+Each is copied first, and the copy is both hashed and run. It must have its old digest. A user's
+code runs only if the command names its registry again.
 """
 
 import tempfile
@@ -21,10 +22,11 @@ from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel import compiled
+from lrpc.kernel.documents import read_file
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import records
-from lrpc.workloads.records.records import Record
-from lrpc.workloads.runs.jobs import REGISTRY_INPUT, Prepared, RunJob, job_of, read_input, registry_for
+from lrpc.workloads.records.records import Input, Record
+from lrpc.workloads.runs.jobs import LARGEST_INPUT, REGISTRY_INPUT, Prepared, RunJob, job_of, read_input, registry_for
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,23 @@ def prepared(record: Record, origin: str, registry: str | None = None) -> Iterat
                     differs = f"differs from the file that {origin} was made with ({one.path})"
                     raise Refused(f"{own.file}: {differs}; restore the old contents")
                 continue
-            if one.text is not None:
-                moved[one.argument] = Path(scratch, f"{number}-{Path(one.path).name}")
-                moved[one.argument].write_text(one.text)
-            else:
-                moved[one.argument] = Path(one.path)
+            moved[one.argument] = _copied(one, Path(scratch, str(number)))
             if read_input(one.argument, moved[one.argument]).digest != one.digest:
                 raise Refused(f"{one.path}: has changed since {origin} was written; restore the old contents")
         yield job.moved(moved).prepare(list(record.command), own)
+
+
+def _copied(one: Input, folder: Path) -> Path:
+    """Return a copy of an input's bytes in a new folder, where nobody else can change them."""
+    folder.mkdir()
+    if one.text is not None:
+        copy = folder / "input.toml"
+        copy.write_bytes(one.text.encode())
+    else:
+        data = read_file(Path(one.path), LARGEST_INPUT)
+        copy = folder / Path(one.path).name  # a trace's name is that of its run
+        copy.write_bytes(data)
+    return copy
 
 
 def _used(record: Record, job: RunJob) -> str:

@@ -28,7 +28,7 @@ from lrpc.cluster.package import users_code_by_value
 from lrpc.cluster.parameters import ParameterValue, resolve
 from lrpc.cluster.run import Outcome, processors_here, run_cluster
 from lrpc.cluster.session import ray_session, reason
-from lrpc.kernel.documents import Document, read_toml, validate
+from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, read_file, read_toml, validate
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import who_called_what
@@ -227,7 +227,7 @@ def open_folder(path: Path, out: Path, *, force: bool) -> None:
     holds anything else, or if it holds runs of another file and `force` is not given. With `force`
     those runs are made incomplete by removing their records.
     """
-    text = path.read_bytes()
+    text = read_file(path, LARGEST_DOCUMENT)
     held = out / FILE
     try:
         if out.exists() and not held.is_file() and any(out.iterdir()):
