@@ -20,17 +20,19 @@ this room refers to it.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import Field, create_model
 
 from lrpc.cluster.parameters import resolve
-from lrpc.cluster.scenario import ClusterTable, DomainTable, LinksTable
+from lrpc.cluster.scenario import MOST_PARTS, ClusterTable, DomainTable, LinksTable, check_parts
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
@@ -114,6 +116,13 @@ class Cluster:
         return any(self.callers)
 
     @property
+    def parts(self) -> int:
+        """Return how many machines, processors, domains, exports, imports and threads it has."""
+        domains = [domain for machine in self.machines for domain in machine.domains]
+        inside = sum(len(one.exports) + len(one.imports) + len(one.threads) for one in domains)
+        return sum(1 + machine.processors for machine in self.machines) + len(domains) + inside
+
+    @property
     def exporters(self) -> dict[str, str]:
         """Return the name of the exporting machine for each export's name."""
         return {
@@ -183,17 +192,18 @@ def read_cluster(path: Path, registry: Registry) -> Cluster:
     return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
-def describe(table: ClusterTable, registry: Registry, document: str) -> Cluster:
+def describe(table: ClusterTable, registry: Registry, document: str, most: int = MOST_PARTS) -> Cluster:
     """Return the cluster that a description's tables describe.
 
     `document` names the description in errors. Raises `Refused` for an unknown name, a wrong
-    parameter, and tables that do not fit each other.
+    parameter, tables that do not fit each other, and more than `most` parts.
     """
+    check_parts(table.parts, most, document)
     costs = _cost_models(table, document)
     machines = _machines(table, costs, registry, document)
     names = [machine.name for machine in machines]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = next((one for one, other in pairwise(names) if one == other), None)
+    if twice is not None:
         raise Refused(f"{document}: machines: two are called {twice}; rename one")
     pairs = _pairs(table.links, names, document)
     link = make_link(table.links.delay_us, table.links.bandwidth_mbps, table.links.loss)
@@ -219,16 +229,17 @@ def _machines(
 ) -> list[MachineSpec]:
     """Return a specification for each machine, in order of their names."""
     machines = []
+    on: defaultdict[str, list[tuple[str, DomainTable]]] = defaultdict(list)
+    for name, domain in table.domains.items():
+        on[domain.machine].append((name, domain))
     for key, one in table.machines.items():
+        model = costs[one.cost_model]
+        if one.tagged_tlb is not None:
+            model = model.with_tlb(tagged=one.tagged_tlb)
         for machine in _names(key, one.count):
             domains = tuple(
-                _domain(name, domain, machine, registry, f"{document}: domains.{name}")
-                for name, domain in table.domains.items()
-                if domain.machine == key
+                _domain(name, domain, machine, registry, f"{document}: domains.{name}") for name, domain in on[key]
             )
-            model = costs[one.cost_model]
-            if one.tagged_tlb is not None:
-                model = model.with_tlb(tagged=one.tagged_tlb)
             machines.append(MachineSpec(machine, one.processors, model, domains, one.domain_caching, one.discipline))
     return sorted(machines, key=lambda machine: machine.name)
 
@@ -236,9 +247,10 @@ def _machines(
 def _pairs(table: LinksTable, names: Sequence[str], document: str) -> dict[frozenset[str], Link]:
     """Return the links of the pairs of machines that have a link of their own."""
     pairs: dict[frozenset[str], Link] = {}
+    known = frozenset(names)
     for pair in table.pairs:
         for name in pair.between:
-            if name not in names:
+            if name not in known:
                 raise Refused(f"{document}: links.pairs: no machine {name}; there are {name_list(names)}")
         if len(set(pair.between)) < 2 or frozenset(pair.between) in pairs:
             raise Refused(
@@ -393,7 +405,7 @@ def _check_imports(needed: Collection[str], name: str, table: DomainTable, place
 
 def _known(known: Mapping[str, type[K]], name: str, where: str) -> type[K]:
     if name not in known:
-        raise Refused(f"{where}: unknown: {name}; known are {', '.join(sorted(known))}; add your own with --registry")
+        raise Refused(f"{where}: unknown: {name}; known are {name_list(sorted(known))}; add your own with --registry")
     return known[name]
 
 

@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from lrpc import __version__
+from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
@@ -28,6 +29,7 @@ from lrpc.workloads.options import (
     DryRun,
     Events,
     Force,
+    Limit,
     LinkDelay,
     LinkMbps,
     LinksOption,
@@ -129,6 +131,7 @@ def run_scenario(
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
+    limit: Limit = MOST_PARTS,
     dry_run: DryRun = False,
 ) -> None:
     """Run a scenario on a simulated cluster.
@@ -137,7 +140,7 @@ def run_scenario(
     """
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
     own = registry_for(job, registry)
-    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own)
+    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own, limit)
 
 
 @app.command()
@@ -166,6 +169,7 @@ def replay(
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
+    limit: Limit = MOST_PARTS,
     dry_run: DryRun = False,
 ) -> None:
     """Replay a trace of calls between pods on simulated machines.
@@ -184,7 +188,7 @@ def replay(
         strict=strict,
         seed=seed,
     )
-    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), limit=limit)
 
 
 @app.command("place")
@@ -229,7 +233,7 @@ def find_placement(
         seed=seed,
     )
     options = Options(record, force, actors, links, address, None, dry_run)
-    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, _command(), out=out)
+    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, ["lrpc", *sys.argv[1:]], out=out)
     if done is not None:
         terminal.print_table(terminal.make_console(), place.table(done))
         terminal.print_lines(terminal.make_console(), place.lines(done))
@@ -242,6 +246,7 @@ def verify_record(
     actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
+    limit: Limit = MOST_PARTS,
 ) -> None:
     """Repeat a record's run, and compare what every machine did.
 
@@ -249,16 +254,10 @@ def verify_record(
     """
     found = verify.check(record)
     with (
-        verify.prepared(found, str(record), registry) as ready,
+        verify.prepared(found, str(record), registry, limit) as ready,
         progress_bar(found.workload, planned_calls(ready.cluster)) as show,
     ):
-        outcome = verify.run_again(
-            ready,
-            actors=actors,
-            transport=links,
-            address=address,
-            on_progress=show,
-        )
+        outcome = verify.run_again(ready, actors=actors, transport=links, address=address, on_progress=show)
     difference = verify.compare(found, outcome)
     terminal.say(verify.in_words(found, outcome, difference))
     if difference is not None:
@@ -278,6 +277,7 @@ def run_sweep(
         bool, typer.Option("--force", help="Replace the runs of another sweep in the folder at --out.")
     ] = False,
     registry: RegistryOption = None,
+    limit: Limit = MOST_PARTS,
     dry_run: DryRun = False,
 ) -> None:
     """Run a job many times with varied parameters.
@@ -287,7 +287,7 @@ def run_sweep(
     report cover all runs.
     """
     file = scenarios.find_sweep(name)
-    found = sweep.read_sweep(file, out, registry)
+    found = sweep.read_sweep(file, out, registry, limit)
     for line in found.left_out:
         terminal.print_note(f"note: {line}")
     if dry_run:
@@ -408,10 +408,8 @@ def main() -> None:
         check_arguments()
         code = app(standalone_mode=False)
         sys.stdout.flush()
-    except Refused as error:
-        fail(str(error), 2)
-    except RunFailed as error:
-        fail(str(error), 3)
+    except (Refused, RunFailed) as error:
+        fail(str(error), 2 if isinstance(error, Refused) else 3)
     except Panic as error:
         fail(f"broken invariant, a bug of lrpc's own: {error}", 3)
     except (KeyboardInterrupt, typer.Abort):
@@ -437,16 +435,15 @@ def main() -> None:
 
 
 def _carry_out(
-    job: RunJob | ReplayJob | ReproduceJob, options: Options, own: UsersRegistry | None = None
+    job: RunJob | ReplayJob | ReproduceJob,
+    options: Options,
+    own: UsersRegistry | None = None,
+    limit: int = MOST_PARTS,
 ) -> Finished | None:
     """Execute a job and print its record. A dry run has no record and returns None."""
-    ready = job.prepare(_command(), own)
+    ready = job.prepare(["lrpc", *sys.argv[1:]], own, limit)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None
     terminal.print_record(terminal.make_console(), finished.record, finished.folder)
     return finished
-
-
-def _command() -> list[str]:
-    return ["lrpc", *sys.argv[1:]]

@@ -62,6 +62,10 @@ Events = Annotated[
         show_default=False,
     ),
 ]
+Limit = Annotated[
+    int,
+    typer.Option(min=1, help="Most machines, processors, domains, exports, imports and threads to prepare, in sum."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and print what would run, without running it.")
 ]
@@ -111,7 +115,11 @@ def check_arguments() -> None:
 
     Records keep both, as text.
     """
-    for number, text in enumerate([os.getcwd(), *sys.argv[1:]]):
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise Refused("the current folder is gone; go to another") from None
+    for number, text in enumerate([here, *sys.argv[1:]]):
         try:
             text.encode()
         except UnicodeEncodeError:

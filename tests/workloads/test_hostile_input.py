@@ -10,11 +10,18 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from lrpc.cluster.description import describe
+from lrpc.cluster.parameters import resolve
+from lrpc.cluster.scenario import MOST_PARTS, ClusterTable
+from lrpc.kernel.documents import read_toml, validate
+from lrpc.workloads import scenarios
+from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.records.records import Input, Record
 from lrpc.workloads.records.records import read as read_record
 from lrpc.workloads.runs import jobs, verify
@@ -142,6 +149,60 @@ class TestFilesAreReadOnceAndWithinBounds:
 
         monkeypatch.setattr(verify, "read_input", read_and_change)
         assert lrpc("verify", "out", *HERE).out.startswith("the same: ")
+
+
+class TestWhatPreparationCostsIsWorkedOutFirst:
+    @pytest.mark.parametrize("name", ["bomb-machines.toml", "bomb-threads.toml"])
+    def test_a_small_file_that_describes_too_much(self, name: str) -> None:
+        began = time.monotonic()
+        line = refused("run", HOSTILE / name, "--dry-run")
+        assert time.monotonic() - began < 5.0  # of which reading the file is a hundredth
+        assert re.search(r"describes [0-9,]+ machines, .*; at most 500,000 are prepared; .* --limit [0-9]+$", line)
+
+    def test_a_hundred_thousand_machines_of_which_two_have_one_name(self) -> None:
+        began = time.monotonic()
+        assert refused("run", HOSTILE / "dup-names.toml").endswith("machines: two are called zz01; rename one")
+        assert time.monotonic() - began < 30.0  # it takes one; comparing each with each took minutes
+
+    def test_long_names_count(self) -> None:
+        Path("long.toml").write_text(
+            f'name = "x"\n[machines.{"m" * 10_000}]\ncount = 10_000\n[domains.d]\nmachine = "m"\n'
+        )
+        text = Path("long.toml").read_text().replace('machine = "m"', f'machine = "{"m" * 10_000}"')
+        Path("long.toml").write_text(text)
+        assert "--limit" in refused("run", "long.toml")
+
+    def test_a_trace_on_too_many_processors(self) -> None:
+        line = refused("replay", HOSTILE / "markup.csv", "--machines", 100_000, "--processors", 1024)
+        assert "describes 102,500,000 machines" in line
+
+    def test_a_limit_is_raised_by_its_option(self) -> None:
+        office(Path())
+        assert "at most 30 are prepared; describe fewer, or add --limit " in refused(
+            "run", "office.toml", "--dry-run", "--limit", 30
+        )
+        assert lrpc("run", "office.toml", "--out", "out", "--limit", 40, *HERE).code == 0
+        assert "--limit" in refused("verify", "out", "--limit", 10, *HERE)
+        assert lrpc("verify", "out", "--limit", 40, *HERE).code == 0
+
+    def test_the_runs_of_a_sweep_count_in_sum(self) -> None:
+        office(Path())
+        Path("sweep.toml").write_text(
+            'name = "s"\njob = { kind = "run", scenario = "office.toml" }\n'
+            '[parameters]\n"machines.workstation.processors" = [1, 2, 3]\n'
+        )
+        assert "the runs up to run 3" in refused("sweep", "sweep.toml", "--out", "o", "--limit", 100, "--dry-run")
+        assert lrpc("sweep", "sweep.toml", "--out", "o", "--limit", 200, "--dry-run").code == 0
+
+    def test_ten_thousand_machines_are_within_the_limit(self) -> None:
+        tables = read_toml(scenarios.find("office"))
+        tables["machines"]["workstation"]["count"] = 10_000  # type: ignore[index]
+        table = validate(ClusterTable, resolve(tables, "office").tables, "office")
+        assert table.parts < MOST_PARTS / 2
+
+    def test_a_description_has_the_parts_that_were_counted(self) -> None:
+        table = validate(ClusterTable, resolve(read_toml(scenarios.find("office")), "office").tables, "office")
+        assert describe(table, REGISTRY, "office").parts == table.parts
 
 
 def carried_out(*arguments: str | bytes, **streams: Any) -> "subprocess.CompletedProcess[bytes]":

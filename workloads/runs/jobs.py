@@ -27,7 +27,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
-from lrpc.cluster.scenario import ClusterTable
+from lrpc.cluster.scenario import MOST_PARTS, ClusterTable, check_parts
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_file, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
@@ -71,11 +71,11 @@ class JobBase(Document):
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
     @abstractmethod
-    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
+    def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read and check all that the job names, and return it with its cluster.
 
         `command` is noted in the record. `own` is the user's registry that the job may use. Raises
-        `Refused` for whatever is wrong with the job or its files.
+        `Refused` for whatever is wrong with the job or its files, and for more parts than `limit`.
         """
 
     @abstractmethod
@@ -115,7 +115,7 @@ class RunJob(JobBase):
     changes: dict[str, JsonValue] = Field(default={})
     registry: str = ""
 
-    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
+    def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the scenario, and return this job with the cluster that it describes.
 
         Raises `Refused` also where the job names a user's registry and `own` is not given.
@@ -128,7 +128,7 @@ class RunJob(JobBase):
         path = scenarios.find(self.scenario)
         resolved = resolve(self.tables(), str(path), self.scale)
         table = validate(ClusterTable, resolved.tables, str(path))
-        cluster = describe(table, REGISTRY if own is None else own.registry, str(path))
+        cluster = describe(table, REGISTRY if own is None else own.registry, str(path), limit)
         models = sorted({machine.costs.name for machine in cluster.machines})
         settings: dict[str, object] = {"scenario": self.scenario, "cost_models": models}
         if resolved.parameters:
@@ -191,8 +191,9 @@ class ReplayJob(JobBase):
     link_mbps: float = Field(default=10_000.0, ge=0.001, le=1e9)
     strict: bool = False
 
-    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
+    def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
+        check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
         costs = load_cost_model(self.cost_model)
         spans = read_trace(Path(self.trace), strict=self.strict)
         done = activity(spans, self.trace)
@@ -235,7 +236,7 @@ class ReproduceJob(JobBase):
     calls: int = Field(default=CALLS, ge=1, le=10**9)
     only: tuple[str, ...] = Field(default=(), strict=False)
 
-    def prepare(self, command: list[str], own: UsersRegistry | None = None) -> Prepared:
+    def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Return this job with a cluster in which each machine measures one thing."""
         plan = Plan(self.cost_model, self.calls, self.only)
         cluster = reproduce_cluster(plan)

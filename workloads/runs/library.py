@@ -16,6 +16,7 @@ import numpy
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import Outcome, choose_actors
+from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.domains.residents import Findings, Registry
@@ -129,6 +130,7 @@ def read_cluster(
     registry: Registry | str | None = None,
     scale: float = 1.0,
     changes: Mapping[str, JsonValue] | None = None,
+    limit: int = MOST_PARTS,
 ) -> ReadyCluster:
     """Read and check a scenario, given as the path of a TOML file or the name of a shipped one.
 
@@ -136,7 +138,8 @@ def read_cluster(
     where to import one from, `"module:NAME"` or `"path.py:NAME"`. In the second form a saved record
     names that file and its digest, for `lrpc verify`. `scale`, above 0 and at most 1, multiplies
     the parameters that scale. `changes` gives values of the file other values, by keys such as
-    `"machines.workstation.count"`. Raises `Refused`, in one line, for whatever is wrong.
+    `"machines.workstation.count"`. `limit` is the most machines, processors, domains, exports,
+    imports and threads in sum. Raises `Refused`, in one line, for whatever is wrong.
     """
     given = {"kind": "run", "scenario": str(scenario), "scale": scale, "changes": _plain(changes or {})}
     job = job_of(given, "read_cluster")
@@ -148,7 +151,7 @@ def read_cluster(
         own = None
     else:
         raise Refused(f"registry: {registry!r:.40}: give an lrpc.Registry, or module:NAME or path.py:NAME of one")
-    return ReadyCluster(job.prepare(["lrpc.run", str(scenario)], own))
+    return ReadyCluster(job.prepare(["lrpc.run", str(scenario)], own, limit))
 
 
 def run(

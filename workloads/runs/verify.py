@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lrpc import __version__
 from lrpc.cluster.run import Outcome, run_cluster
+from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel import compiled
@@ -52,12 +53,12 @@ def check(folder: Path) -> Record:
 
 
 @contextmanager
-def prepared(record: Record, origin: str, registry: str | None = None) -> Iterator[Prepared]:
+def prepared(record: Record, origin: str, registry: str | None = None, limit: int = MOST_PARTS) -> Iterator[Prepared]:
     """Run the block with the record's job, prepared again from the same files.
 
     `origin` names the record in errors. `registry` names the user's registry that the job uses, as
     `--registry` does. Raises `Refused` if a file has changed or is gone, or the job needs a
-    registry and none is named.
+    registry and none is named, or it has more parts than `limit`.
     """
     job = job_of(dict(record.job), f"{origin}: job")
     if registry is None and isinstance(job, RunJob) and job.registry:
@@ -74,7 +75,7 @@ def prepared(record: Record, origin: str, registry: str | None = None) -> Iterat
             moved[one.argument] = _copied(one, Path(scratch, str(number)))
             if read_input(one.argument, moved[one.argument]).digest != one.digest:
                 raise Refused(f"{one.path}: has changed since {origin} was written; restore the old contents")
-        yield job.moved(moved).prepare(list(record.command), own)
+        yield job.moved(moved).prepare(list(record.command), own, limit)
 
 
 def _copied(one: Input, folder: Path) -> Path:

@@ -27,6 +27,7 @@ from lrpc.cluster.description import Cluster
 from lrpc.cluster.package import users_code_by_value
 from lrpc.cluster.parameters import ParameterValue, resolve
 from lrpc.cluster.run import Outcome, processors_here, run_cluster
+from lrpc.cluster.scenario import MOST_PARTS, check_parts
 from lrpc.cluster.session import ray_session, reason
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, read_file, read_toml, validate
 from lrpc.kernel.errors import Panic, Refused, RunFailed
@@ -157,12 +158,13 @@ class Row:
         return None
 
 
-def read_sweep(path: Path, out: Path, registry: str | None = None) -> Sweep:
+def read_sweep(path: Path, out: Path, registry: str | None = None, limit: int = MOST_PARTS) -> Sweep:
     """Return the sweep that a file describes, with every run prepared.
 
     `registry` names the user's registry that its runs use, as `--registry` does.
-    Raise `Refused` if a run cannot be prepared. A run that changes one parameter is left out
-    instead: its factor may lead to a value that is impossible.
+    Raise `Refused` if a run cannot be prepared, or if all runs have more than `limit` parts in sum.
+    A run that changes one parameter is left out instead: its factor may lead to a value that is
+    impossible.
     """
     file = validate(SweepFile, read_toml(path), str(path))
     own = registry_for(job_of(file.job, f"{path}: job"), registry) if registry else None
@@ -174,14 +176,17 @@ def read_sweep(path: Path, out: Path, registry: str | None = None) -> Sweep:
         base = unchanged if file.each is not None else None
     runs: list[SweepRun] = []
     left_out = []
+    parts = 0
     for values, changes in variants:
         try:
-            ready = _job(file, changes, str(path)).prepare(["lrpc", "sweep", str(path)], own)
+            ready = _job(file, changes, str(path)).prepare(["lrpc", "sweep", str(path)], own, limit)
         except Refused as error:
             if file.each is None or not values:
                 raise
             left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: not run: {error}")
             continue
+        parts += ready.cluster.parts
+        check_parts(parts, limit, f"{path}: the runs up to run {len(runs) + 1}")
         number = len(runs) + 1
         runs.append(SweepRun(number, values, ready, out / f"{number:05d}"))
     return Sweep(file.name, names, runs, base, left_out)
