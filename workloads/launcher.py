@@ -52,7 +52,7 @@ from lrpc.workloads.options import (
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
 from lrpc.workloads.programs.registry import UsersRegistry
-from lrpc.workloads.records import events
+from lrpc.workloads.records import events, folders
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
@@ -291,14 +291,14 @@ def run_sweep(
     for line in found.left_out:
         terminal.print_note(f"note: {line}")
     if dry_run:
-        terminal.say(
-            f"{found.name}: {len(found.runs)} runs, {sum(one.done for one in found.runs)} of them done, in {out}"
-        )
+        done = sum(one.done for one in found.runs)
+        terminal.say(f"{found.name}: {len(found.runs)} runs, {done} of them done, in {out}")
         return
-    sweep.open_folder(file, out, force=force)
-    with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
-        failed = sweep.carry_out(found, parallel, address, note)
-    sensitivity.report(terminal.make_console(), found, out)
+    with folders.claimed(out):
+        sweep.open_folder(file, out, force=force)
+        with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
+            failed = sweep.carry_out(found, parallel, address, note)
+        sensitivity.report(terminal.make_console(), found, out)
     if failed:
         first = min(failed)
         raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")

@@ -2,19 +2,30 @@
 
 `put` fills a new folder beside the target and then renames it. A failed or interrupted write
 therefore never leaves half a record where a reader would take it for a whole one. The new folder is
-a sibling of the target because a rename works only within one file system.
+a sibling of the target because a rename works only within one file system. Where a folder stood
+already, Linux exchanges the two in one step. Elsewhere there is a moment with neither.
+
+`claimed` holds a lock beside the target while a run works, so that no other run replaces what this
+one has put there. The lock is the system's, and ends with its process however that ends.
 
 `check` runs before any work begins. It finds out whether `put` could write there, so that a long
 run does not fail at its end because of a mistyped path.
 """
 
+import ctypes
+import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from lrpc.kernel.errors import Refused, RunFailed
+
+_HERE: Final = -100  # AT_FDCWD and RENAME_EXCHANGE, from Linux' headers
+_EXCHANGE: Final = 2
 
 
 def fresh(name: str) -> Path:
@@ -59,6 +70,50 @@ def check(
     return out
 
 
+@contextmanager
+def claimed(out: Path, option: str = "--out") -> Iterator[None]:
+    """Run the block while no other process that claims `out` works.
+
+    Nothing remains of the lock. Raise `Refused`, naming `option`, if another run has claimed `out`,
+    or if it cannot be claimed.
+    """
+    lock = out.with_name(f".{out.name}.lock")
+    made = [parent for parent in out.absolute().parents if not parent.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        held = _lock(lock)
+    except BlockingIOError:
+        raise Refused(f"{option} {out}: another run is writing there; wait for it, or name another folder") from None
+    except OSError as error:
+        raise Refused(
+            f"{option} {out}: cannot be written: {os.strerror(error.errno or 0)}; name another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        os.close(held)
+        with suppress(OSError):  # of the folders made for the lock, those that hold something stay
+            for parent in made:
+                parent.rmdir()
+
+
+def _lock(path: Path) -> int:
+    """Return an open file that holds the lock at `path`; raise `BlockingIOError` if it is taken."""
+    while True:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have removed the file since it was opened: then it is no lock.
+            if path.exists() and os.path.samestat(os.fstat(held), path.stat()):
+                return held
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)
+
+
 def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
     """Fill a new folder beside `out`, then put it in that place.
 
@@ -72,16 +127,28 @@ def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
         fill(made)
         # A rename cannot replace a folder that holds files: move the old one aside, remove it last.
         old = out.with_name(f"{made.name}.old")
-        if out.exists():
+        if not out.exists():
+            made.rename(out)
+        elif _exchange(made, out):
+            shutil.rmtree(made, ignore_errors=True)
+        else:
             out.rename(old)
-        made.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+            made.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
         raise RunFailed(f"{out}: the {kind} cannot be written: {os.strerror(error.errno or 0)}") from error
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return False where the system cannot do that."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def _beside(out: Path) -> Path:

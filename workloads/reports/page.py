@@ -67,7 +67,8 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
     if out is None:
         out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
     folders.check(out, "report", _is_report, force=force)
-    write(report(found), out)
+    with folders.claimed(out):
+        write(report(found), out)
     return out
 
 

@@ -28,7 +28,7 @@ from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress as Position
 from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Panic, Refused, RunFailed
-from lrpc.workloads.records import events, records
+from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.reports.terminal import make_console, print_note, say
@@ -67,8 +67,8 @@ def execute(
     """Run a cluster and write its record. A dry run only prints its plan, and returns None.
 
     `cells_of` makes cells of the run's outcome, and `accounts` a trace's accounts if it replays
-    one. Raises `Refused` before any work begins. If `RunFailed` or KeyboardInterrupt is raised, an
-    incomplete record has been written.
+    one. Raises `Refused` before any work begins, also while another run works in the same folder.
+    If `RunFailed` or KeyboardInterrupt is raised, an incomplete record has been written.
     """
     actors = choose_actors(cluster, options.actors, options.transport, options.address)
     if options.actors is not None and options.actors > actors:
@@ -79,6 +79,20 @@ def execute(
     if options.dry_run:
         say_plan(run, cluster, options, actors, folder)
         return None
+    with folders.claimed(folder):
+        records.new_folder(folder, run.workload, force=options.force)  # another run may just have ended there
+        return _record(run, cluster, options, folder, cells_of, accounts)
+
+
+def _record(
+    run: records.Run,
+    cluster: Cluster,
+    options: Options,
+    folder: Path,
+    cells_of: Callable[[Outcome], list[Cell]],
+    accounts: Callable[[Outcome], records.TraceAccounts | None],
+) -> Finished:
+    """Run a cluster and write its record to `folder`; also where it fails, an incomplete one."""
     began = time.monotonic()
     measured: list[Outcome] = []
 

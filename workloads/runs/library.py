@@ -22,7 +22,7 @@ from lrpc.cluster.synchronisation import Progress
 from lrpc.domains.residents import Findings, Registry
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.programs.registry import UsersRegistry, with_own
-from lrpc.workloads.records import records
+from lrpc.workloads.records import folders, records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Record
@@ -120,7 +120,8 @@ class RunResult:
         """
         out = None if folder is None else Path(folder)
         place = records.new_folder(out, self.record.workload, force=force, option="folder", force_option="force=True")
-        records.write(place, self.record)
+        with folders.claimed(place, "folder"):
+            records.write(place, self.record)
         return place
 
 

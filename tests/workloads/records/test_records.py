@@ -6,6 +6,7 @@ An incomplete record gives the reason.
 import csv
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,7 @@ def test_a_record_that_cannot_be_written_any_more_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoil(progress: object) -> None:
+        shutil.rmtree(tmp_path / "records")
         (tmp_path / "records").write_text("a file where the folder was to be")
 
     def spoiled(*arguments: Any, **options: Any) -> Any:
