@@ -4,11 +4,16 @@ Elsewhere their sources are run. mypyc writes C for each module of compiled-modu
 out what `help` shows. So the docstrings of the sources are written into that C before it is
 compiled (`with_docstrings`), as few large files rather than many small ones (`in_parts`), on all
 processors (`BuildWherePossible`).
+
+lrpc/ holds a symbolic link for each room. Zip archives, and checkouts without symbolic links, have
+a text file in its place, and a package made of those could not be imported. So the rooms are put
+there first (`put_rooms_in_place`).
 """
 
 import ast
 import os
 import re
+import shutil
 import string
 import subprocess
 import sys
@@ -25,6 +30,7 @@ except ImportError:  # an installation of the plain sources, without build requi
     mypycify = None
 
 LIST = Path(__file__).with_name("compiled-modules.txt")
+ROOMS = ("cluster", "domains", "kernel", "protos", "workloads")
 METADATA = {"dist_info", "egg_info", "sdist"}  # commands that compile nothing
 PARTS = 8  # fixed: the same code comes out on every computer
 # Symbols that only this library sees are called directly, which makes calls 3 to 8 % faster. With
@@ -88,6 +94,41 @@ class BuildWherePossible(build_ext):
 
             self.compiler.compile = compile_at_once
             super().build_extensions()
+
+
+def put_rooms_in_place():
+    """Make each lrpc/ROOM a link to the room, or a copy where no link can be made.
+
+    In an sdist the rooms stand in lrpc/ alone, and nothing is done. Stop in one line where neither
+    is possible. An editable installation needs links, since a copy would not follow the room.
+    """
+    here = Path(__file__).parent
+    for name in ROOMS:
+        room, place = here / name, here / "lrpc" / name
+        if (place.is_symlink() and place.is_dir()) or (place.is_dir() and not room.is_dir()):
+            continue
+        if not room.is_dir():
+            raise SystemExit(f"lrpc cannot be built: neither {name}/ nor lrpc/{name}/ is here; get its sources again")
+        try:
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)  # a copy made before, which may be old
+            place.unlink(missing_ok=True)
+            put(room, place)
+        except OSError as error:
+            raise SystemExit(f"lrpc cannot be built: lrpc/{name} cannot be made: {error.strerror}") from None
+
+
+def put(room, place):
+    """Make `place` a link to `room`, or else a copy."""
+    try:
+        place.symlink_to(Path("..", room.name), target_is_directory=True)
+    except OSError:
+        if "editable_wheel" in sys.argv or "develop" in sys.argv:
+            raise SystemExit(
+                "lrpc cannot be installed as editable: no symbolic links can be made here; install it without "
+                "--editable, or allow links (git config core.symlinks true, then check it out again)"
+            ) from None
+        shutil.copytree(room, place, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
 
 
 def extensions():
@@ -155,4 +196,5 @@ def with_docstrings(c, source):
     return ENTRY.sub(filled, c)
 
 
+put_rooms_in_place()
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWherePossible})
