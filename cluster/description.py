@@ -32,7 +32,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 from pydantic import Field, create_model
 
 from lrpc.cluster.parameters import resolve
-from lrpc.cluster.scenario import MOST_PARTS, ClusterTable, DomainTable, LinksTable, check_parts
+from lrpc.cluster.scenario import LEAST_MBPS, MOST_PARTS, ClusterTable, DomainTable, LinksTable, check_parts
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
@@ -172,13 +172,14 @@ class Cluster:
 def make_link(delay_us: float, bandwidth_mbps: float, loss: float = 0.0) -> Link:
     """Return a link.
 
-    `loss` is the share of packets that is lost, from 0 to below 1. Raises `Refused` unless delay
-    and bandwidth are above 0 and at most 1e9.
+    `loss` is the share of packets that is lost, from 0 to below 1. Raises `Refused` unless the
+    delay is above 0, the bandwidth at least 0.001, and both at most 1e9.
     """
     # Written so that it refuses nan as well, which fails every comparison.
-    if not (0 < delay_us <= 1e9 and 0 < bandwidth_mbps <= 1e9):
+    if not (0 < delay_us <= 1e9 and LEAST_MBPS <= bandwidth_mbps <= 1e9):
         raise Refused(
-            f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: give numbers above 0 and up to 1e9"
+            f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: give a delay above 0 and a bandwidth "
+            f"of at least {LEAST_MBPS:g}, both up to 1e9"
         )
     return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps), round(loss * 1e9))
 

@@ -16,6 +16,7 @@ from lrpc.kernel.documents import Document, name_list
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import Discipline
 
+LEAST_MBPS: Final = 0.001  # at less, a byte takes longer than any run
 MOST_MACHINES: Final = 100_000
 # Preparing so many takes 3 s and 200 MiB. 10,000 workstations of the scenario office are 140,000.
 MOST_PARTS: Final = 500_000
@@ -69,7 +70,7 @@ class LinkTable(Document):
     """
 
     delay_us: float = Field(gt=0, le=1e9, allow_inf_nan=False)
-    bandwidth_mbps: float = Field(default=10.0, gt=0, le=1e9, allow_inf_nan=False)
+    bandwidth_mbps: float = Field(default=10.0, ge=LEAST_MBPS, le=1e9, allow_inf_nan=False)
     loss: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
 
 

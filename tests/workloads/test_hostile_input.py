@@ -191,8 +191,8 @@ class TestWhatPreparationCostsIsWorkedOutFirst:
             'name = "s"\njob = { kind = "run", scenario = "office.toml" }\n'
             '[parameters]\n"machines.workstation.processors" = [1, 2, 3]\n'
         )
-        assert "the runs up to run 3" in refused("sweep", "sweep.toml", "--out", "o", "--limit", 100, "--dry-run")
-        assert lrpc("sweep", "sweep.toml", "--out", "o", "--limit", 200, "--dry-run").code == 0
+        assert "the runs up to run 3" in refused("sweep", "sweep.toml", "--out", "o", "--limit", 700, "--dry-run")
+        assert lrpc("sweep", "sweep.toml", "--out", "o", "--limit", 720, "--dry-run").code == 0
 
     def test_ten_thousand_machines_are_within_the_limit(self) -> None:
         tables = read_toml(scenarios.find("office"))

@@ -63,7 +63,7 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
             raise Refused(f"{holder}: given twice; name every record once")
     found = {str(holder): records.read(holder) for holder in holders}
     for name, record in found.items():
-        _check(name, record)
+        check(name, record)
     if out is None:
         out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
     folders.check(out, "report", _is_report, force=force)
@@ -170,7 +170,7 @@ def shown(column: str, value: TableValue, *, named: bool = False) -> str:
     return number(value)
 
 
-def _check(name: str, record: Record) -> None:
+def check(name: str, record: Record) -> None:
     """Refuse a record with damaged parts before any of the report is made."""
     tables.read_machines(record.machines, name)
     for counted in record.latency_ns.values():

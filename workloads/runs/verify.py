@@ -83,7 +83,7 @@ def _copied(one: Input, folder: Path) -> Path:
     folder.mkdir()
     if one.text is not None:
         copy = folder / "input.toml"
-        copy.write_bytes(one.text.encode())
+        copy.write_bytes(one.text.encode(errors="surrogatepass"))  # which the digest then refuses
     else:
         data = read_file(Path(one.path), LARGEST_INPUT)
         copy = folder / Path(one.path).name  # a trace's name is that of its run

@@ -38,6 +38,7 @@ from lrpc.workloads.runs.jobs import Prepared, RunJob, job_of, registry_for
 from lrpc.workloads.studies import draws
 
 MOST_RUNS: Final = 10_000
+PARTS_OF_A_RUN: Final = 200  # preparing a run takes as long as so many parts, besides its own
 FILE: Final = "sweep.toml"
 TABLE: Final = "sweep"
 
@@ -176,6 +177,7 @@ def read_sweep(path: Path, out: Path, registry: str | None = None, limit: int = 
         base = unchanged if file.each is not None else None
     runs: list[SweepRun] = []
     left_out = []
+    check_parts(PARTS_OF_A_RUN * len(variants), limit, f"{path}: {len(variants)} runs")
     parts = 0
     for values, changes in variants:
         try:
@@ -185,7 +187,7 @@ def read_sweep(path: Path, out: Path, registry: str | None = None, limit: int = 
                 raise
             left_out.append(f"{', '.join(f'{name} = {value}' for name, value in values.items())}: not run: {error}")
             continue
-        parts += ready.cluster.parts
+        parts += PARTS_OF_A_RUN + ready.cluster.parts
         check_parts(parts, limit, f"{path}: the runs up to run {len(runs) + 1}")
         number = len(runs) + 1
         runs.append(SweepRun(number, values, ready, out / f"{number:05d}"))
