@@ -229,12 +229,20 @@ class Machine:
     def run(self, until_us: float | None = None) -> None:
         """Run until nothing is left to do, or until a virtual time in microseconds.
 
-        Raises `RunFailed` where a thread's body raised or, without `until_us`, where threads wait
-        for ever.
+        With `until_us`, everything before that time happens, and the virtual time is then
+        `until_us`; infinity runs to the end. Raises `RunFailed` where a thread's body raised or,
+        without `until_us`, where threads wait for ever; `Refused` where `until_us` is no time.
         """
-        self.kernel.run(FOREVER if until_us is None else round(until_us * 1000))
         if until_us is None:
+            self.kernel.run(FOREVER)
             self.check_finished()
+            return
+        if not until_us >= 0:  # also refuses what is not a number
+            raise Refused(f"machine {self.name}: until_us is {until_us}; give 0 or more microseconds")
+        until_ns = round(until_us * 1000) if until_us * 1000 < FOREVER else FOREVER
+        self.kernel.run(until_ns)
+        if until_ns < FOREVER:
+            self.kernel.engine.now = max(self.kernel.engine.now, until_ns)
 
     @property
     def next_ns(self) -> int:

@@ -28,6 +28,12 @@ def bind(
         where = None if kernel.network is None else kernel.network.locate(name)
         if where is None:
             raise BindingRefused(f"import {name}: nobody exports it to domain {client.name} of {kernel.machine}")
+        # The name service knows what the description says: here, this machine exported it once.
+        if kernel.network is not None and where[0] == kernel.network.rank:
+            raise BindingRefused(
+                f"import {name}: the domain of {kernel.machine} that exported it has terminated; "
+                f"import it before that, or from another domain"
+            )
         # Promises between machines rest on the imports that the description declares, so a
         # program may not call another machine without one.
         if name not in client.imports.values():

@@ -1,6 +1,7 @@
 """A single machine, used as the README does, and one of a pair: errors of a run that must stop."""
 
 from collections.abc import Callable
+from math import inf, nan
 
 import pytest
 
@@ -118,6 +119,24 @@ def test_a_binding_to_what_nobody_exports_or_to_another_interface_is_refused() -
 def test_an_unknown_cost_model_is_refused(cost_model: str) -> None:
     with pytest.raises(Refused, match=cost_model):
         Machine(cost_model=cost_model)
+
+
+def test_a_run_until_a_time_ends_at_that_time_and_goes_on_from_there() -> None:
+    machine = adding()
+    began: list[int] = []
+    machine.run(until_us=1500.25)
+    assert machine.kernel.now_ns == 1_500_250
+    machine.spawn(lambda: began.append(machine.kernel.now_ns))
+    machine.run(until_us=1000)  # earlier: time does not run backwards
+    assert machine.kernel.now_ns == 1_500_250
+    machine.run(until_us=inf)
+    assert began == [1_500_250]
+
+
+@pytest.mark.parametrize("time", [-1.0, nan])
+def test_a_run_until_what_is_no_time_is_refused(time: float) -> None:
+    with pytest.raises(Refused, match=f"machine machine: until_us is {time}; give 0 or more microseconds"):
+        adding().run(until_us=time)
 
 
 def test_threads_that_wait_for_each_other_are_named_with_what_they_wait_for() -> None:
