@@ -34,19 +34,22 @@ def many_desks(count: int) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("on_ray")
 class TestOnRay:
-    @pytest.mark.parametrize(("transport", "actors"), [("memory", 1), ("grpc", 1), ("grpc", 2)])
+    @pytest.mark.parametrize(
+        ("transport", "actors"), [pytest.param("memory", 1, marks=pytest.mark.long), ("grpc", 1), ("grpc", 2)]
+    )
     def test_the_digest_on_actors_is_that_of_one_process(self, transport: Transport, actors: int) -> None:
         described = cluster(bank(teller={"rounds": 2}))
         outcome = run_cluster(described, actors=actors, transport=transport)
         assert (outcome.actors, outcome.transport, outcome.digest) == (actors, transport, digest(described))
 
     @pytest.mark.parametrize(
-        ("desks", "actors"), [(1, 3), *(pytest.param(6, count, marks=pytest.mark.long) for count in (2, 8))]
+        ("desks", "actors"), [pytest.param(*counts, marks=pytest.mark.long) for counts in ((1, 3), (6, 2), (6, 8))]
     )
     def test_more_machines_than_actors_and_as_many_come_to_the_same(self, desks: int, actors: int) -> None:
         described = cluster(many_desks(desks))
         assert run_cluster(described, actors=actors).digest == digest(described)
 
+    @pytest.mark.long
     def test_more_actors_than_machines_are_capped_and_that_is_said(self, tmp_path: Path) -> None:
         ended = lrpc("run", office(tmp_path, actions=5, workstations=1), "--actors", 4, "--out", tmp_path / "run")
         assert ended.code == 0
@@ -126,6 +129,7 @@ class TestOnRay:
         assert (outcome.digest, outcome.progress.losses) == (digest(described), 1)
         assert outcome.progress.again > 0
 
+    @pytest.mark.long
     def test_an_actor_that_dies_again_and_again_ends_the_run_and_its_machines_are_named(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

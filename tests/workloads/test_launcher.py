@@ -155,6 +155,7 @@ class TestOnRay:
     def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(self, tmp_path: Path) -> None:
         interrupted(tmp_path, "--actors", "1")
 
+    @pytest.mark.long
     def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(self, tmp_path: Path) -> None:
         mark = f"LRPC_TEST_MARK={tmp_path}"
         arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
