@@ -331,8 +331,14 @@ def _check_line(cluster: Cluster, client: MachineSpec, server: MachineSpec, docu
 def check_parameters(kind: type[Any], parameters: Parameters, where: str) -> Parameters:
     """Return the parameters of a server or program class, checked and with its defaults filled in.
 
-    Raises `Refused`, which begins with `where`, for the first wrong one.
+    Raises `Refused`, which begins with `where`, for the first wrong one, and for any at all of a
+    class that is no dataclass.
     """
+    if parameters and not is_dataclass(kind):
+        raise Refused(
+            f"{where}: {name_list(sorted(parameters))}: class {kind.__name__} takes no parameters; "
+            "make it a dataclass, whose fields are its parameters"
+        )
     return dict(validate(_table(cast(Hashable, kind)), parameters, where))
 
 

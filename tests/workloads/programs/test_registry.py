@@ -257,6 +257,9 @@ def test_a_plain_class_has_no_parameters_and_must_be_made_without_any(town: str)
     said = refused("run", "plain.toml", "--registry", f"{path}:REGISTRY", *HERE)
     assert "class P cannot be made without arguments" in said
     assert "make it a dataclass" in said
+    Path("plain.toml").write_text(scenario.replace('"plain" }', '"plain", parameters = { rounds = 2 } }'))
+    said = refused("run", "plain.toml", "--registry", f"{path}:REGISTRY", *HERE)
+    assert "threads.0.parameters: rounds: class P takes no parameters; make it a dataclass" in said
 
 
 def test_a_users_classes_reach_a_process_that_lacks_their_modules(town: str) -> None:
