@@ -46,6 +46,7 @@ from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.programs.registry import REGISTRY
 from tests.support.clusters import bank, cluster
 from tests.support.command import office
+from tests.support.fuzzing import bounded
 from tests.support.nodes import BIN, Nodes, ended, permitted, two_nodes
 from tests.support.proxies import Proxy
 
@@ -122,7 +123,7 @@ def injected(faulty: Subject, chance: random.Random, fault: Callable[[Sequence[i
             left.pop()(processes)
 
     try:
-        with deadline():
+        with bounded("a run", DEADLINE_S, TimeoutError):
             outcome = run_cluster(faulty.described, actors=ACTORS, on_window=inject)
     except RunFailed as error:
         return "named" if PLACE.match(str(error)) and "\n" not in str(error) else f"said {error}"
@@ -135,22 +136,6 @@ def injected(faulty: Subject, chance: random.Random, fault: Callable[[Sequence[i
     if not outcome.progress.losses and outcome.progress.again:
         return f"{outcome.progress.again} events executed again, though nothing was lost"
     return "same"
-
-
-@contextmanager
-def deadline() -> Iterator[None]:
-    """Raise TimeoutError in the block if it takes longer than `DEADLINE_S`."""
-
-    def late(number: int, frame: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def killed(faulty: Subject, chance: random.Random) -> Ending:

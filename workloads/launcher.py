@@ -47,6 +47,7 @@ from lrpc.workloads.options import (
     SweepFolder,
     TraceFile,
     check_arguments,
+    command_line,
     show_any_text,
 )
 from lrpc.workloads.placing import place
@@ -233,7 +234,7 @@ def find_placement(
         seed=seed,
     )
     options = Options(record, force, actors, links, address, None, dry_run)
-    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, ["lrpc", *sys.argv[1:]], out=out)
+    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, command_line(), out=out)
     if done is not None:
         terminal.print_table(terminal.make_console(), place.table(done))
         terminal.print_lines(terminal.make_console(), place.lines(done))
@@ -408,8 +409,10 @@ def main() -> None:
         check_arguments()
         code = app(standalone_mode=False)
         sys.stdout.flush()
-    except (Refused, RunFailed) as error:
-        fail(str(error), 2 if isinstance(error, Refused) else 3)
+    except Refused as error:
+        fail(str(error), 2)
+    except RunFailed as error:
+        fail(str(error), 3)
     except Panic as error:
         fail(f"broken invariant, a bug of lrpc's own: {error}", 3)
     except (KeyboardInterrupt, typer.Abort):
@@ -417,16 +420,14 @@ def main() -> None:
     # Nobody reads the output any more, as with `lrpc events LOG | head`. Typer turns a
     # BrokenPipeError into a SystemExit.
     except (BrokenPipeError, SystemExit):
-        # Otherwise Python flushes stdout as it exits, and prints an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.drop_output()
         raise SystemExit(0) from None
     except TyperException as error:
         fail(error.format_message(), 2)
     except OSError as error:
         if error.filename is not None:
             raise
-        # A full disk, say. What is left to print is dropped, or Python would try again as it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.drop_output()  # the disk is full, say
         fail(f"standard output cannot be written: {os.strerror(error.errno or 0)}", 3)
     else:
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
@@ -441,7 +442,7 @@ def _carry_out(
     limit: int = MOST_PARTS,
 ) -> Finished | None:
     """Execute a job and print its record. A dry run has no record and returns None."""
-    ready = job.prepare(["lrpc", *sys.argv[1:]], own, limit)
+    ready = job.prepare(command_line(), own, limit)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None

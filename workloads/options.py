@@ -110,6 +110,11 @@ Parallel = Annotated[
 ]
 
 
+def command_line() -> list[str]:
+    """Return the command as records keep it, under the name `lrpc` however it was started."""
+    return ["lrpc", *sys.argv[1:]]
+
+
 def check_arguments() -> None:
     """Raise `Refused` where an argument, or the path of the current folder, is not UTF-8.
 

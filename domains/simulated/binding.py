@@ -32,7 +32,7 @@ def bind(
         if kernel.network is not None and where[0] == kernel.network.rank:
             raise BindingRefused(
                 f"import {name}: the domain of {kernel.machine} that exported it has terminated; "
-                f"import it before that, or from another domain"
+                "import it before that, or from another domain"
             )
         # Promises between machines rest on the imports that the description declares, so a
         # program may not call another machine without one.

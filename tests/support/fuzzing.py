@@ -117,14 +117,14 @@ def _value(value: Any) -> str:
 
 
 @contextmanager
-def bounded(what: str) -> Iterator[None]:
-    """Fail if the block takes longer than `MOST_S`. It must run in the main thread."""
+def bounded(what: str, most_s: float = MOST_S, error: type[Exception] = AssertionError) -> Iterator[None]:
+    """Raise `error` in the block if it takes longer than `most_s`. Use it in the main thread."""
 
     def late(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"{what}: more than {MOST_S} s")
+        raise error(f"{what}: more than {most_s:g} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, MOST_S)
+    signal.setitimer(signal.ITIMER_REAL, most_s)
     try:
         yield
     finally:

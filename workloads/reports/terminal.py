@@ -5,6 +5,7 @@ from the paper, or the bars of a histogram. The kind of every figure (input, fit
 printed with it, so that a fitted figure is never taken for evidence.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -69,6 +70,11 @@ def make_console(*, stderr: bool = False) -> PlainConsole:
 def say(text: str) -> None:
     """Print a line of results."""
     print(visible(text))
+
+
+def drop_output() -> None:
+    """Drop what is left to print. Otherwise Python tries again as it exits, and prints an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_note(text: str) -> None:
