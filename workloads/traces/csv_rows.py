@@ -8,10 +8,12 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Final
 
 from lrpc.workloads.traces.rows import UNIDENTIFIED, RowCollector, SpanKey, Unfit, nanoseconds
+from lrpc.workloads.traces.sources import Source
 from lrpc.workloads.traces.spans import Reason, Span, TraceRefused
 
 START, END = "StartTimeUnixNano", "EndTimeUnixNano"
@@ -111,7 +113,13 @@ def _span(fields: list[str], trouble: str, columns: list[int], width: int) -> Sp
         raise Unfit(Reason.EMPTY, f"no {empty} is given")
     first = None if parent in ("", "root") else parent
     same = sys.intern  # these texts recur in many rows: one copy of each saves memory
-    return Span(same(trace), span, first, same(pod), same(operation), nanoseconds(START, start), nanoseconds(END, end))
+    begin_ns, end_ns = nanoseconds(START, start), nanoseconds(END, end)
+    return Span(same(trace), span, first, "", same(operation), begin_ns, end_ns, source=_source(pod))
+
+
+@lru_cache(maxsize=4096)
+def _source(pod: str) -> Source:
+    return Source(pod=sys.intern(pod))
 
 
 def _identity(fields: list[str], columns: list[int]) -> SpanKey:

@@ -3,10 +3,21 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final  # `Any` is the type of what json.loads returns
 
-from lrpc.workloads.traces.rows import UNIDENTIFIED, Misshapen, RowCollector, RowPlace, SpanKey, Unfit, name, quoted
-from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span
+from lrpc.workloads.traces.rows import (
+    UNIDENTIFIED,
+    Misshapen,
+    RowCollector,
+    RowPlace,
+    SpanKey,
+    Unfit,
+    name,
+    quoted,
+    same_trace,
+    source_of,
+)
+from lrpc.workloads.traces.spans import MAX_TIME, Kind, Reason, Span
 
-POD_TAGS: Final = ("k8s.pod.name", "pod", "hostname")  # a process's tags that name its pod, the best first
+KINDS: Final = {kind.value: kind for kind in Kind}
 
 
 def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
@@ -14,11 +25,11 @@ def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) 
     number = 0
     for entry in _entries(document):
         processes = entry.get("processes")
-        pods = {key: _pod(value) for key, value in processes.items()} if isinstance(processes, dict) else {}
+        sources = {key: _attributes(value) for key, value in processes.items()} if isinstance(processes, dict) else {}
         for item in entry["spans"]:
             number += 1
             try:
-                collector.keep((*place, number), _span(item, entry, pods))
+                collector.keep((*place, number), _span(item, entry, sources))
             except Unfit as unfit:
                 collector.leave_out((*place, number), _identity(item, entry), unfit)
 
@@ -33,28 +44,33 @@ def _entries(document: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     return entries
 
 
-def _pod(process: Any) -> str:
+def _attributes(process: Any) -> dict[str, Any]:
+    """Return a process's tags by name, with its service's name."""
     if not isinstance(process, dict):
-        return ""
-    listed = process.get("tags")
+        return {}
+    return {**_tags(process), "service.name": process.get("serviceName")}
+
+
+def _tags(holder: dict[str, Any]) -> dict[str, Any]:
+    listed = holder.get("tags")
     tags = [tag for tag in listed if isinstance(tag, dict)] if isinstance(listed, list) else []
-    found = [tag.get("value") for wanted in POD_TAGS for tag in tags if tag.get("key") == wanted]
-    found.append(process.get("serviceName"))
-    return next((one for one in found if isinstance(one, str) and one), "")
+    return {tag["key"]: tag.get("value") for tag in reversed(tags) if isinstance(tag.get("key"), str)}
 
 
-def _span(item: Any, entry: dict[str, Any], pods: dict[str, str]) -> Span:
+def _span(item: Any, entry: dict[str, Any], processes: dict[str, dict[str, Any]]) -> Span:
     if not isinstance(item, dict):
         raise Unfit(Reason.UNREADABLE, f"{quoted(item)} is no span")
     trace = name({"traceID": entry.get("traceID"), **item}, "traceID")
-    pod = name({"pod": pods.get(name(item, "processID"))}, "pod")
+    source = source_of(processes.get(name(item, "processID"), {}))
     start, duration = _microseconds(item, "startTime"), _microseconds(item, "duration")
     end = start + duration
     if not 0 <= end * 1000 <= MAX_TIME:
         raise Unfit(Reason.BAD_TIME, f"it would end at {end} us, outside 0 to {MAX_TIME // 1000}")
-    parent = _parent(item, trace)
+    parent, follows = _parent(item, trace)
     operation = name(item, "operationName")
-    return Span(trace, name(item, "spanID"), parent, pod, operation, start * 1000, end * 1000)
+    kind = KINDS.get(str(_tags(item).get("span.kind")).lower(), Kind.UNSAID)
+    begin_ns, end_ns = start * 1000, end * 1000
+    return Span(trace, name(item, "spanID"), parent, "", operation, begin_ns, end_ns, kind, follows, source)
 
 
 def _identity(item: Any, entry: dict[str, Any]) -> SpanKey:
@@ -73,8 +89,8 @@ def _microseconds(item: dict[str, Any], key: str) -> int:
     raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole microseconds within 64 bits")
 
 
-def _parent(item: dict[str, Any], trace: str) -> str | None:
-    """Return the span that this one is CHILD_OF, else the one that it FOLLOWS_FROM, else None.
+def _parent(item: dict[str, Any], trace: str) -> tuple[str | None, bool]:
+    """Return the span that this one is CHILD_OF, else that it FOLLOWS_FROM, and whether it follows.
 
     A span of another trace does not count as a parent.
     """
@@ -83,6 +99,7 @@ def _parent(item: dict[str, Any], trace: str) -> str | None:
         raise Unfit(Reason.UNREADABLE, "its references are no list of references")
     found: dict[str, str] = {}
     for reference in references:
-        if reference.get("traceID", trace) == trace:
+        if same_trace(reference.get("traceID", trace), trace):
             found.setdefault(str(reference.get("refType")), name(reference, "spanID"))
-    return found.get("CHILD_OF", found.get("FOLLOWS_FROM"))
+    follows = "CHILD_OF" not in found and "FOLLOWS_FROM" in found
+    return found.get("CHILD_OF", found.get("FOLLOWS_FROM")), follows

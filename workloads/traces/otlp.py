@@ -13,18 +13,19 @@ from lrpc.workloads.traces.rows import (
     name,
     nanoseconds,
     quoted,
+    source_of,
 )
-from lrpc.workloads.traces.spans import Reason, Span
+from lrpc.workloads.traces.spans import Kind, Reason, Span
 
-# A resource's attributes that name its pod, the best first. An instance is one domain, while
-# several services may share a host. The service's name comes last, since all its instances have the
-# same.
-POD_ATTRIBUTES: Final = ("k8s.pod.name", "service.instance.id", "host.name", "service.name")
 # Documents without spans that a collector may write to the same file.
 OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourceProfiles"})
 SCOPES: Final = ("scopeSpans", "instrumentationLibrarySpans")  # the key's name, and its name before OTLP 1.0
 TRACE_DIGITS: Final = 32  # hexadecimal digits of a trace's identifier
 SPAN_DIGITS: Final = 16
+KINDS: Final = (Kind.UNSAID, Kind.INTERNAL, Kind.SERVER, Kind.CLIENT, Kind.PRODUCER, Kind.CONSUMER)
+LINK_TYPE: Final = "opentracing.ref_type"  # a link's attribute that says what it links to
+CHILD_OF: Final = "child_of"
+KIND_PREFIX: Final = "SPAN_KIND_"  # before a kind's name, where it is given by name
 
 
 def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
@@ -32,21 +33,21 @@ def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) 
 
     An absent list counts as an empty one, since OTLP leaves out empty fields.
     """
-    for number, (pod, item) in enumerate(_items(document), 1):
+    for number, (resource, item) in enumerate(_items(document), 1):
         try:
-            collector.keep((*place, number), _span(item, pod))
+            collector.keep((*place, number), _span(item, resource))
         except Unfit as unfit:
             collector.leave_out((*place, number), _identity(item), unfit)
 
 
-def _items(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the pod and the undecoded span of every span in a document."""
+def _items(document: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield the attributes of its resource, and the undecoded span, for every span."""
     for at, resource in _listed(document, "resourceSpans"):
-        pod = _pod(resource.get("resource"))
+        attributes = _attributes(resource.get("resource"))
         scopes = next((key for key in SCOPES if resource.get(key)), SCOPES[0])
         for scope_at, scope in _listed(resource, scopes, f"{at}."):
             for item in _list(scope, "spans", f"{scope_at}."):
-                yield pod, item
+                yield attributes, item
 
 
 def _listed(holder: Mapping[str, Any], key: str, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -67,32 +68,53 @@ def _list(holder: Mapping[str, Any], key: str, prefix: str) -> list[Any]:
     return found
 
 
-def _pod(resource: Any) -> str:
-    listed = resource.get("attributes") if isinstance(resource, dict) else None
-    found: dict[Any, Any] = {}
+def _attributes(holder: Any) -> dict[str, Any]:
+    """Return the attributes of a resource, span or link that are texts or integers, by name."""
+    listed = holder.get("attributes") if isinstance(holder, dict) else None
+    found: dict[str, Any] = {}
     for one in listed if isinstance(listed, list) else ():
         if isinstance(one, dict) and isinstance(one.get("key"), str) and isinstance(one.get("value"), dict):
-            found.setdefault(one["key"], one["value"].get("stringValue"))
-    texts = (found.get(key) for key in POD_ATTRIBUTES)
-    return next((text for text in texts if isinstance(text, str) and text), "")
+            found.setdefault(one["key"], one["value"].get("stringValue", one["value"].get("intValue")))
+    return found
 
 
-def _span(item: Any, pod: str) -> Span:
+def _kind(value: Any) -> Kind:
+    """Return a span's kind, given by number or by name; what is unknown counts as unsaid."""
+    if type(value) is int and 0 <= value < len(KINDS):
+        return KINDS[value]
+    named = str(value).upper().removeprefix(KIND_PREFIX)
+    return next((kind for kind in KINDS if kind.name == named), Kind.UNSAID)
+
+
+def _span(item: Any, resource: dict[str, Any]) -> Span:
     if not isinstance(item, dict):
         raise Unfit(Reason.UNREADABLE, f"{quoted(item)} is no span")
-    if not pod:
-        raise Unfit(Reason.EMPTY, f"its resource has no attribute {', '.join(POD_ATTRIBUTES)}")
+    source = source_of(resource)
     parent = item.get("parentSpanId")
     has_parent = parent not in (None, "", "0" * SPAN_DIGITS)
+    holder, key = (item, "parentSpanId") if has_parent else (_linked(item), "spanId")
     return Span(
         _identifier(item, "traceId", TRACE_DIGITS),
         _identifier(item, "spanId", SPAN_DIGITS),
-        _identifier(item, "parentSpanId", SPAN_DIGITS) if has_parent else None,
-        name({"pod": pod}, "pod"),
+        None if holder is None else _identifier(holder, key, SPAN_DIGITS),
+        "",
         name(item, "name"),
         nanoseconds("startTimeUnixNano", item.get("startTimeUnixNano")),
-        nanoseconds("endTimeUnixNano", item.get("endTimeUnixNano")),
+        nanoseconds("endTimeUnixNano", item.get("endTimeUnixNano", 0)),  # absent, as 0 is: it has not ended
+        _kind(item.get("kind")),
+        source=source,
     )
+
+
+def _linked(item: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the first link that says that the span is a child of what it links to, if any."""
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
+        if not isinstance(link, dict) or link.get("traceId") != item.get("traceId"):
+            continue
+        if _attributes(link).get(LINK_TYPE) == CHILD_OF:
+            return link
+    return None
 
 
 def _identifier(item: dict[str, Any], key: str, digits: int) -> str:

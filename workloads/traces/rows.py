@@ -1,21 +1,28 @@
 """Checks the rows of a trace, whatever their format, and links those that pass into a trace.
 
 A reader turns each row into a `Span` and hands it to a `RowCollector`. A row is trusted if it names
-its trace, span, pod and operation, and if its times are in range and in order. Its identifier must
-be one that no earlier row has. Once all rows are read, more spans are left out: those whose parent
-is absent, those on a cycle of parents, and all descendants of a left-out span. Without its
-ancestors, a span has no place in time and no caller. Everything left out keeps its place in the
-file and its reason.
+its trace, span, operation and where it ran, and if its times are in range and in order. Its
+identifier must be one that no earlier row has, unless one is the client's span of a call and the
+other the server's. Identifiers that differ in leading zeros are the same.
+
+Once all rows are read, spans are linked. One whose parent is not in the file, or is itself, begins
+what is known of its trace. Left out are those on a cycle of parents, and all descendants of a
+left-out span: with a hole between them and their caller, they have no place in time. Everything
+left out keeps its place in the file and its reason.
 """
 
 import operator
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from lrpc.workloads.traces.spans import MAX_TIME, LeftOut, Reason, Span, Trace, shown
+from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named
+from lrpc.workloads.traces.spans import MAX_TIME, Correction, Kind, LeftOut, Reason, Span, Trace, shown
 
+SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's identifier
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
 # NUL, and halves of surrogate pairs: JSON can spell them, but they cannot be written to a file.
 _UNNAMEABLE: Final = re.compile("[\0\ud800-\udfff]")
@@ -58,6 +65,19 @@ def name(item: Mapping[str, object], key: str) -> str:
     return value
 
 
+def source_of(attributes: Mapping[str, object]) -> Source:
+    """Return where a span ran, from its attributes by name; raise `Unfit` if none says it."""
+    texts = {key: str(value) for key, value in attributes.items() if isinstance(value, str) or type(value) is int}
+    found = Source.of(texts)
+    if found.domain == NOWHERE:
+        known = ", ".join(ATTRIBUTES["pod"] + ATTRIBUTES["instance"] + ATTRIBUTES["service"])
+        raise Unfit(Reason.EMPTY, f"nothing says where it ran: it has no attribute {known}")
+    for text in (found.service, found.instance, found.pod, found.host, found.node):
+        if _UNNAMEABLE.search(text):
+            raise Unfit(Reason.UNREADABLE, f"{quoted(text)} is no name of where it ran")
+    return found
+
+
 def nanoseconds(key: str, value: object) -> int:
     """Return a time in ns, given as a number or as digits; raise `Unfit` outside 63 bits."""
     # int() alone would accept signs, spaces, underscores and the digits of other scripts.
@@ -66,6 +86,19 @@ def nanoseconds(key: str, value: object) -> int:
     if type(value) is int and 0 <= value <= MAX_TIME:
         return value
     raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole nanoseconds from 0 to {MAX_TIME}")
+
+
+def key_of(trace: str, span: str) -> SpanKey:
+    """Return what tells a span from others: its identifiers without zeros ahead."""
+    return trace.lstrip("0"), span.lstrip("0")
+
+
+def same_trace(one: object, other: str) -> bool:
+    """Return whether two identifiers are of one trace: they may differ in zeros, or in 64 bits."""
+    if not isinstance(one, str):
+        return False
+    short, long = sorted((one.lstrip("0"), other.lstrip("0")), key=len)
+    return short == long or (len(short) <= SHORT_DIGITS < len(long) and short == long[-SHORT_DIGITS:].lstrip("0"))
 
 
 class RowCollector:
@@ -77,63 +110,150 @@ class RowCollector:
     def __init__(self, *words: str) -> None:
         self._words = words
         self._spans: list[Span] = []
+        self._sources: dict[Source, Source] = {}  # the domain of each source that has a span
         self._places: list[RowPlace] = []  # the place of each of _spans
         self._index: dict[SpanKey, int] = {}  # the index of each span in _spans
+        self._halves: dict[SpanKey, int] = {}  # the later of two spans that share an identifier
         self._unfit: set[SpanKey] = set()  # spans that were left out
         self._left_out: list[tuple[RowPlace, LeftOut]] = []
 
     def keep(self, place: RowPlace, span: Span) -> None:
-        """Add a span; raise `Unfit` if it ends before it starts, or its identifier is taken."""
-        if span.end_ns < span.start_ns:
+        """Add a span; raise `Unfit` if it ends before it starts, or its identifier is taken.
+
+        A span that ends at 0 has not ended.
+        """
+        if 0 != span.end_ns < span.start_ns:
             raise Unfit(Reason.BACKWARDS, f"it starts at {span.start_ns} ns and ends at {span.end_ns} ns")
-        identity = (span.trace, span.span)
+        identity = key_of(span.trace, span.span)
         index = self._index.setdefault(identity, len(self._spans))
         if index < len(self._spans):
-            raise Unfit(Reason.DUPLICATE, f"{self._described(self._places[index])} has it already")
+            if {span.kind, self._spans[index].kind} != {Kind.CLIENT, Kind.SERVER} or identity in self._halves:
+                raise Unfit(Reason.DUPLICATE, f"{self._described(self._places[index])} has it already")
+            self._halves[identity] = len(self._spans)
+        if span.source not in self._sources:
+            self._sources[span.source] = span.source.domain
         self._spans.append(span)
         self._places.append(place)
 
     def leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
         """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`."""
         self._left_out.append((place, LeftOut(self._described(place), *identity, unfit.reason, unfit.detail)))
-        self._unfit.add(identity)
+        self._unfit.add(key_of(*identity))
 
     def trace(self) -> Trace:
         """Return the trace of all spans whose ancestors are all good, and the rows left out."""
-        parents, faults = self._resolve()
+        names = named(self._sources.values())
+        pods = {source: names[domain] for source, domain in self._sources.items()}
+        corrections = Counter[Correction]()
+        parents, faults = self._resolve(corrections)
         _add_descendants_and_cycles(parents, faults)
         for index, reason in faults.items():
             span = self._spans[index]
             detail = f"its parent is {shown(span.parent or '')}"
             self.leave_out(self._places[index], (span.trace, span.span), Unfit(reason, detail))
         left_out = [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))]
+        ends = _ends(self._spans, parents, corrections)
+        spans = [
+            replace(span, trace=trace, pod=pods[span.source], end_ns=end)
+            for span, trace, end in zip(self._spans, self._traces(), ends, strict=True)
+        ]
         order = [index for index in range(len(parents)) if index not in faults]
-        order.sort(key=lambda at: (self._spans[at].start_ns, self._spans[at].trace, self._spans[at].span))
+        order.sort(key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, spans[at].kind))
         new = {index: at for at, index in enumerate(order)}
         linked = [new.get(parent) if (parent := parents[index]) is not None else None for index in order]
-        return Trace([self._spans[index] for index in order], left_out, linked, _children(linked))
+        return Trace([spans[index] for index in order], left_out, linked, _children(linked), dict(corrections))
 
     def _described(self, place: RowPlace) -> str:
         return ", ".join(f"{word} {number}" for word, number in zip(self._words, place, strict=False))
 
-    def _resolve(self) -> tuple[list[int | None], dict[int, Reason]]:
-        """Return the index of each span's parent, and the spans that are faulty by their own row.
+    def _resolve(self, corrections: Counter[Correction]) -> tuple[list[int | None], dict[int, Reason]]:
+        """Return the index of each span's parent, and the spans whose parent is left out.
 
-        Those are the spans that are their own parent, or whose parent is absent or left out.
+        What was corrected on the way is counted in `corrections`.
         """
+        whole = self._whole_traces()
         parents: list[int | None] = []
         faults: dict[int, Reason] = {}
         for index, span in enumerate(self._spans):
+            trace, own = key_of(span.trace, span.span)
+            client = self._client_half((trace, own), index)
+            if client is not None:
+                corrections[Correction.SHARED_ID] += 1
+                parents.append(client)
+                continue
             parent = None
             if span.parent is not None:
-                identity = (span.trace, span.parent)
-                parent = self._index.get(identity)
+                identity = (trace, span.parent.lstrip("0"))
+                parent = self._called_by(identity, span)
+                if parent is None and trace in whole and identity not in self._unfit:
+                    parent = self._called_by((whole[trace], identity[1]), span)
+                    corrections[Correction.SHORT_ID] += parent is not None
                 if parent == index:
-                    faults[index] = Reason.OWN_PARENT
+                    parent = None
+                    corrections[Correction.OWN_PARENT] += 1
+                elif parent is None and identity in self._unfit:
+                    faults[index] = Reason.DESCENDANT
                 elif parent is None:
-                    faults[index] = Reason.DESCENDANT if identity in self._unfit else Reason.NO_PARENT
+                    corrections[Correction.NO_PARENT] += 1
             parents.append(parent)
         return parents, faults
+
+    def _client_half(self, identity: SpanKey, index: int) -> int | None:
+        """Return the client's span of the call, if this is its server's of the same id."""
+        if identity not in self._halves or self._spans[index].kind is not Kind.SERVER:
+            return None
+        first, second = self._index[identity], self._halves[identity]
+        return first if second == index else second
+
+    def _called_by(self, identity: SpanKey, child: Span) -> int | None:
+        """Return the span of an identifier: of two that share it, the one where the child ran."""
+        first, second = self._index.get(identity), self._halves.get(identity)
+        if first is None or second is None:
+            return first
+        where = self._sources[child.source]
+        here = [half for half in (first, second) if self._sources[self._spans[half].source] == where]
+        servers = [half for half in (first, second) if self._spans[half].kind is Kind.SERVER]
+        return here[0] if len(here) == 1 else servers[0]
+
+    def _traces(self) -> list[str]:
+        """Return each span's trace by the identifier that it was first given whole."""
+        whole = self._whole_traces()
+        bare = [span.trace.lstrip("0") for span in self._spans]
+        texts: dict[str, str] = {}
+        for key, span in zip(bare, self._spans, strict=True):
+            texts.setdefault(key, span.trace)
+        return [texts[whole.get(key, key)] for key in bare]
+
+    def _whole_traces(self) -> dict[str, str]:
+        """Return the trace of 128 bits that each of 64 bits is, where just one can be meant."""
+        traces = {trace for trace, _ in self._index}
+        longer: dict[str, list[str]] = {}
+        for trace in traces:
+            if len(trace) > SHORT_DIGITS:
+                longer.setdefault(trace[-SHORT_DIGITS:].lstrip("0"), []).append(trace)
+        return {short: found[0] for short, found in longer.items() if short in traces and len(found) == 1}
+
+
+def _ends(spans: list[Span], parents: list[int | None], corrections: Counter[Correction]) -> list[int]:
+    """Return when each span ends; one that has not ended does so with the last of its children."""
+    ends = [span.end_ns for span in spans]
+    pending = [index for index, span in enumerate(spans) if span.end_ns < span.start_ns]
+    corrections.update({Correction.NOT_ENDED: len(pending)} if pending else {})
+    if not pending:
+        return ends
+    latest = [max(end, span.start_ns) for end, span in zip(ends, spans, strict=True)]
+    waiting = Counter(parent for parent in parents if parent is not None)  # children that are not settled yet
+    settled = [index for index in range(len(spans)) if index not in waiting]
+    for index in settled:  # from the leaves on: a span is settled once its children are
+        parent = parents[index]
+        if parent is None:
+            continue
+        if ends[parent] < spans[parent].start_ns:
+            latest[parent] = max(latest[parent], latest[index])
+        waiting[parent] -= 1
+        if not waiting[parent]:
+            settled.append(parent)
+    return latest
 
 
 def _add_descendants_and_cycles(parents: list[int | None], faults: dict[int, Reason]) -> None:

@@ -1,21 +1,23 @@
 """Defines a trace: its spans, which span caused which, and the rows that were left out and why.
 
 Traces of real systems have faults: rows cut short, clocks that run backwards, parents that were
-never recorded. A span takes part in a replay only if its row and those of all its ancestors are
-sound: a span without its parent has no caller and no place in time. All other rows are left out,
-each with its place and a reason, so that every row of a file is accounted for. Two faults are kept,
+never recorded. A row that cannot be read is left out, and so are the spans below it, each with its
+place and a reason, so that every row of a file is accounted for. What is merely not recorded is no
+fault: a span whose parent is not in the file begins what is known of its trace, and one that has
+not ended ends with the last of its children. Such corrections are counted. Two faults are kept,
 because the clocks of two machines or asynchronous work explain them: a span that starts before its
 parent, and one that ends after it.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from lrpc.kernel.errors import Refused
+from lrpc.workloads.traces.sources import NOWHERE, Source
 
 MAX_TIME: Final = 2**63 - 1  # in ns; the largest value of a signed 64-bit clock
 
@@ -32,10 +34,18 @@ class Reason(StrEnum):
     BAD_TIME = "impossible time"
     BACKWARDS = "end before start"
     DUPLICATE = "duplicate span"
-    OWN_PARENT = "its own parent"
-    NO_PARENT = "parent absent"
     CYCLE = "cycle of parents"
     DESCENDANT = "descendant of a left-out span"
+
+
+class Correction(StrEnum):
+    """What was made of a span that a trace tells of only in part, or wrongly."""
+
+    NO_PARENT = "parent not in the file: begins what is known of its trace"
+    OWN_PARENT = "its own parent: begins its trace"
+    NOT_ENDED = "not ended: ends with the last of its children"
+    SHARED_ID = "one identifier for a client's span and its server's: two spans"
+    SHORT_ID = "identified by 64 of its trace's 128 bits: the same trace"
 
 
 class TraceRefused(Refused):
@@ -49,9 +59,24 @@ class TraceRefused(Refused):
         return f"{self.path}: {self.place}: {self.message}"
 
 
+class Kind(StrEnum):
+    """What a span is of a call or a message, as the trace says."""
+
+    UNSAID = "unspecified"
+    INTERNAL = "internal"
+    SERVER = "server"
+    CLIENT = "client"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One timed operation in one pod, identified by (trace, span); times are Unix nanoseconds."""
+    """One timed operation in one pod, identified by (trace, span); times are Unix nanoseconds.
+
+    `follows` says that its parent did not wait for it (FOLLOWS_FROM). A reader gives `source`, from
+    which `pod` is named once all spans are read.
+    """
 
     trace: str
     span: str
@@ -60,6 +85,9 @@ class Span:
     operation: str
     start_ns: int
     end_ns: int
+    kind: Kind = Kind.UNSAID
+    follows: bool = False
+    source: Source = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +121,7 @@ class Trace:
     left_out: list[LeftOut]
     parents: list[int | None]
     children: list[list[int]]
+    corrections: Mapping[Correction, int] = field(default_factory=dict)  # how many spans each was made to
 
     @property
     def roots(self) -> list[int]:

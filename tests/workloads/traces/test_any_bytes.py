@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import Trace, TraceRefused
+from lrpc.workloads.traces.spans import Correction, Trace, TraceRefused
 from tests.support.spans import GOOD, HEADER, P1, ROOT, made
 
 
@@ -67,10 +67,13 @@ def test_every_row_is_good_or_left_out(scratch: Path, rows: list[tuple[tuple[str
     trace = read_trace(scratch)
     assert len(trace.spans) + len(trace.left_out) == 1 + sum(line != "" for line in lines)
     assert sum(trace.reasons.values()) == len(trace.left_out)
+    begun_without = 0  # a parent that is not in the file
     for index, parent in enumerate(trace.parents):
         span = trace.spans[index]
         if parent is None:
-            assert span.parent is None
+            begun_without += span.parent is not None
         else:
             assert (trace.spans[parent].trace, trace.spans[parent].span) == (span.trace, span.parent)
             assert index in trace.children[parent]
+    corrected = (Correction.NO_PARENT, Correction.OWN_PARENT)
+    assert begun_without == sum(trace.corrections.get(one, 0) for one in corrected)

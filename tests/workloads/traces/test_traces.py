@@ -12,7 +12,7 @@ import pytest
 
 from lrpc.workloads.traces.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import MAX_TIME, Reason, Trace, TraceRefused
+from lrpc.workloads.traces.spans import MAX_TIME, Correction, Reason, Trace, TraceRefused
 from tests.support.places import REAL_TRACES, SAMPLE
 from tests.support.spans import GOOD, HEADER, P1, ROOT, made
 
@@ -152,9 +152,6 @@ def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
         ("t,x,root1,,o,200,300,", Reason.EMPTY, "PodName"),
         ("t,x,root1,back,,200,300,", Reason.EMPTY, "OperationName"),
         (ROOT, Reason.DUPLICATE, "line 2 has it already"),
-        ("t,x,x,back,o,200,300,", Reason.OWN_PARENT, "'x'"),
-        ("t,x,gone,back,o,200,300,", Reason.NO_PARENT, "'gone'"),
-        ("u,x,root1,back,o,200,300,", Reason.NO_PARENT, "'root1'"),
         ("t,x,root1,back,\0,200,300,", Reason.UNREADABLE, "NUL byte"),
         ('t,x,root1,back,"o"o,200,300,', Reason.UNREADABLE, "quotes"),
         ('t,x,root1,back,"o,200,300,', Reason.UNREADABLE, "quotes"),
@@ -190,8 +187,6 @@ def test_the_latest_possible_time_is_possible(tmp_path: Path) -> None:
     [
         ("t,x,root1,back,o,300,200,", Reason.BACKWARDS),
         ("t,x,root1,back,o,200,3", Reason.CUT_SHORT),
-        ("t,x,gone,back,o,200,300,", Reason.NO_PARENT),
-        ("t,x,x,back,o,200,300,", Reason.OWN_PARENT),
     ],
 )
 def test_descendants_go_with_a_left_out_span(tmp_path: Path, bad: str, reason: Reason) -> None:
@@ -202,6 +197,35 @@ def test_descendants_go_with_a_left_out_span(tmp_path: Path, bad: str, reason: R
         ("line 5", "x", reason),
     ]
     assert trace.reasons == {Reason.DESCENDANT: 2, reason: 1}
+
+
+@pytest.mark.parametrize(("parent", "correction"), [("gone", Correction.NO_PARENT), ("x", Correction.OWN_PARENT)])
+def test_a_span_without_its_parent_begins_what_is_known(tmp_path: Path, parent: str, correction: Correction) -> None:
+    trace = read(tmp_path, f"t,x,{parent},back,o,200,300,", "t,y,x,front,o,210,220,", strict=True)
+    assert (trace.parents, trace.calls(), trace.left_out) == ([None, 0], [1], [])
+    assert trace.corrections == {correction: 1}
+
+
+def test_a_span_that_has_not_ended_does_so_with_the_last_below_it(tmp_path: Path) -> None:
+    rows = ["t,r,,p,o,100,0,", "t,a,r,p,o,110,0,", "t,b,a,p,o,120,150,", "t,c,r,p,o,120,130,", "t,d,r,p,o,140,0,"]
+    trace = read(tmp_path, *rows, strict=True)
+    assert {span.span: span.end_ns for span in trace.spans} == {"r": 150, "a": 150, "b": 150, "c": 130, "d": 140}
+    assert trace.corrections == {Correction.NOT_ENDED: 3}
+
+
+def test_identifiers_that_differ_in_leading_zeros_are_the_same(tmp_path: Path) -> None:
+    trace = read(tmp_path, "00ab,001,,p,o,100,200,", "ab,2,1,q,o,110,120,", "0ab,1,,p,o,1,2,")
+    assert (trace.parents, trace.traces) == ([None, 0], ["00ab"])
+    assert trace.reasons == {Reason.DUPLICATE: 1}
+
+
+def test_a_trace_of_64_bits_is_the_one_of_128_that_ends_so(tmp_path: Path) -> None:
+    whole = "a" * 16 + "b" * 16
+    trace = read(tmp_path, f"{whole},1,,p,o,100,200,", f"{'b' * 16},2,1,q,o,110,120,")
+    assert (trace.parents, trace.traces) == ([None, 0], [whole])
+    other = f"{'c' * 16 + 'b' * 16},1,,p,o,100,200,"
+    doubtful = read(tmp_path, f"{whole},1,,p,o,100,200,", other, f"{'b' * 16},2,1,q,o,110,120,")
+    assert doubtful.corrections == {Correction.NO_PARENT: 1}
 
 
 def test_a_cycle_is_told_from_what_hangs_on_it(tmp_path: Path) -> None:
@@ -231,15 +255,16 @@ def test_a_chain_of_many_spans_is_read_whatever_its_end(tmp_path: Path, top: str
     if top == "root":
         assert len(trace.calls()) == count - 1
     elif top == "gone":
-        assert trace.reasons == {Reason.NO_PARENT: 1, Reason.DESCENDANT: count - 1}
+        assert trace.corrections == {Correction.NO_PARENT: 1}
+        assert len(trace.calls()) == count - 1
     else:
         assert trace.reasons == {Reason.CYCLE: count}
 
 
 def test_strict_refuses_the_first_bad_row(tmp_path: Path) -> None:
-    read(tmp_path, ROOT, "t,x,gone,p,o,1,2,", "t,y,root1,p,o,2,1,")
+    read(tmp_path, ROOT, "t,x,root1,p,,1,2,", "t,y,root1,p,o,2,1,")
     text = refusal(tmp_path / "trace.csv", strict=True)
-    assert text == f"{tmp_path / 'trace.csv'}: line 3: parent absent: its parent is 'gone'; correct it"
+    assert text == f"{tmp_path / 'trace.csv'}: line 3: empty field: no OperationName is given; correct it"
 
 
 JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
@@ -335,7 +360,7 @@ def test_a_csv_file_is_known_by_its_content(tmp_path: Path, zipped: bool) -> Non
     [
         ({"hostname": "h", "pod": "p", "k8s.pod.name": "k"}, "k"),
         ({"hostname": "h", "pod": "p"}, "p"),
-        ({"hostname": "h", "pod": ""}, "h"),
+        ({"hostname": "h", "pod": ""}, "front"),
         ({"hostname": 7}, "front"),
         ({"ip": "10.0.0.1"}, "front"),
     ],
@@ -384,7 +409,6 @@ def test_child_of_is_the_parent_before_follows_from_and_other_traces_are_none(tm
         (made("x", duration=float("nan")), Reason.BAD_TIME),
         (made("x", duration=-1), Reason.BACKWARDS),
         (made("a"), Reason.DUPLICATE),
-        (made("x", "gone"), Reason.NO_PARENT),
     ],
 )
 def test_a_bad_span_of_jaegers_is_left_out_and_named(tmp_path: Path, bad: Any, reason: Reason) -> None:
