@@ -23,6 +23,7 @@ from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.records.tables import TimePart
 from lrpc.workloads.replay.crossings import Crossings
 from lrpc.workloads.replay.steps import Activity, Compute, Do, Fork, Steps, Wait, computation
+from lrpc.workloads.traces.calls import asynchronous, untraced
 from lrpc.workloads.traces.spans import Trace
 
 # Takes the calling pod and the server's span; returns what the call takes beside that span, in ns.
@@ -51,8 +52,13 @@ def accounts(
         "calls between domains": calls,
         "their client sides": found["client_sides"],
         "spans accounted for": found["roots"] + counts["within_domain"] + calls + found["client_sides"],
-        "outlive their parent (not waited for)": len(trace.outliving()),
+        "end after their parent": len(trace.outliving()),
+        "not waited for by their parent (asynchronous)": sum(
+            asynchronous(trace, index) for index in range(len(trace.spans))
+        ),
         "start before their parent (clamped)": len(trace.starting_early()),
+        "calls to what is not traced (waited for)": len(untraced(trace)),
+        **{str(correction): count for correction, count in trace.corrections.items()},
         "rows left out": len(trace.left_out),
         "median network gap of a call, recorded, us": round(median(gaps.values()) / 1000, 1) if gaps else 0.0,
         "a call between domains, simulated, us": crossings.domain_ns / 1000,

@@ -3,16 +3,19 @@
 A trace records when spans began and ended, and which span caused which. What a span did in between
 follows from its children:
 
-- A span whose only child ran in another pod is the client's side of one call, unless it is itself
-  the server's side of another. Its time beyond the child's was the network's, and the replay
-  charges a call instead.
-- For every other span, the time outside its children was computation (`Compute`). A child is
-  another span to perform and to wait for (`Do`).
+- Where a call has two views (`calls.paired`), the client's time beyond the server's was the
+  network's, and the replay charges a call instead. A call without a client's span has no such time:
+  all that its caller spends outside of the server's span is the caller's own.
+- For every other span, the time outside its children was computation (`Compute`), or waiting if it
+  is a client's (`Wait`): what it called is not in the trace. A child is another span to perform and
+  to wait for (`Do`).
 - Children that overlap run as threads, each at its recorded offset (`Fork`), and the span waits for
   them where the last of them ended (`Join`).
-- A child that outlives its parent is not waited for. One that began before its parent, by clocks
-  that differ, begins with it and takes as long as recorded.
-- A server that continued after its client had the reply does the rest in a thread of its own.
+- A child that ends after its parent was waited for until then, unless it is asynchronous
+  (`calls.asynchronous`): that one runs beside its parent. One that began before its parent, by
+  clocks that differ, begins with it and takes as long as recorded.
+- An asynchronous server, which continued after its client had the reply, does the rest in a thread
+  of its own.
 
 A span that lasts as long as a call beside it computes all that time, though it may have waited for
 the call: a trace does not tell the two apart.
@@ -24,7 +27,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.calls import asynchronous, paired
+from lrpc.workloads.traces.spans import Kind, Trace
 
 # The deepest nesting of spans: each nested call adds a stack to the simulated thread.
 MOST_NESTED: Final = 64
@@ -88,8 +92,8 @@ def activity(trace: Trace, origin: str) -> Activity:
     """
     _check_depth(trace, origin)
     spans = trace.spans
-    calls = {client: children[0] for client, children in enumerate(trace.children) if _is_client(trace, client)}
-    replied = {server: spans[client].end_ns for client, server in calls.items()}
+    calls = paired(trace)
+    replied = {server: spans[client].end_ns for client, server in calls.items() if asynchronous(trace, server)}
     steps = {
         index: _Span(trace, index, min(span.end_ns, replied.get(index, span.end_ns))).steps()
         for index, span in enumerate(spans)
@@ -128,16 +132,30 @@ class _Span:
         self._trace = trace
         self._span = trace.spans[index]
         self._replied_ns = max(replied_ns, self._span.start_ns)
-        self._children = trace.children[index]
+        late = [child for child in trace.children[index] if self._is_late(child)]
+        self._children = [child for child in trace.children[index] if child not in late]
+        self._late = late  # what began at or after the span's end
+        self._own = Wait if self._span.kind is Kind.CLIENT else Compute
 
     def steps(self) -> Steps:
-        """Return the span's steps; what it does after the reply is one last step, a thread."""
-        before = [child for child in self._children if self._begin(child) < self._replied_ns]
-        after = [child for child in self._children if self._begin(child) >= self._replied_ns]
-        if self._replied_ns == self._span.end_ns:
-            return self._between(self._span.start_ns, self._span.end_ns, self._children)
-        tail = Fork(0, self._tail(before, after), joined=False)
-        return (*self._between(self._span.start_ns, self._replied_ns, before), tail)
+        """Return the span's steps; what is done after the reply or the end are threads."""
+        reply, end = self._replied_ns, self._span.end_ns
+        late = [Fork(self._begin(child) - end, (Do(child),), joined=False) for child in self._late]
+        if reply == end:
+            return (*self._between(self._span.start_ns, end, self._children), *late)
+        before = [child for child in self._children if self._begin(child) < reply]
+        after = [child for child in self._children if self._begin(child) >= reply]
+        tail = Fork(0, (*self._tail(before, after), *late), joined=False)
+        return (*self._between(self._span.start_ns, reply, before), tail)
+
+    def _is_late(self, child: int) -> bool:
+        return self._begin(child) >= self._span.end_ns and asynchronous(self._trace, child)
+
+    def _is_joined(self, child: int, end: int) -> bool:
+        """Return whether the span waits for a child, in the part of it that ends at `end`."""
+        if self._trace.spans[child].end_ns <= end:
+            return not self._trace.spans[child].follows
+        return end == self._span.end_ns and not asynchronous(self._trace, child)
 
     def _tail(self, before: list[int], after: list[int]) -> Steps:
         """Return the steps after the reply.
@@ -161,24 +179,23 @@ class _Span:
 
     def _between(self, begin: int, end: int, children: list[int]) -> Steps:
         """Return the steps from `begin` to `end`: groups of overlapping children, computation."""
-        steps: list[Compute | Do | Fork | Join] = []
+        steps: list[Compute | Do | Fork | Join | Wait] = []
         now = begin
         for group in self._groups(children):
             first = self._begin(group[0])
             if first > now:
-                steps.append(Compute(first - now))
+                steps.append(self._own(first - now))
             steps += self._group(group, first, end)
             now = max(now, min(end, max(self._trace.spans[child].end_ns for child in group)))
         if end > now:
-            steps.append(Compute(end - now))
+            steps.append(self._own(end - now))
         return tuple(steps)
 
     def _group(self, group: list[int], first: int, end: int) -> list[Compute | Do | Fork | Join]:
-        spans = self._trace.spans
-        if len(group) == 1 and spans[group[0]].end_ns <= end:
+        if len(group) == 1 and self._is_joined(group[0], end):
             return [Do(group[0])]
         forks: list[Compute | Do | Fork | Join] = [
-            Fork(self._begin(child) - first, (Do(child),), joined=spans[child].end_ns <= end) for child in group
+            Fork(self._begin(child) - first, (Do(child),), joined=self._is_joined(child, end)) for child in group
         ]
         return [*forks, Join()]
 
@@ -197,11 +214,6 @@ class _Span:
     def _begin(self, child: int) -> int:
         """Return when a child begins in the replay: not before this span does."""
         return max(self._trace.spans[child].start_ns, self._span.start_ns)
-
-
-def _is_client(trace: Trace, index: int) -> bool:
-    children = trace.children[index]
-    return len(children) == 1 and trace.is_call(children[0]) and not trace.is_call(index)
 
 
 def _check_depth(trace: Trace, origin: str) -> None:

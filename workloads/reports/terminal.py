@@ -43,6 +43,7 @@ DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of our figures after the decimal po
 SHOWN: Final = ("%", "bytes", "misses")  # units printed with each figure, since no title names them
 BARS: Final = ("Figure 1",)  # tables printed as bars
 LISTS: Final = ("I",)  # tables never printed as grids: their rows are of different systems
+EXAMPLES: Final = 3  # rows left out that are printed
 BAR: Final = 50  # characters of the longest bar
 
 
@@ -95,6 +96,12 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
         console.print(table)
 
 
+def summed_up(left_out: Sequence[str]) -> list[str]:
+    """Return the first lines about rows that were left out, and how many more the record has."""
+    more = len(left_out) - EXAMPLES
+    return [*left_out[:EXAMPLES], f"and {more:,} more, which the record lists"] if more > 0 else list(left_out)
+
+
 def print_record(console: Console, record: Record, folder: Path) -> None:
     """Print what a complete record says, its digest, and the folder that holds it."""
     print_cells(console, record.cells)
@@ -102,7 +109,7 @@ def print_record(console: Console, record: Record, folder: Path) -> None:
     if record.trace is not None:
         print_counts(console, "The trace", record.trace.summary)
         print_times(console, record.trace.times, max(1, record.trace.traces))
-        print_lines(console, record.trace.left_out)
+        print_lines(console, summed_up(record.trace.left_out))
     print_latencies(console, record.latency_us)
     done = sum(record.counts[name] for name in COUNTS)
     if record.wall_s:

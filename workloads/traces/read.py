@@ -14,6 +14,7 @@ import zlib
 from typing import Final
 
 from lrpc.workloads.traces import csv_rows, json_rows
+from lrpc.workloads.traces.clocks import corrected
 from lrpc.workloads.traces.spans import AnyPath, Trace, TraceRefused, shown
 
 MOST_BYTES: Final = 1 << 30  # the largest file, also after it is unzipped
@@ -25,9 +26,8 @@ def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
     CSV needs the columns `csv_rows.COLUMNS`, in any order; other columns are ignored. The ParentID
     of a trace's first span is `root` or empty. JSON is one document, or one on each line.
 
-    A span's pod is found as follows. In Jaeger's format, it is the process's tag `k8s.pod.name`,
-    `pod` or `hostname`, else its serviceName. In OTLP, it is the resource's attribute
-    `k8s.pod.name`, `service.instance.id`, `host.name` or `service.name`.
+    A span's domain is found by the rule in `sources`, whatever the format. Times are corrected by
+    `clocks`.
 
     Bad rows are left out together with all their descendants, and listed in `left_out`.
 
@@ -41,7 +41,7 @@ def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
     else:
         trace = csv_rows.read(name, data).trace()
     _refuse_if_useless(name, trace, strict)
-    return trace
+    return corrected(trace)
 
 
 def _refuse_if_useless(name: str, trace: Trace, strict: bool) -> None:

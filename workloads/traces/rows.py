@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Final
 
 from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named
-from lrpc.workloads.traces.spans import MAX_TIME, Correction, Kind, LeftOut, Reason, Span, Trace, shown
+from lrpc.workloads.traces.spans import MAX_TIME, Correction, Kind, LeftOut, Reason, Span, Trace, children_of, shown
 
 SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's identifier
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
@@ -161,7 +161,7 @@ class RowCollector:
         order.sort(key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, spans[at].kind))
         new = {index: at for at, index in enumerate(order)}
         linked = [new.get(parent) if (parent := parents[index]) is not None else None for index in order]
-        return Trace([spans[index] for index in order], left_out, linked, _children(linked), dict(corrections))
+        return Trace([spans[index] for index in order], left_out, linked, children_of(linked), dict(corrections))
 
     def _described(self, place: RowPlace) -> str:
         return ", ".join(f"{word} {number}" for word, number in zip(self._words, place, strict=False))
@@ -276,11 +276,3 @@ def _add_descendants_and_cycles(parents: list[int | None], faults: dict[int, Rea
             del path[start:]
         if here in faults:
             faults.update(dict.fromkeys(path, Reason.DESCENDANT))
-
-
-def _children(parents: list[int | None]) -> list[list[int]]:
-    children: list[list[int]] = [[] for _ in parents]
-    for index, parent in enumerate(parents):
-        if parent is not None:
-            children[parent].append(index)
-    return children

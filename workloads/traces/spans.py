@@ -11,7 +11,7 @@ parent, and one that ends after it.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -45,6 +45,7 @@ class Correction(StrEnum):
     OWN_PARENT = "its own parent: begins its trace"
     NOT_ENDED = "not ended: ends with the last of its children"
     SHARED_ID = "one identifier for a client's span and its server's: two spans"
+    CLOCK = "timed by a clock that differs from its caller's: moved to its caller's time"
     SHORT_ID = "identified by 64 of its trace's 128 bits: the same trace"
 
 
@@ -164,6 +165,15 @@ class Trace:
         for index, parent in enumerate(self.parents):
             if parent is not None:
                 yield index, self.spans[index], self.spans[parent]
+
+
+def children_of(parents: Sequence[int | None]) -> list[list[int]]:
+    """Return the indices of each span's children, in ascending order, from those of parents."""
+    children: list[list[int]] = [[] for _ in parents]
+    for index, parent in enumerate(parents):
+        if parent is not None:
+            children[parent].append(index)
+    return children
 
 
 def shown(text: str, limit: int | None = 60, quote: bool = True) -> str:

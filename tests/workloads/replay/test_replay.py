@@ -36,7 +36,7 @@ def test_the_sample_is_accounted_for_on_any_number_of_machines(machines: int, cr
     assert (counts["cross_machine"], counts["cross_domain"]) == (crossing, 11 - crossing)
     assert counts["astacks_taken"] == counts["linkages_pushed"] == counts["cross_domain"]
     assert counts["link_requests"] == counts["link_replies"] == counts["cross_machine"]
-    assert summary["outlive their parent (not waited for)"] == 1
+    assert summary["end after their parent"] == 1
     assert found["trace"]["left_out"] == []
 
 
@@ -177,8 +177,9 @@ if BOUTIQUE.exists():
         assert (counts["cross_machine"], counts["cross_domain"]) == (crossing, 5_525 - crossing)
         assert counts["astacks_taken"] == counts["linkages_pushed"] == counts["cross_domain"]
         assert counts["link_requests"] == counts["link_replies"] == counts["cross_machine"]
-        assert summary["outlive their parent (not waited for)"] == 1_736
-        assert summary["start before their parent (clamped)"] == 8
+        assert summary["end after their parent"] == 1_736
+        assert summary["not waited for by their parent (asynchronous)"] == 477
+        assert summary["start before their parent (clamped)"] == 0
         assert summary["median network gap of a call, recorded, us"] == pytest.approx(3111, abs=1)
         for times in zip(*((part.recorded_ns, part.simulated_ns) for part in found.times), strict=True):
             assert sum(part or 0 for part in times[:-1]) == times[-1]

@@ -164,12 +164,26 @@ def test_overlapping_calls_are_under_way_at_once(tmp_path: Path) -> None:
     assert replayed(tmp_path, *rows, machines=3, processors=1, delay_us=2).us == 100 + 2 * 2
 
 
-def test_a_child_that_outlives_its_parent_is_done_but_not_waited_for(tmp_path: Path) -> None:
-    done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("z", "r", "A", 50, 150))
-    # r computed until 50, and its child ran from then on.
-    assert (done.us, done.end_us) == (50, 150)
-    assert done.account("outlive their parent (not waited for)") == 1
+def test_a_child_that_is_mostly_after_its_parents_end_is_done_but_not_waited_for(tmp_path: Path) -> None:
+    done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("z", "r", "A", 51, 150))
+    # r computed until 51, and its child ran from then on.
+    assert (done.us, done.end_us) == (51, 150)
+    assert done.account("end after their parent") == 1
+    assert done.account("not waited for by their parent (asynchronous)") == 1
     assert done.account("spans accounted for") == 2
+
+
+def test_a_child_that_ends_a_little_after_its_parent_was_waited_for(tmp_path: Path) -> None:
+    rows: list[Row] = [("r", "root", "A", 0, 100), ("z", "r", "A", 10, 101)]
+    done = replayed(tmp_path, *rows)
+    assert (done.us, done.end_us) == (101, 101)
+    assert done.account("not waited for by their parent (asynchronous)") == 0
+
+
+def test_what_begins_after_its_parents_end_is_not_computed_up_to(tmp_path: Path) -> None:
+    done = replayed(tmp_path, ("r", "root", "A", 0, 100), ("z", "r", "A", 150, 160))
+    assert (done.us, done.end_us) == (100, 160)
+    assert done.time("computation")[0] == 110_000
 
 
 def test_only_those_that_outlive_are_not_waited_for(tmp_path: Path) -> None:
@@ -185,10 +199,10 @@ def test_a_child_that_starts_before_its_parent_begins_with_it(tmp_path: Path) ->
 
 
 def test_a_server_that_continues_after_its_reply_continues_by_itself(tmp_path: Path) -> None:
-    done = replayed(tmp_path, ("r", "root", "A", 0, 60), ("c", "r", "A", 10, 60), ("s", "c", "B", 20, 80))
+    done = replayed(tmp_path, ("r", "root", "A", 0, 60), ("c", "r", "A", 10, 60), ("s", "c", "B", 20, 140))
     assert done.us == 10 + 40  # the server's 40 until the reply arrives
-    assert done.end_us == 10 + 60
-    assert done.account("outlive their parent (not waited for)") == 1
+    assert done.end_us == 10 + 120
+    assert done.account("not waited for by their parent (asynchronous)") == 1
 
 
 def test_several_servers_called_without_a_client_span_are_all_done(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tests.support.spans import GOOD, HEADER, P1, ROOT, made
 
 # spans, traces, pods, calls between pods, spans that outlive their parent, and that precede it
 REAL = {
-    "online-boutique.csv": (22_969, 502, 10, 5_525, 1_736, 8),
-    "train-ticket.csv": (4_890, 71, 25, 783, 186, 0),
+    "online-boutique.csv": (22_969, 502, 10, 5_525, 1_736, 0),
+    "train-ticket.csv": (4_890, 71, 25, 783, 97, 16),
 }
 
 
@@ -340,7 +340,9 @@ def jaeger(tmp_path: Path, *spans: Any, zipped: bool = False, **processes: Any) 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_jaegers_export_is_read_in_nanoseconds(tmp_path: Path, zipped: bool) -> None:
     back = {"serviceName": "back"}
-    trace = jaeger(tmp_path, made("b", "a", processID="p2", startTime=110), made("a"), zipped=zipped, p1=P1, p2=back)
+    trace = jaeger(
+        tmp_path, made("b", "a", processID="p2", startTime=110, duration=9), made("a"), zipped=zipped, p1=P1, p2=back
+    )
     first, second = trace.spans
     assert (first.trace, first.span, first.parent, first.pod) == ("t", "a", None, "front")
     assert (first.start_ns, first.end_ns) == (100_000, 150_000)

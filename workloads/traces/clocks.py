@@ -1,0 +1,92 @@
+"""Corrects the times of spans that were taken by clocks which differ.
+
+A client waits for its server, so the server's span of a call lies within the client's. Where it
+does not, one of two clocks is ahead. Each call bounds the difference between two clocks from both
+sides; together they leave an interval. If it holds 0 the clocks agree, as far as a trace can tell.
+Else the difference is taken from its middle, as if messages took equally long both ways. Calls that
+contradict each other, since a clock was set meanwhile, give the median of what each says, if most
+of them do not allow 0.
+
+A clock is that of a node or host, or of a domain where neither is named. So spans of one host are
+never moved against each other. A server's span that is longer than its client's tells nothing: it
+went on after its reply.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from statistics import median_low
+from typing import Final
+
+from lrpc.workloads.traces.calls import paired
+from lrpc.workloads.traces.sources import Source
+from lrpc.workloads.traces.spans import Correction, Trace, children_of
+
+Bounds = tuple[int, int]  # the least and most, in ns, that a clock may be behind another
+Edge = tuple[Source, Source]  # two clocks, the lesser first
+AGREE: Final = 2  # one in so many calls must allow two clocks to agree, for them to do so
+
+
+def corrected(trace: Trace) -> Trace:
+    """Return a trace with all times as of one clock, ordered again; itself if clocks agree."""
+    behind = _behind(trace)
+    moved = sum(behind.get(span.source.clock, 0) != 0 for span in trace.spans)
+    if not moved:
+        return trace
+    times = [span.start_ns + behind.get(span.source.clock, 0) for span in trace.spans]
+    lowest = min(0, *times)  # no time may be before 1970
+    spans = [
+        replace(span, start_ns=time - lowest, end_ns=time - lowest + span.end_ns - span.start_ns)
+        for span, time in zip(trace.spans, times, strict=True)
+    ]
+    order = sorted(range(len(spans)), key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, at))
+    new = {index: at for at, index in enumerate(order)}
+    parents = [None if (parent := trace.parents[index]) is None else new[parent] for index in order]
+    corrections = {**trace.corrections, Correction.CLOCK: moved}
+    return Trace([spans[index] for index in order], trace.left_out, parents, children_of(parents), corrections)
+
+
+def _behind(trace: Trace) -> dict[Source, int]:
+    """Return how far each clock is behind that of the first callers, in ns."""
+    neighbours: dict[Source, list[tuple[Source, int]]] = defaultdict(list)
+    for (one, other), bounds in _bounds(trace).items():
+        difference = _difference(bounds)
+        neighbours[one].append((other, difference))
+        neighbours[other].append((one, -difference))
+    behind: dict[Source, int] = {}
+    callers = [trace.spans[root].source.clock for root in trace.roots]
+    for first in (*callers, *neighbours):
+        if first in behind:
+            continue
+        behind[first] = 0
+        reached = [first]
+        for clock in reached:
+            for other, difference in neighbours.get(clock, ()):
+                if other not in behind:
+                    behind[other] = behind[clock] + difference
+                    reached.append(other)
+    return behind
+
+
+def _bounds(trace: Trace) -> dict[Edge, list[Bounds]]:
+    """Return by two clocks what each call says of how far the second is behind the first."""
+    found: dict[Edge, list[Bounds]] = defaultdict(list)
+    for client, server in paired(trace).items():
+        seen, did = trace.spans[client], trace.spans[server]
+        least, most = seen.start_ns - did.start_ns, seen.end_ns - did.end_ns
+        one, other = seen.source.clock, did.source.clock
+        if one == other or least > most:
+            continue
+        if one < other:
+            found[one, other].append((least, most))
+        else:
+            found[other, one].append((-most, -least))
+    return found
+
+
+def _difference(bounds: list[Bounds]) -> int:
+    least, most = max(low for low, _ in bounds), min(high for _, high in bounds)
+    if least <= most:
+        return 0 if least <= 0 <= most else (least + most) // 2
+    if AGREE * sum(low <= 0 <= high for low, high in bounds) >= len(bounds):
+        return 0
+    return median_low((low + high) // 2 for low, high in bounds)
