@@ -52,16 +52,24 @@ def _attributes(process: Any) -> dict[str, Any]:
 
 
 def _tags(holder: dict[str, Any]) -> dict[str, Any]:
+    """Return the tags of a span or process by name: a list, or as a search engine has them."""
+    flat = holder.get("tag")
     listed = holder.get("tags")
     tags = [tag for tag in listed if isinstance(tag, dict)] if isinstance(listed, list) else []
-    return {tag["key"]: tag.get("value") for tag in reversed(tags) if isinstance(tag.get("key"), str)}
+    found = {tag["key"]: tag.get("value") for tag in reversed(tags) if isinstance(tag.get("key"), str)}
+    return {
+        **({key.replace("@", "."): value for key, value in flat.items()} if isinstance(flat, dict) else {}),
+        **found,
+    }
 
 
 def _span(item: Any, entry: dict[str, Any], processes: dict[str, dict[str, Any]]) -> Span:
     if not isinstance(item, dict):
         raise Unfit(Reason.UNREADABLE, f"{quoted(item)} is no span")
     trace = name({"traceID": entry.get("traceID"), **item}, "traceID")
-    source = source_of(processes.get(name(item, "processID"), {}))
+    inline = item.get("process")
+    process = _attributes(inline) if isinstance(inline, dict) else processes.get(name(item, "processID"), {})
+    source = source_of(process)
     start, duration = _microseconds(item, "startTime"), _microseconds(item, "duration")
     end = start + duration
     if not 0 <= end * 1000 <= MAX_TIME:
@@ -84,6 +92,8 @@ def _microseconds(item: dict[str, Any], key: str) -> int:
     value = item.get(key)
     # A negative duration passes here, so that `keep` reports it as an end before the start.
     lowest = -MAX_TIME if key == "duration" else 0
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_TIME:
+        value = int(value)
     if type(value) is int and lowest <= value * 1000 <= MAX_TIME:
         return value
     raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole microseconds within 64 bits")

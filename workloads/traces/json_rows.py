@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lrpc.workloads.traces import jaeger, otlp
+from lrpc.workloads.traces.forms import Unread, unwrapped
 from lrpc.workloads.traces.rows import UNIDENTIFIED, Misshapen, RowCollector, RowPlace, Unfit
 from lrpc.workloads.traces.spans import Reason, TraceRefused, shown
 
@@ -36,6 +37,8 @@ def read(name: str, data: bytes) -> RowCollector:
             _read_document(_decoded(text, place), place, collector)
         except Unfit as unfit:
             collector.leave_out(place, UNIDENTIFIED, unfit)
+        except Unread as known:
+            raise TraceRefused(name, f"line {line}" if line else "whole file", f"is {known}") from None
         except Misshapen as wrong:
             where = f"line {line}: {wrong.key}" if line else wrong.key
             raise TraceRefused(name, where, f"{wrong.message}; {REMEDY}") from None
@@ -44,12 +47,13 @@ def read(name: str, data: bytes) -> RowCollector:
 
 def _read_document(document: object, place: RowPlace, collector: RowCollector) -> None:
     """Add a document's spans to `collector`; ignore documents of OTLP's other signals."""
+    document = unwrapped(document)
     if isinstance(document, dict) and "data" in document:
         jaeger.read(document, place, collector)
     elif isinstance(document, dict) and "resourceSpans" in document:
         otlp.read(document, place, collector)
     elif not (isinstance(document, dict) and document.keys() & otlp.OTHER_SIGNALS):
-        message = "has no list 'data', as Jaeger exports, and no 'resourceSpans', as OpenTelemetry does"
+        message = "holds no spans of Jaeger's, OpenTelemetry's or Zipkin's (no list 'data', no 'resourceSpans')"
         raise Misshapen("top level", message)
 
 

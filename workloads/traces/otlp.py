@@ -1,5 +1,7 @@
 """Reads the spans of a document in OTLP, the JSON that OpenTelemetry writes."""
 
+import base64
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final  # `Any` is the type of what json.loads returns
 
@@ -22,6 +24,7 @@ OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourcePr
 SCOPES: Final = ("scopeSpans", "instrumentationLibrarySpans")  # the key's name, and its name before OTLP 1.0
 TRACE_DIGITS: Final = 32  # hexadecimal digits of a trace's identifier
 SPAN_DIGITS: Final = 16
+_BASE64: Final = re.compile("[A-Za-z0-9+/]+={1,2}")  # 64 and 128 bits both leave some padding
 KINDS: Final = (Kind.UNSAID, Kind.INTERNAL, Kind.SERVER, Kind.CLIENT, Kind.PRODUCER, Kind.CONSUMER)
 LINK_TYPE: Final = "opentracing.ref_type"  # a link's attribute that says what it links to
 CHILD_OF: Final = "child_of"
@@ -118,8 +121,14 @@ def _linked(item: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _identifier(item: dict[str, Any], key: str, digits: int) -> str:
-    """Return an identifier in lower case; raise `Unfit` if it is malformed or all zeros."""
-    text = name(item, key).lower()
+    """Return an identifier in lower case, in hexadecimal; raise `Unfit` if it is malformed.
+
+    Its bits may be given in base64 too. All zeros are no identifier.
+    """
+    text = name(item, key)
+    if len(text) == -(-digits // 6) * 4 and _BASE64.fullmatch(text):
+        text = base64.b64decode(text).hex()
+    text = text.lower()
     if len(text) == digits and text.strip("0123456789abcdef") == "" and text.strip("0"):
         return text
     raise Unfit(Reason.UNREADABLE, f"{key} is {quoted(item[key])}, not {digits} hexadecimal digits")

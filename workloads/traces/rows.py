@@ -26,6 +26,8 @@ SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's ide
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
 # NUL, and halves of surrogate pairs: JSON can spell them, but they cannot be written to a file.
 _UNNAMEABLE: Final = re.compile("[\0\ud800-\udfff]")
+# int() alone would accept signs, spaces, underscores and the digits of other scripts.
+_WHOLE: Final = re.compile(r"[0-9]{1,19}(\.0+)?")
 # Keeps quoted values short and shallow, however long or deeply nested they are in the file.
 _REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
@@ -79,12 +81,21 @@ def source_of(attributes: Mapping[str, object]) -> Source:
 
 
 def nanoseconds(key: str, value: object) -> int:
-    """Return a time in ns, given as a number or as digits; raise `Unfit` outside 63 bits."""
-    # int() alone would accept signs, spaces, underscores and the digits of other scripts.
-    if isinstance(value, str) and len(value) <= 19 and value.isdigit() and value.isascii():
-        value = int(value)
-    if type(value) is int and 0 <= value <= MAX_TIME:
-        return value
+    """Return a time in ns, given as a number, as digits or in halves; raise `Unfit` if it is none.
+
+    Whole numbers may have been through floating point, which leaves `.0` behind them.
+    """
+    found: object = value
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        found = int(value.partition(".")[0])
+    elif isinstance(value, float) and value.is_integer():
+        found = int(value)
+    elif isinstance(value, dict):  # as JavaScript without integers of 64 bits has it
+        low, high = value.get("low"), value.get("high")
+        if type(low) is int and type(high) is int:
+            found = (high << 32) + (low & 0xFFFFFFFF)
+    if type(found) is int and 0 <= found <= MAX_TIME:
+        return found
     raise Unfit(Reason.BAD_TIME, f"{key} is {quoted(value)}, not whole nanoseconds from 0 to {MAX_TIME}")
 
 
