@@ -126,15 +126,17 @@ def _of_zipkin(item: Any) -> dict[str, Any]:
         return _resource({}, item)
     endpoint = item.get("localEndpoint")
     start, duration = item.get("timestamp"), item.get("duration", 0)
-    timed = type(start) is int and type(duration) is int
+    begin, end = start, duration
+    if isinstance(start, int) and isinstance(duration, int):
+        begin, end = start * MICROSECOND, (start + duration) * MICROSECOND
     span = {
         "traceId": _padded(item.get("traceId"), 32),
         "spanId": _padded(item.get("id"), 16),
         "parentSpanId": _padded(item.get("parentId"), 16),
         "name": item.get("name"),
         "kind": item.get("kind"),
-        "startTimeUnixNano": start * MICROSECOND if timed else start,
-        "endTimeUnixNano": (start + duration) * MICROSECOND if timed else duration,
+        "startTimeUnixNano": begin,
+        "endTimeUnixNano": end,
     }
     tags = item.get("tags")
     named = endpoint.get("serviceName") if isinstance(endpoint, dict) else None

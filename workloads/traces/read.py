@@ -1,4 +1,4 @@
-"""Reads a trace file in CSV or JSON (Jaeger's or OpenTelemetry's), plain or gzipped.
+"""Reads a trace file in CSV, JSON or OTLP's protobuf, plain or compressed with gzip or zstd.
 
 The format is recognised by the content, not by the file's name, since exports carry all sorts of
 names. Every row goes through the checks of `rows`: what cannot be trusted is left out and reported,
@@ -13,7 +13,9 @@ import os
 import zlib
 from typing import Final
 
-from lrpc.workloads.traces import csv_rows, json_rows
+import zstandard
+
+from lrpc.workloads.traces import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.clocks import corrected
 from lrpc.workloads.traces.spans import AnyPath, Trace, TraceRefused, shown
 
@@ -21,7 +23,7 @@ MOST_BYTES: Final = 1 << 30  # the largest file, also after it is unzipped
 
 
 def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
-    """Read a trace file: CSV, or JSON in Jaeger's format or OTLP, each plain or gzipped.
+    """Read a trace file, whose form is found out by looking, plain, gzipped or in zstd.
 
     CSV needs the columns `csv_rows.COLUMNS`, in any order; other columns are ignored. The ParentID
     of a trace's first span is `root` or empty. JSON is one document, or one on each line.
@@ -38,6 +40,8 @@ def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
     data = _content(path, name)
     if json_rows.is_json(data):
         trace = json_rows.read(name, data).trace()
+    elif otlp_protobuf.is_protobuf(data):
+        trace = otlp_protobuf.read(name, data).trace()
     else:
         trace = csv_rows.read(name, data).trace()
     _refuse_if_useless(name, trace, strict)
@@ -62,6 +66,8 @@ def _content(path: AnyPath, name: str) -> bytes:
         raise TraceRefused(name, "whole file", f"cannot be read ({why}); check its path and permissions") from None
     if data.startswith(b"\x1f\x8b"):
         data = _unzipped(name, data)
+    elif data.startswith(zstandard.FRAME_HEADER):
+        data = _of_zstd(name, data)
     if len(data) > MOST_BYTES:
         raise TraceRefused(name, "whole file", f"holds more than {MOST_BYTES} bytes; give a smaller part of it")
     data = data.removeprefix(codecs.BOM_UTF8)
@@ -77,3 +83,12 @@ def _unzipped(name: str, data: bytes) -> bytes:
     except (EOFError, OSError, zlib.error) as error:
         place, why = f"{len(data)} bytes of gzip", shown(str(error), quote=False)
         raise TraceRefused(name, place, f"cut short or damaged ({why}); copy the file again") from None
+
+
+def _of_zstd(name: str, data: bytes) -> bytes:
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
+            return stream.read(MOST_BYTES + 1)
+    except zstandard.ZstdError as error:
+        place, why = f"{len(data)} bytes of zstd", shown(str(error), quote=False)
+        raise TraceRefused(name, place, f"damaged ({why}); copy the file again") from None
