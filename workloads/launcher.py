@@ -25,6 +25,7 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
+    Capacity,
     CostModelName,
     DryRun,
     Events,
@@ -34,8 +35,10 @@ from lrpc.workloads.options import (
     LinkMbps,
     LinksOption,
     MachinesOption,
+    MaxDepth,
     Out,
     Parallel,
+    Placement,
     PlacementFile,
     Processors,
     RegistryOption,
@@ -61,6 +64,7 @@ from lrpc.workloads.runs import verify
 from lrpc.workloads.runs.execute import Finished, Options, counting_bar, execute, fail, planned_calls, progress_bar
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob, registry_for
 from lrpc.workloads.studies import observations, sensitivity, structures, sweep
+from lrpc.workloads.traces.depth import MOST_NESTED
 
 EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
@@ -148,21 +152,14 @@ def run_scenario(
 def replay(
     trace: TraceFile,
     machines: MachinesOption,
-    placement: Annotated[
-        str,
-        typer.Option(
-            help="Where pods are placed: spread (dealt out in turn, by name), pack (one machine is filled "
-            "after another), or a .toml file."
-        ),
-    ] = "spread",
-    capacity: Annotated[
-        int | None, typer.Option(min=1, help="Most pods on a machine, with pack.", show_default="pods / machines")
-    ] = None,
+    placement: Placement = "spread",
+    capacity: Capacity = None,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
     link_delay_us: LinkDelay = 50.0,
     link_mbps: LinkMbps = 10_000.0,
     strict: Strict = False,
+    max_depth: MaxDepth = MOST_NESTED,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -187,6 +184,7 @@ def replay(
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
         strict=strict,
+        max_depth=max_depth,
         seed=seed,
     )
     _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), limit=limit)
@@ -204,6 +202,7 @@ def find_placement(
     link_delay_us: LinkDelay = 50.0,
     link_mbps: LinkMbps = 10_000.0,
     strict: Strict = False,
+    max_depth: MaxDepth = MOST_NESTED,
     out: PlacementFile = None,
     record: Annotated[
         Path | None,
@@ -231,6 +230,7 @@ def find_placement(
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
         strict=strict,
+        max_depth=max_depth,
         seed=seed,
     )
     options = Options(record, force, actors, links, address, None, dry_run)

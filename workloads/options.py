@@ -10,6 +10,7 @@ import typer
 
 from lrpc.kernel.documents import visible
 from lrpc.kernel.errors import Refused
+from lrpc.workloads.traces.depth import MOST_NESTED
 
 Out = Annotated[
     Path | None,
@@ -53,6 +54,17 @@ LinkMbps = Annotated[
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a trace with a bad row. By default bad rows are left out.")
+]
+MaxDepth = Annotated[int, typer.Option(min=1, max=MOST_NESTED, help="Leave out traces whose spans nest deeper.")]
+Placement = Annotated[
+    str,
+    typer.Option(
+        help="Where pods are placed: spread (dealt out in turn, by name), pack (one machine is filled "
+        "after another), or a .toml file."
+    ),
+]
+Capacity = Annotated[
+    int | None, typer.Option(min=1, help="Most pods on a machine, with pack.", show_default="pods / machines")
 ]
 Events = Annotated[
     Path | None,

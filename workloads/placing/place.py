@@ -104,8 +104,8 @@ def ask(job: ReplayJob, slack: float) -> Question:
     """
     if not (isfinite(slack) and slack >= 1):
         raise Refused(f"--slack {slack}: the fullest machine holds at least the mean of all; give 1 or more")
-    trace = read_trace(Path(job.trace), strict=job.strict)
-    recorded = activity(trace, job.trace)
+    trace = read_trace(Path(job.trace), strict=job.strict, max_depth=job.max_depth)
+    recorded = activity(trace)
     costs = load_cost_model(job.cost_model)
     each = crossings(costs, job.machines, link_delay_us=job.link_delay_us, link_mbps=job.link_mbps)
     extra_ns = each.machine_ns - each.domain_ns

@@ -53,7 +53,7 @@ def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbp
     cluster = replay_cluster(
         "calls",
         trace,
-        activity(trace, "calls"),
+        activity(trace),
         {"caller": 0, "domain": 0, "machine": min(1, machines - 1)},
         min(2, machines),
         costs=costs,

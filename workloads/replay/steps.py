@@ -24,14 +24,9 @@ the call: a trace does not tell the two apart.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
-from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces.calls import asynchronous, paired
 from lrpc.workloads.traces.spans import Kind, Trace
-
-# The deepest nesting of spans: each nested call adds a stack to the simulated thread.
-MOST_NESTED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +80,8 @@ class Activity:
     recorded_ns: tuple[int, ...]  # the recorded duration of each span
 
 
-def activity(trace: Trace, origin: str) -> Activity:
-    """Return the steps of a trace's spans; raise `Refused` if they nest deeper than `MOST_NESTED`.
-
-    `origin` names the trace in that error. The rules are in this module's docstring.
-    """
-    _check_depth(trace, origin)
+def activity(trace: Trace) -> Activity:
+    """Return the steps of a trace's spans, by the rules in this module's docstring."""
     spans = trace.spans
     calls = paired(trace)
     replied = {server: spans[client].end_ns for client, server in calls.items() if asynchronous(trace, server)}
@@ -214,18 +205,3 @@ class _Span:
     def _begin(self, child: int) -> int:
         """Return when a child begins in the replay: not before this span does."""
         return max(self._trace.spans[child].start_ns, self._span.start_ns)
-
-
-def _check_depth(trace: Trace, origin: str) -> None:
-    depth = [1] * len(trace.spans)
-    reached = list(trace.roots)
-    for index in reached:
-        for child in trace.children[index]:
-            depth[child] = depth[index] + 1
-            if depth[child] > MOST_NESTED:
-                span = trace.spans[child]
-                raise Refused(
-                    f"{origin}: trace {span.trace}: span {span.span} has {MOST_NESTED} others around it; "
-                    "leave that trace out"
-                )
-            reached.append(child)

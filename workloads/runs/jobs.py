@@ -42,6 +42,7 @@ from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS, replay_cluster, tra
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.reproduction.paper import measured_in_1989, table_i
 from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reproduce_cluster
+from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
 
 LARGEST_SEED: Final = 2**63 - 1
@@ -190,13 +191,14 @@ class ReplayJob(JobBase):
     link_delay_us: float = Field(default=50.0, ge=0.001, le=1e9)
     link_mbps: float = Field(default=10_000.0, ge=0.001, le=1e9)
     strict: bool = False
+    max_depth: int = Field(default=MOST_NESTED, ge=1, le=MOST_NESTED)
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
         check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
         costs = load_cost_model(self.cost_model)
-        spans = read_trace(Path(self.trace), strict=self.strict)
-        done = activity(spans, self.trace)
+        spans = read_trace(Path(self.trace), strict=self.strict, max_depth=self.max_depth)
+        done = activity(spans)
         placed = place(spans.pods, self.machines, self.placement, capacity=self.capacity)
         cluster = replay_cluster(
             trace_name(Path(self.trace)),
@@ -210,9 +212,9 @@ class ReplayJob(JobBase):
             link_mbps=self.link_mbps,
         )
         each = crossings(costs, self.machines, link_delay_us=self.link_delay_us, link_mbps=self.link_mbps)
-        settings = self.model_dump(mode="json", exclude={"kind", "seed", "capacity", "strict"}) | {"placed": placed}
+        kept = self.model_dump(mode="json", exclude={"kind", "seed", "capacity", "strict", "max_depth"})
         return Prepared(
-            self._run(cluster.name, command, settings),
+            self._run(cluster.name, command, kept | {"placed": placed}),
             cluster,
             lambda outcome: [*table_i(cluster.name, total_counts(outcome)), *measured_in_1989()],
             lambda outcome: accounts(spans, done, placed, each, outcome),

@@ -17,12 +17,13 @@ import zstandard
 
 from lrpc.workloads.traces import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.clocks import corrected
-from lrpc.workloads.traces.spans import AnyPath, Trace, TraceRefused, shown
+from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
+from lrpc.workloads.traces.spans import AnyPath, Reason, Trace, TraceRefused, shown
 
 MOST_BYTES: Final = 1 << 30  # the largest file, also after it is unzipped
 
 
-def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
+def read_trace(path: AnyPath, *, strict: bool = False, max_depth: int = MOST_NESTED) -> Trace:
     """Read a trace file, whose form is found out by looking, plain, gzipped or in zstd.
 
     CSV needs the columns `csv_rows.COLUMNS`, in any order; other columns are ignored. The ParentID
@@ -31,7 +32,8 @@ def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
     A span's domain is found by the rule in `sources`, whatever the format. Times are corrected by
     `clocks`.
 
-    Bad rows are left out together with all their descendants, and listed in `left_out`.
+    Bad rows are left out together with all their descendants, and traces that nest deeper than
+    `max_depth` spans; all are listed in `left_out`.
 
     Raises `TraceRefused` if the file cannot be read, is too large or has no good span; with
     `strict`, also at the first bad row.
@@ -44,6 +46,7 @@ def read_trace(path: AnyPath, *, strict: bool = False) -> Trace:
         trace = otlp_protobuf.read(name, data).trace()
     else:
         trace = csv_rows.read(name, data).trace()
+    trace = without_deep(trace, max_depth)
     _refuse_if_useless(name, trace, strict)
     return corrected(trace)
 
@@ -52,6 +55,8 @@ def _refuse_if_useless(name: str, trace: Trace, strict: bool) -> None:
     if trace.left_out and (strict or not trace.spans):
         first = trace.left_out[0]
         remedy = "correct it" if trace.spans else f"none of {len(trace.left_out)} rows is good; correct the file"
+        if first.reason is Reason.TOO_DEEP:
+            remedy = f"raise --max-depth, to {MOST_NESTED} at most, or leave that trace out"
         raise TraceRefused(name, first.place, f"{first.reason}: {first.detail}; {remedy}")
     if not trace.spans:
         raise TraceRefused(name, "whole file", "holds no spans; record the trace again")

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate span"
     CYCLE = "cycle of parents"
     DESCENDANT = "descendant of a left-out span"
+    TOO_DEEP = "nested too deep"
 
 
 class Correction(StrEnum):

@@ -36,7 +36,7 @@ def assert_computes_what_is_its_own(trace: Trace, done: Activity) -> None:
 @pytest.mark.parametrize("path", [SAMPLE, *sorted(REAL_TRACES.glob("*.csv"))], ids=lambda path: path.stem)
 def test_a_span_computes_what_it_does_not_spend_in_its_children(path: Path) -> None:
     trace = read_trace(path)
-    assert_computes_what_is_its_own(trace, activity(trace, path.name))
+    assert_computes_what_is_its_own(trace, activity(trace))
 
 
 def test_a_server_that_continues_after_its_reply_computes_nothing_while_its_child_runs(tmp_path: Path) -> None:
@@ -50,6 +50,6 @@ def test_a_server_that_continues_after_its_reply_computes_nothing_while_its_chil
     path = tmp_path / "tail.csv"
     path.write_text("\n".join([head, *lines, ""]))
     trace = read_trace(path)
-    done = activity(trace, "tail.csv")
+    done = activity(trace)
     assert_computes_what_is_its_own(trace, done)
     assert sorted(computed(steps) for steps in done.steps.values()) == [50, 50]

@@ -163,7 +163,7 @@ if BOUTIQUE.exists():
     @pytest.fixture(scope="module")
     def boutique() -> Boutique:
         trace = read_trace(BOUTIQUE, strict=True)
-        return Boutique(trace, activity(trace, "online-boutique"))
+        return Boutique(trace, activity(trace))
 
     @pytest.mark.parametrize(
         ("machines", "crossing"),

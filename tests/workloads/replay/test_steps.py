@@ -85,7 +85,7 @@ def replayed(
     delay_us: float = 0.001,
 ) -> Replayed:
     trace = recorded(folder, rows)
-    done = activity(trace, "trace")
+    done = activity(trace)
     placed = place(trace.pods, machines, "spread")
     cluster = replay_cluster(
         "trace",
@@ -104,7 +104,7 @@ def replayed(
 
 def test_what_a_span_does_not_spend_in_its_children_is_computation(tmp_path: Path) -> None:
     trace = recorded(tmp_path, [("r", "root", "A", 0, 100), ("x", "r", "A", 10, 30), ("y", "r", "A", 30, 60)])
-    steps = activity(trace, "trace").steps
+    steps = activity(trace).steps
     assert steps[0] == (Compute(10_000), Do(1), Do(2), Compute(40_000))
     assert steps[1] == (Compute(20_000),)
 

@@ -44,7 +44,7 @@ def test_a_servers_clock_changes_no_time(tmp_path: Path, ahead: int) -> None:
     trace = read(tmp_path, *call(ahead))
     assert trace.starting_early() == trace.outliving() == []
     assert trace.corrections == ({Correction.CLOCK: 1} if abs(ahead) > 5 else {})
-    assert computation(activity(trace, "trace")) == {"front": 10_000_000, "cart": 80_000_000}
+    assert computation(activity(trace)) == {"front": 10_000_000, "cart": 80_000_000}
 
 
 def test_spans_of_one_host_are_not_moved_against_each_other(tmp_path: Path) -> None:
@@ -55,13 +55,13 @@ def test_spans_of_one_host_are_not_moved_against_each_other(tmp_path: Path) -> N
 def test_a_server_called_without_a_clients_span_leaves_its_caller_its_time(tmp_path: Path) -> None:
     trace = read(tmp_path, (1, 0, "SERVER", "gateway", 0, 100), (2, 1, "SERVER", "cart", 45, 55))
     assert paired(trace) == {}
-    assert computation(activity(trace, "trace")) == {"gateway": 90_000_000, "cart": 10_000_000}
+    assert computation(activity(trace)) == {"gateway": 90_000_000, "cart": 10_000_000}
 
 
 def test_a_client_waits_for_what_is_not_traced(tmp_path: Path) -> None:
     trace = read(tmp_path, (1, 0, "SERVER", "front", 0, 100), (2, 1, "CLIENT", "front", 5, 95))
     assert untraced(trace) == [1]
-    assert computation(activity(trace, "trace")) == {"front": 10_000_000}
+    assert computation(activity(trace)) == {"front": 10_000_000}
 
 
 def test_who_consumes_a_message_is_not_waited_for(tmp_path: Path) -> None:

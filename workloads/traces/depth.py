@@ -1,0 +1,46 @@
+"""Leaves out traces whose spans nest deeper than a replay can.
+
+Each nested call adds a stack to the simulated thread, and Python has a limit for those. A trace
+that nests deeper is left out whole: without its depths, its times would be others.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from lrpc.workloads.traces.spans import LeftOut, Reason, Trace, children_of
+
+MOST_NESTED: Final = 72  # what every build manages: the recursion of Python 3.11, interpreted, ends at 78
+
+
+def without_deep(trace: Trace, most: int) -> Trace:
+    """Return a trace without those whose spans nest deeper than `most`; itself if none does.
+
+    Their spans are added to what was left out.
+    """
+    depths = _depths(trace)
+    deepest: dict[str, int] = {}
+    for span, depth in zip(trace.spans, depths, strict=True):
+        deepest[span.trace] = max(depth, deepest.get(span.trace, 0))
+    deep = {name for name, depth in deepest.items() if depth > most}
+    if not deep:
+        return trace
+    left_out = list(trace.left_out)
+    for span in trace.spans:
+        if span.trace in deep:
+            detail = f"its trace is {deepest[span.trace]} spans deep, more than {most}"
+            left_out.append(LeftOut(f"trace {span.trace}", span.trace, span.span, Reason.TOO_DEEP, detail))
+    kept = [index for index, span in enumerate(trace.spans) if span.trace not in deep]
+    new = {index: at for at, index in enumerate(kept)}
+    parents = [None if (parent := trace.parents[index]) is None else new[parent] for index in kept]
+    spans = [trace.spans[index] for index in kept]
+    return Trace(spans, left_out, parents, children_of(parents), trace.corrections)
+
+
+def _depths(trace: Trace) -> Sequence[int]:
+    depths = [1] * len(trace.spans)
+    reached = list(trace.roots)
+    for index in reached:
+        for child in trace.children[index]:
+            depths[child] = depths[index] + 1
+            reached.append(child)
+    return depths
