@@ -194,7 +194,7 @@ def replay(
 def find_placement(
     trace: TraceFile,
     machines: MachinesOption,
-    slack: Slack = 1.2,
+    slack: Slack = None,
     nodes: SearchNodes = 20_000,
     seconds: SearchSeconds = 600.0,
     processors: Processors = DEFAULT_PROCESSORS,

@@ -90,8 +90,11 @@ RegistryOption = Annotated[
     ),
 ]
 Slack = Annotated[
-    float,
-    typer.Option(help="Most computation on a machine, in fair shares (all computation / machines); at least 1."),
+    float | None,
+    typer.Option(
+        help="Most computation on a machine, in fair shares (all computation / machines); at least 1.",
+        show_default="1.2, or the smallest that can be met",
+    ),
 ]
 SearchNodes = Annotated[
     int, typer.Option(min=1, max=2**31 - 1, help="End the search after this many nodes of the search tree.")

@@ -195,7 +195,7 @@ TRACES: dict[str, tuple[bytes, ...]] = {
     "a column too few": (GOOD.replace("PodName", "Pod").encode(), b"line 1: needs column PodName once"),
     "no text": (b"\x7fELF\x00\x01\x02\xff" * 9, b"line 1: ", b"give a CSV or JSON file in UTF-8"),
     "JSON cut short": (b'{"data": [', b"line 1 column ", b"not JSON", b"export the trace again"),
-    "other JSON": (b'{"spans": []}', b"top level: has no list 'data', as Jaeger exports, and no 'resourceSpans', as"),
+    "other JSON": (b'{"spans": []}', b"top level: holds no spans of Jaeger's, OpenTelemetry's or Zipkin's"),
     "OTLP that is wrong": (
         b'{"resourceSpans": [{"scopeSpans": 7}]}',
         b"resourceSpans[0].scopeSpans: 7 is not a list; export the trace again",

@@ -50,7 +50,8 @@ from lrpc.workloads.traces.spans import shown
 BASELINE: Final = "spread"  # the placement that the found one is compared with
 FOUND: Final = "found"
 FILE: Final = "placement.toml"
-SLACK_DIGITS: Final = 4  # decimals of the smallest slack in a refusal
+DEFAULT_SLACK: Final = 1.2
+SLACK_DIGITS: Final = 4  # decimals of the smallest slack that can be met
 ENDED: Final = {
     "optimal": "no placement crosses less",
     "nodes": "the search ended at --nodes",
@@ -68,6 +69,7 @@ class Question:
     slack: Fraction  # the most that a machine may hold, in fair shares
     extra_ns: int  # the time that a call between machines takes beyond one between domains
     problem: Problem
+    raised: bool = False  # whether the slack is the smallest that can be met, since none was asked for
 
     @property
     def fair(self) -> Fraction:
@@ -139,9 +141,20 @@ def begin(question: Question, limits: SearchLimits) -> list[tuple[int, ...]]:
     return [fits, question.baseline] if problem.fits(question.baseline) else [fits]
 
 
+def feasible(question: Question, limits: SearchLimits) -> Question:
+    """Return a question that has an answer: itself, or with the smallest slack that can be met."""
+    try:
+        fitting(question.problem, limits)
+    except Overfull as unmet:
+        slack = _least_slack(question.problem, unmet)
+        problem = replace(question.problem, cap=int(slack * question.fair))
+        return replace(question, slack=slack, problem=problem, raised=True)
+    return question
+
+
 def compare(
     job: ReplayJob,
-    slack: float,
+    slack: float | None,
     limits: SearchLimits,
     options: Options,
     command: list[str],
@@ -151,9 +164,12 @@ def compare(
     """Find a placement, write it to `out`, replay it and `spread`, and return the comparison.
 
     The records are `spread` and `found` in the folder that `options` names. The placement is
-    written there too if `out` is None. A dry run prints what would be done and returns None.
+    written there too if `out` is None. A dry run prints what would be done and returns None. If
+    `slack` is None, it is `DEFAULT_SLACK`, or the smallest that can be met.
     """
-    question = ask(job, slack)
+    question = ask(job, DEFAULT_SLACK) if slack is None else ask(job, slack)
+    if slack is None:
+        question = feasible(question, limits)
     starts = begin(question, limits)
     folder = folders.fresh("place") if options.out is None else options.out
     parts = {
@@ -211,6 +227,9 @@ def lines(compared: Compared) -> list[str]:
     gap = 100 * (found.crossing - found.at_least) / found.crossing if found.crossing else 0.0
     bound = f"at least {found.at_least:,} calls cross in any placement (gap {gap:.2f} %, {found.nodes:,} nodes)"
     said = [f"{bound}: {ENDED[found.end]}"]
+    if compared.question.raised:
+        slack = float(compared.question.slack)
+        said.append(f"slack {slack:g}: the smallest that can be met, since {DEFAULT_SLACK} cannot")
     if not compared.question.problem.fits(compared.question.baseline):
         said.append(f"{BASELINE} does not fit: its fullest machine holds more than the slack allows")
     return [*said, f"placement {compared.file}", f"records {compared.folder}"]
@@ -234,12 +253,17 @@ def _saved(before: float, after: float) -> str:
     return f"{100 * (before - after) / before:.2f} %" if before else ""
 
 
+def _least_slack(problem: Problem, unmet: Overfull) -> Fraction:
+    """Return the slack of the most even division found, rounded up."""
+    digits = 10**SLACK_DIGITS
+    return Fraction(ceil(Fraction(unmet.least * problem.machines * digits, sum(problem.loads))), digits)
+
+
 def _unmet(question: Question, unmet: Overfull) -> str:
     """Return in one line why no placement fits, with any pod too large by itself, and the fix."""
     problem = question.problem
     total = sum(problem.loads)
-    digits = 10**SLACK_DIGITS
-    least = ceil(Fraction(unmet.least * problem.machines * digits, total)) / digits
+    least = float(_least_slack(problem, unmet))
     most = f"{float(100 * question.slack / problem.machines):.2f} %"
     largest = max(range(len(problem.loads)), key=problem.loads.__getitem__)
     if problem.loads[largest] > problem.cap:

@@ -183,6 +183,14 @@ def test_one_machine_holds_all() -> None:
 # Bad input
 
 
+def test_where_no_slack_is_asked_for_the_smallest_that_can_be_met_is_used_and_named() -> None:
+    ended = lrpc("place", SAMPLE, "--machines", 4, *HERE)
+    assert (ended.code, ended.err) == (0, "")
+    told = re.search(r"slack ([0-9.]+): the smallest that can be met, since 1.2 cannot", ended.out)
+    assert told is not None
+    assert "smallest slack" in refusal("place", SAMPLE, "--machines", 4, "--slack", f"{float(told[1]) - 0.0001:.4f}")
+
+
 @pytest.mark.parametrize("slack", ["0.99", "nan", "inf", "-1"])
 def test_a_slack_that_no_machines_could_keep_is_refused(slack: str) -> None:
     line = refusal("place", SAMPLE, "--machines", 2, "--slack", slack)
@@ -191,7 +199,7 @@ def test_a_slack_that_no_machines_could_keep_is_refused(slack: str) -> None:
 
 
 def test_a_pod_above_the_cap_is_named_with_its_share_and_the_smallest_slack() -> None:
-    line = refusal("place", SAMPLE, "--machines", 4)
+    line = refusal("place", SAMPLE, "--machines", 4, "--slack", 1.2)
     told = re.fullmatch(
         rf"lrpc: {SAMPLE}: --slack 1.2 on 4 machines: pod '([a-z0-9-]+)' has ([0-9.]+) % of all computation, "
         r"and a machine may hold 30.00 %; the smallest slack that can be met is ([0-9.]+)",
@@ -210,7 +218,7 @@ def test_pods_that_no_division_evens_out_are_refused_too(tmp_path: Path) -> None
     header = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano\n"
     path = tmp_path / "t.csv"
     path.write_text(header + "".join(f"t,{pod},root,{pod},o,0,1000\n" for pod in "abc"))
-    line = refusal("place", path, "--machines", 2)
+    line = refusal("place", path, "--machines", 2, "--slack", 1.2)
     assert "no placement was found that leaves every machine at most 60.00 % of all computation" in line
     assert line.endswith("the smallest slack that can be met is 1.3334")
 
