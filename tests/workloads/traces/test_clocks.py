@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lrpc.workloads.replay.steps import activity, computation
 from lrpc.workloads.traces.calls import asynchronous, paired, untraced
@@ -79,3 +81,15 @@ def test_who_consumes_a_message_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_server_that_ends_after_its_caller_was_waited_for(tmp_path: Path, end: int, waits: bool) -> None:
     trace = read(tmp_path, (1, 0, "SERVER", "front", 0, 100), (2, 1, "SERVER", "cart", 10, end))
     assert asynchronous(trace, 1) is not waits
+
+
+@given(st.permutations(call(12)), st.integers(0, 15))
+def test_the_order_of_spans_and_their_identifiers_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, told: list[Told], added: int
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    other = [(span + added, parent + added if parent else 0, *rest) for span, parent, *rest in told]
+    first, again = read(folder, *call(12)), read(folder, *cast(list[Told], other))
+    times = [[(span.pod, span.start_ns, span.end_ns) for span in trace.spans] for trace in (first, again)]
+    assert times[0] == times[1]
+    assert (first.parents, first.corrections) == (again.parents, again.corrections)
