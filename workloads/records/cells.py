@@ -5,7 +5,8 @@ model or scenario names its origin and, if it was fitted, the cells that it was 
 these, and from the steps charged for a cell, `CostModel.kind` derives the cell's kind:
 
 - input: our figure was given, or is a sum of quoted figures, so agreement proves nothing new;
-- fitted: a parameter was solved from this very cell, so agreement is no evidence;
+- fitted: a parameter was solved from this very cell, or from another point of its curve, so
+  agreement is no evidence;
 - predicted: neither, so agreement is evidence for the model.
 """
 

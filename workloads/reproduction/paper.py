@@ -188,9 +188,13 @@ def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:
 
 
 def table_iii(letters: Mapping[str, Mapping[str, str]]) -> list[Cell]:
-    """Return Table III from the letters of the copies that were counted, by column and row."""
+    """Return Table III from the letters of the copies that were counted, by column and row.
+
+    Only LRPC's copies follow from the mechanism. Those of message passing are its disciplines,
+    which are defined by this very table.
+    """
     return [
-        Cell("III", row, column, paper, letters[column][row], "copies", "predicted")
+        Cell("III", row, column, paper, letters[column][row], "copies", "predicted" if column == "LRPC" else "input")
         for row, columns in TABLE_III.items()
         for column, paper in columns.items()
     ]
@@ -295,7 +299,8 @@ def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[
 def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel) -> list[Cell]:
     """Return Figure 2, calls a second by number of processors, and where their time went.
 
-    `curves` has the rates by curve and number of processors.
+    `curves` has the rates by curve and number of processors. A point is fitted if what matters to
+    it was solved from any point of its curve. On one processor nobody waits for the bus or a lock.
     """
     cells, waits = [], []
     lrpc = curves["LRPC"]
@@ -306,11 +311,13 @@ def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel) -> list
         }
         found["speed-up"] = (lrpc[processors].calls_per_s / lrpc[1].calls_per_s, "x", lrpc[processors])
         for column, (ours, unit, rate) in found.items():
-            kind = costs.kind(f"Figure 2/{row}/{column}", rate.charges, bus=True)
+            kinds = {costs.kind(f"Figure 2/{n}/{column}", rate.charges, bus=processors > 1) for n in lrpc}
+            kind: Kind = "fitted" if "fitted" in kinds else weakest(*kinds)
             cells.append(Cell("Figure 2", row, column, FIGURE_2[column].get(processors), ours, unit, kind))
         for curve, rates in curves.items():
             for what, share in rates[processors].shares.items():
-                waits.append(Cell("Figure 2 waits", row, f"{curve} {what}", None, share, "%", "predicted"))
+                rests_on = next(cell.kind for cell in reversed(cells) if (cell.row, cell.column) == (row, curve))
+                waits.append(Cell("Figure 2 waits", row, f"{curve} {what}", None, share, "%", rests_on))
     return cells + waits
 
 

@@ -260,9 +260,12 @@ def test_figure_2(figure_2: Cells) -> None:
 
 
 def test_what_figure_2_was_fitted_to_is_said(figure_2: Cells) -> None:
-    kinds = column(figure_2, "Figure 2", "LRPC", "kind")
-    assert {row for row, kind in kinds.items() if kind == "fitted"} == {"4"}
-    assert {kinds[row] for row in kinds if row != "4"} == {"predicted"}
+    for curve in ("LRPC", "SRC RPC", "speed-up"):  # each was fitted at one of its points
+        kinds = column(figure_2, "Figure 2", curve, "kind")
+        assert kinds["1"] == ("fitted" if curve == "SRC RPC" else "input")
+        assert {kinds[row] for row in kinds if row != "1"} == {"fitted"}
+    waits = {cell["kind"] for cell in figure_2.values() if cell["table"] == "Figure 2 waits" and cell["row"] != "1"}
+    assert waits == {"fitted"}
     assert column(figure_2, "Figure 2", "LRPC", "paper")["4"] == 23_000
     papers = column(figure_2, "Figure 2", "speed-up", "paper")
     assert {row: paper for row, paper in papers.items() if paper is not None} == {"4": 3.7, "5": 4.3}
@@ -405,7 +408,7 @@ def test_tables_are_printed_as_the_paper_prints_them(tmp_path: Path) -> None:
     said = lrpc("reproduce", "--calls", 10, *HERE, "--out", tmp_path / "run").out
     for line in (
         "│ Taos   │ 109.0 (109) i │     464.0 (464) f │     355.0 (355) f │",
-        "│ return                     │     F (F) │     B C F (B C F) │                  B F (B F) │",
+        "│ return                     │     F (F) p │     B C F (B C F) i │                B F (B F) i │",
         "│ BigInOut │ 221.0 (219) p │ 227.0 (227) p │ 636.0 (636) f │",
         "│ two traps            │ LRPC   │  36.0 │  36.0 │     +0.0 % │ input │",
         "ours (the paper's); f fitted, i input, p predicted",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lrpc.workloads.traces.csv_rows import COLUMNS
+from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import MAX_TIME, Correction, Reason, Trace, TraceRefused
 from tests.support.places import REAL_TRACES, SAMPLE
@@ -28,10 +29,10 @@ def zipped_bytes(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
-def read(tmp_path: Path, *rows: str, header: str = HEADER, strict: bool = False) -> Trace:
+def read(tmp_path: Path, *rows: str, header: str = HEADER, strict: bool = False, max_depth: int = MOST_NESTED) -> Trace:
     path = tmp_path / "trace.csv"
     path.write_bytes("\n".join((header, *rows)).encode())
-    return read_trace(path, strict=strict)
+    return read_trace(path, strict=strict, max_depth=max_depth)
 
 
 def refusal(path: Path | str, *, strict: bool = False) -> str:
@@ -250,7 +251,7 @@ def test_a_chain_of_many_spans_is_read_whatever_its_end(tmp_path: Path, top: str
     top = top.replace("the last", str(count - 1))
     rows = [f"t,{i},{i - 1 if i else top},p{i % 2},o,{i},{count}," for i in range(count)]
     random.Random(1).shuffle(rows)
-    trace = read(tmp_path, ROOT, *rows)
+    trace = read(tmp_path, ROOT, *rows, max_depth=count)
     assert len(trace.spans) + len(trace.left_out) == count + 1
     if top == "root":
         assert len(trace.calls()) == count - 1
