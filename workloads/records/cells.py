@@ -10,6 +10,7 @@ these, and from the steps charged for a cell, `CostModel.kind` derives the cell'
 - predicted: neither, so agreement is evidence for the model.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,3 +56,15 @@ def weakest(*kinds: Kind) -> Kind:
     It is predicted if any of them is, otherwise fitted if any of them is.
     """
     return max(kinds, key=KINDS.index)
+
+
+def crossing_shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """Return Table I's two shares in percent, by column: of calls that cross machines.
+
+    remote/local is over what crosses a protection boundary of one machine: traps, and calls between
+    its domains. remote/total is over those and what crosses machines. Calls within a domain cross
+    nothing and do not count. A share of nothing is left out.
+    """
+    local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
+    among = {"remote/local": local, "remote/total": local + remote}
+    return {column: 100 * remote / whole for column, whole in among.items() if whole}

@@ -14,7 +14,7 @@ from typing import Final
 from lrpc.kernel.simulated.costs import CostModel, Kind
 from lrpc.workloads.programs.four_tests import TESTS
 from lrpc.workloads.programs.survey import AXIS, BIN, figures
-from lrpc.workloads.records.cells import Cell, weakest
+from lrpc.workloads.records.cells import Cell, crossing_shares, weakest
 
 # Table I: operations that cross machines, in percent. Taos' 344,888 local and 18,366 network calls
 # are 5.33 % of local and 5.06 % of all calls. For V and Sun the paper's share is of all operations.
@@ -143,20 +143,15 @@ class Rate:
 
 
 def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = ()) -> list[Cell]:
-    """Return a row of Table I: calls that cross machines, over local ones and over all, in percent.
+    """Return a row of Table I: its shares of calls that cross machines (`crossing_shares`).
 
-    Local calls cross a protection boundary of their machine: traps, and calls between its domains.
-    Calls within a domain cross none and do not count. The row is fitted if `solved_from`, the cells
-    that parameters were solved from, has one of its cells.
+    The row is fitted if `solved_from`, the cells that parameters were solved from, has one of its
+    cells.
     """
-    local, remote = counts["trap"] + counts["cross_domain"], counts["cross_machine"]
     paper = TABLE_I.get(row, {})
     kind: Kind = "fitted" if any(cell.startswith(f"I/{row}/remote/") for cell in solved_from) else "predicted"
-    shares = {"remote/local": local, "remote/total": local + remote}
     return [
-        Cell("I", row, column, paper.get(column), 100 * remote / among, "%", kind)
-        for column, among in shares.items()
-        if among
+        Cell("I", row, column, paper.get(column), share, "%", kind) for column, share in crossing_shares(counts).items()
     ]
 
 

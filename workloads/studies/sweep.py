@@ -33,6 +33,7 @@ from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, read_file, read_to
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import who_called_what
+from lrpc.workloads.records.cells import crossing_shares
 from lrpc.workloads.records.tables import Table, write_csv
 from lrpc.workloads.runs.jobs import Prepared, RunJob, job_of, registry_for
 from lrpc.workloads.studies import draws
@@ -41,6 +42,11 @@ MOST_RUNS: Final = 10_000
 PARTS_OF_A_RUN: Final = 200  # preparing a run takes as long as so many parts, besides its own
 FILE: Final = "sweep.toml"
 TABLE: Final = "sweep"
+# The columns of Table I's shares, whose names say what they are percentages of.
+SHARES: Final = {
+    "remote/local": "cross_machine_percent_of_trap_and_cross_domain",
+    "remote/total": "cross_machine_percent_of_all_crossings",
+}
 
 # For each run: the values that vary, by their names, and the same as changes of the job.
 Runs = list[tuple[Mapping[str, object], Mapping[str, object]]]
@@ -270,7 +276,7 @@ def rows(sweep: Sweep) -> list[Row]:
 
 def table(sweep: Sweep, found: Sequence[Row]) -> Table:
     """Return the table of a sweep, one row per run."""
-    columns = ["run", *sweep.parameters, "status", *records.COUNTS, "remote_local_percent", "remote_total_percent"]
+    columns = ["run", *sweep.parameters, "status", *records.COUNTS, *SHARES.values()]
     columns += ["virtual_s", "wall_s", "digest"]
     return Table(TABLE, f"Sweep {sweep.name}", columns, [_cells(sweep, row) for row in found])
 
@@ -295,9 +301,8 @@ def _cells(sweep: Sweep, row: Row) -> list[Any]:
     if record is None or record.status != "complete":
         return [*values, "missing" if record is None else record.status, *[None] * (len(records.COUNTS) + 5)]
     counts = [record.counts.get(name, 0) for name in records.COUNTS]
-    remote, local = counts[-1], sum(counts[:-1])
-    shares = [round(100 * remote / local, 4) if local else None]
-    shares.append(round(100 * remote / (local + remote), 4) if local + remote else None)
+    found = crossing_shares(dict(zip(records.COUNTS, counts, strict=True)))
+    shares = [round(found[share], 4) if share in found else None for share in SHARES]
     virtual_s = (record.virtual_us or 0) / 1e6
     return [*values, record.status, *counts, *shares, virtual_s, record.wall_s, record.digest]
 

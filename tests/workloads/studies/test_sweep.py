@@ -151,13 +151,19 @@ def test_draws_are_runs_with_a_distribution_and_a_page(tmp_path: Path) -> None:
     found = rows(out)
     assert len({row["digest"] for row in found}) == 6
     assert len({row["cache_kb"] for row in found}) > 1
-    shares = sorted(float(row["remote_local_percent"]) for row in found)
+    shares = sorted(float(row["cross_machine_percent_of_trap_and_cross_domain"]) for row in found)
     with (out / "report" / "share.csv").open() as file:
         summary = {row["what"]: float(row["value"]) for row in csv.DictReader(file)}
     assert summary["runs"] == 6
     assert summary["the paper's, %"] == pytest.approx(100 * 0.6 / 99.4)  # 0.6 % of all calls
     assert summary["least, %"] == pytest.approx(shares[0], abs=1e-4)
     assert summary["most, %"] == pytest.approx(shares[-1], abs=1e-4)
+    for row in found:  # a run's cells and the sweep's columns are the same figures
+        cells = {cell["column"]: cell["ours"] for cell in record(out / f"{int(row['run']):05d}")["cells"]}
+        assert cells["remote/local"] == pytest.approx(
+            float(row["cross_machine_percent_of_trap_and_cross_domain"]), abs=1e-4
+        )
+        assert cells["remote/total"] == pytest.approx(float(row["cross_machine_percent_of_all_crossings"]), abs=1e-4)
     page = (out / "report" / "report.html").read_text()
     assert "What moves it" in page
     assert "https://" not in page.split("</script>")[-1]
