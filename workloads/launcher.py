@@ -21,50 +21,31 @@ from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import scenarios
+from lrpc.workloads import scenarios, trace_commands
+from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
-    Capacity,
-    CostModelName,
     DryRun,
     Events,
     Force,
     Limit,
-    LinkDelay,
-    LinkMbps,
     LinksOption,
-    MachinesOption,
-    MaxDepth,
     Out,
     Parallel,
-    Placement,
-    PlacementFile,
-    Processors,
     RegistryOption,
-    SearchNodes,
-    SearchSeconds,
     Seed,
-    Slack,
-    Strict,
     SweepFolder,
-    TraceFile,
     check_arguments,
-    command_line,
     show_any_text,
 )
-from lrpc.workloads.placing import place
-from lrpc.workloads.placing.partition import SearchLimits
-from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.records import events, folders
-from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
 from lrpc.workloads.runs import verify
-from lrpc.workloads.runs.execute import Finished, Options, counting_bar, execute, fail, planned_calls, progress_bar
-from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob, registry_for
+from lrpc.workloads.runs.execute import Options, counting_bar, fail, planned_calls, progress_bar
+from lrpc.workloads.runs.jobs import ReproduceJob, RunJob, registry_for
 from lrpc.workloads.studies import observations, sensitivity, structures, sweep
-from lrpc.workloads.traces.depth import MOST_NESTED
 
 EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
@@ -112,7 +93,7 @@ def reproduce(
     end gives the largest deviations.
     """
     job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
-    finished = _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    finished = carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
     if finished is not None:
         report = page.make([finished.folder], None, force=True)
         terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
@@ -145,99 +126,12 @@ def run_scenario(
     """
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
     own = registry_for(job, registry)
-    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own, limit)
+    carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own, limit)
 
 
-@app.command()
-def replay(
-    trace: TraceFile,
-    machines: MachinesOption,
-    placement: Placement = "spread",
-    capacity: Capacity = None,
-    processors: Processors = DEFAULT_PROCESSORS,
-    cost_model: CostModelName = "linux-python",
-    link_delay_us: LinkDelay = 50.0,
-    link_mbps: LinkMbps = 10_000.0,
-    strict: Strict = False,
-    max_depth: MaxDepth = MOST_NESTED,
-    out: Out = None,
-    force: Force = False,
-    seed: Seed = 0,
-    actors: ActorsOption = None,
-    links: LinksOption = "grpc",
-    address: Address = None,
-    event_log: Events = None,
-    limit: Limit = MOST_PARTS,
-    dry_run: DryRun = False,
-) -> None:
-    """Replay a trace of calls between pods on simulated machines.
-
-    Prints the trace's row of Table I, and what its calls cost under the given placement of pods.
-    """
-    job = ReplayJob(
-        trace=str(trace),
-        machines=machines,
-        placement=placement,
-        capacity=capacity,
-        processors=processors,
-        cost_model=cost_model,
-        link_delay_us=link_delay_us,
-        link_mbps=link_mbps,
-        strict=strict,
-        max_depth=max_depth,
-        seed=seed,
-    )
-    _carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), limit=limit)
-
-
-@app.command("place")
-def find_placement(
-    trace: TraceFile,
-    machines: MachinesOption,
-    slack: Slack = None,
-    nodes: SearchNodes = 20_000,
-    seconds: SearchSeconds = 600.0,
-    processors: Processors = DEFAULT_PROCESSORS,
-    cost_model: CostModelName = "linux-python",
-    link_delay_us: LinkDelay = 50.0,
-    link_mbps: LinkMbps = 10_000.0,
-    strict: Strict = False,
-    max_depth: MaxDepth = MOST_NESTED,
-    out: PlacementFile = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the records of both replays.", show_default="a new one under records/"),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file at --out and the records at --record, if they exist.")
-    ] = False,
-    seed: Seed = 0,
-    actors: ActorsOption = None,
-    links: LinksOption = "grpc",
-    address: Address = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Place a trace's pods for the fewest calls between machines.
-
-    Searches for the best placement under a cap on the computation of each machine. The trace is
-    then replayed with that placement and with `spread`, to compare the two.
-    """
-    job = ReplayJob(
-        trace=str(trace),
-        machines=machines,
-        processors=processors,
-        cost_model=cost_model,
-        link_delay_us=link_delay_us,
-        link_mbps=link_mbps,
-        strict=strict,
-        max_depth=max_depth,
-        seed=seed,
-    )
-    options = Options(record, force, actors, links, address, None, dry_run)
-    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, command_line(), out=out)
-    if done is not None:
-        terminal.print_table(terminal.make_console(), place.table(done))
-        terminal.print_lines(terminal.make_console(), place.lines(done))
+app.command()(trace_commands.replay)
+app.command("place")(trace_commands.find_placement)
+app.command("traces")(trace_commands.tell)
 
 
 @app.command("verify")
@@ -433,18 +327,3 @@ def main() -> None:
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
             fail("interrupted", 130)
         raise SystemExit(code)
-
-
-def _carry_out(
-    job: RunJob | ReplayJob | ReproduceJob,
-    options: Options,
-    own: UsersRegistry | None = None,
-    limit: int = MOST_PARTS,
-) -> Finished | None:
-    """Execute a job and print its record. A dry run has no record and returns None."""
-    ready = job.prepare(command_line(), own, limit)
-    finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
-    if finished is None:
-        return None
-    terminal.print_record(terminal.make_console(), finished.record, finished.folder)
-    return finished

@@ -9,7 +9,7 @@ a table charged, and from the totals, `CostModel.kind` says whether the cell is 
 predicted. So no figure that went into a model is shown as a prediction of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -326,6 +326,14 @@ class CostModel:
         """Return this model with another translation buffer."""
         tlb = self.file.tlb.model_copy(update={"tagged": tagged})
         return CostModel(self.file.model_copy(update={"tlb": tlb}), self.ns, self.ps)
+
+    def without(self, steps: Sequence[str]) -> "CostModel":
+        """Return this model with the costs of some steps at nothing, as far as it has them."""
+        free = {step: one.model_copy(update={"us": 0.0}) for step, one in self.file.steps.items() if step in steps}
+        file = self.file.model_copy(update={"steps": {**self.file.steps, **free}, "totals": ()})
+        numbers = {STEPS.index(step) for step in free}
+        ns, ps = (tuple(0 if at in numbers else cost for at, cost in enumerate(all_)) for all_ in (self.ns, self.ps))
+        return CostModel(file, ns, ps)
 
     def kind(self, cell: str, charges: Mapping[str, int], *, bus: bool = False) -> Kind:
         """Return the kind of figure that `cell` is, from the steps that were charged for it.

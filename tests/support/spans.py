@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lrpc.workloads.traces.csv_rows import COLUMNS
+from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 
 HEADER = ",".join((*COLUMNS, "Duration"))
 ROOT = "t,root1,root,front,Recv,100,900,0"

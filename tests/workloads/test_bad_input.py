@@ -214,19 +214,44 @@ def test_a_trace_with(wrong: str, folder: Path) -> None:
     assert all(fragment.decode() in line for fragment in said), line
 
 
-@pytest.mark.parametrize("path", ["missing.csv", "folder", "missing/trace.csv", "a" * 300])
+@pytest.mark.parametrize("path", ["missing.csv", "missing/trace.csv", "a" * 300])
 def test_a_trace_that_is_not_there(path: str, folder: Path) -> None:
-    (folder / "folder").mkdir()
     line = refusal("replay", path, "--machines", 2, *HERE)
     assert line.startswith(f"lrpc: {path}: whole file: cannot be read (")
     assert line.endswith("check its path and permissions")
+
+
+def test_a_folder_without_files(folder: Path) -> None:
+    (folder / "folder").mkdir()
+    line = refusal("replay", "folder", "--machines", 2, *HERE)
+    assert line == "lrpc: folder: whole folder: has no file in it; give a file, or a folder of them"
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "said"),
+    [
+        ("--group", "no such", "--group: 'no such' matches no domain; there are back, front"),
+        ("--group", "(", "--group: '(' is no regular expression"),
+        ("--columns", "trace", "--columns: 'trace': give role=Column, or role=Column:unit; roles are trace, span"),
+        ("--columns", "trace=a", "--columns: no column for span; add span=Column"),
+        (
+            "--columns",
+            "trace=t,span=SpanID,pod=PodName,operation=OperationName,start=StartTimeUnixNano,end=EndTimeUnixNano",
+            "needs column t once; correct --columns: there are 'TraceID', 'SpanID'",
+        ),
+    ],
+)
+def test_options_of_a_trace_that_do_not_fit_it(option: str, given: str, said: str, folder: Path) -> None:
+    (folder / "trace.csv").write_text(GOOD)
+    assert said in refusal("traces", "trace.csv", option, given)
 
 
 def test_a_bad_row_is_counted_and_named_or_refused_where_that_is_asked_for(folder: Path) -> None:
     (folder / "trace.csv").write_text(GOOD + BACKWARDS)
     ended = lrpc("replay", "trace.csv", "--machines", 2, *HERE)
     assert (ended.code, ended.err) == (0, "")
-    assert "left out: line 4, span 'c': end before start: it starts at 800 ns and ends at 200 ns\n" in ended.out
+    assert "left out: 1 rows: end before start\n" in ended.out
+    assert "  line 4, span 'c': end before start: it starts at 800 ns and ends at 200 ns\n" in ended.out
     line = refusal("replay", "trace.csv", "--machines", 2, "--strict", *HERE)
     assert line.startswith("lrpc: trace.csv: line 4: end before start: it starts at 800 ns and ends at 200 ns; correct")
 

@@ -44,7 +44,6 @@ from lrpc.workloads.replay.placement import place, write_placement
 from lrpc.workloads.replay.steps import activity, computation
 from lrpc.workloads.runs.execute import Options, execute
 from lrpc.workloads.runs.jobs import ReplayJob
-from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import shown
 
 BASELINE: Final = "spread"  # the placement that the found one is compared with
@@ -106,7 +105,7 @@ def ask(job: ReplayJob, slack: float) -> Question:
     """
     if not (isfinite(slack) and slack >= 1):
         raise Refused(f"--slack {slack}: the fullest machine holds at least the mean of all; give 1 or more")
-    trace = read_trace(Path(job.trace), strict=job.strict, max_depth=job.max_depth)
+    trace = job.read()
     recorded = activity(trace)
     costs = load_cost_model(job.cost_model)
     each = crossings(costs, job.machines, link_delay_us=job.link_delay_us, link_mbps=job.link_mbps)

@@ -64,14 +64,18 @@ class Run:
 class TraceAccounts:
     """What became of every row of a replayed trace.
 
-    `summary` has counts and times by name, `left_out` one line for each row that was left out. The
-    last of `times` is the whole; the others add up to it.
+    `summary` has counts and times by name, `left_out` one line for each row that was left out,
+    `left_out_by_reason` lines that sum them up. The last of `times` is the whole; the others add up
+    to it.
     """
 
     summary: Mapping[str, int | float]
     left_out: Sequence[str]
     traces: int = 0  # traces that the replay began
     times: Sequence[tables.TimePart] = ()
+    left_out_by_reason: Sequence[str] = ()
+    notes: Sequence[str] = ()  # caveats to show beside its figures
+    more: Sequence[tables.Table] = ()  # times by operation, critical paths, gaps
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,9 @@ def tables_of(record: Record) -> list[tables.Table]:
         tables.facilities(record.machines),
     ]
     if record.trace is not None:
-        found.append(tables.times(record.trace.times))
+        found += [tables.times(record.trace.times), *record.trace.more]
+        if record.trace.left_out:
+            found.append(tables.Table("left-out", "Rows left out", ("row",), [(row,) for row in record.trace.left_out]))
     return found
 
 
@@ -261,8 +267,15 @@ def _machine(machine: MachineOutcome) -> dict[str, object]:
         "astack_waits": machine.astack_waits,
         "astack_bytes": {str(size): calls for size, calls in machine.astack_bytes.items()},
         "counts": {name: machine.counts[name] for name in COUNTS},
-        "findings": dict(machine.findings),
+        "findings": {who: _told(found) for who, found in machine.findings.items()},
     }
+
+
+def _told(found: object) -> object:
+    """Return findings without those for a job's own accounts, whose names begin with `_`."""
+    if not isinstance(found, Mapping):
+        return found
+    return {name: value for name, value in found.items() if not str(name).startswith("_")}
 
 
 def _processor(one: ProcessorOutcome) -> dict[str, float]:

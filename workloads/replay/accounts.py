@@ -2,7 +2,7 @@
 
 Two times of a trace have the same core: the computation of its spans. With a processor for every
 thread, the time of a trace's first span follows from a recursion over the steps of its spans
-(`_Durations`). Its result depends on the cost given to a call:
+(`durations`). Its result depends on the cost given to a call:
 
 - With calls that cost nothing, it is the computation that both times share.
 - With calls that cost their recorded gaps, it is the recorded time, except for children that nobody
@@ -15,90 +15,158 @@ tests).
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
+from typing import Final
 
 from lrpc.cluster.run import Outcome
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.records.tables import TimePart
-from lrpc.workloads.replay.crossings import Crossings
-from lrpc.workloads.replay.steps import Activity, Compute, Do, Fork, Steps, Wait, computation
-from lrpc.workloads.traces.calls import asynchronous, untraced
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.replay.durations import Durations
+from lrpc.workloads.replay.gaps import Charged, gaps_by_pair, network_gaps
+from lrpc.workloads.replay.operations import critical_paths, gaps_table, operations
+from lrpc.workloads.replay.replay import DURATIONS
+from lrpc.workloads.replay.steps import Activity, computation, waiting
+from lrpc.workloads.traces.calls import asynchronous
+from lrpc.workloads.traces.spans import LeftOut, Trace
 
-# Takes the calling pod and the server's span; returns what the call takes beside that span, in ns.
-Cost = Callable[[str, int], int]
+EXAMPLES: Final = 3  # rows left out that are shown for each reason
 
 
 def accounts(
-    trace: Trace, activity: Activity, placement: Mapping[str, int], crossings: Crossings, outcome: Outcome
+    trace: Trace, activity: Activity, placement: Mapping[str, int], charged: Charged, outcome: Outcome
 ) -> TraceAccounts:
-    """Return the counts of a trace's rows and spans, and the parts of its times.
+    """Return the counts of a trace's rows and spans, the parts of its times, and tables of them.
 
-    `crossings` are the costs of calls without waiting. Counts of spans come from the machines that
+    `charged` says what calls cost without waiting. Counts of spans come from the machines that
     performed them (`outcome`), not from the trace, so that a span which was never performed shows.
     """
     found = Counter[str]()
+    simulated_ns: dict[int, int] = {}
     for machine in outcome.machines:
         for findings in machine.findings.values():
             found.update({name: value for name, value in findings.items() if isinstance(value, int)})
-    counts = total_counts(outcome)
-    calls = counts["cross_domain"] + counts["cross_machine"]
+            durations = findings.get(DURATIONS)
+            simulated_ns.update(durations if isinstance(durations, dict) else {})
     gaps = network_gaps(trace, activity)
-    summary: dict[str, int | float] = {
+    costs = _Costs(activity, gaps, placement, charged)
+    recorded, simulated = costs.recorded(), costs.simulated()
+    times = _times(activity, costs, found["recorded_ns"], found["simulated_ns"])
+    return TraceAccounts(
+        {**_spans(trace, activity, found, outcome), **_calls(gaps, charged, found)},
+        [f"left out: {row}" for row in trace.left_out],
+        found["roots"],
+        times,
+        left_out_by_reason=by_reason(trace.left_out),
+        notes=notes(trace),
+        more=[
+            operations(trace, activity, simulated_ns),
+            critical_paths(trace, activity, recorded, simulated),
+            gaps_table(gaps_by_pair(trace, activity)),
+        ],
+    )
+
+
+def _spans(trace: Trace, activity: Activity, found: Counter[str], outcome: Outcome) -> dict[str, int]:
+    """Return what became of a trace's spans, by name."""
+    counts = total_counts(outcome)
+    crossed = counts["cross_domain"] + counts["cross_machine"]
+    roots = [root for begun in activity.roots.values() for _, root in begun]
+    calls = crossed + found["outside"] + sum(root in activity.outside for root in roots)
+    below = counts["within_domain"] + crossed + found["outside"] + found["client_sides"]
+    outside = len(set(activity.outside.values()))
+    return {
         "spans": len(trace.spans),
         "traces begun (first spans)": found["roots"],
         "within a domain": counts["within_domain"],
         "calls between domains": calls,
+        "of these, to domains that are not traced": calls - crossed,
         "their client sides": found["client_sides"],
-        "spans accounted for": found["roots"] + counts["within_domain"] + calls + found["client_sides"],
+        "spans accounted for": found["roots"] + below,
+        "domains": len(set(activity.pods)) + outside,
+        "of these, not traced": outside,
         "end after their parent": len(trace.outliving()),
         "not waited for by their parent (asynchronous)": sum(
             asynchronous(trace, index) for index in range(len(trace.spans))
         ),
         "start before their parent (clamped)": len(trace.starting_early()),
-        "calls to what is not traced (waited for)": len(untraced(trace)),
         **{str(correction): count for correction, count in trace.corrections.items()},
         "rows left out": len(trace.left_out),
-        "median network gap of a call, recorded, us": round(median(gaps.values()) / 1000, 1) if gaps else 0.0,
-        "a call between domains, simulated, us": crossings.domain_ns / 1000,
-        "a call between machines, simulated, us": crossings.machine_ns / 1000,
-        "mean time of a trace, recorded, us": round(found["recorded_ns"] / max(1, found["roots"]) / 1000, 1),
-        "mean time of a trace, simulated, us": round(found["simulated_ns"] / max(1, found["roots"]) / 1000, 1),
     }
-    times = _times(activity, gaps, placement, crossings, found["recorded_ns"], found["simulated_ns"])
-    return TraceAccounts(summary, [f"left out: {row}" for row in trace.left_out], found["roots"], times)
 
 
-def _times(
-    activity: Activity,
-    gaps: Mapping[int, int],
-    placement: Mapping[str, int],
-    crossings: Crossings,
-    recorded_ns: int,
-    simulated_ns: int,
-) -> list[TimePart]:
+def _calls(gaps: Mapping[int, int], charged: Charged, found: Counter[str]) -> dict[str, int | float]:
+    """Return what calls and traces took, by name."""
+    each, traces = charged.each, max(1, found["roots"])
+    drawn = {}
+    if charged.extra_ns:
+        extra = sum(charged.extra_ns.values()) / len(charged.extra_ns)
+        drawn = {
+            "a call between machines, from the trace's gaps, mean, us": round((each.machine_ns + extra) / 1000, 1),
+            "calls between machines without a recorded gap (the cost model's)": charged.without,
+        }
+    return {
+        "median network gap of a call, recorded, us": round(median(gaps.values()) / 1000, 1) if gaps else 0.0,
+        "a call between domains, simulated, us": each.domain_ns / 1000,
+        **(drawn or {"a call between machines, simulated, us": each.machine_ns / 1000}),
+        "mean time of a trace, recorded, us": round(found["recorded_ns"] / traces / 1000, 1),
+        "mean time of a trace, simulated, us": round(found["simulated_ns"] / traces / 1000, 1),
+    }
+
+
+class _Costs:
+    """What each call costs: what was recorded, or what a replay charges without waiting."""
+
+    def __init__(
+        self, activity: Activity, gaps: Mapping[int, int], placement: Mapping[str, int], charged: Charged
+    ) -> None:
+        self._activity = activity
+        self._gaps = gaps
+        self._placement = placement
+        self._charged = charged
+
+    def recorded(self) -> Durations:
+        """Return durations with calls that cost their recorded gaps."""
+        return Durations(self._activity, lambda caller, server: self._gaps.get(server, 0))
+
+    def simulated(self, *, within: bool = True, domains: bool = True, machines: bool = True) -> Durations:
+        """Return durations with calls that cost what a replay charges, of these kinds alone."""
+        each, extra = self._charged.each, self._charged.extra_ns if machines else {}
+        each = replace(
+            each,
+            within_ns=each.within_ns if within else 0,
+            domain_ns=each.domain_ns if domains else 0,
+            machine_ns=each.machine_ns if machines else 0,
+        )
+        pods, placement = self._activity.pods, self._placement
+
+        def cost(caller: str, server: int) -> int:
+            return each.between(caller, pods[server], placement) + extra.get(server, 0)
+
+        return Durations(self._activity, cost)
+
+
+def _times(activity: Activity, costs: _Costs, recorded_ns: int, simulated_ns: int) -> list[TimePart]:
     """Return the parts of the times of all first spans together, in ns.
 
-    The first two parts are in both times. In the recorded time, the part of the recorded gaps
-    follows; the rest was spent beside children that are not waited for, or is the skew of clocks.
-    In the simulated time, calls within a domain, between domains and between machines follow, in
-    this order; the rest is waiting for processors, A-stacks and the bus, and switching processors
-    to domains.
+    The first parts are in both times. In the recorded time, the part of the recorded gaps follows;
+    the rest was spent beside children that are not waited for, or is the skew of clocks. In the
+    simulated time, calls within a domain, between domains and between machines follow, in this
+    order; the rest is waiting for processors, A-stacks and the bus, and switching processors to
+    domains.
     """
-    work = sum(computation(activity).values())
-    with_gaps = duration_ns(activity, lambda caller, server: gaps.get(server, 0))
-
-    def simulated(costs: Crossings) -> int:
-        return duration_ns(activity, lambda caller, server: costs.between(caller, activity.pods[server], placement))
-
-    free = simulated(Crossings(0, 0, 0))
-    within = simulated(Crossings(crossings.within_ns, 0, 0))
-    domains = simulated(Crossings(crossings.within_ns, crossings.domain_ns, 0))
-    machines = simulated(crossings)
+    work, waited = sum(computation(activity).values()), waiting(activity)
+    with_gaps = costs.recorded().total()
+    free = costs.simulated(within=False, domains=False, machines=False).total()
+    within = costs.simulated(domains=False, machines=False).total()
+    domains = costs.simulated(machines=False).total()
+    machines = costs.simulated().total()
+    both = free - work - waited
     return [
         TimePart("computation of all spans", work, work),
-        TimePart("less what was at the same time, or after the reply", free - work, free - work),
+        *([TimePart("waiting for what is not traced", waited, waited)] if waited else []),
+        TimePart("less what was at the same time, or after the reply", both, both),
         TimePart("network gaps between client's and server's view", with_gaps - free, None),
         TimePart("beside children that are not waited for, and clocks' skew", recorded_ns - with_gaps, None),
         TimePart("calls within a domain", None, within - free),
@@ -109,54 +177,22 @@ def _times(
     ]
 
 
-def duration_ns(activity: Activity, cost: Cost) -> int:
-    """Return the time of all first spans together, in ns, with a processor for every thread."""
-    taken = _Durations(activity, cost)
-    return sum(taken.of(root) for roots in activity.roots.values() for _, root in roots)
+def by_reason(left_out: Sequence[LeftOut]) -> list[str]:
+    """Return lines that sum up what was left out, by reason, with the first examples of each."""
+    counts = Counter(row.reason for row in left_out)
+    lines = []
+    for reason, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
+        lines.append(f"left out: {count:,} rows: {reason}")
+        examples = [row for row in left_out if row.reason is reason][:EXAMPLES]
+        lines += [f"  {row}" for row in examples]
+    return lines
 
 
-def network_gaps(trace: Trace, activity: Activity) -> dict[int, int]:
-    """Return the network gap of each call in ns, by the server's span.
-
-    It is the part of the client's recorded time during which the server's span was not running.
-    """
-    gaps = {}
-    for client, server in activity.calls.items():
-        seen, did = trace.spans[client], trace.spans[server]
-        served = max(0, min(seen.end_ns, did.end_ns) - did.start_ns)
-        gaps[server] = max(0, seen.end_ns - seen.start_ns - served)
-    return gaps
-
-
-class _Durations:
-    """The durations of spans, computed recursively, each from the span's own beginning."""
-
-    def __init__(self, activity: Activity, cost: Cost) -> None:
-        self._activity = activity
-        self._cost = cost
-
-    def of(self, span: int) -> int:
-        """Return the duration of a span in ns; a client's side takes as long as its call."""
-        pod = self._activity.pods[span]
-        if span in self._activity.calls:
-            return self._call(pod, self._activity.calls[span])
-        return self._run(pod, self._activity.steps[span])
-
-    def _call(self, caller: str, server: int) -> int:
-        return self._cost(caller, server) + self.of(server)
-
-    def _run(self, pod: str, steps: Steps) -> int:
-        now = 0
-        joined: list[int] = []
-        for step in steps:
-            if isinstance(step, Compute | Wait):
-                now += step.ns
-            elif isinstance(step, Do):
-                now += self._call(pod, self._activity.calls.get(step.span, step.span))
-            elif isinstance(step, Fork):
-                if step.joined:
-                    joined.append(now + step.after_ns + self._run(pod, step.steps))
-            else:
-                now = max([now, *joined])
-                joined.clear()
-        return now
+def notes(trace: Trace) -> list[str]:
+    """Return what somebody who reads the result must mind."""
+    return [
+        f"Mind that domain {pod} holds {len(services)} services: {', '.join(services[:EXAMPLES])}"
+        + (", …" if len(services) > EXAMPLES else "")
+        for pod, services in sorted(trace.services.items())
+        if len(services) > 1
+    ]

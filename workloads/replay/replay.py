@@ -26,6 +26,7 @@ from lrpc.workloads.traces.spans import Trace
 # calls its pods allowed at a time.
 SIMULTANEOUS: Final = 256
 DEFAULT_PROCESSORS: Final = 16
+DURATIONS: Final = "_durations_ns"  # the finding with the simulated time of each first span
 
 
 class Pod(Interface):
@@ -63,7 +64,7 @@ class PodServer(Server, Pod):
 
     def findings(self) -> Findings:
         """Return how many spans this pod performed, for callers and as client's sides of calls."""
-        return {"done": self._done, "client_sides": self._runner.client_sides}
+        return {"done": self._done, **self._runner.counts}
 
 
 @dataclass
@@ -75,7 +76,8 @@ class PodRoots(Program):
 
     def __post_init__(self) -> None:
         """Start with no traces begun."""
-        self._recorded_ns = self._simulated_ns = self._roots = 0
+        self._recorded_ns = self._roots = 0
+        self._durations_ns: dict[int, int] = {}
         self._runner: SpanRunner | None = None
 
     def run(self, domain: Domain) -> None:
@@ -86,12 +88,14 @@ class PodRoots(Program):
             runner.domain.kernel.spawn(runner.domain, body, f"root{root}", at_ns=begins_ns)
 
     def findings(self) -> Findings:
-        """Return how many traces began here, and their total recorded and simulated time in ns."""
+        """Return how many traces began here, and their recorded and simulated times in ns."""
+        counts = {} if self._runner is None else self._runner.counts
         return {
             "roots": self._roots,
-            "client_sides": 0 if self._runner is None else self._runner.client_sides,
+            **counts,
             "recorded_ns": self._recorded_ns,
-            "simulated_ns": self._simulated_ns,
+            "simulated_ns": sum(self._durations_ns.values()),
+            DURATIONS: self._durations_ns,
         }
 
     def _run_root(self, runner: "SpanRunner", root: int, begins_ns: int) -> None:
@@ -99,7 +103,7 @@ class PodRoots(Program):
         self._roots += 1
         self._recorded_ns += runner.activity.recorded_ns[root]
         # From the recorded time on, so that waiting for a processor counts.
-        self._simulated_ns += runner.domain.kernel.now_ns - begins_ns
+        self._durations_ns[root] = runner.domain.kernel.now_ns - begins_ns
 
 
 class SpanRunner:
@@ -109,9 +113,15 @@ class SpanRunner:
         assert isinstance(activity, Activity)
         self.domain = domain
         self.activity = activity
-        # Spans performed as the client's side of a call, except first spans of traces.
-        self.client_sides = 0
+        # Spans performed, except first spans of traces: as the client's side of a call, and as
+        # calls to what is not traced.
+        self._client_sides = self._outside = 0
         self._pods: dict[str, Pod] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many spans were client's sides of calls, and calls to what is not traced."""
+        return {"client_sides": self._client_sides, "outside": self._outside}
 
     def run_span(self, span: int) -> None:
         """Run the steps of a span, or make its call if it is the client's side of one."""
@@ -139,15 +149,22 @@ class SpanRunner:
 
     def _do(self, span: int) -> None:
         """Call the pod that performs the span: its server's if the span is a call's client side."""
+        if span in self.activity.outside:
+            self._outside += 1
+            self._run(self.activity.steps[span])
+            return
         server = self.activity.calls.get(span)
         if server is not None:
-            self.client_sides += 1
+            self._client_sides += 1
         self._call(span if server is None else server)
 
     def _call(self, span: int) -> None:
         pod = self.activity.pods[span]
         if pod not in self._pods:
             self._pods[pod] = self.domain.bind(Pod, pod)
+        extra_ns = self.activity.extra_ns.get(span)
+        if extra_ns:
+            self.domain.kernel.sleep(extra_ns)
         self._pods[pod].do(span)
 
     def _fork(self, fork: Fork) -> Thread:

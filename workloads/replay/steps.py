@@ -7,8 +7,9 @@ follows from its children:
   network's, and the replay charges a call instead. A call without a client's span has no such time:
   all that its caller spends outside of the server's span is the caller's own.
 - For every other span, the time outside its children was computation (`Compute`), or waiting if it
-  is a client's (`Wait`): what it called is not in the trace. A child is another span to perform and
-  to wait for (`Do`).
+  is a client's (`Wait`). A child is another span to perform and to wait for (`Do`).
+- A client's span whose call has no other view (`calls.outside`) called what is not traced. That
+  stands outside of all machines: the call takes as long as recorded, wherever its caller is placed.
 - Children that overlap run as threads, each at its recorded offset (`Fork`), and the span waits for
   them where the last of them ended (`Join`).
 - A child that ends after its parent was waited for until then, unless it is asynchronous
@@ -23,9 +24,9 @@ the call: a trace does not tell the two apart.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from lrpc.workloads.traces.calls import asynchronous, paired
+from lrpc.workloads.traces.calls import asynchronous, outside, paired
 from lrpc.workloads.traces.spans import Kind, Trace
 
 
@@ -74,10 +75,14 @@ class Activity:
     # The steps of every span, except client sides of calls, which only call the server's span.
     steps: Mapping[int, Steps]
     calls: Mapping[int, int]  # from the client's span of each call to the server's span
+    outside: Mapping[int, str]  # from the client's span of each call to what is not traced, to its name
     pods: tuple[str, ...]  # the pod of each span
     # By pod: the first spans of traces, as (begin in ns since the first of all, index), in order.
     roots: Mapping[str, tuple[tuple[int, int], ...]]
     recorded_ns: tuple[int, ...]  # the recorded duration of each span
+    # By server's span, what its caller waits before the call, in ns, where `gaps` charges more than
+    # the mechanism does.
+    extra_ns: Mapping[int, int] = field(default_factory=dict)
 
 
 def activity(trace: Trace) -> Activity:
@@ -97,6 +102,7 @@ def activity(trace: Trace) -> Activity:
     return Activity(
         steps,
         calls,
+        outside(trace),
         tuple(span.pod for span in spans),
         {pod: tuple(sorted(begins)) for pod, begins in roots.items()},
         tuple(span.end_ns - span.start_ns for span in spans),
@@ -113,6 +119,19 @@ def computation(recorded: Activity) -> Counter[str]:
                 found[pod] += step.ns
             elif isinstance(step, Fork):
                 pending.append((pod, step.steps))
+    return found
+
+
+def waiting(recorded: Activity) -> int:
+    """Return how long all spans wait for what is not traced, in ns."""
+    pending = list(recorded.steps.values())
+    found = 0
+    for steps in pending:
+        for step in steps:
+            if isinstance(step, Wait):
+                found += step.ns
+            elif isinstance(step, Fork):
+                pending.append(step.steps)
     return found
 
 

@@ -43,7 +43,7 @@ DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of our figures after the decimal po
 SHOWN: Final = ("%", "bytes", "misses")  # units printed with each figure, since no title names them
 BARS: Final = ("Figure 1",)  # tables printed as bars
 LISTS: Final = ("I",)  # tables never printed as grids: their rows are of different systems
-EXAMPLES: Final = 3  # rows left out that are printed
+MOST_ROWS: Final = 8  # of each table about a trace
 BAR: Final = 50  # characters of the longest bar
 
 
@@ -96,12 +96,6 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
         console.print(table)
 
 
-def summed_up(left_out: Sequence[str]) -> list[str]:
-    """Return the first lines about rows that were left out, and how many more the record has."""
-    more = len(left_out) - EXAMPLES
-    return [*left_out[:EXAMPLES], f"and {more:,} more, which the record lists"] if more > 0 else list(left_out)
-
-
 def print_record(console: Console, record: Record, folder: Path) -> None:
     """Print what a complete record says, its digest, and the folder that holds it."""
     print_cells(console, record.cells)
@@ -109,7 +103,10 @@ def print_record(console: Console, record: Record, folder: Path) -> None:
     if record.trace is not None:
         print_counts(console, "The trace", record.trace.summary)
         print_times(console, record.trace.times, max(1, record.trace.traces))
-        print_lines(console, summed_up(record.trace.left_out))
+        for table in record.trace.more:
+            print_table(console, table, most=MOST_ROWS)
+        print_lines(console, record.trace.left_out_by_reason)
+        print_lines(console, record.trace.notes)
     print_latencies(console, record.latency_us)
     done = sum(record.counts[name] for name in COUNTS)
     if record.wall_s:
@@ -179,13 +176,20 @@ def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int)
 def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
     """Print the first `most` rows of a table."""
     shown = Table(title=table.title, title_justify="left")
-    for column in table.columns:
-        shown.add_column(column)
+    for at, column in enumerate(table.columns):
+        is_text = all(one is None or isinstance(one, str) for one in (row[at] for row in table.rows))
+        shown.add_column(column if table.named else column.replace("_", " "), justify="left" if is_text else "right")
     for row in table.rows[:most]:
-        shown.add_row(*("" if one is None else f"{one:.6g}" if isinstance(one, float) else str(one) for one in row))
+        shown.add_row(*map(_in_words, row))
     console.print(shown)
     if len(table.rows) > most:
-        console.print(f"and {len(table.rows) - most} more rows, in the report")
+        console.print(f"and {len(table.rows) - most} more rows, in the record")
+
+
+def _in_words(value: tables.TableValue) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.6g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else value
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -15,9 +15,10 @@ A job that names a user's registry does not make its code run (`registry`): prep
 needs the imported registry as well.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -36,14 +37,15 @@ from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry, load_regis
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Input, Run, TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
-from lrpc.workloads.replay.crossings import crossings
+from lrpc.workloads.replay.gaps import LinkCost, charged
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS, replay_cluster, trace_name
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.reproduction.paper import measured_in_1989, table_i
 from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reproduce_cluster
 from lrpc.workloads.traces.depth import MOST_NESTED
-from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.read import read_trace, trace_files
+from lrpc.workloads.traces.spans import Trace
 
 LARGEST_SEED: Final = 2**63 - 1
 LARGEST_INPUT: Final = 2**30  # bytes: no reader takes a larger file
@@ -192,32 +194,51 @@ class ReplayJob(JobBase):
     link_mbps: float = Field(default=10_000.0, ge=0.001, le=1e9)
     strict: bool = False
     max_depth: int = Field(default=MOST_NESTED, ge=1, le=MOST_NESTED)
+    columns: str = ""
+    group: str = ""
+    link: LinkCost = "model"
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
         check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
         costs = load_cost_model(self.cost_model)
-        spans = read_trace(Path(self.trace), strict=self.strict, max_depth=self.max_depth)
+        spans = self.read()
         done = activity(spans)
         placed = place(spans.pods, self.machines, self.placement, capacity=self.capacity)
-        cluster = replay_cluster(
-            trace_name(Path(self.trace)),
+        calls = charged(
             spans,
             done,
             placed,
             self.machines,
+            link=self.link,
             costs=costs,
-            processors=self.processors,
             link_delay_us=self.link_delay_us,
             link_mbps=self.link_mbps,
+            seed=self.seed,
         )
-        each = crossings(costs, self.machines, link_delay_us=self.link_delay_us, link_mbps=self.link_mbps)
-        kept = self.model_dump(mode="json", exclude={"kind", "seed", "capacity", "strict", "max_depth"})
+        cluster = replay_cluster(
+            trace_name(Path(self.trace)),
+            spans,
+            replace(done, extra_ns=calls.extra_ns),
+            placed,
+            self.machines,
+            costs=calls.costs,
+            processors=self.processors,
+            link_delay_us=calls.link_delay_us,
+            link_mbps=self.link_mbps,
+        )
+        kept = self.model_dump(mode="json", exclude={"kind", "seed", "capacity", "strict", "max_depth", "columns"})
         return Prepared(
             self._run(cluster.name, command, kept | {"placed": placed}),
             cluster,
             lambda outcome: [*table_i(cluster.name, total_counts(outcome)), *measured_in_1989()],
-            lambda outcome: accounts(spans, done, placed, each, outcome),
+            lambda outcome: accounts(spans, done, placed, calls, outcome),
+        )
+
+    def read(self) -> Trace:
+        """Read the trace."""
+        return read_trace(
+            self.trace, strict=self.strict, max_depth=self.max_depth, columns=self.columns, group=self.group
         )
 
     def files(self) -> dict[str, Path]:
@@ -316,9 +337,16 @@ def _parts(key: str) -> list[str]:
 def read_input(argument: str, path: Path) -> Input:
     """Return a file that a job reads as an input of a record, with its digest.
 
-    The record also keeps the text of TOML files, line ends included. Raises `Refused` if the file
-    cannot be read.
+    The digest of a folder is that of its files, by name. The record also keeps the text of TOML
+    files, line ends included. Raises `Refused` if the file cannot be read.
     """
+    if path.is_dir():
+        whole = blake2b(digest_size=32)
+        for file in trace_files(path):
+            name = os.fsencode(file.name)
+            whole.update(blake2b(name, digest_size=32).digest())
+            whole.update(blake2b(read_file(file, LARGEST_INPUT), digest_size=32).digest())
+        return Input(argument, str(path.absolute()), whole.hexdigest())
     data = read_file(path, LARGEST_INPUT)
     text = None
     if path.suffix == ".toml" and len(data) <= LARGEST_DOCUMENT:

@@ -28,6 +28,7 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import records
 from lrpc.workloads.records.records import Input, Record
 from lrpc.workloads.runs.jobs import LARGEST_INPUT, REGISTRY_INPUT, Prepared, RunJob, job_of, read_input, registry_for
+from lrpc.workloads.traces.read import trace_files
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,14 @@ def _copied(one: Input, folder: Path) -> Path:
     if one.text is not None:
         copy = folder / "input.toml"
         copy.write_bytes(one.text.encode(errors="surrogatepass"))  # which the digest then refuses
+        return copy
+    path, copy = Path(one.path), folder / Path(one.path).name  # a trace's name is that of its run
+    if path.is_dir():
+        copy.mkdir()
+        for file in trace_files(path):
+            (copy / file.name).write_bytes(read_file(file, LARGEST_INPUT))
     else:
-        data = read_file(Path(one.path), LARGEST_INPUT)
-        copy = folder / Path(one.path).name  # a trace's name is that of its run
-        copy.write_bytes(data)
+        copy.write_bytes(read_file(path, LARGEST_INPUT))
     return copy
 
 

@@ -1,11 +1,13 @@
-"""Finds which spans are two views of one call, and which spans their parents did not wait for."""
+"""Finds two views of one call, calls to what is not traced, and who was waited for."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from lrpc.workloads.traces.spans import Kind, Trace
 
 # What the server's view of a call may be called by those who recorded it.
 SERVERS: Final = (Kind.SERVER, Kind.UNSAID)
+VIEWS: Final = (Kind.CLIENT, Kind.SERVER)
 
 
 def paired(trace: Trace) -> dict[int, int]:
@@ -25,9 +27,33 @@ def _is_client(trace: Trace, index: int) -> bool:
     return trace.spans[children[0]].kind in SERVERS and not trace.is_call(index)
 
 
-def untraced(trace: Trace) -> list[int]:
-    """Return the client's spans below which nothing is recorded: they called what is not traced."""
-    return [index for index, span in enumerate(trace.spans) if span.kind is Kind.CLIENT and not trace.children[index]]
+def outside(trace: Trace) -> Mapping[int, str]:
+    """Return the domain that each call to what is not traced went to, by the client's span.
+
+    Such a span has no call and no other client's span below it: where a library's client calls
+    through another's, the inner one is the call. The domain is named as the span names its peer,
+    else by the calling service and the operation. It has no name of a domain that is traced.
+    """
+    leads = [False] * len(trace.spans)  # whether a call or a client's span is below
+    for index in reversed(_from_roots(trace)):
+        parent = trace.parents[index]
+        if parent is not None and (leads[index] or trace.is_call(index) or trace.spans[index].kind in VIEWS):
+            leads[parent] = True
+    traced = set(trace.pods)
+    names: dict[int, str] = {}
+    for index, span in enumerate(trace.spans):
+        if span.kind is Kind.CLIENT and not leads[index]:
+            name = span.peer or f"{span.source.service or span.pod}: {span.operation}"
+            names[index] = f"{name} (not traced)" if name in traced else name
+    return names
+
+
+def _from_roots(trace: Trace) -> list[int]:
+    """Return the indices of all spans, each after its parent."""
+    reached = list(trace.roots)
+    for index in reached:
+        reached += trace.children[index]
+    return reached
 
 
 def asynchronous(trace: Trace, index: int) -> bool:

@@ -42,7 +42,13 @@ def corrected(trace: Trace) -> Trace:
     new = {index: at for at, index in enumerate(order)}
     parents = [None if (parent := trace.parents[index]) is None else new[parent] for index in order]
     corrections = {**trace.corrections, Correction.CLOCK: moved}
-    return Trace([spans[index] for index in order], trace.left_out, parents, children_of(parents), corrections)
+    return replace(
+        trace,
+        spans=[spans[index] for index in order],
+        parents=parents,
+        children=children_of(parents),
+        corrections=corrections,
+    )
 
 
 def _behind(trace: Trace) -> dict[Source, int]:

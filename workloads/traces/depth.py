@@ -5,6 +5,7 @@ that nests deeper is left out whole: without its depths, its times would be othe
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from lrpc.workloads.traces.spans import LeftOut, Reason, Trace, children_of
@@ -33,7 +34,7 @@ def without_deep(trace: Trace, most: int) -> Trace:
     new = {index: at for at, index in enumerate(kept)}
     parents = [None if (parent := trace.parents[index]) is None else new[parent] for index in kept]
     spans = [trace.spans[index] for index in kept]
-    return Trace(spans, left_out, parents, children_of(parents), trace.corrections)
+    return replace(trace, spans=spans, left_out=left_out, parents=parents, children=children_of(parents))
 
 
 def _depths(trace: Trace) -> Sequence[int]:

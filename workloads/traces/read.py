@@ -1,4 +1,4 @@
-"""Reads a trace file in CSV, JSON or OTLP's protobuf, plain or compressed with gzip or zstd.
+"""Reads a trace: a file in CSV, JSON or OTLP's protobuf, plain or compressed, or a folder of files.
 
 The format is recognised by the content, not by the file's name, since exports carry all sorts of
 names. Every row goes through the checks of `rows`: what cannot be trusted is left out and reported,
@@ -11,44 +11,105 @@ import gzip
 import io
 import os
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import zstandard
 
-from lrpc.workloads.traces import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.clocks import corrected
 from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
+from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
+from lrpc.workloads.traces.formats.columns import Layout, layout_of
+from lrpc.workloads.traces.rows import Misshapen, RowCollector
 from lrpc.workloads.traces.spans import AnyPath, Reason, Trace, TraceRefused, shown
 
-MOST_BYTES: Final = 1 << 30  # the largest file, also after it is unzipped
+MOST_BYTES: Final = 1 << 30  # the largest trace, also after it is unzipped
+MOST_FILES: Final = 10_000  # in a folder
+
+OnFile = Callable[[int, int], None]  # takes how many files were read, of how many
 
 
-def read_trace(path: AnyPath, *, strict: bool = False, max_depth: int = MOST_NESTED) -> Trace:
-    """Read a trace file, whose form is found out by looking, plain, gzipped or in zstd.
+def ignore_files(done: int, of: int) -> None:
+    """Ignore the progress of reading."""
 
-    CSV needs the columns `csv_rows.COLUMNS`, in any order; other columns are ignored. The ParentID
-    of a trace's first span is `root` or empty. JSON is one document, or one on each line.
 
-    A span's domain is found by the rule in `sources`, whatever the format. Times are corrected by
-    `clocks`.
+def read_trace(
+    path: AnyPath,
+    *,
+    strict: bool = False,
+    max_depth: int = MOST_NESTED,
+    columns: str = "",
+    group: str = "",
+    on_file: OnFile = ignore_files,
+) -> Trace:
+    """Read a trace from a file, whose form is found out by looking, or from all files of a folder.
+
+    The columns of a CSV file are found out by its header, or given by `columns`
+    (`formats.columns`). The parent of a trace's first span is `root` or empty. JSON is one
+    document, or one on each line. Spans of a folder's files are one trace set: in which of them a
+    span is makes no difference.
+
+    A span's domain is found by the rule in `sources`, whatever the format; `group` joins those that
+    are alike. Times are corrected by `clocks`.
 
     Bad rows are left out together with all their descendants, and traces that nest deeper than
     `max_depth` spans; all are listed in `left_out`.
 
-    Raises `TraceRefused` if the file cannot be read, is too large or has no good span; with
-    `strict`, also at the first bad row.
+    Raises `TraceRefused` if a file cannot be read, is too large or has no good span; with `strict`,
+    also at the first bad row.
     """
     name = shown(os.fspath(path), limit=None, quote=False)
-    data = _content(path, name)
-    if json_rows.is_json(data):
-        trace = json_rows.read(name, data).trace()
-    elif otlp_protobuf.is_protobuf(data):
-        trace = otlp_protobuf.read(name, data).trace()
-    else:
-        trace = csv_rows.read(name, data).trace()
+    layout = layout_of(columns) if columns else None
+    files = trace_files(path)
+    names = [shown(os.fspath(file), limit=None, quote=False) for file in files]
+    collector = RowCollector(names)
+    left = MOST_BYTES
+    for number, (file, shown_name) in enumerate(zip(files, names, strict=True), 1):
+        left -= _add(file, shown_name, collector, layout, left)
+        on_file(number, len(files))
+    try:
+        trace = collector.trace(group)
+    except Misshapen as wrong:
+        raise TraceRefused(name, wrong.key, wrong.message) from None
     trace = without_deep(trace, max_depth)
     _refuse_if_useless(name, trace, strict)
     return corrected(trace)
+
+
+def trace_files(path: AnyPath) -> list[Path]:
+    """Return the files of a trace, in the order of their names: itself, or those of a folder.
+
+    Hidden files and folders within are no part of it. Raises `TraceRefused` for a folder without
+    files, or with more than `MOST_FILES`.
+    """
+    try:
+        whole = Path(path)
+        if not whole.is_dir():
+            return [whole]
+        files = sorted(file for file in whole.iterdir() if not file.name.startswith(".") and file.is_file())
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
+        why = error.strerror if isinstance(error, OSError) else error
+        name = shown(os.fspath(path), limit=None, quote=False)
+        raise TraceRefused(name, "whole file", f"cannot be read ({why}); check its path and permissions") from None
+    name = shown(os.fspath(path), limit=None, quote=False)
+    if not files:
+        raise TraceRefused(name, "whole folder", "has no file in it; give a file, or a folder of them")
+    if len(files) > MOST_FILES:
+        raise TraceRefused(name, "whole folder", f"has more than {MOST_FILES} files; give a part of it")
+    return files
+
+
+def _add(path: Path, name: str, collector: RowCollector, layout: Layout | None, most: int) -> int:
+    """Add a file's spans to `collector`; return its size in bytes once it is unzipped."""
+    data = _content(path, name, most)
+    if layout is None and json_rows.is_json(data):
+        json_rows.read(name, data, collector)
+    elif layout is None and otlp_protobuf.is_protobuf(data):
+        otlp_protobuf.read(name, data, collector)
+    else:
+        csv_rows.read(name, data, collector, layout)
+    return len(data)
 
 
 def _refuse_if_useless(name: str, trace: Trace, strict: bool) -> None:
@@ -62,18 +123,18 @@ def _refuse_if_useless(name: str, trace: Trace, strict: bool) -> None:
         raise TraceRefused(name, "whole file", "holds no spans; record the trace again")
 
 
-def _content(path: AnyPath, name: str) -> bytes:
+def _content(path: Path, name: str, most: int) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
         why = error.strerror if isinstance(error, OSError) else error
         raise TraceRefused(name, "whole file", f"cannot be read ({why}); check its path and permissions") from None
     if data.startswith(b"\x1f\x8b"):
-        data = _unzipped(name, data)
+        data = _unzipped(name, data, most)
     elif data.startswith(zstandard.FRAME_HEADER):
-        data = _of_zstd(name, data)
-    if len(data) > MOST_BYTES:
+        data = _of_zstd(name, data, most)
+    if len(data) > most:
         raise TraceRefused(name, "whole file", f"holds more than {MOST_BYTES} bytes; give a smaller part of it")
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data or data.isspace():
@@ -81,19 +142,19 @@ def _content(path: AnyPath, name: str) -> bytes:
     return data
 
 
-def _unzipped(name: str, data: bytes) -> bytes:
+def _unzipped(name: str, data: bytes, most: int) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as file:
-            return file.read(MOST_BYTES + 1)
+            return file.read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
         place, why = f"{len(data)} bytes of gzip", shown(str(error), quote=False)
         raise TraceRefused(name, place, f"cut short or damaged ({why}); copy the file again") from None
 
 
-def _of_zstd(name: str, data: bytes) -> bytes:
+def _of_zstd(name: str, data: bytes, most: int) -> bytes:
     try:
         with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
-            return stream.read(MOST_BYTES + 1)
+            return stream.read(most + 1)
     except zstandard.ZstdError as error:
         place, why = f"{len(data)} bytes of zstd", shown(str(error), quote=False)
         raise TraceRefused(name, place, f"damaged ({why}); copy the file again") from None

@@ -15,17 +15,16 @@ import operator
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named
+from lrpc.workloads.traces.attributes import UNNAMEABLE
+from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named_in_groups
 from lrpc.workloads.traces.spans import MAX_TIME, Correction, Kind, LeftOut, Reason, Span, Trace, children_of, shown
 
 SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's identifier
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
-# NUL, and halves of surrogate pairs: JSON can spell them, but they cannot be written to a file.
-_UNNAMEABLE: Final = re.compile("[\0\ud800-\udfff]")
 # int() alone would accept signs, spaces, underscores and the digits of other scripts.
 _WHOLE: Final = re.compile(r"[0-9]{1,19}(\.0+)?")
 # Keeps quoted values short and shallow, however long or deeply nested they are in the file.
@@ -33,7 +32,7 @@ _REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.fillvalue = "…"
 SpanKey = tuple[str, str]  # a span's identifier: (trace, span)
-RowPlace = tuple[int, ...]  # a row's place in its file, the larger part first: (line, span)
+RowPlace = tuple[int, ...]  # a row's place, the larger part first: (line, span), after the file's number
 
 
 class Unfit(Exception):
@@ -62,7 +61,7 @@ def name(item: Mapping[str, object], key: str) -> str:
     value = item.get(key)
     if value is None or value == "":
         raise Unfit(Reason.EMPTY, f"no {key} is given")
-    if not isinstance(value, str) or _UNNAMEABLE.search(value):
+    if not isinstance(value, str) or UNNAMEABLE.search(value):
         raise Unfit(Reason.UNREADABLE, f"{key} is {quoted(value)}, which is no name")
     return value
 
@@ -75,7 +74,7 @@ def source_of(attributes: Mapping[str, object]) -> Source:
         known = ", ".join(ATTRIBUTES["pod"] + ATTRIBUTES["instance"] + ATTRIBUTES["service"])
         raise Unfit(Reason.EMPTY, f"nothing says where it ran: it has no attribute {known}")
     for text in (found.service, found.instance, found.pod, found.host, found.node):
-        if _UNNAMEABLE.search(text):
+        if UNNAMEABLE.search(text):
             raise Unfit(Reason.UNREADABLE, f"{quoted(text)} is no name of where it ran")
     return found
 
@@ -115,11 +114,14 @@ def same_trace(one: object, other: str) -> bool:
 class RowCollector:
     """The rows read so far: those that can be spans, and those left out.
 
-    `words` name the parts of a place. With "line" and "span", a place reads "line 3, span 7".
+    `files` are the names of the files that they come from, shown with a place where there are
+    several.
     """
 
-    def __init__(self, *words: str) -> None:
-        self._words = words
+    def __init__(self, files: Sequence[str] = ("",)) -> None:
+        self._files = files
+        self.forms: set[str] = set()  # that the files are written in
+        self._words: list[tuple[str, ...]] = []  # by file that was begun
         self._spans: list[Span] = []
         self._sources: dict[Source, Source] = {}  # the domain of each source that has a span
         self._places: list[RowPlace] = []  # the place of each of _spans
@@ -127,6 +129,10 @@ class RowCollector:
         self._halves: dict[SpanKey, int] = {}  # the later of two spans that share an identifier
         self._unfit: set[SpanKey] = set()  # spans that were left out
         self._left_out: list[tuple[RowPlace, LeftOut]] = []
+
+    def begin(self, *words: str) -> None:
+        """Begin the next file; `words` name the parts of its places, as in "line 3, span 7"."""
+        self._words.append(words)
 
     def keep(self, place: RowPlace, span: Span) -> None:
         """Add a span; raise `Unfit` if it ends before it starts, or its identifier is taken.
@@ -144,24 +150,29 @@ class RowCollector:
         if span.source not in self._sources:
             self._sources[span.source] = span.source.domain
         self._spans.append(span)
-        self._places.append(place)
+        self._places.append((len(self._words), *place))
 
     def leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
         """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`."""
-        self._left_out.append((place, LeftOut(self._described(place), *identity, unfit.reason, unfit.detail)))
-        self._unfit.add(key_of(*identity))
+        self._leave_out((len(self._words), *place), identity, unfit)
 
-    def trace(self) -> Trace:
-        """Return the trace of all spans whose ancestors are all good, and the rows left out."""
-        names = named(self._sources.values())
-        pods = {source: names[domain] for source, domain in self._sources.items()}
+    def trace(self, group: str = "") -> Trace:
+        """Return the trace of all spans whose ancestors are all good, and the rows left out.
+
+        Domains that are alike are joined as `group` says (`sources.named_in_groups`). Raises
+        `Misshapen` if that is not possible.
+        """
+        try:
+            pods = named_in_groups(self._sources, group)
+        except ValueError as error:
+            raise Misshapen("--group", str(error)) from None
         corrections = Counter[Correction]()
         parents, faults = self._resolve(corrections)
         _add_descendants_and_cycles(parents, faults)
         for index, reason in faults.items():
             span = self._spans[index]
             detail = f"its parent is {shown(span.parent or '')}"
-            self.leave_out(self._places[index], (span.trace, span.span), Unfit(reason, detail))
+            self._leave_out(self._places[index], (span.trace, span.span), Unfit(reason, detail))
         left_out = [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))]
         ends = _ends(self._spans, parents, corrections)
         spans = [
@@ -172,10 +183,24 @@ class RowCollector:
         order.sort(key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, spans[at].kind))
         new = {index: at for at, index in enumerate(order)}
         linked = [new.get(parent) if (parent := parents[index]) is not None else None for index in order]
-        return Trace([spans[index] for index in order], left_out, linked, children_of(linked), dict(corrections))
+        return Trace(
+            [spans[index] for index in order],
+            left_out,
+            linked,
+            children_of(linked),
+            dict(corrections),
+            *_whereabouts([spans[index] for index in order]),
+            frozenset(self.forms),
+        )
 
     def _described(self, place: RowPlace) -> str:
-        return ", ".join(f"{word} {number}" for word, number in zip(self._words, place, strict=False))
+        file, *numbers = place
+        described = ", ".join(f"{word} {number}" for word, number in zip(self._words[file - 1], numbers, strict=False))
+        return described if len(self._files) == 1 else f"{self._files[file - 1]}, {described}"
+
+    def _leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
+        self._left_out.append((place, LeftOut(self._described(place), *identity, unfit.reason, unfit.detail)))
+        self._unfit.add(key_of(*identity))
 
     def _resolve(self, corrections: Counter[Correction]) -> tuple[list[int | None], dict[int, Reason]]:
         """Return the index of each span's parent, and the spans whose parent is left out.
@@ -243,6 +268,20 @@ class RowCollector:
             if len(trace) > SHORT_DIGITS:
                 longer.setdefault(trace[-SHORT_DIGITS:].lstrip("0"), []).append(trace)
         return {short: found[0] for short, found in longer.items() if short in traces and len(found) == 1}
+
+
+def _whereabouts(spans: list[Span]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the node of each pod, or its host, that most of its spans name, and its services."""
+    told = Counter((span.pod, span.source) for span in spans)
+    nodes: dict[str, Counter[str]] = {}
+    services: dict[str, set[str]] = {}
+    for (pod, source), count in told.items():
+        if source.node or source.host:
+            nodes.setdefault(pod, Counter())[source.node or source.host] += count
+        if source.service:
+            services.setdefault(pod, set()).add(source.service)
+    best = {pod: min(found, key=lambda node: (-found[node], node)) for pod, found in nodes.items()}
+    return best, {pod: sorted(found) for pod, found in services.items()}
 
 
 def _ends(spans: list[Span], parents: list[int | None], corrections: Counter[Correction]) -> list[int]:

@@ -9,6 +9,7 @@ Names shown are the shortest that are unique: `cart` where one domain is of the 
 `cart/7f3a` or `cart@node-2` where several are.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,12 @@ class Source:
 
 NOWHERE: Final = Source()
 
+MOST_SHOWN: Final = 12  # names in a message
+# How Kubernetes names pods: a deployment's have two hashes, a daemon set's one, a stateful set's a
+# number.
+_SAFE: Final = "bcdfghjklmnpqrstvwxz2456789"
+POD: Final = re.compile(rf"(.+?)(?:-[{_SAFE}]{{6,10}}-[{_SAFE}]{{5}}|-[{_SAFE}]{{5}}|-[0-9]{{1,4}})")
+
 
 def named(domains: Iterable[Source]) -> dict[Source, str]:
     """Return a name for each domain: the shortest that no other has.
@@ -88,3 +95,38 @@ def named(domains: Iterable[Source]) -> dict[Source, str]:
         taken.add(name)
         names[domain] = name
     return names
+
+
+def named_in_groups(sources: Iterable[Source], group: str) -> dict[Source, str]:
+    """Return the name of each source's domain, where `group` joins domains that are alike.
+
+    `instance`, or nothing, joins none. `service` joins the instances of a service; a pod without a
+    service's name counts by its own, without what Kubernetes adds to a deployment's. Any other text
+    is a regular expression: domains whose names match it are joined under the part in its first
+    group, or all that matched.
+
+    Raises `ValueError`, with what is there, for an expression that is none or matches no name.
+    """
+    sources = list(sources)
+    if group == "service":
+        return {source: source.service or workload_of(source.pod) for source in sources}
+    names = named(source.domain for source in sources)
+    shown = {source: names[source.domain] for source in sources}
+    if group in ("", "instance"):
+        return shown
+    try:
+        pattern = re.compile(group)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{group!r} is no regular expression ({error}); give service, instance or one") from None
+    found = {name: match for name in names.values() if (match := pattern.search(name))}
+    if not found:
+        some = ", ".join(sorted(names.values())[:MOST_SHOWN])
+        raise ValueError(f"{group!r} matches no domain; there are {some}" + (", …" if len(names) > MOST_SHOWN else ""))
+    joined = {name: (match[1] if pattern.groups else match[0]) or name for name, match in found.items()}
+    return {source: joined.get(name, name) for source, name in shown.items()}
+
+
+def workload_of(pod: str) -> str:
+    """Return the name of the deployment, daemon set or stateful set that a pod is of."""
+    match = POD.fullmatch(pod)
+    return match[1] if match else pod

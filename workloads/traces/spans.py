@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from lrpc.kernel.errors import Refused
+from lrpc.workloads.traces.attributes import UNTOLD, Sizes
 from lrpc.workloads.traces.sources import NOWHERE, Source
 
 MAX_TIME: Final = 2**63 - 1  # in ns; the largest value of a signed 64-bit clock
@@ -77,7 +78,8 @@ class Span:
     """One timed operation in one pod, identified by (trace, span); times are Unix nanoseconds.
 
     `follows` says that its parent did not wait for it (FOLLOWS_FROM). A reader gives `source`, from
-    which `pod` is named once all spans are read.
+    which `pod` is named once all spans are read. `peer` is what a client's span tells of whom it
+    called, `sizes` what it tells of its messages.
     """
 
     trace: str
@@ -90,6 +92,8 @@ class Span:
     kind: Kind = Kind.UNSAID
     follows: bool = False
     source: Source = NOWHERE
+    peer: str = ""
+    sizes: Sizes = UNTOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,9 @@ class Trace:
     parents: list[int | None]
     children: list[list[int]]
     corrections: Mapping[Correction, int] = field(default_factory=dict)  # how many spans each was made to
+    nodes: Mapping[str, str] = field(default_factory=dict)  # by pod: its node or host, where one is told
+    services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by pod: its services, sorted
+    forms: frozenset[str] = frozenset()  # the forms in which it was written
 
     @property
     def roots(self) -> list[int]:

@@ -11,6 +11,7 @@ from lrpc.kernel.simulated.costs import COST_MODELS, load_cost_model
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
 from lrpc.workloads.replay.crossings import crossings
+from lrpc.workloads.replay.gaps import Charged
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import replay_cluster, trace_name
 from lrpc.workloads.replay.steps import Activity, activity
@@ -158,7 +159,7 @@ if BOUTIQUE.exists():
             )
             outcome = run_cluster(cluster, actors=0, transport="memory")
             each = crossings(costs, machines, link_delay_us=50.0, link_mbps=10_000.0)
-            return outcome, accounts(self.trace, self.done, placed, each, outcome)
+            return outcome, accounts(self.trace, self.done, placed, Charged(costs, 50.0, each, {}), outcome)
 
     @pytest.fixture(scope="module")
     def boutique() -> Boutique:

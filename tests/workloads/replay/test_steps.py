@@ -13,10 +13,11 @@ from lrpc.kernel.simulated.costs import CostModel
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
 from lrpc.workloads.replay.crossings import Crossings, crossings
+from lrpc.workloads.replay.gaps import Charged
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import replay_cluster
 from lrpc.workloads.replay.steps import Activity, Compute, Do, activity, computation
-from lrpc.workloads.traces.csv_rows import COLUMNS
+from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import Trace
 from tests.support.properties import examples
@@ -58,7 +59,13 @@ class Replayed:
 
     @property
     def accounts(self) -> TraceAccounts:
-        return accounts(self.trace, self.done, self.placed, self.each, self.outcome)
+        return accounts(
+            self.trace,
+            self.done,
+            self.placed,
+            Charged(FREE, 50.0, self.each, {}),
+            self.outcome,
+        )
 
     def account(self, name: str) -> int | float:
         return self.accounts.summary[name]

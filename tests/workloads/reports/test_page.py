@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lrpc.workloads import launcher
+from lrpc.workloads import commands
 from lrpc.workloads.records import tables
 from lrpc.workloads.reports.sections import flatten, readable
 from lrpc.workloads.runs import execute
@@ -117,7 +117,7 @@ def test_nothing_is_run_and_the_record_stays_as_it_is(one: Path, monkeypatch: py
         raise AssertionError("a report runs nothing")
 
     monkeypatch.setattr(execute, "run_cluster", run)
-    monkeypatch.setattr(launcher, "execute", run)
+    monkeypatch.setattr(commands, "execute", run)
     before = {name: (one / name).read_bytes() for name in names(one)}
     assert lrpc("report", one).code == 0
     assert {name: (one / name).read_bytes() for name in before} == before

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.workloads.replay.steps import activity, computation
-from lrpc.workloads.traces.calls import asynchronous, paired, untraced
+from lrpc.workloads.traces.calls import asynchronous, outside, paired
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import Correction, Trace
 
@@ -62,7 +62,7 @@ def test_a_server_called_without_a_clients_span_leaves_its_caller_its_time(tmp_p
 
 def test_a_client_waits_for_what_is_not_traced(tmp_path: Path) -> None:
     trace = read(tmp_path, (1, 0, "SERVER", "front", 0, 100), (2, 1, "CLIENT", "front", 5, 95))
-    assert untraced(trace) == [1]
+    assert outside(trace) == {1: "front: o"}
     assert computation(activity(trace)) == {"front": 10_000_000}
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpc.workloads.traces import json_rows
 from lrpc.workloads.traces import read as reading
+from lrpc.workloads.traces.formats import json_rows
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.sources import NOWHERE
 from lrpc.workloads.traces.spans import MAX_TIME, Kind, Reason, Trace, TraceRefused

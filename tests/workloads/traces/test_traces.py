@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lrpc.workloads.traces.csv_rows import COLUMNS
 from lrpc.workloads.traces.depth import MOST_NESTED
+from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import MAX_TIME, Correction, Reason, Trace, TraceRefused
 from tests.support.places import REAL_TRACES, SAMPLE
@@ -317,7 +317,7 @@ def test_a_file_without_a_good_span_is_refused(tmp_path: Path, content: bytes, t
 
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.csv")
-    assert "Is a directory" in refusal(tmp_path)
+    assert "has no file in it" in refusal(tmp_path)
     assert "null byte" in refusal("a\0b")
     assert "none\\nsuch" in refusal("none\nsuch")
 

@@ -7,7 +7,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from lrpc.workloads.traces import otlp
+from lrpc.workloads.traces.formats import otlp
 from lrpc.workloads.traces.rows import RowCollector
 from lrpc.workloads.traces.spans import TraceRefused
 
@@ -24,12 +24,14 @@ def is_protobuf(data: bytes) -> bool:
     return data[0] == FIRST_FIELD and any(byte < FIRST_FIELD - 1 for byte in data[1:64])
 
 
-def read(name: str, data: bytes) -> RowCollector:
-    """Return the spans of a file's messages; raise `TraceRefused` for what is no such message."""
-    collector = RowCollector("message", "span")
+def read(name: str, data: bytes, collector: RowCollector) -> None:
+    """Add the spans of a file's messages to `collector`.
+
+    Raises `TraceRefused` for what is no such message.
+    """
+    collector.begin("message", "span")
     for number, message in enumerate(_messages(name, data), 1):
         otlp.read(message, (number,), collector)
-    return collector
 
 
 def _messages(name: str, data: bytes) -> Iterator[dict[str, Any]]:
@@ -52,4 +54,4 @@ def _decoded(name: str, data: memoryview, number: int) -> dict[str, Any]:
         found: dict[str, Any] = MessageToDict(TracesData.FromString(bytes(data)))
     except (DecodeError, ValueError, RecursionError):
         raise TraceRefused(name, f"message {number}", "is no OTLP in protobuf; export the trace again") from None
-    return found
+    return {**found, otlp.FORM: otlp.FORMS[1]}

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from lrpc.workloads.traces import jaeger, otlp
-from lrpc.workloads.traces.forms import Unread, unwrapped
+from lrpc.workloads.traces.formats import jaeger, otlp
+from lrpc.workloads.traces.formats.wrappings import Unread, unwrapped
 from lrpc.workloads.traces.rows import UNIDENTIFIED, Misshapen, RowCollector, RowPlace, Unfit
 from lrpc.workloads.traces.spans import Reason, TraceRefused, shown
 
@@ -19,18 +19,17 @@ def is_json(data: bytes) -> bool:
     return data[:65_536].lstrip().startswith((b"{", b"["))
 
 
-def read(name: str, data: bytes) -> RowCollector:
-    """Return the spans of a file's documents; raise `TraceRefused` if one is of neither format.
+def read(name: str, data: bytes, collector: RowCollector) -> None:
+    """Add the spans of a file's documents to `collector`.
+
+    Raises `TraceRefused` if one is in no format that is read.
 
     A line that is not JSON is left out like a bad row: the last line of a file that is still being
     written may be cut short.
     """
-    if _has_lines(data):
-        collector = RowCollector("line", "span")
-        documents = _lines(data)
-    else:
-        collector = RowCollector("span")
-        documents = iter([(0, data)])
+    by_line = _has_lines(data)
+    collector.begin(*(("line", "span") if by_line else ("span",)))
+    documents = _lines(data) if by_line else iter([(0, data)])
     for line, text in documents:
         place = (line,) if line else ()
         try:
@@ -42,7 +41,6 @@ def read(name: str, data: bytes) -> RowCollector:
         except Misshapen as wrong:
             where = f"line {line}: {wrong.key}" if line else wrong.key
             raise TraceRefused(name, where, f"{wrong.message}; {REMEDY}") from None
-    return collector
 
 
 def _read_document(document: object, place: RowPlace, collector: RowCollector) -> None:

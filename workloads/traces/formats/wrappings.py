@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final  # `Any` is the type of what json.loads returns
 
+from lrpc.workloads.traces.formats.otlp import FORM, FORMS
 from lrpc.workloads.traces.rows import Misshapen, quoted
 
 MOST_WRAPPED: Final = 8  # the most wrappings around a document
@@ -59,13 +60,13 @@ def _of_list(items: list[Any]) -> object:
     if isinstance(first.get("spans"), list):
         return {"data": items}
     if "traceId" in first and "id" in first:
-        return {"resourceSpans": [_of_zipkin(item) for item in items]}
+        return {"resourceSpans": [_of_zipkin(item) for item in items], FORM: FORMS[2]}
     if "spanID" in first:
         return {"data": [{"spans": items}]}
     if "trace_id" in first and "span_id" in first:
         raise Unread(DATADOG)
     if isinstance(first.get("context"), dict):
-        return {"resourceSpans": [_of_console(item) for item in items]}
+        return {"resourceSpans": [_of_console(item) for item in items], FORM: FORMS[3]}
     documents = [unwrapped(item) for item in items]
     listed = [one.get("resourceSpans") if isinstance(one, dict) else None for one in documents]
     if any(one is not None for one in listed):
@@ -113,18 +114,26 @@ def _camel(value: Any, depth: int) -> Any:
 
 def _resource(attributes: Mapping[str, Any], span: dict[str, Any]) -> dict[str, Any]:
     """Return the resource of one span, as OTLP has it."""
-    listed = [
+    return {"resource": {_ATTRIBUTES: _listed(attributes)}, "scopeSpans": [{"spans": [span]}]}
+
+
+def _listed(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
         {"key": key, "value": {"intValue" if type(value) is int else "stringValue": value}}
         for key, value in attributes.items()
     ]
-    return {"resource": {_ATTRIBUTES: listed}, "scopeSpans": [{"spans": [span]}]}
 
 
 def _of_zipkin(item: Any) -> dict[str, Any]:
     """Return a span of Zipkin's (version 2) as OTLP."""
     if not isinstance(item, dict):
         return _resource({}, item)
-    endpoint = item.get("localEndpoint")
+    here, there = (
+        endpoint.get("serviceName") if isinstance(endpoint := item.get(key), dict) else None
+        for key in ("localEndpoint", "remoteEndpoint")
+    )
+    found = item.get("tags")
+    tags = found if isinstance(found, dict) else {}
     start, duration = item.get("timestamp"), item.get("duration", 0)
     begin, end = start, duration
     if isinstance(start, int) and isinstance(duration, int):
@@ -137,10 +146,9 @@ def _of_zipkin(item: Any) -> dict[str, Any]:
         "kind": item.get("kind"),
         "startTimeUnixNano": begin,
         "endTimeUnixNano": end,
+        _ATTRIBUTES: _listed({"peer.service": there, **tags} if there else tags),
     }
-    tags = item.get("tags")
-    named = endpoint.get("serviceName") if isinstance(endpoint, dict) else None
-    return _resource({**(tags if isinstance(tags, dict) else {}), "service.name": named}, span)
+    return _resource({**tags, "service.name": here}, span)
 
 
 def _of_console(item: Any) -> dict[str, Any]:
@@ -157,6 +165,7 @@ def _of_console(item: Any) -> dict[str, Any]:
         "kind": str(item.get("kind")).removeprefix("SpanKind."),
         "startTimeUnixNano": _since_1970(item.get("start_time")),
         "endTimeUnixNano": _since_1970(item.get("end_time")),
+        _ATTRIBUTES: _listed(own if isinstance(own := item.get(_ATTRIBUTES), dict) else {}),
     }
     return _resource(attributes if isinstance(attributes, dict) else {}, span)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final  # `Any` is the type of what json.loads returns
 
+from lrpc.workloads.traces.attributes import peer_of, sizes_of
 from lrpc.workloads.traces.rows import (
     UNIDENTIFIED,
     Misshapen,
@@ -23,6 +24,7 @@ KINDS: Final = {kind.value: kind for kind in Kind}
 def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
     """Add a document's spans to `collector`; raise `Misshapen` if it is not in Jaeger's format."""
     number = 0
+    collector.forms.add("Jaeger's JSON")
     for entry in _entries(document):
         processes = entry.get("processes")
         sources = {key: _attributes(value) for key, value in processes.items()} if isinstance(processes, dict) else {}
@@ -76,9 +78,11 @@ def _span(item: Any, entry: dict[str, Any], processes: dict[str, dict[str, Any]]
         raise Unfit(Reason.BAD_TIME, f"it would end at {end} us, outside 0 to {MAX_TIME // 1000}")
     parent, follows = _parent(item, trace)
     operation = name(item, "operationName")
-    kind = KINDS.get(str(_tags(item).get("span.kind")).lower(), Kind.UNSAID)
+    tags = _tags(item)
+    kind = KINDS.get(str(tags.get("span.kind")).lower(), Kind.UNSAID)
     begin_ns, end_ns = start * 1000, end * 1000
-    return Span(trace, name(item, "spanID"), parent, "", operation, begin_ns, end_ns, kind, follows, source)
+    told = peer_of(tags), sizes_of(tags)
+    return Span(trace, name(item, "spanID"), parent, "", operation, begin_ns, end_ns, kind, follows, source, *told)
 
 
 def _identity(item: Any, entry: dict[str, Any]) -> SpanKey:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final  # `Any` is the type of what json.loads returns
 
+from lrpc.workloads.traces.attributes import peer_of, sizes_of
 from lrpc.workloads.traces.rows import (
     UNIDENTIFIED,
     Misshapen,
@@ -22,6 +23,8 @@ from lrpc.workloads.traces.spans import Kind, Reason, Span
 # Documents without spans that a collector may write to the same file.
 OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourceProfiles"})
 SCOPES: Final = ("scopeSpans", "instrumentationLibrarySpans")  # the key's name, and its name before OTLP 1.0
+FORM: Final = "form"  # the key of the form in which spans were written, before they were made OTLP
+FORMS: Final = ("OTLP in JSON", "OTLP in protobuf", "Zipkin's JSON", "the OpenTelemetry SDK's console")
 TRACE_DIGITS: Final = 32  # hexadecimal digits of a trace's identifier
 SPAN_DIGITS: Final = 16
 _BASE64: Final = re.compile("[A-Za-z0-9+/]+={1,2}")  # 64 and 128 bits both leave some padding
@@ -36,6 +39,8 @@ def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) 
 
     An absent list counts as an empty one, since OTLP leaves out empty fields.
     """
+    form = document.get(FORM)
+    collector.forms.add(form if form in FORMS else FORMS[0])
     for number, (resource, item) in enumerate(_items(document), 1):
         try:
             collector.keep((*place, number), _span(item, resource))
@@ -96,6 +101,7 @@ def _span(item: Any, resource: dict[str, Any]) -> Span:
     parent = item.get("parentSpanId")
     has_parent = parent not in (None, "", "0" * SPAN_DIGITS)
     holder, key = (item, "parentSpanId") if has_parent else (_linked(item), "spanId")
+    told = _attributes(item)
     return Span(
         _identifier(item, "traceId", TRACE_DIGITS),
         _identifier(item, "spanId", SPAN_DIGITS),
@@ -106,6 +112,8 @@ def _span(item: Any, resource: dict[str, Any]) -> Span:
         nanoseconds("endTimeUnixNano", item.get("endTimeUnixNano", 0)),  # absent, as 0 is: it has not ended
         _kind(item.get("kind")),
         source=source,
+        peer=peer_of(told),
+        sizes=sizes_of(told),
     )
 
 

@@ -1,0 +1,23 @@
+"""Carries out jobs for subcommands of `lrpc`, and prints their records."""
+
+from lrpc.cluster.scenario import MOST_PARTS
+from lrpc.workloads.options import command_line
+from lrpc.workloads.programs.registry import UsersRegistry
+from lrpc.workloads.reports import terminal
+from lrpc.workloads.runs.execute import Finished, Options, execute
+from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
+
+
+def carry_out(
+    job: RunJob | ReplayJob | ReproduceJob,
+    options: Options,
+    own: UsersRegistry | None = None,
+    limit: int = MOST_PARTS,
+) -> Finished | None:
+    """Execute a job and print its record. A dry run has no record and returns None."""
+    ready = job.prepare(command_line(), own, limit)
+    finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
+    if finished is None:
+        return None
+    terminal.print_record(terminal.make_console(), finished.record, finished.folder)
+    return finished

@@ -1,0 +1,95 @@
+"""Tells what is in a trace, before anything is replayed, and what a replay would assume of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lrpc.workloads.records.tables import Table, TableValue
+from lrpc.workloads.replay.accounts import by_reason, notes
+from lrpc.workloads.replay.gaps import gaps_by_pair, network_gaps
+from lrpc.workloads.replay.operations import gaps_table, operations
+from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.traces.calls import asynchronous, outside
+from lrpc.workloads.traces.spans import Kind, Trace
+
+NOT_TRACED: Final = "not traced"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a trace: counts by name, tables, and lines about what was made of it."""
+
+    counts: Mapping[str, int | str]
+    tables: Sequence[Table]
+    lines: Sequence[str]
+
+
+def tell(trace: Trace) -> Contents:
+    """Return what is in a trace."""
+    recorded = activity(trace)
+    unknown = outside(trace)
+    first, last = (min(span.start_ns for span in trace.spans), max(span.end_ns for span in trace.spans))
+    kinds = Counter(span.kind for span in trace.spans)
+    counts: dict[str, int | str] = {
+        "form": ", ".join(sorted(trace.forms)),
+        "spans": len(trace.spans),
+        "traces": len(trace.traces),
+        "first spans": len(trace.roots),
+        "domains": len(trace.pods),
+        "domains that are not traced": len(set(unknown.values())),
+        "services": len({service for services in trace.services.values() for service in services}),
+        "nodes or hosts": len(set(trace.nodes.values())),
+        "calls between domains": len(trace.calls()) + len(unknown),
+        "calls with a client's view": len(recorded.calls),
+        "calls to what is not traced": len(unknown),
+        **{f"spans of kind {kind}": kinds[kind] for kind in Kind if kinds[kind]},
+        "not waited for by their parent (asynchronous)": sum(
+            asynchronous(trace, index) for index in range(len(trace.spans))
+        ),
+        **{str(correction): count for correction, count in trace.corrections.items()},
+        "rows left out": len(trace.left_out),
+        "from the first begin to the last end, s": f"{(last - first) / 1e9:,.3f}",
+    }
+    tables = [_domains(trace, unknown), operations(trace, recorded, {}), gaps_table(gaps_by_pair(trace, recorded))]
+    return Contents(counts, tables, [*by_reason(trace.left_out), *notes(trace), *_assumptions(trace)])
+
+
+def _domains(trace: Trace, unknown: Mapping[int, str]) -> Table:
+    """Return the table of domains: where they are, what they did, how often they were called."""
+    recorded = activity(trace)
+    work = computation(recorded)
+    spans = Counter(span.pod for span in trace.spans)
+    called = Counter(trace.spans[server].pod for server in trace.calls())
+    rows: list[Sequence[TableValue]] = [
+        (
+            pod,
+            ", ".join(trace.services.get(pod, ())),
+            trace.nodes.get(pod, ""),
+            spans[pod],
+            called[pod],
+            work[pod] / 1000,
+        )
+        for pod in trace.pods
+    ]
+    outsiders = Counter(unknown.values())
+    rows += [(name, NOT_TRACED, "", None, count, None) for name, count in sorted(outsiders.items())]
+    columns = ("domain", "services", "node or host", "spans", "calls to it", "computation_us")
+    return Table("domains", "Domains", columns, rows)
+
+
+def _assumptions(trace: Trace) -> list[str]:
+    """Return what a replay would assume of a trace, where the trace does not say it."""
+    recorded = activity(trace)
+    lines = []
+    if not any(span.kind is not Kind.UNSAID for span in trace.spans):
+        views = f"{len(recorded.calls):,} spans with one child, which ran elsewhere, are clients' views"
+        lines.append(f"assumed, as no span has a kind: {views}")
+    blind = len(trace.calls()) - len(network_gaps(trace, recorded))
+    if blind:
+        lines.append(f"assumed: {blind:,} calls without a client's view take what the cost model says, and no gap")
+    if not any(span.sizes.request is not None for span in trace.spans):
+        lines.append("assumed, as no span tells sizes: messages of calls are small")
+    if not trace.nodes:
+        lines.append("assumed, as no span tells its node or host: today's placement is not known")
+    return lines

@@ -1,0 +1,189 @@
+"""The subcommands of `lrpc` that read traces: what is in one, its replay, and a placement."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lrpc.cluster.scenario import MOST_PARTS
+from lrpc.workloads.commands import carry_out
+from lrpc.workloads.options import (
+    ActorsOption,
+    Address,
+    Capacity,
+    CostModelName,
+    DryRun,
+    Events,
+    Force,
+    Limit,
+    LinkDelay,
+    LinkMbps,
+    LinksOption,
+    MachinesOption,
+    MaxDepth,
+    Out,
+    Placement,
+    PlacementFile,
+    Processors,
+    SearchNodes,
+    SearchSeconds,
+    Seed,
+    Slack,
+    Strict,
+    TraceFile,
+    command_line,
+)
+from lrpc.workloads.placing import place
+from lrpc.workloads.placing.partition import SearchLimits
+from lrpc.workloads.replay import contents
+from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
+from lrpc.workloads.reports import terminal
+from lrpc.workloads.runs.execute import Options
+from lrpc.workloads.runs.jobs import ReplayJob
+from lrpc.workloads.traces.depth import MOST_NESTED
+from lrpc.workloads.traces.read import read_trace
+
+LinkCosts = Annotated[
+    Literal["model", "trace", "trace-median"],
+    typer.Option(
+        help="What a call between machines costs: what the cost model and the link say, gaps drawn from "
+        "those that the trace recorded between the two domains, or their medians."
+    ),
+]
+Columns = Annotated[
+    str,
+    typer.Option(
+        help="What the columns of a CSV file hold: role=Column, between commas, for times role=Column:unit.",
+        show_default="found out by the header",
+    ),
+]
+Group = Annotated[
+    str,
+    typer.Option(
+        help="Join domains that are alike: `service`, `instance` (none), or a regular expression that "
+        "matches their names, joined by its first group.",
+        show_default="instance",
+    ),
+]
+
+
+def replay(
+    trace: TraceFile,
+    machines: MachinesOption,
+    placement: Placement = "spread",
+    capacity: Capacity = None,
+    processors: Processors = DEFAULT_PROCESSORS,
+    cost_model: CostModelName = "linux-python",
+    link: LinkCosts = "model",
+    link_delay_us: LinkDelay = 50.0,
+    link_mbps: LinkMbps = 10_000.0,
+    columns: Columns = "",
+    group: Group = "",
+    strict: Strict = False,
+    max_depth: MaxDepth = MOST_NESTED,
+    out: Out = None,
+    force: Force = False,
+    seed: Seed = 0,
+    actors: ActorsOption = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+    event_log: Events = None,
+    limit: Limit = MOST_PARTS,
+    dry_run: DryRun = False,
+) -> None:
+    """Replay a trace of calls between pods on simulated machines.
+
+    Prints the trace's row of Table I, and what its calls cost under the given placement of pods.
+    """
+    job = ReplayJob(
+        trace=str(trace),
+        machines=machines,
+        placement=placement,
+        capacity=capacity,
+        processors=processors,
+        cost_model=cost_model,
+        link=link,
+        link_delay_us=link_delay_us,
+        link_mbps=link_mbps,
+        columns=columns,
+        group=group,
+        strict=strict,
+        max_depth=max_depth,
+        seed=seed,
+    )
+    carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), limit=limit)
+
+
+def find_placement(
+    trace: TraceFile,
+    machines: MachinesOption,
+    slack: Slack = None,
+    nodes: SearchNodes = 20_000,
+    seconds: SearchSeconds = 600.0,
+    processors: Processors = DEFAULT_PROCESSORS,
+    cost_model: CostModelName = "linux-python",
+    link: LinkCosts = "model",
+    link_delay_us: LinkDelay = 50.0,
+    link_mbps: LinkMbps = 10_000.0,
+    columns: Columns = "",
+    group: Group = "",
+    strict: Strict = False,
+    max_depth: MaxDepth = MOST_NESTED,
+    out: PlacementFile = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the records of both replays.", show_default="a new one under records/"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file at --out and the records at --record, if they exist.")
+    ] = False,
+    seed: Seed = 0,
+    actors: ActorsOption = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Place a trace's pods for the fewest calls between machines.
+
+    Searches for the best placement under a cap on the computation of each machine. The trace is
+    then replayed with that placement and with `spread`, to compare the two.
+    """
+    job = ReplayJob(
+        trace=str(trace),
+        machines=machines,
+        processors=processors,
+        cost_model=cost_model,
+        link=link,
+        link_delay_us=link_delay_us,
+        link_mbps=link_mbps,
+        columns=columns,
+        group=group,
+        strict=strict,
+        max_depth=max_depth,
+        seed=seed,
+    )
+    options = Options(record, force, actors, links, address, None, dry_run)
+    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, command_line(), out=out)
+    if done is not None:
+        terminal.print_table(terminal.make_console(), place.table(done))
+        terminal.print_lines(terminal.make_console(), place.lines(done))
+
+
+def tell(
+    trace: TraceFile,
+    columns: Columns = "",
+    group: Group = "",
+    strict: Strict = False,
+    max_depth: MaxDepth = MOST_NESTED,
+) -> None:
+    """Tell what is in a trace: its domains, services, hosts, kinds of spans, first spans and gaps.
+
+    Tells also what was corrected or left out, and what a replay would assume.
+    """
+    found = read_trace(trace, strict=strict, max_depth=max_depth, columns=columns, group=group)
+    console = terminal.make_console()
+    told = contents.tell(found)
+    terminal.print_counts(console, str(trace), told.counts)
+    for table in told.tables:
+        terminal.print_table(console, table)
+    terminal.print_lines(console, told.lines)

@@ -1,0 +1,1 @@
+"""Reads spans in each format that tools write them in."""
