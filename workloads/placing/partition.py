@@ -8,10 +8,10 @@ the cap. The division with the least weight between machines is found as a mixed
   weight of these, which is all weight less what crosses. An edge whose ends together exceed the cap
   needs no variables: it always crosses.
 
-Machines are alike, so every division exists in as many copies as there are orders of machines. The
-model breaks this symmetry: the vertex with the n-th largest load is on one of the first n machines,
-and no machine is used before the one in front of it. Without that, the solver would have to refute
-every copy to prove a bound.
+Machines are alike, except those with fixed vertices, so every division exists in as many copies as
+there are orders of machines. The model breaks this symmetry: the vertex with the n-th largest load
+is on one of the first n machines, and no machine is used before the one in front of it. Without
+that, the solver would have to refute every copy to prove a bound.
 
 Loads enter the model in units of the cap, and the solver checks rows with a tolerance. The cap is
 in whole nanoseconds, so each solution is checked exactly. One that fits only within the tolerance
@@ -23,9 +23,8 @@ exists too, but what it stops depends on the computer. Every result has the prov
 its distance from the best possible is known wherever the search stopped.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Final, Literal
 
@@ -34,12 +33,14 @@ from highspy import Highs, HighsModelStatus, HighsVarType
 from highspy.highs import HighsCallbackEvent
 
 from lrpc.kernel.errors import Panic
+from lrpc.workloads.placing import bounds
+from lrpc.workloads.placing.problem import Limit, Problem
 
 MOST_VARIABLES: Final = 200_000  # in a model: a larger one takes the solver too long to be of use
 MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
 TOLERANCE: Final = 1e-9  # the solver's, on loads in units of the cap
 
-End = Literal["optimal", "nodes", "seconds", "interrupted"]
+End = Literal["optimal", "nodes", "seconds", "interrupted", "size"]
 OnProgress = Callable[[int, float, float], None]  # takes nodes, the best weight found, the lower bound
 Terms = Sequence[tuple[int, float]]  # a linear expression: variables and their factors
 ENDS: Final[dict[HighsModelStatus, End]] = {
@@ -52,45 +53,6 @@ ENDS: Final[dict[HighsModelStatus, End]] = {
 
 def ignore_progress(nodes: int, found: float, at_least: float) -> None:
     """Ignore the progress of a search."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A graph to divide among machines.
-
-    `loads` has the load of each vertex, `weights` the weight of each edge by its two vertices, the
-    lesser first. Each of `machines` may hold a load of up to `cap`.
-    """
-
-    loads: Sequence[int]
-    weights: Mapping[tuple[int, int], int]
-    machines: int
-    cap: int
-
-    @property
-    def bins(self) -> int:
-        """Return how many machines can hold a vertex: no more than there are vertices."""
-        return min(self.machines, len(self.loads))
-
-    @property
-    def variables(self) -> int:
-        """Return at most how many variables its model has."""
-        return self.bins * (len(self.loads) + len(self.weights))
-
-    def held(self, placed: Sequence[int]) -> list[int]:
-        """Return the load that each machine holds, given the machine of each vertex."""
-        found = [0] * self.machines
-        for load, machine in zip(self.loads, placed, strict=True):
-            found[machine] += load
-        return found
-
-    def fits(self, placed: Sequence[int]) -> bool:
-        """Return whether no machine holds more than the cap."""
-        return max(self.held(placed)) <= self.cap
-
-    def crossing(self, placed: Sequence[int]) -> int:
-        """Return the total weight of edges between vertices on different machines."""
-        return sum(weight for (one, other), weight in self.weights.items() if placed[one] != placed[other])
 
 
 @dataclass(frozen=True)
@@ -132,8 +94,15 @@ class Overfull(Exception):
         self.least, self.proven = least, proven
 
 
+class Unmet(Exception):
+    """Raised if what is asked for beside the cap cannot hold in any division."""
+
+
 def fitting(problem: Problem, limits: SearchLimits) -> tuple[int, ...]:
-    """Return a division that fits, whatever crosses; raise `Overfull` if none is found."""
+    """Return a division that fits, whatever crosses.
+
+    Raises `Overfull` if none is found, and `Unmet` if there is none whatever the cap is.
+    """
     placed = _largest_first(problem)
     if problem.fits(placed):
         return placed
@@ -154,15 +123,18 @@ def solve(
     The search begins at the best of `starts`, which are divisions that fit. If Ctrl-C or a limit
     stops it, the best division so far is returned. The same problem has the same solution unless
     time stopped the search. Another version of the solver may choose another of several equal
-    solutions.
+    solutions. A graph that is too large for the solver is divided by moves of single vertices.
     """
-    best = min((_improved(problem, _renumbered(one)) for one in starts), key=problem.crossing)
-    if not problem.crossing(best):
-        return Solution(_renumbered(best), 0, 0, 0, "optimal")
+    best = min((_improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
+    least = bounds.bound(problem)
+    if problem.crossing(best) <= least:
+        return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "optimal")
+    if problem.variables > MOST_VARIABLES:
+        return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "size")
     total = sum(problem.weights.values())
     model = _Model(problem, problem.cap, problem.weights)
     while True:
-        end = model.run(best, limits, lambda nodes, found, least: on_progress(nodes, total + found, total + least))
+        end = model.run(best, limits, lambda nodes, found, low: on_progress(nodes, total + found, total + low))
         found = model.placed()
         if found is None or problem.fits(found):
             break
@@ -170,25 +142,31 @@ def solve(
     if found is not None and problem.crossing(found) < problem.crossing(best):
         best = found
     crossing = problem.crossing(best)
-    proven = max(0, ceil(total + model.bound - 1e-6)) if model.bound > -inf else 0
-    return Solution(_renumbered(best), crossing, min(proven, crossing), model.nodes, end)
+    proven = max(least, ceil(total + model.bound - 1e-6)) if model.bound > -inf else least
+    return Solution(problem.renumbered(best), crossing, min(proven, crossing), model.nodes, end)
 
 
 def _most_even(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bool]:
-    """Return the division whose fullest machine holds the least, and whether that is proven."""
+    """Return the division whose fullest machine holds the least, and whether that is proven.
+
+    It keeps the problem's other limits, and what is fixed and apart.
+    """
     placed = _largest_first(problem)
-    most = max(problem.held(placed))
-    if most <= max(max(problem.loads), -(-sum(problem.loads) // problem.bins)):
+    keeps = replace(problem, cap=sum(problem.loads)).fits(placed)
+    most = max(problem.held(placed)) if keeps else max(1, sum(problem.loads))
+    if keeps and most <= max(max(problem.loads), -(-sum(problem.loads) // len(problem.labels))):
         return placed, True
     model = _Model(problem, most, weights={})
     fullest = model.add(1, high=1.0 + TOLERANCE, cost=1.0)
     for terms in model.held():
         model.row(-inf, 0.0, [*terms, (fullest, -1.0)])
-    end = model.run(placed, limits)
+    end = model.run(placed if keeps else None, limits)
     found = model.placed()
-    if found is not None and max(problem.held(found)) <= most:
-        placed = found
-    return _renumbered(placed), end == "optimal"
+    if found is not None and max(problem.held(found)) <= most and replace(problem, cap=most).fits(found):
+        placed, keeps = found, True
+    if not keeps:
+        raise Unmet
+    return problem.renumbered(placed), end == "optimal"
 
 
 class _Silent(Highs):
@@ -218,17 +196,19 @@ class _Model:
             options[name] = TOLERANCE
         for name, value in options.items():
             self._highs.setOptionValue(name, value)
-        self._bins = range(problem.bins)
-        self._on = [self.add(problem.bins, whole=True) for _ in problem.loads]
+        self._labels = problem.labels
+        self._bins = range(len(self._labels))
+        self._on = [self.add(len(self._labels), whole=True) for _ in problem.loads]
         for columns in self._on:
             self.row(1.0, 1.0, [(columns + at, 1.0) for at in self._bins])
         self._break_symmetry()
+        self._keep()
         if weights:
             for terms in self.held():
                 self.row(-inf, 1.0, terms)
         for (one, other), weight in weights.items():
             if problem.loads[one] + problem.loads[other] <= cap:
-                together = self.add(problem.bins, cost=-float(weight))
+                together = self.add(len(self._labels), cost=-float(weight))
                 for end in (self._on[one], self._on[other]):
                     for at in self._bins:
                         self.row(-inf, 0.0, [(together + at, 1.0), (end + at, -1.0)])
@@ -259,22 +239,24 @@ class _Model:
         return [[(on + at, loads[v] / self._cap) for v, on in enumerate(self._on)] for at in self._bins]
 
     def forbid(self, placed: Sequence[int]) -> None:
-        """Forbid, on any machine, the set of vertices that a machine now holds beyond the cap."""
-        for machine, load in enumerate(self._problem.held(placed)):
-            if load > self._cap:
-                held = [on for vertex, on in enumerate(self._on) if placed[vertex] == machine]
-                for at in self._bins:
-                    self.row(-inf, len(held) - 1.0, [(on + at, 1.0) for on in held])
+        """Forbid, on any machine, each set of vertices that a machine now holds beyond a cap."""
+        for limit in (Limit(self._problem.loads, self._cap), *self._problem.limits):
+            for machine, load in enumerate(self._problem.held(placed, limit)):
+                if load > limit.cap:
+                    held = [on for vertex, on in enumerate(self._on) if placed[vertex] == machine]
+                    for at in self._bins:
+                        self.row(-inf, len(held) - 1.0, [(on + at, 1.0) for on in held])
 
-    def run(self, start: Sequence[int], limits: SearchLimits, on_progress: OnProgress = ignore_progress) -> End:
-        """Search for the least cost from a solution that fits; return why the search ended.
+    def run(self, start: Sequence[int] | None, limits: SearchLimits, on_progress: OnProgress = ignore_progress) -> End:
+        """Search for the least cost, from a solution that fits if there is one; return why it ended.
 
-        The first Ctrl-C stops the search, a second one raises KeyboardInterrupt.
+        Raises `Unmet` if there is no solution. The first Ctrl-C stops the search, a second one raises KeyboardInterrupt.
         """
         highs = self._highs
         highs.setOptionValue("mip_max_nodes", limits.nodes)
         highs.setOptionValue("time_limit", limits.seconds)
-        self._begin_at(start)
+        if start is not None:
+            self._begin_at(start)
         highs.HandleUserInterrupt = True
         before = self.nodes
 
@@ -297,6 +279,8 @@ class _Model:
         highs.cbMipInterrupt.unsubscribe(report)
         self.nodes += max(0, highs.getInfo().mip_node_count)
         status = highs.getModelStatus()
+        if start is None and status == HighsModelStatus.kInfeasible:
+            raise Unmet
         if status not in ENDS:
             raise Panic(f"the solver ended with {highs.modelStatusToString(status)}, although it began at a solution")
         return ENDS[status]
@@ -307,71 +291,111 @@ class _Model:
         if not found.value_valid:
             return None
         values = found.col_value
-        return tuple(max(self._bins, key=lambda at: values[on + at]) for on in self._on)
+        return tuple(self._labels[max(self._bins, key=lambda at: values[on + at])] for on in self._on)
 
     def _break_symmetry(self) -> None:
-        """Allow one order of the machines only: by the largest vertex that each one holds.
+        """Allow one order of the machines that are alike: by the largest vertex that each one holds.
 
-        The vertex of rank n is on one of the first n + 1 machines. It is on machine `at` only if an
-        earlier vertex is on machine `at` - 1.
+        Those with fixed vertices come first, and any vertex may be there. Of the others, the vertex
+        of rank n is on one of the first n + 1. It is on machine `at` only if an earlier vertex is
+        on machine `at` - 1.
         """
-        order = _by_load(self._problem)
+        first = len(set(self._problem.fixed.values()))
+        order = [vertex for vertex in self._problem.by_load() if vertex not in self._problem.fixed]
         for rank, vertex in enumerate(order):
-            for at in self._bins[rank + 1 :]:
+            for at in self._bins[first + rank + 1 :]:
                 self._highs.changeColBounds(self._on[vertex] + at, 0.0, 0.0)
-            for at in self._bins[1 : rank + 1] if rank < MOST_ORDERED else ():
+            for at in self._bins[first + 1 : first + rank + 1] if rank < MOST_ORDERED else ():
                 before = [(self._on[other] + at - 1, -1.0) for other in order[:rank]]
                 self.row(-inf, 0.0, [(self._on[vertex] + at, 1.0), *before])
 
+    def _keep(self) -> None:
+        """Add what is asked for beside the cap: other limits, fixed vertices, and those apart."""
+        for limit in self._problem.limits:
+            for at in self._bins:
+                terms = [(on + at, load / max(1, limit.cap)) for load, on in zip(limit.loads, self._on, strict=True)]
+                self.row(-inf, 1.0, [term for term in terms if term[1]] or terms[:1])
+        for vertex, machine in self._problem.fixed.items():
+            self._highs.changeColBounds(self._on[vertex] + self._labels.index(machine), 1.0, 1.0)
+        for together in self._problem.apart:
+            for at in self._bins:
+                self.row(-inf, 1.0, [(self._on[vertex] + at, 1.0) for vertex in sorted(together)])
+
     def _begin_at(self, placed: Sequence[int]) -> None:
         """Give the solver a solution to begin at, with machines renamed to the model's order."""
-        renamed: dict[int, int] = {}
-        for vertex in _by_load(self._problem):
+        renamed = {machine: at for at, machine in enumerate(sorted(set(self._problem.fixed.values())))}
+        for vertex in self._problem.by_load():
             renamed.setdefault(placed[vertex], len(renamed))
         columns = [on + at for on in self._on for at in self._bins]
         values = [float(renamed[machine] == at) for machine in placed for at in self._bins]
         self._highs.setSolution(len(columns), np.array(columns, np.int32), np.array(values, np.float64))
 
 
-def _by_load(problem: Problem) -> list[int]:
-    """Return the vertices in order of load, the largest first."""
-    return sorted(range(len(problem.loads)), key=lambda vertex: (-problem.loads[vertex], vertex))
+class _Room:
+    """What machines hold while vertices are moved, and where a vertex may go."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._limits = problem.all_limits
+        self._held = [[0] * problem.machines for _ in self._limits]
+        self.placed: list[int | None] = [None] * len(problem.loads)
+
+    def move(self, vertex: int, machine: int) -> None:
+        """Put a vertex on a machine."""
+        before = self.placed[vertex]
+        for limit, held in zip(self._limits, self._held, strict=True):
+            held[machine] += limit.loads[vertex]
+            if before is not None:
+                held[before] -= limit.loads[vertex]
+        self.placed[vertex] = machine
+
+    def load(self, machine: int) -> int:
+        """Return the load that a machine holds."""
+        return self._held[0][machine]
+
+    def allows(self, vertex: int, machine: int, *, capped: bool = True) -> bool:
+        """Return whether a vertex may go to a machine: within all caps, or all but the first."""
+        if self._problem.fixed.get(vertex, machine) != machine:
+            return False
+        if any(self.placed[rival] == machine for rival in self._problem.rivals[vertex]):
+            return False
+        over = zip(self._limits[0 if capped else 1 :], self._held[0 if capped else 1 :], strict=True)
+        return all(held[machine] + limit.loads[vertex] <= limit.cap for limit, held in over)
 
 
 def _largest_first(problem: Problem) -> tuple[int, ...]:
-    """Return a greedy division: each vertex, the largest first, goes where the load is least."""
-    held = [0] * problem.bins
-    placed = [0] * len(problem.loads)
-    for vertex in _by_load(problem):
-        placed[vertex] = min(range(problem.bins), key=held.__getitem__)
-        held[placed[vertex]] += problem.loads[vertex]
-    return tuple(placed)
+    """Return a greedy division: each vertex, the largest first, goes where the load is least.
+
+    Of those that it may be on, if there are any.
+    """
+    room = _Room(problem)
+    for vertex, machine in problem.fixed.items():
+        room.move(vertex, machine)
+    for vertex in problem.by_load():
+        if vertex not in problem.fixed:
+            may = [machine for machine in problem.labels if room.allows(vertex, machine, capped=False)]
+            room.move(vertex, min(may or problem.labels, key=room.load))
+    return tuple(machine for machine in room.placed if machine is not None)
 
 
 def _improved(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
-    """Move single vertices, within the cap, until no move makes less weight cross."""
-    placed, held = list(start), problem.held(start)
-    beside: dict[int, dict[int, int]] = defaultdict(dict)
-    for (one, other), weight in problem.weights.items():
-        beside[one][other] = beside[other][one] = weight
+    """Move single vertices, as far as they may be moved, until no move makes less weight cross."""
+    room = _Room(problem)
+    placed = list(start)
+    for vertex, machine in enumerate(start):
+        room.move(vertex, machine)
     moved = True
     while moved:
         moved = False
-        for vertex, load in enumerate(problem.loads):
-            near = dict.fromkeys(range(problem.bins), 0)
-            for other, weight in beside[vertex].items():
-                near[placed[other]] += weight
+        for vertex in range(len(placed)):
+            near = dict.fromkeys(problem.labels, 0)
+            near.setdefault(placed[vertex], 0)
+            for other, weight in problem.neighbours[vertex].items():
+                near[placed[other]] = near.get(placed[other], 0) + weight
             here = placed[vertex]
-            best = max(near, key=lambda at: (near[at] if at == here or held[at] + load <= problem.cap else -1, -at))
-            if near[best] > near[here]:
-                held[here] -= load
-                held[best] += load
-                placed[vertex] = best
+            better = [at for at, weight in near.items() if weight > near[here] and room.allows(vertex, at)]
+            if better:
+                placed[vertex] = max(better, key=lambda at: (near[at], -at))
+                room.move(vertex, placed[vertex])
                 moved = True
     return tuple(placed)
-
-
-def _renumbered(placed: Sequence[int]) -> tuple[int, ...]:
-    """Return the same division with machines numbered in the order of their first vertices."""
-    numbers: dict[int, int] = {}
-    return tuple(numbers.setdefault(machine, len(numbers)) for machine in placed)

@@ -26,16 +26,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lrpc.kernel.errors import Panic, Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads.placing.partition import (
-    MOST_VARIABLES,
     OnProgress,
     Overfull,
-    Problem,
     SearchLimits,
     Solution,
     fitting,
     ignore_progress,
     solve,
 )
+from lrpc.workloads.placing.problem import Problem
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from lrpc.workloads.placing import partition
-from lrpc.workloads.placing.partition import Overfull, Problem, SearchLimits, fitting, solve
+from lrpc.workloads.placing.partition import Overfull, SearchLimits, fitting, solve
+from lrpc.workloads.placing.problem import Problem
 
 ENOUGH = SearchLimits(nodes=100_000, seconds=600.0)
 
