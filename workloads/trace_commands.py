@@ -35,6 +35,7 @@ from lrpc.workloads.options import (
 )
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
+from lrpc.workloads.placing.place import MESSAGE_BYTES
 from lrpc.workloads.replay import contents
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import terminal
@@ -64,6 +65,50 @@ Group = Annotated[
         "matches their names, joined by its first group.",
         show_default="instance",
     ),
+]
+
+
+WeightOption = Annotated[
+    Literal["calls", "gaps", "bytes"],
+    typer.Option(
+        help="What a crossing weighs: each call alike, the gap that the trace recorded for it, or the bytes of its "
+        "messages."
+    ),
+]
+MessageBytes = Annotated[
+    int, typer.Option(min=1, max=2**40, help="Bytes of a request or a response that no span tells the size of.")
+]
+Utilisation = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0001,
+        max=1e6,
+        help="Most that a machine may be busy in the busiest interval, of its processors.",
+        show_default="0.6, or the smallest that can be met",
+    ),
+]
+Interval = Annotated[float, typer.Option(min=1e-6, max=1e9, help="Seconds of an interval.")]
+ConstraintsFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with pods that are [fixed], [together] or [apart].", show_default="none"),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="Placement to compare with: today, spread, pack, or a .toml file.",
+        show_default="today if the trace names nodes, else spread",
+    ),
+]
+Curve = Annotated[bool, typer.Option(help="Compare numbers of machines, from 1 on.")]
+Kubernetes = Annotated[
+    Path | None, typer.Option(help="File to write affinity rules for Kubernetes to.", show_default="none")
+]
+TopologyOption = Annotated[Literal["node", "zone"], typer.Option(help="What a machine is to Kubernetes.")]
+Records = Annotated[
+    Path | None, typer.Option(help="Folder for the records of both replays.", show_default="a new one under records/")
+]
+ForceFiles = Annotated[
+    bool, typer.Option("--force", help="Replace the files and the records that are to be written, if they exist.")
 ]
 
 
@@ -118,8 +163,15 @@ def find_placement(
     trace: TraceFile,
     machines: MachinesOption,
     slack: Slack = None,
+    utilisation: Utilisation = None,
+    interval: Interval = 1.0,
+    weight: WeightOption = "calls",
+    message_bytes: MessageBytes = MESSAGE_BYTES,
+    constraints: ConstraintsFile = None,
+    baseline: Baseline = None,
+    curve: Curve = True,
     nodes: SearchNodes = 20_000,
-    seconds: SearchSeconds = 600.0,
+    seconds: SearchSeconds = 45.0,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
     link: LinkCosts = "model",
@@ -130,23 +182,20 @@ def find_placement(
     strict: Strict = False,
     max_depth: MaxDepth = MOST_NESTED,
     out: PlacementFile = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the records of both replays.", show_default="a new one under records/"),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file at --out and the records at --record, if they exist.")
-    ] = False,
+    kubernetes: Kubernetes = None,
+    topology: TopologyOption = "node",
+    record: Records = None,
+    force: ForceFiles = False,
     seed: Seed = 0,
     actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Place a trace's pods for the fewest calls between machines.
+    """Place a trace's pods for the least that crosses machines.
 
-    Searches for the best placement under a cap on the computation of each machine. The trace is
-    then replayed with that placement and with `spread`, to compare the two.
+    Searches for the best placement under caps on what each machine may hold. The trace is then
+    replayed with that placement and with today's, or `spread`, to compare the two.
     """
     job = ReplayJob(
         trace=str(trace),
@@ -162,10 +211,15 @@ def find_placement(
         max_depth=max_depth,
         seed=seed,
     )
+    aims = place.Aims(
+        slack, utilisation, interval, weight, message_bytes, constraints, baseline, kubernetes, topology, curve
+    )
     options = Options(record, force, actors, links, address, None, dry_run)
-    done = place.compare(job, slack, SearchLimits(nodes, seconds), options, command_line(), out=out)
+    done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out)
     if done is not None:
-        terminal.print_table(terminal.make_console(), place.table(done))
+        terminal.print_lines(terminal.make_console(), [place.answer(done)])
+        for table in place.tables(done):
+            terminal.print_table(terminal.make_console(), table)
         terminal.print_lines(terminal.make_console(), place.lines(done))
 
 

@@ -248,9 +248,10 @@ class _Model:
                         self.row(-inf, len(held) - 1.0, [(on + at, 1.0) for on in held])
 
     def run(self, start: Sequence[int] | None, limits: SearchLimits, on_progress: OnProgress = ignore_progress) -> End:
-        """Search for the least cost, from a solution that fits if there is one; return why it ended.
+        """Search for the least cost, from a solution that fits if there is one; return its end.
 
-        Raises `Unmet` if there is no solution. The first Ctrl-C stops the search, a second one raises KeyboardInterrupt.
+        The first Ctrl-C stops the search, a second one raises KeyboardInterrupt. Raises `Unmet` if
+        there is no solution.
         """
         highs = self._highs
         highs.setOptionValue("mip_max_nodes", limits.nodes)
@@ -294,7 +295,7 @@ class _Model:
         return tuple(self._labels[max(self._bins, key=lambda at: values[on + at])] for on in self._on)
 
     def _break_symmetry(self) -> None:
-        """Allow one order of the machines that are alike: by the largest vertex that each one holds.
+        """Allow one order of the machines that are alike: by the largest vertex that each holds.
 
         Those with fixed vertices come first, and any vertex may be there. Of the others, the vertex
         of rank n is on one of the first n + 1. It is on machine `at` only if an earlier vertex is

@@ -1,22 +1,19 @@
-"""`lrpc place`: finds a placement of a trace's pods, and replays it beside the default placement.
-
-Pods are the vertices of a graph to divide (`partition`). A pod's load is the computation of its
-spans, and the weight between two pods is the number of calls between them. Every call counts alike:
-traces do not say how large messages were, and a replay's are all alike. So what a call between
-machines costs more than one between domains is one factor. It must be above 0, or there is nothing
-to save.
+"""`lrpc place`: finds a placement of a trace's pods, and replays it beside today's.
 
 What a placement saves is not claimed from the solver's objective. Both placements are replayed, the
-table is made from the two records, and the number of calls that crossed must equal the objective.
+table is made from the two records, and the number of calls that crossed must equal what the problem
+says. What a call between machines costs is uncertain: the cost model says one thing, the trace's
+own gaps another. So what is saved is given by both.
+
+The placement to compare with is today's where the trace names nodes or hosts, no more than there
+are machines, or `spread`; or one that is asked for.
 """
 
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import ceil, isfinite
 from pathlib import Path
 from typing import Final
 
@@ -25,63 +22,64 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lrpc.kernel.errors import Panic, Refused
 from lrpc.kernel.simulated.costs import load_cost_model
-from lrpc.workloads.placing.partition import (
-    OnProgress,
-    Overfull,
-    SearchLimits,
-    Solution,
-    fitting,
-    ignore_progress,
-    solve,
+from lrpc.workloads.placing import kubernetes
+from lrpc.workloads.placing.constraints import read_constraints
+from lrpc.workloads.placing.kubernetes import Topology
+from lrpc.workloads.placing.moves import moves, renamed
+from lrpc.workloads.placing.partition import OnProgress, SearchLimits, Solution, fitting, ignore_progress, solve
+from lrpc.workloads.placing.question import (
+    DEFAULT_SLACK,
+    DEFAULT_UTILISATION,
+    Capacity,
+    Question,
+    Weight,
+    feasible,
+    question_of,
 )
-from lrpc.workloads.placing.problem import Problem
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.records import Record
-from lrpc.workloads.records.tables import Table
-from lrpc.workloads.replay.crossings import crossings
-from lrpc.workloads.replay.placement import place, write_placement
-from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.records.tables import Table, TableValue
+from lrpc.workloads.replay.accounts import Costs
+from lrpc.workloads.replay.gaps import Charged, LinkCost, charged, network_gaps
+from lrpc.workloads.replay.placement import machine_names, place, write_placement
+from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.runs.execute import Options, execute
 from lrpc.workloads.runs.jobs import ReplayJob
-from lrpc.workloads.traces.spans import shown
+from lrpc.workloads.traces.spans import Trace
 
-BASELINE: Final = "spread"  # the placement that the found one is compared with
+SPREAD: Final = "spread"
+TODAY: Final = "today"
 FOUND: Final = "found"
 FILE: Final = "placement.toml"
-DEFAULT_SLACK: Final = 1.2
-SLACK_DIGITS: Final = 4  # decimals of the smallest slack that can be met
+MESSAGE_BYTES: Final = 1_000  # of a request or response that no span tells the size of, if bytes are weighed
+CURVE: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of machines to compare
+CURVE_LIMITS: Final = SearchLimits(nodes=200, seconds=5.0)  # of the search for each of them
 ENDED: Final = {
     "optimal": "no placement crosses less",
     "nodes": "the search ended at --nodes",
     "seconds": "the search ended at --seconds: another run may find another placement",
     "interrupted": "the search was interrupted: this is the best that it had",
+    "size": "too many pods and pairs for the solver: single pods were moved while that helped",
 }
 
 
 @dataclass(frozen=True)
-class Question:
-    """The placement problem of a trace; the vertices of `problem` are `pods`, in order."""
+class Aims:
+    """What a placement should achieve and keep, as the options of the command line say.
 
-    origin: str
-    pods: Sequence[str]
-    slack: Fraction  # the most that a machine may hold, in fair shares
-    extra_ns: int  # the time that a call between machines takes beyond one between domains
-    problem: Problem
-    raised: bool = False  # whether the slack is the smallest that can be met, since none was asked for
+    A slack or utilisation of None is the default, or the least that can be met.
+    """
 
-    @property
-    def fair(self) -> Fraction:
-        """Return the fair share: all computation divided by the machines, in ns."""
-        return Fraction(sum(self.problem.loads), self.problem.machines)
-
-    @property
-    def baseline(self) -> tuple[int, ...]:
-        """Return each pod's machine under the placement that the found one is compared with."""
-        return tuple(place(self.pods, self.problem.machines, BASELINE).values())
-
-    def fullest(self, placed: Sequence[int]) -> float:
-        """Return the computation of the fullest machine, in fair shares."""
-        return float(max(self.problem.held(placed)) / self.fair) if self.fair else 0.0
+    slack: float | None = None
+    utilisation: float | None = None
+    interval_s: float = 1.0
+    weight: Weight = "calls"
+    message_bytes: int = MESSAGE_BYTES
+    constraints: Path | None = None
+    baseline: str | None = None  # today, spread, pack or a file; None: today's, else spread
+    kubernetes: Path | None = None
+    topology: Topology = "node"
+    curve: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,147 +88,279 @@ class Compared:
 
     question: Question
     solution: Solution
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    label: str  # what the placement before is called
+    machines: Sequence[str]  # the names of machines
+    times: Sequence["Times"]
+    curve: Table | None
     file: Path
     baseline: Record
     found: Record
     folder: Path
+    notes: Sequence[str] = ()
 
 
-def ask(job: ReplayJob, slack: float) -> Question:
+@dataclass(frozen=True)
+class Times:
+    """The mean time of a trace in us, before and after, without waiting, by one cost."""
+
+    by: str
+    before: float
+    after: float
+
+
+def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
     """Return the placement problem of a trace, with a cap of `slack` fair shares for each machine.
 
-    Raises `Refused` if the trace cannot be replayed or is too large, or if the slack is below 1. It
-    does so as well if calls between machines cost no more than calls between domains.
+    Raises `Refused` if the trace cannot be replayed, if the slack is below 1, or if calls between
+    machines cost no more than calls between domains.
     """
-    if not (isfinite(slack) and slack >= 1):
-        raise Refused(f"--slack {slack}: the fullest machine holds at least the mean of all; give 1 or more")
     trace = job.read()
     recorded = activity(trace)
-    costs = load_cost_model(job.cost_model)
-    each = crossings(costs, job.machines, link_delay_us=job.link_delay_us, link_mbps=job.link_mbps)
-    extra_ns = each.machine_ns - each.domain_ns
-    if job.machines > 1 and extra_ns <= 0:
+    each = _charged(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)).each
+    if job.machines > 1 and each.machine_ns <= each.domain_ns:
         took = f"a call between machines takes {each.machine_ns / 1000} us, one between domains {each.domain_ns / 1000}"
-        raise Refused(f"cost model {costs.name}: {took}; there is nothing to save by staying on a machine")
-    loads = computation(recorded)
-    number = {pod: at for at, pod in enumerate(trace.pods)}
-    weights = Counter[tuple[int, int]]()
-    for server in trace.calls():
-        client = trace.parents[server]
-        assert client is not None
-        one, other = sorted((number[recorded.pods[client]], number[recorded.pods[server]]))
-        weights[one, other] += 1
-    exact = Fraction(repr(slack))  # the decimal fraction as written, not its binary approximation
-    cap = int(exact * sum(loads.values()) / job.machines)
-    problem = Problem([loads[pod] for pod in trace.pods], weights, job.machines, cap)
-    if problem.variables > MOST_VARIABLES:
-        size = f"{len(trace.pods)} pods and {len(weights)} pairs that call each other on {problem.bins} machines"
-        raise Refused(f"{job.trace}: {size}: more than can be solved; give fewer machines")
-    return Question(job.trace, trace.pods, exact, extra_ns, problem)
+        raise Refused(f"cost model {job.cost_model}: {took}; there is nothing to save by staying on a machine")
+    outside = sorted(set(recorded.outside.values()))
+    kept = [] if aims.constraints is None else read_constraints(aims.constraints, trace, job.machines, outside)
+    utilisation = DEFAULT_UTILISATION if aims.utilisation is None else aims.utilisation
+    capacity = Capacity(job.processors, Fraction(repr(utilisation)), max(1, round(aims.interval_s * 1e9)))
+    return question_of(
+        job.trace,
+        trace,
+        recorded,
+        job.machines,
+        constraints=kept,
+        charged=_charged(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)),
+        weight=aims.weight,
+        message_bytes=aims.message_bytes,
+        slack=slack,
+        capacity=capacity,
+    )
 
 
-def begin(question: Question, limits: SearchLimits) -> list[tuple[int, ...]]:
-    """Return placements that a search can begin at; raise `Refused` if the slack cannot be met."""
-    problem = question.problem
-    try:
-        fits = fitting(problem, limits)
-    except Overfull as unmet:
-        raise Refused(_unmet(question, unmet)) from None
-    return [fits, question.baseline] if problem.fits(question.baseline) else [fits]
+def begin(asked: Question, search: SearchLimits, *more: Mapping[str, int]) -> list[tuple[int, ...]]:
+    """Return divisions that a search can begin at: one that fits, and those of `more` that do.
 
-
-def feasible(question: Question, limits: SearchLimits) -> Question:
-    """Return a question that has an answer: itself, or with the smallest slack that can be met."""
-    try:
-        fitting(question.problem, limits)
-    except Overfull as unmet:
-        slack = _least_slack(question.problem, unmet)
-        problem = replace(question.problem, cap=int(slack * question.fair))
-        return replace(question, slack=slack, problem=problem, raised=True)
-    return question
+    Raises `Refused` if there is none.
+    """
+    asked = feasible(asked, search, slack=False, utilisation=False)
+    fits = [one for one in more if asked.fits(one)]
+    return [fitting(asked.problem, search), *(tuple(one[group[0]] for group in asked.grouped.groups) for one in fits)]
 
 
 def compare(
-    job: ReplayJob,
-    slack: float | None,
-    limits: SearchLimits,
-    options: Options,
-    command: list[str],
-    *,
-    out: Path | None,
+    job: ReplayJob, aims: Aims, search: SearchLimits, options: Options, command: list[str], *, out: Path | None
 ) -> Compared | None:
-    """Find a placement, write it to `out`, replay it and `spread`, and return the comparison.
+    """Find a placement, write it to `out`, replay it and the one before, and compare the two.
 
-    The records are `spread` and `found` in the folder that `options` names. The placement is
-    written there too if `out` is None. A dry run prints what would be done and returns None. If
-    `slack` is None, it is `DEFAULT_SLACK`, or the smallest that can be met.
+    The records are in the folder that `options` names, and so is the placement if `out` is None. A
+    dry run prints what would be done and returns None.
     """
-    question = ask(job, DEFAULT_SLACK) if slack is None else ask(job, slack)
-    if slack is None:
-        question = feasible(question, limits)
-    starts = begin(question, limits)
+    asked = ask(job, DEFAULT_SLACK if aims.slack is None else aims.slack, aims)
+    asked = feasible(asked, search, slack=aims.slack is None, utilisation=aims.utilisation is None)
+    label, before, names = _baseline(asked, job, aims)
+    starts = begin(asked, search, before)
     folder = folders.fresh("place") if options.out is None else options.out
     parts = {
-        name: records.new_folder(folder / name, name, force=options.force, option="--record")
-        for name in (BASELINE, FOUND)
+        name: records.new_folder(folder / name, name, force=options.force, option="--record") for name in (label, FOUND)
     }
     file = folder / FILE if out is None else out
-    _check_file(file, out, force=options.force)
+    _check_file(file, out, "--out", force=options.force)
+    if aims.kubernetes is not None:
+        _check_file(aims.kubernetes, aims.kubernetes, "--kubernetes", force=options.force)
     if options.dry_run:
-        calls = sum(question.problem.weights.values())
-        most = f"{float(100 * question.slack / question.problem.machines):.1f} % of all computation"
-        print(f"{len(question.pods)} pods, {calls:,} calls between them; a machine may hold {most}")
-        print(f"the placement would go to {file}, the records of two replays to {folder}")
+        _say_plan(asked, file, folder)
         return None
-    with _searching(question) as show:
-        solution = solve(question.problem, starts, limits, show)
+    with _searching(asked) as show:
+        solution = solve(asked.problem, starts, search, show)
+        curve = _curve(asked, job, DEFAULT_SLACK if aims.slack is None else aims.slack) if aims.curve else None
+    after = renamed(asked.placement(solution.placed), before, job.machines, set(asked.problem.fixed.values()))
     folder.mkdir(parents=True, exist_ok=True)
-    write_placement(file, dict(zip(question.pods, solution.placed, strict=True)))
+    write_placement(file, after)
+    old = label
+    if label not in (SPREAD, "pack"):
+        old = str(folder / f"{label}.toml")
+        write_placement(old, before)
     baseline, found = (
         _replay(job.model_copy(update={"placement": placement}), replace(options, out=parts[name]), command)
-        for name, placement in ((BASELINE, BASELINE), (FOUND, str(file)))
+        for name, placement in ((label, old), (FOUND, str(file)))
     )
-    if found.counts["cross_machine"] != solution.crossing:
-        raise Panic(
-            f"{file}: {found.counts['cross_machine']} calls crossed machines in its replay, not {solution.crossing}"
-        )
-    return Compared(question, solution, file, baseline, found, folder)
+    if found.counts["cross_machine"] != asked.crossing_calls(after):
+        crossed = found.counts["cross_machine"]
+        raise Panic(f"{file}: {crossed} calls crossed machines in its replay, not {asked.crossing_calls(after)}")
+    notes: list[str] = []
+    if aims.kubernetes is not None:
+        labels = {at: f"m{at}" for at in range(job.machines)}
+        notes = kubernetes.write(aims.kubernetes, asked.trace, after, labels, aims.topology)
+        notes.append(f"affinity rules {aims.kubernetes}")
+    times = [_times(asked, job, link, before, after) for link in ("model", "trace")]
+    return Compared(asked, solution, before, after, label, names, times, curve, file, baseline, found, folder, notes)
 
 
-def table(compared: Compared) -> Table:
+def tables(compared: Compared) -> list[Table]:
+    """Return both placements side by side, the moves between them, and the curve of machines."""
+    asked, both = compared.question, (compared.before, compared.after)
+    found = [_beside(compared), moves(asked, *both, compared.machines)]
+    return found if compared.curve is None else [*found, compared.curve]
+
+
+def _beside(compared: Compared) -> Table:
     """Return both placements side by side, from their records, and what the found one saves."""
-    question, both = compared.question, (compared.baseline, compared.found)
+    asked, both = compared.question, (compared.baseline, compared.found)
+    placements = (compared.before, compared.after)
     crossed = [record.counts["cross_machine"] for record in both]
-    calls = [record.counts["cross_domain"] + count for record, count in zip(both, crossed, strict=True)]
-    shares = [100 * count / max(1, all_) for count, all_ in zip(crossed, calls, strict=True)]
-    costs = [count * question.extra_ns / 1000 for count in crossed]
+    calls = max(1, sum(asked.calls.values()))
+    shares = [100 * count / calls for count in crossed]
     means = [_mean_us(record) for record in both]
-    rows = [
+    weighed = [_weighed(asked, placement) for placement in placements]
+    rows: list[Sequence[TableValue]] = [
         ("calls between machines", *(f"{count:,}" for count in crossed), _saved(*crossed)),
         ("share of calls between pods", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
-        ("what they cost beyond calls between domains, us", *(f"{us:,.1f}" for us in costs), _saved(*costs)),
-        ("mean time of a trace, simulated, us", *(f"{us:,.1f}" for us in means), _saved(*means)),
+    ]
+    if asked.weight != "calls":
+        rows.append((f"what they weigh, {asked.unit}", *(f"{weight:,}" for weight in weighed), _saved(*weighed)))
+    rows.append(("mean time of a trace, simulated, us", *(f"{us:,.1f}" for us in means), _saved(*means)))
+    for one in compared.times:
+        rows.append(
+            (
+                f"without waiting, by {one.by}, us",
+                f"{one.before:,.1f}",
+                f"{one.after:,.1f}",
+                _saved(one.before, one.after),
+            )
+        )
+    rows += [
+        ("the fullest machine, in fair shares", *(f"{asked.fullest(one):.4f}" for one in placements), ""),
         (
-            "the fullest machine, in fair shares",
-            *(f"{question.fullest(one):.4f}" for one in (question.baseline, compared.solution.placed)),
+            "the busiest machine in its busiest interval",
+            *(f"{asked.busiest_share(one):.2f} %" for one in placements),
             "",
         ),
     ]
-    return Table("placements", f"{question.problem.machines} machines", ("", BASELINE, FOUND, "saved"), rows)
+    title = f"{asked.problem.machines} machines"
+    return Table("placements", title, ("", compared.label, FOUND, "saved"), rows, named=True)
+
+
+def answer(compared: Compared) -> str:
+    """Return in one line what the found placement saves."""
+    asked = compared.question
+    before, after = (asked.crossing_calls(one) for one in (compared.before, compared.after))
+    saved = sorted(_part_saved(one.before, one.after) for one in compared.times)
+    crossing = f"{after:,} of {sum(asked.calls.values()):,} calls cross machines, in place of {before:,}"
+    return f"{crossing}; traces take {saved[0]:.2f} % to {saved[-1]:.2f} % less, by what a crossing costs"
 
 
 def lines(compared: Compared) -> list[str]:
-    """Return the lines after the table: the proven bound, why the search ended, and the files."""
-    found = compared.solution
+    """Return the lines after the tables: what is proved, what would do as well, and the files."""
+    asked, found = compared.question, compared.solution
     gap = 100 * (found.crossing - found.at_least) / found.crossing if found.crossing else 0.0
-    bound = f"at least {found.at_least:,} calls cross in any placement (gap {gap:.2f} %, {found.nodes:,} nodes)"
-    said = [f"{bound}: {ENDED[found.end]}"]
-    if compared.question.raised:
-        slack = float(compared.question.slack)
-        said.append(f"slack {slack:g}: the smallest that can be met, since {DEFAULT_SLACK} cannot")
-    if not compared.question.problem.fits(compared.question.baseline):
-        said.append(f"{BASELINE} does not fit: its fullest machine holds more than the slack allows")
-    return [*said, f"placement {compared.file}", f"records {compared.folder}"]
+    bound = f"at least {found.at_least:,} {asked.unit} cross in any placement (gap {gap:.2f} %, {found.nodes:,} nodes)"
+    most = f"placements whose fullest machine holds at most {float(asked.slack):g} fair shares{_kept(asked)}"
+    said = [f"{bound}: {ENDED[found.end]}", f"proved of {most}"]
+    if asked.raised:
+        said.append(f"slack {float(asked.slack):g}: the smallest that can be met, since {DEFAULT_SLACK} cannot")
+    if asked.strained:
+        utilisation = float(asked.capacity.utilisation)
+        said.append(f"utilisation {utilisation:g}: the smallest that can be met, since {DEFAULT_UTILISATION} cannot")
+    if asked.problem.machines > 1 and asked.needed <= asked.capacity.utilisation and not asked.problem.apart:
+        interval = f"the busiest {asked.capacity.interval_ns / 1e9:g} s"
+        busy = f"busy to {float(100 * asked.needed):.2f} % of its {asked.capacity.processors} processors in {interval}"
+        said.append(f"one machine is enough: with all pods it would be {busy}, and no call would cross")
+    if not asked.fits(compared.before):
+        said.append(f"{compared.label} does not fit: its fullest machine holds more than the slack allows")
+    return [*said, *compared.notes, f"placement {compared.file}", f"records {compared.folder}"]
+
+
+def _kept(asked: Question) -> str:
+    percent = float(100 * asked.capacity.utilisation)
+    kept = f", and is busy to at most {percent:g} % in any {asked.capacity.interval_ns / 1e9:g} s"
+    return kept + (f", and that keep {len(asked.constraints)} constraints" if asked.constraints else "")
+
+
+def _baseline(asked: Question, job: ReplayJob, aims: Aims) -> tuple[str, dict[str, int], list[str]]:
+    """Return the placement before: what it is called, each pod's machine, and machines' names."""
+    nodes = asked.trace.nodes
+    names = sorted(set(nodes.values()))
+    knows = all(pod in nodes for pod in asked.pods)
+    if aims.baseline == TODAY and not knows:
+        missing = next(pod for pod in asked.pods if pod not in nodes)
+        raise Refused(f"--baseline today: {job.trace} does not say on which node or host {missing} is; name a file")
+    if aims.baseline == TODAY and len(names) > job.machines:
+        raise Refused(f"--baseline today: {job.trace} names {len(names)} nodes; give --machines {len(names)}")
+    if aims.baseline == TODAY or (aims.baseline is None and knows and 1 < len(names) <= job.machines):
+        more = machine_names(job.machines)[len(names) :]
+        return TODAY, {pod: names.index(nodes[pod]) for pod in asked.pods}, names + more
+    policy = aims.baseline or SPREAD
+    label = policy if policy in (SPREAD, "pack") else "before"
+    return label, place(asked.pods, job.machines, policy), machine_names(job.machines)
+
+
+def _curve(asked: Question, job: ReplayJob, slack: float) -> Table:
+    """Return what numbers of machines, up to the job's, would cross and take.
+
+    A slack that cannot be met on a number of machines is the least that can be.
+    """
+    most = job.machines
+    rows: list[Sequence[TableValue]] = []
+    for machines in sorted({*(one for one in CURVE if one < most), most}):
+        if any(machine >= machines for machine in asked.problem.fixed.values()):
+            continue
+        try:
+            one = feasible(asked.on(machines, slack), CURVE_LIMITS, slack=True, utilisation=True)
+        except Refused:
+            continue
+        found = solve(one.problem, [fitting(one.problem, CURVE_LIMITS)], CURVE_LIMITS)
+        placement = one.placement(found.placed)
+        means = [
+            _mean_time(asked, job.model_copy(update={"machines": machines}), link, placement)
+            for link in ("model", "trace")
+        ]
+        crossing = one.crossing_calls(placement)
+        share = 100 * crossing / max(1, sum(one.calls.values()))
+        busiest, fullest = one.busiest_share(placement), one.fullest(placement)
+        rows.append((machines, crossing, round(share, 2), *means, round(fullest, 4), round(busiest, 2)))
+    columns = (
+        "machines",
+        "calls between machines",
+        "% of calls between pods",
+        "mean time of a trace, us, by the cost model",
+        "by recorded gaps",
+        "fullest machine, fair shares",
+        "busiest machine, %",
+    )
+    return Table("curve", "What more machines cost", columns, rows, named=True)
+
+
+def _times(
+    asked: Question, job: ReplayJob, link: LinkCost, before: Mapping[str, int], after: Mapping[str, int]
+) -> Times:
+    by = "the cost model" if link == "model" else "gaps drawn from the trace"
+    return Times(by, *(_mean_time(asked, job, link, placement) for placement in (before, after)))
+
+
+def _mean_time(asked: Question, job: ReplayJob, link: LinkCost, placement: Mapping[str, int]) -> float:
+    """Return the mean time of a trace without waiting, in us, under a placement."""
+    recorded = asked.activity
+    calls = _charged(job, link, asked.trace, recorded, placement)
+    costs = Costs(recorded, network_gaps(asked.trace, recorded), placement, calls)
+    traces = sum(len(roots) for roots in recorded.roots.values())
+    return round(costs.simulated().total() / max(1, traces) / 1000, 1)
+
+
+def _charged(job: ReplayJob, link: LinkCost, trace: Trace, recorded: Activity, placement: Mapping[str, int]) -> Charged:
+    return charged(
+        trace,
+        recorded,
+        placement,
+        job.machines,
+        link=link,
+        costs=load_cost_model(job.cost_model),
+        link_delay_us=job.link_delay_us,
+        link_mbps=job.link_mbps,
+        seed=job.seed,
+    )
 
 
 def _replay(job: ReplayJob, options: Options, command: list[str]) -> Record:
@@ -247,54 +377,52 @@ def _mean_us(record: Record) -> float:
     return whole_ns / max(1, record.trace.traces) / 1000
 
 
+def _weighed(asked: Question, placement: Mapping[str, int]) -> int:
+    """Return the weight between machines under a placement of pods."""
+    groups = asked.grouped.groups
+    return sum(
+        weight
+        for (one, other), weight in asked.problem.weights.items()
+        if placement[groups[one][0]] != placement[groups[other][0]]
+    )
+
+
+def _part_saved(before: float, after: float) -> float:
+    return 100 * (before - after) / before if before else 0.0
+
+
 def _saved(before: float, after: float) -> str:
-    return f"{100 * (before - after) / before:.2f} %" if before else ""
+    return f"{_part_saved(before, after):.2f} %" if before else ""
 
 
-def _least_slack(problem: Problem, unmet: Overfull) -> Fraction:
-    """Return the slack of the most even division found, rounded up."""
-    digits = 10**SLACK_DIGITS
-    return Fraction(ceil(Fraction(unmet.least * problem.machines * digits, sum(problem.loads))), digits)
+def _say_plan(asked: Question, file: Path, folder: Path) -> None:
+    calls = sum(asked.calls.values())
+    most = f"{float(100 * asked.slack / asked.problem.machines):.1f} % of all computation"
+    print(f"{len(asked.pods)} pods, {calls:,} calls between them; a machine may hold {most}")
+    print(f"the placement would go to {file}, the records of two replays to {folder}")
 
 
-def _unmet(question: Question, unmet: Overfull) -> str:
-    """Return in one line why no placement fits, with any pod too large by itself, and the fix."""
-    problem = question.problem
-    total = sum(problem.loads)
-    least = float(_least_slack(problem, unmet))
-    most = f"{float(100 * question.slack / problem.machines):.2f} %"
-    largest = max(range(len(problem.loads)), key=problem.loads.__getitem__)
-    if problem.loads[largest] > problem.cap:
-        share = 100 * problem.loads[largest] / total
-        what = (
-            f"pod {shown(question.pods[largest])} has {share:.2f} % of all computation, and a machine may hold {most}"
-        )
-    else:
-        what = f"no placement was found that leaves every machine at most {most} of all computation"
-    remedy = f"the smallest slack that can be met is {least}" if unmet.proven else f"a slack of {least} can be met"
-    return f"{question.origin}: --slack {float(question.slack):g} on {problem.machines} machines: {what}; {remedy}"
-
-
-def _check_file(file: Path, out: Path | None, *, force: bool) -> None:
+def _check_file(file: Path, out: Path | None, option: str, *, force: bool) -> None:
     if file.exists() and not (force and file.is_file()):
-        raise Refused(f"--out {file}: exists already; name another file, or add --force")
+        raise Refused(f"{option} {file}: exists already; name another file, or add --force")
     if out is not None:
         if not out.parent.is_dir():
-            raise Refused(f"--out {out}: there is no folder {out.parent}; make it first")
-        events.check_writable(out, "--out")
+            raise Refused(f"{option} {out}: there is no folder {out.parent}; make it first")
+        events.check_writable(out, option)
 
 
 @contextmanager
-def _searching(question: Question) -> Iterator[OnProgress]:
+def _searching(asked: Question) -> Iterator[OnProgress]:
     """Show the progress of a search if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield ignore_progress
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"placing {len(question.pods)} pods; Ctrl-C keeps the best so far")
+        task = bar.add_task(f"placing {len(asked.pods)} pods; Ctrl-C keeps the best so far")
 
         def show(nodes: int, found: float, at_least: float) -> None:
-            bar.update(task, description=f"{nodes:,} nodes: {found:,.0f} calls cross, at least {at_least:,.0f} must")
+            crossing = f"{found:,.0f} {asked.unit} cross, at least {at_least:,.0f} must"
+            bar.update(task, description=f"{nodes:,} nodes: {crossing}")
 
         yield show

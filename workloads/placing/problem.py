@@ -38,7 +38,7 @@ class Problem:
 
     @cached_property
     def labels(self) -> list[int]:
-        """Return the machines that can hold a vertex: those with fixed vertices, then others, alike.
+        """Return the machines that can hold a vertex: those with fixed vertices, then others.
 
         No more than there are vertices can.
         """
@@ -95,7 +95,7 @@ class Problem:
         return sum(weight for (one, other), weight in self.weights.items() if placed[one] != placed[other])
 
     def renumbered(self, placed: Sequence[int]) -> tuple[int, ...]:
-        """Return the same division with machines that are alike in the order of their first vertices."""
+        """Return the same division, with machines alike in the order of their first vertices."""
         taken = set(self.fixed.values())
         free = (machine for machine in range(self.machines) if machine not in taken)
         numbers = {machine: machine for machine in taken}

@@ -50,7 +50,7 @@ def accounts(
             durations = findings.get(DURATIONS)
             simulated_ns.update(durations if isinstance(durations, dict) else {})
     gaps = network_gaps(trace, activity)
-    costs = _Costs(activity, gaps, placement, charged)
+    costs = Costs(activity, gaps, placement, charged)
     recorded, simulated = costs.recorded(), costs.simulated()
     times = _times(activity, costs, found["recorded_ns"], found["simulated_ns"])
     return TraceAccounts(
@@ -115,7 +115,7 @@ def _calls(gaps: Mapping[int, int], charged: Charged, found: Counter[str]) -> di
     }
 
 
-class _Costs:
+class Costs:
     """What each call costs: what was recorded, or what a replay charges without waiting."""
 
     def __init__(
@@ -147,7 +147,7 @@ class _Costs:
         return Durations(self._activity, cost)
 
 
-def _times(activity: Activity, costs: _Costs, recorded_ns: int, simulated_ns: int) -> list[TimePart]:
+def _times(activity: Activity, costs: Costs, recorded_ns: int, simulated_ns: int) -> list[TimePart]:
     """Return the parts of the times of all first spans together, in ns.
 
     The first parts are in both times. In the recorded time, the part of the recorded gaps follows;

@@ -1,4 +1,4 @@
-"""What is found under constraints is the best of all that keep them, and no bound claims too much."""
+"""What is found under constraints is the best of all that keep them; no bound claims too much."""
 
 from itertools import product
 

@@ -12,7 +12,8 @@ import pytest
 
 from lrpc.kernel.simulated.costs import COST_MODELS as MODELS
 from lrpc.workloads.placing.partition import SearchLimits, Solution, solve
-from lrpc.workloads.placing.place import Question, ask, begin
+from lrpc.workloads.placing.place import ask, begin
+from lrpc.workloads.placing.question import Question
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.runs.jobs import ReplayJob
 from tests.support.command import HERE, Ended, lrpc, record, refused
@@ -111,7 +112,6 @@ def test_the_problem_is_the_traces_calls_and_computation() -> None:
     assert [pod.split("-")[0] for pod in asked.pods] == ["cart", "catalog", "frontend", "payment"]
     assert dict(asked.problem.weights) == {(0, 2): 5, (1, 2): 4, (2, 3): 1, (0, 3): 1}
     assert asked.problem.cap == int(Fraction("1.3") * sum(asked.problem.loads) / 2)
-    assert asked.extra_ns == 1000 * (590 + 2 * 50) + 2 * 11 - 13_300
 
 
 @pytest.mark.parametrize("trace", [SAMPLE, OTLP])
@@ -253,6 +253,8 @@ def test_a_trace_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "resourceSpans: 7 is not a list" in refusal("place", "bad.jsonl", "--machines", 2)
 
 
-def test_a_trace_too_large_to_solve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrpc.workloads.placing.place.MOST_VARIABLES", 15)
-    assert "4 pods and 4 pairs that call each other on 2 machines" in refusal("place", SAMPLE, "--machines", 2)
+def test_a_trace_too_large_to_solve_is_placed_by_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrpc.workloads.placing.partition.MOST_VARIABLES", 15)
+    ended = placed()
+    assert ended.code == 0
+    assert "too many pods and pairs for the solver: single pods were moved while that helped" in ended.out
