@@ -18,6 +18,7 @@ from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces.spans import AnyPath, shown
 
+CONSTRAINTS: Final = ("fixed", "together", "apart")  # tables for `lrpc place` that a file may have too
 _HEADER: Final = """\
 # Which machine each pod runs on. Machines are numbered from 0, in the order of their names.
 
@@ -115,8 +116,10 @@ def _table(path: Path) -> dict[str, object]:
     table = document.pop("placement", None)
     if not isinstance(table, dict):
         raise PlacementRefused(_name(path), "placement", "no such table; begin the file with [placement]")
+    for name in CONSTRAINTS:
+        document.pop(name, None)
     if document:
-        message = "only the table [placement] is read; remove this"
+        message = f"only the tables placement, {', '.join(CONSTRAINTS)} are read; remove this"
         raise PlacementRefused(_name(path), shown(min(document)), message)
     return table
 
