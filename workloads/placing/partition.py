@@ -34,9 +34,12 @@ from highspy.highs import HighsCallbackEvent
 
 from lrpc.kernel.errors import Panic
 from lrpc.workloads.placing import bounds
+from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.problem import Limit, Problem
 
-MOST_VARIABLES: Final = 200_000  # in a model: a larger one takes the solver too long to be of use
+# In a model. On larger ones the solver does not keep to its time, and of dense ones its bound says
+# nothing.
+MOST_VARIABLES: Final = 20_000
 MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
 TOLERANCE: Final = 1e-9  # the solver's, on loads in units of the cap
 
@@ -103,7 +106,7 @@ def fitting(problem: Problem, limits: SearchLimits) -> tuple[int, ...]:
 
     Raises `Overfull` if none is found, and `Unmet` if there is none whatever the cap is.
     """
-    placed = _largest_first(problem)
+    placed = largest_first(problem)
     if problem.fits(placed):
         return placed
     placed, proven = _most_even(problem, limits)
@@ -123,13 +126,14 @@ def solve(
     The search begins at the best of `starts`, which are divisions that fit. If Ctrl-C or a limit
     stops it, the best division so far is returned. The same problem has the same solution unless
     time stopped the search. Another version of the solver may choose another of several equal
-    solutions. A graph that is too large for the solver is divided by moves of single vertices.
+    solutions. A graph that is too large for the solver is divided by moves and swaps of vertices.
     """
-    best = min((_improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
+    best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
     least = bounds.bound(problem)
     if problem.crossing(best) <= least:
         return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "optimal")
     if problem.variables > MOST_VARIABLES:
+        best = swapped(problem, best)
         return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "size")
     total = sum(problem.weights.values())
     model = _Model(problem, problem.cap, problem.weights)
@@ -151,7 +155,7 @@ def _most_even(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...],
 
     It keeps the problem's other limits, and what is fixed and apart.
     """
-    placed = _largest_first(problem)
+    placed = largest_first(problem)
     keeps = replace(problem, cap=sum(problem.loads)).fits(placed)
     most = max(problem.held(placed)) if keeps else max(1, sum(problem.loads))
     if keeps and most <= max(max(problem.loads), -(-sum(problem.loads) // len(problem.labels))):
@@ -330,73 +334,3 @@ class _Model:
         columns = [on + at for on in self._on for at in self._bins]
         values = [float(renamed[machine] == at) for machine in placed for at in self._bins]
         self._highs.setSolution(len(columns), np.array(columns, np.int32), np.array(values, np.float64))
-
-
-class _Room:
-    """What machines hold while vertices are moved, and where a vertex may go."""
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._limits = problem.all_limits
-        self._held = [[0] * problem.machines for _ in self._limits]
-        self.placed: list[int | None] = [None] * len(problem.loads)
-
-    def move(self, vertex: int, machine: int) -> None:
-        """Put a vertex on a machine."""
-        before = self.placed[vertex]
-        for limit, held in zip(self._limits, self._held, strict=True):
-            held[machine] += limit.loads[vertex]
-            if before is not None:
-                held[before] -= limit.loads[vertex]
-        self.placed[vertex] = machine
-
-    def load(self, machine: int) -> int:
-        """Return the load that a machine holds."""
-        return self._held[0][machine]
-
-    def allows(self, vertex: int, machine: int, *, capped: bool = True) -> bool:
-        """Return whether a vertex may go to a machine: within all caps, or all but the first."""
-        if self._problem.fixed.get(vertex, machine) != machine:
-            return False
-        if any(self.placed[rival] == machine for rival in self._problem.rivals[vertex]):
-            return False
-        over = zip(self._limits[0 if capped else 1 :], self._held[0 if capped else 1 :], strict=True)
-        return all(held[machine] + limit.loads[vertex] <= limit.cap for limit, held in over)
-
-
-def _largest_first(problem: Problem) -> tuple[int, ...]:
-    """Return a greedy division: each vertex, the largest first, goes where the load is least.
-
-    Of those that it may be on, if there are any.
-    """
-    room = _Room(problem)
-    for vertex, machine in problem.fixed.items():
-        room.move(vertex, machine)
-    for vertex in problem.by_load():
-        if vertex not in problem.fixed:
-            may = [machine for machine in problem.labels if room.allows(vertex, machine, capped=False)]
-            room.move(vertex, min(may or problem.labels, key=room.load))
-    return tuple(machine for machine in room.placed if machine is not None)
-
-
-def _improved(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
-    """Move single vertices, as far as they may be moved, until no move makes less weight cross."""
-    room = _Room(problem)
-    placed = list(start)
-    for vertex, machine in enumerate(start):
-        room.move(vertex, machine)
-    moved = True
-    while moved:
-        moved = False
-        for vertex in range(len(placed)):
-            near = dict.fromkeys(problem.labels, 0)
-            near.setdefault(placed[vertex], 0)
-            for other, weight in problem.neighbours[vertex].items():
-                near[placed[other]] = near.get(placed[other], 0) + weight
-            here = placed[vertex]
-            better = [at for at, weight in near.items() if weight > near[here] and room.allows(vertex, at)]
-            if better:
-                placed[vertex] = max(better, key=lambda at: (near[at], -at))
-                room.move(vertex, placed[vertex])
-                moved = True
-    return tuple(placed)

@@ -59,7 +59,7 @@ ENDED: Final = {
     "nodes": "the search ended at --nodes",
     "seconds": "the search ended at --seconds: another run may find another placement",
     "interrupted": "the search was interrupted: this is the best that it had",
-    "size": "too many pods and pairs for the solver: single pods were moved while that helped",
+    "size": "too many pods and pairs for the solver: pods were moved and swapped while that helped",
 }
 
 
@@ -184,7 +184,7 @@ def compare(
         old = str(folder / f"{label}.toml")
         write_placement(old, before)
     baseline, found = (
-        _replay(job.model_copy(update={"placement": placement}), replace(options, out=parts[name]), command)
+        _replay(asked, job.model_copy(update={"placement": placement}), replace(options, out=parts[name]), command)
         for name, placement in ((label, old), (FOUND, str(file)))
     )
     if found.counts["cross_machine"] != asked.crossing_calls(after):
@@ -363,8 +363,8 @@ def _charged(job: ReplayJob, link: LinkCost, trace: Trace, recorded: Activity, p
     )
 
 
-def _replay(job: ReplayJob, options: Options, command: list[str]) -> Record:
-    ready = job.prepare(command)
+def _replay(asked: Question, job: ReplayJob, options: Options, command: list[str]) -> Record:
+    ready = job.prepare_for(asked.trace, asked.activity, command)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     assert finished is not None
     return finished.record

@@ -40,7 +40,7 @@ from lrpc.workloads.replay.accounts import accounts
 from lrpc.workloads.replay.gaps import LinkCost, charged
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS, replay_cluster, trace_name
-from lrpc.workloads.replay.steps import activity
+from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.reproduction.paper import measured_in_1989, table_i
 from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reproduce_cluster
 from lrpc.workloads.traces.depth import MOST_NESTED
@@ -201,9 +201,12 @@ class ReplayJob(JobBase):
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
         check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
-        costs = load_cost_model(self.cost_model)
         spans = self.read()
-        done = activity(spans)
+        return self.prepare_for(spans, activity(spans), command)
+
+    def prepare_for(self, spans: Trace, done: Activity, command: list[str]) -> Prepared:
+        """Return this job with the cluster that replays its trace, which has been read."""
+        costs = load_cost_model(self.cost_model)
         placed = place(spans.pods, self.machines, self.placement, capacity=self.capacity)
         calls = charged(
             spans,

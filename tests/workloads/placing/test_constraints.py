@@ -52,6 +52,20 @@ def test_what_is_found_equals_enumeration(problem: Problem) -> None:
     assert (found.crossing, found.at_least, found.end) == (least, least, "optimal")
 
 
+@settings(deadline=None)
+@given(problems())
+def test_moves_and_swaps_alone_keep_what_must_hold(problem: Problem) -> None:
+    try:
+        start = fitting(problem, ENOUGH)
+    except (Overfull, Unmet):
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrpc.workloads.placing.partition.MOST_VARIABLES", 0)
+        found = solve(problem, [start], ENOUGH)
+    assert problem.fits(found.placed)
+    assert found.at_least <= found.crossing == problem.crossing(found.placed) <= problem.crossing(start)
+
+
 def test_a_dense_graph_has_a_bound_without_a_search() -> None:
     count = 40
     weights = {(one, other): 1 for other in range(count) for one in range(other)}

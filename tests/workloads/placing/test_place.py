@@ -257,4 +257,4 @@ def test_a_trace_too_large_to_solve_is_placed_by_moves(monkeypatch: pytest.Monke
     monkeypatch.setattr("lrpc.workloads.placing.partition.MOST_VARIABLES", 15)
     ended = placed()
     assert ended.code == 0
-    assert "too many pods and pairs for the solver: single pods were moved while that helped" in ended.out
+    assert "too many pods and pairs for the solver: pods were moved and swapped while that helped" in ended.out
