@@ -45,7 +45,7 @@ def check(
     """Return `out` if a folder of this kind can be put there.
 
     `kind` names it in messages, such as "record". An existing folder needs `force`, and must be
-    empty or satisfy `is_one`. Raise `Refused`, naming the options, if the folder cannot be put
+    empty or satisfy `is_one`. Raises `Refused`, naming the options, if the folder cannot be put
     there.
     """
     if out.name in ("", ".."):
@@ -74,7 +74,7 @@ def check(
 def claimed(out: Path, option: str = "--out") -> Iterator[None]:
     """Run the block while no other process that claims `out` works.
 
-    Nothing remains of the lock. Raise `Refused`, naming `option`, if another run has claimed `out`,
+    Nothing remains of the lock. Raises `Refused`, naming `option`, if another run claimed `out`,
     or if it cannot be claimed.
     """
     lock = out.with_name(f".{out.name}.lock")
@@ -118,7 +118,7 @@ def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
     """Fill a new folder beside `out`, then put it in that place.
 
     `fill` writes into the folder it is given. What stood at `out` is replaced. Nothing remains of
-    the new folder if `fill` fails. Raise `RunFailed` if the folder cannot be written.
+    the new folder if `fill` fails. Raises `RunFailed` if the folder cannot be written.
     """
     made = _beside(out)
     try:

@@ -123,7 +123,7 @@ def new_folder(
     """Return the folder that a record will be written to.
 
     Without `out` it is a new one under `records/`. An existing folder needs `force`, and must be
-    empty or hold a record. Raise `Refused`, naming the options, if the record could not be written
+    empty or hold a record. Raises `Refused`, naming the options, if the record could not be written
     there.
     """
     folder = folders.fresh(workload) if out is None else out
@@ -137,7 +137,7 @@ def _is_record(folder: Path) -> bool:
 def write(out: Path, record: Record) -> None:
     """Write a record, and its tables as CSV, to the folder `out`, whole or not at all.
 
-    Raise `RunFailed` if that fails.
+    Raises `RunFailed` if that fails.
     """
 
     def fill(folder: Path) -> None:
@@ -209,7 +209,7 @@ def begun(run: Run) -> Record:
 def read(folder: Path) -> Record:
     """Return the record that a folder holds.
 
-    Raise `Refused` if there is none, or if it is damaged or of another format.
+    Raises `Refused` if there is none, or if it is damaged or of another format.
     """
     path = folder / "record.json"
     try:

@@ -99,7 +99,7 @@ MACHINES: Final = TypeAdapter(dict[str, MachineRow])
 def read_machines(found: Mapping[str, Mapping[str, object]], document: str = "record") -> dict[str, MachineRow]:
     """Return the machines of a record, after checking them.
 
-    Raise `Refused`, naming `document`, if they are not what a run writes.
+    Raises `Refused`, naming `document`, if they are not what a run writes.
     """
     try:
         return MACHINES.validate_python(dict(found))
@@ -176,7 +176,7 @@ def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
 def ends(counted: Mapping[str, int], document: str = "record") -> list[tuple[tuple[int, int], int]]:
     """Return the buckets of a histogram as ((from, to), count), with bounds in ns.
 
-    Raise `Refused`, naming `document`, if a key of `counted` is not a bucket.
+    Raises `Refused`, naming `document`, if a key of `counted` is not a bucket.
     """
     found = []
     for text, count in counted.items():

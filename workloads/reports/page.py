@@ -54,7 +54,7 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
     """Write a report on the records in these folders, and return the report's folder.
 
     By default that is `report` in the folder of a single record, or a new folder under `records/`
-    for several. A path may also be that of a `record.json`. Raise `Refused` if a record cannot be
+    for several. A path may also be that of a `record.json`. Raises `Refused` if a record cannot be
     read or the folder cannot be used, and `RunFailed` if writing the report fails.
     """
     holders = [path.parent if path.name == "record.json" else path for path in paths]
@@ -75,7 +75,7 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
 def write(made: Report, out: Path) -> None:
     """Write a report as a page, as Markdown and as CSV to a folder, whole or not at all.
 
-    Raise `RunFailed` if that fails.
+    Raises `RunFailed` if that fails.
     """
 
     def fill(folder: Path) -> None:

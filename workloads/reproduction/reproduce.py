@@ -132,7 +132,7 @@ class Experiment:
 def reproduce_cluster(plan: Plan) -> Cluster:
     """Return the cluster that measures the tables of a plan.
 
-    Raise `Refused` if a table is unknown, or if the cost model lacks costs that a table needs.
+    Raises `Refused` if a table is unknown, or if the cost model lacks costs that a table needs.
     """
     load_cost_model(plan.cost_model)  # loaded first, so that an error in it names no machine
     machines: dict[str, MachineTable] = {}
@@ -157,7 +157,7 @@ def cells_of(plan: Plan, cluster: Cluster, outcome: Outcome) -> list[Cell]:
 def chosen(only: Iterable[str]) -> list[Experiment]:
     """Return the experiments with these names, in the paper's order, or all without names.
 
-    Case does not matter. Raise `Refused` if a name is unknown.
+    Case does not matter. Raises `Refused` if a name is unknown.
     """
     known = {name.casefold(): name for name in PARTS}
     for name in only:

@@ -343,7 +343,7 @@ def read_input(argument: str, path: Path) -> Input:
     The digest of a folder is that of its files, by name. The record also keeps the text of TOML
     files, line ends included. Raises `Refused` if the file cannot be read.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # false for a path that cannot be
         whole = blake2b(digest_size=32)
         for file in trace_files(path):
             name = os.fsencode(file.name)

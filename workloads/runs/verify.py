@@ -11,6 +11,7 @@ Each is copied first, and the copy is both hashed and run. It must have its old 
 code runs only if the command names its registry again.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def _copied(one: Input, folder: Path) -> Path:
         copy.write_bytes(one.text.encode(errors="surrogatepass"))  # which the digest then refuses
         return copy
     path, copy = Path(one.path), folder / Path(one.path).name  # a trace's name is that of its run
-    if path.is_dir():
+    if os.path.isdir(path):  # false for a path that cannot be
         copy.mkdir()
         for file in trace_files(path):
             (copy / file.name).write_bytes(read_file(file, LARGEST_INPUT))

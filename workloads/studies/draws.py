@@ -46,7 +46,7 @@ def one_at_a_time(
     """Return sets of values that change one parameter each; the first set changes none.
 
     Each parameter in `names` is multiplied by each factor. Without names, these are all numbers
-    that have a range. Raise `Refused`, naming `document`, if a name is not that of a number.
+    that have a range. Raises `Refused`, naming `document`, if a name is not that of a number.
     """
     numbers = {name: one.value for name, one in parameters.items() if not isinstance(one.value, str)}
     for name in names:

@@ -169,7 +169,7 @@ def read_sweep(path: Path, out: Path, registry: str | None = None, limit: int = 
     """Return the sweep that a file describes, with every run prepared.
 
     `registry` names the user's registry that its runs use, as `--registry` does.
-    Raise `Refused` if a run cannot be prepared, or if all runs have more than `limit` parts in sum.
+    Raises `Refused` if a run cannot be prepared, or if all have more than `limit` parts in sum.
     A run that changes one parameter is left out instead: its factor may lead to a value that is
     impossible.
     """
@@ -236,7 +236,7 @@ def _variations(file: SweepFile, origin: str) -> tuple[list[str], Runs, Mapping[
 def open_folder(path: Path, out: Path, *, force: bool) -> None:
     """Make the folder of a sweep, or open it to resume the sweep.
 
-    `path` is the sweep's file, of which the folder keeps a copy. Raise `Refused` if the folder
+    `path` is the sweep's file, of which the folder keeps a copy. Raises `Refused` if the folder
     holds anything else, or if it holds runs of another file and `force` is not given. With `force`
     those runs are made incomplete by removing their records.
     """
