@@ -36,7 +36,7 @@ def open_missing() -> None:
 def main() -> None:
     """Run the command; if it is interrupted, end the process at once with exit code 130."""
     open_missing()
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGTERM is treated as Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all are treated as Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end_at_once)
     try:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.journal import write_all
+from lrpc.cluster.journal import private_folder, write_all
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.errors import RunFailed
@@ -74,7 +74,7 @@ class Group:
             for rank in ranks:
                 log = None
                 if events is not None:
-                    events.mkdir(parents=True, exist_ok=True)
+                    private_folder(events)
                     log = _EventFile(sinks.enter_context(events_file(events, rank).open("wb", buffering=0)))
                     self._logs.append(log)
                 self._machines[rank] = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log)

@@ -1,4 +1,4 @@
-"""Ctrl-C: KeyboardInterrupt, raised again until the program acts on it, and never in a cleanup.
+"""Ctrl-C, SIGTERM, SIGHUP: KeyboardInterrupt, again until the program acts on it, not in a cleanup.
 
 Python drops an exception that is raised in some places, for example in a destructor, and with it
 the only KeyboardInterrupt. So the handler sets a timer that raises it again each second. The
@@ -54,8 +54,8 @@ _state = _Interruption()
 
 
 def install_handlers() -> None:
-    """Make SIGINT and SIGTERM, unless ignored, raise KeyboardInterrupt in this process."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    """Make SIGINT, SIGTERM and SIGHUP, unless ignored, raise KeyboardInterrupt in this process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _state.handle)
     before, after = partial(_state.note_fork, True), partial(_state.note_fork, False)

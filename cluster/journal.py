@@ -37,7 +37,7 @@ class Journal:
         data = batch.SerializeToString()
         try:
             if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                private_folder(self._path.parent)
                 self._file = self._path.open("wb", buffering=0)
             whole = len(data).to_bytes(_SIZE_BYTES, "little") + data
             write_all(self._file, whole)
@@ -62,6 +62,13 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder, and those above it that there are not, that only their owner may enter."""
+    if not path.exists():
+        private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:

@@ -7,7 +7,10 @@ all sessions of a process have the same one.
 
 A private session leaves nothing behind. Where its start is interrupted, Ray itself forgets some of
 the processes that it had started. So all of them carry the session's folder in their environment,
-by which they are found and ended. The folder is removed last.
+by which they are found and ended. The folder is removed last. It names the process that made it: if
+that was killed, the next session clears what it left. Only its owner may enter the folder; what Ray
+makes within is open to all, and would otherwise let another user put a socket in the place of one
+of Ray's.
 
 On an existing cluster every node says first which version of this package it has. If all have this
 one, it is used. Otherwise a wheel of it (`package`) is sent to all nodes, and each says again which
@@ -23,13 +26,14 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+import grpc
 
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.package import fingerprint, make_wheel
@@ -40,12 +44,14 @@ CONNECT_TIMEOUT_S: Final = 3.0
 PROBE_TIMEOUT_S: Final = 60.0  # a node starts a process for a probe
 # Bytes of the path of the folder for temporary files. On macOS that has over 40 bytes, and the path
 # of a socket may have 103.
-LONGEST_FOLDER: Final = 20
+LONGEST_FOLDER: Final = 18
 # Messages travel over gRPC and not through Ray's object store, so that is as small as Ray allows.
 LOCAL: Final = {"address": "local", "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024}
 QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # The environment variable that all processes of a private session carry, with its folder.
 SESSION: Final = "LRPC_RAY_SESSION"
+PREFIX: Final = "lrpc-ray-"  # of the names of private sessions' folders
+OWNER: Final = "owner"  # the file in such a folder that names the process that made it
 T = TypeVar("T")
 
 
@@ -65,10 +71,13 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
         yield
         return
     if address is None:
-        folder = tempfile.mkdtemp(prefix="lrpc-ray-", dir=_short_folder())
+        clear_leftovers()
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=_short_folder())
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         try:
-            with _environment(QUIET | token), _session(LOCAL | {"_temp_dir": folder, "num_cpus": actors}):
+            Path(folder, OWNER).write_text(_named(os.getpid()))
+            inner = os.path.join(folder, "r")  # short, as it is a part of sockets' paths
+            with _environment(QUIET | token), _session(LOCAL | {"_temp_dir": inner, "num_cpus": actors}, folder):
                 yield
         finally:
             with undisturbed():
@@ -87,6 +96,33 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
             with _session({"address": address, "runtime_env": {"py_modules": [str(wheel)]}}):
                 _check_package()
                 yield
+
+
+def clear_leftovers() -> None:
+    """End the processes, and remove the folders, of private sessions whose process was killed."""
+    for folder in Path(_short_folder()).glob(f"{PREFIX}*"):
+        try:
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            owner = (folder / OWNER).read_text()
+        except OSError:  # of another user, or just made or removed
+            continue
+        pid = owner.split()[0] if owner else ""
+        if pid.isdigit() and _named(int(pid)) != owner:
+            _end_processes(str(folder))
+            _remove(str(folder))
+
+
+def _named(pid: int) -> str:
+    """Return what tells a process from all others of this computer: its number and its start.
+
+    Without /proc, or if there is no such process, its number alone.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return f"{pid}"
+    return f"{pid} {fields[19]}"  # the start, in clock ticks since the computer's
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -138,7 +174,7 @@ def reason(error: Exception) -> str:
 def check_reachable(address: str) -> None:
     """Raise `Refused` if `address` is not host:port, or nothing listens there.
 
-    Takes at most `CONNECT_TIMEOUT_S`; Ray itself would try for minutes.
+    Takes at most twice `CONNECT_TIMEOUT_S`; Ray itself would try for minutes.
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
@@ -148,6 +184,13 @@ def check_reachable(address: str) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise Refused(f"Ray address {address}: {reason}; is a cluster running there?") from None
+    if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+        with grpc.insecure_channel(address) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=CONNECT_TIMEOUT_S)
+            except grpc.FutureTimeoutError:
+                said = "what listens there does not speak gRPC, as Ray does"
+                raise Refused(f"Ray address {address}: {said}; is a cluster running there?") from None
 
 
 def _all_alike() -> bool:
@@ -211,26 +254,44 @@ def _remove(folder: str) -> None:
 
 
 @contextmanager
-def _session(options: dict[str, Any]) -> Iterator[None]:
-    """Run the block in a Ray session with these options of `ray.init`."""
+def _session(options: dict[str, Any], mark: str = "") -> Iterator[None]:
+    """Run the block in a Ray session with these options of `ray.init`.
+
+    Processes of the session carry `mark` in their environment. Raises `Refused` if Ray does not
+    start, for whatever reason.
+    """
     try:
         import ray
     except ImportError:
         raise Refused("Ray is not installed: install it, or run in this process with --actors 0") from None
-    ended_by = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            with _environment({SESSION: options.get("_temp_dir", "")}):
+            with _environment({SESSION: mark}), _own_handlers():
                 ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises bare ones too, where its start takes too long
             raise Refused(f"Ray at {options['address']}: {reason(error)}") from None
-        if threading.current_thread() is threading.main_thread():
-            # Ray has installed a handler of its own, which ends the process without a message.
-            signal.signal(signal.SIGTERM, ended_by)
         yield
     finally:
         with undisturbed():
             ray.shutdown()
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM while Ray starts.
+
+    Ray installs one of its own, which drains the node, and ends the process without a message.
+    """
+    install = signal.signal
+
+    def kept(number: Any, handler: Any) -> Any:
+        return signal.getsignal(number) if number == signal.SIGTERM else install(number, handler)
+
+    setattr(signal, "signal", kept)  # noqa: B010, mypy takes an assignment for another signature
+    try:
+        yield
+    finally:
+        setattr(signal, "signal", install)  # noqa: B010
 
 
 @cache

@@ -6,15 +6,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from random import Random
+from threading import Event
 from typing import Final
 
 import pytest
 
 from lrpc import __version__
+from lrpc.cluster.session import SESSION, clear_leftovers
 from tests.support.command import HERE, PATIENCE_S, lrpc, office, record, wait_until
 
 COMMAND = Path(sys.executable).with_name("lrpc")
+INTERRUPTIONS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CHUNKS: Final = 10  # of ten moments each, at which a run is interrupted
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -115,11 +121,12 @@ def marked(mark: str) -> list[int]:
 
 
 def heed_interrupts() -> None:
-    """Let SIGINT interrupt this process: a shell has jobs in the background ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let signals interrupt this process: a shell has jobs in the background ignore some."""
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_DFL)
 
 
-def interrupted(folder: Path, *where: str) -> None:
+def interrupted(folder: Path, *where: str, by: signal.Signals = signal.SIGINT) -> None:
     """Interrupt a run in its middle, and look at what it leaves."""
     scratch = folder / "scratch"
     scratch.mkdir()
@@ -135,7 +142,7 @@ def interrupted(folder: Path, *where: str) -> None:
             logs = "lrpc-*/**/000000.events"  # kept from when the machines are made
             wait_until("a machine", lambda: any(scratch.glob(logs)) or run.poll() is not None)
             assert run.pid in marked(mark) or not Path("/proc").exists()
-            run.send_signal(signal.SIGINT)
+            run.send_signal(by)
             out, err = run.communicate(timeout=PATIENCE_S)
         finally:
             run.kill()
@@ -147,8 +154,55 @@ def interrupted(folder: Path, *where: str) -> None:
     assert [path.name for path in scratch.iterdir() if path.name.startswith(("lrpc-events", "lrpc-run"))] == []
 
 
-def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(tmp_path: Path) -> None:
-    interrupted(tmp_path, *HERE)
+@pytest.mark.parametrize("by", INTERRUPTIONS)
+def test_a_run_that_is_interrupted_leaves_an_incomplete_record_and_no_process(
+    by: signal.Signals, tmp_path: Path
+) -> None:
+    interrupted(tmp_path, *HERE, by=by)
+
+
+def at_some_moments(chunk: int, by: signal.Signals, longest_s: float, folder: Path, *where: str) -> None:
+    """Interrupt ten runs, each at a moment drawn up to `longest_s`, and look at what they leave."""
+    chance = Random(f"{chunk} {by}")
+    for number in range(10):
+        mark = f"LRPC_TEST_MARK={folder}/{number}"
+        out = folder / f"run{number}"
+        arguments: list[str | Path] = [COMMAND, "run", office(folder, actions=10**7), *where, "--out", out]
+        variables = environment(LRPC_TEST_MARK=f"{folder}/{number}")
+        with subprocess.Popen(
+            arguments, stderr=subprocess.PIPE, text=True, env=variables, preexec_fn=heed_interrupts
+        ) as run:
+            try:
+                wait_until("the command", partial(is_the_command, run.pid))
+                Event().wait(chance.uniform(0.1, longest_s))  # the moment is what is tested
+                run.send_signal(by)
+                _, err = run.communicate(timeout=PATIENCE_S)
+            finally:
+                run.kill()
+        # Before Python runs, a signal ends the process as it does any other.
+        assert (run.returncode, err) in ((130, "lrpc: interrupted\n"), (-by, ""))
+        assert not out.exists() or record(out)["status"] == "incomplete"
+        wait_until("the end of every process", partial(is_over, mark))
+
+
+def is_the_command(pid: int) -> bool:
+    """Return whether a process runs the command already, or that cannot be seen."""
+    try:
+        return COMMAND.name in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return True
+
+
+def is_over(mark: str) -> bool:
+    """Return whether no process has `mark` in its environment."""
+    return not marked(mark)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("by", INTERRUPTIONS[1:])
+def test_a_run_may_be_interrupted_at_any_moment(chunk: int, by: signal.Signals, tmp_path: Path) -> None:
+    at_some_moments(chunk, by, 1.5, tmp_path, *HERE)
 
 
 class TestOnRay:
@@ -156,7 +210,28 @@ class TestOnRay:
         interrupted(tmp_path, "--actors", "1")
 
     @pytest.mark.long
-    def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("chunk", range(CHUNKS))
+    @pytest.mark.parametrize("by", INTERRUPTIONS[1:])
+    def test_a_run_may_be_interrupted_at_any_moment(self, chunk: int, by: signal.Signals, tmp_path: Path) -> None:
+        at_some_moments(chunk, by, 6.0, tmp_path, "--actors", "2")
+
+    def test_what_a_killed_run_left_is_cleared_before_the_next(self, tmp_path: Path) -> None:
+        mark = f"LRPC_TEST_MARK={tmp_path}"
+        arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "1", "--out", tmp_path / "run"]
+        variables = environment(LRPC_TEST_MARK=str(tmp_path))
+        with subprocess.Popen(arguments, env=variables, stderr=subprocess.PIPE, text=True) as run:
+            wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
+            run.kill()
+        # Some of Ray's processes look after themselves; the rest is what is tested.
+        folders = {Path(session) for pid in marked(mark) if (session := session_of(pid))}
+        clear_leftovers()
+        wait_until("the end of every process", lambda: not marked(mark))
+        assert not any(folder.exists() for folder in folders)
+
+    @pytest.mark.parametrize("by", [pytest.param(by, marks=pytest.mark.long) for by in INTERRUPTIONS])
+    def test_a_run_that_is_interrupted_twice_while_ray_starts_leaves_no_process(
+        self, by: signal.Signals, tmp_path: Path
+    ) -> None:
         mark = f"LRPC_TEST_MARK={tmp_path}"
         arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
         variables = environment(LRPC_TEST_MARK=str(tmp_path))
@@ -165,13 +240,23 @@ class TestOnRay:
             try:
                 wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
                 for _ in range(2):
-                    run.send_signal(signal.SIGINT)
+                    run.send_signal(by)
                 _, err = run.communicate(timeout=PATIENCE_S)
             finally:
                 run.kill()
         assert (run.returncode, err) == (130, "lrpc: interrupted\n")
         assert record(tmp_path / "run")["reason"] == "interrupted"
         wait_until("the end of every process", lambda: not marked(mark))
+
+
+def session_of(pid: int) -> str:
+    """Return the folder of the private session that a process is of; empty if it is of none."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    found = [one.partition(b"=")[2].decode() for one in variables if one.startswith(f"{SESSION}=".encode())]
+    return found[0] if found else ""
 
 
 DROPS: Final = """

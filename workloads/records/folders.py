@@ -123,8 +123,9 @@ def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
     made = _beside(out)
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
-        made.mkdir()
+        made.mkdir(mode=0o700)  # nobody else sees a part of it
         fill(made)
+        made.chmod(0o777 & ~_umask())
         # A rename cannot replace a folder that holds files: move the old one aside, remove it last.
         old = out.with_name(f"{made.name}.old")
         if not out.exists():
@@ -141,6 +142,13 @@ def put(out: Path, kind: str, fill: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _umask() -> int:
+    """Return which permissions new files of this process do not have."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _exchange(one: Path, other: Path) -> bool:

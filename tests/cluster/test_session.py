@@ -1,0 +1,75 @@
+"""A private session of Ray's is closed to other users, and what is not Ray is told in seconds."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrpc.cluster.journal import Journal
+from lrpc.cluster.session import OWNER, PREFIX, check_reachable, ray_session
+from lrpc.kernel.errors import Refused
+from lrpc.protos import transport_pb2
+
+INTRUDES = """
+import os, socket, sys
+for path in sys.argv[1:]:
+    connect = socket.socket(socket.AF_UNIX).connect
+    for attempt in (os.listdir, lambda path: open(path + "/x", "w"), connect):
+        try:
+            attempt(path)
+        except PermissionError:
+            continue
+        except OSError as error:
+            sys.exit(f"{path}: {error}")
+        sys.exit(f"{path}: open")
+"""
+
+
+@pytest.mark.usefixtures("on_ray")
+class TestOnRay:
+    @pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user")
+    def test_another_user_can_neither_read_nor_write_nor_connect(self) -> None:
+        (folder,) = (
+            one for one in Path("/tmp").glob(f"{PREFIX}*") if (one / OWNER).read_text().split()[0] == str(os.getpid())
+        )
+        assert folder.stat().st_mode & 0o777 == 0o700
+        inside = [path for path in folder.rglob("*") if path.is_dir() or path.is_socket()]
+        assert any(path.is_socket() for path in inside)
+        other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+        said = subprocess.run(
+            [*other, sys.executable, "-I", "-c", INTRUDES, folder, *inside], capture_output=True, text=True
+        )
+        assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_ray_that_starts_too_late_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def late(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(ray, "init", late)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    before = set(Path("/tmp").glob(f"{PREFIX}*"))
+    with pytest.raises(Refused, match=r"Ray at local: More of it\."), ray_session(None, 1):
+        pass
+    assert set(Path("/tmp").glob(f"{PREFIX}*")) <= before
+
+
+def test_a_journals_folders_are_private(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run" / "station" / "to-1.journal")
+    journal.add(transport_pb2.Batch())
+    journal.close()
+    for folder in (tmp_path / "run", tmp_path / "run" / "station"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_listens_and_is_not_ray_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Refused, match="does not speak gRPC, as Ray does"):
+            check_reachable(address)
