@@ -52,8 +52,8 @@ class CallMessage:
 class ReplyMessage:
     """The reply to a call: its results, or the kind and text of its fault.
 
-    The kind is the class name of what the procedure raised, or empty where the kernel failed the
-    call.
+    The kind is the class name of what the procedure raised, or one of the kernel's own
+    (`remote.FAILED`, `remote.REFUSED`).
     """
 
     number: int

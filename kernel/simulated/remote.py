@@ -16,7 +16,15 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, ProcedureRaised, raised
+from lrpc.kernel.errors import (
+    BindingRefused,
+    CallError,
+    CallFailed,
+    ForgedBinding,
+    NoSuchProcedure,
+    ProcedureRaised,
+    raised,
+)
 from lrpc.kernel.simulated.engine import Event
 from lrpc.kernel.simulated.log import ARRIVE
 from lrpc.kernel.simulated.packets import (
@@ -37,6 +45,10 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
+
+# Kinds of faults that a kernel tells of itself; no class has such a name.
+FAILED = ""
+REFUSED = "!"
 
 # Returns the rank of the machine that exports a name, and the interface's name; None if none does.
 Locate = Callable[[str], tuple[int, str] | None]
@@ -101,8 +113,9 @@ class Network:
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
         """Call a procedure of another machine with packed arguments, and return its packed results.
 
-        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, or `CallFailed` where the other
-        kernel refused the call or never answered.
+        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, `BindingRefused` where the other
+        machine does not export the interface any more, or `CallFailed` where its kernel refused the
+        call or never answered.
         """
         own = self.kernel.check_key(key, self.kernel.running_thread().domain)
         where = self.locate(own.name) if own.export is None else None
@@ -264,8 +277,7 @@ class Network:
         try:
             results = self._call_procedure(message)
         except Exception as error:
-            problem = error if isinstance(error, CallFailed) else raised(error)
-            fault = (problem.kind, problem.message) if isinstance(problem, ProcedureRaised) else ("", str(problem))
+            fault = _told(error)
         self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
 
     def _reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
@@ -281,7 +293,7 @@ class Network:
     def _call_procedure(self, message: CallMessage) -> bytes:
         export = self.kernel.exports.get(message.export)
         if export is None:
-            raise CallFailed(f"machine {self.kernel.machine} does not export {message.export}")
+            raise _NotExported(f"import {message.export}: machine {self.kernel.machine} does not export it any more")
         if not 0 <= message.procedure < len(export.descriptors):
             raise NoSuchProcedure(f"{export.name}: procedure {message.procedure}: it has {len(export.descriptors)}")
         descriptor = export.descriptors[message.procedure]
@@ -295,8 +307,25 @@ class Network:
         processor.clock += processor.charges.carry(size)
 
 
+class _NotExported(CallError):
+    """A call came for an export that is not there: its caller is told that it is refused."""
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Return the kind and text of an error as a reply carries them."""
+    if isinstance(error, _NotExported):
+        return REFUSED, str(error)
+    if isinstance(error, CallFailed):
+        return FAILED, str(error)
+    problem = raised(error)
+    return problem.kind, problem.message
+
+
 def _fault(reply: ReplyMessage) -> CallError | None:
+    """Return the error that a reply carries; None if it carries results."""
     if reply.fault is None:
         return None
     kind, message = reply.fault
-    return ProcedureRaised(kind, message) if kind else CallFailed(message)
+    if kind == REFUSED:
+        return BindingRefused(message)
+    return CallFailed(message) if kind == FAILED else ProcedureRaised(kind, message)

@@ -57,7 +57,22 @@ class Client(Program):
         return bind(domain, Job, "job", transfer)
 
 
-def _cluster(transfer: str) -> Cluster:
+@dataclass
+class Far(Program):
+    """Calls from another machine until the server has ended; then imports it again, twice."""
+
+    told: ClassVar[list[str]] = []
+
+    def run(self, domain: Domain) -> None:
+        with pytest.raises(CallFailed):
+            domain.bind(Job, "job").do(1)
+        for _ in range(2):
+            with pytest.raises(BindingRefused) as refused:
+                domain.bind(Job, "job").do(1)
+            self.told.append(str(refused.value))
+
+
+def _cluster(transfer: str, far: bool = False) -> Cluster:
     table = {
         "name": "rebinding",
         "machines": {"a": {}, "b": {}},
@@ -67,12 +82,16 @@ def _cluster(transfer: str) -> Cluster:
             "client": {
                 "machine": "a",
                 "imports": {"job": "job"},
-                "threads": [{"program": "client", "parameters": {"transfer": transfer}}],
+                "threads": [] if far else [{"program": "client", "parameters": {"transfer": transfer}}],
             },
-            "other": {"machine": "b", "imports": {"job": "job"}},
+            "other": {
+                "machine": "b",
+                "imports": {"job": "job"},
+                "threads": [{"program": "far"}] if far else [],
+            },
         },
     }
-    registry = Registry(servers={"job": JobServer}, programs={"client": Client})
+    registry = Registry(servers={"job": JobServer}, programs={"client": Client, "far": Far})
     return describe(ClusterTable.model_validate(table), registry, "rebinding")
 
 
@@ -82,3 +101,9 @@ def test_an_import_of_what_has_ended_on_this_machine_is_refused(transfer: str) -
     run_cluster(_cluster(transfer), actors=0, transport="memory")
     refusal = "import job: the domain of a that exported it has terminated"
     assert [text[: len(refusal)] for text in Client.told] == [refusal] * 2
+
+
+def test_an_import_of_what_has_ended_on_another_machine_is_refused() -> None:
+    Far.told.clear()
+    run_cluster(_cluster("lrpc", far=True), actors=0, transport="memory")
+    assert Far.told == ["import job: machine a does not export it any more"] * 2

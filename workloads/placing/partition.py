@@ -140,9 +140,13 @@ def solve(
     while True:
         end = model.run(best, limits, lambda nodes, found, low: on_progress(nodes, total + found, total + low))
         found = model.placed()
-        if found is None or problem.fits(found):
+        if found is not None and not problem.fits(found):
+            model.forbid(found)  # it fits only within the solver's tolerance
+        elif end == "optimal" and found is not None and total + model.bound <= problem.crossing(found) - 1:
+            if not model.distrust_presolve():
+                raise Panic(f"the solver calls {problem.crossing(found)} the least, and bounds it by {model.bound}")
+        else:
             break
-        model.forbid(found)  # it fits only within the solver's tolerance
     if found is not None and problem.crossing(found) < problem.crossing(best):
         best = found
     crossing = problem.crossing(best)
@@ -193,6 +197,7 @@ class _Model:
         self.nodes = 0
         self._problem = problem
         self._cap = max(1, cap)
+        self._presolves = True
         self._highs = _Silent()
         # Weights are whole numbers: a gap below 1 proves a division optimal.
         options = {"threads": 1, "random_seed": 0, "mip_rel_gap": 0.0, "mip_abs_gap": 0.99 if weights else TOLERANCE}
@@ -250,6 +255,17 @@ class _Model:
                     held = [on for vertex, on in enumerate(self._on) if placed[vertex] == machine]
                     for at in self._bins:
                         self.row(-inf, len(held) - 1.0, [(on + at, 1.0) for on in held])
+
+    def distrust_presolve(self) -> bool:
+        """Search without presolving from now on; return whether that is new.
+
+        Presolving has been seen to end with a bound that no solution attains, and to call the
+        solution that it began at the best (HiGHS 1.16).
+        """
+        before = self._presolves
+        self._presolves = False
+        self._highs.setOptionValue("presolve", "off")
+        return before
 
     def run(self, start: Sequence[int] | None, limits: SearchLimits, on_progress: OnProgress = ignore_progress) -> End:
         """Search for the least cost, from a solution that fits if there is one; return its end.

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lrpc.workloads.placing import bounds
@@ -36,6 +36,7 @@ def best(problem: Problem) -> int | None:
     return min((problem.crossing(placed) for placed in every if problem.fits(placed)), default=None)
 
 
+@example(Problem([0, 0, 1, 0, 1, 1], {(0, 3): 1, (3, 5): 1}, 3, 2, (), {}, (frozenset([0, 2]), frozenset([0, 5]))))
 @settings(deadline=None)
 @given(problems())
 def test_what_is_found_equals_enumeration(problem: Problem) -> None:
