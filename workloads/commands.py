@@ -4,7 +4,7 @@ from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.workloads.options import command_line
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.reports import terminal
-from lrpc.workloads.runs.execute import Finished, Options, execute
+from lrpc.workloads.runs.execute import Finished, Options, execute, spinner
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
 
 
@@ -15,7 +15,8 @@ def carry_out(
     limit: int = MOST_PARTS,
 ) -> Finished | None:
     """Execute a job and print its record. A dry run has no record and returns None."""
-    ready = job.prepare(command_line(), own, limit)
+    with spinner("reading and checking what to run"):
+        ready = job.prepare(command_line(), own, limit)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None

@@ -35,11 +35,11 @@ from lrpc.workloads.options import (
 )
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.partition import SearchLimits
-from lrpc.workloads.placing.place import MESSAGE_BYTES
 from lrpc.workloads.replay import contents
+from lrpc.workloads.replay.gaps import MESSAGE_BYTES
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import terminal
-from lrpc.workloads.runs.execute import Options
+from lrpc.workloads.runs.execute import Options, spinner
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
@@ -122,6 +122,7 @@ def replay(
     link: LinkCosts = "model",
     link_delay_us: LinkDelay = 50.0,
     link_mbps: LinkMbps = 10_000.0,
+    message_bytes: MessageBytes = MESSAGE_BYTES,
     columns: Columns = "",
     group: Group = "",
     strict: Strict = False,
@@ -150,6 +151,7 @@ def replay(
         link=link,
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
+        message_bytes=message_bytes,
         columns=columns,
         group=group,
         strict=strict,
@@ -205,15 +207,14 @@ def find_placement(
         link=link,
         link_delay_us=link_delay_us,
         link_mbps=link_mbps,
+        message_bytes=message_bytes,
         columns=columns,
         group=group,
         strict=strict,
         max_depth=max_depth,
         seed=seed,
     )
-    aims = place.Aims(
-        slack, utilisation, interval, weight, message_bytes, constraints, baseline, kubernetes, topology, curve
-    )
+    aims = place.Aims(slack, utilisation, interval, weight, constraints, baseline, kubernetes, topology, curve)
     options = Options(record, force, actors, links, address, None, dry_run)
     done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out)
     if done is not None:
@@ -234,9 +235,9 @@ def tell(
 
     Tells also what was corrected or left out, and what a replay would assume.
     """
-    found = read_trace(trace, strict=strict, max_depth=max_depth, columns=columns, group=group)
+    with spinner(f"reading {trace}"):
+        told = contents.tell(read_trace(trace, strict=strict, max_depth=max_depth, columns=columns, group=group))
     console = terminal.make_console()
-    told = contents.tell(found)
     terminal.print_counts(console, str(trace), told.counts)
     for table in told.tables:
         terminal.print_table(console, table)

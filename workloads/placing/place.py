@@ -43,7 +43,7 @@ from lrpc.workloads.replay.accounts import Costs
 from lrpc.workloads.replay.gaps import Charged, LinkCost, charged, network_gaps
 from lrpc.workloads.replay.placement import machine_names, place, write_placement
 from lrpc.workloads.replay.steps import Activity, activity
-from lrpc.workloads.runs.execute import Options, execute
+from lrpc.workloads.runs.execute import Options, execute, spinner
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.spans import Trace
 
@@ -51,7 +51,6 @@ SPREAD: Final = "spread"
 TODAY: Final = "today"
 FOUND: Final = "found"
 FILE: Final = "placement.toml"
-MESSAGE_BYTES: Final = 1_000  # of a request or response that no span tells the size of, if bytes are weighed
 CURVE: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of machines to compare
 CURVE_LIMITS: Final = SearchLimits(nodes=200, seconds=5.0)  # of the search for each of them
 ENDED: Final = {
@@ -74,7 +73,6 @@ class Aims:
     utilisation: float | None = None
     interval_s: float = 1.0
     weight: Weight = "calls"
-    message_bytes: int = MESSAGE_BYTES
     constraints: Path | None = None
     baseline: str | None = None  # today, spread, pack or a file; None: today's, else spread
     kubernetes: Path | None = None
@@ -134,7 +132,7 @@ def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
         constraints=kept,
         charged=_charged(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)),
         weight=aims.weight,
-        message_bytes=aims.message_bytes,
+        message_bytes=job.message_bytes,
         slack=slack,
         capacity=capacity,
     )
@@ -158,7 +156,8 @@ def compare(
     The records are in the folder that `options` names, and so is the placement if `out` is None. A
     dry run prints what would be done and returns None.
     """
-    asked = ask(job, DEFAULT_SLACK if aims.slack is None else aims.slack, aims)
+    with spinner(f"reading {job.trace}"):
+        asked = ask(job, DEFAULT_SLACK if aims.slack is None else aims.slack, aims)
     asked = feasible(asked, search, slack=aims.slack is None, utilisation=aims.utilisation is None)
     label, before, names = _baseline(asked, job, aims)
     starts = begin(asked, search, before)
@@ -360,6 +359,7 @@ def _charged(job: ReplayJob, link: LinkCost, trace: Trace, recorded: Activity, p
         link_delay_us=job.link_delay_us,
         link_mbps=job.link_mbps,
         seed=job.seed,
+        message_bytes=job.message_bytes,
     )
 
 

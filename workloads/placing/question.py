@@ -21,7 +21,7 @@ from lrpc.workloads.placing.constraints import Constraint, Contradiction, Groupe
 from lrpc.workloads.placing.partition import Overfull, SearchLimits, Unmet, fitting
 from lrpc.workloads.placing.problem import Limit, Problem
 from lrpc.workloads.replay.busy import busy, undominated
-from lrpc.workloads.replay.gaps import Charged, network_gaps
+from lrpc.workloads.replay.gaps import Charged, network_gaps, told_sizes
 from lrpc.workloads.replay.steps import Activity, computation
 from lrpc.workloads.traces.spans import Trace, shown
 
@@ -152,7 +152,7 @@ def question_of(
         found = _weigh(trace, activity, lambda server: gaps.get(server, charged.each.machine_ns))
         weighed, unit = _scaled(found, (("ns", 1), ("us", 10**3), ("ms", 10**6), ("s", 10**9)), " of recorded gaps")
     else:
-        found = _weigh(trace, activity, lambda server: _bytes(trace, activity, server, message_bytes))
+        found = _weigh(trace, activity, lambda server: _bytes(trace, server, message_bytes))
         weighed, unit = _scaled(found, (("bytes", 1), ("kB", 10**3), ("MB", 10**6), ("GB", 10**9)), "")
     loads = computation(activity)
     group_of = groups.group_of
@@ -236,11 +236,9 @@ def _weigh(trace: Trace, activity: Activity, amount: Callable[[int], int]) -> Co
     return found
 
 
-def _bytes(trace: Trace, activity: Activity, server: int, assumed: int) -> int:
-    """Return the bytes of a call's messages, as either side tells them; else what is assumed."""
-    parent = trace.parents[server]
-    views = [trace.spans[server].sizes, *([trace.spans[parent].sizes] if parent is not None else [])]
-    return sum(next((size[at] for size in views if size[at] is not None), assumed) or 0 for at in range(2))
+def _bytes(trace: Trace, server: int, assumed: int) -> int:
+    """Return the bytes of a call's messages, as spans tell them; else what is assumed."""
+    return sum(assumed if size is None else size for size in told_sizes(trace, server))
 
 
 def _scaled(

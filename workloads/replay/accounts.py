@@ -100,13 +100,15 @@ def _calls(gaps: Mapping[int, int], charged: Charged, found: Counter[str]) -> di
     """Return what calls and traces took, by name."""
     each, traces = charged.each, max(1, found["roots"])
     drawn = {}
-    if charged.extra_ns:
+    if charged.extra_ns and charged.drawn:
         extra = sum(charged.extra_ns.values()) / len(charged.extra_ns)
         drawn = {
             "a call between machines, from the trace's gaps, mean, us": round((each.machine_ns + extra) / 1000, 1),
             "calls between machines without a recorded gap (the cost model's)": charged.without,
         }
     return {
+        "calls with sizes of messages told": charged.told,
+        "bytes of a request or response, assumed of others": charged.assumed_bytes,
         "median network gap of a call, recorded, us": round(median(gaps.values()) / 1000, 1) if gaps else 0.0,
         "a call between domains, simulated, us": each.domain_ns / 1000,
         **(drawn or {"a call between machines, simulated, us": each.machine_ns / 1000}),

@@ -7,7 +7,7 @@ from typing import Final
 
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.replay.accounts import by_reason, notes
-from lrpc.workloads.replay.gaps import gaps_by_pair, network_gaps
+from lrpc.workloads.replay.gaps import MESSAGE_BYTES, gaps_by_pair, network_gaps
 from lrpc.workloads.replay.operations import gaps_table, operations
 from lrpc.workloads.replay.steps import activity, computation
 from lrpc.workloads.traces.calls import asynchronous, outside
@@ -89,7 +89,9 @@ def _assumptions(trace: Trace) -> list[str]:
     if blind:
         lines.append(f"assumed: {blind:,} calls without a client's view take what the cost model says, and no gap")
     if not any(span.sizes.request is not None for span in trace.spans):
-        lines.append("assumed, as no span tells sizes: messages of calls are small")
+        lines.append(
+            f"assumed, as no span tells sizes: requests and responses of {MESSAGE_BYTES} bytes (--message-bytes)"
+        )
     if not trace.nodes:
         lines.append("assumed, as no span tells its node or host: today's placement is not known")
     return lines

@@ -9,6 +9,10 @@ two, or their median. A pair without a recorded gap takes what the model says.
 So that a crossing can be as short as any that was recorded, the mechanism's own costs of a remote
 call are put to nothing, and the link's delay to a small part of the least gap. What is missing to
 the gap, the caller waits before its call.
+
+Messages are as large as spans say; where they do not, a size is assumed. A replay's own messages
+have 4 bytes: what the link and the two ends take for the rest, the caller waits before its call. A
+recorded gap has that in it.
 """
 
 from collections import defaultdict
@@ -18,7 +22,7 @@ from statistics import median_low
 from typing import Final, Literal
 
 from lrpc.kernel.random import Stream
-from lrpc.kernel.simulated.costs import PARTS, CostModel
+from lrpc.kernel.simulated.costs import NETWORK_BYTE, PARTS, CostModel
 from lrpc.workloads.replay.crossings import Crossings, crossings
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.spans import Trace
@@ -26,6 +30,7 @@ from lrpc.workloads.traces.spans import Trace
 LinkCost = Literal["model", "trace", "trace-median"]
 Pair = tuple[str, str]  # the calling domain and the called one
 LEAST_DELAY_US: Final = 1.0  # of a link: machines advance by as much at a time
+MESSAGE_BYTES: Final = 4  # of a replay's own requests and responses
 REMOTE: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"])
 
 
@@ -35,7 +40,8 @@ class Charged:
 
     `costs` and `link_delay_us` are what its machines and links have, `each` what a call takes with
     them. `extra_ns` is by server's span what its call takes beside that, where it crosses machines.
-    `without` counts the calls between machines whose pair has no recorded gap.
+    `without` counts the calls between machines whose pair has no recorded gap, `told` the calls of
+    which spans tell a size, and `assumed_bytes` is that of other requests and responses.
     """
 
     costs: CostModel
@@ -43,6 +49,9 @@ class Charged:
     each: Crossings
     extra_ns: Mapping[int, int]
     without: int = 0
+    told: int = 0
+    assumed_bytes: int = MESSAGE_BYTES
+    drawn: bool = False  # whether calls between machines take what the trace recorded
 
 
 def network_gaps(trace: Trace, activity: Activity) -> dict[int, int]:
@@ -78,6 +87,7 @@ def charged(
     link_delay_us: float,
     link_mbps: float,
     seed: int,
+    message_bytes: int = MESSAGE_BYTES,
 ) -> Charged:
     """Return how calls between machines are charged under a placement of pods.
 
@@ -85,8 +95,10 @@ def charged(
     there is more than one machine and the cost model has no costs for calls between machines.
     """
     each = crossings(costs, machines, link_delay_us=link_delay_us, link_mbps=link_mbps)
+    told = sum(any(size is not None for size in told_sizes(trace, server)) for server in trace.calls())
     if link == "model" or machines == 1:
-        return Charged(costs, link_delay_us, each, {})
+        extra = _carrying(trace, activity, placement, costs, link_mbps, message_bytes)
+        return Charged(costs, link_delay_us, each, extra, 0, told, message_bytes)
     by_pair = gaps_by_pair(trace, activity)
     least_us = min((gaps[0] for gaps in by_pair.values()), default=0) / 1000
     delay_us = max(LEAST_DELAY_US, min(link_delay_us, least_us / 4))
@@ -111,4 +123,34 @@ def charged(
             stream = streams.setdefault(caller, Stream(seed, caller, "gaps"))
             gap = gaps[stream.below(len(gaps))]
         extra_ns[server] = max(0, gap - base.machine_ns)
-    return Charged(cheap, delay_us, base, extra_ns, without)
+    return Charged(cheap, delay_us, base, extra_ns, without, told, message_bytes, drawn=True)
+
+
+def told_sizes(trace: Trace, server: int) -> tuple[int | None, int | None]:
+    """Return the bytes of a call's request and response, as either view tells them."""
+    parent = trace.parents[server]
+    views = [trace.spans[server].sizes, *([trace.spans[parent].sizes] if parent is not None else [])]
+    request, response = (next((size[at] for size in views if size[at] is not None), None) for at in range(2))
+    return request, response
+
+
+def _carrying(
+    trace: Trace,
+    activity: Activity,
+    placement: Mapping[str, int],
+    costs: CostModel,
+    link_mbps: float,
+    assumed: int,
+) -> dict[int, int]:
+    """Return by server's span what its messages take beyond a replay's own, in ns, if above 0."""
+    per_byte_ns = 8_000 / link_mbps + (2 * costs.ps[NETWORK_BYTE] / 1000 if costs.has("messages") else 0)
+    extra_ns = {}
+    for server in trace.calls():
+        parent = trace.parents[server]
+        assert parent is not None
+        if placement[activity.pods[parent]] != placement[activity.pods[server]]:
+            sizes = (assumed if size is None else size for size in told_sizes(trace, server))
+            beyond = sum(max(0, size - MESSAGE_BYTES) for size in sizes)
+            if beyond:
+                extra_ns[server] = round(beyond * per_byte_ns)
+    return extra_ns

@@ -227,6 +227,18 @@ def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]
 
 
 @contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show that work goes on, and for how long, while the block runs, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield
+
+
+@contextmanager
 def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], None]]:
     """Show how many of a sweep's runs have ended while the block runs, if stderr is a terminal.
 

@@ -37,7 +37,7 @@ from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry, load_regis
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Input, Run, TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
-from lrpc.workloads.replay.gaps import LinkCost, charged
+from lrpc.workloads.replay.gaps import MESSAGE_BYTES, LinkCost, charged
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS, replay_cluster, trace_name
 from lrpc.workloads.replay.steps import Activity, activity
@@ -197,6 +197,7 @@ class ReplayJob(JobBase):
     columns: str = ""
     group: str = ""
     link: LinkCost = "model"
+    message_bytes: int = Field(default=MESSAGE_BYTES, ge=1, le=2**40)
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
@@ -218,6 +219,7 @@ class ReplayJob(JobBase):
             link_delay_us=self.link_delay_us,
             link_mbps=self.link_mbps,
             seed=self.seed,
+            message_bytes=self.message_bytes,
         )
         cluster = replay_cluster(
             trace_name(Path(self.trace)),

@@ -11,7 +11,6 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,12 +26,6 @@ from lrpc.workloads.traces.spans import AnyPath, Reason, Trace, TraceRefused, sh
 MOST_BYTES: Final = 1 << 30  # the largest trace, also after it is unzipped
 MOST_FILES: Final = 10_000  # in a folder
 
-OnFile = Callable[[int, int], None]  # takes how many files were read, of how many
-
-
-def ignore_files(done: int, of: int) -> None:
-    """Ignore the progress of reading."""
-
 
 def read_trace(
     path: AnyPath,
@@ -41,7 +34,6 @@ def read_trace(
     max_depth: int = MOST_NESTED,
     columns: str = "",
     group: str = "",
-    on_file: OnFile = ignore_files,
 ) -> Trace:
     """Read a trace from a file, whose form is found out by looking, or from all files of a folder.
 
@@ -65,9 +57,8 @@ def read_trace(
     names = [shown(os.fspath(file), limit=None, quote=False) for file in files]
     collector = RowCollector(names)
     left = MOST_BYTES
-    for number, (file, shown_name) in enumerate(zip(files, names, strict=True), 1):
+    for file, shown_name in zip(files, names, strict=True):
         left -= _add(file, shown_name, collector, layout, left)
-        on_file(number, len(files))
     try:
         trace = collector.trace(group)
     except Misshapen as wrong:

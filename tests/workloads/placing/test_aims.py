@@ -154,7 +154,7 @@ def test_gaps_and_bytes_are_weighed_where_that_is_asked_for() -> None:
         assert ended.code == 0
         assert f"what they weigh, {unit}" in ended.out
         assert re.search(rf"at least [0-9,]+ {unit} cross in any placement \(gap 0.00 %", ended.out)
-    asked = ask(ReplayJob(trace=str(SAMPLE), machines=2), 1.7, Aims(weight="bytes", message_bytes=500))
+    asked = ask(ReplayJob(trace=str(SAMPLE), machines=2, message_bytes=500), 1.7, Aims(weight="bytes"))
     assert sum(asked.problem.weights.values()) == 2 * 500 * 11
 
 

@@ -160,3 +160,26 @@ def test_calls_between_machines_cost_what_is_asked_for(link: str, simulated_ms: 
     assert lrpc("replay", CASES / "b0-otlp-service-only.json", *args).code == 0
     told = record(tmp_path / "out")["trace"]["summary"]
     assert told["mean time of a trace, simulated, us"] == pytest.approx(simulated_ms * 1000)
+
+
+def test_messages_take_what_their_sizes_say(tmp_path: Path) -> None:
+    rows = [
+        "Of,Id,Up,Who,What,When,Took,Side,In,Out",
+        "t,1,,front,GET,0,100,server,,",
+        "t,2,1,cart,Get,10,50,server,1004,",
+    ]
+    path = tmp_path / "sized.csv"
+    path.write_text("\n".join(rows))
+    layout = "trace=Of,span=Id,parent=Up,service=Who,operation=What,start=When:ms,duration=Took:ms,kind=Side"
+    means = []
+    for number, more in enumerate(["", ",request=In,response=Out"]):
+        out = tmp_path / f"out{number}"
+        args = ("--machines", 2, *HERE, "--columns", layout + more, "--message-bytes", 2004, "--out", out)
+        assert lrpc("replay", path, *args).code == 0
+        told = record(out)["trace"]["summary"]
+        assert told["calls with sizes of messages told"] == number
+        assert told["bytes of a request or response, assumed of others"] == 2004
+        means.append(told["mean time of a trace, simulated, us"])
+    # A byte takes 0.8 ns on the link and 1 ns at each end; there are 1,000 fewer if they are told.
+    assert means[0] == pytest.approx(100_690.0 + 4000 * 0.0028, abs=0.06)
+    assert means[0] - means[1] == pytest.approx(1000 * 0.0028, abs=0.11)
