@@ -13,6 +13,7 @@ went on after its reply.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median_low
 from typing import Final
@@ -28,14 +29,16 @@ AGREE: Final = 2  # one in so many calls must allow two clocks to agree, for the
 
 def corrected(trace: Trace) -> Trace:
     """Return a trace with all times as of one clock, ordered again; itself if clocks agree."""
-    behind = _behind(trace)
-    moved = sum(behind.get(span.source.clock, 0) != 0 for span in trace.spans)
+    clocks = {source: source.clock for source in {span.source for span in trace.spans}}
+    found = _behind(trace, clocks)
+    behind = {source: found.get(clock, 0) for source, clock in clocks.items()}
+    moved = sum(behind[span.source] != 0 for span in trace.spans)
     if not moved:
         return trace
-    times = [span.start_ns + behind.get(span.source.clock, 0) for span in trace.spans]
+    times = [span.start_ns + behind[span.source] for span in trace.spans]
     lowest = min(0, *times)  # no time may be before 1970
     spans = [
-        replace(span, start_ns=time - lowest, end_ns=time - lowest + span.end_ns - span.start_ns)
+        span._replace(start_ns=time - lowest, end_ns=time - lowest + span.end_ns - span.start_ns)
         for span, time in zip(trace.spans, times, strict=True)
     ]
     order = sorted(range(len(spans)), key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, at))
@@ -51,15 +54,18 @@ def corrected(trace: Trace) -> Trace:
     )
 
 
-def _behind(trace: Trace) -> dict[Source, int]:
-    """Return how far each clock is behind that of the first callers, in ns."""
+def _behind(trace: Trace, clocks: Mapping[Source, Source]) -> dict[Source, int]:
+    """Return how far each clock is behind that of the first callers, in ns.
+
+    `clocks` has the clock of each source.
+    """
     neighbours: dict[Source, list[tuple[Source, int]]] = defaultdict(list)
-    for (one, other), bounds in _bounds(trace).items():
+    for (one, other), bounds in _bounds(trace, clocks).items():
         difference = _difference(bounds)
         neighbours[one].append((other, difference))
         neighbours[other].append((one, -difference))
     behind: dict[Source, int] = {}
-    callers = [trace.spans[root].source.clock for root in trace.roots]
+    callers = dict.fromkeys(clocks[trace.spans[root].source] for root in trace.roots)
     for first in (*callers, *neighbours):
         if first in behind:
             continue
@@ -73,13 +79,13 @@ def _behind(trace: Trace) -> dict[Source, int]:
     return behind
 
 
-def _bounds(trace: Trace) -> dict[Edge, list[Bounds]]:
+def _bounds(trace: Trace, clocks: Mapping[Source, Source]) -> dict[Edge, list[Bounds]]:
     """Return by two clocks what each call says of how far the second is behind the first."""
     found: dict[Edge, list[Bounds]] = defaultdict(list)
     for client, server in paired(trace).items():
         seen, did = trace.spans[client], trace.spans[server]
         least, most = seen.start_ns - did.start_ns, seen.end_ns - did.end_ns
-        one, other = seen.source.clock, did.source.clock
+        one, other = clocks[seen.source], clocks[did.source]
         if one == other or least > most:
             continue
         if one < other:

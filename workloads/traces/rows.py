@@ -16,7 +16,6 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from lrpc.workloads.traces.attributes import UNNAMEABLE
@@ -176,7 +175,7 @@ class RowCollector:
         left_out = [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))]
         ends = _ends(self._spans, parents, corrections)
         spans = [
-            replace(span, trace=trace, pod=pods[span.source], end_ns=end)
+            span._replace(trace=trace, pod=pods[span.source], end_ns=end)
             for span, trace, end in zip(self._spans, self._traces(), ends, strict=True)
         ]
         order = [index for index in range(len(parents)) if index not in faults]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces.attributes import UNTOLD, Sizes
@@ -73,8 +73,7 @@ class Kind(StrEnum):
     CONSUMER = "consumer"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One timed operation in one pod, identified by (trace, span); times are Unix nanoseconds.
 
     `follows` says that its parent did not wait for it (FOLLOWS_FROM). A reader gives `source`, from

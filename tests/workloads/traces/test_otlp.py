@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,8 +68,8 @@ def read_or_refused(folder: Path, *lines: Any) -> Trace | str:
 
 def test_the_sample_holds_the_spans_of_the_csv_sample() -> None:
     mine, plain = (read_trace(SAMPLE.with_name(name), strict=True) for name in (SAMPLE.name, "sample-trace.csv"))
-    unsaid = [replace(span, kind=Kind.UNSAID, source=NOWHERE) for span in mine.spans]
-    assert unsaid == [replace(span, source=NOWHERE) for span in plain.spans]
+    unsaid = [span._replace(kind=Kind.UNSAID, source=NOWHERE) for span in mine.spans]
+    assert unsaid == [span._replace(source=NOWHERE) for span in plain.spans]
     assert mine.parents == plain.parents
 
 

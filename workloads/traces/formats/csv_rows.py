@@ -136,7 +136,9 @@ class _Rows:
         self._width = width
         roles = ("pod", "service", "instance", "host", "node")
         self._source = [columns.get(role) for role in roles]
-        self._needed = [role for role in ("trace", "span", "path", "operation") if role in columns]
+        self._needed = [(columns[role], role) for role in ("trace", "span", "path", "operation") if role in columns]
+        self._trace, self._operation = columns["trace"], columns["operation"]
+        self._sized = "request" in columns or "response" in columns
 
     def span(self, fields: list[str], trouble: str) -> Span:
         """Return the span of a row; raise `Unfit` if it has none."""
@@ -145,11 +147,11 @@ class _Rows:
         if len(fields) != self._width:
             reason = Reason.CUT_SHORT if len(fields) < self._width else Reason.TOO_LONG
             raise Unfit(reason, f"it has {len(fields)} fields, the header {self._width}")
-        for role in self._needed:
-            if not fields[self._columns[role]]:
+        for at, role in self._needed:
+            if not fields[at]:
                 raise Unfit(Reason.EMPTY, f"no {self._layout.columns[role]} is given")
-        trace = sys.intern(fields[self._columns["trace"]])  # texts that recur: one copy of each saves memory
-        operation = sys.intern(fields[self._columns["operation"]])
+        trace = sys.intern(fields[self._trace])  # texts that recur: one copy of each saves memory
+        operation = sys.intern(fields[self._operation])
         begin_ns, end_ns = self._times(fields)
         if self._layout.is_call_graph:
             return self._call(fields, trace, operation, begin_ns, end_ns)
@@ -159,9 +161,10 @@ class _Rows:
         if not (source.pod or source.instance or source.service):
             roles = [role for role in ("pod", "service", "instance") if role in self._columns]
             raise Unfit(Reason.EMPTY, f"no {self._layout.columns[roles[0]]} is given")
-        kind = KINDS.get(self._field(fields, "kind").lower().removeprefix("span_kind_"), Kind.UNSAID)
+        said = self._field(fields, "kind")
+        kind = KINDS.get(said.lower().removeprefix("span_kind_"), Kind.UNSAID) if said else Kind.UNSAID
         span = fields[self._columns["span"]]
-        told = self._field(fields, "peer"), self._sizes(fields)
+        told = self._field(fields, "peer"), self._sizes(fields) if self._sized else UNTOLD
         return Span(trace, span, first, "", operation, begin_ns, end_ns, kind, False, source, *told)
 
     def identity(self, fields: list[str]) -> SpanKey:
