@@ -38,7 +38,7 @@ import grpc
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.package import fingerprint, make_wheel
 from lrpc.kernel.documents import one_line
-from lrpc.kernel.errors import Refused
+from lrpc.kernel.errors import Refused, RunFailed
 
 CONNECT_TIMEOUT_S: Final = 3.0
 PROBE_TIMEOUT_S: Final = 60.0  # a node starts a process for a probe
@@ -257,8 +257,8 @@ def _remove(folder: str) -> None:
 def _session(options: dict[str, Any], mark: str = "") -> Iterator[None]:
     """Run the block in a Ray session with these options of `ray.init`.
 
-    Processes of the session carry `mark` in their environment. Raises `Refused` if Ray does not
-    start, for whatever reason.
+    Processes of the session carry `mark` in their environment. Raises `RunFailed` if Ray does not
+    start here, and `Refused` if it cannot be reached elsewhere.
     """
     try:
         import ray
@@ -269,6 +269,9 @@ def _session(options: dict[str, Any], mark: str = "") -> Iterator[None]:
             with _environment({SESSION: mark}), _own_handlers():
                 ray.init(**options, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises bare ones too, where its start takes too long
+            if options["address"] == LOCAL["address"]:
+                way = "run again, or in this process with --actors 0"
+                raise RunFailed(f"Ray does not start: {reason(error)}; {way}") from None
             raise Refused(f"Ray at {options['address']}: {reason(error)}") from None
         yield
     finally:

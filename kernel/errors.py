@@ -9,6 +9,8 @@ text reach the caller. Each caller that is told of one failure gets an error obj
 that none holds a traceback with another domain's frames.
 """
 
+import os
+
 
 class Refused(Exception):
     """The input is wrong; nothing has been started (exit code 2).
@@ -101,9 +103,35 @@ class ProcedureRaised(CallError):
 
 
 def raised(error: Exception) -> ProcedureRaised:
-    """Return a server's exception as the caller may see it: its class name and its text."""
+    """Return a server's exception as the caller may see it: its class name and its text.
+
+    A note on it says where in the server's code it was raised, for whoever looks for that. On the
+    way from another machine it is lost.
+    """
     try:
         text = str(error)
     except Exception as other:  # `__str__` may be the server's code too
         text = f"(it cannot say what: {type(other).__name__})"
-    return ProcedureRaised(type(error).__name__, text)
+    found = ProcedureRaised(type(error).__name__, text)
+    for note in getattr(error, "__notes__", ()):
+        found.add_note(note)
+    where = place_of(error)
+    if where:
+        found.add_note(f"raised in the server at {where}")
+    return found
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised: file, line and function; empty if that is not known.
+
+    That is the last place outside of lrpc itself, if there is one.
+    """
+    frame, where = error.__traceback__, ""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        # Compiled code names its files by relative paths.
+        if not where or (os.path.isabs(code.co_filename) and not code.co_filename.startswith(own)):
+            where = f"{code.co_filename}, line {frame.tb_lineno}, in {code.co_name}"
+        frame = frame.tb_next
+    return where

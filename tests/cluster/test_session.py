@@ -11,7 +11,7 @@ import pytest
 
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.session import OWNER, PREFIX, check_reachable, ray_session
-from lrpc.kernel.errors import Refused
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.protos import transport_pb2
 
 INTRUDES = """
@@ -55,7 +55,10 @@ def test_ray_that_starts_too_late_is_told_in_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray, "init", late)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     before = set(Path("/tmp").glob(f"{PREFIX}*"))
-    with pytest.raises(Refused, match=r"Ray at local: More of it\."), ray_session(None, 1):
+    with (
+        pytest.raises(RunFailed, match=r"Ray does not start: More of it\.; run again, or .* --actors 0"),
+        ray_session(None, 1),
+    ):
         pass
     assert set(Path("/tmp").glob(f"{PREFIX}*")) <= before
 

@@ -184,6 +184,10 @@ def test_what_a_procedure_raises_crosses_as_its_name_and_text_and_nothing_leaks(
         ("ValueError", "no such file", "ValueError: no such file")
     ] * 7
     assert all(error.__cause__ is None and error.__context__ is None for error in caught)
+    line = fail.__code__.co_firstlineno + 1
+    assert {tuple(error.__notes__) for error in caught} == {
+        (f"raised in the server at {__file__}, line {line}, in fail",)
+    }
     assert_nothing_held(one.kernel)
 
 
