@@ -27,7 +27,7 @@ from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress as Position
 from lrpc.kernel.documents import one_line
-from lrpc.kernel.errors import Panic, Refused, RunFailed
+from lrpc.kernel.errors import Panic, Refused, RunFailed, place_of
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
@@ -161,7 +161,7 @@ def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
     except Refused:
         raise
     except RunFailed as error:
-        keep(str(error))
+        keep(f"{error}{_places(error)}")
         raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
     except Panic as panic:
         keep(f"broken invariant: {panic}")
@@ -173,6 +173,17 @@ def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         keep("interrupted")
         raise
+
+
+def _places(error: RunFailed) -> str:
+    """Return where a program or server raised what failed a run, as far as that is known.
+
+    Of what was raised on an actor it is not.
+    """
+    cause = error.__cause__
+    if cause is None:
+        return ""
+    return "".join(f"; {note}" for note in (f"raised at {place_of(cause)}", *getattr(cause, "__notes__", ())))
 
 
 def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> Callable[[Position], None]:
