@@ -192,10 +192,11 @@ def _cells(cells: Sequence[Cell]) -> Iterator[SectionItem]:
             if len(values) == len(found):
                 yield plots.columns(TITLES[name], [cell.row for cell in found], values, "bytes", "calls")
         elif name == "Figure 2":
-            yield _figure_2([cell for cell in found if cell.unit == "calls/s"])
+            yield figure_2([cell for cell in found if cell.unit == "calls/s"])
 
 
-def _figure_2(cells: Sequence[Cell]) -> Plot:
+def figure_2(cells: Sequence[Cell]) -> Plot:
+    """Return Figure 2: our curves, and the paper's points beside them."""
     points: dict[str, list[tuple[float, float]]] = {}
     for cell in cells:
         for value, whose in ((cell.ours, "ours"), (cell.paper, "the paper's")):
