@@ -8,30 +8,22 @@ one file. Text from records is escaped, since a record may come from anybody.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape as escape_html
 from pathlib import Path
 from typing import Final
 
-from lrpc.kernel.documents import one_line, visible
+from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import folders, records, tables
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
-from lrpc.workloads.reports import comparison, plots, sections
-from lrpc.workloads.reports.plots import Plot, number
+from lrpc.workloads.reports import answers, comparison, sections, web
+from lrpc.workloads.reports.plots import Plot, number, shortened
 from lrpc.workloads.reports.sections import Note, Section, SectionItem, readable
+from lrpc.workloads.reports.web import escape
 
 PAGES: Final = ("report.html", "report.md")
 MOST_ROWS: Final = 60  # rows of a table shown on the page; its CSV file has all of them
-STYLE: Final = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1c2733; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #c8d2dc; } h3 { margin: 1.4em 0 .4em; }
-div.table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2em .7em; border-bottom: 1px solid #e3e9ef; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; } td { overflow-wrap: anywhere; }
-p.warning { background: #b3001b; color: white; font-weight: bold; padding: .8em 1em; }
-p.more { color: #5a6b7b; } nav a { margin-right: 1em; }
-"""
+FEW_ROWS: Final = 12  # a table with more can be searched
 
 
 @dataclass(frozen=True)
@@ -40,12 +32,13 @@ class Report:
 
     title: str
     notes: Sequence[Note]  # shown first
-    sections: Sequence[Section]
+    sections: Sequence[Section]  # folded until they are opened
+    answer: Sequence[SectionItem] = ()  # what came out: shown before the sections
 
     @property
     def tables(self) -> list[Table]:
         """Return every table, including the data of plots."""
-        parts = [part for section in self.sections for part in section.parts]
+        parts = [*self.answer, *(part for section in self.sections for part in section.parts)]
         shown = [part.table if isinstance(part, Plot) else part for part in parts]
         return [part for part in shown if isinstance(part, Table)]
 
@@ -96,25 +89,29 @@ def report(found: Mapping[str, Record]) -> Report:
     (record,) = found.values()
     note = sections.warning(record)
     title = f"{record.workload}, seed {record.seed}" + (" (incomplete)" if note else "")
-    return Report(title, [note] if note else [], sections.of_record(record))
+    return Report(title, [note] if note else [], sections.of_record(record), answers.of_record(record))
 
 
 def as_html(made: Report) -> Iterator[str]:
     """Yield the pieces of a self-contained HTML page."""
     files = file_names(made.tables)
-    yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(made.title)}</title>\n'
-    yield f"<style>{STYLE}</style>\n"
-    if any(isinstance(part, Plot) for section in made.sections for part in section.parts):
-        yield f"<script>{plots.script()}</script>\n"
-    yield "</head>\n<body>\n"
+    parts = [*made.answer, *(part for section in made.sections for part in section.parts)]
+    yield from web.head(made.title, plots=any(isinstance(part, Plot) for part in parts))
     yield from (_note(note) for note in made.notes)
-    yield f"<h1>{escape(made.title)}</h1>\n<nav>"
+    yield f"<h1>{escape(made.title)}</h1>\n"
+    for place, part in enumerate(made.answer):
+        if isinstance(part, Note) and not part.warning:
+            yield f'<p class="answer">{escape(part.text)}</p>\n'
+        else:
+            yield from _part(part, f"answer-{place}", files)
+    yield "<nav>"
     yield from (f'<a href="#part-{at}">{escape(one.title)}</a>' for at, one in enumerate(made.sections))
     yield "</nav>\n"
     for at, section in enumerate(made.sections):
-        yield f'<h2 id="part-{at}">{escape(section.title)}</h2>\n'
+        yield f'<details id="part-{at}"><summary><h2>{escape(section.title)}</h2></summary>\n'
         for place, part in enumerate(section.parts):
             yield from _part(part, f"plot-{at}-{place}", files)
+        yield "</details>\n"
     yield "</body>\n</html>\n"
 
 
@@ -124,19 +121,12 @@ def as_markdown(made: Report) -> Iterator[str]:
     for note in made.notes:
         yield f"> **{_plain(note.text)}**\n\n"
     yield f"# {_plain(made.title)}\n"
+    for part in made.answer:
+        yield from _as_markdown(part, files)
     for section in made.sections:
         yield f"\n## {_plain(section.title)}\n"
         for part in section.parts:
-            match part:
-                case Note():
-                    yield f"\n{_plain(part.text)}\n"
-                case Plot():
-                    yield f"\n### {_plain(part.text_title or part.title)}\n\n"
-                    yield "".join(f"    {line}\n" for line in part.text)
-                    if part.table is not None:
-                        yield f"\nThe values are in {files[id(part.table)]}.\n"
-                case Table():
-                    yield from _rows_as_markdown(part, files[id(part)])
+            yield from _as_markdown(part, files)
 
 
 def file_names(found: Sequence[Table]) -> dict[int, str]:
@@ -188,11 +178,24 @@ def _part(part: SectionItem, place: str, files: Mapping[int, str]) -> Iterator[s
         case Note():
             yield _note(part)
         case Plot():
-            yield f"<h3>{escape(part.title)}</h3>\n{plots.as_html(part, place)}\n"
+            yield f"<h3>{escape(part.title)}</h3>\n{web.drawn(part, place)}\n"
             if part.table is not None:
                 yield f'<p class="more">Values: {_link(files[id(part.table)])}</p>\n'
         case Table():
             yield from _rows_as_html(part, files[id(part)])
+
+
+def _as_markdown(part: SectionItem, files: Mapping[int, str]) -> Iterator[str]:
+    match part:
+        case Note():
+            yield f"\n{_plain(part.text)}\n"
+        case Plot():
+            yield f"\n### {_plain(part.text_title or part.title)}\n\n"
+            yield "".join(f"    {line}\n" for line in part.text)
+            if part.table is not None:
+                yield f"\nThe values are in {files[id(part.table)]}.\n"
+        case Table():
+            yield from _rows_as_markdown(part, files[id(part)])
 
 
 def _note(note: Note) -> str:
@@ -201,15 +204,25 @@ def _note(note: Note) -> str:
 
 
 def _rows_as_html(table: Table, file: str) -> Iterator[str]:
-    numbers = _numbers(table)
-    classes = [' class="number"' if is_number else "" for is_number in numbers]
-    yield f'<h3>{escape(table.title)}</h3>\n<div class="table"><table>\n<tr>'
-    yield "".join(f"<th{one}>{escape(head)}</th>" for one, head in zip(classes, _heads(table), strict=True))
-    yield "</tr>\n"
+    numbers, whole = _numbers(table), table.columns == ("what", "value")
+    yield f"<h3>{escape(table.title)}</h3>\n"
+    if len(table.rows) > FEW_ROWS:
+        yield f'<input class="search" type="search" placeholder="search" aria-label="search: {escape(table.title)}">\n'
+    yield '<div class="table" tabindex="0"><table>\n<thead><tr>'
+    for is_number, head in zip(numbers, _heads(table), strict=True):
+        kind = ' class="number"' if is_number else ""
+        title = f' title="{escape(head)}"' if len(head) > web.LONGEST_NAME else ""
+        named = escape(shortened(head, web.LONGEST_NAME))
+        yield f'<th{kind}{title} scope="col"><button type="button">{named}</button></th>'
+    yield "</tr></thead>\n<tbody>\n"
     for row in table.rows[:MOST_ROWS]:
-        cells = [escape(shown(column, value)) for column, value in zip(table.columns, row, strict=True)]
-        yield f"<tr>{''.join(f'<td{one}>{cell}</td>' for one, cell in zip(classes, cells, strict=True))}</tr>\n"
-    yield f'</table></div>\n<p class="more">{_more(table)}{_link(file)}</p>\n'
+        yield "<tr>"
+        for is_number, column, value in zip(numbers, table.columns, row, strict=True):
+            text = shown(column, value, named=table.named)
+            number_ = value if is_number and isinstance(value, int | float) else None
+            yield web.cell(text, number_, whole=whole)
+        yield "</tr>\n"
+    yield f'</tbody></table></div>\n<p class="more">{_more(table)}{_link(file)}</p>\n'
 
 
 def _rows_as_markdown(table: Table, file: str) -> Iterator[str]:
@@ -237,14 +250,6 @@ def _numbers(table: Table) -> list[bool]:
 def _more(table: Table) -> str:
     beyond = len(table.rows) - MOST_ROWS
     return f"and {beyond:,} more rows in " if beyond > 0 else ""
-
-
-def escape(text: str) -> str:
-    """Return text as HTML that shows it unchanged, with what cannot be printed made visible.
-
-    Line ends stay, as white space.
-    """
-    return escape_html("\n".join(map(visible, text.split("\n"))))
 
 
 def _link(file: str) -> str:

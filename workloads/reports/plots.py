@@ -1,8 +1,7 @@
 """Plots of a report: a figure for a browser, bars of text, and the table of their data.
 
 Every plot has both a figure and bars of text, since a report must be readable without a browser. A
-figure is plain data in Plotly's format. Plotly itself is slow to import, so it is imported only
-where HTML is made.
+figure is plain data in Plotly's format, drawn by the page's script.
 
 Names come from records, so they are shortened and escaped. They label whole numbers on an axis:
 names that look alike stay apart that way, and Plotly takes none for a date.
@@ -21,7 +20,8 @@ BAR: Final = 40  # characters of the longest bar
 LABEL: Final = 36  # most characters of a name beside a bar or at an axis
 HEIGHT: Final = 420  # pixels
 LINE: Final = 22  # pixels of one row
-COLOURS: Final = ("#2f6db3", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#30638e", "#a3a3a3", "#c08552")
+# Okabe and Ito's colours, which the colour-blind tell apart.
+COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
 
 Figure = Mapping[str, object]  # in Plotly's format
 
@@ -54,9 +54,16 @@ class Plot:
 
 
 def short(name: str) -> str:
-    """Return a name on one line, cut to `LABEL` characters."""
-    line = one_line(name)
-    return line if len(line) <= LABEL else f"{line[: LABEL - 1]}…"
+    """Return a name on one line, of at most `LABEL` characters, with the middle left out."""
+    return shortened(one_line(name), LABEL)
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most `most` characters, with the middle left out."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def number(value: float) -> str:
@@ -96,6 +103,31 @@ def columns(title: str, names: Sequence[str], values: Sequence[float], across: s
     bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}
     layout = {"xaxis": _named(names) | {"title": {"text": escape(across)}}, "yaxis": {"title": {"text": escape(up)}}}
     return Plot(title, _figure([bars], layout, HEIGHT), list(zip(names, values, strict=True)))
+
+
+def grouped(
+    title: str,
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[float | None]],
+    up: str,
+    text: Sequence[tuple[str, float]],
+) -> Plot:
+    """Return a plot of vertical bars side by side, a group for each name.
+
+    `groups` has one value for each name. Groups named "…, the paper's" have the colour of ours and
+    are hatched.
+    """
+    systems = list(dict.fromkeys(name.rpartition(", ")[0] for name in groups))
+    data = []
+    for name, values in groups.items():
+        system, _, whose = name.rpartition(", ")
+        marker: dict[str, object] = {"color": COLOURS[systems.index(system) % len(COLOURS)]}
+        if whose != "ours":
+            marker["pattern"] = {"shape": "/"}
+        data.append({"type": "bar", "name": escape(short(name)), "y": list(values), "marker": marker})
+        data[-1]["x"] = list(range(len(names)))
+    layout = {"barmode": "group", "xaxis": _named(names), "yaxis": {"title": {"text": escape(up)}}}
+    return Plot(title, _figure(data, layout, HEIGHT), text)
 
 
 def curves(
@@ -153,20 +185,6 @@ def matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[int]], bars
     return Plot(title, _figure([heat], layout, 220 + LINE * len(names)), bars)
 
 
-def as_html(plot: Plot, place: str) -> str:
-    """Return a plot as HTML, for a page that contains Plotly's script.
-
-    `place` is an element id that the page uses only once.
-    """
-    from plotly.io import to_html  # slow to import, and only reports need it
-
-    config = {"displaylogo": False, "responsive": True}
-    text: str = to_html(
-        plot.figure, config=config, include_plotlyjs=False, full_html=False, div_id=place, default_height="auto"
-    )
-    return text
-
-
 def script() -> str:
     """Return Plotly's whole script, so that the page works offline."""
     from plotly.offline import get_plotlyjs
@@ -176,8 +194,13 @@ def script() -> str:
 
 
 def _figure(data: Sequence[Mapping[str, object]], layout: Mapping[str, object], height: int) -> Figure:
-    fixed = {"template": "simple_white", "height": height, "margin": {"t": 20, "r": 20}, "bargap": 0.25}
-    return {"data": list(data), "layout": {**fixed, **layout}}
+    fixed = {"height": height, "margin": {"t": 20, "r": 20}, "bargap": 0.25}
+    clear = {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "legend": {"orientation": "h", "y": -0.25},
+    }
+    return {"data": list(data), "layout": {**fixed, **clear, **layout}}
 
 
 def _named(names: Sequence[str], *, down: bool = False) -> dict[str, object]:

@@ -145,7 +145,8 @@ def grouped(rows: Sequence[Calls], ends: Sequence[tuple[str, str]]) -> tuple[lis
 
 
 def _run(record: Record) -> Iterator[SectionItem]:
-    yield from (Note(text) for text in record.notes)
+    told = record.trace.notes if record.trace is not None else ()
+    yield from (Note(text) for text in (*record.notes, *told))
     rows: list[tuple[str, TableValue]] = [
         ("status", record.status),
         ("workload", record.workload),
@@ -192,10 +193,11 @@ def _cells(cells: Sequence[Cell]) -> Iterator[SectionItem]:
             if len(values) == len(found):
                 yield plots.columns(TITLES[name], [cell.row for cell in found], values, "bytes", "calls")
         elif name == "Figure 2":
-            yield _figure_2([cell for cell in found if cell.unit == "calls/s"])
+            yield figure_2([cell for cell in found if cell.unit == "calls/s"])
 
 
-def _figure_2(cells: Sequence[Cell]) -> Plot:
+def figure_2(cells: Sequence[Cell]) -> Plot:
+    """Return Figure 2: our curves, and the paper's points beside them."""
     points: dict[str, list[tuple[float, float]]] = {}
     for cell in cells:
         for value, whose in ((cell.ours, "ours"), (cell.paper, "the paper's")):
@@ -336,7 +338,9 @@ def _trace(record: Record) -> Iterator[SectionItem]:
     yield Table("trace", "Where its rows went", ("what", "value"), list(record.trace.summary.items()))
     if record.trace.times:
         yield tables.times(record.trace.times)
+    yield from record.trace.more
     if record.trace.left_out:
+        yield from (Note(line) for line in record.trace.left_out_by_reason)
         yield Table("left out", "Rows left out", ("row",), [(line,) for line in record.trace.left_out])
 
 
