@@ -36,6 +36,8 @@ def open_missing() -> None:
 def main() -> None:
     """Run the command; if it is interrupted, end the process at once with exit code 130."""
     open_missing()
+    # What gRPC says of its own as a process ends in the middle of its work is nothing to act on.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all are treated as Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end_at_once)

@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -283,9 +284,10 @@ def _session(options: dict[str, Any], mark: str = "") -> Iterator[None]:
 def _own_handlers() -> Iterator[None]:
     """Keep this process's handler of SIGTERM while Ray starts.
 
-    Ray installs one of its own, which drains the node, and ends the process without a message.
+    Ray installs one of its own, which drains the node, and ends the process without a message. Its
+    native part has another, which prints a trace of the stack: that one is replaced afterwards.
     """
-    install = signal.signal
+    install, handler_before = signal.signal, signal.getsignal(signal.SIGTERM)
 
     def kept(number: Any, handler: Any) -> Any:
         return signal.getsignal(number) if number == signal.SIGTERM else install(number, handler)
@@ -295,6 +297,8 @@ def _own_handlers() -> Iterator[None]:
         yield
     finally:
         setattr(signal, "signal", install)  # noqa: B010
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler_before)
 
 
 @cache
