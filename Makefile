@@ -76,7 +76,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # $(call needs,KEYS): what pyproject.toml lists there, a line each.
 needs = $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]$(1), sep="\n")'
 # What must be compiled again when it changes.
-SOURCES := setup.py mypyc.ini compiled-modules.txt $(shell grep -v '^\#' compiled-modules.txt)
+SOURCES := setup.py mypyc.ini compiled-modules.txt kernel/host/native.c kernel/host/transfer.h $(shell grep -v '^\#' compiled-modules.txt)
 
 $(READY): pyproject.toml constraints.txt $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lrpc needs Python 3.11 or newer: make PYTHON=...")'

@@ -8,6 +8,9 @@ processors (`BuildWherePossible`).
 lrpc/ holds a symbolic link for each room. Zip archives, and checkouts without symbolic links, have
 a text file in its place, and a package made of those could not be imported. So the rooms are put
 there first (`put_rooms_in_place`).
+
+The host kernel's native part is plain C for Linux, the same for every Python that keeps the limited
+API. Where it cannot be built, lrpc goes without the host kernel.
 """
 
 import ast
@@ -17,10 +20,11 @@ import shutil
 import string
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
@@ -31,6 +35,7 @@ except ImportError:  # an installation of the plain sources, without build requi
 
 LIST = Path(__file__).with_name("compiled-modules.txt")
 ROOMS = ("cluster", "domains", "kernel", "protos", "workloads")
+HOST = "lrpc.kernel.host.native"
 METADATA = {"dist_info", "egg_info", "sdist"}  # commands that compile nothing
 PARTS = 8  # fixed: the same code comes out on every computer
 # Symbols that only this library sees are called directly, which makes calls 3 to 8 % faster. With
@@ -83,7 +88,8 @@ class BuildWherePossible(build_ext):
             version = subprocess.run([*self.compiler.compiler_so[:1], "--version"], capture_output=True, text=True)
             gcc = GCC if "Free Software Foundation" in version.stdout else []
             for extension in self.extensions:
-                extension.extra_compile_args += UNIX + gcc
+                if extension.name != HOST:
+                    extension.extra_compile_args += UNIX + gcc
         self.parallel = os.cpu_count() or 1
         compile_in_turn = self.compiler.compile
         with ThreadPoolExecutor(self.parallel) as pool:
@@ -146,6 +152,23 @@ def extensions():
     return [library, *modules]
 
 
+def host_extension():
+    """Return the native part of the host kernel; nothing where it has no place."""
+    if not sys.platform.startswith("linux") or not METADATA.isdisjoint(sys.argv):
+        return []
+    room = "lrpc/kernel/host"
+    return [
+        Extension(
+            HOST,
+            [f"{room}/native.c"],
+            depends=[f"{room}/transfer.h"],
+            extra_compile_args=["-std=gnu11", "-O2", "-g0", "-fvisibility=hidden", "-pthread"],
+            py_limited_api=not sysconfig.get_config_var("Py_GIL_DISABLED"),
+            optional=True,
+        )
+    ]
+
+
 def in_parts(texts):
     """Write the texts of C files as `PARTS` files and return their names.
 
@@ -197,4 +220,4 @@ def with_docstrings(c, source):
 
 
 put_rooms_in_place()
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildWherePossible})
+setup(ext_modules=[*host_extension(), *extensions()], cmdclass={"build_ext": BuildWherePossible})

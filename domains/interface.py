@@ -16,7 +16,17 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from lrpc.domains.codecs import LENGTH_SIZE, Check, Codec, Immutable, Marshaled, Reference, UpTo
+from lrpc.domains.codecs import (
+    LENGTH_SIZE,
+    Check,
+    Codec,
+    FixedBytes,
+    Immutable,
+    Marshaled,
+    Reference,
+    Scalar,
+    UpTo,
+)
 from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.documents import one_line
@@ -42,6 +52,17 @@ class Procedure:
     results: CopyPlan  # the referents of arguments passed by reference, then the results proper
     single: bool  # the procedure returns one bare value, rather than None or a tuple of several
     simultaneous: int  # calls in progress at once, in one binding
+    awaited: bool = False  # defined by `async def`: its client stub returns an awaitable
+    raises: tuple[type[Exception], ...] = ()  # reach the caller as they are
+
+    @property
+    def signature(self) -> str:
+        """Return the procedure's types in one line; client and server must agree on it."""
+        arguments = ", ".join(f"{one.name}: {_kind(one)}" for one in self.arguments.values)
+        results = [_kind(one) for one in self.results.values[len(self.arguments.references) :]]
+        returned = results[0] if self.single else f"({', '.join(results)})" if results else "None"
+        raises = f" raises {', '.join(one.__name__ for one in self.raises)}" if self.raises else ""
+        return f"{self.name}({arguments}) -> {returned}{raises}"
 
 
 class Interface:
@@ -77,17 +98,22 @@ class Interface:
         cls.procedures = tuple(_procedure(cls.__name__, method) for method in methods)
 
 
-def procedure(*, simultaneous: int) -> Callable[[F], F]:
-    """Set how many calls of a procedure may be in progress at once in one binding.
+def procedure(*, simultaneous: int = SIMULTANEOUS_CALLS, raises: tuple[type[Exception], ...] = ()) -> Callable[[F], F]:
+    """Set what a procedure's types do not say: calls at once, and exceptions that travel.
 
-        @procedure(simultaneous=20)
+        @procedure(simultaneous=20, raises=(FileNotFoundError,))
         def read(self, file: UInt32, block: UInt32) -> Block: ...
 
-    The default is the paper's, 5. Each binding gets as many A-stacks for the procedure.
+    `simultaneous` is how many calls may be in progress at once in one binding: each binding gets as
+    many A-stacks for the procedure. The default is the paper's, 5.
+
+    An exception of a class in `raises` is made anew at the caller, from its text. Every other one
+    reaches the caller as `ProcedureRaised`.
     """
 
     def mark(method: F) -> F:
         vars(method)["simultaneous"] = simultaneous
+        vars(method)["raises"] = raises
         return method
 
     return mark
@@ -131,9 +157,13 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
     simultaneous = vars(method).get("simultaneous", SIMULTANEOUS_CALLS)
     if type(simultaneous) is not int or not 1 <= simultaneous <= MOST_SIMULTANEOUS:
         raise InterfaceRefused(f"{name}: {simultaneous} simultaneous calls; allowed are 1 to {MOST_SIMULTANEOUS}")
+    raises = vars(method).get("raises", ())
+    if not isinstance(raises, tuple) or not all(isinstance(one, type) and issubclass(one, Exception) for one in raises):
+        raise InterfaceRefused(f"{name}: raises={raises!r}; it takes a tuple of classes of exceptions")
     returned = [replace(value, by_reference=False) for value in arguments if value.by_reference]
     plan = CopyPlan(name, [*returned, *results])
-    return Procedure(method.__name__, CopyPlan(name, arguments), plan, single, simultaneous)
+    awaited = inspect.iscoroutinefunction(method)
+    return Procedure(method.__name__, CopyPlan(name, arguments), plan, single, simultaneous, awaited, raises)
 
 
 def _results(name: str, hint: object) -> tuple[list[ValuePlan], bool]:
@@ -162,6 +192,22 @@ def _value(procedure_name: str, name: str, hint: object) -> ValuePlan:
     raise InterfaceRefused(
         f"{procedure_name}: {name}: {given}: not a type that stubs can carry; see lrpc.Int32 and others"
     )
+
+
+def _kind(value: ValuePlan) -> str:
+    """Return a value's type as text that is the same on both sides of a boundary."""
+    codec = value.codec
+    if isinstance(codec, Scalar):
+        text = codec.name
+    elif isinstance(codec, FixedBytes):
+        text = f"bytes[{codec.size}]"
+    elif isinstance(codec, UpTo):
+        text = f"{codec.kind.__name__}[up to {codec.most}]"
+    elif isinstance(codec, Marshaled):
+        text = f"{codec.message.DESCRIPTOR.full_name}[up to {codec.most}]"
+    else:
+        text = f"{type(codec).__name__}[{codec.size}]"
+    return f"Reference[{text}]" if value.by_reference else text
 
 
 def _codec(kind: object, notes: tuple[object, ...]) -> Codec | None:

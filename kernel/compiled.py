@@ -19,6 +19,9 @@ from types import ModuleType
 from typing import Final
 
 VARIABLE: Final = "LRPC_INTERPRETED"
+# The host kernel's native part is C, and has no Python source to run in its place.
+_NATIVE: Final = ("kernel/host/native.c", "kernel/host/transfer.h")
+_NATIVE_MODULE: Final = "kernel/host/native.abi3.so"
 
 
 class _SourcesFirst(MetaPathFinder):
@@ -51,9 +54,9 @@ def choose(package: Path) -> None:
         # An installed package is not edited, and its files bear the times at which they were
         # unpacked.
         return
-    for line in (package.resolve().parent / "compiled-modules.txt").read_text().splitlines():
+    for line in [*(package.resolve().parent / "compiled-modules.txt").read_text().splitlines(), *_NATIVE]:
         source = package / line
-        module = source.with_suffix(EXTENSION_SUFFIXES[0])
+        module = package / _NATIVE_MODULE if line in _NATIVE else source.with_suffix(EXTENSION_SUFFIXES[0])
         if module.is_file() and source.is_file() and source.stat().st_mtime_ns > module.stat().st_mtime_ns:
             raise ImportError(
                 f"{source} has changed since it was compiled: run `make`, or set {VARIABLE}=1 to run the sources"

@@ -96,6 +96,8 @@ class ImportRequest:
     client: str  # the client domain's name, which the kernel gives, not the client
     machine: str  # the client's
     name: str  # the export's name
+    user: int | None = None  # the client's, as the system verified it; None on a simulated machine
+    process: int | None = None  # likewise; for messages only, since its number is used again
 
 
 class Authoriser(Protocol):

@@ -1,8 +1,9 @@
 """Lightweight RPC (Bershad, Anderson, Lazowska, Levy; SOSP 1989) in Python: the public API.
 
-There are two ways in. `Machine`, `Domain` and `bind` make a single simulated machine and calls
-between its domains. `read_cluster` and `run` run a scenario on a simulated cluster. Interfaces are
-defined with `Interface`, `procedure` and the types of arguments. Your own servers and programs
+There are three ways in. `Machine`, `Domain` and `bind` make a single simulated machine and calls
+between its domains. `read_cluster` and `run` run a scenario on a simulated cluster. `this_machine`
+makes the running process a domain, for real calls between processes of this computer. Interfaces
+are defined with `Interface`, `procedure` and the types of arguments. Your own servers and programs
 derive from `Server` and `Program`, and a `Registry` gives them names.
 """
 
@@ -36,6 +37,7 @@ from lrpc.domains.codecs import (
     UpTo,
 )
 from lrpc.domains.domain import Domain, bind
+from lrpc.domains.host.here import deadline, this_machine
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
 from lrpc.domains.residents import Findings, Program, Registry, Server
 from lrpc.kernel.errors import (
@@ -111,10 +113,12 @@ __all__ = [
     "UpTo",
     "WrongAStack",
     "bind",
+    "deadline",
     "interface_of",
     "procedure",
     "read_cluster",
     "run",
+    "this_machine",
 ]
 
 # Imported when first used: they bring the optimiser along, which a machine does not need.

@@ -1,0 +1,1 @@
+"""Domains of the host kernel: processes of this computer that export and import interfaces."""

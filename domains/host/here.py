@@ -1,0 +1,69 @@
+"""The way in to the host kernel; where this computer has none, it says what is missing."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lrpc.kernel.errors import Refused
+
+if TYPE_CHECKING:
+    from lrpc.domains.host.domain import HostDomain
+
+# How both sides of a binding wait for each other. "adapt" spins only while that pays.
+Waits = Literal["adapt", "sleep", "spin"]
+
+
+def this_machine(
+    name: str | None = None,
+    *,
+    folder: Path | str | None = None,
+    waits: Waits = "adapt",
+    workers: int = 64,
+    seed: int = 0,
+) -> HostDomain:
+    """Return this process as a protection domain of this computer, to export from and bind in.
+
+        with lrpc.this_machine() as here:
+            here.export(Adder, AdderServer(), "adder")
+            here.serve()
+
+    `name` is how messages and `lrpc doors` call it. `folder` is where doors are; only processes
+    with the same folder find each other. The default is $LRPC_DOORS, or a folder of the user's.
+    `waits` says how both sides wait: "adapt" spins where that pays, "sleep" hands the processor
+    over at each call, "spin" watches memory. `workers` is the most threads that run procedures at
+    a time. `seed` begins the random streams that servers ask for.
+
+    Raises `Refused` where this system has no host kernel, and says what is missing;
+    `BindingRefused` where the folder is not this user's alone.
+    """
+    require()
+    from lrpc.domains.host.domain import HostDomain
+
+    return HostDomain(name, None if folder is None else Path(folder), waits, workers, seed)
+
+
+def deadline(seconds: float) -> AbstractContextManager[None]:
+    """Give all calls between processes within a `with` block a deadline, in seconds from now.
+
+    A call that has not returned by then ends with `CallAborted`, whether it waited for an A-stack,
+    for the server, or for its results. A block within another one cannot extend it.
+
+    Raises `Refused` where this system has no host kernel, and says what is missing.
+    """
+    require()
+    from lrpc.domains.host.stubs import until
+
+    return until(seconds)
+
+
+def require() -> None:
+    """Raise `Refused`, which says what is missing, where this system has no host kernel."""
+    try:
+        import lrpc.kernel.host.native  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise Refused(
+            "calls between processes of this computer need lrpc's native part, which was not built here "
+            f"({error}); it needs Linux and a C compiler: install one, then lrpc again"
+        ) from None

@@ -1,0 +1,231 @@
+"""The client's side of a binding: the import through a door, and what lies beneath its stubs."""
+
+import contextlib
+import os
+import socket
+import threading
+from typing import Final, cast
+
+from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, CallError, CallFailed
+from lrpc.kernel.host import messages, native, segments
+from lrpc.kernel.host.doors import Doors
+from lrpc.kernel.host.messages import BadMessage
+
+ANSWER_S: Final = 5.0  # within which a server answers a hello, or takes an out-of-band segment
+NEVER: Final = -1  # the deadline of a call without one
+COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
+NO_ROOM: Final = 1
+ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING = -1, -2, -3, -4, -5, -6
+FORKED: Final = 3
+# What the native part returns for a call.
+Reply = bytes | tuple[int, bytes] | tuple[int, int, int, bool] | int
+
+
+def status(doors: Doors, name: str) -> dict[str, object]:
+    """Return what the server behind a door says of itself: see `Server.status`.
+
+    Raises `BindingRefused` where nobody answers.
+    """
+    door = doors.connect(name, ANSWER_S)
+    try:
+        message = _exchange(door, name, {"lrpc": messages.VERSION, "want": "status"}, [])
+        message.close()
+        return dict(message.fields)
+    finally:
+        door.close()
+
+
+def _exchange(door: socket.socket, name: str, fields: dict[str, object], descriptors: list[int]) -> messages.Message:
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        messages.send(door, fields, descriptors)
+        message = messages.receive(door)
+    except TimeoutError:
+        raise BindingRefused(f"import {name}: the server did not answer within {ANSWER_S:g} s") from None
+    except (OSError, BadMessage) as error:
+        raise BindingRefused(f"import {name}: the server ended, or speaks another language: {error}") from None
+    if message is None:
+        raise BindingRefused(f"import {name}: the server closed its door without an answer")
+    if "refused" in message.fields:
+        message.close()
+        raise BindingRefused(str(message.fields["refused"])[:1000])
+    return message
+
+
+class ClientBinding:
+    """A client's end of a binding: calls go through `native`, the rest is here.
+
+    Raises `BindingRefused` where nobody exports the name, the server is another user's, its clerk
+    refuses, or its interface differs.
+    """
+
+    def __init__(
+        self, doors: Doors, name: str, interface: str, signatures: tuple[str, ...], waits: int, notified: bool
+    ) -> None:
+        self.name = name
+        self.forked = False
+        self._attaching = threading.Lock()
+        self.pidfd = -1
+        self.notify: socket.socket | None = None
+        theirs: socket.socket | None = None
+        self.door = doors.connect(name, ANSWER_S)
+        try:
+            if notified:
+                self.notify, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self.notify.setblocking(False)
+            hello = {
+                "lrpc": messages.VERSION,
+                "want": "binding",
+                "interface": interface,
+                "signatures": list(signatures),
+                "waits": waits,
+            }
+            message = _exchange(self.door, name, hello, [] if theirs is None else [theirs.fileno()])
+            try:
+                self._enter(message, len(signatures))
+            finally:
+                message.close()
+        except BaseException:
+            self._close_descriptors()
+            raise
+        finally:
+            if theirs is not None:
+                theirs.close()
+
+    def _enter(self, message: messages.Message, procedures: int) -> None:
+        """Check what the server has sent, and map its segment."""
+        sender, name = message.sender, self.name
+        try:
+            bound = message.get("bound", dict)
+            layout = messages.Message(bound, (), None)
+            size, waits = layout.get("size", int), message.get("waits", int)
+            astacks = [tuple(one) for one in layout.get("astacks", list)]
+            self.groups: list[int] = layout.get("groups", list)
+            numbers = [*self.groups, *(number for one in astacks for number in one)]
+            groups = {one[2] for one in astacks if len(one) == 3}
+            if (
+                any(type(number) is not int or not 0 <= number <= size for number in numbers)
+                or len(self.groups) != procedures
+                or not groups.issuperset(self.groups)
+                or any(len(one) != 3 for one in astacks)
+                or len(message.descriptors) != 1
+            ):
+                raise BadMessage("a layout that is none")
+        except (BadMessage, TypeError) as error:
+            raise BindingRefused(f"import {name}: the server speaks another language: {error}") from None
+        if sender is None or not sender.is_own_user:
+            raise BindingRefused(f"import {name}: its server is {sender}, not of user {os.geteuid()}")
+        segments.check(message.descriptors[0], size)
+        self.sender = sender
+        if sender.pid:
+            with contextlib.suppress(ProcessLookupError):
+                self.pidfd = os.pidfd_open(sender.pid)
+        try:
+            self.native = native.Binding(
+                message.descriptors[0], size, astacks, self.door.fileno(), self.pidfd, -1, waits, False
+            )
+        except (OSError, ValueError) as error:
+            raise BindingRefused(f"import {name}: its segment cannot be mapped: {error}") from None
+
+    def finish(self, reply: Reply, group: int, procedure: int, deadline: int, data: bytes) -> tuple[int, bytes]:
+        """Bring a call that has not simply returned to its end; return the reply's kind and bytes.
+
+        `data` are the packed arguments, which are passed again once there is room for them. Raises
+        the `CallError` with which the call ended.
+        """
+        while type(reply) is tuple and len(reply) == 4:
+            index = self.make_room(reply)
+            if reply[3]:  # the procedure has run; its results found no room
+                procedure, data = COLLECT, b""
+            reply = self.native.call(group, procedure, data, deadline, index)
+        if type(reply) is bytes:
+            return 0, reply
+        if type(reply) is int:
+            raise self.error(reply)
+        assert isinstance(reply, tuple)
+        return reply[0], cast(bytes, reply[1])
+
+    def make_room(self, reply: tuple[int, ...]) -> int:
+        """Give an A-stack the out-of-band segment that a call needs; return the A-stack's index.
+
+        Raises `CallFailed` where the server does not take it; the A-stack is then free again.
+        """
+        _, index, need, _ = reply
+        try:
+            self._attach(index, segments.region_size(need))
+        except CallError:
+            self.native.release(index)
+            raise
+        return index
+
+    def _attach(self, index: int, size: int) -> None:
+        if size > segments.MOST_SEGMENT:
+            raise ArgumentError(f"{self.name}: values of {size:,} bytes; at most {segments.MOST_SEGMENT:,} travel")
+        with self._attaching:
+            segment = segments.make(size)
+            try:
+                messages.send(self.door, {"attach": index, "size": size}, [segment])
+                message = messages.receive(self.door)
+                if message is None:
+                    raise self.error(ENDED)
+                message.close()
+                if message.fields.get("attached") != index:
+                    reason = str(message.fields.get("refused", "nothing"))[:300]
+                    raise CallFailed(f"{self.name}: the server takes no segment of {size:,} bytes: {reason}")
+                self.native.attach(index, segment, size)
+            except TimeoutError:
+                self.native.end()
+                raise CallFailed(f"{self.name}: the server did not take a segment within {ANSWER_S:g} s") from None
+            except (OSError, ValueError, BadMessage):
+                raise self.error(ENDED) from None
+            finally:
+                os.close(segment)
+
+    def error(self, code: int) -> CallError:
+        """Return the error for what the native part returned in place of results."""
+        if self.forked or self.native.ended == FORKED:
+            return CallFailed(f"{self.name}: this process was forked, and bindings stay with the parent; bind again")
+        if code == ABORTED:
+            return CallAborted(f"{self.name}: the deadline passed while the server executes the call")
+        if code == WITHDRAWN:
+            return CallAborted(f"{self.name}: the deadline passed before the server took the call")
+        if code == QUARANTINED:
+            return CallFailed(f"{self.name}: 64 calls that were aborted still hold their A-stacks in the server")
+        if code == BROKEN or self.native.ended == 2:
+            return CallFailed(f"{self.name}: the server wrote what no server writes; the binding is ended, bind again")
+        return CallFailed(f"{self.name}: its server has ended; bind again once it is back")
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the server has closed its door, or the binding was ended here."""
+        if self.native.ended:
+            return True
+        try:
+            return not self.door.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """End the binding: outstanding calls fail, and the server learns of it."""
+        self.native.end()
+        self._close_descriptors()
+
+    def forget(self) -> None:
+        """Close a forked child's copies; the parent's binding goes on."""
+        self.forked = True
+        self._close_descriptors()
+
+    def __del__(self) -> None:
+        """End the binding once no stub is left that could use it."""
+        if hasattr(self, "native") and not self.forked:
+            self.close()
+
+    def _close_descriptors(self) -> None:
+        self.door.close()
+        if self.notify is not None:
+            self.notify.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

@@ -1,0 +1,999 @@
+/* The part of the host kernel that Python cannot be: atomic words, waiting without the interpreter
+   lock, and a watcher that needs no interpreter at all. The transfer itself is in transfer.h.
+
+   Everything here that is not atomic is read and written under the interpreter lock, unless the
+   A-stack that it belongs to is held by the running call. */
+
+#define _GNU_SOURCE
+#ifndef Py_GIL_DISABLED
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#include "transfer.h"
+
+#define COLLECT 0xFFFFFFFFu  /* the procedure number that asks for results that found no room */
+#define MOST_QUARANTINED 64
+#define QUARANTINE_NS (30 * SECOND)
+#define MOST_BYTES (1u << 30)
+
+/* Kinds of replies: Python's part adds its own from 2 on. */
+enum { RESULTS = 0, NO_ROOM = 1 };
+/* What `call` and `collect` return in place of results. */
+enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6 };
+/* Why a binding ended. */
+enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED };
+
+typedef struct {
+    Linkage linkage;
+    uint8_t *room; /* the A-stack, in the shared segment */
+    size_t size;
+    uint8_t *region; /* its out-of-band segment, if it has one */
+    size_t region_size;
+    uint32_t group;
+    int32_t next;       /* on the client: the next of the LIFO queue */
+    int64_t aborted_at; /* on the client: when it was quarantined, 0 where it is not */
+    PyObject *kept;     /* on the server: results that await a region */
+    int kept_kind;
+} AStack;
+
+typedef struct Binding {
+    PyObject_HEAD
+    Ends ends;
+    uint64_t id, generation;
+    uint8_t *base;
+    size_t size;
+    uint32_t count, groups, quarantined;
+    int32_t *free; /* heads of the LIFO queues, one a group */
+    AStack *astacks;
+    _Atomic uint32_t freed; /* changes when an A-stack comes back that somebody waits for */
+    uint32_t waiting;
+    int pidfd, watched;
+    struct Binding *older;
+} Binding;
+
+typedef struct {
+    PyObject_HEAD
+    Worker worker;
+    Binding *binding;
+    uint32_t index;
+} WorkerObject;
+
+static uint64_t generation = 1, last_id;
+static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
+static Binding *watched;
+static int epoll = -1;
+
+/* --- the watcher ------------------------------------------------------------------------------ */
+
+/* End a binding and wake all that wait in it. The first reason stays. Needs `watch_lock`. */
+static void end_locked(Binding *binding, int why)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&binding->ends.ended, &none, why);
+    raise_alarm(&binding->ends.alarm);
+    for (uint32_t i = 0; i < binding->count; i++)
+        if (binding->astacks[i].linkage.worker)
+            raise_alarm(&binding->astacks[i].linkage.worker->alarm);
+}
+
+static void end_binding(Binding *binding, int why)
+{
+    pthread_mutex_lock(&watch_lock);
+    end_locked(binding, why);
+    pthread_mutex_unlock(&watch_lock);
+}
+
+static void forget_locked(Binding *binding)
+{
+    if (!binding->watched)
+        return;
+    epoll_ctl(epoll, EPOLL_CTL_DEL, binding->ends.door, NULL);
+    if (binding->pidfd >= 0)
+        epoll_ctl(epoll, EPOLL_CTL_DEL, binding->pidfd, NULL);
+    binding->watched = 0;
+}
+
+/* End each binding whose peer has gone: whichever comes first, the end of file of its door or its
+   process, since a forked child can hold the door open. */
+static void *watch(void *unused)
+{
+    struct epoll_event events[16];
+    int mine = epoll;
+    (void)unused;
+    for (;;) {
+        int n = epoll_wait(mine, events, 16, -1);
+        if (n < 0 && errno != EINTR)
+            return NULL;
+        pthread_mutex_lock(&watch_lock);
+        for (int i = 0; i < n; i++)
+            for (Binding *one = watched; one; one = one->older)
+                if (one->id == events[i].data.u64 && one->watched) {
+                    forget_locked(one);
+                    end_locked(one, PEER_ENDED);
+                }
+        pthread_mutex_unlock(&watch_lock);
+    }
+}
+
+static int start_watcher(void)
+{
+    sigset_t all, before;
+    pthread_t thread;
+    if (epoll >= 0)
+        return 0;
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0)
+        return -1;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int failed = pthread_create(&thread, NULL, watch, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
+        close(epoll);
+        epoll = -1;
+        errno = failed;
+        return -1;
+    }
+    pthread_detach(thread);
+    return 0;
+}
+
+/* A forked child has neither the segments (MADV_DONTFORK) nor the watcher. */
+static void before_fork(void) { pthread_mutex_lock(&watch_lock); }
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&watch_lock); }
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&watch_lock, NULL);
+    generation++;
+    if (epoll >= 0)
+        close(epoll);
+    epoll = -1;
+    atomic_store(&spinners, 0);
+    for (Binding *one = watched; one; one = one->older) {
+        one->watched = 0;
+        atomic_store(&one->ends.ended, FORKED);
+    }
+    watched = NULL;
+}
+
+/* --- bindings --------------------------------------------------------------------------------- */
+
+static int is_live(Binding *binding)
+{
+    return !atomic_load(&binding->ends.ended) && binding->generation == generation;
+}
+
+static void *map(int fd, size_t size)
+{
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (base == MAP_FAILED) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return NULL;
+    }
+    madvise(base, size, MADV_DONTFORK);
+    return base;
+}
+
+/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh): astacks is a list of (offset, size,
+   group); A-stack i's control block lies at 128 i. */
+static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unused)
+{
+    int fd, door, pidfd, notify, waits, fresh;
+    Py_ssize_t size;
+    PyObject *list;
+    (void)unused;
+    if (!PyArg_ParseTuple(args, "inO!iiiip", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Binding *self = (Binding *)allocate(type, 0);
+    if (!self)
+        return NULL;
+    Py_ssize_t count = PyList_Size(list);
+    self->generation = generation;
+    self->ends.door = door;
+    self->pidfd = pidfd;
+    self->ends.notify = notify;
+    self->ends.waits = waits;
+    self->astacks = calloc((size_t)count + 1, sizeof *self->astacks);
+    if (!self->astacks) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        AStack *one = &self->astacks[i];
+        Py_ssize_t offset, room;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "nnI", &offset, &room, &one->group))
+            goto failed;
+        if (offset < count * (Py_ssize_t)sizeof(Control) || room < 0 || room > size || offset > size - room) {
+            PyErr_SetString(PyExc_ValueError, "an A-stack outside its segment");
+            goto failed;
+        }
+        if (one->group > (uint32_t)count) {
+            PyErr_SetString(PyExc_ValueError, "more groups than A-stacks");
+            goto failed;
+        }
+        if (one->group >= self->groups)
+            self->groups = one->group + 1;
+        one->size = (size_t)room;
+        one->room = (uint8_t *)offset; /* from the base, which comes next */
+    }
+    self->free = malloc((self->groups + 1) * sizeof *self->free);
+    if (!self->free) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    for (uint32_t i = 0; i < self->groups; i++)
+        self->free[i] = -1;
+    self->base = map(fd, (size_t)size);
+    if (!self->base)
+        goto failed;
+    self->size = (size_t)size;
+    self->count = (uint32_t)count;
+    for (Py_ssize_t i = count; i-- > 0;) {
+        AStack *one = &self->astacks[i];
+        one->room = self->base + (size_t)one->room;
+        one->linkage.control = (Control *)(self->base + (size_t)i * sizeof(Control));
+        one->next = self->free[one->group];
+        self->free[one->group] = (int32_t)i;
+        if (fresh)
+            atomic_store(&one->linkage.control->word, WORD(0, IDLE));
+    }
+    if (start_watcher()) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto failed;
+    }
+    pthread_mutex_lock(&watch_lock);
+    self->id = ++last_id;
+    self->older = watched;
+    watched = self;
+    struct epoll_event event = {.events = EPOLLRDHUP, .data.u64 = self->id};
+    struct epoll_event exit = {.events = EPOLLIN, .data.u64 = self->id};
+    self->watched = 1;
+    int bad = (door >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, door, &event)) || (pidfd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, pidfd, &exit));
+    pthread_mutex_unlock(&watch_lock);
+    if (!bad)
+        return (PyObject *)self;
+    PyErr_SetFromErrno(PyExc_OSError);
+failed:
+    Py_DECREF(self);
+    return NULL;
+}
+
+static void binding_dealloc(PyObject *object)
+{
+    Binding *self = (Binding *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    pthread_mutex_lock(&watch_lock);
+    if (self->generation == generation)
+        forget_locked(self);
+    for (Binding **at = &watched; *at; at = &(*at)->older)
+        if (*at == self) {
+            *at = self->older;
+            break;
+        }
+    pthread_mutex_unlock(&watch_lock);
+    for (uint32_t i = 0; i < self->count; i++) {
+        Py_CLEAR(self->astacks[i].kept);
+        if (self->astacks[i].region && self->generation == generation)
+            munmap(self->astacks[i].region, self->astacks[i].region_size);
+    }
+    if (self->base && self->generation == generation)
+        munmap(self->base, self->size);
+    free(self->astacks);
+    free(self->free);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* Stop watching and end the binding; its descriptors may be closed after this. */
+static PyObject *binding_end(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    (void)unused;
+    pthread_mutex_lock(&watch_lock);
+    if (self->generation == generation)
+        forget_locked(self);
+    end_locked(self, CLOSED);
+    pthread_mutex_unlock(&watch_lock);
+    Py_RETURN_NONE;
+}
+
+static void release_astack(Binding *self, uint32_t index)
+{
+    AStack *one = &self->astacks[index];
+    one->next = self->free[one->group];
+    self->free[one->group] = (int32_t)index;
+    if (self->waiting) {
+        atomic_fetch_add(&self->freed, 1);
+        futex_wake(&self->freed, 1, 1); /* shared, as `sleep_on` waits on its first word */
+    }
+}
+
+/* Take back the A-stacks whose server has let go of them, and end a binding that holds others for
+   too long. */
+static void end_quarantines(Binding *self)
+{
+    int64_t now = now_ns();
+    for (uint32_t i = 0; self->quarantined && i < self->count; i++) {
+        AStack *one = &self->astacks[i];
+        if (!one->aborted_at)
+            continue;
+        uint32_t word = atomic_load(&one->linkage.control->word);
+        if (PHASE(word) == DONE && NUMBER(word) == one->linkage.number) {
+            one->aborted_at = 0;
+            self->quarantined--;
+            release_astack(self, i);
+        } else if (now - one->aborted_at > QUARANTINE_NS || PHASE(word) != ABORTED)
+            end_binding(self, PEER_BROKEN);
+    }
+}
+
+/* Pop an A-stack of a group off its queue; wait for one until the deadline. Returns its index, or
+   what `call` returns in place of results; -100 with a Python error set. */
+static long take_astack(Binding *self, uint32_t group, int64_t deadline, int waits)
+{
+    for (;;) {
+        if (!is_live(self))
+            return CALL_ENDED;
+        if (self->quarantined)
+            end_quarantines(self);
+        if (self->quarantined >= MOST_QUARANTINED)
+            return CALL_QUARANTINED;
+        int32_t index = self->free[group];
+        if (index >= 0) {
+            self->free[group] = self->astacks[index].next;
+            return index;
+        }
+        if (!waits)
+            return CALL_PENDING;
+        int64_t now = now_ns(), until = deadline;
+        if (now >= deadline)
+            return CALL_WITHDRAWN;
+        if (self->quarantined && until > now + 10 * MILLISECOND)
+            until = now + 10 * MILLISECOND; /* nothing wakes us when a server lets go of one */
+        uint32_t seen = atomic_load(&self->freed), still = atomic_load(&self->ends.alarm);
+        self->waiting++;
+        int woken;
+        Py_BEGIN_ALLOW_THREADS
+        woken = sleep_on(&self->freed, seen, &self->ends.alarm, still, until);
+        Py_END_ALLOW_THREADS
+        self->waiting--;
+        if (woken == INTERRUPTED && PyErr_CheckSignals())
+            return -100;
+    }
+}
+
+/* Write arguments or results where they find room, and say where; return 0 where they find none. */
+static int write_bytes(AStack *one, PyObject *data, _Atomic uint32_t *length, _Atomic uint32_t *place, uint8_t *line,
+                       size_t line_size)
+{
+    size_t size = (size_t)PyBytes_Size(data);
+    uint32_t where = size <= line_size ? INLINE : size <= one->size ? ON_ASTACK : OUT_OF_BAND;
+    if (where == OUT_OF_BAND && size > one->region_size)
+        return 0;
+    memcpy(where == INLINE ? line : where == ON_ASTACK ? one->room : one->region, PyBytes_AsString(data), size);
+    atomic_store_explicit(length, (uint32_t)size, memory_order_relaxed);
+    atomic_store_explicit(place, where, memory_order_relaxed);
+    return 1;
+}
+
+/* Copy what the peer says lies there; its length and place are read once. Returns NULL without an
+   error where they are wrong. */
+static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint32_t *place, const uint8_t *line, size_t line_size)
+{
+    size_t size = atomic_load_explicit(length, memory_order_relaxed);
+    uint32_t where = atomic_load_explicit(place, memory_order_relaxed);
+    size_t most = where == INLINE ? line_size : where == ON_ASTACK ? one->size : one->region_size;
+    if (size > most || where > INLINE)
+        return NULL;
+    const uint8_t *from = where == INLINE ? line : where == ON_ASTACK ? one->room : one->region;
+    return PyBytes_FromStringAndSize((const char *)from, (Py_ssize_t)size);
+}
+
+static int write_arguments(AStack *one, PyObject *data)
+{
+    Control *control = one->linkage.control;
+    return write_bytes(one, data, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS);
+}
+
+static PyObject *broken(Binding *self)
+{
+    end_binding(self, PEER_BROKEN);
+    return PyLong_FromLong(CALL_BROKEN);
+}
+
+/* Return the results of a call that is done, and release its A-stack. */
+static PyObject *results(Binding *self, uint32_t index)
+{
+    AStack *one = &self->astacks[index];
+    Control *control = one->linkage.control;
+    uint32_t kind = atomic_load_explicit(&control->kind, memory_order_relaxed);
+    if (kind == NO_ROOM) {
+        uint32_t need = atomic_load_explicit(&control->result_length, memory_order_relaxed);
+        if (need > MOST_BYTES)
+            return broken(self);
+        return Py_BuildValue("(iIIO)", NO_ROOM, index, need, Py_True); /* the A-stack stays the caller's */
+    }
+    PyObject *data = read_bytes(one, &control->result_length, &control->result_place, control->results, INLINE_RESULTS);
+    if (!data)
+        return PyErr_Occurred() ? NULL : broken(self);
+    release_astack(self, index);
+    if (kind == RESULTS)
+        return data;
+    PyObject *pair = Py_BuildValue("(IN)", kind, data);
+    return pair;
+}
+
+/* Release the caller from the call on an A-stack; say how that went. */
+static PyObject *abort_call(Binding *self, uint32_t index)
+{
+    AStack *one = &self->astacks[index];
+    switch (client_abort(&self->ends, &one->linkage)) {
+    case DONE:
+        return results(self, index);
+    case CALLED:
+        release_astack(self, index);
+        return PyLong_FromLong(CALL_WITHDRAWN);
+    case RUNNING:
+        one->aborted_at = now_ns();
+        self->quarantined++;
+        return PyLong_FromLong(CALL_ABORTED);
+    }
+    return broken(self);
+}
+
+/* The arguments of `call` and `begin`: (group or index, procedure, data, ...). */
+static int parse_call(Binding *self, PyObject *const *args, unsigned long *group, unsigned long *procedure)
+{
+    *group = PyLong_AsUnsignedLong(args[0]);
+    *procedure = PyLong_AsUnsignedLong(args[1]);
+    if (PyErr_Occurred())
+        return 0;
+    if (*group >= self->groups || !PyBytes_Check(args[2])) {
+        PyErr_SetString(PyExc_ValueError, "no such group of A-stacks, or arguments that are not bytes");
+        return 0;
+    }
+    return 1;
+}
+
+static long own_index(Binding *self, PyObject *number)
+{
+    long index = PyLong_AsLong(number);
+    if (index == -1 && PyErr_Occurred())
+        return -100;
+    if (index >= (long)self->count) {
+        PyErr_SetString(PyExc_ValueError, "no such A-stack");
+        return -100;
+    }
+    return index;
+}
+
+/* call(group, procedure, data, deadline_ns, index) -> bytes | (kind, bytes) | int | (NO_ROOM, index,
+   bytes needed, whether it is the results that found no room) */
+static PyObject *binding_call(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Binding *self = (Binding *)object;
+    unsigned long group, procedure;
+    if (count != 5 || !parse_call(self, args, &group, &procedure))
+        return count != 5 ? (PyErr_SetString(PyExc_TypeError, "call takes 5 arguments"), NULL) : NULL;
+    int64_t deadline = PyLong_AsLongLong(args[3]); /* -1: none */
+    if (deadline == -1 && !PyErr_Occurred())
+        deadline = FOREVER;
+    long index = own_index(self, args[4]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (index < 0)
+        index = take_astack(self, (uint32_t)group, deadline, 1);
+    else if (!is_live(self))
+        return PyLong_FromLong(CALL_ENDED);
+    if (index < 0)
+        return index == -100 ? NULL : PyLong_FromLong(index);
+    AStack *one = &self->astacks[index];
+    Control *control = one->linkage.control;
+    if (!write_arguments(one, args[2]))
+        return Py_BuildValue("(iInO)", NO_ROOM, (uint32_t)index, PyBytes_Size(args[2]), Py_False);
+    atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
+    int ended, spins = client_spins(&self->ends, &one->linkage);
+    int64_t started = spins ? 0 : now_ns();
+    atomic_store_explicit(&control->called_at, (uint64_t)started, memory_order_relaxed);
+    PyThreadState *state = PyEval_SaveThread();
+    ended = client_start(&self->ends, &one->linkage, spins ? 0 : CLIENT_ASLEEP);
+    if (ended == COMPLETED)
+        ended = client_wait(&self->ends, &one->linkage, deadline, spins);
+    while (ended == INTERRUPTED) {
+        PyEval_RestoreThread(state);
+        if (PyErr_CheckSignals()) { /* Ctrl-C: the call is aborted, and the exception goes on */
+            PyObject *type, *value, *traceback;
+            PyErr_Fetch(&type, &value, &traceback);
+            Py_XDECREF(abort_call(self, (uint32_t)index));
+            PyErr_Restore(type, value, traceback);
+            return NULL;
+        }
+        state = PyEval_SaveThread();
+        ended = client_wait(&self->ends, &one->linkage, deadline, 0);
+    }
+    PyEval_RestoreThread(state);
+    switch (ended) {
+    case COMPLETED:
+        if (started) {
+            started = now_ns() - started;
+            atomic_store_explicit(&control->took_ns, (uint32_t)(started < SECOND ? started : SECOND), memory_order_relaxed);
+        }
+        return results(self, (uint32_t)index);
+    case EXPIRED:
+        return abort_call(self, (uint32_t)index);
+    case ENDED:
+        return PyLong_FromLong(CALL_ENDED);
+    }
+    return broken(self);
+}
+
+/* begin(group, procedure, data, index) -> index | CALL_PENDING where no A-stack is free | ... */
+static PyObject *binding_begin(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Binding *self = (Binding *)object;
+    unsigned long group, procedure;
+    if (count != 4 || !parse_call(self, args, &group, &procedure))
+        return count != 4 ? (PyErr_SetString(PyExc_TypeError, "begin takes 4 arguments"), NULL) : NULL;
+    long index = own_index(self, args[3]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (index < 0)
+        index = take_astack(self, (uint32_t)group, 0, 0);
+    else if (!is_live(self))
+        return PyLong_FromLong(CALL_ENDED);
+    if (index < 0)
+        return index == -100 ? NULL : PyLong_FromLong(index);
+    AStack *one = &self->astacks[index];
+    Control *control = one->linkage.control;
+    if (!write_arguments(one, args[2]))
+        return Py_BuildValue("(iInO)", NO_ROOM, (uint32_t)index, PyBytes_Size(args[2]), Py_False);
+    atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
+    atomic_store_explicit(&control->called_at, (uint64_t)now_ns(), memory_order_relaxed);
+    if (client_start(&self->ends, &one->linkage, CLIENT_NOTIFIED) != COMPLETED)
+        return broken(self);
+    return PyLong_FromLong(index);
+}
+
+/* collect(index) -> as `call`, or CALL_PENDING */
+static PyObject *binding_collect(PyObject *object, PyObject *number)
+{
+    Binding *self = (Binding *)object;
+    long index = own_index(self, number);
+    if (index < 0)
+        return index == -100 ? NULL : PyLong_FromLong(CALL_BROKEN);
+    Linkage *linkage = &self->astacks[index].linkage;
+    if (self->generation != generation)
+        return PyLong_FromLong(CALL_ENDED);
+    uint32_t word = atomic_load(&linkage->control->word);
+    if (NUMBER(word) != linkage->number)
+        return broken(self);
+    if (PHASE(word) == DONE)
+        return results(self, (uint32_t)index);
+    if (PHASE(word) != CALLED && PHASE(word) != RUNNING)
+        return broken(self);
+    return PyLong_FromLong(is_live(self) ? CALL_PENDING : CALL_ENDED);
+}
+
+/* abort(index) -> as `call` */
+static PyObject *binding_abort(PyObject *object, PyObject *number)
+{
+    Binding *self = (Binding *)object;
+    long index = own_index(self, number);
+    if (index < 0)
+        return index == -100 ? NULL : PyLong_FromLong(CALL_BROKEN);
+    return is_live(self) ? abort_call(self, (uint32_t)index) : PyLong_FromLong(CALL_ENDED);
+}
+
+/* release(index): put back an A-stack on which no call was made */
+static PyObject *binding_release(PyObject *object, PyObject *number)
+{
+    long index = own_index((Binding *)object, number);
+    if (index == -100)
+        return NULL;
+    if (index >= 0)
+        release_astack((Binding *)object, (uint32_t)index);
+    Py_RETURN_NONE;
+}
+
+/* attach(index, fd, size): give an A-stack an out-of-band segment, in place of the one it has */
+static PyObject *binding_attach(PyObject *object, PyObject *args)
+{
+    Binding *self = (Binding *)object;
+    unsigned int index;
+    int fd;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Iin", &index, &fd, &size))
+        return NULL;
+    if (index >= self->count || self->astacks[index].linkage.busy || !is_live(self)) {
+        PyErr_SetString(PyExc_ValueError, "no such A-stack, or it is in use");
+        return NULL;
+    }
+    AStack *one = &self->astacks[index];
+    void *region = map(fd, (size_t)size);
+    if (!region)
+        return NULL;
+    if (one->region)
+        munmap(one->region, one->region_size);
+    one->region = region;
+    one->region_size = (size_t)size;
+    Py_RETURN_NONE;
+}
+
+/* unattended() -> list of A-stacks with calls that no worker attends; ends a binding with a word
+   that no client leaves */
+static PyObject *binding_unattended(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    PyObject *found = PyList_New(0);
+    (void)unused;
+    for (uint32_t i = 0; found && is_live(self) && i < self->count; i++) {
+        Linkage *linkage = &self->astacks[i].linkage;
+        uint32_t word = atomic_load(&linkage->control->word);
+        if (linkage->worker || linkage->busy)
+            continue;
+        if (PHASE(word) == CALLED && NUMBER(word) == NEXT(linkage->number)) {
+            PyObject *number = PyLong_FromUnsignedLong(i);
+            if (!number || PyList_Append(found, number))
+                Py_CLEAR(found);
+            Py_XDECREF(number);
+        } else if ((PHASE(word) != IDLE && PHASE(word) != DONE) || NUMBER(word) != linkage->number)
+            end_binding(self, PEER_BROKEN);
+    }
+    return found;
+}
+
+static PyObject *binding_counts(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    uint32_t attended = 0, busy = 0, spinning = 0, idle = 0;
+    (void)unused;
+    for (uint32_t i = 0; i < self->count; i++) {
+        attended += self->astacks[i].linkage.worker != NULL;
+        busy += self->astacks[i].linkage.busy != 0;
+        spinning += self->astacks[i].linkage.spinning != 0;
+    }
+    for (uint32_t group = 0; group < self->groups; group++)
+        for (int32_t i = self->free[group]; i >= 0; i = self->astacks[i].next)
+            idle++;
+    Ends *ends = &self->ends;
+    return Py_BuildValue("{sKsKsKsKsKsIsIsIsIsIsI}", "calls", ends->calls, "spun", ends->spun, "slept", ends->slept, "bells", ends->bells,
+                         "aborted", ends->aborted, "astacks", self->count, "free", idle, "attended", attended, "busy", busy, "spinning",
+                         spinning, "quarantined", self->quarantined);
+}
+
+static PyObject *binding_ended(PyObject *object, void *unused)
+{
+    Binding *self = (Binding *)object;
+    (void)unused;
+    return PyLong_FromLong(self->generation != generation ? FORKED : atomic_load(&self->ends.ended));
+}
+
+static PyMethodDef binding_methods[] = {
+    {"call", (PyCFunction)(void (*)(void))binding_call, METH_FASTCALL, NULL},
+    {"begin", (PyCFunction)(void (*)(void))binding_begin, METH_FASTCALL, NULL},
+    {"collect", binding_collect, METH_O, NULL},
+    {"abort", binding_abort, METH_O, NULL},
+    {"release", binding_release, METH_O, NULL},
+    {"attach", binding_attach, METH_VARARGS, NULL},
+    {"unattended", binding_unattended, METH_NOARGS, NULL},
+    {"counts", binding_counts, METH_NOARGS, NULL},
+    {"end", binding_end, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef binding_properties[] = {{"ended", binding_ended, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
+static PyType_Slot binding_slots[] = {
+    {Py_tp_new, binding_new}, {Py_tp_dealloc, binding_dealloc}, {Py_tp_methods, binding_methods}, {Py_tp_getset, binding_properties}, {0, NULL}};
+static PyType_Spec binding_spec = {"lrpc.kernel.host.native.Binding", sizeof(Binding), 0, Py_TPFLAGS_DEFAULT, binding_slots};
+static PyTypeObject *binding_type;
+
+/* --- workers ---------------------------------------------------------------------------------- */
+
+static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *unused)
+{
+    (void)unused;
+    if (!PyArg_ParseTuple(args, ""))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    WorkerObject *self = (WorkerObject *)allocate(type, 0);
+    if (self)
+        self->worker.last_cpu = -1;
+    return (PyObject *)self;
+}
+
+static void detach(WorkerObject *self)
+{
+    Binding *binding = self->binding;
+    if (!binding)
+        return;
+    AStack *one = &binding->astacks[self->index];
+    pthread_mutex_lock(&watch_lock);
+    one->linkage.worker = NULL;
+    pthread_mutex_unlock(&watch_lock);
+    stop_spinning(&one->linkage);
+    Py_CLEAR(one->kept);
+    self->binding = NULL;
+    Py_DECREF(binding);
+}
+
+static void worker_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    detach((WorkerObject *)object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Answer the call that the worker holds; returns what `server_reply` does. */
+static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_bits)
+{
+    AStack *one = &self->binding->astacks[self->index];
+    Control *control = one->linkage.control;
+    Py_CLEAR(one->kept);
+    if (!write_bytes(one, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
+        one->kept = Py_NewRef(data);
+        one->kept_kind = kind;
+        kind = NO_ROOM;
+        atomic_store_explicit(&control->result_length, (uint32_t)PyBytes_Size(data), memory_order_relaxed);
+    }
+    atomic_store_explicit(&control->kind, (uint32_t)kind, memory_order_relaxed);
+    return server_reply(&self->binding->ends, &one->linkage, worker_bits);
+}
+
+/* Wait for the next call. Returns (procedure, data), or None where the worker is free again. */
+static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
+{
+    for (;;) {
+        Binding *binding = self->binding;
+        AStack *one = &binding->astacks[self->index];
+        Control *control = one->linkage.control;
+        int ended;
+        Py_BEGIN_ALLOW_THREADS
+        ended = server_await(&binding->ends, &self->worker, &one->linkage, spins, idle_ns);
+        Py_END_ALLOW_THREADS
+        if (ended == BROKEN)
+            end_binding(binding, PEER_BROKEN);
+        if (ended != COMPLETED) {
+            detach(self);
+            Py_RETURN_NONE;
+        }
+        uint32_t procedure = atomic_load_explicit(&control->procedure, memory_order_relaxed);
+        binding->ends.calls++;
+        if (procedure == COLLECT && one->kept) {
+            PyObject *data = Py_NewRef(one->kept);
+            ended = answer(self, one->kept_kind, data, WORKER_AWAKE);
+            Py_DECREF(data);
+            spins = 0;
+            if (ended == COMPLETED)
+                continue;
+            procedure = 0;
+        }
+        PyObject *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS) : NULL;
+        if (data) {
+            PyObject *number = PyLong_FromUnsignedLong(procedure), *call = PyTuple_New(2);
+            if (!number || !call) {
+                Py_DECREF(data);
+                return NULL;
+            }
+            PyTuple_SetItem(call, 0, number);
+            PyTuple_SetItem(call, 1, data);
+            return call;
+        }
+        if (PyErr_Occurred())
+            return NULL;
+        one->linkage.busy = 0;
+        end_binding(binding, PEER_BROKEN);
+        detach(self);
+        Py_RETURN_NONE;
+    }
+}
+
+/* serve(binding, index, idle_ms) -> (procedure, data) | None */
+static PyObject *worker_serve(PyObject *object, PyObject *args)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    PyObject *given;
+    unsigned int index;
+    long long idle_ms;
+    if (!PyArg_ParseTuple(args, "O!IL", binding_type, &given, &index, &idle_ms))
+        return NULL;
+    Binding *binding = (Binding *)given;
+    if (index >= binding->count || self->binding || !is_live(binding) || binding->astacks[index].linkage.worker)
+        Py_RETURN_NONE;
+    self->binding = (Binding *)Py_NewRef(given);
+    self->index = index;
+    pthread_mutex_lock(&watch_lock);
+    binding->astacks[index].linkage.worker = &self->worker;
+    pthread_mutex_unlock(&watch_lock);
+    return next_call(self, 0, idle_ms * MILLISECOND);
+}
+
+/* reply(kind, data, stay, idle_ms) -> (procedure, data) | None */
+static PyObject *worker_reply(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    if (count != 4 || !self->binding || !PyBytes_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "reply takes a kind, bytes, whether to stay, and how long; after serve");
+        return NULL;
+    }
+    long kind = PyLong_AsLong(args[0]);
+    int stay = PyObject_IsTrue(args[2]);
+    int64_t idle_ns = PyLong_AsLong(args[3]) * MILLISECOND;
+    if (PyErr_Occurred())
+        return NULL;
+    Linkage *linkage = &self->binding->astacks[self->index].linkage;
+    if (self->binding->generation != generation) { /* forked in the middle of a call */
+        detach(self);
+        Py_RETURN_NONE;
+    }
+    int spins = stay && server_spins(&self->binding->ends, linkage);
+    atomic_store_explicit(&linkage->control->spins, (uint32_t)spins, memory_order_relaxed);
+    int done = answer(self, (int)kind, args[1], !stay ? 0 : spins ? WORKER_AWAKE : WORKER_ASLEEP);
+    if (done == COMPLETED && stay)
+        return next_call(self, spins, idle_ns);
+    if (done != COMPLETED)
+        end_binding(self->binding, PEER_BROKEN);
+    detach(self);
+    Py_RETURN_NONE;
+}
+
+/* dismiss(): have the worker leave its A-stack, once it waits; welcome(): undo that */
+static PyObject *worker_dismiss(PyObject *object, PyObject *unused)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    (void)unused;
+    atomic_store(&self->worker.leave, 1);
+    raise_alarm(&self->worker.alarm);
+    Py_RETURN_NONE;
+}
+
+static PyObject *worker_welcome(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    atomic_store(&((WorkerObject *)object)->worker.leave, 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *worker_busy(PyObject *object, void *unused)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    (void)unused;
+    return PyBool_FromLong(self->binding && self->binding->astacks[self->index].linkage.busy);
+}
+
+static PyObject *worker_since(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLongLong(((WorkerObject *)object)->worker.since);
+}
+
+static PyGetSetDef worker_properties[] = {
+    {"busy", worker_busy, NULL, NULL, NULL}, {"since_ns", worker_since, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
+static PyMethodDef worker_methods[] = {
+    {"serve", worker_serve, METH_VARARGS, NULL},
+    {"reply", (PyCFunction)(void (*)(void))worker_reply, METH_FASTCALL, NULL},
+    {"dismiss", worker_dismiss, METH_NOARGS, NULL},
+    {"welcome", worker_welcome, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot worker_slots[] = {{Py_tp_new, worker_new}, {Py_tp_dealloc, worker_dealloc}, {Py_tp_methods, worker_methods}, {Py_tp_getset, worker_properties}, {0, NULL}};
+static PyType_Spec worker_spec = {"lrpc.kernel.host.native.Worker", sizeof(WorkerObject), 0, Py_TPFLAGS_DEFAULT, worker_slots};
+
+/* --- the module ------------------------------------------------------------------------------- */
+
+static PyObject *module_now(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromLongLong(now_ns());
+}
+
+/* allow_spinning(workers): how many workers of this process may spin at a time; 0: nothing spins */
+static PyObject *module_allow_spinning(PyObject *module, PyObject *number)
+{
+    long most = PyLong_AsLong(number);
+    (void)module;
+    if (most == -1 && PyErr_Occurred())
+        return NULL;
+    atomic_store(&spinners_most, (int)most);
+    Py_RETURN_NONE;
+}
+
+/* forbid_waitv(): wait as on a Linux without futex_waitv, from now on */
+static PyObject *module_forbid_waitv(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    atomic_store(&waitv_missing, 1);
+    Py_RETURN_NONE;
+}
+
+/* floor(address, serves, rounds, spins, cpu): one side of a ping-pong over two words of a mapping;
+   returns the round trips in nanoseconds, on the side that does not serve */
+static PyObject *module_floor(PyObject *module, PyObject *args)
+{
+    Py_buffer view;
+    int serves, spins, cpu;
+    Py_ssize_t rounds;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "w*pnpi", &view, &serves, &rounds, &spins, &cpu))
+        return NULL;
+    int64_t *times = calloc((size_t)rounds + 1, sizeof *times);
+    if (view.len < 256 || !times) {
+        free(times);
+        PyBuffer_Release(&view);
+        return PyErr_NoMemory();
+    }
+    cpu_set_t before, one;
+    sched_getaffinity(0, sizeof before, &before);
+    if (cpu >= 0) {
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof one, &one);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    _Atomic uint32_t *in = (_Atomic uint32_t *)((uint8_t *)view.buf + (serves ? 0 : 128));
+    _Atomic uint32_t *out = (_Atomic uint32_t *)((uint8_t *)view.buf + (serves ? 128 : 0));
+    for (Py_ssize_t round = 1; round <= rounds; round++) {
+        int64_t start = now_ns();
+        for (int half = 0; half < 2; half++) {
+            if (half == serves) {
+                atomic_store(out, (uint32_t)round);
+                if (!spins)
+                    futex_wake(out, 1, 1);
+            } else
+                for (uint32_t now; (now = atomic_load(in)) != (uint32_t)round;) {
+                    if (spins)
+                        relax();
+                    else
+                        syscall(SYS_futex, in, FUTEX_WAIT, now, NULL, NULL, 0);
+                }
+        }
+        times[round - 1] = now_ns() - start;
+    }
+    Py_END_ALLOW_THREADS
+    sched_setaffinity(0, sizeof before, &before);
+    PyBuffer_Release(&view);
+    PyObject *list = PyList_New(rounds);
+    for (Py_ssize_t i = 0; list && i < rounds; i++)
+        PyList_SetItem(list, i, PyLong_FromLongLong(times[i]));
+    free(times);
+    return list;
+}
+
+static PyMethodDef functions[] = {
+    {"now_ns", module_now, METH_NOARGS, NULL},
+    {"allow_spinning", module_allow_spinning, METH_O, NULL},
+    {"forbid_waitv", module_forbid_waitv, METH_NOARGS, NULL},
+    {"floor", module_floor, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static int execute(PyObject *module)
+{
+    static int forks;
+    if (!forks && pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child))
+        return -1;
+    forks = 1;
+    atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+    atomic_store(&miss_budget_at, now_ns());
+    binding_type = (PyTypeObject *)PyType_FromSpec(&binding_spec);
+    PyObject *worker = PyType_FromSpec(&worker_spec);
+    if (!binding_type || !worker || PyModule_AddObjectRef(module, "Binding", (PyObject *)binding_type) || PyModule_AddObjectRef(module, "Worker", worker))
+        return -1;
+    Py_DECREF(worker);
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "native", "The native part of the host kernel.", 0, functions, slots, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit_native(void) { return PyModuleDef_Init(&definition); }

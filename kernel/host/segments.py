@@ -1,0 +1,106 @@
+"""Segments: the memory that two processes share, and how A-stacks lie in it.
+
+A segment is an anonymous file of memory (memfd), sealed against shrinking, growing and further
+seals. Without the first, a peer could cut it off under our feet (SIGBUS); without the last, it
+could forbid our writing. Memory is set aside when a segment is made, so that its lack shows then.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lrpc.kernel.descriptors import ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused
+
+CONTROL_BYTES: Final = 128  # of one A-stack: transfer.h, Control
+_LINE: Final = 64  # A-stacks begin on cache lines
+_NO_EXEC: Final = 0x8  # MFD_NOEXEC_SEAL, since Linux 6.3
+_SEAL_EXEC: Final = 0x20  # which that sets
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+MOST_SEGMENT: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the A-stacks of a binding lie in its segment.
+
+    Procedures whose A-stacks have the same size share them: they form one group.
+    """
+
+    size: int  # of the segment, in bytes
+    astacks: list[tuple[int, int, int]]  # (offset, bytes, group) of each
+    groups: list[int]  # the group of each procedure
+
+    def as_fields(self) -> dict[str, object]:
+        """Return the layout as a message carries it."""
+        return {"size": self.size, "astacks": [list(one) for one in self.astacks], "groups": self.groups}
+
+
+def lay_out(descriptors: Sequence[ProcedureDescriptor]) -> Layout:
+    """Return the layout for an interface's procedures.
+
+    Arguments are copied off the A-stack before its procedure runs, so results may overlay them.
+    """
+    sizes = [_up(max(one.argument_size, one.result_size, 1), _LINE) for one in descriptors]
+    numbers = {size: group for group, size in enumerate(dict.fromkeys(sizes))}
+    most = dict.fromkeys(numbers, 0)
+    for size, one in zip(sizes, descriptors, strict=True):
+        most[size] = max(most[size], one.simultaneous)
+    at = _up(CONTROL_BYTES * sum(most.values()), mmap.PAGESIZE)
+    astacks = []
+    for size, count in most.items():
+        for _ in range(count):
+            astacks.append((at, size, numbers[size]))
+            at += size
+    return Layout(_up(max(at, 1), mmap.PAGESIZE), astacks, [numbers[size] for size in sizes])
+
+
+def make(size: int) -> int:
+    """Return the descriptor of a new segment, with all its memory and its seals.
+
+    Raises `BindingRefused` where the system has no memory or no descriptor left for it.
+    """
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        try:
+            fd = os.memfd_create("lrpc", flags | _NO_EXEC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            fd = os.memfd_create("lrpc", flags)  # an older Linux
+        try:
+            os.posix_fallocate(fd, 0, size)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError:
+            os.close(fd)
+            raise
+    except OSError as error:
+        raise BindingRefused(f"a segment of {size:,} bytes cannot be made: {error.strerror}") from None
+    return fd
+
+
+def check(fd: int, size: int) -> None:
+    """Raise `BindingRefused` where a peer's segment is not one as `make` makes it."""
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        raise BindingRefused("the peer's segment is not memory that can be sealed") from None
+    found = os.fstat(fd)
+    if seals & ~_SEAL_EXEC != _SEALS:
+        raise BindingRefused(f"the peer's segment has other seals ({seals:#x})")
+    # Memory in huge pages can be sealed too, and is not of this size.
+    if found.st_size != size or found.st_blksize != mmap.PAGESIZE or not 0 < size <= MOST_SEGMENT:
+        raise BindingRefused(f"the peer's segment has {found.st_size:,} bytes in place of {size:,}")
+
+
+def region_size(need: int) -> int:
+    """Return the size of the out-of-band segment for values of `need` bytes: a power of two."""
+    return max(mmap.PAGESIZE, 1 << (need - 1).bit_length())
+
+
+def _up(number: int, to: int) -> int:
+    return -(-number // to) * to

@@ -1,0 +1,410 @@
+"""The server's side of bindings: doors are answered, clients bound, bells heard, ends noticed.
+
+One thread, the dispatcher, listens to all doors of a domain and to all its bindings. It never runs
+what users wrote: imports are decided by another thread, the clerk's, and procedures by workers. So
+neither a slow policy nor a long procedure delays a binding or a bell.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Final
+
+from lrpc.kernel.descriptors import Authoriser, Entry, ImportRequest, ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
+from lrpc.kernel.host import messages, native, segments
+from lrpc.kernel.host.doors import Door, Doors
+from lrpc.kernel.host.messages import BadMessage, Message, Sender
+from lrpc.kernel.host.workers import OnError, Workers
+
+HELLO_S: Final = 1.0  # within which a hello arrives
+MOST_STRANGERS: Final = 64  # connections of one user that are not bound yet
+MOST_BINDINGS: Final = 256  # of one user
+MOST_BYTES: Final = 512 << 20  # of segments, of one user
+_BELLS_A_SECOND: Final = 1000  # without a call, before a binding is ended
+_REASONS: Final = {1: "client ended", 2: "client broke the segment", 3: "forked", 4: "closed"}
+
+
+@dataclass(frozen=True, slots=True)
+class HostExport:
+    """An export of this process: what a client may bind to."""
+
+    name: str
+    interface: str
+    signatures: tuple[str, ...]  # one line for each procedure; both sides must have the same
+    descriptors: tuple[ProcedureDescriptor, ...]
+    clerk: Authoriser | None  # None: every process of the same user is accepted
+    door: Door
+
+
+class ServerBinding:
+    """The server's end of one binding: its segment, and who is at the other end."""
+
+    def __init__(self, export: HostExport, sender: Sender, door: socket.socket, notify: int, waits: int) -> None:
+        self.export, self.sender, self.door, self.notify = export, sender, door, notify
+        self.layout = segments.lay_out(export.descriptors)
+        self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
+        self.bytes = self.layout.size
+        self.pidfd = -1
+        self.bells = self.bells_since_ns = 0
+        self.regions: dict[int, int] = {}
+        if sender.pid:
+            with contextlib.suppress(ProcessLookupError):
+                self.pidfd = os.pidfd_open(sender.pid)
+        self.segment = -1
+        try:
+            self.segment = segments.make(self.layout.size)
+            self.native = native.Binding(
+                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, notify, waits, True
+            )
+        except BaseException:
+            self._close_descriptors()
+            raise
+
+    def attach(self, message: Message) -> None:
+        """Give an A-stack the out-of-band segment that came with a message."""
+        index, size = message.get("attach", int), message.get("size", int)
+        if len(message.descriptors) != 1:
+            raise BadMessage("an out-of-band segment without a descriptor")
+        segments.check(message.descriptors[0], size)
+        self.native.attach(index, message.descriptors[0], size)
+        self.bytes += size - self.regions.get(index, 0)
+        self.regions[index] = size
+
+    def close(self) -> None:
+        """End the binding: workers leave it, and its descriptors are closed."""
+        self.native.end()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        self.door.close()
+        for one in (self.pidfd, self.notify, self.segment):
+            if one >= 0:
+                os.close(one)
+        self.pidfd = self.notify = self.segment = -1
+
+
+class Server:
+    """What one domain exports, and everybody bound to it.
+
+    `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins.
+    """
+
+    def __init__(self, name: str, doors: Doors, on_error: OnError, waits: int, most_workers: int) -> None:
+        self.name, self.doors, self.waits = name, doors, waits
+        self.workers = Workers(name, on_error, most_workers)
+        self.exports: dict[str, HostExport] = {}
+        self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
+        self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
+        self.refusals: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+        self._strangers: dict[int, tuple[socket.socket, HostExport, int]] = {}  # with the time they have
+        self._poll = select.epoll()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._poll.register(self._wake_read, select.EPOLLIN)
+        self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the dispatcher
+        self._hellos: SimpleQueue[tuple[HostExport, socket.socket, Message] | None] = SimpleQueue()
+        self._closed = threading.Event()
+        self._listening: dict[int, HostExport] = {}
+        self._threads = [
+            threading.Thread(target=self._dispatch, name=f"{name} dispatcher", daemon=True),
+            threading.Thread(target=self._be_clerk, name=f"{name} clerk", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def export(
+        self,
+        name: str,
+        interface: str,
+        signatures: tuple[str, ...],
+        descriptors: tuple[ProcedureDescriptor, ...],
+        clerk: Authoriser | None,
+    ) -> None:
+        """Open a door for an export. Raises `BindingRefused` where its name is taken or unfit."""
+        if self._closed.is_set():
+            raise CallFailed(f"export {name}: domain {self.name} is closed")
+        if segments.lay_out(descriptors).size > segments.MOST_SEGMENT:
+            raise BindingRefused(f"export {name}: its A-stacks would be larger than {segments.MOST_SEGMENT:,} bytes")
+        export = HostExport(name, interface, signatures, descriptors, clerk, self.doors.open(name))
+        self.exports[name] = export
+        self._do(lambda: self._listen(export))
+
+    def status(self) -> dict[str, object]:
+        """Return what is exported, who is bound, and what has been counted, as JSON can hold it."""
+        bindings = [
+            {
+                "export": one.export.name,
+                "client": str(one.sender),
+                "bytes": one.bytes,
+                **{key: value for key, value in one.native.counts().items() if key not in ("free", "quarantined")},
+            }
+            for one in list(self.bindings.values())
+        ]
+        return {
+            "domain": self.name,
+            "process": os.getpid(),
+            "exports": {name: one.interface for name, one in sorted(self.exports.items())},
+            "workers": self.workers.count,
+            "bindings": bindings[:MOST_BINDINGS],
+            "refused": dict(self.refusals),
+            "ended": dict(self.ended),
+        }
+
+    def close(self, grace_s: float = 5.0) -> None:
+        """Close all doors and end all bindings; wait for procedures that run, within the grace."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for export in self.exports.values():
+            export.door.close()
+        self._hellos.put(None)
+        self._wake()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        for one in list(self.bindings.values()):
+            one.close()
+        self.bindings.clear()
+        self.workers.close()
+        self.workers.join(grace_s)
+        for door, _, _ in self._strangers.values():
+            door.close()
+        self._poll.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    def forget(self) -> None:
+        """Close a forked child's copies of everything; its parent goes on."""
+        self._closed.set()
+        for export in self.exports.values():
+            export.door.forget()
+        for one in self.bindings.values():
+            one._close_descriptors()
+        for door, _, _ in self._strangers.values():
+            door.close()
+        self._poll.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    # --- the dispatcher's thread -----------------------------------------------------------------
+
+    def _do(self, action: Callable[[], None]) -> None:
+        self._todo.put(action)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._wake_write.send(b"w", socket.MSG_DONTWAIT)
+
+    def _dispatch(self) -> None:
+        while not self._closed.is_set():
+            for fd, event in self._poll.poll(0.2 if self._strangers else None):
+                if fd == self._wake_read.fileno():
+                    self._wake_read.recv(4096)
+                    while not self._todo.empty():
+                        self._todo.get()()
+                elif fd in self._listening:
+                    self._accept(self._listening[fd])
+                elif fd in self._strangers:
+                    self._greet(fd)
+                elif fd in self.bindings:
+                    self._hear(self.bindings[fd], event)
+                elif fd in self._processes:
+                    self._end(self._processes[fd], "client ended")
+            if self._strangers:
+                self._send_away_the_silent()
+
+    def _listen(self, export: HostExport) -> None:
+        self._listening[export.door.listening.fileno()] = export
+        self._poll.register(export.door.listening, select.EPOLLIN)
+
+    def _accept(self, export: HostExport) -> None:
+        try:
+            door, _ = export.door.listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptors left: the client sees its time run out
+            self.refusals[error.strerror or "accept failed"] += 1
+            return
+        if len(self._strangers) >= MOST_STRANGERS:
+            self.refusals["too many connections that are not bound"] += 1
+            door.close()
+            return
+        door.setblocking(False)
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._strangers[door.fileno()] = (door, export, native.now_ns() + int(HELLO_S * 1e9))
+        self._poll.register(door, select.EPOLLIN)
+
+    def _greet(self, fd: int) -> None:
+        door, export, _ = self._strangers.pop(fd)
+        self._poll.unregister(fd)
+        try:
+            message = messages.receive(door)
+        except (BadMessage, OSError) as error:
+            self.refusals["no hello"] += 1
+            self._answer(door, {"refused": f"not a hello: {error}"})
+            door.close()
+            return
+        if message is None:
+            door.close()
+            return
+        self._hellos.put((export, door, message))
+
+    def _send_away_the_silent(self) -> None:
+        now = native.now_ns()
+        for fd, (door, _, until) in list(self._strangers.items()):
+            if now > until:
+                del self._strangers[fd]
+                self._poll.unregister(fd)
+                self.refusals["no hello in time"] += 1
+                door.close()
+
+    def _hear(self, binding: ServerBinding, event: int) -> None:
+        """Take one message of a bound client: a bell, an out-of-band segment, or its end."""
+        message = None
+        try:
+            message = messages.receive(binding.door)
+            if message is None:
+                self._end(binding, "client ended")
+            elif message.fields.get("bell") is True:
+                self._ring(binding)
+            elif sum(one.bytes for one in self._of_user(binding.sender)) + message.get("size", int) > MOST_BYTES:
+                refusal = f"{MOST_BYTES:,} bytes of segments are the most that one user gets"
+                self._answer(binding.door, {"refused": refusal})
+            else:
+                binding.attach(message)
+                self._answer(binding.door, {"attached": message.get("attach", int)})
+        except BlockingIOError:
+            if event & (select.EPOLLHUP | select.EPOLLERR):
+                self._end(binding, "client ended")
+        except (CallError, ValueError, OverflowError) as error:
+            self._answer(binding.door, {"refused": str(error)})
+            self._end(binding, "client sent nonsense")
+        except OSError:
+            self._end(binding, "client ended")
+        finally:
+            if message is not None:
+                message.close()
+
+    def _ring(self, binding: ServerBinding) -> None:
+        now = native.now_ns()
+        if now - binding.bells_since_ns > 1_000_000_000:
+            binding.bells, binding.bells_since_ns = 0, now
+        binding.bells += 1
+        if binding.native.ended:
+            self._end(binding, _REASONS.get(binding.native.ended, "ended"))
+        elif binding.bells > _BELLS_A_SECOND:
+            self._end(binding, "client rang too often")
+        else:
+            self.workers.attend(binding)
+
+    def _end(self, binding: ServerBinding, why: str) -> None:
+        fd = binding.door.fileno()
+        why = _REASONS[2] if binding.native.ended == 2 else why
+        with contextlib.suppress(OSError):
+            self._poll.unregister(fd)
+        if binding.pidfd >= 0:
+            with contextlib.suppress(OSError):
+                self._poll.unregister(binding.pidfd)
+            self._processes.pop(binding.pidfd, None)
+        self.bindings.pop(fd, None)
+        self.ended[why] += 1
+        binding.close()
+
+    # --- the clerk's thread ----------------------------------------------------------------------
+
+    def _be_clerk(self) -> None:
+        while (hello := self._hellos.get()) is not None:
+            export, door, message = hello
+            try:
+                self._welcome(export, door, message)
+            except CallError as error:
+                self.refusals[str(error)[:200]] += 1
+                self._answer(door, {"refused": str(error)})
+                door.close()
+            except OSError:
+                door.close()
+            finally:
+                message.close()
+
+    def _welcome(self, export: HostExport, door: socket.socket, message: Message) -> None:
+        if message.get("lrpc", int) != messages.VERSION:
+            raise BadMessage(f"this server speaks version {messages.VERSION} of lrpc's doors; use the same lrpc")
+        sender = message.sender
+        if sender is None:
+            raise BindingRefused(f"import {export.name}: Linux did not say who asks")
+        if message.get("want", str) == "status":
+            if sender.is_own_user:
+                self._answer(door, self.status())
+            door.close()
+            return
+        self._authorise(export, sender)
+        _compare(export, message.get("interface", str), message.get("signatures", list))
+        if len(self._of_user(sender)) >= MOST_BINDINGS:
+            raise BindingRefused(
+                f"import {export.name}: user {sender.uid} has {MOST_BINDINGS} bindings, the most allowed"
+            )
+        notify = os.dup(message.descriptors[0]) if message.descriptors else -1
+        waits = self.waits or message.get("waits", int)
+        if waits not in (0, 1, 2):
+            raise BadMessage(f"a way of waiting {waits}")
+        try:
+            binding = ServerBinding(export, sender, door, notify, waits)
+        except OSError as error:
+            raise BindingRefused(f"import {export.name}: the server has no room: {error.strerror}") from None
+        try:
+            messages.send(door, {"bound": binding.layout.as_fields(), "waits": waits}, [binding.segment])
+        except OSError:  # the client has gone already
+            binding.close()
+            return
+        self._do(lambda: self._add(binding))
+
+    def _authorise(self, export: HostExport, sender: Sender) -> None:
+        """Ask the clerk, or accept the same user where it has no policy."""
+        request = ImportRequest(f"process {sender.pid}", "this computer", export.name, sender.uid, sender.pid)
+        if export.clerk is None:
+            reason = None if sender.is_own_user else f"only processes of user {os.geteuid()} may, not of {sender.uid}"
+        else:
+            try:
+                reason = export.clerk.authorise(request)
+            except Exception as error:
+                reason = f"its policy raised {type(error).__name__}: {error}"
+        if reason is not None:
+            raise BindingRefused(f"import {export.name}: the clerk refuses: {reason}")
+
+    def _add(self, binding: ServerBinding) -> None:
+        fd = binding.door.fileno()
+        self.bindings[fd] = binding
+        self._poll.register(fd, select.EPOLLIN)
+        if binding.pidfd >= 0:
+            self._processes[binding.pidfd] = binding
+            self._poll.register(binding.pidfd, select.EPOLLIN)
+        self.workers.attend(binding)
+
+    def _of_user(self, sender: Sender) -> list[ServerBinding]:
+        return [one for one in list(self.bindings.values()) if one.sender.uid == sender.uid]
+
+    def _answer(self, door: socket.socket, fields: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):
+            messages.send(door, fields)
+
+
+def _compare(export: HostExport, interface: str, signatures: list[object]) -> None:
+    """Raise `BindingRefused` where client and server have different interfaces; say where."""
+    if interface != export.interface:
+        raise BindingRefused(f"import {export.name}: it is a {export.interface}, not a {interface[:80]}")
+    version = f"import {export.name}: another version of {interface}"
+    for own, other in zip(export.signatures, signatures, strict=False):
+        if own != other:
+            raise BindingRefused(f"{version}: the server has {own}, the client {str(other)[:300]}")
+    counts = len(export.signatures), len(signatures)
+    if counts[0] != counts[1]:
+        raise BindingRefused(f"{version}: the server has {counts[0]} procedures, the client {counts[1]}")

@@ -1,0 +1,658 @@
+/* The transfer of a call between two processes, over one word of shared memory. No Python here.
+
+   Each A-stack has a control block in the segment that client and server share. Its word holds the
+   number and the phase of the call, and every transition of it is a compare-and-swap from the exact
+   value that was seen, all of them sequentially consistent:
+
+     IDLE or DONE (n)  --client-->  CALLED (n + 1)     the arguments lie on the A-stack
+     CALLED (n)        --server-->  RUNNING (n)        a worker has the call, and may read them
+     RUNNING (n)       --server-->  DONE (n)           the results lie on the A-stack
+     CALLED (n)        --client-->  IDLE (n - 1)       withdrawn: no worker had it yet
+     RUNNING (n)       --client-->  ABORTED (n)        the caller goes; the A-stack is quarantined
+     ABORTED (n)       --server-->  DONE (n)           the server lets go of it
+
+   The word also says how either side waits. The client's bits tell the server whether a return
+   must wake somebody; the worker's bits tell the client whether a call must. A worker that stays
+   marks DONE as asleep, which is not the same as collected: only the client knows the latter.
+
+   Zero is no phase. Memory that a peer has punched out reads as zero, and ends the binding.
+
+   What decides whose call it is stands in private memory: each side keeps the number that it
+   expects in its own linkage record. A peer may write anything anywhere in the segment at any time.
+   So lengths are read once, checked, and then used; processors and times are hints, which can only
+   cost the time of the peer that wrote them.
+
+   No wait depends on the shared word alone, since a peer can move its waiters to a word of its own
+   (FUTEX_REQUEUE). Each sleep is also on a private word, which the watcher, a dismissal and the end
+   of a binding change. */
+
+#ifndef LRPC_TRANSFER_H
+#define LRPC_TRANSFER_H
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { IDLE = 1, CALLED, RUNNING, DONE, ABORTED };
+
+#define PHASE(word) ((word)&7u)
+#define CLIENT_ASLEEP 8u    /* on the word: wake it when the call is done */
+#define CLIENT_NOTIFIED 16u /* an event loop: send a message on its socket */
+#define CLIENT_BITS 24u
+#define WORKER_AWAKE 32u  /* watches the word */
+#define WORKER_ASLEEP 64u /* on the word: wake it when there is a call */
+#define WORKER_BITS 96u
+#define NUMBER(word) ((word) >> 8)
+#define WORD(number, bits) (((uint32_t)(number) << 8) | (bits))
+#define NEXT(number) (((number) + 1) & 0xFFFFFFu)
+#define PREVIOUS(number) (((number)-1) & 0xFFFFFFu)
+
+/* How a wait ended. */
+enum { COMPLETED, ENDED, EXPIRED, INTERRUPTED, BROKEN, LEFT };
+
+enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
+
+#define MICROSECOND 1000LL
+#define MILLISECOND 1000000LL
+#define SECOND 1000000000LL
+#define FOREVER INT64_MAX
+#define SPIN_NS (50 * MICROSECOND)        /* the longest spin of one wait */
+#define SPIN_FORCED_NS (2 * MILLISECOND)  /* likewise, where a binding asks to spin always */
+#define QUICK_NS (40 * MICROSECOND)       /* a gap between calls that spinning would have covered */
+#define QUICK_CALLS 16                    /* as many in a row before a worker begins to spin */
+#define MISSES_SHARE 10                   /* spins that miss: one part in this many of a processor */
+#define TRIAL_CALLS 32   /* that try whether pinning pays, or does not, */
+#define TRIAL_EVERY 1024 /* once in so many */
+#define SLOW_WAKE_NS (500 * MICROSECOND)  /* a wake on the caller's processor that did not pay */
+#define MOVES_A_SECOND 100
+#define WAKES_A_SECOND 1000 /* without a call, before the binding is ended */
+#define TRIES 10000         /* of a compare-and-swap, before the peer is called hostile */
+
+/* Where arguments or results lie. Short ones travel in the control block: in the cache lines that
+   change hands anyway. */
+enum { ON_ASTACK, OUT_OF_BAND, INLINE };
+#define INLINE_ARGUMENTS 32
+#define INLINE_RESULTS 40
+
+/* In the segment: one for each A-stack, a cache line that the client fills and one that the server
+   fills. */
+typedef struct {
+    _Atomic uint32_t word;
+    _Atomic uint32_t procedure;
+    _Atomic uint32_t length; /* of the arguments, in bytes */
+    _Atomic uint32_t place;
+    _Atomic uint32_t client_cpu; /* a hint */
+    _Atomic uint32_t took_ns;    /* a hint: the client's last call that slept, from here to there and back */
+    _Atomic uint64_t called_at;  /* a hint: nanoseconds of the monotonic clock */
+    uint8_t arguments[INLINE_ARGUMENTS];
+    _Atomic uint32_t kind; /* of the reply */
+    _Atomic uint32_t result_length;
+    _Atomic uint32_t result_place;
+    _Atomic uint32_t server_cpu; /* a hint */
+    _Atomic uint32_t spins;      /* a hint: the worker watches the word between calls */
+    _Atomic uint32_t unused;
+    uint8_t results[INLINE_RESULTS];
+} Control;
+
+_Static_assert(sizeof(Control) == 128, "the layout of a control block is the same on both sides");
+
+struct Worker;
+
+/* In private memory: what one side knows of an A-stack. */
+typedef struct {
+    Control *control;
+    uint32_t number; /* of the last call that was made (client) or taken (server) */
+    /* The client's. */
+    uint32_t skip, skipped_last; /* calls yet to be made without spinning */
+    /* The server's. */
+    struct Worker *worker; /* who attends */
+    int busy;              /* a call has been taken, and not answered */
+    int spinning;          /* the mode: spin between calls, or hand the processor over */
+    uint32_t quick, misses;
+    int64_t done_at, spin_again_at, back_off;
+    int pins;             /* whether the worker goes to its caller's processor to sleep */
+    int was_pinned;       /* whether it had, when it took the call before this one */
+    uint32_t trial;       /* calls until the other way is tried, or the trial is over */
+    uint32_t took_ns[2];  /* calls that slept, on average, by that */
+    int trying;
+} Linkage;
+
+typedef struct {
+    _Atomic int ended;      /* why; 0 while the binding lives */
+    _Atomic uint32_t alarm; /* the private word of the client's waits */
+    int waits;              /* ADAPTIVE, ALWAYS_SLEEP or ALWAYS_SPIN */
+    int door, notify;       /* sockets: -1 where there is none */
+    int64_t wakes_since;
+    uint32_t wakes;
+    /* Counters: approximate where several threads count. */
+    uint64_t calls, spun, slept, bells, aborted;
+} Ends;
+
+typedef struct Worker {
+    _Atomic uint32_t alarm; /* the private word of its waits */
+    _Atomic int leave;
+    int pinned;
+    cpu_set_t mask; /* to be restored before a procedure runs */
+    int last_cpu;
+    uint32_t moves;
+    int64_t moves_since, no_pin_until, no_pin_ns;
+    uint32_t quick_wakes;
+    int64_t since; /* when it last answered a call, or was given an A-stack */
+} Worker;
+
+static inline int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * SECOND + t.tv_nsec;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield" ::: "memory");
+#endif
+}
+
+/* --- sleeping ------------------------------------------------------------------------------- */
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+typedef struct {
+    uint64_t val, uaddr;
+    uint32_t flags, reserved;
+} Waiter;
+
+static _Atomic int waitv_missing; /* the kernel lacks futex_waitv, or a filter forbids it */
+
+static inline void futex_wake(_Atomic uint32_t *word, int count, int shared)
+{
+    syscall(SYS_futex, word, shared ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+static inline void raise_alarm(_Atomic uint32_t *alarm)
+{
+    atomic_fetch_add(alarm, 1);
+    futex_wake(alarm, INT_MAX, 0);
+}
+
+/* Sleep until `word` or `alarm` is no longer as it was seen, or something wakes us for nothing.
+   Where futex_waitv is missing, look at the alarm again after at most 50 ms. Returns INTERRUPTED
+   after a signal, EXPIRED at the deadline, COMPLETED otherwise. */
+static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *alarm, uint32_t alarm_seen,
+                    int64_t deadline)
+{
+    struct timespec until = {deadline / SECOND, deadline % SECOND};
+    long result;
+    if (!atomic_load_explicit(&waitv_missing, memory_order_relaxed)) {
+        Waiter waiters[2] = {{seen, (uintptr_t)word, 2 /* 32 bits, shared */, 0},
+                             {alarm_seen, (uintptr_t)alarm, 2 | FUTEX_PRIVATE_FLAG, 0}};
+        result = syscall(SYS_futex_waitv, waiters, 2, 0, deadline == FOREVER ? NULL : &until, CLOCK_MONOTONIC);
+        if (result >= 0 || errno == EAGAIN)
+            return COMPLETED;
+        if (errno == EINTR)
+            return INTERRUPTED;
+        if (errno == ETIMEDOUT)
+            return EXPIRED;
+        atomic_store(&waitv_missing, 1); /* ENOSYS, or EPERM of a filter */
+    }
+    int64_t soon = now_ns() + 50 * MILLISECOND;
+    int cut = soon < deadline;
+    if (cut)
+        until = (struct timespec){soon / SECOND, soon % SECOND};
+    if (atomic_load(alarm) != alarm_seen)
+        return COMPLETED;
+    result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY);
+    if (result >= 0 || errno == EAGAIN)
+        return COMPLETED;
+    if (errno == EINTR)
+        return INTERRUPTED;
+    return cut ? COMPLETED : EXPIRED;
+}
+
+/* --- spinning ------------------------------------------------------------------------------- */
+
+/* Spins that miss may take a tenth of a processor, over any second, in the whole process. */
+static _Atomic int64_t miss_budget, miss_budget_at;
+static _Atomic int spinners, spinners_most = 1; /* workers that spin; 0 allowed: spinning does not pay here */
+
+static int may_spin(void)
+{
+    if (atomic_load_explicit(&miss_budget, memory_order_relaxed) > SPIN_NS)
+        return 1;
+    int64_t now = now_ns(), at = atomic_load_explicit(&miss_budget_at, memory_order_relaxed);
+    if (now - at > MILLISECOND && atomic_compare_exchange_strong(&miss_budget_at, &at, now)) {
+        int64_t more = now - at < SECOND ? (now - at) / MISSES_SHARE : SECOND / MISSES_SHARE;
+        if (atomic_fetch_add(&miss_budget, more) + more > SECOND / MISSES_SHARE)
+            atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+    }
+    return atomic_load_explicit(&miss_budget, memory_order_relaxed) > SPIN_NS;
+}
+
+/* Watch the word until its phase leaves the two given (returns 0), or it was watched for `most_ns`,
+   the deadline has passed, or something is raised (returns how long it was watched). The clock is
+   read only once the first moments have passed. */
+static int64_t spin(_Atomic uint32_t *word, uint32_t phase, uint32_t other, const _Atomic int *ended,
+                    const _Atomic int *leave, int64_t most_ns, int64_t deadline)
+{
+    for (int64_t start = 0, now;;) {
+        for (int i = 0; i < 64; i++) {
+            uint32_t seen = PHASE(atomic_load_explicit(word, memory_order_relaxed));
+            if (seen != phase && seen != other)
+                return 0;
+            relax();
+        }
+        now = now_ns();
+        if (!start)
+            start = now;
+        if (now - start >= most_ns || now >= deadline || atomic_load_explicit(ended, memory_order_relaxed)
+            || (leave && atomic_load_explicit(leave, memory_order_relaxed)))
+            return now - start + 1;
+    }
+}
+
+/* --- the client's side ------------------------------------------------------------------------ */
+
+/* Publish the call whose arguments lie on the A-stack. Returns COMPLETED or BROKEN. */
+static int client_start(Ends *ends, Linkage *linkage, uint32_t client_bits)
+{
+    Control *control = linkage->control;
+    uint32_t old = atomic_load(&control->word), number = NEXT(linkage->number);
+    atomic_store_explicit(&control->client_cpu, (uint32_t)sched_getcpu(), memory_order_relaxed);
+    for (int tries = 0;; tries++) {
+        if ((PHASE(old) != IDLE && PHASE(old) != DONE) || NUMBER(old) != linkage->number || tries == TRIES)
+            return BROKEN;
+        if (atomic_compare_exchange_strong(&control->word, &old, WORD(number, CALLED | client_bits | (old & WORKER_BITS))))
+            break;
+    }
+    linkage->number = number;
+    ends->calls++;
+    if (old & WORKER_ASLEEP)
+        futex_wake(&control->word, 1, 1);
+    else if (!(old & WORKER_AWAKE)) {
+        ends->bells++; /* where the socket is full, the bell rings already */
+        send(ends->door, "b", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    return COMPLETED;
+}
+
+/* Return whether the caller should watch the word for its reply rather than sleep at once. */
+static int client_spins(const Ends *ends, Linkage *linkage)
+{
+    if (ends->waits == ALWAYS_SLEEP)
+        return 0;
+    Control *control = linkage->control;
+    if (atomic_load_explicit(&control->server_cpu, memory_order_relaxed) == (uint32_t)sched_getcpu())
+        return 0;
+    if (ends->waits == ALWAYS_SPIN)
+        return 1;
+    if (linkage->skip) {
+        linkage->skip--;
+        return 0;
+    }
+    return atomic_load_explicit(&control->spins, memory_order_relaxed) && atomic_load(&spinners_most) > 0 && may_spin();
+}
+
+/* Wait until the call is done. `spins` is whether to watch the word first. */
+static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins)
+{
+    _Atomic uint32_t *word = &linkage->control->word;
+    for (;;) {
+        uint32_t alarm = atomic_load(&ends->alarm);
+        uint32_t now = atomic_load(word);
+        if (NUMBER(now) != linkage->number)
+            return BROKEN;
+        if (PHASE(now) == DONE)
+            return COMPLETED;
+        if (PHASE(now) != CALLED && PHASE(now) != RUNNING)
+            return BROKEN;
+        if (atomic_load(&ends->ended))
+            return ENDED;
+        if (spins) {
+            int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
+            int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, NULL, most, deadline);
+            spins = 0;
+            if (!missed) {
+                linkage->skipped_last = 0;
+                ends->spun++;
+            } else { /* the next few calls sleep at once: twice as many after each miss */
+                if (ends->waits == ADAPTIVE)
+                    atomic_fetch_sub(&miss_budget, missed);
+                linkage->skipped_last = linkage->skipped_last ? linkage->skipped_last * 2 : 1;
+                if (linkage->skipped_last > 1024)
+                    linkage->skipped_last = 1024;
+                linkage->skip = linkage->skipped_last;
+            }
+            continue;
+        }
+        if (!(now & CLIENT_ASLEEP)) {
+            uint32_t asleep = now | CLIENT_ASLEEP;
+            if (!atomic_compare_exchange_strong(word, &now, asleep))
+                continue;
+            now = asleep;
+        }
+        int woken = sleep_on(word, now, &ends->alarm, alarm, deadline);
+        ends->slept++;
+        if (woken == COMPLETED)
+            continue;
+        if (PHASE(atomic_load(word)) != DONE)
+            return woken;
+    }
+}
+
+/* Release the caller from its call. Returns the phase that the word had: CALLED (withdrawn),
+   RUNNING (quarantined until the server lets go), DONE (too late: there are results), or 0 where
+   the peer has spoilt it. */
+static uint32_t client_abort(Ends *ends, Linkage *linkage)
+{
+    _Atomic uint32_t *word = &linkage->control->word;
+    uint32_t old = atomic_load(word);
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (NUMBER(old) != linkage->number)
+            return 0;
+        if (PHASE(old) == DONE)
+            return DONE;
+        if (PHASE(old) == CALLED) {
+            uint32_t before = PREVIOUS(linkage->number);
+            if (atomic_compare_exchange_strong(word, &old, WORD(before, IDLE | (old & WORKER_BITS)))) {
+                linkage->number = before;
+                ends->aborted++;
+                return CALLED;
+            }
+        } else if (PHASE(old) == RUNNING) {
+            if (atomic_compare_exchange_strong(word, &old, WORD(linkage->number, ABORTED))) {
+                ends->aborted++;
+                return RUNNING;
+            }
+        } else
+            return 0;
+    }
+    return 0;
+}
+
+/* --- the server's side ------------------------------------------------------------------------ */
+
+/* Take the call that the client has published. Returns COMPLETED; LEFT where there is none; BROKEN
+   where the word is not one that a client leaves. */
+static int server_take(Linkage *linkage)
+{
+    _Atomic uint32_t *word = &linkage->control->word;
+    uint32_t old = atomic_load(word);
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (PHASE(old) == IDLE || PHASE(old) == DONE)
+            return NUMBER(old) == linkage->number ? LEFT : BROKEN;
+        if (PHASE(old) != CALLED || NUMBER(old) != NEXT(linkage->number))
+            return BROKEN;
+        if (atomic_compare_exchange_strong(word, &old, WORD(NUMBER(old), RUNNING | (old & CLIENT_BITS)))) {
+            linkage->number = NEXT(linkage->number);
+            linkage->busy = 1;
+            return COMPLETED;
+        }
+    }
+    return BROKEN;
+}
+
+/* Publish the results that lie on the A-stack, and wake whoever waits for them. `worker_bits` says
+   how the worker goes on. Returns COMPLETED or BROKEN. */
+static int server_reply(Ends *ends, Linkage *linkage, uint32_t worker_bits)
+{
+    _Atomic uint32_t *word = &linkage->control->word;
+    uint32_t old = atomic_load(word);
+    linkage->busy = 0;
+    atomic_store_explicit(&linkage->control->server_cpu, (uint32_t)sched_getcpu(), memory_order_relaxed);
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (NUMBER(old) != linkage->number || (PHASE(old) != RUNNING && PHASE(old) != ABORTED))
+            return BROKEN;
+        if (!atomic_compare_exchange_strong(word, &old, WORD(linkage->number, DONE | worker_bits)))
+            continue;
+        if (PHASE(old) == ABORTED)
+            ends->aborted++;
+        if (old & CLIENT_ASLEEP)
+            futex_wake(word, 1, 1);
+        if (old & CLIENT_NOTIFIED)
+            send(ends->notify, "n", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return COMPLETED;
+    }
+    return BROKEN;
+}
+
+/* Narrow the worker's affinity to its caller's processor, for the time that it sleeps: the wake
+   then hands that processor over, and none that idles has to be woken. The processor is a hint from
+   untrusted memory: it must be in the worker's own mask, and moves are counted. */
+static void pin(Worker *worker, const Linkage *linkage, int64_t now)
+{
+    uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
+    if (cpu >= CPU_SETSIZE || now < worker->no_pin_until)
+        return;
+    if ((int)cpu != worker->last_cpu) {
+        if (now - worker->moves_since > SECOND) {
+            worker->moves_since = now;
+            worker->moves = 0;
+        }
+        if (++worker->moves > MOVES_A_SECOND)
+            return;
+    }
+    cpu_set_t one;
+    if (sched_getaffinity(0, sizeof worker->mask, &worker->mask) || !CPU_ISSET(cpu, &worker->mask))
+        return;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    worker->pinned = !sched_setaffinity(0, sizeof one, &one);
+    worker->last_cpu = (int)cpu;
+}
+
+static void unpin(Worker *worker)
+{
+    if (worker->pinned)
+        sched_setaffinity(0, sizeof worker->mask, &worker->mask);
+    worker->pinned = 0;
+}
+
+/* Move off the caller's processor, to spin on another one. Returns whether there is another. */
+static int move_away(const Linkage *linkage)
+{
+    uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
+    cpu_set_t mask, others;
+    if (cpu >= CPU_SETSIZE || sched_getcpu() != (int)cpu)
+        return 1;
+    if (sched_getaffinity(0, sizeof mask, &mask))
+        return 0;
+    others = mask;
+    CPU_CLR(cpu, &others);
+    if (!CPU_COUNT(&others) || sched_setaffinity(0, sizeof others, &others))
+        return 0;
+    sched_setaffinity(0, sizeof mask, &mask);
+    return 1;
+}
+
+/* Learn whether it pays to go to the caller's processor: by what the client says that its calls
+   took, with and without. Where another processor idles, the scheduler moves a client there when its
+   reply wakes it, and to follow it at each call costs more than to stay. The client could say
+   anything, at its own cost. */
+static void learn_place(Linkage *linkage, int slept, int pinned)
+{
+    uint32_t took = atomic_load_explicit(&linkage->control->took_ns, memory_order_relaxed);
+    uint32_t *average = &linkage->took_ns[linkage->was_pinned != 0];
+    if (took > MILLISECOND)
+        took = MILLISECOND;
+    *average = *average ? (uint32_t)(((uint64_t)*average * 15 + took) / 16) : took;
+    linkage->was_pinned = pinned;
+    if (!slept || linkage->trial-- > 0)
+        return;
+    if (!linkage->trying || !linkage->took_ns[0] || !linkage->took_ns[1])
+        linkage->pins = !linkage->pins;
+    else
+        linkage->pins = linkage->took_ns[1] < linkage->took_ns[0];
+    linkage->trying = !linkage->trying;
+    linkage->trial = linkage->trying ? TRIAL_CALLS : TRIAL_EVERY;
+}
+
+/* Learn from the time between the last reply and this call, at which spinning might begin. */
+static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, int was_pinned)
+{
+    int64_t now = now_ns(), gap = now - linkage->done_at;
+    learn_place(linkage, slept, was_pinned);
+    if (slept && was_pinned) {
+        int64_t wake = now - (int64_t)atomic_load_explicit(&linkage->control->called_at, memory_order_relaxed);
+        if (wake > SLOW_WAKE_NS) { /* somebody else has that processor: leave it to the scheduler for a while */
+            worker->no_pin_ns = worker->no_pin_ns ? worker->no_pin_ns * 2 : MILLISECOND;
+            if (worker->no_pin_ns > SECOND)
+                worker->no_pin_ns = SECOND;
+            worker->no_pin_until = now + worker->no_pin_ns;
+            worker->quick_wakes = 0;
+        } else if (++worker->quick_wakes > 100)
+            worker->no_pin_ns = 0;
+    }
+    linkage->quick = gap < QUICK_NS ? linkage->quick + 1 : 0;
+    if (ends->waits == ADAPTIVE && !linkage->spinning && linkage->quick >= QUICK_CALLS && now >= linkage->spin_again_at
+        && may_spin() && atomic_load(&spinners) < atomic_load(&spinners_most)) {
+        linkage->spinning = move_away(linkage);
+        if (linkage->spinning)
+            atomic_fetch_add(&spinners, 1);
+        linkage->misses = 0;
+    }
+}
+
+static void stop_spinning(Linkage *linkage)
+{
+    if (!linkage->spinning)
+        return;
+    linkage->spinning = 0;
+    linkage->quick = 0;
+    atomic_fetch_sub(&spinners, 1);
+}
+
+/* Return whether the worker should watch the word for the next call. */
+static int server_spins(Ends *ends, Linkage *linkage)
+{
+    if (ends->waits == ALWAYS_SLEEP)
+        return 0;
+    if (ends->waits == ALWAYS_SPIN)
+        return move_away(linkage);
+    if (!linkage->spinning)
+        return 0;
+    uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
+    if (cpu != (uint32_t)sched_getcpu() && may_spin())
+        return 1;
+    stop_spinning(linkage);
+    return 0;
+}
+
+/* A spin has missed: hand the processor over again after two in a row, for twice as long as the
+   last time unless spinning paid in between. */
+static void spin_missed(Ends *ends, Linkage *linkage, int64_t missed)
+{
+    if (ends->waits != ADAPTIVE)
+        return;
+    atomic_fetch_sub(&miss_budget, missed);
+    if (++linkage->misses < 2)
+        return;
+    linkage->back_off = linkage->back_off ? linkage->back_off * 2 : MILLISECOND;
+    if (linkage->back_off > SECOND)
+        linkage->back_off = SECOND;
+    linkage->spin_again_at = now_ns() + linkage->back_off;
+    stop_spinning(linkage);
+}
+
+/* Return whether a binding's workers were woken too often for nothing. */
+static int woken_too_often(Ends *ends)
+{
+    int64_t now = now_ns();
+    if (now - ends->wakes_since > SECOND) {
+        ends->wakes_since = now;
+        ends->wakes = 0;
+    }
+    return ++ends->wakes > WAKES_A_SECOND;
+}
+
+/* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call, LEFT where
+   the worker was dismissed or has idled for `idle_ns`, ENDED or BROKEN. */
+static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins, int64_t idle_ns)
+{
+    Control *control = linkage->control;
+    _Atomic uint32_t *word = &control->word;
+    int64_t idle_until = 0;
+    int slept = 0, was_pinned = 0, spun = 0;
+    for (;;) {
+        uint32_t alarm = atomic_load(&worker->alarm);
+        uint32_t now = atomic_load(word);
+        if (PHASE(now) == CALLED) {
+            int taken = server_take(linkage);
+            if (taken == LEFT)
+                continue; /* withdrawn in between */
+            unpin(worker);
+            if (taken == COMPLETED && !spun)
+                learn_gap(ends, worker, linkage, slept, was_pinned);
+            return taken;
+        }
+        if ((PHASE(now) != IDLE && PHASE(now) != DONE) || NUMBER(now) != linkage->number) {
+            unpin(worker);
+            return BROKEN;
+        }
+        if (atomic_load(&ends->ended)) {
+            unpin(worker);
+            return ENDED;
+        }
+        if (atomic_load(&worker->leave) || (slept && now_ns() >= idle_until)) {
+            if (!atomic_compare_exchange_strong(word, &now, now & ~WORKER_BITS))
+                continue;
+            unpin(worker);
+            return LEFT;
+        }
+        if (spins) {
+            spins = 0;
+            if (!(now & WORKER_AWAKE)) {
+                if (!atomic_compare_exchange_strong(word, &now, (now & ~WORKER_BITS) | WORKER_AWAKE))
+                    continue;
+            }
+            int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
+            int64_t missed = spin(word, DONE, IDLE, &ends->ended, &worker->leave, most, FOREVER);
+            if (!missed) {
+                ends->spun++;
+                linkage->misses = 0;
+                if (++linkage->quick > 1000)
+                    linkage->back_off = 0;
+                spun = 1;
+                continue;
+            }
+            spin_missed(ends, linkage, missed);
+            atomic_store_explicit(&control->spins, linkage->spinning || ends->waits == ALWAYS_SPIN, memory_order_relaxed);
+            continue;
+        }
+        if (!idle_until) {
+            linkage->done_at = worker->since = now_ns();
+            idle_until = worker->since + idle_ns;
+        }
+        if (!(now & WORKER_ASLEEP)) {
+            uint32_t asleep = (now & ~WORKER_BITS) | WORKER_ASLEEP;
+            if (!atomic_compare_exchange_strong(word, &now, asleep))
+                continue;
+            now = asleep;
+        }
+        if (!was_pinned && linkage->pins && ends->waits != ALWAYS_SPIN) {
+            pin(worker, linkage, linkage->done_at);
+            was_pinned = worker->pinned;
+        }
+        sleep_on(word, now, &worker->alarm, alarm, idle_until);
+        ends->slept++;
+        slept = 1;
+        if (PHASE(atomic_load(word)) != CALLED && !atomic_load(&worker->leave) && woken_too_often(ends)) {
+            unpin(worker);
+            return BROKEN;
+        }
+    }
+}
+
+#endif

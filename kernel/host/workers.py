@@ -1,0 +1,148 @@
+"""Workers: the threads that run a server's procedures, each with its E-stack.
+
+A worker stays with the A-stack that it served last, and waits on its word. Since a client takes
+A-stacks in LIFO order, the same worker is warm for the next call, and no dispatcher stands between.
+A call on an A-stack that nobody attends is given to a free worker, or a new one. Where there are as
+many as allowed, the one that has been idle for longest is reclaimed from its A-stack.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from lrpc.kernel.descriptors import Entry
+from lrpc.kernel.host import native
+
+# Kinds of replies; native.c has 0 (results) and 1 (no room).
+RESULTS: Final = 0
+WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
+RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
+NO_SUCH_PROCEDURE: Final = 4
+
+# Turns an exception of a procedure into the kind and the bytes of a reply.
+OnError = Callable[[Exception], tuple[int, bytes]]
+
+
+class Served(Protocol):
+    """A binding, as the workers see it."""
+
+    native: native.Binding
+    entries: Sequence[Entry]
+
+
+class Workers:
+    """The workers of one domain.
+
+    `most` bounds their number; workers that are stuck in a procedure count. `idle_s` is how long
+    one waits for a call, with or without an A-stack, before its thread ends.
+    """
+
+    def __init__(self, name: str, on_error: OnError, most: int = 64, idle_s: float = 10.0) -> None:
+        self.name, self.most = name, most
+        self._on_error = on_error
+        self._idle_s = idle_s
+        self._lock = threading.Condition()
+        self._pending: deque[tuple[Served, int]] = deque()
+        self._workers: set[_Worker] = set()
+        self._waiting = 0  # workers without an A-stack
+        self._closed = False
+        self._made = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many workers there are."""
+        return len(self._workers)
+
+    def attend(self, binding: Served) -> None:
+        """Give each call of a binding that nobody attends to a worker."""
+        with self._lock:
+            if self._closed:
+                return
+            queued = set(self._pending)
+            for index in binding.native.unattended():
+                if (binding, index) not in queued:
+                    self._pending.append((binding, index))
+                    self._provide()
+
+    def _provide(self) -> None:
+        if self._waiting >= len(self._pending):
+            self._lock.notify()
+        elif len(self._workers) < self.most:
+            self._made += 1
+            worker = _Worker(self, f"{self.name} worker {self._made}")
+            self._workers.add(worker)
+            worker.thread.start()
+        else:
+            idle = [one for one in self._workers if one.associated and not one.native.busy and not one.dismissed]
+            if idle:
+                oldest = min(idle, key=lambda one: one.native.since_ns)
+                oldest.dismissed = True
+                oldest.native.dismiss()
+            # Else all are in procedures; the first that returns takes the call.
+
+    def next(self, worker: "_Worker") -> tuple[Served, int] | None:
+        """Return an A-stack to attend; None where the worker is to end."""
+        with self._lock:
+            worker.associated = False
+            if worker.dismissed:
+                worker.dismissed = False
+                worker.native.welcome()
+            self._waiting += 1
+            self._lock.wait_for(lambda: self._pending or self._closed, self._idle_s)
+            self._waiting -= 1
+            if self._pending and not self._closed:
+                worker.associated = True
+                return self._pending.popleft()
+            self._workers.discard(worker)
+            return None
+
+    def close(self) -> None:
+        """Dismiss all workers; those in a procedure leave when it returns."""
+        with self._lock:
+            self._closed = True
+            self._pending.clear()
+            for worker in self._workers:
+                worker.native.dismiss()
+            self._lock.notify_all()
+
+    def join(self, seconds: float) -> bool:
+        """Wait until all workers have ended; return whether they have, within the time."""
+        deadline = native.now_ns() + int(seconds * 1e9)
+        for worker in list(self._workers):
+            if worker.thread is not threading.current_thread():
+                worker.thread.join(max(0.0, (deadline - native.now_ns()) / 1e9))
+        return all(not worker.thread.is_alive() for worker in list(self._workers))
+
+    def run(self, worker: "_Worker") -> None:
+        """Serve calls on a worker's thread, until it is to end."""
+        idle_ms = int(self._idle_s * 1000)
+        own, pending, on_error = worker.native, self._pending, self._on_error
+        while (work := self.next(worker)) is not None:
+            binding, index = work
+            entries = binding.entries
+            count = len(entries)
+            call = own.serve(binding.native, index, idle_ms)
+            while call is not None:
+                procedure, data = call
+                kind = RESULTS
+                if procedure < count:
+                    try:
+                        result = entries[procedure](data, 0)
+                    except Exception as error:
+                        kind, result = on_error(error)
+                else:
+                    kind, result = NO_SUCH_PROCEDURE, b""
+                del call, data
+                call = own.reply(kind, result, not (pending or worker.dismissed), idle_ms)
+            # A call that came while this worker was leaving rang a bell that found it still there.
+            self.attend(binding)
+
+
+class _Worker:
+    """One worker, as the pool keeps it."""
+
+    def __init__(self, pool: Workers, name: str) -> None:
+        self.native = native.Worker()
+        self.associated = self.dismissed = False
+        self.thread = threading.Thread(target=pool.run, args=(self,), name=name, daemon=True)
