@@ -21,7 +21,7 @@ from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
-from lrpc.workloads import scenarios, trace_commands
+from lrpc.workloads import host_commands, scenarios, trace_commands
 from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     ActorsOption,
@@ -132,6 +132,10 @@ def run_scenario(
 app.command()(trace_commands.replay)
 app.command("place")(trace_commands.find_placement)
 app.command("traces")(trace_commands.tell)
+app.command("serve")(host_commands.serve_class)
+app.command("call", context_settings={"ignore_unknown_options": True})(host_commands.call_procedure)
+app.command("doors")(host_commands.look)
+app.command("bench")(host_commands.bench)
 
 
 @app.command("verify")

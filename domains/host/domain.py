@@ -155,6 +155,11 @@ class HostDomain:
             self._doors.close()
             _open.discard(self)
 
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the doors that this domain opens and looks for."""
+        return self._doors.folder
+
     def status(self) -> dict[str, object]:
         """Return what is exported and who is bound: counts of calls, spins, sleeps and the like."""
         return {"domain": self.name, "exports": {}} if self._server is None else self._server.status()

@@ -46,7 +46,7 @@ def as_reply(error: Exception) -> tuple[int, bytes]:
     return RAISED, json.dumps(fields).encode()
 
 
-def _error(procedure: Procedure, kind: int, data: bytes) -> Exception:
+def error_of(procedure: Procedure, kind: int, data: bytes) -> Exception:
     """Return the exception for a reply without results. What the server wrote is checked."""
     where = procedure.arguments.procedure
     if kind == WRONG_ARGUMENT:
@@ -95,7 +95,7 @@ class HostStub:
         """Bring a call to its end that has not simply returned; return the packed results."""
         kind, data = self.binding.finish(reply, self.group, self.number, end, packed)
         if kind:
-            raise _error(self.procedure, kind, data)
+            raise error_of(self.procedure, kind, data)
         return data
 
     def returned(self, reply: bytes, values: tuple[object, ...]) -> object:
@@ -227,7 +227,7 @@ class AwaitedStub(HostStub):
                 raise self.binding.error(reply)
             assert isinstance(reply, tuple)
             if len(reply) == 2:
-                raise _error(self.procedure, *reply)
+                raise error_of(self.procedure, *reply)
             index = self.binding.make_room(reply)
             if reply[3]:  # the procedure has run; its results found no room
                 number, data = COLLECT, b""

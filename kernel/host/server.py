@@ -151,10 +151,13 @@ class Server:
         return {
             "domain": self.name,
             "process": os.getpid(),
-            "exports": {name: one.interface for name, one in sorted(self.exports.items())},
+            "exports": {
+                name: {"interface": one.interface, "procedures": list(one.signatures)}
+                for name, one in sorted(self.exports.items())
+            },
             "workers": self.workers.count,
             "bindings": bindings[:MOST_BINDINGS],
-            "refused": dict(self.refusals),
+            "refusals": dict(self.refusals),
             "ended": dict(self.ended),
         }
 

@@ -68,6 +68,7 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define SPIN_FORCED_NS (2 * MILLISECOND)  /* likewise, where a binding asks to spin always */
 #define QUICK_NS (40 * MICROSECOND)       /* a gap between calls that spinning would have covered */
 #define QUICK_CALLS 16                    /* as many in a row before a worker begins to spin */
+#define SPIN_TURN_NS (10 * MILLISECOND)   /* after which a worker that spins gives way to one that would */
 #define MISSES_SHARE 10                   /* spins that miss: one part in this many of a processor */
 #define TRIAL_CALLS 32   /* that try whether pinning pays, or does not, */
 #define TRIAL_EVERY 1024 /* once in so many */
@@ -117,7 +118,8 @@ typedef struct {
     int busy;              /* a call has been taken, and not answered */
     int spinning;          /* the mode: spin between calls, or hand the processor over */
     uint32_t quick, misses;
-    int64_t done_at, spin_again_at, back_off;
+    int64_t done_at, spin_since, spin_again_at, back_off;
+    uint32_t spun_calls;
     int pins;             /* whether the worker goes to its caller's processor to sleep */
     int was_pinned;       /* whether it had, when it took the call before this one */
     uint32_t trial;       /* calls until the other way is tried, or the trial is over */
@@ -227,6 +229,7 @@ static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *ala
 /* Spins that miss may take a tenth of a processor, over any second, in the whole process. */
 static _Atomic int64_t miss_budget, miss_budget_at;
 static _Atomic int spinners, spinners_most = 1; /* workers that spin; 0 allowed: spinning does not pay here */
+static _Atomic int64_t wanted_at;               /* when a worker last would have spun, and had no turn */
 
 static int may_spin(void)
 {
@@ -516,13 +519,17 @@ static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, i
             worker->no_pin_ns = 0;
     }
     linkage->quick = gap < QUICK_NS ? linkage->quick + 1 : 0;
-    if (ends->waits == ADAPTIVE && !linkage->spinning && linkage->quick >= QUICK_CALLS && now >= linkage->spin_again_at
-        && may_spin() && atomic_load(&spinners) < atomic_load(&spinners_most)) {
-        linkage->spinning = move_away(linkage);
-        if (linkage->spinning)
-            atomic_fetch_add(&spinners, 1);
-        linkage->misses = 0;
+    if (ends->waits != ADAPTIVE || linkage->spinning || linkage->quick < QUICK_CALLS || !may_spin())
+        return;
+    if (now < linkage->spin_again_at || atomic_load(&spinners) >= atomic_load(&spinners_most)) {
+        atomic_store_explicit(&wanted_at, now, memory_order_relaxed);
+        return;
     }
+    linkage->spinning = move_away(linkage);
+    if (linkage->spinning)
+        atomic_fetch_add(&spinners, 1);
+    linkage->misses = linkage->spun_calls = 0;
+    linkage->spin_since = now;
 }
 
 static void stop_spinning(Linkage *linkage)
@@ -544,10 +551,17 @@ static int server_spins(Ends *ends, Linkage *linkage)
     if (!linkage->spinning)
         return 0;
     uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
-    if (cpu != (uint32_t)sched_getcpu() && may_spin())
-        return 1;
-    stop_spinning(linkage);
-    return 0;
+    int stays = cpu != (uint32_t)sched_getcpu() && may_spin();
+    if (stays && (++linkage->spun_calls & 255) == 0) { /* others want its turn */
+        int64_t now = now_ns();
+        if (now - linkage->spin_since > SPIN_TURN_NS && atomic_load(&wanted_at) > linkage->spin_since) {
+            linkage->spin_again_at = now + SPIN_TURN_NS;
+            stays = 0;
+        }
+    }
+    if (!stays)
+        stop_spinning(linkage);
+    return stays;
 }
 
 /* A spin has missed: hand the processor over again after two in a row, for twice as long as the

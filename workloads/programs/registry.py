@@ -81,29 +81,41 @@ def load_registry(name: str) -> UsersRegistry:
     folder. Raises `Refused` where the module cannot be imported, has no such registry, or gives a
     server or program a name that lrpc uses.
     """
-    where, colon, attribute = name.rpartition(":")
-    if not colon or not where or not attribute.isidentifier():
-        raise Refused(f"--registry {name}: write module:NAME or path.py:NAME, where NAME is an lrpc.Registry")
-    path = Path(where)
-    if path.suffix != ".py" and (len(path.parts) > 1 or path.exists()) and not path.is_dir():
-        raise Refused(f"--registry {name}: {where} is not a Python file; write module:NAME or path.py:NAME")
+    origin = f"--registry {name}"
+    module, found = load_object(name, origin, "an lrpc.Registry")
     try:
-        module = _import_file(path) if path.suffix == ".py" else _import_module(where)
         file, digest = _identified(module)
     except Refused as error:
-        raise Refused(f"--registry {name}: {error}") from None
+        raise Refused(f"{origin}: {error}") from None
+    if not isinstance(found, Registry):
+        where, _, attribute = name.rpartition(":")
+        there = ", ".join(sorted(key for key, value in vars(module).items() if isinstance(value, Registry))) or "none"
+        raise Refused(f"{origin}: {where} has no lrpc.Registry named {attribute}; its registries: {there}")
+    return UsersRegistry(name, with_own(found, origin), file, digest)
+
+
+def load_object(name: str, origin: str, what: str) -> tuple[ModuleType, object]:
+    """Import what a user has named as `module:NAME` or `path.py:NAME`; return its module too.
+
+    It is None where the module has nothing of that name. `origin` begins the messages, and `what`
+    says in them what NAME must be. Raises `Refused` where the module cannot be imported.
+    """
+    where, colon, attribute = name.rpartition(":")
+    if not colon or not where or not attribute.isidentifier():
+        raise Refused(f"{origin}: write module:NAME or path.py:NAME, where NAME is {what}")
+    path = Path(where)
+    if path.suffix != ".py" and (len(path.parts) > 1 or path.exists()) and not path.is_dir():
+        raise Refused(f"{origin}: {where} is not a Python file; write module:NAME or path.py:NAME")
+    try:
+        module = _import_file(path) if path.suffix == ".py" else _import_module(where)
     except OSError as error:
-        raise Refused(f"--registry {name}: {path}: {error.strerror or error}; name a Python file") from None
+        raise Refused(f"{origin}: {path}: {error.strerror or error}; name a Python file") from None
     except ModuleNotFoundError as error:
         fix = "name a module that can be imported" if error.name == where else "install it, or correct the module"
-        raise Refused(f"--registry {name}: {error}; {fix}") from None
+        raise Refused(f"{origin}: {error}; {fix}") from None
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        raise Refused(f"--registry {name}: {_raised(error)}") from None
-    found = getattr(module, attribute, None)
-    if not isinstance(found, Registry):
-        there = ", ".join(sorted(key for key, value in vars(module).items() if isinstance(value, Registry))) or "none"
-        raise Refused(f"--registry {name}: {where} has no lrpc.Registry named {attribute}; its registries: {there}")
-    return UsersRegistry(name, with_own(found, f"--registry {name}"), file, digest)
+        raise Refused(f"{origin}: {_raised(error)}") from None
+    return module, getattr(module, attribute, None)
 
 
 def with_own(own: Registry, origin: str) -> Registry:

@@ -70,16 +70,17 @@ def write(made: Report, out: Path) -> None:
 
     Raises `RunFailed` if that fails.
     """
+    folders.put(out, "report", lambda folder: fill(made, folder))
 
-    def fill(folder: Path) -> None:
-        for name, pieces in zip(PAGES, (as_html(made), as_markdown(made)), strict=True):
-            with (folder / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-                file.writelines(pieces)
-        files = file_names(made.tables)
-        for table in made.tables:
-            tables.write_csv(folder / files[id(table)], table)
 
-    folders.put(out, "report", fill)
+def fill(made: Report, folder: Path) -> None:
+    """Write a report's page, Markdown and CSV files into a folder."""
+    for name, pieces in zip(PAGES, (as_html(made), as_markdown(made)), strict=True):
+        with (folder / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(pieces)
+    files = file_names(made.tables)
+    for table in made.tables:
+        tables.write_csv(folder / files[id(table)], table)
 
 
 def report(found: Mapping[str, Record]) -> Report:

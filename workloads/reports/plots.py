@@ -95,13 +95,20 @@ def stacked(
     return Plot(title, _figure(data, layout, 120 + LINE * len(names)), list(zip(names, text, strict=True)))
 
 
-def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
+def columns(
+    title: str, names: Sequence[str], values: Sequence[float], across: str, up: str, *, logarithmic: bool = False
+) -> Plot:
     """Return a plot of vertical bars, one per name.
 
-    `across` and `up` are the titles of its axes.
+    `across` and `up` are the titles of its axes; the latter can be `logarithmic`.
     """
     bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}
-    layout = {"xaxis": _named(names) | {"title": {"text": escape(across)}}, "yaxis": {"title": {"text": escape(up)}}}
+    layout: dict[str, dict[str, object]] = {
+        "xaxis": _named(names) | {"title": {"text": escape(across)}},
+        "yaxis": {"title": {"text": escape(up)}},
+    }
+    if logarithmic:
+        layout["yaxis"]["type"] = "log"
     return Plot(title, _figure([bars], layout, HEIGHT), list(zip(names, values, strict=True)))
 
 

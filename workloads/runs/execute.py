@@ -238,15 +238,18 @@ def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]
 
 
 @contextmanager
-def spinner(what: str) -> Iterator[None]:
-    """Show that work goes on, and for how long, while the block runs, if stderr is a terminal."""
+def spinner(what: str) -> Iterator[Callable[[str], None]]:
+    """Show that work goes on, and for how long, while the block runs, if stderr is a terminal.
+
+    Yields a function that changes what is shown.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda text: None
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
-        bar.add_task(what, total=None)
-        yield
+        task = bar.add_task(what, total=None)
+        yield lambda text: bar.update(task, description=text)
 
 
 @contextmanager

@@ -1,0 +1,220 @@
+"""The peers that the benchmark measures, from the client's side: how each makes the same calls."""
+
+import contextlib
+import importlib.util
+import multiprocessing.connection
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lrpc.domains.host.here import Waits, this_machine
+from lrpc.domains.host.pipes import bind_messages
+from lrpc.kernel.errors import RunFailed
+from lrpc.workloads.bench.servers import LARGEST, READY, Tests
+
+BLOCK: Final = bytes(range(200))
+# The tests, in order: the name of each, its procedure, and what it is given.
+ARGUMENTS: Final[dict[str, tuple[str, object]]] = {
+    "Null": ("null", None),
+    "Add": ("add", (3, 4)),
+    "BigIn": ("big_in", BLOCK),
+    "BigInOut": ("big_in_out", BLOCK),
+    "64 KiB": ("large", bytes(65_536)),
+    "1 MiB": ("large", bytes(LARGEST)),
+}
+Call = Callable[[], object]  # makes one call of a test, and returns its result
+
+
+@dataclass(frozen=True)
+class Client:
+    """A connected client: the calls it can make, by test, and its server's process."""
+
+    calls: dict[str, Call]
+    server: int
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to call another process."""
+
+    name: str
+    server: str  # the key of `servers.SERVERS`
+    module: str  # what it needs
+    connect: Callable[[Path, contextlib.ExitStack], dict[str, Call]]  # calls by test
+    spins: bool = False  # its server watches memory
+
+    @property
+    def installed(self) -> bool:
+        """Return whether what it needs is there."""
+        return importlib.util.find_spec(self.module) is not None
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[tuple[Path, int]]:
+        """Run its server in a process of its own; yield its folder and process id.
+
+        Raises `RunFailed` where it does not start.
+        """
+        with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
+            command = [sys.executable, "-m", "lrpc.workloads.bench.servers", self.server, name]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                if process.stdout.readline().strip() != READY:
+                    raise RunFailed(f"{self.name}: its server did not start")
+                yield Path(name), process.pid
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                process.stdout.close()
+
+    @contextlib.contextmanager
+    def connected(self, folder: Path, server: int) -> Iterator[Client]:
+        """Connect to the server in a folder, and check that every test returns what it should."""
+        with contextlib.ExitStack() as stack:
+            calls = self.connect(folder, stack)
+            for test, call in calls.items():
+                argument = ARGUMENTS[test][1]
+                expected = {"Null": None, "Add": 7, "BigIn": None}.get(test, argument)
+                found = call()
+                if found != expected and not (expected is None and not found):
+                    raise RunFailed(f"{self.name}: {test} returned something else")
+            yield Client(calls, server)
+
+
+def _typed(tests: Tests) -> dict[str, Call]:
+    def bound(method: Callable[..., object], argument: object) -> Call:
+        if argument is None:
+            return method
+        if isinstance(argument, tuple):
+            a, b = argument
+            return lambda: method(a, b)
+        return lambda: method(argument)
+
+    return {test: bound(getattr(tests, name), argument) for test, (name, argument) in ARGUMENTS.items()}
+
+
+def _generic(call: Callable[[str, object], object]) -> dict[str, Call]:
+    return {test: lambda one=one: call(*one) for test, one in ARGUMENTS.items()}  # type: ignore[misc]
+
+
+def _lrpc(waits: Waits) -> Callable[[Path, contextlib.ExitStack], dict[str, Call]]:
+    def connect(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+        here = stack.enter_context(this_machine(folder=folder, waits=waits))
+        return _typed(here.bind(Tests, "bench"))
+
+    return connect
+
+
+def _socket(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+    connection.connect(str(folder / "socket"))
+    return _typed(bind_messages(Tests, connection.fileno(), connection.fileno()))
+
+
+def _pipe(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    writing = os.open(folder / "in", os.O_WRONLY)
+    stack.callback(os.close, writing)
+    reading = os.open(folder / "out", os.O_RDONLY)
+    stack.callback(os.close, reading)
+    return _typed(bind_messages(Tests, reading, writing))
+
+
+def _multiprocessing(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    connection = stack.enter_context(multiprocessing.connection.Client(str(folder / "socket"), "AF_UNIX"))
+
+    def call(name: str, argument: object) -> object:
+        connection.send((name, argument))
+        return connection.recv()
+
+    return _generic(call)
+
+
+def _grpc(target: Callable[[Path], str]) -> Callable[[Path, contextlib.ExitStack], dict[str, Call]]:
+    def connect(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+        import grpc
+        from google.protobuf.wrappers_pb2 import BytesValue
+
+        channel = stack.enter_context(grpc.insecure_channel(target(folder)))
+
+        def method(name: str) -> "grpc.UnaryUnaryMultiCallable[BytesValue, BytesValue]":
+            return channel.unary_unary(f"/bench/{name}", BytesValue.SerializeToString, BytesValue.FromString)
+
+        add = method("add")
+
+        def adds() -> int:
+            request = BytesValue(value=(3).to_bytes(4, "little") + (4).to_bytes(4, "little"))
+            return int.from_bytes(add(request).value, "little")
+
+        def given(name: str, data: bytes) -> Call:
+            stub = method(name)
+            return lambda: stub(BytesValue(value=data)).value
+
+        found: dict[str, Call] = {"Add": adds}
+        for test, (name, argument) in ARGUMENTS.items():
+            if test != "Add":
+                found[test] = given(name, argument if isinstance(argument, bytes) else b"")
+        return {test: found[test] for test in ARGUMENTS}
+
+    return connect
+
+
+def _rpyc(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    connection = importlib.import_module("rpyc").utils.factory.unix_connect(str(folder / "socket"))
+    stack.callback(connection.close)
+    return _generic(connection.root.answer)
+
+
+def _pyro(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    proxy = stack.enter_context(importlib.import_module("Pyro5.api").Proxy((folder / "uri").read_text()))
+    to_bytes = importlib.import_module("serpent").tobytes
+
+    def call(name: str, argument: object) -> object:
+        found = proxy.answer(name, argument)
+        return to_bytes(found) if isinstance(found, dict) else found
+
+    return _generic(call)
+
+
+def _zmq(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    import pickle
+
+    zmq = importlib.import_module("zmq")
+    context = zmq.Context()
+    requests = context.socket(zmq.REQ)
+    requests.connect(f"ipc://{folder / 'socket'}")
+    stack.callback(context.destroy, 0)
+
+    def call(name: str, argument: object) -> object:
+        requests.send(pickle.dumps((name, argument)))
+        return pickle.loads(requests.recv())
+
+    return _generic(call)
+
+
+PEERS: Final = (
+    Peer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
+    Peer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
+    Peer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
+    Peer("pipe", "pipe", "lrpc", _pipe),
+    Peer("socket", "socket", "lrpc", _socket),
+    Peer("gRPC, UNIX socket", "gRPC", "grpc", _grpc(lambda folder: f"unix:{folder / 'socket'}")),
+    Peer("gRPC, TCP", "gRPC", "grpc", _grpc(lambda folder: f"127.0.0.1:{(folder / 'port').read_text()}")),
+    Peer("multiprocessing", "multiprocessing", "multiprocessing", _multiprocessing),
+    Peer("rpyc", "rpyc", "rpyc", _rpyc),
+    Peer("Pyro5", "Pyro5", "Pyro5", _pyro),
+    Peer("pyzmq", "pyzmq", "zmq", _zmq),
+)
+BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
+SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too

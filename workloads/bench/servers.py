@@ -1,0 +1,220 @@
+"""The servers that the benchmark calls, each run in a process of its own.
+
+`python -m lrpc.workloads.bench.servers PEER ADDRESS` serves until its standard input ends. ADDRESS
+is a folder, in which a peer puts its socket if it has one. A peer is measured as its own
+documentation begins: with its defaults, and a thread to serve.
+"""
+
+import importlib
+import multiprocessing.connection
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, cast
+
+from lrpc.domains.codecs import Bytes200, Int32, UpTo
+from lrpc.domains.host.here import Waits, this_machine
+from lrpc.domains.host.pipes import serve_messages
+from lrpc.domains.interface import Interface, procedure
+
+LARGEST: Final = 1 << 20
+Large = Annotated[bytes, UpTo(LARGEST)]
+READY: Final = "ready"
+
+
+class Tests(Interface):
+    """The four tests of Table IV, and larger values."""
+
+    @procedure(simultaneous=8)
+    def null(self) -> None:
+        """Do nothing."""
+
+    @procedure(simultaneous=8)
+    def add(self, a: Int32, b: Int32) -> Int32:
+        """Return a sum."""
+
+    def big_in(self, block: Bytes200) -> None:
+        """Take 200 bytes."""
+
+    def big_in_out(self, block: Bytes200) -> Bytes200:
+        """Take 200 bytes and return them."""
+
+    def large(self, data: Large) -> Large:
+        """Take and return up to a mebibyte."""
+
+
+class TestsServer(Tests):
+    """Implements the tests; what it is given are `bytes` of its own, which it may keep."""
+
+    def null(self) -> None:
+        """Do nothing."""
+
+    def add(self, a: int, b: int) -> int:
+        """Return a sum."""
+        return a + b
+
+    def big_in(self, block: bytes) -> None:
+        """Take 200 bytes."""
+
+    def big_in_out(self, block: bytes) -> bytes:
+        """Return the 200 bytes given."""
+        return block
+
+    def large(self, data: bytes) -> bytes:
+        """Return the bytes given."""
+        return data
+
+
+def answer(name: str, argument: object) -> object:
+    """Run a test for a peer without interfaces of its own: `argument` is what it takes."""
+    if name == "add":
+        a, b = cast(tuple[int, int], argument)
+        return a + b
+    return argument if name in ("big_in_out", "large") else None
+
+
+def _serve_lrpc(folder: Path, waits: Waits) -> None:
+    with this_machine("bench", folder=folder, waits=waits) as here:
+        here.export(Tests, TestsServer(), "bench")
+        _ready()
+
+
+def _serve_socket(folder: Path) -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(folder / "socket"))
+    listening.listen()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listening.accept()
+            fd = connection.detach()
+            threading.Thread(target=serve_messages, args=(Tests, TestsServer(), fd, fd), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    _ready()
+
+
+def _serve_pipe(folder: Path) -> None:
+    for name in ("in", "out"):
+        os.mkfifo(folder / name)
+    print(READY, flush=True)  # opening a pipe waits for its other end
+    reading = os.open(folder / "in", os.O_RDONLY)
+    writing = os.open(folder / "out", os.O_WRONLY)
+    serve_messages(Tests, TestsServer(), reading, writing)
+
+
+def _serve_multiprocessing(folder: Path) -> None:
+    listener = multiprocessing.connection.Listener(str(folder / "socket"), "AF_UNIX")
+
+    def accept() -> None:
+        while True:
+            threading.Thread(target=serve, args=(listener.accept(),), daemon=True).start()
+
+    def serve(connection: multiprocessing.connection.Connection) -> None:
+        try:
+            while True:
+                connection.send(answer(*connection.recv()))
+        except EOFError:
+            connection.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    _ready()
+
+
+def _serve_grpc(folder: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from google.protobuf.wrappers_pb2 import BytesValue
+
+    def body(name: str) -> Callable[[BytesValue, object], BytesValue]:
+        def run(request: BytesValue, context: object) -> BytesValue:
+            if name == "add":
+                a, b = int.from_bytes(request.value[:4], "little"), int.from_bytes(request.value[4:], "little")
+                return BytesValue(value=(a + b).to_bytes(4, "little"))
+            return BytesValue(value=request.value if name in ("big_in_out", "large") else b"")
+
+        return run
+
+    def handler(name: str) -> "grpc.RpcMethodHandler[BytesValue, BytesValue]":
+        return grpc.unary_unary_rpc_method_handler(body(name), BytesValue.FromString, BytesValue.SerializeToString)
+
+    handlers = {name: handler(name) for name in ("null", "add", "big_in", "big_in_out", "large")}
+    server = grpc.server(ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", handlers),))
+    server.add_insecure_port(f"unix:{folder / 'socket'}")
+    port = server.add_insecure_port("127.0.0.1:0")
+    (folder / "port").write_text(str(port))
+    server.start()
+    _ready()
+    server.stop(None)
+
+
+def _serve_rpyc(folder: Path) -> None:
+    rpyc = importlib.import_module("rpyc")
+    servers = importlib.import_module("rpyc.utils.server")
+
+    class Service(rpyc.Service):  # type: ignore[misc, name-defined]  # known when it runs
+        exposed_answer = staticmethod(answer)
+
+    server = servers.ThreadedServer(
+        Service, socket_path=str(folder / "socket"), protocol_config={"allow_all_attrs": True}
+    )
+    threading.Thread(target=server.start, daemon=True).start()
+    _ready()
+
+
+def _serve_pyro(folder: Path) -> None:
+    pyro = importlib.import_module("Pyro5.api")
+
+    @pyro.expose
+    class Service:
+        def answer(self, name: str, argument: object) -> object:
+            if isinstance(argument, dict):  # how its serializer carries bytes
+                argument = importlib.import_module("serpent").tobytes(argument)
+            return answer(name, argument)
+
+    daemon = pyro.Daemon(unixsocket=str(folder / "socket"))
+    (folder / "uri").write_text(str(daemon.register(Service, "bench")))
+    threading.Thread(target=daemon.requestLoop, daemon=True).start()
+    _ready()
+
+
+def _serve_zmq(folder: Path) -> None:
+    import pickle
+
+    zmq = importlib.import_module("zmq")
+    replies = zmq.Context().socket(zmq.REP)
+    replies.bind(f"ipc://{folder / 'socket'}")
+
+    def serve() -> None:
+        while True:
+            replies.send(pickle.dumps(answer(*pickle.loads(replies.recv()))))
+
+    threading.Thread(target=serve, daemon=True).start()
+    _ready()
+
+
+def _ready() -> None:
+    print(READY, flush=True)
+    sys.stdin.read()
+
+
+SERVERS: Final[dict[str, Callable[[Path], None]]] = {
+    "lrpc": lambda folder: _serve_lrpc(folder, "sleep"),
+    "lrpc/mp": lambda folder: _serve_lrpc(folder, "spin"),
+    "lrpc adapting": lambda folder: _serve_lrpc(folder, "adapt"),
+    "pipe": _serve_pipe,
+    "socket": _serve_socket,
+    "multiprocessing": _serve_multiprocessing,
+    "gRPC": _serve_grpc,
+    "rpyc": _serve_rpyc,
+    "Pyro5": _serve_pyro,
+    "pyzmq": _serve_zmq,
+}
+
+if __name__ == "__main__":
+    SERVERS[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""Servers, calls and doors of this computer, for the command line."""

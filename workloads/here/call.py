@@ -1,0 +1,108 @@
+"""Calls a procedure from a shell: the server tells its types, and the shell its arguments."""
+
+import re
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from lrpc.domains import codecs
+from lrpc.domains.codecs import Codec, FixedBytes, Scalar, UpTo
+from lrpc.domains.host.here import deadline, require, this_machine
+from lrpc.domains.interface import Interface, Procedure
+from lrpc.domains.plans import CopyPlan, ValuePlan
+from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
+from lrpc.kernel.errors import BindingRefused, CallError, Refused, RunFailed
+from lrpc.workloads.here.doors import status_of
+
+_SIGNATURE: Final = re.compile(r"(\w+)\((.*)\) -> (.+?)(?: raises ([\w, ]+))?")
+_SCALARS: Final = {
+    note.name: note
+    for one in vars(codecs).values()
+    for note in getattr(one, "__metadata__", ())
+    if isinstance(note, Scalar)
+}
+_SIZED: Final = re.compile(r"(bytes|str)\[(up to )?(\d{1,10})\]")
+_MOST_SIGNATURE: Final = 10_000  # characters
+
+
+def call(target: str, texts: Sequence[str], folder: Path | None, timeout: float | None) -> object:
+    """Call `NAME.PROCEDURE` with arguments given as text; return what it returned.
+
+    Raises `Refused` where nobody exports the name, there is no such procedure, or the arguments do
+    not fit; `RunFailed` where the call fails.
+    """
+    require()
+    name, dot, procedure = target.rpartition(".")
+    if not dot or not name:
+        raise Refused(f"{target}: write NAME.PROCEDURE, for example adder.add; `lrpc doors` lists both")
+    exported = status_of(name, folder)
+    interface = _interface(exported.interface, exported.procedures)
+    found = next((one for one in interface.procedures if one.name == procedure), None)
+    if found is None:
+        there = ", ".join(one.name for one in interface.procedures)
+        raise Refused(f"{target}: {name} has no procedure {procedure}; its procedures: {there}")
+    values = _arguments(found, texts)
+    try:
+        with this_machine(folder=folder) as here, deadline(timeout or 1e9):
+            return getattr(here.bind(interface, name), procedure)(*values)
+    except BindingRefused as error:
+        raise Refused(str(error)) from None
+    except CallError as error:
+        raise RunFailed(f"{target}: {error}") from None
+
+
+def _interface(name: str, signatures: Sequence[str]) -> type[Interface]:
+    """Return an interface like the one that a server has told of. What it says is checked."""
+    space = {"procedures": tuple(_procedure(name, one) for one in signatures)}
+    return types.new_class(name, (Interface,), exec_body=lambda body: body.update(space))
+
+
+def _procedure(interface: str, signature: str) -> Procedure:
+    parts = _SIGNATURE.fullmatch(signature[:_MOST_SIGNATURE])
+    if parts is None:
+        raise Refused(f"{interface}: the server tells of a procedure that is none: {signature[:80]!r}")
+    name, arguments, results, raises = parts.groups()
+    single = not results.startswith("(") and results != "None"
+    named = [one.split(": ", 1) for one in arguments.split(", ")] if arguments else []
+    values = [ValuePlan(one[0], _codec(f"{interface}.{name}", one[-1])) for one in named]
+    kinds = [] if results == "None" else results.strip("()").split(", ") if not single else [results]
+    returned = [ValuePlan("result", _codec(f"{interface}.{name}", kind)) for kind in kinds]
+    exceptions = tuple(type(one, (Exception,), {}) for one in raises.split(", ")) if raises else ()
+    whole = f"{interface}.{name}"
+    plans = CopyPlan(whole, values), CopyPlan(whole, returned)
+    return Procedure(name, *plans, single, SIMULTANEOUS_CALLS, False, exceptions)
+
+
+def _codec(where: str, kind: str) -> Codec:
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    sized = _SIZED.fullmatch(kind)
+    if sized is None:
+        raise Refused(f"{where}: a value of type {kind} cannot be written on a command line; call it from Python")
+    if sized[2]:
+        return UpTo(int(sized[3]), bytes if sized[1] == "bytes" else str)
+    return FixedBytes(int(sized[3]))
+
+
+def _arguments(procedure: Procedure, texts: Sequence[str]) -> list[object]:
+    plan = procedure.arguments
+    if len(texts) != plan.count:
+        raise Refused(f"{procedure.signature}: takes {plan.count} arguments, not {len(texts)}")
+    values: list[object] = []
+    for value, text in zip(plan.values, texts, strict=True):
+        kind = getattr(value.codec, "kind", str)
+        try:
+            if kind is bool:
+                found: object = {"true": True, "false": False}[text.lower()]
+            elif kind is bytes:
+                found = text.encode()
+            else:
+                found = kind(text)
+        except (ValueError, KeyError):
+            raise Refused(f"{plan.procedure}: {value.name}: {text!r:.80}: not {kind.__name__}") from None
+        problem = value.codec.check(found)
+        if problem is not None:
+            raise Refused(f"{plan.procedure}: {value.name}: {problem}")
+        values.append(found)
+    return values

@@ -1,0 +1,32 @@
+"""Serves a class of a user's from a shell."""
+
+import inspect
+from pathlib import Path
+
+from lrpc.domains.host.here import Waits, this_machine
+from lrpc.domains.interface import Interface
+from lrpc.kernel.errors import BindingRefused, Refused
+from lrpc.workloads.programs.registry import load_object
+from lrpc.workloads.reports import terminal
+
+
+def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: int) -> None:
+    """Export an instance of the class `server` (`module:NAME` or `path.py:NAME`) until Ctrl-C.
+
+    The class implements an interface, and is made without arguments. Raises `Refused` where there
+    is no such class, or it cannot be made or exported.
+    """
+    _, found = load_object(server, server, "a class that implements an lrpc.Interface")
+    if not (inspect.isclass(found) and issubclass(found, Interface)) or "interface" in vars(found):
+        raise Refused(f"{server}: not a class that implements an lrpc.Interface: derive it from a definition")
+    try:
+        made = found()
+    except Exception as error:
+        raise Refused(f"{server}: it cannot be made without arguments: {type(error).__name__}: {error}") from None
+    try:
+        with this_machine(name, folder=folder, waits=waits, workers=workers) as here:
+            here.export(found.interface, made, name)
+            terminal.print_note(f"serving {name} ({found.interface.__name__}) in {here.folder}; Ctrl-C ends it")
+            here.serve()
+    except BindingRefused as error:
+        raise Refused(str(error)) from None

@@ -1,0 +1,124 @@
+"""The subcommands of `lrpc` for this computer: serve a class, call a procedure, look at doors."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lrpc.domains.host.here import Waits, require
+from lrpc.kernel.errors import Refused
+from lrpc.workloads.bench import measure, record
+from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, SHARED
+from lrpc.workloads.here import call, doors, serve
+from lrpc.workloads.options import Force, Out, command_line
+from lrpc.workloads.records import folders
+from lrpc.workloads.reports import terminal
+from lrpc.workloads.runs.execute import spinner
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the doors.", show_default="$LRPC_DOORS, or a folder of the user's"),
+]
+
+
+def serve_class(
+    server: Annotated[str, typer.Argument(help="Class that implements an Interface: module:NAME or path.py:NAME.")],
+    name: Annotated[str, typer.Option(help="Name to export it under.")],
+    folder: Folder = None,
+    waits: Annotated[Waits, typer.Option(help="How workers wait: spin where that pays, sleep, or spin.")] = "adapt",
+    workers: Annotated[int, typer.Option(min=1, max=10_000, help="Most procedures that run at a time.")] = 64,
+) -> None:
+    """Serve a class of yours to other processes of this computer, until Ctrl-C."""
+    serve.serve(server, name, folder, waits, workers)
+
+
+def call_procedure(
+    target: Annotated[str, typer.Argument(help="NAME.PROCEDURE, for example adder.add.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
+    folder: Folder = None,
+    timeout: Annotated[float | None, typer.Option(min=0.0, help="Seconds to wait.", show_default="for ever")] = None,
+) -> None:
+    """Call a procedure that a process of this computer exports, and print what it returns."""
+    returned = call.call(target, arguments or [], folder, timeout)
+    for one in returned if isinstance(returned, tuple) else (returned,):
+        if isinstance(one, bytes):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(one)
+        elif one is not None:
+            terminal.say(str(one))
+
+
+def look(
+    folder: Folder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[
+        float | None, typer.Option(min=0.1, max=3600, help="Look again each so many seconds, until Ctrl-C.")
+    ] = None,
+) -> None:
+    """List what processes of this computer export, who is bound, and how their calls wait."""
+    console = terminal.make_console()
+    while True:
+        found = doors.statuses(folder)
+        if as_json:
+            print(json.dumps({name: one if isinstance(one, str) else asdict(one) for name, one in found.items()}))
+        elif not found:
+            print("no doors: nothing is exported here; see `lrpc serve`")
+        else:
+            for table in doors.tables(found):
+                if table.rows:
+                    terminal.print_table(console, table)
+        if watch is None:
+            return
+        sys.stdout.flush()
+        time.sleep(watch)
+
+
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Measure less, in under 40 seconds.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Measure only this peer, beside gRPC; may be repeated. {', '.join(one.name for one in PEERS)}."
+        ),
+    ] = None,
+    out: Out = None,
+    force: Force = False,
+) -> None:
+    """Measure calls between processes of this computer: lrpc beside gRPC and others, in one run."""
+    require()
+    known = [one.name for one in PEERS]
+    for name in only or ():
+        if name not in known:
+            raise Refused(f"--only {name}: no such peer; the peers: {', '.join(known)}")
+    folder = out or folders.fresh("bench")
+    folders.check(folder, "record", lambda one: (one / "record.json").is_file(), force=force)
+    effort = measure.QUICK if quick else measure.FULL
+    chosen = [one for one in PEERS if not only or one.name in only or one.name == BESIDE]
+    peers = [one for one in chosen if one.installed]
+    with folders.claimed(folder), spinner("measuring") as say:
+        found = measure.measure(peers, list(ARGUMENTS), effort, say)
+        shared = []
+        for peer in peers:
+            if peer.name in SHARED:
+                say(f"several clients: {peer.name}")
+                shared += measure.share(peer, (1, 2, 4) if quick else (1, 2, 4, 8), effort.clients_s)
+        missing = [one.name for one in chosen if not one.installed]
+        made = record.BenchRecord(
+            command_line(), effort, found.cells(), shared, missing, found.repeated, found.disturbed
+        )
+        record.write(folder, made)
+    console = terminal.make_console()
+    terminal.print_table(console, record.peers_table(made))
+    if shared:
+        terminal.print_table(console, record.clients_table(made))
+    terminal.print_table(console, record.today(made))
+    if missing:
+        terminal.say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
+    if made.disturbed:
+        terminal.say("the computer was disturbed while this was measured: repeat it")
+    terminal.say(made.answer)
+    terminal.say(f"record and page: {folder}")
