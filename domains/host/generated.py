@@ -8,6 +8,8 @@ stubs that interpret copy plans, which also word the errors.
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
+from types import CodeType
 from typing import Final, cast
 
 from lrpc.domains.codecs import FixedBytes
@@ -131,6 +133,11 @@ def _right(plan: CopyPlan, names: list[str], own: bool = False) -> str | None:
     return " and ".join(checks) or "True"
 
 
+@lru_cache(maxsize=4096)
+def _compiled(source: str, name: str) -> CodeType:
+    return compile(source, f"<{name}>", "exec")  # which takes longer than all else of a binding
+
+
 def _made(source: str, name: str, space: dict[str, object], function: str) -> Callable[..., object]:
-    exec(compile(source, f"<{name}>", "exec"), space)
+    exec(_compiled(source, name), space)
     return cast(Callable[..., object], space[function])

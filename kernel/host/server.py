@@ -21,7 +21,7 @@ from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
 from lrpc.kernel.host import messages, native, segments
 from lrpc.kernel.host.doors import Door, Doors
 from lrpc.kernel.host.messages import BadMessage, Message, Sender
-from lrpc.kernel.host.workers import OnError, Workers
+from lrpc.kernel.host.workers import OnError, Served, Workers
 
 HELLO_S: Final = 1.0  # within which a hello arrives
 MOST_STRANGERS: Final = 64  # connections of one user that are not bound yet
@@ -98,7 +98,7 @@ class Server:
 
     def __init__(self, name: str, doors: Doors, on_error: OnError, waits: int, most_workers: int) -> None:
         self.name, self.doors, self.waits = name, doors, waits
-        self.workers = Workers(name, on_error, most_workers)
+        self.workers = Workers(name, on_error, self._has_ended, most_workers)
         self.exports: dict[str, HostExport] = {}
         self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
@@ -309,8 +309,15 @@ class Server:
         else:
             self.workers.attend(binding)
 
+    def _has_ended(self, binding: Served) -> None:
+        """Have the dispatcher clear away a binding that has ended under a worker."""
+        assert isinstance(binding, ServerBinding)
+        self._do(lambda: self._end(binding, _REASONS.get(binding.native.ended, "ended")))
+
     def _end(self, binding: ServerBinding, why: str) -> None:
         fd = binding.door.fileno()
+        if self.bindings.get(fd) is not binding:
+            return  # it was ended before
         why = _REASONS[2] if binding.native.ended == 2 else why
         with contextlib.suppress(OSError):
             self._poll.unregister(fd)

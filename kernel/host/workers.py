@@ -35,12 +35,15 @@ class Workers:
     """The workers of one domain.
 
     `most` bounds their number; workers that are stuck in a procedure count. `idle_s` is how long
-    one waits for a call, with or without an A-stack, before its thread ends.
+    one waits for a call, with or without an A-stack, before its thread ends. `on_end` is called for
+    a binding that has ended under a worker.
     """
 
-    def __init__(self, name: str, on_error: OnError, most: int = 64, idle_s: float = 10.0) -> None:
+    def __init__(
+        self, name: str, on_error: OnError, on_end: Callable[["Served"], None], most: int = 64, idle_s: float = 10.0
+    ) -> None:
         self.name, self.most = name, most
-        self._on_error = on_error
+        self._on_error, self._on_end = on_error, on_end
         self._idle_s = idle_s
         self._lock = threading.Condition()
         self._pending: deque[tuple[Served, int]] = deque()
@@ -64,6 +67,8 @@ class Workers:
                 if (binding, index) not in queued:
                     self._pending.append((binding, index))
                     self._provide()
+        if binding.native.ended:
+            self._on_end(binding)
 
     def _provide(self) -> None:
         if self._waiting >= len(self._pending):
