@@ -1,0 +1,112 @@
+"""The native part under the sanitizers of the compiler, and where parts of Linux are missing."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import lrpc
+from lrpc.domains.host.here import this_machine
+from tests.support.host import ROOT, Shop, shop
+
+HOST = ROOT / "kernel" / "host"
+COMPILER = shutil.which("gcc") or shutil.which("cc")
+
+
+def compiled(target: Path, sources: list[Path], *options: str) -> Path:
+    if COMPILER is None:
+        pytest.skip("no C compiler")
+    command = [COMPILER, "-std=gnu11", "-g", "-O1", "-pthread", f"-I{HOST}", *options]
+    done = subprocess.run([*command, *map(str, sources), "-o", str(target)], capture_output=True, text=True)
+    if done.returncode and "cannot find" in done.stderr:
+        pytest.skip("the compiler has no sanitizer")
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.mark.parametrize("waits", ["0", "1", "2"])
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_two_threads_over_one_mapping_race_for_nothing(tmp_path: Path, sanitizer: str, waits: str) -> None:
+    harness = Path(__file__).with_name("threads.c")
+    program = compiled(tmp_path / "threads", [harness], f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    done = subprocess.run([program, "3000", waits], capture_output=True, text=True, timeout=120)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("ThreadSanitizer does not run on this kernel")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3000 calls")
+
+
+def test_the_native_module_compiles_without_a_warning(tmp_path: Path) -> None:
+    include = sysconfig.get_path("include")
+    compiled(
+        tmp_path / "native.so", [HOST / "native.c"], "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{include}"
+    )
+
+
+def test_without_futex_waitv_calls_are_made_and_ends_are_noticed(tmp_path: Path) -> None:
+    code = """
+from lrpc.kernel.host import native
+native.forbid_waitv()
+import threading
+with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folder, waits="sleep") as here:
+    client = here.bind(Shop, "shop")
+    assert [client.add(n, 1) for n in range(500)] == [n + 1 for n in range(500)]
+    threading.Timer(0.1, here.close).start()
+    try:
+        client.wait(30.0)
+    except lrpc.CallFailed:
+        print("failed as it should")
+    server.release.set()
+"""
+    head = f"from tests.support.host import *; folder = Path({str(tmp_path)!r})\n"
+    done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "failed as it should\n", done.stderr
+
+
+def test_where_the_native_part_is_missing_importing_works_and_one_line_says_what_to_do() -> None:
+    code = """
+import sys
+sys.modules["lrpc.kernel.host.native"] = None
+import lrpc
+try:
+    lrpc.this_machine()
+except lrpc.Refused as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "needs Linux and a C compiler" in done.stdout, done.stderr
+
+
+def test_no_descriptors_left_is_an_error_that_says_so(tmp_path: Path) -> None:
+    import resource
+
+    with shop(tmp_path), this_machine(folder=tmp_path) as here:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        first = here.bind(Shop, "shop")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, hard))
+        try:
+            with pytest.raises((lrpc.BindingRefused, OSError)):
+                [here.bind(Shop, "shop") for _ in range(10)]
+            assert first.add(1, 2) == 3
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert here.bind(Shop, "shop").add(1, 2) == 3
+
+
+def test_no_memory_left_for_a_segment_is_a_refusal(tmp_path: Path) -> None:
+    import resource
+
+    with shop(tmp_path), this_machine(folder=tmp_path) as here:
+        client = here.bind(Shop, "shop")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(lrpc.CallError, match="cannot be made"):
+                client.echo(bytes(100_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert client.add(1, 2) == 3
