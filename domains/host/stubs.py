@@ -224,11 +224,12 @@ class AwaitedStub(HostStub):
             if type(reply) is bytes:
                 break
             if type(reply) is int:
+                self.binding.take_late_answers()
                 raise self.binding.error(reply)
             assert isinstance(reply, tuple)
             if len(reply) == 2:
                 raise error_of(self.procedure, *reply)
-            index = self.binding.make_room(reply)
+            index = self.binding.make_room(reply, end)
             if reply[3]:  # the procedure has run; its results found no room
                 number, data = COLLECT, b""
         return self.returned(reply, values)

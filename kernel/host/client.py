@@ -64,7 +64,10 @@ class ClientBinding:
     ) -> None:
         self.name = name
         self.forked = False
-        self._attaching = threading.Lock()
+        self._attaching = threading.RLock()
+        # Segments that the server has not taken yet, by turn: A-stack, descriptor, bytes.
+        self._offered: dict[int, tuple[int, int, int]] = {}
+        self._turn = 0
         self.pidfd = -1
         self.notify: socket.socket | None = None
         theirs: socket.socket | None = None
@@ -134,52 +137,84 @@ class ClientBinding:
         the `CallError` with which the call ended.
         """
         while type(reply) is tuple and len(reply) == 4:
-            index = self.make_room(reply)
+            index = self.make_room(reply, deadline)
             if reply[3]:  # the procedure has run; its results found no room
                 procedure, data = COLLECT, b""
             reply = self.native.call(group, procedure, data, deadline, index)
         if type(reply) is bytes:
             return 0, reply
         if type(reply) is int:
+            self.take_late_answers()
             raise self.error(reply)
         assert isinstance(reply, tuple)
         return reply[0], cast(bytes, reply[1])
 
-    def make_room(self, reply: tuple[int, ...]) -> int:
+    def make_room(self, reply: tuple[int, ...], deadline: int) -> int:
         """Give an A-stack the out-of-band segment that a call needs; return the A-stack's index.
 
-        Raises `CallFailed` where the server does not take it; the A-stack is then free again.
+        Raises `CallFailed` where the server does not take it, and `CallAborted` at the deadline.
         """
         _, index, need, _ = reply
-        try:
-            self._attach(index, segments.region_size(need))
-        except CallError:
-            self.native.release(index)
-            raise
-        return index
-
-    def _attach(self, index: int, size: int) -> None:
-        if size > segments.MOST_SEGMENT:
-            raise ArgumentError(f"{self.name}: values of {size:,} bytes; at most {segments.MOST_SEGMENT:,} travel")
+        size = segments.region_size(need)
         with self._attaching:
-            segment = segments.make(size)
+            if size > segments.MOST_SEGMENT:
+                self.native.release(index)
+                raise ArgumentError(f"{self.name}: values of {size:,} bytes; at most {segments.MOST_SEGMENT:,} travel")
             try:
-                messages.send(self.door, {"attach": index, "size": size}, [segment])
-                message = messages.receive(self.door)
-                if message is None:
-                    raise self.error(ENDED)
-                message.close()
-                if message.fields.get("attached") != index:
-                    reason = str(message.fields.get("refused", "nothing"))[:300]
-                    raise CallFailed(f"{self.name}: the server takes no segment of {size:,} bytes: {reason}")
-                self.native.attach(index, segment, size)
-            except TimeoutError:
-                self.native.end()
-                raise CallFailed(f"{self.name}: the server did not take a segment within {ANSWER_S:g} s") from None
+                segment = segments.make(size)
+            except CallError:
+                self.native.release(index)
+                raise
+            self._turn += 1
+            self._offered[self._turn] = (index, segment, size)
+            try:
+                messages.send(self.door, {"attach": index, "size": size, "turn": self._turn}, [segment])
+                self._await_answer(self._turn, deadline)
             except (OSError, ValueError, BadMessage):
                 raise self.error(ENDED) from None
+        return index
+
+    def _await_answer(self, turn: int, deadline: int) -> None:
+        """Take the server's answers until that to the segment of this turn.
+
+        Where a deadline passes before it, the A-stack stays away until it comes: until then, nobody
+        knows which segment the server has.
+        """
+        until = native.now_ns() + int(ANSWER_S * 1e9)
+        if deadline != NEVER:
+            until = min(until, deadline)
+        while turn in self._offered:
+            self.door.settimeout(max(0.0, (until - native.now_ns()) / 1e9))
+            try:
+                message = messages.receive(self.door)
+            except (TimeoutError, BlockingIOError):
+                raise self.error(WITHDRAWN) from None
+            if message is None:
+                raise self.error(ENDED)
+            message.close()
+            answered = message.get("turn", int)
+            index, segment, size = self._offered.pop(answered)
+            try:
+                if message.fields.get("attached") is True:
+                    self.native.attach(index, segment, size)
+                if answered != turn:
+                    self.native.release(index)  # its call went on without it
+                elif message.fields.get("attached") is not True:
+                    self.native.release(index)
+                    reason = str(message.fields.get("refused", "it does not say why"))[:300]
+                    raise CallFailed(f"{self.name}: the server takes no segment of {size:,} bytes: {reason}")
             finally:
                 os.close(segment)
+
+    def take_late_answers(self) -> None:
+        """Bring back A-stacks whose segments the server has taken after a deadline."""
+        if not self._offered or not self._attaching.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(CallError, OSError, ValueError):
+                self._await_answer(max(self._offered), native.now_ns())
+        finally:
+            self._attaching.release()
 
     def error(self, code: int) -> CallError:
         """Return the error for what the native part returned in place of results."""
@@ -229,3 +264,6 @@ class ClientBinding:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+        for _, segment, _ in self._offered.values():
+            os.close(segment)
+        self._offered.clear()

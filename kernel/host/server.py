@@ -166,13 +166,13 @@ class Server:
         if self._closed.is_set():
             return
         self._closed.set()
-        for export in self.exports.values():
-            export.door.close()
         self._hellos.put(None)
         self._wake()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        for export in self.exports.values():
+            export.door.close()
         for one in list(self.bindings.values()):
             one.close()
         self.bindings.clear()
@@ -281,10 +281,10 @@ class Server:
                 self._ring(binding)
             elif sum(one.bytes for one in self._of_user(binding.sender)) + message.get("size", int) > MOST_BYTES:
                 refusal = f"{MOST_BYTES:,} bytes of segments are the most that one user gets"
-                self._answer(binding.door, {"refused": refusal})
+                self._answer(binding.door, {"refused": refusal, "turn": message.get("turn", int)})
             else:
                 binding.attach(message)
-                self._answer(binding.door, {"attached": message.get("attach", int)})
+                self._answer(binding.door, {"attached": True, "turn": message.get("turn", int)})
         except BlockingIOError:
             if event & (select.EPOLLHUP | select.EPOLLERR):
                 self._end(binding, "client ended")

@@ -1,17 +1,17 @@
 """Calls a procedure from a shell: the server tells its types, and the shell its arguments."""
 
 import re
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lrpc.domains import codecs
 from lrpc.domains.codecs import Codec, FixedBytes, Scalar, UpTo
-from lrpc.domains.host.here import deadline, require, this_machine
-from lrpc.domains.interface import Interface, Procedure
+from lrpc.domains.host.here import deadline, require
+from lrpc.domains.interface import Procedure
 from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
+from lrpc.kernel.documents import visible
 from lrpc.kernel.errors import BindingRefused, CallError, Refused, RunFailed
 from lrpc.workloads.here.doors import status_of
 
@@ -33,29 +33,35 @@ def call(target: str, texts: Sequence[str], folder: Path | None, timeout: float 
     not fit; `RunFailed` where the call fails.
     """
     require()
+    from lrpc.domains.host.stubs import HostStub
+    from lrpc.kernel.host.client import ClientBinding
+    from lrpc.kernel.host.doors import Doors
+
     name, dot, procedure = target.rpartition(".")
     if not dot or not name:
         raise Refused(f"{target}: write NAME.PROCEDURE, for example adder.add; `lrpc doors` lists both")
     exported = status_of(name, folder)
-    interface = _interface(exported.interface, exported.procedures)
-    found = next((one for one in interface.procedures if one.name == procedure), None)
-    if found is None:
-        there = ", ".join(one.name for one in interface.procedures)
+    names = [one.partition("(")[0] for one in exported.procedures]
+    if procedure not in names:
+        there = ", ".join(map(visible, names))
         raise Refused(f"{target}: {name} has no procedure {procedure}; its procedures: {there}")
+    number = names.index(procedure)
+    found = _procedure(exported.interface, exported.procedures[number])
     values = _arguments(found, texts)
+    doors = Doors(folder)
     try:
-        with this_machine(folder=folder) as here, deadline(timeout or 1e9):
-            return getattr(here.bind(interface, name), procedure)(*values)
+        with deadline(timeout or 1e9):
+            binding = ClientBinding(doors, name, exported.interface, tuple(exported.procedures), 0, False)
+            try:
+                return HostStub(binding, found, number)(*values)
+            finally:
+                binding.close()
     except BindingRefused as error:
         raise Refused(str(error)) from None
     except CallError as error:
         raise RunFailed(f"{target}: {error}") from None
-
-
-def _interface(name: str, signatures: Sequence[str]) -> type[Interface]:
-    """Return an interface like the one that a server has told of. What it says is checked."""
-    space = {"procedures": tuple(_procedure(name, one) for one in signatures)}
-    return types.new_class(name, (Interface,), exec_body=lambda body: body.update(space))
+    finally:
+        doors.close()
 
 
 def _procedure(interface: str, signature: str) -> Procedure:

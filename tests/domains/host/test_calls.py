@@ -161,6 +161,21 @@ class TestDeadlines:
             server.release.set()
             client.wait(0.0)
 
+    def test_a_deadline_covers_the_segment_of_large_arguments(self, tmp_path: Path) -> None:
+        with process(tmp_path, SERVE) as child, this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            assert client.echo(b"small") == b"small"
+            os.kill(child.pid, signal.SIGSTOP)
+            for _ in range(4):
+                with deadline(0.02), pytest.raises(lrpc.CallAborted, match="before the server took"):
+                    client.echo(bytes(100_000))
+            os.kill(child.pid, signal.SIGCONT)
+            for size in (10, 100_000, 300_000, 5):
+                with deadline(10):
+                    assert client.echo(bytes(size)) == bytes(size)
+            with ThreadPoolExecutor(5) as pool:  # each A-stack has come back
+                assert list(pool.map(client.echo, [bytes(50_000)] * 20)) == [bytes(50_000)] * 20
+
     def test_an_inner_deadline_cannot_extend_an_outer_one(self, tmp_path: Path) -> None:
         with shop(tmp_path), this_machine(folder=tmp_path) as here:
             client = here.bind(Shop, "shop")

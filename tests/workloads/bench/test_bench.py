@@ -1,0 +1,78 @@
+"""`lrpc bench`: peers answer alike, cells follow from times, and a record and a page are left."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrpc.workloads.bench import measure, record
+from lrpc.workloads.bench.measure import BenchCell, Effort, Measured, Shared
+from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, Peer
+from tests.support.command import lrpc
+
+TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, clients_s=0.05)
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_every_peer_returns_what_each_test_should(peer: Peer) -> None:
+    if not peer.installed:
+        pytest.skip(f"{peer.module} is not installed")
+    with peer.serving() as (folder, pid), peer.connected(folder, pid) as client:
+        assert set(client.calls) == set(ARGUMENTS)
+        assert client.calls["Add"]() == 7
+
+
+def test_cells_are_medians_and_ratios_are_against_grpc_over_a_unix_socket() -> None:
+    found = Measured()
+    found.add((BESIDE, "Add", "sleep"), [400_000, 500_000, 600_000])
+    found.add(("lrpc/mp", "Add", "spin"), [2_000, 2_000, 9_000], cpu_ns=12_000)
+    found.add(("lrpc", "Add", "paced 100"), [50_000])
+    cells = {(one.peer, one.mode): one for one in found.cells()}
+    assert cells["lrpc/mp", "spin"] == BenchCell("lrpc/mp", "Add", "spin", 2.0, 9.0, 4.0, 250.0)
+    assert cells[BESIDE, "sleep"].ratio == 1.0
+    assert cells["lrpc", "paced 100"].ratio is None
+
+
+def test_a_round_whose_floor_was_disturbed_is_repeated_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_floors", lambda found: True)
+    (peer,) = [one for one in PEERS if one.name == "pipe"]
+    found = measure.measure([peer], ["Null"], TINY, lambda text: None)
+    assert found.repeated == measure.MOST_REPEATS
+    assert found.disturbed
+    assert len(found.samples["pipe", "Null", "sleep"].times_ns) == TINY.calls
+
+
+def test_several_clients_each_count_their_calls() -> None:
+    (peer,) = [one for one in PEERS if one.name == "lrpc adapting"]
+    (found,) = measure.share(peer, (2,), 0.1)
+    assert found.clients == 2
+    assert found.calls_per_s > 100
+    assert 0 < found.least_of_mean <= 1
+
+
+def test_the_answer_is_a_sentence_about_add() -> None:
+    cells = [
+        BenchCell("lrpc/mp", "Add", "spin", 2.0, 3.0, None, 250.0),
+        BenchCell(BESIDE, "Add", "sleep", 500.0, 900.0, 1.0, 1.0),
+    ]
+    made = record.BenchRecord(["lrpc", "bench"], TINY, cells, [Shared("lrpc", 2, 10.0, 1.0)], [], 0, False)
+    assert made.answer == (
+        "Add takes gRPC 500 µs over a UNIX socket; here it takes LRPC/MP 2.0 µs (250 times as fast)."
+    )
+
+
+def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "QUICK", TINY)
+    ended = lrpc("bench", "--quick", "--only", "lrpc/mp", "--only", "socket", "--out", tmp_path / "bench")
+    assert ended.code == 0
+    assert ended.out.splitlines()[-2].startswith("Add takes gRPC")
+    found = json.loads((tmp_path / "bench" / "record.json").read_text())
+    assert found["status"] == "complete"
+    keys = {"peer", "test", "mode", "median_us", "p99_us", "cpu_us", "ratio"}
+    assert all(set(cell) == keys for cell in found["cells"])
+    assert {cell["peer"] for cell in found["cells"]} == {"C floor", "lrpc/mp", "socket", BESIDE}
+    page = (tmp_path / "bench" / "report.html").read_text()
+    assert page.index("Add takes gRPC") < page.index("<details")
+    assert (tmp_path / "bench" / "cells.csv").is_file()
+    assert lrpc("bench", "--quick", "--out", tmp_path / "bench").code == 2
+    assert lrpc("bench", "--only", "nobody").line.startswith("lrpc: --only nobody: no such peer; the peers: lrpc/mp")
