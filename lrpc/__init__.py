@@ -2,9 +2,10 @@
 
 There are three ways in. `Machine`, `Domain` and `bind` make a single simulated machine and calls
 between its domains. `read_cluster` and `run` run a scenario on a simulated cluster. `this_machine`
-makes the running process a domain, for real calls between processes of this computer. Interfaces
-are defined with `Interface`, `procedure` and the types of arguments. Your own servers and programs
-derive from `Server` and `Program`, and a `Registry` gives them names.
+makes the running process a domain, for real calls between processes of this computer; generated
+gRPC stubs make them through `insecure_channel` and `server`. Interfaces are defined with
+`Interface`, `procedure` and the types of arguments. Your own servers and programs derive from
+`Server` and `Program`, and a `Registry` gives them names.
 """
 
 import importlib
@@ -58,6 +59,9 @@ from lrpc.kernel.errors import (
 )
 
 if TYPE_CHECKING:
+    from lrpc.cluster.channel.channel import insecure_channel, secure_channel
+    from lrpc.cluster.channel.install import install, uninstall
+    from lrpc.cluster.channel.server import server
     from lrpc.cluster.synchronisation import Progress
     from lrpc.workloads.records.cells import Cell
     from lrpc.workloads.records.records import Record
@@ -114,14 +118,19 @@ __all__ = [
     "WrongAStack",
     "bind",
     "deadline",
+    "insecure_channel",
+    "install",
     "interface_of",
     "procedure",
     "read_cluster",
     "run",
+    "secure_channel",
+    "server",
     "this_machine",
+    "uninstall",
 ]
 
-# Imported when first used: they bring the optimiser along, which a machine does not need.
+# Imported when first used: they bring gRPC or the optimiser along, which a machine does not need.
 _READ_WHEN_USED = {
     "Cell": "lrpc.workloads.records.cells",
     "Progress": "lrpc.cluster.synchronisation",
@@ -129,8 +138,13 @@ _READ_WHEN_USED = {
     "Record": "lrpc.workloads.records.records",
     "RunResult": "lrpc.workloads.runs.library",
     "Table": "lrpc.workloads.records.tables",
+    "insecure_channel": "lrpc.cluster.channel.channel",
+    "install": "lrpc.cluster.channel.install",
     "read_cluster": "lrpc.workloads.runs.library",
     "run": "lrpc.workloads.runs.library",
+    "secure_channel": "lrpc.cluster.channel.channel",
+    "server": "lrpc.cluster.channel.server",
+    "uninstall": "lrpc.cluster.channel.install",
 }
 
 

@@ -14,6 +14,7 @@ worker. Those that need only actors share one start of Ray, which takes longer t
 
 import hashlib
 import random
+import signal
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -42,7 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw a seed unless one is given; workers and Hypothesis take it from here."""
+    """Draw a seed unless one is given; workers and Hypothesis take it from here.
+
+    A shell has commands in the background ignore Ctrl-C and the like, and what they start does so
+    too. Handlers are not inherited: where there is one, commands that tests start heed signals.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**6)
     if getattr(config.option, "hypothesis_seed", None) is None:

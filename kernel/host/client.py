@@ -15,7 +15,7 @@ ANSWER_S: Final = 5.0  # within which a server answers a hello, or takes an out-
 NEVER: Final = -1  # the deadline of a call without one
 COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
 NO_ROOM: Final = 1
-ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING = -1, -2, -3, -4, -5, -6
+ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING, UNTAKEN = -1, -2, -3, -4, -5, -6, -7
 FORKED: Final = 3
 # What the native part returns for a call.
 Reply = bytes | tuple[int, bytes] | tuple[int, int, int, bool] | int

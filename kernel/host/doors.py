@@ -152,12 +152,16 @@ class Door:
             os.close(self._lock)
             raise BindingRefused(f"export {name}: its door cannot be made: {error}") from None
 
+    def hide(self) -> None:
+        """Take the door's name away: who looks for it from now on finds none."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.doors.path(self.name))
+
     def close(self) -> None:
         """Take the door away; a client that connects from now on is refused."""
         if self._lock < 0:
             return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.doors.path(self.name))
+        self.hide()
         self.listening.close()
         # The lock's file stays: removing it would let two processes hold locks of two files.
         os.close(self._lock)

@@ -27,7 +27,7 @@
 /* Kinds of replies: Python's part adds its own from 2 on. */
 enum { RESULTS = 0, NO_ROOM = 1 };
 /* What `call` and `collect` return in place of results. */
-enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6 };
+enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7 };
 /* Why a binding ended. */
 enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED };
 
@@ -343,7 +343,7 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
 {
     for (;;) {
         if (!is_live(self))
-            return CALL_ENDED;
+            return CALL_UNTAKEN;
         if (self->quarantined)
             end_quarantines(self);
         if (self->quarantined >= MOST_QUARANTINED)
@@ -531,8 +531,8 @@ static PyObject *binding_call(PyObject *object, PyObject *const *args, Py_ssize_
         return results(self, (uint32_t)index);
     case EXPIRED:
         return abort_call(self, (uint32_t)index);
-    case ENDED:
-        return PyLong_FromLong(CALL_ENDED);
+    case ENDED: /* whether the server may have taken the arguments: the caller may want to ask another */
+        return PyLong_FromLong(PHASE(atomic_load(&control->word)) == CALLED ? CALL_UNTAKEN : CALL_ENDED);
     }
     return broken(self);
 }

@@ -41,6 +41,8 @@ class HostExport:
     descriptors: tuple[ProcedureDescriptor, ...]
     clerk: Authoriser | None  # None: every process of the same user is accepted
     door: Door
+    # Makes the server stubs of one binding, where they are not the same for all.
+    stubs_for: Callable[["ServerBinding"], Sequence[Entry]] | None = None
 
 
 class ServerBinding:
@@ -50,6 +52,9 @@ class ServerBinding:
         self.export, self.sender, self.door, self.notify = export, sender, door, notify
         self.layout = segments.lay_out(export.descriptors)
         self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
+        if export.stubs_for is not None:
+            self.entries = export.stubs_for(self)
+        self.on_end: set[Callable[[], None]] = set()  # called once it has ended
         self.bytes = self.layout.size
         self.pidfd = -1
         self.bells = self.bells_since_ns = 0
@@ -81,6 +86,9 @@ class ServerBinding:
         """End the binding: workers leave it, and its descriptors are closed."""
         self.native.end()
         self._close_descriptors()
+        while self.on_end:
+            with contextlib.suppress(KeyError):  # another thread may have taken it away
+                self.on_end.pop()()
 
     def _close_descriptors(self) -> None:
         self.door.close()
@@ -93,12 +101,23 @@ class ServerBinding:
 class Server:
     """What one domain exports, and everybody bound to it.
 
-    `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins.
+    `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins. `begin` is called on
+    each worker's thread, and `thread_name` begins their names.
     """
 
-    def __init__(self, name: str, doors: Doors, on_error: OnError, waits: int, most_workers: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        doors: Doors,
+        on_error: OnError,
+        waits: int,
+        most_workers: int,
+        thread_name: str = "",
+        begin: Callable[[], object] | None = None,
+    ) -> None:
         self.name, self.doors, self.waits = name, doors, waits
-        self.workers = Workers(name, on_error, self._has_ended, most_workers)
+        threads = thread_name or f"{name} worker "
+        self.workers = Workers(threads, on_error, self._has_ended, most_workers, begin=begin)
         self.exports: dict[str, HostExport] = {}
         self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
@@ -127,13 +146,14 @@ class Server:
         signatures: tuple[str, ...],
         descriptors: tuple[ProcedureDescriptor, ...],
         clerk: Authoriser | None,
+        stubs_for: Callable[[ServerBinding], Sequence[Entry]] | None = None,
     ) -> None:
         """Open a door for an export. Raises `BindingRefused` where its name is taken or unfit."""
         if self._closed.is_set():
             raise CallFailed(f"export {name}: domain {self.name} is closed")
         if segments.lay_out(descriptors).size > segments.MOST_SEGMENT:
             raise BindingRefused(f"export {name}: its A-stacks would be larger than {segments.MOST_SEGMENT:,} bytes")
-        export = HostExport(name, interface, signatures, descriptors, clerk, self.doors.open(name))
+        export = HostExport(name, interface, signatures, descriptors, clerk, self.doors.open(name), stubs_for)
         self.exports[name] = export
         self._do(lambda: self._listen(export))
 
@@ -160,6 +180,11 @@ class Server:
             "refusals": dict(self.refusals),
             "ended": dict(self.ended),
         }
+
+    def close_doors(self) -> None:
+        """Take all doors away: nobody binds any more; bindings go on."""
+        for export in self.exports.values():
+            export.door.hide()
 
     def close(self, grace_s: float = 5.0) -> None:
         """Close all doors and end all bindings; wait for procedures that run, within the grace."""

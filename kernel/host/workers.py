@@ -36,13 +36,21 @@ class Workers:
 
     `most` bounds their number; workers that are stuck in a procedure count. `idle_s` is how long
     one waits for a call, with or without an A-stack, before its thread ends. `on_end` is called for
-    a binding that has ended under a worker.
+    a binding that has ended under a worker, and `begin` on each worker's thread before its first
+    call. Threads are called `name` and a number.
     """
 
     def __init__(
-        self, name: str, on_error: OnError, on_end: Callable[["Served"], None], most: int = 64, idle_s: float = 10.0
+        self,
+        name: str,
+        on_error: OnError,
+        on_end: Callable[["Served"], None],
+        most: int = 64,
+        idle_s: float = 10.0,
+        begin: Callable[[], object] | None = None,
     ) -> None:
         self.name, self.most = name, most
+        self._begin = begin
         self._on_error, self._on_end = on_error, on_end
         self._idle_s = idle_s
         self._lock = threading.Condition()
@@ -75,7 +83,7 @@ class Workers:
             self._lock.notify()
         elif len(self._workers) < self.most:
             self._made += 1
-            worker = _Worker(self, f"{self.name} worker {self._made}")
+            worker = _Worker(self, f"{self.name}{self._made - 1}")
             self._workers.add(worker)
             worker.thread.start()
         else:
@@ -102,6 +110,13 @@ class Workers:
             self._workers.discard(worker)
             return None
 
+    def drain(self, seconds: float) -> None:
+        """Wait until no procedure runs, for at most so long."""
+        end = native.now_ns() + int(seconds * 1e9)
+        with self._lock:
+            while any(one.native.busy for one in self._workers) and native.now_ns() < end:
+                self._lock.wait(0.005)
+
     def close(self) -> None:
         """Dismiss all workers; those in a procedure leave when it returns."""
         with self._lock:
@@ -123,6 +138,8 @@ class Workers:
         """Serve calls on a worker's thread, until it is to end."""
         idle_ms = int(self._idle_s * 1000)
         own, pending, on_error = worker.native, self._pending, self._on_error
+        if self._begin is not None:
+            self._begin()
         while (work := self.next(worker)) is not None:
             binding, index = work
             entries = binding.entries

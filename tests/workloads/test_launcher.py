@@ -121,12 +121,6 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def heed_interrupts() -> None:
-    """Let signals interrupt this process: a shell has jobs in the background ignore some."""
-    for number in INTERRUPTIONS:
-        signal.signal(number, signal.SIG_DFL)
-
-
 def interrupted(folder: Path, *where: str, by: signal.Signals = signal.SIGINT) -> None:
     """Interrupt a run in its middle, and look at what it leaves."""
     scratch = folder / "scratch"
@@ -136,9 +130,7 @@ def interrupted(folder: Path, *where: str, by: signal.Signals = signal.SIGINT) -
     arguments += ["--events", folder / "log"]
     variables: Mapping[str, str] = environment(TMPDIR=str(scratch), LRPC_TEST_MARK=str(folder))
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        arguments, stdout=pipe, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts
-    ) as run:
+    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=variables) as run:
         try:
             logs = "lrpc-*/**/000000.events"  # kept from when the machines are made
             wait_until("a machine", lambda: any(scratch.glob(logs)) or run.poll() is not None)
@@ -170,9 +162,7 @@ def at_some_moments(chunk: int, by: signal.Signals, longest_s: float, folder: Pa
         out = folder / f"run{number}"
         arguments: list[str | Path] = [COMMAND, "run", office(folder, actions=10**7), *where, "--out", out]
         variables = environment(LRPC_TEST_MARK=f"{folder}/{number}")
-        with subprocess.Popen(
-            arguments, stderr=subprocess.PIPE, text=True, env=variables, preexec_fn=heed_interrupts
-        ) as run:
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=variables) as run:
             try:
                 wait_until("the command", partial(is_the_command, run))
                 Event().wait(chance.uniform(0.1, longest_s))  # the moment is what is tested
@@ -239,7 +229,7 @@ class TestOnRay:
         arguments: list[str | Path] = [COMMAND, "run", office(tmp_path), "--actors", "2", "--out", tmp_path / "run"]
         variables = environment(LRPC_TEST_MARK=str(tmp_path))
         pipe = subprocess.PIPE
-        with subprocess.Popen(arguments, stderr=pipe, text=True, env=variables, preexec_fn=heed_interrupts) as run:
+        with subprocess.Popen(arguments, stderr=pipe, text=True, env=variables) as run:
             try:
                 wait_until("a process of Ray's", lambda: len(marked(mark)) > 2 or run.poll() is not None)
                 for _ in range(2):
@@ -319,5 +309,5 @@ def test_an_interruption_during_a_fork_comes_behind_it_and_cuts_nothing_short() 
 def said_by(program: str) -> tuple[str, str]:
     """Return what a program that interrupts itself writes to stdout and to stderr."""
     command = [sys.executable, "-c", program]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=heed_interrupts)
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
     return said.stdout, said.stderr

@@ -1,0 +1,393 @@
+"""A `grpc.Channel` whose unary calls take an A-stack where its target is a server of this computer.
+
+The decision is made when the channel binds, which is at its first call, and again when a binding
+breaks and every five seconds. gRPC's own channel stands beside it: streams, futures, call
+credentials and whatever else A-stacks do not have takes that one. A call whose bytes the server had
+not taken when its binding broke may go once more by gRPC; one that it may have taken is never
+repeated.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self
+
+import grpc
+
+from lrpc.cluster.channel import decision
+from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
+from lrpc.cluster.channel.form import (
+    MOST_METADATA,
+    OK,
+    REQUEST,
+    SIGNATURE,
+    TAKE_GRPC,
+    Malformed,
+    checked,
+    pack_metadata,
+    size_of,
+    unpack_reply,
+)
+from lrpc.cluster.channel.server import INTERFACE, LOCAL_WITHOUT_TLS
+from lrpc.domains.host.here import require
+from lrpc.kernel.errors import CallError, Refused
+
+_LOG = logging.getLogger("lrpc.channel")
+LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
+AGAIN_NS: Final = 5_000_000_000
+_NEVER: Final = -1
+_HEAD: Final = len(OK)
+Options = Sequence[tuple[str, Any]]
+
+
+class Channel(grpc.Channel):
+    """A gRPC channel, and the binding beside it. Made by `lrpc.insecure_channel`."""
+
+    def __init__(self, target: str, options: Options | None, beside: grpc.Channel, *, secure: bool = False) -> None:
+        self.target = target
+        self.beside = beside
+        self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
+        self.closed = False
+        self.decision = decision.Decision(None, "nothing was called yet")
+        given = list(options or ())
+        own = {name: value for name, value in given if name.startswith("lrpc.")}
+        self._options = [(name, value) for name, value in given if not name.startswith("lrpc.")]
+        self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
+        limits = dict(self._options)
+        self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
+        self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
+        self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
+        self._again_ns = 0
+        self._lock = threading.Lock()
+
+    # --- as a grpc.Channel -----------------------------------------------------------------------
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+        _registered_method: bool | None = False,
+    ) -> "grpc.UnaryUnaryMultiCallable[Any, Any]":
+        """Return the stub of a unary method."""
+        beside = self.beside.unary_unary(method, request_serializer, response_deserializer, _registered_method)  # type: ignore[call-arg]  # of the stubs of its types
+        return UnaryUnary(self, method, request_serializer, response_deserializer, beside)
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.unary_stream(*arguments, **named)
+
+    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.stream_unary(*arguments, **named)
+
+    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.stream_stream(*arguments, **named)
+
+    def subscribe(
+        self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = None
+    ) -> None:
+        """Have `callback` called with the state of gRPC's connection."""
+        self.beside.subscribe(callback, bool(try_to_connect))
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        """Call it no more."""
+        self.beside.unsubscribe(callback)
+
+    def close(self) -> None:
+        """Close the channel: calls outstanding are cancelled, later ones raise `ValueError`."""
+        self.closed = True
+        with self._lock:
+            if self._binding is not None:
+                self._binding.close()
+                self._binding = None
+        self.beside.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        """End the binding with the last stub."""
+        binding = getattr(self, "_binding", None)
+        if binding is not None:
+            binding.close()
+
+    # --- its binding -----------------------------------------------------------------------------
+
+    def binding(self, now_ns: int) -> Any:
+        """Return the binding that calls take now; None where they take gRPC."""
+        if now_ns < self._again_ns:
+            return self._binding
+        return self._decide(now_ns)
+
+    def broken(self) -> None:
+        """Note that the binding has ended: decide again at the next call."""
+        self._again_ns = 0
+
+    def _decide(self, now_ns: int) -> Any:
+        from lrpc.kernel.host.client import ClientBinding
+        from lrpc.kernel.host.doors import Doors
+
+        with self._lock:
+            if now_ns < self._again_ns or self.closed:
+                return self._binding
+            found = decision.Decision(None, "TLS") if self._never else decision.decide(self.target, self._options)
+            held = self._binding
+            if held is not None and (held.native.ended or found.door != held.name):
+                held.close()
+                held = None
+            if held is None and found.door is not None:
+                try:
+                    doors = Doors()
+                    try:
+                        held = ClientBinding(doors, found.door, INTERFACE, (SIGNATURE,), 0, False)
+                    finally:
+                        doors.close()
+                except (CallError, OSError) as error:
+                    found = decision.Decision(None, str(error))
+            if found != self.decision or held is not self._binding:
+                _tell(self.target, found)
+            self.decision, self._binding = found, held
+            self._again_ns = now_ns + AGAIN_NS
+            return held
+
+
+class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of whatever messages
+    """The stub of one unary method."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: str,
+        serializer: Callable[[Any], bytes] | None,
+        deserializer: Callable[[bytes], Any] | None,
+        beside: Any,
+    ) -> None:
+        from lrpc.kernel.host import native
+
+        self._channel = channel
+        self._serializer, self._deserializer = serializer, deserializer
+        self._beside = beside
+        self._now = native.now_ns
+        name = method.encode()
+        self._name = name
+        self._plain = REQUEST.pack(len(name), 0, _NEVER) + name  # of a call without metadata or deadline
+        self._streams = False  # its handler does: calls take gRPC
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        """Call the method; return its response. Raises `grpc.RpcError` where it ends otherwise."""
+        channel = self._channel
+        binding = channel.binding(self._now())
+        if binding is None or credentials is not None or self._streams:
+            channel.grpc_calls += 1
+            return self._beside(request, timeout, metadata, credentials, wait_for_ready, compression)
+        if timeout is None and not metadata:
+            try:
+                data = request if self._serializer is None else self._serializer(request)
+            except Exception as error:
+                raise _error(_INTERNAL, "Exception serializing request!") from error
+            if type(data) is bytes and len(data) <= channel.most_sent:
+                reply = binding.native.call(0, 0, self._plain + data, _NEVER, -1)
+                if type(reply) is bytes and reply.startswith(OK) and len(reply) - _HEAD <= channel.most_received:
+                    channel.local_calls += 1
+                    if self._deserializer is None:
+                        return reply[_HEAD:]
+                    try:
+                        found = self._deserializer(reply[_HEAD:])
+                    except Exception:
+                        found = None
+                    if found is not None:
+                        return found
+                    raise _error(_INTERNAL, "Exception deserializing response!")
+                again = self._plain + data, reply
+                return self._whole(request, timeout, metadata, wait_for_ready, compression, binding, again)[0]
+        return self._whole(request, timeout, metadata, wait_for_ready, compression, binding)[0]
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> tuple[Any, grpc.Call]:
+        """Call the method; return its response, and the call with its metadata and status."""
+        binding = self._channel.binding(self._now())
+        if binding is None or credentials is not None or self._streams:
+            self._channel.grpc_calls += 1
+            found = self._beside.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)
+            return found[0], found[1]
+        return self._whole(request, timeout, metadata, wait_for_ready, compression, binding)
+
+    def future(self, *arguments: Any, **named: Any) -> Any:
+        """Call the method by gRPC's own channel, and return its future."""
+        self._channel.grpc_calls += 1
+        return self._beside.future(*arguments, **named)
+
+    def _whole(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+        binding: Any,
+        begun: tuple[bytes, Any] | None = None,
+    ) -> tuple[Any, LocalCall]:
+        """Make a call with all that it may have; `begun` is its request, and how it went so far."""
+        from lrpc.kernel.host.client import ENDED, UNTAKEN
+
+        channel = self._channel
+        if channel.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        until = _NEVER if timeout is None else self._now() + int(timeout * 1e9)
+        try:
+            pairs = checked(metadata) if metadata else ()
+        except (ValueError, TypeError):
+            return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)  # which says what is wrong
+        if begun is None:
+            packed = self._packed(request, pairs, until)
+            if packed is None or size_of(pairs) > MOST_METADATA:
+                return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
+            if timeout is not None and timeout <= 0:
+                raise _error(_DEADLINE, "Deadline Exceeded")
+            reply = binding.native.call(0, 0, packed, until, -1)
+        else:
+            packed, reply = begun
+        try:
+            if type(reply) is not bytes:
+                kind, reply = binding.finish(reply, 0, 0, until, packed)
+                if kind:
+                    raise _error(_INTERNAL, f"the server's end of the A-stack failed: {reply[:200]!r}")
+        except Refused as error:
+            raise _error(_INTERNAL, str(error)) from None
+        except CallError as error:
+            if channel.closed:
+                raise _error(_CANCELLED, "Channel closed!") from None
+            if reply == UNTAKEN:
+                channel.broken()
+                left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
+                return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+            if binding.native.ended or reply == ENDED:
+                channel.broken()
+                raise _error(_UNAVAILABLE, f"the server ended while it had the call: {error}") from None
+            if until != _NEVER and self._now() >= until:
+                raise _error(_DEADLINE, "Deadline Exceeded") from None
+            raise _error(_UNAVAILABLE, str(error)) from None
+        return self._returned(reply, request, timeout, metadata, wait_for_ready, compression)
+
+    def _returned(self, reply: bytes, request: Any, *given: Any) -> tuple[Any, LocalCall]:
+        channel = self._channel
+        try:
+            code, details, initial, trailing, message = unpack_reply(reply)
+        except Malformed as error:
+            raise _error(_INTERNAL, f"the server answered with {error}") from None
+        if code == TAKE_GRPC:
+            self._streams = True
+            return self._by_grpc(request, *given)
+        channel.local_calls += 1
+        if code:
+            raise LocalRpcError(LocalCall(code, details, initial, trailing))
+        if len(message) > channel.most_received:
+            text = f"CLIENT: Received message larger than max ({len(message)} vs. {channel.most_received})"
+            raise _error(_EXHAUSTED, text)
+        found: Any = message
+        if self._deserializer is not None:
+            try:
+                found = self._deserializer(message)
+            except Exception:
+                found = None
+            if found is None:
+                raise _error(_INTERNAL, "Exception deserializing response!")
+        return found, LocalCall(0, "", initial, trailing)  # gRPC passes no details of OK
+
+    def _packed(self, request: Any, pairs: Any, until: int) -> bytes | None:
+        """Return a request as it lies on an A-stack; None where gRPC is to say what is wrong."""
+        try:
+            data = request if self._serializer is None else self._serializer(request)
+        except Exception as error:
+            raise _error(_INTERNAL, "Exception serializing request!") from error
+        if type(data) is not bytes:
+            return None
+        if len(data) > self._channel.most_sent:
+            text = f"CLIENT: Sent message larger than max ({len(data)} vs. {self._channel.most_sent})"
+            raise _error(_EXHAUSTED, text)
+        if not pairs and until == _NEVER:
+            return self._plain + data
+        packed = pack_metadata(pairs)
+        return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
+
+    def _by_grpc(
+        self, request: Any, timeout: Any, metadata: Any, wait_for_ready: Any, compression: Any
+    ) -> tuple[Any, Any]:
+        self._channel.grpc_calls += 1
+        found = self._beside.with_call(request, timeout, metadata, None, wait_for_ready, compression)
+        return found[0], found[1]
+
+
+# gRPC's own, also once `install` has put others under its names.
+_INSECURE, _SECURE = grpc.insecure_channel, grpc.secure_channel
+_CANCELLED, _DEADLINE, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 4, 8, 13, 14
+
+
+def _error(code: int, details: str) -> LocalRpcError:
+    return LocalRpcError(LocalCall(code, details, (), ()))
+
+
+def _limit(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 1 << 30
+
+
+def _tell(target: str, found: decision.Decision) -> None:
+    path = "gRPC" if found.door is None else "A-stack"
+    _LOG.info("%s: %s: %s", target, path, found.reason)
+    if os.environ.get(LOG_VARIABLE):
+        print(f"lrpc: channel to {target}: {path}: {found.reason}", file=sys.stderr, flush=True)
+
+
+def _passed(options: Options | None) -> list[tuple[str, Any]] | None:
+    return [(name, value) for name, value in options or () if not name.startswith("lrpc.")] or None
+
+
+def insecure_channel(target: str, options: Options | None = None, compression: Any = None) -> grpc.Channel:
+    """Return a channel to a server, as `grpc.insecure_channel` does: on this computer by A-stacks.
+
+    Unary calls take an A-stack where the target is an `lrpc.server` of this computer and of the
+    same user; all else takes gRPC. Where this system has no host kernel, the channel is gRPC's.
+    """
+    beside = _INSECURE(target, _passed(options), compression)
+    try:
+        require()
+    except Refused:
+        return beside
+    return Channel(target, options, beside)
+
+
+def secure_channel(
+    target: str, credentials: grpc.ChannelCredentials, options: Options | None = None, compression: Any = None
+) -> grpc.Channel:
+    """Return a channel with TLS, as `grpc.secure_channel` does.
+
+    It takes A-stacks only where it has the option `lrpc.local_without_tls`, and the server too.
+    """
+    beside = _SECURE(target, credentials, _passed(options), compression)
+    try:
+        require()
+    except Refused:
+        return beside
+    return Channel(target, options, beside, secure=True)

@@ -1,0 +1,165 @@
+"""The context of a call on an A-stack, as handlers of gRPC see it."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NoReturn
+
+import grpc
+
+from lrpc.cluster.channel.form import Metadata, Metadatum, checked, unpack_metadata
+from lrpc.kernel.host import native
+from lrpc.kernel.host.server import ServerBinding
+
+_LOG = logging.getLogger("lrpc.channel")
+# What gRPC's contexts say of time where a call has no deadline.
+NO_DEADLINE_S: Final = 9.223372035e18
+_USER_AGENT: Final = Metadatum("user-agent", f"grpc-python/{grpc.__version__}")
+_AUTH: Final = {"transport_security_type": [b"insecure"], "security_level": [b"TSI_SECURITY_NONE"]}
+
+
+class Aborted(Exception):
+    """What `abort` raises in the handler."""
+
+
+class Context(grpc.ServicerContext):
+    """A `grpc.ServicerContext` whose call lies on an A-stack."""
+
+    # Set by few calls: until then the class has them, and a call costs less to begin.
+    code_set: object = None
+    details_set: str | None = None
+    initial: Metadata = ()
+    trailing: Metadata = ()
+    aborted = cancelled = finished = False
+    callbacks: list[Callable[[], None]] | None = None
+    _initial_sent = False
+    _timer: threading.Timer | None = None
+
+    def __init__(self, binding: ServerBinding, metadata: bytes, deadline_ns: int) -> None:
+        self._binding = binding
+        self._packed = metadata
+        self.deadline_ns = deadline_ns
+
+    # --- what the client has sent ----------------------------------------------------------------
+
+    def invocation_metadata(self) -> tuple[Metadatum, ...]:
+        """Return the client's metadata, with its user agent before."""
+        return (_USER_AGENT, *(unpack_metadata(self._packed) if self._packed else ()))
+
+    def peer(self) -> str:
+        """Return what gRPC says of a client over a UNIX socket."""
+        return "unix:"
+
+    def peer_identities(self) -> None:
+        """Return None: the client is not authenticated to gRPC."""
+
+    def peer_identity_key(self) -> None:
+        """Return None: the client is not authenticated to gRPC."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:  # type: ignore[override]  # as gRPC's own
+        """Return what gRPC says of an insecure connection."""
+        return dict(_AUTH)
+
+    def time_remaining(self) -> float:
+        """Return the seconds that are left, or a very long time where there is no deadline."""
+        if self.deadline_ns < 0:
+            return NO_DEADLINE_S
+        return max(0.0, (self.deadline_ns - native.now_ns()) / 1e9)
+
+    def is_active(self) -> bool:
+        """Return whether the client still waits."""
+        late = 0 <= self.deadline_ns <= native.now_ns()
+        return not (self.finished or self.cancelled or late or self._binding.native.ended)
+
+    # --- what the handler answers ----------------------------------------------------------------
+
+    def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Set the initial metadata. Raises `ValueError` the second time."""
+        if self._initial_sent:
+            raise ValueError("Initial metadata no longer allowed!")
+        self.initial = checked(initial_metadata)
+        self._initial_sent = True
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Set the trailing metadata."""
+        self.trailing = tuple(Metadatum(*one) for one in trailing_metadata)
+
+    def trailing_metadata(self) -> Metadata | None:  # type: ignore[override]  # as gRPC's own
+        """Return the trailing metadata that was set."""
+        return self.trailing or None
+
+    def set_code(self, code: object) -> None:
+        """Set the status code."""
+        self.code_set = code
+
+    def code(self) -> object:
+        """Return the status code that was set."""
+        return self.code_set
+
+    def set_details(self, details: str) -> None:
+        """Set the status details."""
+        self.details_set = details
+
+    def details(self) -> object:
+        """Return the details that were set, as gRPC's contexts do: in bytes."""
+        return None if self.details_set is None else self.details_set.encode()
+
+    def abort(self, code: object, details: str) -> NoReturn:
+        """Raise an exception that ends the call with this status."""
+        if code == grpc.StatusCode.OK:
+            _LOG.error("abort() called with StatusCode.OK; returning UNKNOWN")
+            code, details = grpc.StatusCode.UNKNOWN, ""
+        self.code_set, self.details_set, self.aborted = code, details, True
+        raise Aborted
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """Raise an exception that ends the call with this status and its trailing metadata."""
+        self.trailing = tuple(Metadatum(*one) for one in status.trailing_metadata or ())
+        self.abort(status.code, status.details)
+
+    def cancel(self) -> bool:
+        """Cancel the call: its client gets CANCELLED."""
+        self.cancelled = True
+        self.call_back()
+        return True
+
+    def set_compression(self, compression: object) -> None:
+        """Accept the wish: nothing is compressed on an A-stack."""
+
+    def disable_next_message_compression(self) -> None:
+        """Accept the wish: nothing is compressed on an A-stack."""
+
+    # --- its end ---------------------------------------------------------------------------------
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Call `callback` when the call ends: returned, cancelled, late, or left by its client.
+
+        Returns False, and does not call it, where the call has ended already.
+        """
+        if not self.is_active():
+            return False
+        if self.callbacks is None:
+            self.callbacks = []
+            self._binding.on_end.add(self.call_back)
+            if self.deadline_ns >= 0:
+                self._timer = threading.Timer(self.time_remaining(), self.call_back)
+                self._timer.daemon = True
+                self._timer.start()
+        self.callbacks.append(callback)
+        if self._binding.native.ended:  # it ended in between
+            self.call_back()
+        return True
+
+    def call_back(self) -> None:
+        """Call each callback, once."""
+        self._binding.on_end.discard(self.call_back)
+        if self._timer is not None:
+            self._timer.cancel()
+        while self.callbacks:
+            with contextlib.suppress(IndexError):  # another thread has taken the last one
+                callback = self.callbacks.pop(0)
+                try:
+                    callback()
+                except Exception:
+                    _LOG.exception("Exception in callback")

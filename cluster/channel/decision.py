@@ -1,0 +1,201 @@
+"""Decides whether a target is a server of this computer that has a door, and which.
+
+A target has a door only where there can be no doubt that it is the server that gRPC would reach.
+For a UNIX socket, the door's name has the socket's device and inode. For a port, every address that
+the target resolves to must be of this network namespace, and the kernel must list exactly one
+listening socket that gRPC would reach there; the door's name has that socket's inode, which the
+server has found among its own descriptors. Several listeners, another user's, forwarding, a proxy,
+an option that asks for more: gRPC. Between processes of one user this prevents mistakes, not
+malice.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+OFF_VARIABLE: Final = "LRPC_CHANNEL"  # "off": every call takes gRPC
+# Options that change nothing about a unary call on an A-stack, or are kept there too.
+_HARMLESS: Final = re.compile(
+    r"grpc\.(max_(send|receive)_message_length|max_metadata_size|absolute_max_metadata_size|so_reuseport|"
+    r"keepalive_.*|http2\..*|max_connection_.*|client_idle_timeout_ms|(min|max|initial)_reconnect_backoff_ms|"
+    r"primary_user_agent|secondary_user_agent|enable_retries|enable_http_proxy|default_authority|"
+    r"use_local_subchannel_pool|optimization_target|default_compression_.*|lb_policy_name|enable_channelz|"
+    r"dns_.*|max_concurrent_streams)"
+)
+_PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY")
+# sock_diag(7): one request for all listening sockets of a family.
+_NETLINK: Final = 4
+_HEAD: Final = struct.Struct("=IHHII")
+_REQUEST: Final = struct.Struct("=BBBBI48s")
+_DIAG_BY_FAMILY: Final = 20
+_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_LISTENS: Final = 1 << 10
+# Of an answer: family, state, timer, retransmits; port here and there; address; …; user, inode.
+_ANSWER: Final = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
+Options = Sequence[tuple[str, object]]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening TCP socket, as the kernel lists it."""
+
+    address: str  # "::" and "0.0.0.0" for every address
+    port: int
+    user: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where the calls of a channel go, and why."""
+
+    door: str | None  # None: gRPC
+    reason: str
+
+
+def decide(target: str, options: Options) -> Decision:
+    """Return the name of the door that stands for a target, or why gRPC is to be taken."""
+    if os.environ.get(OFF_VARIABLE) == "off":
+        return Decision(None, f"{OFF_VARIABLE}=off")
+    unfit = unfit_option(options)
+    if unfit is not None:
+        return Decision(None, unfit)
+    if target.startswith("unix:"):
+        return _unix(target.removeprefix("unix:").removeprefix("//"))
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in ("dns", "ipv4", "ipv6"):
+        target = rest.removeprefix("///")
+    elif re.match(r"[a-z][a-z0-9+.-]*:///?", target) or "://" in target or target.startswith("unix-abstract:"):
+        return Decision(None, f"target {target}: not an address")
+    return _port(target, options)
+
+
+def unfit_option(options: Options) -> str | None:
+    """Return why a channel with these options takes gRPC; None where none of them says so."""
+    for name, value in options:
+        if not _HARMLESS.fullmatch(name):
+            return f"option {name}"
+        if name == "grpc.lb_policy_name" and value != "pick_first":
+            return f"option {name}={value}"
+    return None
+
+
+def door_of_socket(path: str) -> str | None:
+    """Return the name of the door beside a UNIX socket; None where there is no socket of ours."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        return None
+    return f"grpc-unix-{found.st_dev}-{found.st_ino}"
+
+
+def door_of_inode(inode: int) -> str:
+    """Return the name of the door beside a listening TCP socket."""
+    return f"grpc-tcp-{os.stat('/proc/self/ns/net').st_ino}-{inode}"
+
+
+def own_listeners(port: int) -> list[Listener]:
+    """Return this process's own listening sockets on a port."""
+    own = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            own.add(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            continue
+    return [one for one in listeners() if one.port == port and f"socket:[{one.inode}]" in own]
+
+
+def listeners() -> list[Listener]:
+    """Return every listening TCP socket of this network namespace, as the kernel lists them.
+
+    Raises `OSError` where the kernel does not tell.
+    """
+    found = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK) as ask:
+        ask.settimeout(1)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTENS, bytes(48))
+            ask.send(_HEAD.pack(_HEAD.size + len(request), _DIAG_BY_FAMILY, _DUMP, 1, 0) + request)
+            found += _answers(ask)
+    return found
+
+
+def _answers(ask: socket.socket) -> list[Listener]:
+    found: list[Listener] = []
+    while True:
+        data = ask.recv(1 << 16)
+        at = 0
+        while at + _HEAD.size <= len(data):
+            size, kind, _, _, _ = _HEAD.unpack_from(data, at)
+            if kind == 3:  # NLMSG_DONE
+                return found
+            if kind == 2 or size < _HEAD.size + _ANSWER.size:  # NLMSG_ERROR
+                raise OSError("the kernel does not list sockets")
+            fields = _ANSWER.unpack_from(data, at + _HEAD.size)
+            family, address = fields[0], fields[6]
+            text = socket.inet_ntop(family, address[: 4 if family == socket.AF_INET else 16])
+            found.append(Listener(text, int.from_bytes(fields[4], "big"), fields[13], fields[14]))
+            at += (size + 3) & ~3
+
+
+def _unix(path: str) -> Decision:
+    door = door_of_socket(path)
+    return Decision(door, f"socket {path}" if door else f"{path}: no socket of this user")
+
+
+def _port(target: str, options: Options) -> Decision:
+    if dict(options).get("grpc.enable_http_proxy") != 0 and any(os.environ.get(one) for one in _PROXIES):
+        return Decision(None, "a proxy is set in the environment")
+    host, colon, port = target.rpartition(":")
+    if not colon or not port.isdigit():
+        return Decision(None, f"target {target}: no port")
+    try:
+        resolved = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        addresses = {str(one[4][0]).partition("%")[0] for one in resolved}
+    except (OSError, OverflowError):
+        return Decision(None, f"{host}: it does not resolve")
+    for address in addresses:
+        if not _is_of_this_namespace(address):
+            return Decision(None, f"{address}: not an address of this computer")
+    try:
+        there = [one for one in listeners() if one.port == int(port) and _reached(one.address, addresses)]
+    except OSError as error:
+        return Decision(None, f"listening sockets cannot be listed: {error}")
+    if len(there) != 1:
+        return Decision(None, f"{len(there)} sockets listen on port {port}")
+    if there[0].user != os.geteuid():
+        return Decision(None, f"port {port} belongs to user {there[0].user}")
+    return Decision(door_of_inode(there[0].inode), f"port {port}, socket {there[0].inode}")
+
+
+def _reached(listening: str, addresses: set[str]) -> bool:
+    """Return whether a connection to any of the addresses may reach this listener."""
+    if listening == "::":  # which takes IPv4 too, where it was made so
+        return True
+    versions = {ipaddress.ip_address(one).version for one in addresses}
+    if listening == "0.0.0.0":
+        return 4 in versions
+    own = ipaddress.ip_address(listening)
+    mapped = own.ipv4_mapped if isinstance(own, ipaddress.IPv6Address) else None
+    return str(mapped or own) in {str(ipaddress.ip_address(one)) for one in addresses}
+
+
+def _is_of_this_namespace(address: str) -> bool:
+    """Return whether an address is this network namespace's own: one can bind to it."""
+    if ipaddress.ip_address(address).is_loopback:
+        return True
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return not ipaddress.ip_address(address).is_unspecified

@@ -1,0 +1,136 @@
+"""What a unary call carries on an A-stack: its head, metadata and message, there and back.
+
+Either side treats what it reads as hostile until it has been checked: lengths are checked against
+what is there before anything is cut out by them.
+"""
+
+import re
+import struct
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+REQUEST: Final = struct.Struct("<HIq")  # bytes of the method's name and of metadata; deadline in ns, or -1
+REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and of trailing metadata
+OK: Final = REPLY.pack(0, 0, 0, 0)
+TAKE_GRPC: Final = 17  # a code beyond gRPC's own: the method streams, so gRPC is to be taken
+SIGNATURE: Final = "gRPC's unary calls, form 1"
+_HEAD: Final = REQUEST.size
+_unpack_head: Final = REQUEST.unpack_from
+_PAIR: Final = struct.Struct("<HI")
+_KEY: Final = re.compile(r"[0-9a-z_.\-]+")
+_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+MOST_METADATA: Final = 8192  # bytes, of keys and values and 32 for each pair: gRPC's default
+
+
+class Metadatum(NamedTuple):
+    """A key and its value: bytes where the key ends in -bin, else text."""
+
+    key: str
+    value: str | bytes
+
+
+Metadata = tuple[Metadatum, ...]
+
+
+class Malformed(ValueError):
+    """What was read is no request or reply."""
+
+
+def checked(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...]:
+    """Return metadata as it will arrive.
+
+    Raises `ValueError` or `TypeError` where it is invalid.
+    """
+    found = []
+    for key, value in metadata:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"metadata was invalid: {metadata!r}")
+        if key.endswith("-bin"):
+            right = isinstance(value, bytes)
+        else:
+            value = value.decode("latin-1") if isinstance(value, bytes) else value
+            right = _VALUE.fullmatch(value) is not None
+        if not right:
+            raise ValueError(f"metadata was invalid: {metadata!r}")
+        found.append(Metadatum(key, value))
+    return tuple(found)
+
+
+def size_of(metadata: Metadata) -> int:
+    """Return the bytes of metadata as gRPC counts them."""
+    return sum(len(key) + len(value) + 32 for key, value in metadata)
+
+
+def pack_metadata(metadata: Metadata) -> bytes:
+    """Return metadata as bytes."""
+    parts = []
+    for key, value in metadata:
+        name = key.encode()
+        data = value if isinstance(value, bytes) else value.encode()
+        parts += [_PAIR.pack(len(name), len(data)), name, data]
+    return b"".join(parts)
+
+
+def unpack_metadata(data: bytes) -> tuple[Metadatum, ...]:
+    """Return the metadata that `pack_metadata` made. Raises `Malformed`."""
+    found = []
+    at = 0
+    while at < len(data):
+        if at + _PAIR.size > len(data):
+            raise Malformed("metadata that ends early")
+        name_size, size = _PAIR.unpack_from(data, at)
+        at += _PAIR.size
+        if at + name_size + size > len(data):
+            raise Malformed("metadata that ends early")
+        try:
+            key = data[at : at + name_size].decode("ascii")
+            raw = data[at + name_size : at + name_size + size]
+            value = raw if key.endswith("-bin") else raw.decode()
+        except UnicodeDecodeError:
+            raise Malformed("metadata that is not text") from None
+        found.append(Metadatum(key, value))
+        at += name_size + size
+    return tuple(found)
+
+
+def pack_request(method: bytes, metadata: Metadata, deadline_ns: int, message: bytes) -> bytes:
+    """Return a request as it lies on an A-stack."""
+    packed = pack_metadata(metadata) if metadata else b""
+    return REQUEST.pack(len(method), len(packed), deadline_ns) + method + packed + message
+
+
+def unpack_request(data: bytes) -> tuple[bytes, bytes, int, bytes]:
+    """Return the method, the packed metadata, the deadline and the message. Raises `Malformed`."""
+    if len(data) < _HEAD:
+        raise Malformed("a request that ends early")
+    method_size, metadata_size, deadline_ns = _unpack_head(data)
+    metadata_at = _HEAD + method_size
+    at = metadata_at + metadata_size
+    if at > len(data):
+        raise Malformed("a request that ends early")
+    return data[_HEAD:metadata_at], data[metadata_at:at], deadline_ns, data[at:]
+
+
+def pack_reply(code: int, details: str, initial: Metadata, trailing: Metadata, message: bytes) -> bytes:
+    """Return a reply as it lies on an A-stack."""
+    if not (code or details or initial or trailing):
+        return OK + message
+    parts = details.encode(errors="replace"), pack_metadata(initial), pack_metadata(trailing)
+    return b"".join([REPLY.pack(code, *map(len, parts)), *parts, message])
+
+
+def unpack_reply(data: bytes) -> tuple[int, str, tuple[Metadatum, ...], tuple[Metadatum, ...], bytes]:
+    """Return the code, details, initial and trailing metadata, and message. Raises `Malformed`."""
+    if len(data) < REPLY.size:
+        raise Malformed("a reply that ends early")
+    code, *sizes = REPLY.unpack_from(data)
+    at = REPLY.size
+    parts = []
+    for size in sizes:
+        if at + size > len(data):
+            raise Malformed("a reply that ends early")
+        parts.append(data[at : at + size])
+        at += size
+    if code > TAKE_GRPC:
+        raise Malformed(f"status code {code}")
+    return code, parts[0].decode(errors="replace"), unpack_metadata(parts[1]), unpack_metadata(parts[2]), data[at:]

@@ -1,0 +1,186 @@
+"""Runs handlers of gRPC's for calls on A-stacks: finds them, and says of them what gRPC would.
+
+Texts and codes are those of gRPC's own server.
+"""
+
+import contextvars
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Final, cast
+
+import grpc
+
+from lrpc.cluster.channel.context import Context
+from lrpc.cluster.channel.form import (
+    OK,
+    TAKE_GRPC,
+    Malformed,
+    Metadatum,
+    pack_reply,
+    unpack_metadata,
+    unpack_request,
+)
+from lrpc.kernel.descriptors import Entry
+from lrpc.kernel.host.server import ServerBinding
+
+_LOG = logging.getLogger("lrpc.channel")
+_CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
+_NUMBER_UNKNOWN, _NUMBER_CANCELLED, _NUMBER_INTERNAL = 2, 1, 13
+_EXHAUSTED: Final = 8
+_UNIMPLEMENTED: Final = 12
+Handler = Any  # grpc.RpcMethodHandler of whatever messages
+
+
+class _Details(grpc.HandlerCallDetails):
+    """What interceptors and generic handlers are told of a call."""
+
+    def __init__(self, method: str, metadata: tuple[Metadatum, ...]) -> None:
+        self.method = method
+        self.invocation_metadata = metadata
+
+
+@dataclass
+class Handlers:
+    """A server's handlers, and how they are run."""
+
+    interceptors: Sequence[Any] = ()
+    registered: dict[str, Handler] = field(default_factory=dict)
+    generic: list[Any] = field(default_factory=list)
+    # One for each handler that may run at a time, on either path; None where nothing bounds them.
+    permits: "SimpleQueue[None] | None" = None
+    most_concurrent: int | None = None
+    running: int = 0  # on either path, for `most_concurrent`
+    executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
+    largest: int = 4 << 20  # bytes of a request
+    _found: dict[bytes, Handler] = field(default_factory=dict)
+
+    def stubs_for(self, binding: ServerBinding) -> list[Entry]:
+        """Return the one server stub of a binding: it takes a request and returns a reply."""
+        fresh, run = contextvars.Context, self._run
+
+        def enter(buffer: bytes | bytearray, offset: int) -> bytes:  # always all of some `bytes`
+            try:
+                method, metadata, deadline_ns, message = unpack_request(
+                    bytes(buffer) if offset else cast(bytes, buffer)
+                )
+                if metadata:
+                    unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
+            except Malformed as error:
+                return pack_reply(_NUMBER_INTERNAL, str(error), (), (), b"")
+            context = Context(binding, metadata, deadline_ns)
+            if self.executor is None:
+                return fresh().run(run, method, context, message)
+            return self.executor.submit(contextvars.Context().run, self._run, method, context, message).result()
+
+        return [enter]
+
+    def _run(self, method: bytes, context: Context, message: bytes) -> bytes:
+        if len(message) > self.largest:
+            text = f"SERVER: Received message larger than max ({len(message)} vs. {self.largest})"
+            return pack_reply(_EXHAUSTED, text, (), (), b"")
+        if self.most_concurrent is not None and self.running >= self.most_concurrent:
+            return pack_reply(_EXHAUSTED, "Concurrent RPC limit exceeded!", (), (), b"")
+        permits = self.permits
+        if permits is not None:
+            permits.get()
+        self.running += 1
+        try:
+            return self._answer(method, context, message)
+        finally:
+            self.running -= 1
+            if permits is not None:
+                permits.put(None)
+            context.finished = True
+            if context.callbacks is not None:
+                context.call_back()
+
+    def _answer(self, method: bytes, context: Context, message: bytes) -> bytes:
+        handler = self._found.get(method)
+        if handler is None:
+            try:
+                handler = self._find(method.decode(), context)
+            except Exception as error:
+                _LOG.exception("Exception in service handler")
+                return self._reply(context, _NUMBER_UNKNOWN, f"Exception in service handler: {error}")
+            if handler is None:
+                return self._reply(context, _UNIMPLEMENTED, "Method not found!")
+            if not self.interceptors:
+                self._found[method] = handler
+        if handler.request_streaming or handler.response_streaming:
+            return pack_reply(TAKE_GRPC, "", (), (), b"")
+        request: object = message
+        if handler.request_deserializer is not None:
+            try:
+                request = handler.request_deserializer(message)
+            except Exception:
+                _LOG.exception("Exception deserializing request!")
+                return self._reply(context, _NUMBER_INTERNAL, "Exception deserializing request!")
+            if request is None:
+                return self._reply(context, _NUMBER_INTERNAL, "Exception deserializing request!")
+        try:
+            response = handler.unary_unary(request, context)
+        except Exception as error:
+            return self._raised(context, error)
+        return self._returned(handler, context, response)
+
+    def _find(self, method: str, context: Context) -> Handler:
+        """Return the handler of a method, through the interceptors; None where there is none."""
+        details = _Details(method, context.invocation_metadata())
+
+        def found(details: grpc.HandlerCallDetails) -> Handler:
+            handler = self.registered.get(details.method)
+            if handler is not None:
+                return handler
+            return next((one for generic in self.generic if (one := generic.service(details)) is not None), None)
+
+        def continuation(at: int) -> Callable[[grpc.HandlerCallDetails], Handler]:
+            if at == len(self.interceptors):
+                return found
+            return lambda details: self.interceptors[at].intercept_service(continuation(at + 1), details)
+
+        return continuation(0)(details)
+
+    def _raised(self, context: Context, error: Exception) -> bytes:
+        if context.cancelled:
+            return self._reply(context, _NUMBER_CANCELLED, "CANCELLED", own=False)
+        if context.aborted:
+            return self._reply(context, _NUMBER_UNKNOWN, "RPC Aborted")
+        try:
+            details = f"Exception calling application: {error}"
+        except Exception:
+            details = "Calling application raised unprintable Exception!"
+        _LOG.exception(details)
+        return self._reply(context, _NUMBER_UNKNOWN, details)
+
+    def _returned(self, handler: Handler, context: Context, response: object) -> bytes:
+        if context.cancelled:
+            return self._reply(context, _NUMBER_CANCELLED, "CANCELLED", own=False)
+        data: object = response
+        if handler.response_serializer is not None:
+            try:
+                data = handler.response_serializer(response)
+            except Exception:
+                _LOG.exception("Exception serializing message!")
+                data = None
+        if not isinstance(data, bytes):
+            return self._reply(context, _NUMBER_INTERNAL, "Failed to serialize response!")
+        if context.code_set is None and context.details_set is None and not context.initial and not context.trailing:
+            return OK + data
+        code = 0 if context.code_set is None else _number(context.code_set)
+        return pack_reply(code, context.details_set or "", context.initial, context.trailing, data)
+
+    def _reply(self, context: Context, code: int, details: str, *, own: bool = True) -> bytes:
+        """Return a reply without a message; what the handler has set goes before, where `own`."""
+        if own and context.code_set is not None:
+            code = _number(context.code_set)
+        if own and context.details_set is not None:
+            details = context.details_set
+        return pack_reply(code, details, context.initial, context.trailing, b"")
+
+
+def _number(code: object) -> int:
+    """Return a status code as a number: gRPC takes what is none for UNKNOWN."""
+    return _CODES.get(code, _NUMBER_UNKNOWN) if isinstance(code, grpc.StatusCode) else _NUMBER_UNKNOWN

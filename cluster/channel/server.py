@@ -1,0 +1,258 @@
+"""A `grpc.Server` whose unary calls may also come over A-stacks.
+
+gRPC's own server stands behind it and serves all that it is asked for. Beside each of its ports
+stands a door, for clients of the same user on this computer; handlers, interceptors, limits and
+threads are the same on both ways.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, Final, cast
+
+import grpc
+
+from lrpc.cluster.channel import decision
+from lrpc.cluster.channel.form import SIGNATURE
+from lrpc.cluster.channel.handlers import Handlers
+from lrpc.domains.host.here import require
+from lrpc.kernel.descriptors import ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused, Panic
+
+_LOG = logging.getLogger("lrpc.channel")
+INTERFACE: Final = "gRPC"
+LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"
+ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
+SIMULTANEOUS: Final = 16  # calls of one channel
+_MOST_WORKERS: Final = 1000
+_SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
+
+
+class Server(grpc.Server):
+    """A gRPC server, and the doors beside its ports. Made by `lrpc.server`."""
+
+    def __init__(
+        self,
+        thread_pool: Executor,
+        handlers: Sequence[Any] | None = None,
+        interceptors: Sequence[Any] | None = None,
+        options: Sequence[tuple[str, Any]] | None = None,
+        maximum_concurrent_rpcs: int | None = None,
+        compression: Any = None,
+        xds: bool = False,
+    ) -> None:
+        given = list(options or ())
+        own = {name: value for name, value in given if name.startswith("lrpc.")}
+        passed = [(name, value) for name, value in given if not name.startswith("lrpc.")]
+        self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
+        largest = dict(passed).get("grpc.max_receive_message_length", 4 << 20)
+        plain = type(thread_pool) is ThreadPoolExecutor
+        self._pool = thread_pool
+        self._handlers = Handlers(
+            interceptors=tuple(interceptors or ()),
+            generic=list(handlers or ()),
+            most_concurrent=maximum_concurrent_rpcs,
+            executor=None if plain else thread_pool,
+            largest=largest if isinstance(largest, int) and largest >= 0 else 1 << 30,
+        )
+        if plain:
+            permits: SimpleQueue[None] = SimpleQueue()
+            self._handlers.permits = permits
+            for _ in range(thread_pool._max_workers):  # type: ignore[attr-defined]  # a bound for both ways
+                permits.put(None)
+        inner = _Counted(self._handlers)
+        self._grpc = _SERVER(
+            cast(ThreadPoolExecutor, thread_pool),
+            list(handlers or ()),
+            [*(interceptors or ()), inner],
+            passed or None,
+            maximum_concurrent_rpcs,
+            compression,
+            xds=xds,
+        )
+        self._ports: list[tuple[str, int]] = []
+        self._local: Any = None  # `lrpc.kernel.host.server.Server`, once it has started
+        self._doors: Any = None
+        self._stopping = threading.Lock()
+        self._stopped: threading.Event | None = None
+
+    # --- as a grpc.Server ------------------------------------------------------------------------
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
+        """Register generic handlers."""
+        given = tuple(generic_rpc_handlers)
+        self._grpc.add_generic_rpc_handlers(given)
+        self._handlers.generic.extend(given)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        """Register the handlers of a service by the names of its methods."""
+        self._grpc.add_registered_method_handlers(service_name, dict(method_handlers))
+        for name, handler in method_handlers.items():
+            self._handlers.registered[f"/{service_name}/{name}"] = handler
+
+    def add_insecure_port(self, address: str) -> int:
+        """Open a port; a door will stand beside it."""
+        port = self._grpc.add_insecure_port(address)
+        self._ports.append((address, port))
+        return port
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """Open a port with TLS; a door stands beside it where `lrpc.local_without_tls` is set."""
+        port = self._grpc.add_secure_port(address, server_credentials)
+        if self._without_tls:
+            self._ports.append((address, port))
+        return port
+
+    def start(self) -> None:
+        """Start serving, on gRPC and at the doors."""
+        self._grpc.start()
+        if os.environ.get(decision.OFF_VARIABLE) != "off":
+            try:
+                require()
+                self._open_doors()
+            except Exception as error:  # gRPC serves all the same
+                _LOG.warning("no doors: %s", error)
+
+    def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped; return whether the time ran out before."""
+        return self._grpc.wait_for_termination(timeout)
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """Take no more calls; return an event that is set once all have ended or were cancelled."""
+        with self._stopping:
+            if self._local is not None:
+                self._local.close_doors()
+            ended = self._grpc.stop(grace)
+            if self._stopped is None:
+                self._stopped = threading.Event()
+                threading.Thread(target=self._stop_local, args=(grace, ended, self._stopped), daemon=True).start()
+            return self._stopped
+
+    def _stop_local(self, grace: float | None, ended: threading.Event, stopped: threading.Event) -> None:
+        if self._local is not None:
+            if grace:
+                self._local.workers.drain(grace)
+            self._local.close(0.0)
+            self._doors.close()
+        ended.wait()
+        stopped.set()
+
+    # --- its doors -------------------------------------------------------------------------------
+
+    def _open_doors(self) -> None:
+        from lrpc.kernel.host import processors
+        from lrpc.kernel.host.doors import Doors
+        from lrpc.kernel.host.server import Server as LocalServer
+
+        processors.choose_spinning()
+        self._doors = Doors()
+        prefix = getattr(self._pool, "_thread_name_prefix", "lrpc server")
+        workers = getattr(self._pool, "_max_workers", _MOST_WORKERS)
+        begin = getattr(self._pool, "_initializer", None)
+        arguments = getattr(self._pool, "_initargs", ())
+        self._local = LocalServer(
+            f"gRPC server {os.getpid()}",
+            self._doors,
+            _broken,
+            0,
+            workers if isinstance(workers, int) else _MOST_WORKERS,
+            thread_name=f"{prefix}_",
+            begin=None if begin is None else lambda: begin(*arguments),
+        )
+        descriptor = ProcedureDescriptor("call", _nothing, ROOM, ROOM, SIMULTANEOUS)
+        for address, port in self._ports:
+            for name in _doors_of(address, port):
+                try:
+                    self._local.export(name, INTERFACE, (SIGNATURE,), (descriptor,), None, self._handlers.stubs_for)
+                except BindingRefused as error:
+                    _LOG.warning("no door beside %s: %s", address, error)
+
+
+def server(
+    thread_pool: Executor,
+    handlers: Sequence[Any] | None = None,
+    interceptors: Sequence[Any] | None = None,
+    options: Sequence[tuple[str, Any]] | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    compression: Any = None,
+    xds: bool = False,
+) -> grpc.Server:
+    """Return a gRPC server, as `grpc.server` does, with doors for clients of this computer.
+
+    Where this system has no host kernel, or LRPC_CHANNEL=off, gRPC alone serves.
+    """
+    return Server(thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression, xds)
+
+
+class _Counted(grpc.ServerInterceptor):
+    """The innermost interceptor on gRPC's way: what bounds handlers there bounds both ways."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """Return the handler with its behaviour counted."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        kinds = {
+            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+        }
+        name, make = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
+        behaviour = getattr(handler, name)
+        counted = self._stream(behaviour) if handler.response_streaming else self._unary(behaviour)
+        return make(counted, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def run(request: Any, context: Any) -> Any:
+            self._enter()
+            try:
+                return behaviour(request, context)
+            finally:
+                self._leave()
+
+        return run
+
+    def _stream(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def run(request: Any, context: Any) -> Any:
+            self._enter()
+            try:
+                yield from behaviour(request, context)
+            finally:
+                self._leave()
+
+        return run
+
+    def _enter(self) -> None:
+        if self._handlers.permits is not None:
+            self._handlers.permits.get()
+        self._handlers.running += 1
+
+    def _leave(self) -> None:
+        self._handlers.running -= 1
+        if self._handlers.permits is not None:
+            self._handlers.permits.put(None)
+
+
+def _doors_of(address: str, port: int) -> list[str]:
+    """Return the names of the doors beside one of gRPC's ports."""
+    if address.startswith("unix:"):
+        door = decision.door_of_socket(address.removeprefix("unix:").removeprefix("//"))
+        return [] if door is None else [door]
+    return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+
+
+def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:
+    raise Panic("a binding to a gRPC server has stubs of its own")
+
+
+def _broken(error: Exception) -> tuple[int, bytes]:
+    """Return the reply where lrpc itself has failed: the stub answers for what handlers do."""
+    _LOG.error("a call on an A-stack failed", exc_info=error)
+    return 3, repr(error)[:1000].encode()
