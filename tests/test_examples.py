@@ -12,6 +12,7 @@ from tests.support.places import PROJECT
 EXAMPLES = PROJECT / "examples"
 # Text that each must print: results of the mechanism, rather than of the layout.
 SAYS = {
+    "greeter.py": ["Hello, you!", "A-stacks: 1"],
     "adder.py": ["1 + 2 = 3"],
     "one_machine.py": ["bob: the counter is 6", "nothing is left to do"],
     "own_classes.py": ["shop: shop: {'sold': 56}", "24 of 24 calls crossed machines", "remote/total: 100.0 %"],

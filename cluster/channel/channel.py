@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 import grpc
@@ -30,7 +31,7 @@ from lrpc.cluster.channel.form import (
     size_of,
     unpack_reply,
 )
-from lrpc.cluster.channel.server import INTERFACE, LOCAL_WITHOUT_TLS
+from lrpc.cluster.channel.server import DOORS, INTERFACE, LOCAL_WITHOUT_TLS
 from lrpc.domains.host.here import require
 from lrpc.kernel.errors import CallError, Refused
 
@@ -55,6 +56,7 @@ class Channel(grpc.Channel):
         own = {name: value for name, value in given if name.startswith("lrpc.")}
         self._options = [(name, value) for name, value in given if not name.startswith("lrpc.")]
         self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
+        self._folder = None if DOORS not in own else Path(own[DOORS])
         limits = dict(self._options)
         self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
         self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
@@ -144,7 +146,7 @@ class Channel(grpc.Channel):
                 held = None
             if held is None and found.door is not None:
                 try:
-                    doors = Doors()
+                    doors = Doors(self._folder)
                     try:
                         held = ClientBinding(doors, found.door, INTERFACE, (SIGNATURE,), 0, False)
                     finally:

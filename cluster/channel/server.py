@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, cast
 
@@ -24,7 +25,9 @@ from lrpc.kernel.errors import BindingRefused, Panic
 
 _LOG = logging.getLogger("lrpc.channel")
 INTERFACE: Final = "gRPC"
-LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"
+# Options of ours, for channels and servers alike.
+LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"  # A-stacks in place of TLS, where both sides say so
+DOORS: Final = "lrpc.doors"  # the folder of the doors
 ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
 SIMULTANEOUS: Final = 16  # calls of one channel
 _MOST_WORKERS: Final = 1000
@@ -47,6 +50,7 @@ class Server(grpc.Server):
         given = list(options or ())
         own = {name: value for name, value in given if name.startswith("lrpc.")}
         passed = [(name, value) for name, value in given if not name.startswith("lrpc.")]
+        self._folder = None if DOORS not in own else Path(own[DOORS])
         self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
         largest = dict(passed).get("grpc.max_receive_message_length", 4 << 20)
         plain = type(thread_pool) is ThreadPoolExecutor
@@ -148,7 +152,7 @@ class Server(grpc.Server):
         from lrpc.kernel.host.server import Server as LocalServer
 
         processors.choose_spinning()
-        self._doors = Doors()
+        self._doors = Doors(self._folder)
         prefix = getattr(self._pool, "_thread_name_prefix", "lrpc server")
         workers = getattr(self._pool, "_max_workers", _MOST_WORKERS)
         begin = getattr(self._pool, "_initializer", None)

@@ -141,12 +141,18 @@ def _multiprocessing(folder: Path, stack: contextlib.ExitStack) -> dict[str, Cal
     return _generic(call)
 
 
-def _grpc(target: Callable[[Path], str]) -> Callable[[Path, contextlib.ExitStack], dict[str, Call]]:
+def _grpc(
+    target: Callable[[Path], str], *, doors: bool = False
+) -> Callable[[Path, contextlib.ExitStack], dict[str, Call]]:
     def connect(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
         import grpc
         from google.protobuf.wrappers_pb2 import BytesValue
 
-        channel = stack.enter_context(grpc.insecure_channel(target(folder)))
+        from lrpc.cluster.channel.channel import insecure_channel
+
+        options = [("lrpc.doors", str(folder))]
+        made = insecure_channel(target(folder), options) if doors else grpc.insecure_channel(target(folder))
+        channel = stack.enter_context(made)
 
         def method(name: str) -> "grpc.UnaryUnaryMultiCallable[BytesValue, BytesValue]":
             return channel.unary_unary(f"/bench/{name}", BytesValue.SerializeToString, BytesValue.FromString)
@@ -207,6 +213,7 @@ PEERS: Final = (
     Peer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
     Peer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
     Peer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
+    Peer("lrpc channel", "lrpc channel", "lrpc", _grpc(lambda folder: f"unix:{folder / 'socket'}", doors=True)),
     Peer("pipe", "pipe", "lrpc", _pipe),
     Peer("socket", "socket", "lrpc", _socket),
     Peer("gRPC, UNIX socket", "gRPC", "grpc", _grpc(lambda folder: f"unix:{folder / 'socket'}")),

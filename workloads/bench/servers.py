@@ -124,11 +124,13 @@ def _serve_multiprocessing(folder: Path) -> None:
     _ready()
 
 
-def _serve_grpc(folder: Path) -> None:
+def _serve_grpc(folder: Path, *, doors: bool = False) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
     from google.protobuf.wrappers_pb2 import BytesValue
+
+    from lrpc.cluster.channel.server import server as lrpc_server
 
     def body(name: str) -> Callable[[BytesValue, object], BytesValue]:
         def run(request: BytesValue, context: object) -> BytesValue:
@@ -143,7 +145,8 @@ def _serve_grpc(folder: Path) -> None:
         return grpc.unary_unary_rpc_method_handler(body(name), BytesValue.FromString, BytesValue.SerializeToString)
 
     handlers = {name: handler(name) for name in ("null", "add", "big_in", "big_in_out", "large")}
-    server = grpc.server(ThreadPoolExecutor(8))
+    options = [("lrpc.doors", str(folder))]
+    server = lrpc_server(ThreadPoolExecutor(8), options=options) if doors else grpc.server(ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", handlers),))
     server.add_insecure_port(f"unix:{folder / 'socket'}")
     port = server.add_insecure_port("127.0.0.1:0")
@@ -211,6 +214,7 @@ SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "socket": _serve_socket,
     "multiprocessing": _serve_multiprocessing,
     "gRPC": _serve_grpc,
+    "lrpc channel": lambda folder: _serve_grpc(folder, doors=True),
     "rpyc": _serve_rpyc,
     "Pyro5": _serve_pyro,
     "pyzmq": _serve_zmq,
