@@ -77,6 +77,18 @@ def look(
         time.sleep(watch)
 
 
+def measure_table_iv(out: Path) -> None:
+    """Measure Table IV between processes of this computer, print it, and leave a record."""
+    wanted = {peer for _, peer, _ in record.TABLE_IV}
+    with spinner("measuring Table IV on this computer") as say:
+        found = measure.measure([one for one in PEERS if one.name in wanted], record.FOUR_TESTS, measure.QUICK, say)
+    made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], found.repeated, found.disturbed)
+    record.write(out, made)
+    terminal.print_table(terminal.make_console(), record.today(made))
+    terminal.say(made.answer)
+    terminal.say(f"record and page: {out}")
+
+
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Measure less, in under 40 seconds.")] = False,
     only: Annotated[

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from lrpc import __version__
 from lrpc.cluster.scenario import MOST_PARTS
+from lrpc.domains.host.here import require
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
@@ -86,18 +87,23 @@ def reproduce(
     address: Address = None,
     event_log: Events = None,
     dry_run: DryRun = False,
+    here: Annotated[bool, typer.Option("--here", help="Measure Table IV on this computer too.")] = False,
 ) -> None:
     """Reproduce the paper's tables and figures.
 
     Each figure is measured on simulated machines, and printed beside the paper's. A verdict at the
     end gives the largest deviations.
     """
+    if here:
+        require()
     job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
     finished = carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
     if finished is not None:
         report = page.make([finished.folder], None, force=True)
         terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
         terminal.print_lines(terminal.make_console(), [f"report {report / page.PAGES[0]}"])
+        if here:
+            host_commands.measure_table_iv(finished.folder / "here")
 
 
 @app.command("run")

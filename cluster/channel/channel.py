@@ -39,6 +39,7 @@ _LOG = logging.getLogger("lrpc.channel")
 LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
 AGAIN_NS: Final = 5_000_000_000
 _NEVER: Final = -1
+MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
 _HEAD: Final = len(OK)
 Options = Sequence[tuple[str, Any]]
 
@@ -149,6 +150,7 @@ class Channel(grpc.Channel):
                     doors = Doors(self._folder)
                     try:
                         held = ClientBinding(doors, found.door, INTERFACE, (SIGNATURE,), 0, False)
+                        held.largest = min(held.largest, max(self.most_sent, self.most_received) + MOST_HEAD)
                     finally:
                         doors.close()
                 except (CallError, OSError) as error:

@@ -92,6 +92,7 @@ class HostDomain:
         signatures = tuple(one.signature for one in procedures)
         awaited = any(one.awaited for one in procedures)
         binding = ClientBinding(self._doors, name, definition, signatures, self._waits, awaited)
+        binding.largest = max((max(one.arguments.largest, one.results.largest) for one in procedures), default=0)
         self._bindings.add(binding)
         made = interface.__new__(interface)
         loops: dict[object, Calls] = {}

@@ -63,6 +63,7 @@ class ClientBinding:
         self, doors: Doors, name: str, interface: str, signatures: tuple[str, ...], waits: int, notified: bool
     ) -> None:
         self.name = name
+        self.largest = segments.MOST_SEGMENT  # bytes of arguments or results that are believed
         self.forked = False
         self._attaching = threading.RLock()
         # Segments that the server has not taken yet, by turn: A-stack, descriptor, bytes.
@@ -136,13 +137,18 @@ class ClientBinding:
         `data` are the packed arguments, which are passed again once there is room for them. Raises
         the `CallError` with which the call ended.
         """
-        while type(reply) is tuple and len(reply) == 4:
+        for _ in range(2):  # once for the arguments, once for the results
+            if type(reply) is not tuple or len(reply) != 4:
+                break
             index = self.make_room(reply, deadline)
             if reply[3]:  # the procedure has run; its results found no room
                 procedure, data = COLLECT, b""
             reply = self.native.call(group, procedure, data, deadline, index)
         if type(reply) is bytes:
             return 0, reply
+        if type(reply) is tuple and len(reply) == 4:
+            self.native.end()  # a server that is never content with what it asked for
+            reply = BROKEN
         if type(reply) is int:
             self.take_late_answers()
             raise self.error(reply)
@@ -157,9 +163,9 @@ class ClientBinding:
         _, index, need, _ = reply
         size = segments.region_size(need)
         with self._attaching:
-            if size > segments.MOST_SEGMENT:
+            if need > self.largest:
                 self.native.release(index)
-                raise ArgumentError(f"{self.name}: values of {size:,} bytes; at most {segments.MOST_SEGMENT:,} travel")
+                raise ArgumentError(f"{self.name}: values of {need:,} bytes; at most {self.largest:,} travel")
             try:
                 segment = segments.make(size)
             except CallError:

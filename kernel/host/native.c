@@ -160,6 +160,8 @@ static void after_fork_in_child(void)
     for (Binding *one = watched; one; one = one->older) {
         one->watched = 0;
         atomic_store(&one->ends.ended, FORKED);
+        for (uint32_t i = 0; i < one->count; i++)
+            one->astacks[i].linkage.spinning = 0; /* its workers stayed with the parent */
     }
     watched = NULL;
 }

@@ -93,6 +93,8 @@ def check(fd: int, size: int) -> None:
     if seals & ~_SEAL_EXEC != _SEALS:
         raise BindingRefused(f"the peer's segment has other seals ({seals:#x})")
     # Memory in huge pages can be sealed too, and is not of this size.
+    if found.st_blocks * 512 < size:  # touching it would take our memory
+        raise BindingRefused(f"the peer's segment of {size:,} bytes has no memory set aside")
     if found.st_size != size or found.st_blksize != mmap.PAGESIZE or not 0 < size <= MOST_SEGMENT:
         raise BindingRefused(f"the peer's segment has {found.st_size:,} bytes in place of {size:,}")
 

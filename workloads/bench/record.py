@@ -30,6 +30,7 @@ TABLE_IV: Final = (
     ("message passing", "socket", "sleep"),
     ("gRPC", BESIDE, "sleep"),
 )
+FOUR_TESTS: Final = ("Null", "Add", "BigIn", "BigInOut")
 
 
 @dataclass(frozen=True)

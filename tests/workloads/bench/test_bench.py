@@ -61,6 +61,21 @@ def test_the_answer_is_a_sentence_about_add() -> None:
     )
 
 
+def test_reproduce_measures_table_iv_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "QUICK", TINY)
+    where = ("--actors", 0, "--links", "memory", "--calls", 100, "--only", "V", "--out", tmp_path / "run")
+    said = lrpc("reproduce", *where, "--here").out
+    heads = next(line for line in said.splitlines() if "LRPC/MP, µs" in line)
+    assert [one.strip() for one in heads.strip("┃").split("┃")[1:]] == [
+        "LRPC/MP, µs",
+        "LRPC, µs",
+        "message passing, µs",
+        "gRPC, µs",
+    ]
+    found = json.loads((tmp_path / "run" / "here" / "record.json").read_text())
+    assert {cell["test"] for cell in found["cells"]} == {"Null", "Add", "BigIn", "BigInOut"}
+
+
 def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "QUICK", TINY)
     ended = lrpc("bench", "--quick", "--only", "lrpc/mp", "--only", "socket", "--out", tmp_path / "bench")
