@@ -24,8 +24,8 @@ from lrpc.cluster.messages import from_report, from_state, to_state, to_times
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
 from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.text import one_line
 from lrpc.protos import transport_pb2
 from lrpc.protos.transport_pb2_grpc import TransportStub
 

@@ -38,8 +38,8 @@ import grpc
 
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.package import fingerprint, make_wheel
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.kernel.text import one_line
 
 CONNECT_TIMEOUT_S: Final = 3.0
 PROBE_TIMEOUT_S: Final = 60.0  # a node starts a process for a probe

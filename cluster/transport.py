@@ -25,8 +25,8 @@ from lrpc.cluster.envelope import Envelope, from_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.messages import horizons_of, to_report
 from lrpc.cluster.synchronisation_state import Horizons
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.text import one_line
 from lrpc.protos import transport_pb2
 from lrpc.protos.transport_pb2_grpc import TransportServicer, add_TransportServicer_to_server
 

@@ -29,8 +29,8 @@ from lrpc.domains.codecs import (
 )
 from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.text import one_line
 
 F = TypeVar("F", bound=Callable[..., object])
 _CODEC_METHODS = ("format", "size", "check", "encode", "decode")

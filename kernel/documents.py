@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.text import one_line, visible
 
 LARGEST_DOCUMENT = 16 * 1024 * 1024  # bytes: more than any description needs
 LARGEST_NUMBER = 2**63 - 1  # TOML's whole numbers have 64 bits
@@ -120,21 +121,6 @@ def first_error(error: ValidationError, document: str) -> str:
             problem = f"{first['msg']}; it is {_shortened(first['input'])}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return one_line(f"{document}: {key}: {problem}{more}")
-
-
-def one_line(text: str) -> str:
-    """Return `text` as visible, with every run of white space, line ends too, as one space."""
-    return visible(" ".join(text.split()))
-
-
-def visible(text: str) -> str:
-    """Return `text` with what cannot be printed as Python's escapes, such as `\\x1b`.
-
-    So no text commands a terminal, turns the direction of writing, or fails to be encoded.
-    """
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def name_list(names: Sequence[str]) -> str:

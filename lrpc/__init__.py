@@ -17,7 +17,6 @@ from lrpc.kernel import compiled
 # Compiled modules or their sources: this must be chosen before any such module is imported.
 compiled.choose(Path(__file__).parent)
 
-from lrpc.cluster.machine import Machine
 from lrpc.domains.codecs import (
     Bool,
     Bytes200,
@@ -37,10 +36,8 @@ from lrpc.domains.codecs import (
     UInt64,
     UpTo,
 )
-from lrpc.domains.domain import Domain, bind
 from lrpc.domains.host.here import deadline, this_machine
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.residents import Findings, Program, Registry, Server
 from lrpc.kernel.errors import (
     AccessFault,
     ArgumentError,
@@ -62,7 +59,10 @@ if TYPE_CHECKING:
     from lrpc.cluster.channel.channel import insecure_channel, secure_channel
     from lrpc.cluster.channel.install import install, uninstall
     from lrpc.cluster.channel.server import server
+    from lrpc.cluster.machine import Machine
     from lrpc.cluster.synchronisation import Progress
+    from lrpc.domains.domain import Domain, bind
+    from lrpc.domains.residents import Findings, Program, Registry, Server
     from lrpc.workloads.records.cells import Cell
     from lrpc.workloads.records.records import Record
     from lrpc.workloads.records.tables import Table
@@ -130,8 +130,16 @@ __all__ = [
     "uninstall",
 ]
 
-# Imported when first used: they bring gRPC or the optimiser along, which a machine does not need.
+# Imported when first used: they bring numpy, pydantic, gRPC or the optimiser along, and few
+# programs need all of these.
 _READ_WHEN_USED = {
+    "Domain": "lrpc.domains.domain",
+    "Findings": "lrpc.domains.residents",
+    "Machine": "lrpc.cluster.machine",
+    "Program": "lrpc.domains.residents",
+    "Registry": "lrpc.domains.residents",
+    "Server": "lrpc.domains.residents",
+    "bind": "lrpc.domains.domain",
     "Cell": "lrpc.workloads.records.cells",
     "Progress": "lrpc.cluster.synchronisation",
     "ReadyCluster": "lrpc.workloads.runs.library",
@@ -152,6 +160,7 @@ def __getattr__(name: str) -> object:
     """Import a name of `_READ_WHEN_USED` when it is first used."""
     if name in _READ_WHEN_USED:
         value: object = getattr(importlib.import_module(_READ_WHEN_USED[name]), name)
+        globals()[name] = value
         return value
     raise AttributeError(f"module 'lrpc' has no attribute {name!r}")
 

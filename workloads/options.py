@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lrpc.kernel.documents import visible
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.text import visible
 from lrpc.workloads.traces.depth import MOST_NESTED
 
 Out = Annotated[

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import COST_MODELS, load_cost_model
+from lrpc.kernel.text import one_line
 from lrpc.workloads.records import events, records
 from lrpc.workloads.replay import placement
 from lrpc.workloads.reports import page

@@ -11,8 +11,8 @@ from lrpc.domains.host.here import deadline, require
 from lrpc.domains.interface import Procedure
 from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
-from lrpc.kernel.documents import visible
 from lrpc.kernel.errors import BindingRefused, CallError, Refused, RunFailed
+from lrpc.kernel.text import visible
 from lrpc.workloads.here.doors import status_of
 
 _SIGNATURE: Final = re.compile(r"(\w+)\((.*)\) -> (.+?)(?: raises ([\w, ]+))?")

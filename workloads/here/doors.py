@@ -8,8 +8,8 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lrpc.domains.host.here import require
-from lrpc.kernel.documents import one_line, visible
 from lrpc.kernel.errors import BindingRefused, Refused
+from lrpc.kernel.text import one_line, visible
 from lrpc.workloads.records.tables import Table, TableValue
 
 _Count = Annotated[int, Field(ge=0)]

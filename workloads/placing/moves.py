@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lrpc.workloads.placing.question import Question
 from lrpc.workloads.records.tables import Table, TableValue
@@ -17,6 +16,8 @@ def renamed(
 
     Machines in `fixed` keep their names.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and only this needs it
+
     free = [machine for machine in range(machines) if machine not in fixed]
     shared = Counter((found[pod], before[pod]) for pod in found)
     new, old = sorted(set(found.values()) & set(free)), sorted(set(before.values()) & set(free))

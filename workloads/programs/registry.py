@@ -19,8 +19,8 @@ from typing import Final
 import lrpc
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.text import one_line
 from lrpc.workloads.programs.caller import Caller
 from lrpc.workloads.programs.copies import CopiedClient, CopiedServer
 from lrpc.workloads.programs.four_tests import FourTestsClient, FourTestsServer, Throughput

@@ -13,8 +13,9 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from lrpc.kernel.documents import first_error, visible
+from lrpc.kernel.documents import first_error
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.text import visible
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
 from lrpc.workloads.records.cells import Cell
 

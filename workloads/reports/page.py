@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.text import one_line
 from lrpc.workloads.records import folders, records, tables
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue

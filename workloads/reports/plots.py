@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from lrpc.kernel.documents import one_line
+from lrpc.kernel.text import one_line
 from lrpc.workloads.records.tables import Table
 
 BAR: Final = 40  # characters of the longest bar

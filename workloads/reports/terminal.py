@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lrpc.kernel.documents import one_line, visible
+from lrpc.kernel.text import one_line, visible
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import KINDS, Cell
 from lrpc.workloads.records.records import COUNTS, Record

@@ -14,7 +14,7 @@ from functools import cache
 from html import escape as escape_html
 from typing import Final
 
-from lrpc.kernel.documents import visible
+from lrpc.kernel.text import visible
 from lrpc.workloads.reports.plots import Plot, script, shortened
 
 LONGEST_NAME: Final = 40  # characters of a name in a cell; the whole is shown on hover

@@ -26,8 +26,8 @@ from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress as Position
-from lrpc.kernel.documents import one_line
 from lrpc.kernel.errors import Panic, Refused, RunFailed, place_of
+from lrpc.kernel.text import one_line
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
