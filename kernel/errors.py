@@ -102,7 +102,7 @@ class ProcedureRaised(CallError):
         return f"{self.kind}: {self.message}" if self.message else self.kind
 
 
-def raised(error: Exception) -> ProcedureRaised:
+def raised(error: BaseException) -> ProcedureRaised:
     """Return a server's exception as the caller may see it: its class name and its text.
 
     A note on it says where in the server's code it was raised, for whoever looks for that. On the

@@ -256,7 +256,7 @@ def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:
     raise Panic("a binding to a gRPC server has stubs of its own")
 
 
-def _broken(error: Exception) -> tuple[int, bytes]:
+def _broken(error: BaseException) -> tuple[int, bytes]:
     """Return the reply where lrpc itself has failed: the stub answers for what handlers do."""
     _LOG.error("a call on an A-stack failed", exc_info=error)
     return 3, repr(error)[:1000].encode()

@@ -19,7 +19,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.host.generated import client_stub, server_stub
 from lrpc.domains.host.here import Waits
-from lrpc.domains.host.stubs import AwaitedStub, Calls, as_reply
+from lrpc.domains.host.stubs import MOST_ERROR, AwaitedStub, Calls, as_reply
 from lrpc.domains.interface import Interface
 from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
 from lrpc.kernel.errors import CallFailed, Refused
@@ -92,7 +92,7 @@ class HostDomain:
         signatures = tuple(one.signature for one in procedures)
         awaited = any(one.awaited for one in procedures)
         binding = ClientBinding(self._doors, name, definition, signatures, self._waits, awaited)
-        binding.largest = max((max(one.arguments.largest, one.results.largest) for one in procedures), default=0)
+        binding.largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
         self._bindings.add(binding)
         made = interface.__new__(interface)
         loops: dict[object, Calls] = {}
@@ -124,20 +124,21 @@ class HostDomain:
         Calls are served from the moment of their export: this only waits. Outside the main thread,
         signals are left alone.
         """
-        stopped = self._closed
         before: dict[signal.Signals, object] = {}
 
         def stop(number: int, frame: FrameType | None) -> None:
-            stopped.set()
+            raise _Stopped
 
-        if threading.current_thread() is threading.main_thread():
-            before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
-            stopped.wait()
+            if threading.current_thread() is threading.main_thread():
+                before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+            self._closed.wait()
+        except _Stopped:
+            pass
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]  # as `signal` returned it
-            self._shut()
+            self.close()
 
     def close(self) -> None:
         """Close all doors and end all bindings; procedures that run have five seconds to return."""
@@ -240,6 +241,10 @@ class HostDomain:
         Asked again for the same purpose, it returns the same numbers from their beginning.
         """
         return Stream(self.seed, self.name, f"{threading.current_thread().name} {purpose}")
+
+
+class _Stopped(BaseException):
+    """A signal tells a server to end."""
 
 
 class _Exporting:

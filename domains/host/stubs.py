@@ -16,34 +16,45 @@ from lrpc.domains.interface import Procedure
 from lrpc.domains.stubs import in_order, pack, refer
 from lrpc.kernel.errors import ArgumentError, CallFailed, NoSuchProcedure, ProcedureRaised, raised
 from lrpc.kernel.host import native
-from lrpc.kernel.host.client import COLLECT, NEVER, PENDING, ClientBinding, Reply
+from lrpc.kernel.host.client import COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
 from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
 
 # The deadline of calls in this context, in nanoseconds of the monotonic clock.
 current_deadline: Final[ContextVar[int]] = ContextVar("deadline_ns", default=NEVER)
+_LONG_S: Final = 1e9  # seconds: a deadline beyond is none
 _MOST_TEXT: Final = 16_384  # characters of an exception that cross a boundary
+MOST_ERROR: Final = 1 << 18  # bytes of a reply that says what was raised, at most
 
 
 @contextlib.contextmanager
 def until(seconds: float) -> Iterator[None]:
     """Give all calls within a `with` block a deadline: see `lrpc.deadline`."""
-    end = native.now_ns() + int(seconds * 1e9)
     outer = current_deadline.get()
-    token = current_deadline.set(end if outer == NEVER else min(end, outer))
+    end = outer
+    if seconds <= _LONG_S:  # longer is none, and what is not a number is none either
+        end = max(0, native.now_ns() + int(seconds * 1e9))
+        end = end if outer == NEVER else min(end, outer)
+    token = current_deadline.set(end)
     try:
         yield
     finally:
         current_deadline.reset(token)
 
 
-def as_reply(error: Exception) -> tuple[int, bytes]:
-    """Return the kind and the bytes of the reply for what a procedure raised."""
-    if isinstance(error, ArgumentError):
-        return WRONG_ARGUMENT, str(error)[:_MOST_TEXT].encode(errors="replace")
-    found = raised(error)
-    notes = list(getattr(found, "__notes__", ()))
-    fields = [found.kind[:200], found.message[:_MOST_TEXT], [str(note)[:1000] for note in notes[:10]]]
-    return RAISED, json.dumps(fields).encode()
+def as_reply(error: BaseException) -> tuple[int, bytes]:
+    """Return the kind and the bytes of the reply for what a procedure raised.
+
+    What it raised may be anything: its text, its notes and its class are the user's code.
+    """
+    try:
+        if isinstance(error, ArgumentError):
+            return WRONG_ARGUMENT, str(error)[:_MOST_TEXT].encode(errors="replace")
+        found = raised(error)
+        notes = list(getattr(found, "__notes__", ()))
+        fields = [found.kind[:200], found.message[:_MOST_TEXT], [str(note)[:1000] for note in notes[:10]]]
+    except BaseException as other:
+        fields = [type(error).__name__[:200], f"(it cannot say what: {type(other).__name__})", []]
+    return RAISED, json.dumps(fields).encode()[:MOST_ERROR]
 
 
 def error_of(procedure: Procedure, kind: int, data: bytes) -> Exception:
@@ -121,6 +132,7 @@ class Calls:
         self.loop = asyncio.get_running_loop()
         self._futures: dict[int, asyncio.Future[Reply]] = {}
         self._queue: deque[asyncio.Future[None]] = deque()  # who waits for an A-stack
+        self._looks = False  # whether the loop will look for free A-stacks by itself
         assert binding.notify is not None
         self.loop.add_reader(binding.notify, self._notified)
         self.loop.add_reader(binding.door, self._ended)
@@ -136,11 +148,16 @@ class Calls:
                 break
             waiter: asyncio.Future[None] = self.loop.create_future()
             self._queue.append(waiter)
+            self._look()
             try:
                 async with asyncio.timeout_at(self._loop_time(end)):
                     await waiter
-            except TimeoutError:
-                return -3  # withdrawn: no A-stack was free
+            except BaseException as error:
+                if waiter.done() and not waiter.cancelled():
+                    self._admit()  # it was this one's turn: pass it on
+                if isinstance(error, TimeoutError):
+                    return WITHDRAWN
+                raise
             finally:
                 if waiter in self._queue:
                     self._queue.remove(waiter)
@@ -157,6 +174,8 @@ class Calls:
             reply = future.result() if future.done() and not future.cancelled() else own.abort(began)
             self._admit()
             if isinstance(error, asyncio.CancelledError):
+                if isinstance(reply, tuple) and len(reply) == 4:
+                    own.release(reply[1])  # results that found no room, and that nobody wants
                 raise
             return reply
 
@@ -180,8 +199,25 @@ class Calls:
         if self._queue and not (first := self._queue.popleft()).done():
             first.set_result(None)
 
+    def _look(self) -> None:
+        """Let the first in the queue try again soon: calls that block threads free A-stacks too."""
+        if self._queue and not self._looks:
+            self._looks = True
+            self.loop.call_later(0.01, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looks = False
+        self._admit()
+        self._look()
+
+    @property
+    def busy(self) -> bool:
+        """Return whether calls are outstanding, in a loop that still runs."""
+        return bool(self._futures or self._queue) and not self.loop.is_closed()
+
     def _ended(self) -> None:
-        if self.binding.has_ended:
+        # What comes over the door is its end, or the late answer to an out-of-band segment.
+        if self.binding.has_ended or not self.binding.take_late_answers():
             self._end()
 
     def _end(self) -> None:
@@ -216,7 +252,13 @@ class AwaitedStub(HostStub):
         loop = asyncio.get_running_loop()
         calls = self._calls.get(loop)
         if calls is None:
-            self._calls.clear()  # of loops that have ended: a binding belongs to one at a time
+            for other in self._calls.values():
+                if other.busy:
+                    raise CallFailed(
+                        f"{self.binding.name}: another event loop has calls outstanding; bind once for each loop"
+                    )
+                other.close()
+            self._calls.clear()
             calls = self._calls[loop] = Calls(self.binding)
         index, number, data = -1, self.number, packed
         while True:

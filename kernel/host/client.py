@@ -82,11 +82,10 @@ class ClientBinding:
                 "want": "binding",
                 "interface": interface,
                 "signatures": list(signatures),
-                "waits": waits,
             }
             message = _exchange(self.door, name, hello, [] if theirs is None else [theirs.fileno()])
             try:
-                self._enter(message, len(signatures))
+                self._enter(message, len(signatures), waits)
             finally:
                 message.close()
         except BaseException:
@@ -96,27 +95,18 @@ class ClientBinding:
             if theirs is not None:
                 theirs.close()
 
-    def _enter(self, message: messages.Message, procedures: int) -> None:
+    def _enter(self, message: messages.Message, procedures: int, waits: int) -> None:
         """Check what the server has sent, and map its segment."""
         sender, name = message.sender, self.name
         try:
-            bound = message.get("bound", dict)
-            layout = messages.Message(bound, (), None)
-            size, waits = layout.get("size", int), message.get("waits", int)
-            astacks = [tuple(one) for one in layout.get("astacks", list)]
-            self.groups: list[int] = layout.get("groups", list)
-            numbers = [*self.groups, *(number for one in astacks for number in one)]
-            groups = {one[2] for one in astacks if len(one) == 3}
-            if (
-                any(type(number) is not int or not 0 <= number <= size for number in numbers)
-                or len(self.groups) != procedures
-                or not groups.issuperset(self.groups)
-                or any(len(one) != 3 for one in astacks)
-                or len(message.descriptors) != 1
-            ):
-                raise BadMessage("a layout that is none")
-        except (BadMessage, TypeError) as error:
+            bound = messages.Message(message.get("bound", dict), (), None)
+            size = bound.get("size", int)
+            layout = segments.read_layout(size, bound.get("astacks", list), bound.get("groups", list), procedures)
+            if len(message.descriptors) != 1:
+                raise BadMessage("no segment, or several")
+        except CallError as error:
             raise BindingRefused(f"import {name}: the server speaks another language: {error}") from None
+        self.groups = layout.groups
         if sender is None or not sender.is_own_user:
             raise BindingRefused(f"import {name}: its server is {sender}, not of user {os.geteuid()}")
         segments.check(message.descriptors[0], size)
@@ -126,7 +116,7 @@ class ClientBinding:
                 self.pidfd = os.pidfd_open(sender.pid)
         try:
             self.native = native.Binding(
-                message.descriptors[0], size, astacks, self.door.fileno(), self.pidfd, -1, waits, False
+                message.descriptors[0], size, layout.astacks, self.door.fileno(), self.pidfd, -1, waits, False
             )
         except (OSError, ValueError) as error:
             raise BindingRefused(f"import {name}: its segment cannot be mapped: {error}") from None
@@ -199,6 +189,8 @@ class ClientBinding:
                 raise self.error(ENDED)
             message.close()
             answered = message.get("turn", int)
+            if answered not in self._offered:
+                raise BadMessage("an answer to nothing")
             index, segment, size = self._offered.pop(answered)
             try:
                 if message.fields.get("attached") is True:
@@ -212,15 +204,22 @@ class ClientBinding:
             finally:
                 os.close(segment)
 
-    def take_late_answers(self) -> None:
-        """Bring back A-stacks whose segments the server has taken after a deadline."""
-        if not self._offered or not self._attaching.acquire(blocking=False):
-            return
-        try:
-            with contextlib.suppress(CallError, OSError, ValueError):
-                self._await_answer(max(self._offered), native.now_ns())
-        finally:
-            self._attaching.release()
+    def take_late_answers(self) -> bool:
+        """Bring back A-stacks whose segments the server has taken after a deadline.
+
+        Returns whether there may have been such answers.
+        """
+        if not self._offered:
+            return False
+        if self._attaching.acquire(blocking=False):
+            try:
+                with contextlib.suppress(CallAborted):
+                    self._await_answer(max(self._offered), 0)
+            except (CallError, OSError, ValueError):
+                return False
+            finally:
+                self._attaching.release()
+        return True
 
     def error(self, code: int) -> CallError:
         """Return the error for what the native part returned in place of results."""

@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 import stat
+import struct
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -107,8 +108,10 @@ class Doors:
             raise BindingRefused(f"import {name}: nobody exports it on this computer: no door {self.folder / name}")
         door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            door.settimeout(timeout)
+            # Blocking: Linux refuses others at once where many wait to be accepted.
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), 0))
             door.connect(self.path(name))
+            door.settimeout(timeout)
         except OSError as error:
             door.close()
             if error.errno == errno.ECONNREFUSED:
@@ -129,7 +132,11 @@ class Door:
     def __init__(self, doors: Doors, name: str) -> None:
         check_name(name)
         self.doors, self.name = doors, name
-        self._lock = os.open(doors.path(name + _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._lock = os.open(doors.path(name + _LOCK), flags, 0o600)
+        except OSError as error:
+            raise BindingRefused(f"export {name}: its lock {name}{_LOCK} cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,10 +8,13 @@ what it contains.
 
 import array
 import contextlib
+import fcntl
 import json
 import os
 import socket
+import stat
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -20,7 +23,8 @@ from lrpc.kernel.errors import CallError
 
 VERSION: Final = 1
 MOST_BYTES: Final = 64 * 1024
-_MOST_DESCRIPTORS: Final = 4
+_MOST_DESCRIPTORS: Final = 4  # that a message may have
+_RECEIVED_DESCRIPTORS: Final = 253  # that Linux lets one have
 _CREDENTIALS: Final = struct.Struct("iII")
 # Linux shows a user whom this namespace does not know as this one: it names nobody.
 OVERFLOW_USER: Final = 65534
@@ -66,8 +70,33 @@ class Message:
     def close(self) -> None:
         """Close the descriptors that came along."""
         for one in self.descriptors:
-            with contextlib.suppress(OSError):
-                os.close(one)
+            close(one)
+
+
+def close(fd: int) -> None:
+    """Close a descriptor that a peer has sent, which need not be what it should.
+
+    To close some kinds takes as long as their maker likes, such as a connection that lingers. Only
+    memory and UNIX sockets are closed here; all else by a thread of its own.
+    """
+    try:
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            with socket.socket(fileno=os.dup(fd)) as found:
+                ours = found.family == socket.AF_UNIX
+        else:
+            ours = fcntl.fcntl(fd, fcntl.F_GET_SEALS) >= 0
+    except OSError:
+        ours = False
+    if ours:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    else:
+        threading.Thread(target=_close_slowly, args=(fd,), name="lrpc closes", daemon=True).start()
+
+
+def _close_slowly(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def overflow_user() -> int:
@@ -94,7 +123,7 @@ def receive(door: socket.socket) -> Message | None:
 
     Raises `BadMessage` for a packet that is none.
     """
-    space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
+    space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _RECEIVED_DESCRIPTORS)
     data, extra, flags, _ = door.recvmsg(MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     sender = None
@@ -109,7 +138,7 @@ def receive(door: socket.socket) -> Message | None:
     if not data and sender is not None and sender.pid == 0:
         return None  # the end of file, as a socket with SO_PASSCRED tells it
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > _MOST_DESCRIPTORS:
             raise BadMessage("a message that is too long, or has too many descriptors")
         if data == b"b":
             return Message({"bell": True}, message.descriptors, sender)

@@ -10,6 +10,7 @@
 #endif
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -53,8 +54,8 @@ typedef struct Binding {
     uint32_t count, groups, quarantined;
     int32_t *free; /* heads of the LIFO queues, one a group */
     AStack *astacks;
-    _Atomic uint32_t freed; /* changes when an A-stack comes back that somebody waits for */
-    uint32_t waiting;
+    _Atomic uint32_t *freed; /* by group: changes when an A-stack comes back that somebody waits for */
+    uint32_t *waiting;       /* by group */
     int pidfd, watched;
     struct Binding *older;
 } Binding;
@@ -146,6 +147,20 @@ static int start_watcher(void)
     return 0;
 }
 
+/* The binding's own copies: nobody can close them, and have their numbers used again, while a thread
+   without the interpreter lock is about to send. */
+static void close_descriptors(Binding *binding)
+{
+    int *all[3] = {&binding->ends.door, &binding->ends.notify, &binding->pidfd};
+    for (int i = 0; i < 3; i++) {
+        if (*all[i] >= 0)
+            close(*all[i]);
+        *all[i] = -1;
+    }
+}
+
+static int copy_of(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0); }
+
 /* A forked child has neither the segments (MADV_DONTFORK) nor the watcher. */
 static void before_fork(void) { pthread_mutex_lock(&watch_lock); }
 static void after_fork_in_parent(void) { pthread_mutex_unlock(&watch_lock); }
@@ -162,6 +177,7 @@ static void after_fork_in_child(void)
         atomic_store(&one->ends.ended, FORKED);
         for (uint32_t i = 0; i < one->count; i++)
             one->astacks[i].linkage.spinning = 0; /* its workers stayed with the parent */
+        close_descriptors(one); /* or the peer would not see the parent's end */
     }
     watched = NULL;
 }
@@ -173,9 +189,13 @@ static int is_live(Binding *binding)
     return !atomic_load(&binding->ends.ended) && binding->generation == generation;
 }
 
+/* Map a segment, all of it at once. This may take long, and lets other threads run. */
 static void *map(int fd, size_t size)
 {
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    void *base;
+    Py_BEGIN_ALLOW_THREADS
+    base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    Py_END_ALLOW_THREADS
     if (base == MAP_FAILED) {
         PyErr_SetFromErrno(PyExc_OSError);
         return NULL;
@@ -200,9 +220,9 @@ static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unuse
         return NULL;
     Py_ssize_t count = PyList_Size(list);
     self->generation = generation;
-    self->ends.door = door;
-    self->pidfd = pidfd;
-    self->ends.notify = notify;
+    self->ends.door = copy_of(door);
+    self->pidfd = copy_of(pidfd);
+    self->ends.notify = copy_of(notify);
     self->ends.waits = waits;
     self->astacks = calloc((size_t)count + 1, sizeof *self->astacks);
     if (!self->astacks) {
@@ -227,8 +247,14 @@ static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unuse
         one->size = (size_t)room;
         one->room = (uint8_t *)offset; /* from the base, which comes next */
     }
+    if ((door >= 0 && self->ends.door < 0) || (pidfd >= 0 && self->pidfd < 0) || (notify >= 0 && self->ends.notify < 0)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto failed;
+    }
     self->free = malloc((self->groups + 1) * sizeof *self->free);
-    if (!self->free) {
+    self->freed = calloc(self->groups + 1, sizeof *self->freed);
+    self->waiting = calloc(self->groups + 1, sizeof *self->waiting);
+    if (!self->free || !self->freed || !self->waiting) {
         PyErr_NoMemory();
         goto failed;
     }
@@ -259,7 +285,8 @@ static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unuse
     struct epoll_event event = {.events = EPOLLRDHUP, .data.u64 = self->id};
     struct epoll_event exit = {.events = EPOLLIN, .data.u64 = self->id};
     self->watched = 1;
-    int bad = (door >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, door, &event)) || (pidfd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, pidfd, &exit));
+    int bad = (door >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, self->ends.door, &event))
+              || (pidfd >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, self->pidfd, &exit));
     pthread_mutex_unlock(&watch_lock);
     if (!bad)
         return (PyObject *)self;
@@ -289,8 +316,11 @@ static void binding_dealloc(PyObject *object)
     }
     if (self->base && self->generation == generation)
         munmap(self->base, self->size);
+    close_descriptors(self);
     free(self->astacks);
     free(self->free);
+    free(self->freed);
+    free(self->waiting);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
@@ -302,8 +332,11 @@ static PyObject *binding_end(PyObject *object, PyObject *unused)
     Binding *self = (Binding *)object;
     (void)unused;
     pthread_mutex_lock(&watch_lock);
-    if (self->generation == generation)
+    if (self->generation == generation) {
         forget_locked(self);
+        if (self->ends.door >= 0)
+            shutdown(self->ends.door, SHUT_RDWR); /* the peer sees the end now, not once all copies are closed */
+    }
     end_locked(self, CLOSED);
     pthread_mutex_unlock(&watch_lock);
     Py_RETURN_NONE;
@@ -314,9 +347,9 @@ static void release_astack(Binding *self, uint32_t index)
     AStack *one = &self->astacks[index];
     one->next = self->free[one->group];
     self->free[one->group] = (int32_t)index;
-    if (self->waiting) {
-        atomic_fetch_add(&self->freed, 1);
-        futex_wake(&self->freed, 1, 1); /* shared, as `sleep_on` waits on its first word */
+    if (self->waiting[one->group]) {
+        atomic_fetch_add(&self->freed[one->group], 1);
+        futex_wake(&self->freed[one->group], 1, 1); /* shared, as `sleep_on` waits on its first word */
     }
 }
 
@@ -344,6 +377,7 @@ static void end_quarantines(Binding *self)
 static long take_astack(Binding *self, uint32_t group, int64_t deadline, int waits)
 {
     for (;;) {
+        uint32_t still = atomic_load(&self->ends.alarm); /* before we look whether it has ended */
         if (!is_live(self))
             return CALL_UNTAKEN;
         if (self->quarantined)
@@ -362,14 +396,16 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
             return CALL_WITHDRAWN;
         if (self->quarantined && until > now + 10 * MILLISECOND)
             until = now + 10 * MILLISECOND; /* nothing wakes us when a server lets go of one */
-        uint32_t seen = atomic_load(&self->freed), still = atomic_load(&self->ends.alarm);
-        self->waiting++;
+        if (until > now + SECOND)
+            until = now + SECOND; /* to look for signals */
+        uint32_t seen = atomic_load(&self->freed[group]);
+        self->waiting[group]++;
         int woken;
         Py_BEGIN_ALLOW_THREADS
-        woken = sleep_on(&self->freed, seen, &self->ends.alarm, still, until);
+        woken = sleep_on(&self->freed[group], seen, &self->ends.alarm, still, until);
         Py_END_ALLOW_THREADS
-        self->waiting--;
-        if (woken == INTERRUPTED && PyErr_CheckSignals())
+        self->waiting[group]--;
+        if (woken != COMPLETED && woken != CUT && PyErr_CheckSignals())
             return -100;
     }
 }
@@ -516,7 +552,10 @@ static PyObject *binding_call(PyObject *object, PyObject *const *args, Py_ssize_
         if (PyErr_CheckSignals()) { /* Ctrl-C: the call is aborted, and the exception goes on */
             PyObject *type, *value, *traceback;
             PyErr_Fetch(&type, &value, &traceback);
-            Py_XDECREF(abort_call(self, (uint32_t)index));
+            PyObject *reply = abort_call(self, (uint32_t)index);
+            if (reply && PyTuple_Check(reply) && PyTuple_Size(reply) == 4)
+                release_astack(self, (uint32_t)index); /* results that found no room, and that nobody wants */
+            Py_XDECREF(reply);
             PyErr_Restore(type, value, traceback);
             return NULL;
         }
@@ -624,6 +663,11 @@ static PyObject *binding_attach(PyObject *object, PyObject *args)
     void *region = map(fd, (size_t)size);
     if (!region)
         return NULL;
+    if (one->linkage.busy || !is_live(self)) { /* since it was mapped */
+        munmap(region, (size_t)size);
+        PyErr_SetString(PyExc_ValueError, "the A-stack is in use");
+        return NULL;
+    }
     if (one->region)
         munmap(one->region, one->region_size);
     one->region = region;
@@ -721,8 +765,7 @@ static void detach(WorkerObject *self)
     pthread_mutex_lock(&watch_lock);
     one->linkage.worker = NULL;
     pthread_mutex_unlock(&watch_lock);
-    stop_spinning(&one->linkage);
-    Py_CLEAR(one->kept);
+    stop_spinning(&one->linkage); /* kept results stay: their client asks another worker for them */
     self->binding = NULL;
     Py_DECREF(binding);
 }

@@ -21,7 +21,8 @@ _LINE: Final = 64  # A-stacks begin on cache lines
 _NO_EXEC: Final = 0x8  # MFD_NOEXEC_SEAL, since Linux 6.3
 _SEAL_EXEC: Final = 0x20  # which that sets
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-MOST_SEGMENT: Final = 1 << 30
+MOST_SEGMENT: Final = 1 << 28
+_MOST_ASTACKS: Final = 1 << 16  # of one binding
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,32 @@ class Layout:
     groups: list[int]  # the group of each procedure
 
     def as_fields(self) -> dict[str, object]:
-        """Return the layout as a message carries it."""
-        return {"size": self.size, "astacks": [list(one) for one in self.astacks], "groups": self.groups}
+        """Return the layout as a message carries it: of each group offset, bytes and number."""
+        found = []
+        for group in range(max(self.groups, default=-1) + 1):
+            own = [one for one in self.astacks if one[2] == group]
+            found.append([own[0][0], own[0][1], len(own)])
+        return {"size": self.size, "astacks": found, "groups": self.groups}
+
+
+def read_layout(size: int, astacks: list[object], groups: list[object], procedures: int) -> Layout:
+    """Return the layout that a server tells of. Raises `BindingRefused` where it is none."""
+    found: list[tuple[int, int, int]] = []
+    for group, one in enumerate(astacks):
+        if type(one) is not list or len(one) != 3 or not all(type(n) is int and 0 <= n <= MOST_SEGMENT for n in one):
+            raise BindingRefused("a layout that is none")
+        offset, room, count = one
+        if len(found) + count > _MOST_ASTACKS or offset + room * count > size:
+            raise BindingRefused("a layout that is larger than its segment")
+        found += [(offset + room * n, room, group) for n in range(count)]
+    numbers = [one for one in groups if type(one) is int and 0 <= one < len(astacks)]
+    if (
+        len(numbers) != len(groups)
+        or len(groups) != procedures
+        or any(one[2] == 0 for one in astacks if type(one) is list)
+    ):
+        raise BindingRefused("a layout for another interface")
+    return Layout(size, found, numbers)
 
 
 def lay_out(descriptors: Sequence[ProcedureDescriptor]) -> Layout:
@@ -50,6 +75,10 @@ def lay_out(descriptors: Sequence[ProcedureDescriptor]) -> Layout:
     most = dict.fromkeys(numbers, 0)
     for size, one in zip(sizes, descriptors, strict=True):
         most[size] = max(most[size], one.simultaneous)
+    if sum(most.values()) > _MOST_ASTACKS:
+        raise BindingRefused(
+            f"{sum(most.values()):,} A-stacks in a binding; at most {_MOST_ASTACKS:,}: lower simultaneous="
+        )
     at = _up(CONTROL_BYTES * sum(most.values()), mmap.PAGESIZE)
     astacks = []
     for size, count in most.items():
@@ -92,10 +121,10 @@ def check(fd: int, size: int) -> None:
     found = os.fstat(fd)
     if seals & ~_SEAL_EXEC != _SEALS:
         raise BindingRefused(f"the peer's segment has other seals ({seals:#x})")
-    # Memory in huge pages can be sealed too, and is not of this size.
+    # A file system of huge pages can be sealed too.
     if found.st_blocks * 512 < size:  # touching it would take our memory
         raise BindingRefused(f"the peer's segment of {size:,} bytes has no memory set aside")
-    if found.st_size != size or found.st_blksize != mmap.PAGESIZE or not 0 < size <= MOST_SEGMENT:
+    if found.st_size != size or os.fstatvfs(fd).f_bsize != mmap.PAGESIZE or not 0 < size <= MOST_SEGMENT:
         raise BindingRefused(f"the peer's segment has {found.st_size:,} bytes in place of {size:,}")
 
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from lrpc.kernel.host.workers import OnError, Served, Workers
 
 HELLO_S: Final = 1.0  # within which a hello arrives
 MOST_STRANGERS: Final = 64  # connections of one user that are not bound yet
+_PAUSE_NS: Final = 50_000_000  # without accepting, where no descriptor is left
 MOST_BINDINGS: Final = 256  # of one user
 MOST_BYTES: Final = 512 << 20  # of segments, of one user
 _BELLS_A_SECOND: Final = 1000  # without a call, before a binding is ended
@@ -45,31 +47,39 @@ class HostExport:
     stubs_for: Callable[["ServerBinding"], Sequence[Entry]] | None = None
 
 
+class _Refusal(BindingRefused):
+    """A refusal, with one of a few words that stand for its kind."""
+
+    def __init__(self, why: str, reason: str) -> None:
+        super().__init__(reason)
+        self.why = why
+
+
 class ServerBinding:
     """The server's end of one binding: its segment, and who is at the other end."""
 
-    def __init__(self, export: HostExport, sender: Sender, door: socket.socket, notify: int, waits: int) -> None:
-        self.export, self.sender, self.door, self.notify = export, sender, door, notify
+    def __init__(self, export: HostExport, sender: Sender, door: socket.socket, notify: int | None, waits: int) -> None:
+        self.export, self.sender, self.door = export, sender, door
         self.layout = segments.lay_out(export.descriptors)
         self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
         if export.stubs_for is not None:
             self.entries = export.stubs_for(self)
         self.on_end: set[Callable[[], None]] = set()  # called once it has ended
         self.bytes = self.layout.size
-        self.pidfd = -1
-        self.bells = self.bells_since_ns = 0
+        self.bells = self.bells_since_ns = self.calls_before = 0
         self.regions: dict[int, int] = {}
-        if sender.pid:
-            with contextlib.suppress(ProcessLookupError):
-                self.pidfd = os.pidfd_open(sender.pid)
-        self.segment = -1
+        self.pidfd = self.segment = -1
         try:
+            if sender.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    self.pidfd = os.pidfd_open(sender.pid)
             self.segment = segments.make(self.layout.size)
+            own = -1 if notify is None else notify
             self.native = native.Binding(
-                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, notify, waits, True
+                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, own, waits, True
             )
         except BaseException:
-            self._close_descriptors()
+            self._close_descriptors()  # but not the door: the reason goes over it
             raise
 
     def attach(self, message: Message) -> None:
@@ -85,17 +95,22 @@ class ServerBinding:
     def close(self) -> None:
         """End the binding: workers leave it, and its descriptors are closed."""
         self.native.end()
-        self._close_descriptors()
+        self.forget()
+        self.entries = ()  # which may know this binding: its memory goes now, not when cycles are looked for
         while self.on_end:
             with contextlib.suppress(KeyError):  # another thread may have taken it away
                 self.on_end.pop()()
 
-    def _close_descriptors(self) -> None:
+    def forget(self) -> None:
+        """Close this process's descriptors."""
         self.door.close()
-        for one in (self.pidfd, self.notify, self.segment):
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        for one in (self.pidfd, self.segment):
             if one >= 0:
                 os.close(one)
-        self.pidfd = self.notify = self.segment = -1
+        self.pidfd = self.segment = -1
 
 
 class Server:
@@ -124,6 +139,8 @@ class Server:
         self.refusals: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self._strangers: dict[int, tuple[socket.socket, HostExport, int]] = {}  # with the time they have
+        self._unbound: Counter[int] = Counter()  # connections by user, until they are bound or refused
+        self._paused_until = 0  # the doors do not accept until then
         self._poll = select.epoll()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -195,9 +212,11 @@ class Server:
         self._wake()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(max(grace_s, 1.0))  # a policy may be stuck
         for export in self.exports.values():
             export.door.close()
+        while not self._todo.empty():  # bindings that were made meanwhile
+            self._todo.get()()
         for one in list(self.bindings.values()):
             one.close()
         self.bindings.clear()
@@ -215,7 +234,7 @@ class Server:
         for export in self.exports.values():
             export.door.forget()
         for one in self.bindings.values():
-            one._close_descriptors()
+            one.forget()
         for door, _, _ in self._strangers.values():
             door.close()
         self._poll.close()
@@ -234,7 +253,7 @@ class Server:
 
     def _dispatch(self) -> None:
         while not self._closed.is_set():
-            for fd, event in self._poll.poll(0.2 if self._strangers else None):
+            for fd, event in self._poll.poll(0.05 if self._strangers or self._paused_until else None):
                 if fd == self._wake_read.fileno():
                     self._wake_read.recv(4096)
                     while not self._todo.empty():
@@ -249,6 +268,10 @@ class Server:
                     self._end(self._processes[fd], "client ended")
             if self._strangers:
                 self._send_away_the_silent()
+            if self._paused_until and native.now_ns() > self._paused_until:
+                self._paused_until = 0
+                for fd in self._listening:
+                    self._poll.modify(fd, select.EPOLLIN)
 
     def _listen(self, export: HostExport) -> None:
         self._listening[export.door.listening.fileno()] = export
@@ -259,13 +282,18 @@ class Server:
             door, _ = export.door.listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError as error:  # no descriptors left: the client sees its time run out
-            self.refusals[error.strerror or "accept failed"] += 1
+        except OSError:  # no descriptors left: who waits goes on waiting
+            self.refusals["no descriptors left"] += 1
+            self._paused_until = native.now_ns() + _PAUSE_NS
+            for fd in self._listening:
+                self._poll.modify(fd, 0)
             return
-        if len(self._strangers) >= MOST_STRANGERS:
+        user = _user_of(door)
+        if self._unbound[user] >= MOST_STRANGERS:
             self.refusals["too many connections that are not bound"] += 1
             door.close()
             return
+        self._unbound[user] += 1
         door.setblocking(False)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._strangers[door.fileno()] = (door, export, native.now_ns() + int(HELLO_S * 1e9))
@@ -277,12 +305,10 @@ class Server:
         try:
             message = messages.receive(door)
         except (BadMessage, OSError) as error:
-            self.refusals["no hello"] += 1
-            self._answer(door, {"refused": f"not a hello: {error}"})
-            door.close()
+            self._refuse(door, "no hello", f"not a hello: {error}")
             return
         if message is None:
-            door.close()
+            self._refuse(door, "no hello", "")
             return
         self._hellos.put((export, door, message))
 
@@ -292,8 +318,15 @@ class Server:
             if now > until:
                 del self._strangers[fd]
                 self._poll.unregister(fd)
-                self.refusals["no hello in time"] += 1
-                door.close()
+                self._refuse(door, "no hello in time", "no hello came in time")
+
+    def _refuse(self, door: socket.socket, why: str, reason: str) -> None:
+        """Send a stranger away. `why` is one of a few words, to be counted."""
+        self.refusals[why] += 1
+        self._unbound[_user_of(door)] -= 1
+        if reason:
+            self._answer(door, {"refused": reason})
+        door.close()
 
     def _hear(self, binding: ServerBinding, event: int) -> None:
         """Take one message of a bound client: a bell, an out-of-band segment, or its end."""
@@ -304,6 +337,8 @@ class Server:
                 self._end(binding, "client ended")
             elif message.fields.get("bell") is True:
                 self._ring(binding)
+            elif self._is_restless(binding):
+                self._end(binding, "client sent too much")
             elif sum(one.bytes for one in self._of_user(binding.sender)) + message.get("size", int) > MOST_BYTES:
                 refusal = f"{MOST_BYTES:,} bytes of segments are the most that one user gets"
                 self._answer(binding.door, {"refused": refusal, "turn": message.get("turn", int)})
@@ -323,16 +358,20 @@ class Server:
                 message.close()
 
     def _ring(self, binding: ServerBinding) -> None:
-        now = native.now_ns()
-        if now - binding.bells_since_ns > 1_000_000_000:
-            binding.bells, binding.bells_since_ns = 0, now
-        binding.bells += 1
         if binding.native.ended:
             self._end(binding, _REASONS.get(binding.native.ended, "ended"))
-        elif binding.bells > _BELLS_A_SECOND:
+        elif self._is_restless(binding):
             self._end(binding, "client rang too often")
         else:
             self.workers.attend(binding)
+
+    def _is_restless(self, binding: ServerBinding) -> bool:
+        """Return whether a client has sent more in a second than one that calls would."""
+        now, calls = native.now_ns(), binding.native.counts()["calls"]
+        if now - binding.bells_since_ns > 1_000_000_000 or calls != binding.calls_before:
+            binding.bells, binding.bells_since_ns, binding.calls_before = 0, now, calls
+        binding.bells += 1
+        return binding.bells > _BELLS_A_SECOND
 
     def _has_ended(self, binding: Served) -> None:
         """Have the dispatcher clear away a binding that has ended under a worker."""
@@ -361,12 +400,12 @@ class Server:
             export, door, message = hello
             try:
                 self._welcome(export, door, message)
+            except _Refusal as error:
+                self._refuse(door, error.why, str(error))
             except CallError as error:
-                self.refusals[str(error)[:200]] += 1
-                self._answer(door, {"refused": str(error)})
-                door.close()
-            except OSError:
-                door.close()
+                self._refuse(door, "not a hello", str(error))
+            except OSError as error:
+                self._refuse(door, "no room", f"import {export.name}: the server has no room: {error.strerror}")
             finally:
                 message.close()
 
@@ -377,26 +416,25 @@ class Server:
         if sender is None:
             raise BindingRefused(f"import {export.name}: Linux did not say who asks")
         if message.get("want", str) == "status":
+            self._unbound[_user_of(door)] -= 1
             if sender.is_own_user:
                 self._answer(door, self.status())
             door.close()
             return
         self._authorise(export, sender)
         _compare(export, message.get("interface", str), message.get("signatures", list))
-        if len(self._of_user(sender)) >= MOST_BINDINGS:
-            raise BindingRefused(
-                f"import {export.name}: user {sender.uid} has {MOST_BINDINGS} bindings, the most allowed"
-            )
-        notify = os.dup(message.descriptors[0]) if message.descriptors else -1
-        waits = self.waits or message.get("waits", int)
-        if waits not in (0, 1, 2):
-            raise BadMessage(f"a way of waiting {waits}")
+        held, mine = f"import {export.name}: user {sender.uid} ", self._of_user(sender)
+        if len(mine) >= MOST_BINDINGS:
+            raise _Refusal("too many bindings", f"{held}has {MOST_BINDINGS} bindings, the most allowed")
+        if sum(one.bytes for one in mine) + segments.lay_out(export.descriptors).size > MOST_BYTES:
+            raise _Refusal("too many bytes", f"{held}would have more than {MOST_BYTES:,} bytes of segments")
+        notify = message.descriptors[0] if message.descriptors else None
+        if notify is not None and not _is_unix_socket(notify):
+            raise BadMessage("a descriptor that is no socket")
+        binding = ServerBinding(export, sender, door, notify, self.waits)
+        self._unbound[_user_of(door)] -= 1
         try:
-            binding = ServerBinding(export, sender, door, notify, waits)
-        except OSError as error:
-            raise BindingRefused(f"import {export.name}: the server has no room: {error.strerror}") from None
-        try:
-            messages.send(door, {"bound": binding.layout.as_fields(), "waits": waits}, [binding.segment])
+            messages.send(door, {"bound": binding.layout.as_fields()}, [binding.segment])
         except OSError:  # the client has gone already
             binding.close()
             return
@@ -413,7 +451,7 @@ class Server:
             except Exception as error:
                 reason = f"its policy raised {type(error).__name__}: {error}"
         if reason is not None:
-            raise BindingRefused(f"import {export.name}: the clerk refuses: {reason}")
+            raise _Refusal("the clerk refused", f"import {export.name}: the clerk refuses: {reason}")
 
     def _add(self, binding: ServerBinding) -> None:
         fd = binding.door.fileno()
@@ -432,14 +470,29 @@ class Server:
             messages.send(door, fields)
 
 
+def _user_of(door: socket.socket) -> int:
+    """Return the user who made a connection, as Linux says."""
+    _, user, _ = struct.unpack("iII", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)
+
+
+def _is_unix_socket(fd: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(fd)) as found:
+            return found.family == socket.AF_UNIX
+    except OSError:
+        return False
+
+
 def _compare(export: HostExport, interface: str, signatures: list[object]) -> None:
     """Raise `BindingRefused` where client and server have different interfaces; say where."""
+    why = "another interface"
     if interface != export.interface:
-        raise BindingRefused(f"import {export.name}: it is a {export.interface}, not a {interface[:80]}")
+        raise _Refusal(why, f"import {export.name}: it is a {export.interface}, not a {interface[:80]}")
     version = f"import {export.name}: another version of {interface}"
     for own, other in zip(export.signatures, signatures, strict=False):
         if own != other:
-            raise BindingRefused(f"{version}: the server has {own}, the client {str(other)[:300]}")
+            raise _Refusal(why, f"{version}: the server has {own}, the client {str(other)[:300]}")
     counts = len(export.signatures), len(signatures)
     if counts[0] != counts[1]:
-        raise BindingRefused(f"{version}: the server has {counts[0]} procedures, the client {counts[1]}")
+        raise _Refusal(why, f"{version}: the server has {counts[0]} procedures, the client {counts[1]}")

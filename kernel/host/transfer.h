@@ -56,7 +56,7 @@ enum { IDLE = 1, CALLED, RUNNING, DONE, ABORTED };
 #define PREVIOUS(number) (((number)-1) & 0xFFFFFFu)
 
 /* How a wait ended. */
-enum { COMPLETED, ENDED, EXPIRED, INTERRUPTED, BROKEN, LEFT };
+enum { COMPLETED, ENDED, EXPIRED, INTERRUPTED, BROKEN, LEFT, CUT };
 
 enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 
@@ -191,37 +191,45 @@ static inline void raise_alarm(_Atomic uint32_t *alarm)
 }
 
 /* Sleep until `word` or `alarm` is no longer as it was seen, or something wakes us for nothing.
-   Where futex_waitv is missing, look at the alarm again after at most 50 ms. Returns INTERRUPTED
-   after a signal, EXPIRED at the deadline, COMPLETED otherwise. */
+   Where futex_waitv is missing, look at the alarm again after at most 50 ms. Returns COMPLETED when
+   woken, CUT where it did not sleep or not to the end, INTERRUPTED after a signal, EXPIRED at the
+   deadline. */
 static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *alarm, uint32_t alarm_seen,
                     int64_t deadline)
 {
+    deadline = deadline < 0 ? 0 : deadline;
     struct timespec until = {deadline / SECOND, deadline % SECOND};
     long result;
     if (!atomic_load_explicit(&waitv_missing, memory_order_relaxed)) {
         Waiter waiters[2] = {{seen, (uintptr_t)word, 2 /* 32 bits, shared */, 0},
                              {alarm_seen, (uintptr_t)alarm, 2 | FUTEX_PRIVATE_FLAG, 0}};
         result = syscall(SYS_futex_waitv, waiters, 2, 0, deadline == FOREVER ? NULL : &until, CLOCK_MONOTONIC);
-        if (result >= 0 || errno == EAGAIN)
+        if (result >= 0)
             return COMPLETED;
+        if (errno == EAGAIN)
+            return CUT;
         if (errno == EINTR)
             return INTERRUPTED;
         if (errno == ETIMEDOUT)
             return EXPIRED;
-        atomic_store(&waitv_missing, 1); /* ENOSYS, or EPERM of a filter */
+        if (errno != ENOSYS && errno != EPERM) /* a peer may have made the word unreadable */
+            return CUT;
+        atomic_store(&waitv_missing, 1);
     }
     int64_t soon = now_ns() + 50 * MILLISECOND;
     int cut = soon < deadline;
     if (cut)
         until = (struct timespec){soon / SECOND, soon % SECOND};
     if (atomic_load(alarm) != alarm_seen)
-        return COMPLETED;
+        return CUT;
     result = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY);
-    if (result >= 0 || errno == EAGAIN)
+    if (result >= 0)
         return COMPLETED;
+    if (errno == EAGAIN)
+        return CUT;
     if (errno == EINTR)
         return INTERRUPTED;
-    return cut ? COMPLETED : EXPIRED;
+    return cut ? CUT : EXPIRED;
 }
 
 /* --- spinning ------------------------------------------------------------------------------- */
@@ -264,6 +272,17 @@ static int64_t spin(_Atomic uint32_t *word, uint32_t phase, uint32_t other, cons
             || (leave && atomic_load_explicit(leave, memory_order_relaxed)))
             return now - start + 1;
     }
+}
+
+/* Return whether those who wait in a binding were woken too often for nothing. */
+static int woken_too_often(Ends *ends)
+{
+    int64_t now = now_ns();
+    if (now - ends->wakes_since > SECOND) {
+        ends->wakes_since = now;
+        ends->wakes = 0;
+    }
+    return ++ends->wakes > WAKES_A_SECOND;
 }
 
 /* --- the client's side ------------------------------------------------------------------------ */
@@ -312,10 +331,10 @@ static int client_spins(const Ends *ends, Linkage *linkage)
 static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins)
 {
     _Atomic uint32_t *word = &linkage->control->word;
-    for (;;) {
+    for (int looks = 0;; looks++) {
         uint32_t alarm = atomic_load(&ends->alarm);
         uint32_t now = atomic_load(word);
-        if (NUMBER(now) != linkage->number)
+        if (NUMBER(now) != linkage->number || looks == TRIES) /* an honest server changes it a few times */
             return BROKEN;
         if (PHASE(now) == DONE)
             return COMPLETED;
@@ -337,6 +356,7 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
                 if (linkage->skipped_last > 1024)
                     linkage->skipped_last = 1024;
                 linkage->skip = linkage->skipped_last;
+                return INTERRUPTED; /* a signal may have come meanwhile, which nothing would tell later */
             }
             continue;
         }
@@ -346,12 +366,20 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
                 continue;
             now = asleep;
         }
-        int woken = sleep_on(word, now, &ends->alarm, alarm, deadline);
+        /* Once a second the caller looks for signals: one may come just before the sleep begins. */
+        int64_t soon = now_ns() + SECOND;
+        int woken = sleep_on(word, now, &ends->alarm, alarm, soon < deadline ? soon : deadline);
         ends->slept++;
-        if (woken == COMPLETED)
+        if (PHASE(atomic_load(word)) == DONE || woken == CUT)
             continue;
-        if (PHASE(atomic_load(word)) != DONE)
+        if (woken == EXPIRED && now_ns() < deadline)
+            return INTERRUPTED;
+        if (woken != COMPLETED)
             return woken;
+        if (woken_too_often(ends))
+            return BROKEN;
+        if ((ends->wakes & 63) == 63)
+            return INTERRUPTED;
     }
 }
 
@@ -375,7 +403,7 @@ static uint32_t client_abort(Ends *ends, Linkage *linkage)
                 return CALLED;
             }
         } else if (PHASE(old) == RUNNING) {
-            if (atomic_compare_exchange_strong(word, &old, WORD(linkage->number, ABORTED))) {
+            if (atomic_compare_exchange_strong(word, &old, WORD(linkage->number, ABORTED | (old & CLIENT_NOTIFIED)))) {
                 ends->aborted++;
                 return RUNNING;
             }
@@ -580,17 +608,6 @@ static void spin_missed(Ends *ends, Linkage *linkage, int64_t missed)
     stop_spinning(linkage);
 }
 
-/* Return whether a binding's workers were woken too often for nothing. */
-static int woken_too_often(Ends *ends)
-{
-    int64_t now = now_ns();
-    if (now - ends->wakes_since > SECOND) {
-        ends->wakes_since = now;
-        ends->wakes = 0;
-    }
-    return ++ends->wakes > WAKES_A_SECOND;
-}
-
 /* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call, LEFT where
    the worker was dismissed or has idled for `idle_ns`, ENDED or BROKEN. */
 static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins, int64_t idle_ns)
@@ -659,10 +676,10 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
             pin(worker, linkage, linkage->done_at);
             was_pinned = worker->pinned;
         }
-        sleep_on(word, now, &worker->alarm, alarm, idle_until);
+        int woken = sleep_on(word, now, &worker->alarm, alarm, idle_until);
         ends->slept++;
         slept = 1;
-        if (PHASE(atomic_load(word)) != CALLED && !atomic_load(&worker->leave) && woken_too_often(ends)) {
+        if (woken == COMPLETED && PHASE(atomic_load(word)) != CALLED && !atomic_load(&worker->leave) && woken_too_often(ends)) {
             unpin(worker);
             return BROKEN;
         }

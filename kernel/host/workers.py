@@ -20,8 +20,8 @@ WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
 RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
 
-# Turns an exception of a procedure into the kind and the bytes of a reply.
-OnError = Callable[[Exception], tuple[int, bytes]]
+# Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
+OnError = Callable[[BaseException], tuple[int, bytes]]
 
 
 class Served(Protocol):
@@ -136,10 +136,17 @@ class Workers:
 
     def run(self, worker: "_Worker") -> None:
         """Serve calls on a worker's thread, until it is to end."""
+        try:
+            if self._begin is not None:
+                self._begin()
+            self._serve(worker)
+        finally:
+            with self._lock:
+                self._workers.discard(worker)
+
+    def _serve(self, worker: "_Worker") -> None:
         idle_ms = int(self._idle_s * 1000)
         own, pending, on_error = worker.native, self._pending, self._on_error
-        if self._begin is not None:
-            self._begin()
         while (work := self.next(worker)) is not None:
             binding, index = work
             entries = binding.entries
@@ -151,7 +158,7 @@ class Workers:
                 if procedure < count:
                     try:
                         result = entries[procedure](data, 0)
-                    except Exception as error:
+                    except BaseException as error:  # also SystemExit: it is the call that ends
                         kind, result = on_error(error)
                 else:
                     kind, result = NO_SUCH_PROCEDURE, b""
@@ -159,6 +166,7 @@ class Workers:
                 call = own.reply(kind, result, not (pending or worker.dismissed), idle_ms)
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)
+            del binding, entries, work  # it may have ended, and its memory goes with the last who knows it
 
 
 class _Worker:

@@ -22,14 +22,14 @@ class RawClient:
         self.door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.door.settimeout(10)
         self.door.connect(str(folder / "shop"))
-        hello = {"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": SIGNATURES, "waits": 1}
+        hello = {"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": SIGNATURES}
         messages.send(self.door, hello)
         message = messages.receive(self.door)
         assert message is not None
         bound = message.get("bound", dict)
         self.size: int = bound["size"]
-        self.astacks = [tuple(one) for one in bound["astacks"]]
-        self.groups: list[int] = bound["groups"]
+        layout = segments.read_layout(self.size, bound["astacks"], bound["groups"], len(SIGNATURES))
+        self.astacks, self.groups = layout.astacks, layout.groups
         self.segment = os.dup(message.descriptors[0])
         message.close()
         self.memory = mmap.mmap(self.segment, self.size)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from lrpc.domains.host.here import Waits, this_machine
-from lrpc.domains.host.pipes import bind_messages
 from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.bench.servers import LARGEST, READY, Tests
 
@@ -118,12 +117,16 @@ def _lrpc(waits: Waits) -> Callable[[Path, contextlib.ExitStack], dict[str, Call
 
 
 def _socket(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    from lrpc.domains.host.pipes import bind_messages  # needs the host kernel's native part
+
     connection = stack.enter_context(socket.socket(socket.AF_UNIX))
     connection.connect(str(folder / "socket"))
     return _typed(bind_messages(Tests, connection.fileno(), connection.fileno()))
 
 
 def _pipe(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    from lrpc.domains.host.pipes import bind_messages
+
     writing = os.open(folder / "in", os.O_WRONLY)
     stack.callback(os.close, writing)
     reading = os.open(folder / "out", os.O_RDONLY)

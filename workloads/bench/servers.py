@@ -17,7 +17,6 @@ from typing import Annotated, Final, cast
 
 from lrpc.domains.codecs import Bytes200, Int32, UpTo
 from lrpc.domains.host.here import Waits, this_machine
-from lrpc.domains.host.pipes import serve_messages
 from lrpc.domains.interface import Interface, procedure
 
 LARGEST: Final = 1 << 20
@@ -83,6 +82,8 @@ def _serve_lrpc(folder: Path, waits: Waits) -> None:
 
 
 def _serve_socket(folder: Path) -> None:
+    from lrpc.domains.host.pipes import serve_messages  # needs the host kernel's native part
+
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(folder / "socket"))
     listening.listen()
@@ -98,6 +99,8 @@ def _serve_socket(folder: Path) -> None:
 
 
 def _serve_pipe(folder: Path) -> None:
+    from lrpc.domains.host.pipes import serve_messages
+
     for name in ("in", "out"):
         os.mkfifo(folder / name)
     print(READY, flush=True)  # opening a pipe waits for its other end

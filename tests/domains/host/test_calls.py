@@ -312,7 +312,7 @@ class TestEnds:
                     until(lambda: server.running == 0)
                     server.release.clear()
             gc.collect()
-            assert descriptors() == before
+            assert descriptors() <= before
 
     def test_closing_the_client_ends_its_binding_at_the_server(self, tmp_path: Path) -> None:
         with shop(tmp_path) as (serving, _), this_machine(folder=tmp_path) as here:

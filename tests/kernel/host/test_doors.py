@@ -148,13 +148,13 @@ class TestClerks:
                     os.setuid(12345)
                     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
                         door.connect(str(tmp_path / "shop"))
-                        hello = {"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": [], "waits": 0}
+                        hello = {"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": []}
                         messages.send(door, hello)
                         code = 0 if b"only processes of user 0 may, not of 12345" in door.recv(4096) else 2
                 finally:
                     os._exit(code)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            assert "12345" in str(serving.status())
+            assert "'the clerk refused': 1" in str(serving.status())
 
 
 class TestStrangers:
@@ -169,8 +169,8 @@ class TestStrangers:
             b"[" * 60_000,
             b'{"lrpc": 99, "want": "binding"}',
             b'{"lrpc": 1, "want": 7}',
-            b'{"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": 3, "waits": 0}',
-            b'{"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": [[], {}], "waits": 0}',
+            b'{"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": 3}',
+            b'{"lrpc": 1, "want": "binding", "interface": "Shop", "signatures": [[], {}]}',
         ],
     )
     def test_a_hello_that_is_none_is_answered_with_a_reason_or_the_end(self, tmp_path: Path, packet: bytes) -> None:
@@ -189,7 +189,7 @@ class TestStrangers:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
                 door.settimeout(10)
                 door.connect(str(tmp_path / "shop"))
-                assert door.recv(10) == b""
+                assert b"no hello came in time" in door.recv(4096)
             assert "no hello in time" in str(serving.status())
 
     def test_a_thousand_connections_leave_others_their_service(self, tmp_path: Path) -> None:
@@ -249,8 +249,9 @@ def test_a_server_that_is_no_servers_answer_is_refused_by_the_client(tmp_path: P
         b"",
         b"{}",
         b'{"bound": 3}',
-        b'{"bound": {"size": -1, "astacks": [], "groups": []}, "waits": 0}',
-        b'{"bound": {"size": 4096, "astacks": [[0, 10, 0]], "groups": [0,0,0,0,0,0,0,0,0,0]}, "waits": 0}',
+        b'{"bound": {"size": -1, "astacks": [], "groups": []}}',
+        b'{"bound": {"size": 4096, "astacks": [[0, 10, 0]], "groups": [0,0,0,0,0,0,0,0,0,0]}}',
+        b'{"bound": {"size": 4096, "astacks": [[128, 10, 1000000]], "groups": [0,0,0,0,0,0,0,0,0,0]}}',
     ]
     doors = Doors(tmp_path)
     door = doors.open("shop")

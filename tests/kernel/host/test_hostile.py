@@ -143,7 +143,7 @@ class TestHostileClients:
             libc.syscall(
                 202, ctypes.c_void_p(word), 3, 0, ctypes.c_void_p(10), ctypes.c_void_p(word + 64), 0
             )  # REQUEUE
-            raw.door.close()
+            raw.native.end()
             until(lambda: serving.status()["bindings"] == [])
             with deadline(10):  # the only worker is free again
                 assert here.bind(Shop, "shop").add(1, 2) == 3

@@ -50,6 +50,8 @@ int main(int count, char **arguments)
             abort();
         int64_t deadline = n % 50 ? FOREVER : now_ns() + n % 7 * MICROSECOND;
         int got = client_wait(&client_ends, &client, deadline, n % 2);
+        while (got == INTERRUPTED)
+            got = client_wait(&client_ends, &client, deadline, 0);
         if (got == EXPIRED) {
             uint32_t phase = client_abort(&client_ends, &client);
             if (phase == RUNNING) { /* quarantined: wait until the server lets go */
