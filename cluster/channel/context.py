@@ -10,7 +10,7 @@ import grpc
 
 from lrpc.cluster.channel.form import Metadata, Metadatum, checked, unpack_metadata
 from lrpc.kernel.host import native
-from lrpc.kernel.host.server import ServerBinding
+from lrpc.kernel.host.bindings import ServerBinding
 
 _LOG = logging.getLogger("lrpc.channel")
 # What gRPC's contexts say of time where a call has no deadline.

@@ -24,7 +24,7 @@ from lrpc.cluster.channel.form import (
     unpack_request,
 )
 from lrpc.kernel.descriptors import Entry
-from lrpc.kernel.host.server import ServerBinding
+from lrpc.kernel.host.bindings import ServerBinding
 
 _LOG = logging.getLogger("lrpc.channel")
 _CODES: Final = {code: code.value[0] for code in grpc.StatusCode}

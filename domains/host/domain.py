@@ -19,7 +19,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.host.generated import client_stub, server_stub
 from lrpc.domains.host.here import Waits
-from lrpc.domains.host.stubs import MOST_ERROR, AwaitedStub, Calls, as_reply
+from lrpc.domains.host.stubs import MOST_ERROR, AwaitedStub, Calls, GrowingStub, HostStub, as_reply
 from lrpc.domains.interface import Interface
 from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
 from lrpc.kernel.errors import CallFailed, Refused
@@ -78,29 +78,49 @@ class HostDomain:
         """Import an interface; return an object whose methods are client stubs of its procedures.
 
         `name` is the name of an export of a process on this computer. Procedures that the interface
-        defines by `async def` are awaited. Calls wait for an A-stack where all are in use.
+        defines by `async def` are awaited. Where all A-stacks are in use, calls wait for one, or
+        take one of a later region with `exhausted="grow"`, as far as the server allows.
 
         Raises `BindingRefused` where nobody exports that name, its clerk refuses, or it has another
-        interface; `CallFailed` where this domain is closed; `Refused` for a `transfer` or an
-        `exhausted` that this kernel does not have.
+        interface; `CallFailed` where this domain is closed; `Refused` for what this kernel does not
+        have: another `transfer`, or awaited procedures that grow.
         """
-        if transfer != "lrpc" or exhausted != "wait":
-            raise Refused(f'bind {name}: between processes of this computer, only "lrpc" and "wait" are there')
+        awaited = any(one.awaited for one in interface.procedures)
+        if transfer != "lrpc" or (awaited and exhausted != "wait"):
+            raise Refused(f'bind {name}: between processes there is only "lrpc", and awaited procedures only "wait"')
+        made = interface.__new__(interface)
+        binding = self._import(interface, name, awaited)
+        loops: dict[object, Calls] = {}
+        regions: list[list[HostStub]] = []
+
+        def more() -> list[HostStub]:
+            return self._region(self._import(interface, name, False), interface)
+
+        if exhausted == "grow":
+            regions.append(self._region(binding, interface))
+        for number, one in enumerate(interface.procedures):
+            stub: Callable[..., object]
+            if exhausted == "grow":
+                stub = GrowingStub(number, regions, more)
+            elif one.awaited:
+                stub = AwaitedStub(binding, one, number, loops)
+            else:
+                stub = client_stub(binding, one, number)
+            vars(made)[one.name] = stub
+        return made
+
+    def _import(self, interface: type[Interface], name: str, notified: bool) -> ClientBinding:
         self._require_open()
         procedures = interface.procedures
-        definition = interface.interface.__name__
         signatures = tuple(one.signature for one in procedures)
-        awaited = any(one.awaited for one in procedures)
-        binding = ClientBinding(self._doors, name, definition, signatures, self._waits, awaited)
+        definition = interface.interface.__name__
+        binding = ClientBinding(self._doors, name, definition, signatures, self._waits, notified)
         binding.largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
         self._bindings.add(binding)
-        made = interface.__new__(interface)
-        loops: dict[object, Calls] = {}
-        for number, one in enumerate(procedures):
-            vars(made)[one.name] = (
-                AwaitedStub(binding, one, number, loops) if one.awaited else client_stub(binding, one, number)
-            )
-        return made
+        return binding
+
+    def _region(self, binding: ClientBinding, interface: type[Interface]) -> list[HostStub]:
+        return [HostStub(binding, one, number) for number, one in enumerate(interface.procedures)]
 
     def export(self, interface: type[Interface], server: object, name: str, policy: Policy | None = None) -> None:
         """Export a server of this process under a name, and set `server.domain` to this domain.

@@ -11,7 +11,8 @@ from lrpc.kernel.errors import Refused
 if TYPE_CHECKING:
     from lrpc.domains.host.domain import HostDomain
 
-# How both sides of a binding wait for each other. "adapt" spins only while that pays.
+# How a domain waits: its workers for calls, and its callers for replies. "adapt" spins only while
+# that pays.
 Waits = Literal["adapt", "sleep", "spin"]
 
 
@@ -31,9 +32,10 @@ def this_machine(
 
     `name` is how messages and `lrpc doors` call it. `folder` is where doors are; only processes
     with the same folder find each other. The default is $LRPC_DOORS, or a folder of the user's.
-    `waits` says how both sides wait: "adapt" spins where that pays, "sleep" hands the processor
-    over at each call, "spin" watches memory. `workers` is the most threads that run procedures at
-    a time. `seed` begins the random streams that servers ask for.
+    `waits` says how this domain waits, its workers for calls and its callers for replies: "adapt"
+    spins where that pays, "sleep" hands the processor over at each call, "spin" watches memory.
+    `workers` is the most threads that run procedures at a time. `seed` begins the random streams
+    that servers ask for.
 
     Raises `Refused` where this system has no host kernel, and says what is missing;
     `BindingRefused` where the folder is not this user's alone.

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Final
 
 from lrpc.domains.interface import Procedure
 from lrpc.domains.stubs import in_order, pack, refer
-from lrpc.kernel.errors import ArgumentError, CallFailed, NoSuchProcedure, ProcedureRaised, raised
+from lrpc.kernel.errors import ArgumentError, BindingRefused, CallFailed, NoSuchProcedure, ProcedureRaised, raised
 from lrpc.kernel.host import native
 from lrpc.kernel.host.client import COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
 from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
@@ -118,6 +118,30 @@ class HostStub:
         if self.procedure.arguments.references:
             results = refer(self.procedure.arguments, values, results)
         return results[0] if self.procedure.single else results or None
+
+
+class GrowingStub:
+    """One procedure, called through a later region of A-stacks where all before are in use.
+
+    A region is a binding of its own; all procedures of one import share the regions.
+    """
+
+    def __init__(self, number: int, regions: list[list[HostStub]], more: Callable[[], list[HostStub]]) -> None:
+        self._number, self._regions, self._more = number, regions, more
+
+    def __call__(self, *values: object, **named: object) -> object:
+        """Call the procedure; return its result, a tuple of several, or None."""
+        number = self._number
+        for region in self._regions:
+            stub = region[number]
+            if stub.binding.native.idle(stub.group):
+                return stub(*values, **named)
+        try:
+            region = self._more()
+        except BindingRefused:  # it has as many as it may: wait
+            return self._regions[0][number](*values, **named)
+        self._regions.append(region)
+        return region[number](*values, **named)
 
 
 class Calls:

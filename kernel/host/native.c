@@ -698,6 +698,18 @@ static PyObject *binding_unattended(PyObject *object, PyObject *unused)
     return found;
 }
 
+/* idle(group) -> whether an A-stack of the group is free */
+static PyObject *binding_idle(PyObject *object, PyObject *number)
+{
+    Binding *self = (Binding *)object;
+    unsigned long group = PyLong_AsUnsignedLong(number);
+    if (PyErr_Occurred())
+        return NULL;
+    if (self->quarantined && is_live(self))
+        end_quarantines(self);
+    return PyBool_FromLong(group < self->groups && self->free[group] >= 0);
+}
+
 static PyObject *binding_counts(PyObject *object, PyObject *unused)
 {
     Binding *self = (Binding *)object;
@@ -730,6 +742,7 @@ static PyMethodDef binding_methods[] = {
     {"collect", binding_collect, METH_O, NULL},
     {"abort", binding_abort, METH_O, NULL},
     {"release", binding_release, METH_O, NULL},
+    {"idle", binding_idle, METH_O, NULL},
     {"attach", binding_attach, METH_VARARGS, NULL},
     {"unattended", binding_unattended, METH_NOARGS, NULL},
     {"counts", binding_counts, METH_NOARGS, NULL},

@@ -13,14 +13,14 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
 from lrpc.kernel.descriptors import Authoriser, Entry, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
 from lrpc.kernel.host import messages, native, segments
-from lrpc.kernel.host.doors import Door, Doors
+from lrpc.kernel.host.bindings import HostExport, ServerBinding
+from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.messages import BadMessage, Message, Sender
 from lrpc.kernel.host.workers import OnError, Served, Workers
 
@@ -33,84 +33,12 @@ _BELLS_A_SECOND: Final = 1000  # without a call, before a binding is ended
 _REASONS: Final = {1: "client ended", 2: "client broke the segment", 3: "forked", 4: "closed"}
 
 
-@dataclass(frozen=True, slots=True)
-class HostExport:
-    """An export of this process: what a client may bind to."""
-
-    name: str
-    interface: str
-    signatures: tuple[str, ...]  # one line for each procedure; both sides must have the same
-    descriptors: tuple[ProcedureDescriptor, ...]
-    clerk: Authoriser | None  # None: every process of the same user is accepted
-    door: Door
-    # Makes the server stubs of one binding, where they are not the same for all.
-    stubs_for: Callable[["ServerBinding"], Sequence[Entry]] | None = None
-
-
 class _Refusal(BindingRefused):
     """A refusal, with one of a few words that stand for its kind."""
 
     def __init__(self, why: str, reason: str) -> None:
         super().__init__(reason)
         self.why = why
-
-
-class ServerBinding:
-    """The server's end of one binding: its segment, and who is at the other end."""
-
-    def __init__(self, export: HostExport, sender: Sender, door: socket.socket, notify: int | None, waits: int) -> None:
-        self.export, self.sender, self.door = export, sender, door
-        self.layout = segments.lay_out(export.descriptors)
-        self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
-        if export.stubs_for is not None:
-            self.entries = export.stubs_for(self)
-        self.on_end: set[Callable[[], None]] = set()  # called once it has ended
-        self.bytes = self.layout.size
-        self.bells = self.bells_since_ns = self.calls_before = 0
-        self.regions: dict[int, int] = {}
-        self.pidfd = self.segment = -1
-        try:
-            if sender.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    self.pidfd = os.pidfd_open(sender.pid)
-            self.segment = segments.make(self.layout.size)
-            own = -1 if notify is None else notify
-            self.native = native.Binding(
-                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, own, waits, True
-            )
-        except BaseException:
-            self._close_descriptors()  # but not the door: the reason goes over it
-            raise
-
-    def attach(self, message: Message) -> None:
-        """Give an A-stack the out-of-band segment that came with a message."""
-        index, size = message.get("attach", int), message.get("size", int)
-        if len(message.descriptors) != 1:
-            raise BadMessage("an out-of-band segment without a descriptor")
-        segments.check(message.descriptors[0], size)
-        self.native.attach(index, message.descriptors[0], size)
-        self.bytes += size - self.regions.get(index, 0)
-        self.regions[index] = size
-
-    def close(self) -> None:
-        """End the binding: workers leave it, and its descriptors are closed."""
-        self.native.end()
-        self.forget()
-        self.entries = ()  # which may know this binding: its memory goes now, not when cycles are looked for
-        while self.on_end:
-            with contextlib.suppress(KeyError):  # another thread may have taken it away
-                self.on_end.pop()()
-
-    def forget(self) -> None:
-        """Close this process's descriptors."""
-        self.door.close()
-        self._close_descriptors()
-
-    def _close_descriptors(self) -> None:
-        for one in (self.pidfd, self.segment):
-            if one >= 0:
-                os.close(one)
-        self.pidfd = self.segment = -1
 
 
 class Server:

@@ -150,6 +150,15 @@ class TestWaits:
             server.release.set()
             assert [one.result(10) for one in small] == [None] * 7
 
+    def test_a_binding_that_grows_makes_more_calls_at_once_than_it_began_with(self, tmp_path: Path) -> None:
+        with shop(tmp_path) as (_, server), this_machine(folder=tmp_path) as here, ThreadPoolExecutor(12) as pool:
+            client = here.bind(Shop, "shop", exhausted="grow")
+            calls = [pool.submit(client.wait, 30.0) for _ in range(12)]
+            until(lambda: server.running == 12)
+            assert client.add(1, 2) == 3
+            server.release.set()
+            assert [one.result(10) for one in calls] == [None] * 12
+
     def test_who_waits_for_an_a_stack_learns_of_the_end(self, tmp_path: Path) -> None:
         with shop(tmp_path) as (serving, server), this_machine(folder=tmp_path) as here, ThreadPoolExecutor(8) as pool:
             client = here.bind(Shop, "shop")
