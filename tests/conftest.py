@@ -13,9 +13,11 @@ worker. Those that need only actors share one start of Ray, which takes longer t
 """
 
 import hashlib
+import importlib.util
 import random
 import signal
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -30,6 +32,12 @@ settings.register_profile("ci", ALIKE, max_examples=2 * USUAL, derandomize=True)
 settings.register_profile("all", ALIKE, max_examples=10 * USUAL, derandomize=False)
 settings.load_profile("default")
 
+# What needs the host kernel, whose native part is built where there is Linux and a C compiler.
+HAS_HOST: Final = importlib.util.find_spec("lrpc.kernel.host.native") is not None
+NEEDS_HOST: Final = (
+    *("tests/kernel/host", "tests/domains/host", "tests/cluster/channel", "tests/workloads/here"),
+    "tests/workloads/bench",
+)
 ON_RAY: Final = "::TestOnRay::"
 SHARED_RAY: Final = pytest.StashKey[ExitStack]()
 
@@ -58,8 +66,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Return the options that repeat this run."""
-    return f"lrpc: --long-share {config.option.long_share:g} --seed {config.option.seed}"
+    """Return the options that repeat this run, and what it leaves out."""
+    without = "" if HAS_HOST else "; without the host kernel, which was not built here"
+    return f"lrpc: --long-share {config.option.long_share:g} --seed {config.option.seed}{without}"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what needs the host kernel where there is none."""
+    if HAS_HOST or not collection_path.is_relative_to(config.rootpath):
+        return None
+    return collection_path.relative_to(config.rootpath).as_posix().startswith(NEEDS_HOST) or None
 
 
 @pytest.hookimpl(tryfirst=True)

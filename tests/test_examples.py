@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ SAYS = {
 
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_an_example_runs_from_anywhere(name: str, tmp_path: Path) -> None:
+    if name in ("adder.py", "greeter.py") and find_spec("lrpc.kernel.host.native") is None:
+        pytest.skip("the host kernel was not built here")
     said = subprocess.run(
         [sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout

@@ -3,14 +3,16 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import grpc
 
 from lrpc.cluster.channel.form import Metadata, Metadatum, checked, unpack_metadata
-from lrpc.kernel.host import native
-from lrpc.kernel.host.bindings import ServerBinding
+
+if TYPE_CHECKING:  # which needs the host kernel
+    from lrpc.kernel.host.bindings import ServerBinding
 
 _LOG = logging.getLogger("lrpc.channel")
 # What gRPC's contexts say of time where a call has no deadline.
@@ -36,7 +38,7 @@ class Context(grpc.ServicerContext):
     _initial_sent = False
     _timer: threading.Timer | None = None
 
-    def __init__(self, binding: ServerBinding, metadata: bytes, deadline_ns: int) -> None:
+    def __init__(self, binding: "ServerBinding", metadata: bytes, deadline_ns: int) -> None:
         self._binding = binding
         self._packed = metadata
         self.deadline_ns = deadline_ns
@@ -65,11 +67,11 @@ class Context(grpc.ServicerContext):
         """Return the seconds that are left, or a very long time where there is no deadline."""
         if self.deadline_ns < 0:
             return NO_DEADLINE_S
-        return max(0.0, (self.deadline_ns - native.now_ns()) / 1e9)
+        return max(0.0, (self.deadline_ns - time.monotonic_ns()) / 1e9)
 
     def is_active(self) -> bool:
         """Return whether the client still waits."""
-        late = 0 <= self.deadline_ns <= native.now_ns()
+        late = 0 <= self.deadline_ns <= time.monotonic_ns()
         return not (self.finished or self.cancelled or late or self._binding.native.ended)
 
     # --- what the handler answers ----------------------------------------------------------------

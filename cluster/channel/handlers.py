@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
@@ -24,7 +24,9 @@ from lrpc.cluster.channel.form import (
     unpack_request,
 )
 from lrpc.kernel.descriptors import Entry
-from lrpc.kernel.host.bindings import ServerBinding
+
+if TYPE_CHECKING:  # which needs the host kernel
+    from lrpc.kernel.host.bindings import ServerBinding
 
 _LOG = logging.getLogger("lrpc.channel")
 _CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
@@ -57,7 +59,7 @@ class Handlers:
     largest: int = 4 << 20  # bytes of a request
     _found: dict[bytes, Handler] = field(default_factory=dict)
 
-    def stubs_for(self, binding: ServerBinding) -> list[Entry]:
+    def stubs_for(self, binding: "ServerBinding") -> list[Entry]:
         """Return the one server stub of a binding: it takes a request and returns a reply."""
         fresh, run = contextvars.Context, self._run
 
