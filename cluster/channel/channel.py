@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,6 +26,7 @@ from lrpc.cluster.channel.form import (
     REQUEST,
     SIGNATURE,
     TAKE_GRPC,
+    WITHOUT_TLS,
     Malformed,
     checked,
     pack_metadata,
@@ -39,9 +41,14 @@ _LOG = logging.getLogger("lrpc.channel")
 LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
 AGAIN_NS: Final = 5_000_000_000
 _NEVER: Final = -1
+_LONG_S: Final = 1e9
+ANSWER_S: Final = 0.2  # that a door may take to answer, before calls go by gRPC
 MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
 _HEAD: Final = len(OK)
 Options = Sequence[tuple[str, Any]]
+
+
+_channels: "Final[weakref.WeakSet[Channel]]" = weakref.WeakSet()
 
 
 class Channel(grpc.Channel):
@@ -57,6 +64,7 @@ class Channel(grpc.Channel):
         own = {name: value for name, value in given if name.startswith("lrpc.")}
         self._options = [(name, value) for name, value in given if not name.startswith("lrpc.")]
         self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
+        self._signature = WITHOUT_TLS if secure else SIGNATURE  # a door stands for one kind of port
         self._folder = None if DOORS not in own else Path(own[DOORS])
         limits = dict(self._options)
         self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
@@ -64,6 +72,8 @@ class Channel(grpc.Channel):
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
         self._lock = threading.Lock()
+        self._left: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose last calls still run
+        _channels.add(self)
 
     # --- as a grpc.Channel -----------------------------------------------------------------------
 
@@ -104,9 +114,9 @@ class Channel(grpc.Channel):
         """Close the channel: calls outstanding are cancelled, later ones raise `ValueError`."""
         self.closed = True
         with self._lock:
-            if self._binding is not None:
-                self._binding.close()
-                self._binding = None
+            for one in (*self._left, *([] if self._binding is None else [self._binding])):
+                one.close()
+            self._binding = None
         self.beside.close()
 
     def __enter__(self) -> Self:
@@ -133,6 +143,11 @@ class Channel(grpc.Channel):
         """Note that the binding has ended: decide again at the next call."""
         self._again_ns = 0
 
+    def forget(self) -> None:
+        """Begin anew in a forked child: a thread that stayed with the parent may hold the lock."""
+        self._lock = threading.Lock()
+        self._again_ns = 0
+
     def _decide(self, now_ns: int) -> Any:
         from lrpc.kernel.host.client import ClientBinding
         from lrpc.kernel.host.doors import Doors
@@ -143,13 +158,13 @@ class Channel(grpc.Channel):
             found = decision.Decision(None, "TLS") if self._never else decision.decide(self.target, self._options)
             held = self._binding
             if held is not None and (held.native.ended or found.door != held.name):
-                held.close()
+                self._left.add(held)  # it ends with the last call that runs on it
                 held = None
             if held is None and found.door is not None:
                 try:
                     doors = Doors(self._folder)
                     try:
-                        held = ClientBinding(doors, found.door, INTERFACE, (SIGNATURE,), 0, False)
+                        held = ClientBinding(doors, found.door, INTERFACE, (self._signature,), 0, False, ANSWER_S)
                         held.largest = min(held.largest, max(self.most_sent, self.most_received) + MOST_HEAD)
                     finally:
                         doors.close()
@@ -196,7 +211,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         """Call the method; return its response. Raises `grpc.RpcError` where it ends otherwise."""
         channel = self._channel
         binding = channel.binding(self._now())
-        if binding is None or credentials is not None or self._streams:
+        if binding is None or credentials is not None or self._streams or not binding.native.idle(0):
             channel.grpc_calls += 1
             return self._beside(request, timeout, metadata, credentials, wait_for_ready, compression)
         if timeout is None and not metadata:
@@ -232,7 +247,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
     ) -> tuple[Any, grpc.Call]:
         """Call the method; return its response, and the call with its metadata and status."""
         binding = self._channel.binding(self._now())
-        if binding is None or credentials is not None or self._streams:
+        if binding is None or credentials is not None or self._streams or not binding.native.idle(0):
             self._channel.grpc_calls += 1
             found = self._beside.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)
             return found[0], found[1]
@@ -257,9 +272,11 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         from lrpc.kernel.host.client import ENDED, UNTAKEN
 
         channel = self._channel
-        if channel.closed:
+        if channel.closed and begun is None:
             raise ValueError("Cannot invoke RPC on closed channel!")
-        until = _NEVER if timeout is None else self._now() + int(timeout * 1e9)
+        until = _NEVER  # also where the time is longer than a clock runs
+        if timeout is not None and timeout < _LONG_S:
+            until = max(0, self._now() + int(timeout * 1e9))
         try:
             pairs = checked(metadata) if metadata else ()
         except (ValueError, TypeError):
@@ -344,6 +361,12 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         return found[0], found[1]
 
 
+def _forget_all() -> None:
+    for channel in list(_channels):
+        channel.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 # gRPC's own, also once `install` has put others under its names.
 _INSECURE, _SECURE = grpc.insecure_channel, grpc.secure_channel
 _CANCELLED, _DEADLINE, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 4, 8, 13, 14

@@ -80,12 +80,12 @@ class Context(grpc.ServicerContext):
         """Set the initial metadata. Raises `ValueError` the second time."""
         if self._initial_sent:
             raise ValueError("Initial metadata no longer allowed!")
-        self.initial = checked(initial_metadata)
+        self.initial = checked(initial_metadata or ())
         self._initial_sent = True
 
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Set the trailing metadata."""
-        self.trailing = tuple(Metadatum(*one) for one in trailing_metadata)
+        self.trailing = tuple(Metadatum(*one) for one in trailing_metadata or ())
 
     def trailing_metadata(self) -> Metadata | None:  # type: ignore[override]  # as gRPC's own
         """Return the trailing metadata that was set."""
@@ -99,9 +99,9 @@ class Context(grpc.ServicerContext):
         """Return the status code that was set."""
         return self.code_set
 
-    def set_details(self, details: str) -> None:
+    def set_details(self, details: str | bytes) -> None:
         """Set the status details."""
-        self.details_set = details
+        self.details_set = details.decode() if isinstance(details, bytes) else details
 
     def details(self) -> object:
         """Return the details that were set, as gRPC's contexts do: in bytes."""
@@ -112,7 +112,8 @@ class Context(grpc.ServicerContext):
         if code == grpc.StatusCode.OK:
             _LOG.error("abort() called with StatusCode.OK; returning UNKNOWN")
             code, details = grpc.StatusCode.UNKNOWN, ""
-        self.code_set, self.details_set, self.aborted = code, details, True
+        self.set_details(details)
+        self.code_set, self.aborted = code, True
         raise Aborted
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:

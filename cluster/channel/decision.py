@@ -66,11 +66,13 @@ def decide(target: str, options: Options) -> Decision:
     unfit = unfit_option(options)
     if unfit is not None:
         return Decision(None, unfit)
-    if target.startswith("unix:"):
+    if target.startswith("unix:") and (not target.startswith("unix://") or target.startswith("unix:///")):
         return _unix(target.removeprefix("unix:").removeprefix("//"))
     scheme, colon, rest = target.partition(":")
-    if colon and scheme in ("dns", "ipv4", "ipv6"):
+    if colon and scheme == "dns":
         target = rest.removeprefix("///")
+    elif colon and scheme in ("ipv4", "ipv6") and _is_address(rest.rpartition(":")[0].strip("[]")):
+        target = rest
     elif re.match(r"[a-z][a-z0-9+.-]*:///?", target) or "://" in target or target.startswith("unix-abstract:"):
         return Decision(None, f"target {target}: not an address")
     return _port(target, options)
@@ -90,7 +92,7 @@ def door_of_socket(path: str) -> str | None:
     """Return the name of the door beside a UNIX socket; None where there is no socket of ours."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
         return None
@@ -155,12 +157,16 @@ def _port(target: str, options: Options) -> Decision:
     if dict(options).get("grpc.enable_http_proxy") != 0 and any(os.environ.get(one) for one in _PROXIES):
         return Decision(None, "a proxy is set in the environment")
     host, colon, port = target.rpartition(":")
-    if not colon or not port.isdigit():
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or (":" in host and host[:1] + host[-1:] != "[]"):
         return Decision(None, f"target {target}: no port")
+    host = host.strip("[]")
+    # To look up other names may take longer than a call has, and few of them are this computer's.
+    if host != "localhost" and not _is_address(host):
+        return Decision(None, f"{host}: not localhost, and not an address")
     try:
-        resolved = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         addresses = {str(one[4][0]).partition("%")[0] for one in resolved}
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, ValueError):
         return Decision(None, f"{host}: it does not resolve")
     for address in addresses:
         if not _is_of_this_namespace(address):
@@ -186,6 +192,14 @@ def _reached(listening: str, addresses: set[str]) -> bool:
     own = ipaddress.ip_address(listening)
     mapped = own.ipv4_mapped if isinstance(own, ipaddress.IPv6Address) else None
     return str(mapped or own) in {str(ipaddress.ip_address(one)) for one in addresses}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_of_this_namespace(address: str) -> bool:

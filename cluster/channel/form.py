@@ -14,6 +14,7 @@ REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and 
 OK: Final = REPLY.pack(0, 0, 0, 0)
 TAKE_GRPC: Final = 17  # a code beyond gRPC's own: the method streams, so gRPC is to be taken
 SIGNATURE: Final = "gRPC's unary calls, form 1"
+WITHOUT_TLS: Final = f"{SIGNATURE}, in place of TLS"  # beside a port that has it
 _HEAD: Final = REQUEST.size
 _unpack_head: Final = REQUEST.unpack_from
 _PAIR: Final = struct.Struct("<HI")

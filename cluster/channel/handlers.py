@@ -5,11 +5,12 @@ Texts and codes are those of gRPC's own server.
 
 import contextvars
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import grpc
 
@@ -32,16 +33,20 @@ _LOG = logging.getLogger("lrpc.channel")
 _CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
 _NUMBER_UNKNOWN, _NUMBER_CANCELLED, _NUMBER_INTERNAL = 2, 1, 13
 _EXHAUSTED: Final = 8
+_LATE: Final = 4
 _UNIMPLEMENTED: Final = 12
+_UNAVAILABLE: Final = 14
+LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
 Handler = Any  # grpc.RpcMethodHandler of whatever messages
 
 
-class _Details(grpc.HandlerCallDetails):
-    """What interceptors and generic handlers are told of a call."""
+class _Fields(NamedTuple):
+    method: str
+    invocation_metadata: tuple[Metadatum, ...]
 
-    def __init__(self, method: str, metadata: tuple[Metadatum, ...]) -> None:
-        self.method = method
-        self.invocation_metadata = metadata
+
+class _Details(_Fields, grpc.HandlerCallDetails):  # type: ignore[misc]  # as gRPC's own
+    """What interceptors and generic handlers are told of a call."""
 
 
 @dataclass
@@ -54,7 +59,9 @@ class Handlers:
     # One for each handler that may run at a time, on either path; None where nothing bounds them.
     permits: "SimpleQueue[None] | None" = None
     most_concurrent: int | None = None
-    running: int = 0  # on either path, for `most_concurrent`
+    running: int = 0  # on either path, where `most_concurrent` bounds them
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopping: bool = False
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
     largest: int = 4 << 20  # bytes of a request
     _found: dict[bytes, Handler] = field(default_factory=dict)
@@ -83,33 +90,52 @@ class Handlers:
         if len(message) > self.largest:
             text = f"SERVER: Received message larger than max ({len(message)} vs. {self.largest})"
             return pack_reply(_EXHAUSTED, text, (), (), b"")
-        if self.most_concurrent is not None and self.running >= self.most_concurrent:
-            return pack_reply(_EXHAUSTED, "Concurrent RPC limit exceeded!", (), (), b"")
+        if self.stopping:
+            return pack_reply(_UNAVAILABLE, "the server is stopping", (), (), b"")
+        if not self.enter():
+            return pack_reply(_EXHAUSTED, LIMIT_TEXT, (), (), b"")
         permits = self.permits
         if permits is not None:
             permits.get()
-        self.running += 1
         try:
+            if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
+                return pack_reply(_LATE, "Deadline Exceeded", (), (), b"")
             return self._answer(method, context, message)
         finally:
-            self.running -= 1
             if permits is not None:
                 permits.put(None)
+            self.leave()
             context.finished = True
             if context.callbacks is not None:
                 context.call_back()
 
+    def enter(self) -> bool:
+        """Count a call, on either way; return False where it is one too many."""
+        if self.most_concurrent is None:
+            return True
+        with self.lock:
+            if self.running >= self.most_concurrent:
+                return False
+            self.running += 1
+            return True
+
+    def leave(self) -> None:
+        """Count a call no more."""
+        if self.most_concurrent is not None:
+            with self.lock:
+                self.running -= 1
+
     def _answer(self, method: bytes, context: Context, message: bytes) -> bytes:
-        handler = self._found.get(method)
+        handler = self._found.get(method)  # registered ones only: generic ones may look at metadata
         if handler is None:
             try:
                 handler = self._find(method.decode(), context)
-            except Exception as error:
-                _LOG.exception("Exception in service handler")
-                return self._reply(context, _NUMBER_UNKNOWN, f"Exception in service handler: {error}")
+            except Exception:
+                _LOG.exception("Error in service handler!")
+                return pack_reply(_NUMBER_UNKNOWN, "Error in service handler!", (), (), b"")
             if handler is None:
                 return self._reply(context, _UNIMPLEMENTED, "Method not found!")
-            if not self.interceptors:
+            if not self.interceptors and method.decode() in self.registered:
                 self._found[method] = handler
         if handler.request_streaming or handler.response_streaming:
             return pack_reply(TAKE_GRPC, "", (), (), b"")
@@ -133,7 +159,7 @@ class Handlers:
         details = _Details(method, context.invocation_metadata())
 
         def found(details: grpc.HandlerCallDetails) -> Handler:
-            handler = self.registered.get(details.method)
+            handler = self.registered.get(method)  # whatever an interceptor calls it
             if handler is not None:
                 return handler
             return next((one for generic in self.generic if (one := generic.service(details)) is not None), None)

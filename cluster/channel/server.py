@@ -5,9 +5,11 @@ stands a door, for clients of the same user on this computer; handlers, intercep
 threads are the same on both ways.
 """
 
+import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +19,8 @@ from typing import Any, Final, cast
 import grpc
 
 from lrpc.cluster.channel import decision
-from lrpc.cluster.channel.form import SIGNATURE
-from lrpc.cluster.channel.handlers import Handlers
+from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
+from lrpc.cluster.channel.handlers import LIMIT_TEXT, Handlers
 from lrpc.domains.host.here import require
 from lrpc.kernel.descriptors import ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused, Panic
@@ -31,6 +33,7 @@ DOORS: Final = "lrpc.doors"  # the folder of the doors
 ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
 SIMULTANEOUS: Final = 16  # calls of one channel
 _MOST_WORKERS: Final = 1000
+_MORE_WORKERS: Final = 8
 _SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
 
 
@@ -55,9 +58,10 @@ class Server(grpc.Server):
         largest = dict(passed).get("grpc.max_receive_message_length", 4 << 20)
         plain = type(thread_pool) is ThreadPoolExecutor
         self._pool = thread_pool
+        handlers, interceptors = tuple(handlers or ()), tuple(interceptors or ())  # they may be iterators
         self._handlers = Handlers(
-            interceptors=tuple(interceptors or ()),
-            generic=list(handlers or ()),
+            interceptors=interceptors,
+            generic=list(handlers),
             most_concurrent=maximum_concurrent_rpcs,
             executor=None if plain else thread_pool,
             largest=largest if isinstance(largest, int) and largest >= 0 else 1 << 30,
@@ -70,17 +74,18 @@ class Server(grpc.Server):
         inner = _Counted(self._handlers)
         self._grpc = _SERVER(
             cast(ThreadPoolExecutor, thread_pool),
-            list(handlers or ()),
-            [*(interceptors or ()), inner],
+            list(handlers),
+            [*interceptors, inner],
             passed or None,
             maximum_concurrent_rpcs,
             compression,
             xds=xds,
         )
-        self._ports: list[tuple[str, int]] = []
+        self._ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
         self._local: Any = None  # `lrpc.kernel.host.server.Server`, once it has started
         self._doors: Any = None
         self._stopping = threading.Lock()
+        self._until = 0.0  # of the grace, by the monotonic clock
         self._stopped: threading.Event | None = None
 
     # --- as a grpc.Server ------------------------------------------------------------------------
@@ -100,14 +105,14 @@ class Server(grpc.Server):
     def add_insecure_port(self, address: str) -> int:
         """Open a port; a door will stand beside it."""
         port = self._grpc.add_insecure_port(address)
-        self._ports.append((address, port))
+        self._ports.append((address, port, SIGNATURE))
         return port
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
         """Open a port with TLS; a door stands beside it where `lrpc.local_without_tls` is set."""
         port = self._grpc.add_secure_port(address, server_credentials)
         if self._without_tls:
-            self._ports.append((address, port))
+            self._ports.append((address, port, WITHOUT_TLS))
         return port
 
     def start(self) -> None:
@@ -122,27 +127,41 @@ class Server(grpc.Server):
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; return whether the time ran out before."""
-        return self._grpc.wait_for_termination(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        if self._grpc.wait_for_termination(timeout):
+            return True
+        stopped = self._stopped  # calls on A-stacks may still have their grace
+        rest = None if end is None else max(0.0, end - time.monotonic())
+        return stopped is not None and not stopped.wait(rest)
 
     def stop(self, grace: float | None) -> threading.Event:
         """Take no more calls; return an event that is set once all have ended or were cancelled."""
         with self._stopping:
+            self._handlers.stopping = True
+            until = time.monotonic() + (grace or 0.0)
+            self._until = until if self._stopped is None else min(self._until, until)
             if self._local is not None:
                 self._local.close_doors()
             ended = self._grpc.stop(grace)
             if self._stopped is None:
                 self._stopped = threading.Event()
-                threading.Thread(target=self._stop_local, args=(grace, ended, self._stopped), daemon=True).start()
+                threading.Thread(target=self._stop_local, args=(ended, self._stopped), daemon=True).start()
             return self._stopped
 
-    def _stop_local(self, grace: float | None, ended: threading.Event, stopped: threading.Event) -> None:
+    def _stop_local(self, ended: threading.Event, stopped: threading.Event) -> None:
         if self._local is not None:
-            if grace:
-                self._local.workers.drain(grace)
+            while time.monotonic() < self._until and self._local.workers.busy:
+                self._local.workers.drain(0.02)  # a later stop may shorten the grace
             self._local.close(0.0)
             self._doors.close()
         ended.wait()
         stopped.set()
+
+    def __del__(self) -> None:
+        """End the doors of a server that nobody has stopped, as gRPC's own side ends."""
+        local = getattr(self, "_local", None)
+        if local is not None and self._stopped is None:
+            threading.Thread(target=local.close, args=(0.0,), daemon=True).start()
 
     # --- its doors -------------------------------------------------------------------------------
 
@@ -162,15 +181,16 @@ class Server(grpc.Server):
             self._doors,
             _broken,
             0,
-            workers if isinstance(workers, int) else _MOST_WORKERS,
+            # Some more, which say no where the bounds of handlers are reached.
+            (workers if isinstance(workers, int) else _MOST_WORKERS) + _MORE_WORKERS,
             thread_name=f"{prefix}_",
             begin=None if begin is None else lambda: begin(*arguments),
         )
         descriptor = ProcedureDescriptor("call", _nothing, ROOM, ROOM, SIMULTANEOUS)
-        for address, port in self._ports:
+        for address, port, signature in self._ports:
             for name in _doors_of(address, port):
                 try:
-                    self._local.export(name, INTERFACE, (SIGNATURE,), (descriptor,), None, self._handlers.stubs_for)
+                    self._local.export(name, INTERFACE, (signature,), (descriptor,), None, self._handlers.stubs_for)
                 except BindingRefused as error:
                     _LOG.warning("no door beside %s: %s", address, error)
 
@@ -202,6 +222,12 @@ class _Counted(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None
+        unary = None if handler.response_streaming or handler.request_streaming else handler.unary_unary
+        behaviours = (unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+        if any(
+            hasattr(one, "experimental_non_blocking") or hasattr(one, "experimental_thread_pool") for one in behaviours
+        ):
+            return handler  # it does not run on the pool that is bounded
         kinds = {
             (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
             (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -214,8 +240,9 @@ class _Counted(grpc.ServerInterceptor):
         return make(counted, handler.request_deserializer, handler.response_serializer)
 
     def _unary(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        @functools.wraps(behaviour)
         def run(request: Any, context: Any) -> Any:
-            self._enter()
+            self._enter(context)
             try:
                 return behaviour(request, context)
             finally:
@@ -224,8 +251,9 @@ class _Counted(grpc.ServerInterceptor):
         return run
 
     def _stream(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        @functools.wraps(behaviour)
         def run(request: Any, context: Any) -> Any:
-            self._enter()
+            self._enter(context)
             try:
                 yield from behaviour(request, context)
             finally:
@@ -233,13 +261,14 @@ class _Counted(grpc.ServerInterceptor):
 
         return run
 
-    def _enter(self) -> None:
+    def _enter(self, context: Any) -> None:
+        if not self._handlers.enter():
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, LIMIT_TEXT)
         if self._handlers.permits is not None:
             self._handlers.permits.get()
-        self._handlers.running += 1
 
     def _leave(self) -> None:
-        self._handlers.running -= 1
+        self._handlers.leave()
         if self._handlers.permits is not None:
             self._handlers.permits.put(None)
 

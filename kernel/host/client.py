@@ -41,7 +41,7 @@ def _exchange(door: socket.socket, name: str, fields: dict[str, object], descrip
         messages.send(door, fields, descriptors)
         message = messages.receive(door)
     except TimeoutError:
-        raise BindingRefused(f"import {name}: the server did not answer within {ANSWER_S:g} s") from None
+        raise BindingRefused(f"import {name}: the server did not answer in time") from None
     except (OSError, BadMessage) as error:
         raise BindingRefused(f"import {name}: the server ended, or speaks another language: {error}") from None
     if message is None:
@@ -60,7 +60,14 @@ class ClientBinding:
     """
 
     def __init__(
-        self, doors: Doors, name: str, interface: str, signatures: tuple[str, ...], waits: int, notified: bool
+        self,
+        doors: Doors,
+        name: str,
+        interface: str,
+        signatures: tuple[str, ...],
+        waits: int,
+        notified: bool,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self.name = name
         self.largest = segments.MOST_SEGMENT  # bytes of arguments or results that are believed
@@ -72,7 +79,7 @@ class ClientBinding:
         self.pidfd = -1
         self.notify: socket.socket | None = None
         theirs: socket.socket | None = None
-        self.door = doors.connect(name, ANSWER_S)
+        self.door = doors.connect(name, answer_s)
         try:
             if notified:
                 self.notify, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

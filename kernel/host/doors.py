@@ -109,7 +109,9 @@ class Doors:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # Blocking: Linux refuses others at once where many wait to be accepted.
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), 0))
+            door.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+            )
             door.connect(self.path(name))
             door.settimeout(timeout)
         except OSError as error:

@@ -110,11 +110,16 @@ class Workers:
             self._workers.discard(worker)
             return None
 
+    @property
+    def busy(self) -> bool:
+        """Return whether a procedure runs."""
+        return any(one.native.busy for one in list(self._workers))
+
     def drain(self, seconds: float) -> None:
         """Wait until no procedure runs, for at most so long."""
         end = native.now_ns() + int(seconds * 1e9)
         with self._lock:
-            while any(one.native.busy for one in self._workers) and native.now_ns() < end:
+            while self.busy and native.now_ns() < end:
                 self._lock.wait(0.005)
 
     def close(self) -> None:

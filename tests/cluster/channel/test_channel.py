@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 import lrpc
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.channel import Channel
+from lrpc.cluster.channel.form import WITHOUT_TLS
+from lrpc.cluster.channel.server import Server
 from tests.support.channels import SERVICE, seen, serving, stub
 from tests.support.host import ROOT, until
 
@@ -193,6 +195,63 @@ class TestChannels:
             with pytest.raises(ValueError, match="Cannot invoke RPC on closed channel!"):
                 method(StringValue())
 
+    def test_a_call_that_is_outstanding_when_its_channel_closes_is_cancelled(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, _):
+            channel = lrpc.insecure_channel(target)
+            ends: list[Any] = []
+
+            def call() -> None:
+                try:
+                    stub(channel, "wait")(StringValue())
+                except grpc.RpcError as error:
+                    ends.append(error.code())
+
+            waiting = threading.Thread(target=call)
+            waiting.start()
+            until(service.called.is_set)
+            channel.close()
+            waiting.join(10)
+            assert ends == [grpc.StatusCode.CANCELLED]
+
+    def test_a_call_outlives_a_decision_that_changes(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, _), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            ends: list[Any] = []
+            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+            waiting.start()
+            until(service.called.is_set)
+            (tmp_path / "grpc.sock").rename(tmp_path / "elsewhere")
+            channel.broken()
+            seen(channel, "echo", "a", timeout=0.2)
+            assert channel.decision.door is None
+            service.release.set()
+            waiting.join(10)
+            assert ends[0].response == "True"
+
+    @pytest.mark.parametrize("timeout", [1e10, threading.TIMEOUT_MAX])
+    def test_a_very_long_time_bounds_nothing(self, tmp_path: Path, timeout: float) -> None:
+        with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            assert seen(channel, "echo", "a", timeout=timeout).response == "a"
+
+    def test_a_door_in_place_of_tls_is_not_for_a_channel_without(self, tmp_path: Path) -> None:
+        server = lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.local_without_tls", 1)])
+        assert isinstance(server, Server)
+        port = server.add_insecure_port("127.0.0.1:0")  # stands for one that has TLS
+        server._ports = [(address, number, WITHOUT_TLS) for address, number, _ in server._ports]
+        server.start()
+        option = [("lrpc.local_without_tls", 1)]
+        credentials = grpc.ssl_channel_credentials()
+        with (
+            lrpc.insecure_channel(f"localhost:{port}") as plain,
+            lrpc.secure_channel(f"localhost:{port}", credentials, option) as secure,
+            lrpc.secure_channel(f"localhost:{port}", credentials) as strict,
+        ):
+            for channel, local in ((plain, 0), (secure, 1), (strict, 0)):
+                assert isinstance(channel, Channel)
+                seen(channel, "nothing", "", timeout=1)
+                assert channel.local_calls == local, channel.decision
+        server.stop(0).wait()
+
     def test_a_deadline_ends_a_call_as_grpcs_does(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, _), lrpc.insecure_channel(target) as channel:
             stub(channel, "echo")(StringValue())
@@ -253,6 +312,72 @@ class TestChannels:
 
 
 class TestServers:
+    def test_a_generic_handler_is_asked_anew_for_each_call(self, tmp_path: Path) -> None:
+        class ByTenant(grpc.GenericRpcHandler):
+            def service(self, details: Any) -> Any:
+                tenant = dict(details.invocation_metadata)["tenant"].encode()
+                return grpc.unary_unary_rpc_method_handler(lambda request, context: tenant)
+
+        with serving(tmp_path, handlers=iter([ByTenant()])) as (_, target, _), lrpc.insecure_channel(target) as ours:
+            method: Any = ours.unary_unary("/other/Who")
+            assert [method(b"", metadata=(("tenant", one),)) for one in "aba"] == [b"a", b"b", b"a"]
+            with grpc.insecure_channel(target) as theirs:
+                assert seen(theirs, "echo", "a").response == "a"
+
+    def test_interceptors_given_as_an_iterator_stand_on_both_ways(self, tmp_path: Path) -> None:
+        class Refuses(grpc.ServerInterceptor):
+            def intercept_service(self, continuation: Any, details: Any) -> Any:
+                def refuse(request: Any, context: Any) -> Any:
+                    context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+
+                return grpc.unary_unary_rpc_method_handler(refuse)
+
+        with (
+            serving(tmp_path, interceptors=iter([Refuses()])) as (_, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            assert seen(ours, "echo", "a") == seen(theirs, "echo", "a")
+            assert seen(ours, "echo", "a").code is grpc.StatusCode.UNAUTHENTICATED
+
+    def test_an_interceptor_that_raises_tells_the_client_nothing(self, tmp_path: Path) -> None:
+        class Raises(grpc.ServerInterceptor):
+            def intercept_service(self, continuation: Any, details: Any) -> Any:
+                raise ValueError("secret")
+
+        with (
+            serving(tmp_path, interceptors=[Raises()]) as (_, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            assert seen(ours, "echo", "a") == seen(theirs, "echo", "a")
+
+    def test_waiting_for_termination_waits_for_calls_in_their_grace(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
+            ends: list[Any] = []
+            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+            waiting.start()
+            until(service.called.is_set)
+            server.stop(20)
+            assert server.wait_for_termination(0.1)
+            assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
+            service.release.set()
+            assert not server.wait_for_termination(20)
+            waiting.join()
+            assert ends[0].response == "True"
+
+    def test_more_calls_at_once_than_a_stacks_take_grpc(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, thread_pool=ThreadPoolExecutor(30)) as (service, target, _),
+            lrpc.insecure_channel(target) as channel,
+            ThreadPoolExecutor(20) as callers,
+        ):
+            calls = [callers.submit(seen, channel, "wait", "") for _ in range(20)]
+            until(service.called.is_set)
+            assert seen(channel, "echo", "a", timeout=10).response == "a"
+            service.release.set()
+            assert {one.result(20).response for one in calls} == {"True"}
+
     def test_handlers_run_on_threads_like_the_executors(self, tmp_path: Path) -> None:
         local = threading.local()
 
@@ -460,6 +585,11 @@ class TestDecisions:
             ("192.0.2.1:80", [], "192.0.2.1: not an address of this computer"),
             ("xds:///service", [], "target xds:///service: not an address"),
             ("localhost", [], "target localhost: no port"),
+            ("::1:80", [], "target ::1:80: no port"),
+            ("localhost:²", [], "target localhost:²: no port"),
+            ("foo..bar:80", [], "foo..bar: not localhost, and not an address"),
+            ("unix://relative/s", [], "target unix://relative/s: not an address"),
+            ("unix:a\0b", [], "a\0b: no socket of this user"),
             ("unix:/nowhere/at/all", [], "/nowhere/at/all: no socket of this user"),
             ("localhost:1", [("grpc.service_config", "{}")], "option grpc.service_config"),
             ("localhost:1", [("grpc.lb_policy_name", "round_robin")], "option grpc.lb_policy_name=round_robin"),
@@ -496,7 +626,7 @@ if child == 0:
     try:
         assert method(b"") == b""
         assert method(b"") == b""
-        os._exit(0 if channel.local_calls == 2 else 2)
+        os._exit(0 if channel.local_calls == 3 else 2)
     finally:
         os._exit(1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), method(b""), channel.local_calls)
