@@ -166,6 +166,8 @@ class TestDeadlines:
             client = here.bind(Shop, "shop")
             assert client.echo(b"small") == b"small"
             os.kill(child.pid, signal.SIGSTOP)
+            tasks = Path(f"/proc/{child.pid}/task")
+            until(lambda: all(") T " in (one / "stat").read_text() for one in tasks.iterdir()))
             for _ in range(4):
                 with deadline(0.02), pytest.raises(lrpc.CallAborted, match="before the server took"):
                     client.echo(bytes(100_000))
