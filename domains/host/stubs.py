@@ -166,6 +166,10 @@ class Calls:
     async def call(self, group: int, procedure: int, data: bytes, end: int, index: int = -1) -> Reply:
         """Make a call; return as `native.Binding.call` does."""
         own = self.binding.native
+        if end != NEVER and native.now_ns() >= end:  # even where the answer could come first
+            if index >= 0:
+                own.release(index)
+            return WITHDRAWN
         while True:
             began = own.begin(group, procedure, data, index)
             if began != PENDING:

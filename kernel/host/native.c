@@ -529,6 +529,11 @@ static PyObject *binding_call(PyObject *object, PyObject *const *args, Py_ssize_
     long index = own_index(self, args[4]);
     if (PyErr_Occurred())
         return NULL;
+    if (deadline != FOREVER && now_ns() >= deadline) { /* even where a server that spins could answer first */
+        if (index >= 0)
+            release_astack(self, (uint32_t)index);
+        return PyLong_FromLong(CALL_WITHDRAWN);
+    }
     if (index < 0)
         index = take_astack(self, (uint32_t)group, deadline, 1);
     else if (!is_live(self))

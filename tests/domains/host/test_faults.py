@@ -112,12 +112,30 @@ class TestUsersCode:
         with shop(tmp_path), this_machine(folder=tmp_path) as here, deadline(seconds):
             assert here.bind(Shop, "shop").add(1, 2) == 3
 
-    def test_a_deadline_long_ago_has_passed(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("seconds", [-1e12, 0.0])
+    def test_a_call_whose_deadline_has_passed_is_not_made(self, tmp_path: Path, seconds: float) -> None:
         with shop(tmp_path), this_machine(folder=tmp_path) as here:
             client = here.bind(Shop, "shop")
-            with deadline(-1e12), pytest.raises(lrpc.CallAborted):
-                client.wait(1.0)
+            with deadline(seconds):
+                for _ in range(10):  # a server that spins would answer sooner than anybody looks
+                    with pytest.raises(lrpc.CallAborted, match="before the server took"):
+                        client.add(1, 2)
+                with pytest.raises(lrpc.CallAborted, match="before the server took"):
+                    client.echo(bytes(100_000))
             assert client.add(1, 2) == 3
+            assert client.echo(bytes(100_000)) == bytes(100_000)
+
+    @pytest.mark.parametrize("seconds", [-1e12, 0.0])
+    def test_an_awaited_call_whose_deadline_has_passed_is_not_made(self, tmp_path: Path, seconds: float) -> None:
+        async def main() -> None:
+            with this_machine("awaited", folder=tmp_path) as serving, this_machine(folder=tmp_path) as here:
+                serving.export(AwaitedShop, AwaitedShopServer(), "shop")
+                client = here.bind(AwaitedShop, "shop")
+                with deadline(seconds), pytest.raises(lrpc.CallAborted, match="before the server took"):
+                    await client.add(1, 2)
+                assert await client.add(1, 2) == 3
+
+        asyncio.run(main())
 
 
 class TestWaits:

@@ -72,6 +72,7 @@ class TestHostileClients:
         with shop(tmp_path) as (serving, _):
             for place, length in ((0, 0x7FFF_FFFF), (2, 33), (1, 1), (7, 8), (0, 2**32 - 1)):
                 raw = RawClient(tmp_path)
+                until(lambda: serving.status()["bindings"] != [])
                 raw.write(0, 1, 0)
                 raw.write(0, 2, length)
                 raw.write(0, 3, place)
@@ -79,7 +80,7 @@ class TestHostileClients:
                 raw.door.send(b"b")
                 until(lambda: serving.status()["bindings"] == [])
                 raw.close()
-            assert "client broke the segment" in str(serving.status())
+            assert serving.status()["ended"] == {"client broke the segment": 5}
 
     def test_a_procedure_beyond_the_list_is_answered_as_one(self, tmp_path: Path) -> None:
         with shop(tmp_path):
@@ -196,11 +197,3 @@ class TestHostileServers:
             assert found in (-2, -4)
             server.release.set()
             raw.close()
-
-
-def test_a_client_that_never_lets_go_of_a_deadline_is_told_in_time(tmp_path: Path) -> None:
-    with shop(tmp_path), this_machine(folder=tmp_path) as here:
-        client = here.bind(Shop, "shop")
-        with deadline(0.0), pytest.raises(lrpc.CallAborted):
-            client.add(1, 2)
-        assert client.add(1, 2) == 3
