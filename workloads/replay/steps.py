@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lrpc.workloads.traces.calls import asynchronous, outside, paired
+from lrpc.workloads.traces.collector import collector_paused
 from lrpc.workloads.traces.spans import Kind, Trace
 
 
@@ -85,6 +86,7 @@ class Activity:
     extra_ns: Mapping[int, int] = field(default_factory=dict)
 
 
+@collector_paused()
 def activity(trace: Trace) -> Activity:
     """Return the steps of a trace's spans, by the rules in this module's docstring."""
     spans = trace.spans

@@ -20,7 +20,7 @@ from typing import Final
 
 from lrpc.workloads.traces.calls import paired
 from lrpc.workloads.traces.sources import Source
-from lrpc.workloads.traces.spans import Correction, Trace, children_of
+from lrpc.workloads.traces.spans import Correction, Trace, children_of, renumbered
 
 Bounds = tuple[int, int]  # the least and most, in ns, that a clock may be behind another
 Edge = tuple[Source, Source]  # two clocks, the lesser first
@@ -42,8 +42,7 @@ def corrected(trace: Trace) -> Trace:
         for span, time in zip(trace.spans, times, strict=True)
     ]
     order = sorted(range(len(spans)), key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, at))
-    new = {index: at for at, index in enumerate(order)}
-    parents = [None if (parent := trace.parents[index]) is None else new[parent] for index in order]
+    parents = renumbered(trace.parents, order)
     corrections = {**trace.corrections, Correction.CLOCK: moved}
     return replace(
         trace,

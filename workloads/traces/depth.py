@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from lrpc.workloads.traces.spans import LeftOut, Reason, Trace, children_of
+from lrpc.workloads.traces.spans import LeftOut, Reason, Trace, children_of, renumbered
 
 MOST_NESTED: Final = 72  # what every build manages: the recursion of Python 3.11, interpreted, ends at 78
 
@@ -31,8 +31,7 @@ def without_deep(trace: Trace, most: int) -> Trace:
             detail = f"its trace is {deepest[span.trace]} spans deep, more than {most}"
             left_out.append(LeftOut(f"trace {span.trace}", span.trace, span.span, Reason.TOO_DEEP, detail))
     kept = [index for index, span in enumerate(trace.spans) if span.trace not in deep]
-    new = {index: at for at, index in enumerate(kept)}
-    parents = [None if (parent := trace.parents[index]) is None else new[parent] for index in kept]
+    parents = renumbered(trace.parents, kept)
     spans = [trace.spans[index] for index in kept]
     return replace(trace, spans=spans, left_out=left_out, parents=parents, children=children_of(parents))
 

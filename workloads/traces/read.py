@@ -17,6 +17,7 @@ from typing import Final
 import zstandard
 
 from lrpc.workloads.traces.clocks import corrected
+from lrpc.workloads.traces.collector import collector_paused
 from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
 from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.formats.columns import Layout, layout_of
@@ -27,6 +28,7 @@ MOST_BYTES: Final = 1 << 30  # the largest trace, also after it is unzipped
 MOST_FILES: Final = 10_000  # in a folder
 
 
+@collector_paused()
 def read_trace(
     path: AnyPath,
     *,

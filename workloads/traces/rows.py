@@ -14,24 +14,40 @@ left out keeps its place in the file and its reason.
 import operator
 import re
 import reprlib
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 from lrpc.workloads.traces.attributes import UNNAMEABLE
 from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named_in_groups
-from lrpc.workloads.traces.spans import MAX_TIME, Correction, Kind, LeftOut, Reason, Span, Trace, children_of, shown
+from lrpc.workloads.traces.spans import (
+    MAX_TIME,
+    Correction,
+    Kind,
+    LeftOut,
+    Reason,
+    Span,
+    Trace,
+    children_of,
+    renumbered,
+    shown,
+)
 
 SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's identifier
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
+MOST_DIGITS: Final = 19  # of a time in ns
 # int() alone would accept signs, spaces, underscores and the digits of other scripts.
-_WHOLE: Final = re.compile(r"[0-9]{1,19}(\.0+)?")
+_WHOLE: Final = re.compile(rf"[0-9]{{1,{MOST_DIGITS}}}(\.0+)?")
 # Keeps quoted values short and shallow, however long or deeply nested they are in the file.
 _REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.fillvalue = "…"
 SpanKey = tuple[str, str]  # a span's identifier: (trace, span)
-RowPlace = tuple[int, ...]  # a row's place, the larger part first: (line, span), after the file's number
+# A row's place, the larger part first: (line, span) or one of them, after the file's number.
+RowPlace = tuple[int, ...]
+PLACE: Final = 3  # numbers of a place, at most
 
 
 class Unfit(Exception):
@@ -84,7 +100,9 @@ def nanoseconds(key: str, value: object) -> int:
     Whole numbers may have been through floating point, which leaves `.0` behind them.
     """
     found: object = value
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) <= MOST_DIGITS:
+        found = int(value)  # as nearly all are
+    elif isinstance(value, str) and _WHOLE.fullmatch(value):
         found = int(value.partition(".")[0])
     elif isinstance(value, float) and value.is_integer():
         found = int(value)
@@ -123,8 +141,8 @@ class RowCollector:
         self._words: list[tuple[str, ...]] = []  # by file that was begun
         self._spans: list[Span] = []
         self._sources: dict[Source, Source] = {}  # the domain of each source that has a span
-        self._places: list[RowPlace] = []  # the place of each of _spans
-        self._index: dict[SpanKey, int] = {}  # the index of each span in _spans
+        self._places = array("Q")  # the places of _spans, PLACE numbers for each; 0 where it has fewer
+        self._index: dict[str, dict[str, int]] = {}  # the index in _spans, by trace, by span
         self._halves: dict[SpanKey, int] = {}  # the later of two spans that share an identifier
         self._unfit: set[SpanKey] = set()  # spans that were left out
         self._left_out: list[tuple[RowPlace, LeftOut]] = []
@@ -140,16 +158,19 @@ class RowCollector:
         """
         if 0 != span.end_ns < span.start_ns:
             raise Unfit(Reason.BACKWARDS, f"it starts at {span.start_ns} ns and ends at {span.end_ns} ns")
-        identity = key_of(span.trace, span.span)
-        index = self._index.setdefault(identity, len(self._spans))
+        trace, own = identity = key_of(span.trace, span.span)
+        spans = self._index.get(trace)
+        if spans is None:
+            spans = self._index[trace] = {}
+        index = spans.setdefault(own, len(self._spans))
         if index < len(self._spans):
             if {span.kind, self._spans[index].kind} != {Kind.CLIENT, Kind.SERVER} or identity in self._halves:
-                raise Unfit(Reason.DUPLICATE, f"{self._described(self._places[index])} has it already")
+                raise Unfit(Reason.DUPLICATE, f"{self._described(self._place(index))} has it already")
             self._halves[identity] = len(self._spans)
         if span.source not in self._sources:
             self._sources[span.source] = span.source.domain
         self._spans.append(span)
-        self._places.append((len(self._words), *place))
+        self._places.extend((len(self._words), *place, 0)[:PLACE])
 
     def leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
         """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`."""
@@ -159,38 +180,66 @@ class RowCollector:
         """Return the trace of all spans whose ancestors are all good, and the rows left out.
 
         Domains that are alike are joined as `group` says (`sources.named_in_groups`). Raises
-        `Misshapen` if that is not possible.
+        `Misshapen` if that is not possible. The collector is empty afterwards.
         """
         try:
             pods = named_in_groups(self._sources, group)
         except ValueError as error:
             raise Misshapen("--group", str(error)) from None
         corrections = Counter[Correction]()
-        parents, faults = self._resolve(corrections)
+        whole = self._whole_traces()
+        parents, faults = self._resolve(whole, corrections)
         _add_descendants_and_cycles(parents, faults)
         for index, reason in faults.items():
             span = self._spans[index]
             detail = f"its parent is {shown(span.parent or '')}"
-            self._leave_out(self._places[index], (span.trace, span.span), Unfit(reason, detail))
-        left_out = [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))]
-        ends = _ends(self._spans, parents, corrections)
-        spans = [
-            span._replace(trace=trace, pod=pods[span.source], end_ns=end)
-            for span, trace, end in zip(self._spans, self._traces(), ends, strict=True)
-        ]
-        order = [index for index in range(len(parents)) if index not in faults]
-        order.sort(key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, spans[at].kind))
-        new = {index: at for at, index in enumerate(order)}
-        linked = [new.get(parent) if (parent := parents[index]) is not None else None for index in order]
+            self._leave_out(self._place(index), (span.trace, span.span), Unfit(reason, detail))
+        self._index.clear()  # of a large trace, this is much memory
+        spans = self._linked(whole, parents, pods, corrections)
+        order = _in_order(spans, [index for index in range(len(spans)) if index not in faults])
+        linked = renumbered(parents, order)
+        good = [spans[index] for index in order]
+        spans.clear()
         return Trace(
-            [spans[index] for index in order],
-            left_out,
+            good,
+            [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))],
             linked,
             children_of(linked),
             dict(corrections),
-            *_whereabouts([spans[index] for index in order]),
+            *_whereabouts(good),
             frozenset(self.forms),
         )
+
+    def _linked(
+        self,
+        whole: Mapping[str, str],
+        parents: list[int | None],
+        pods: Mapping[Source, str],
+        corrections: Counter[Correction],
+    ) -> list[Span]:
+        """Give each span its trace's identifier, its domain and its end; return all of them.
+
+        An identifier that recurs is one text afterwards, to save memory; so spans are replaced
+        one by one where they are.
+        """
+        spans = self._spans
+        ends = _ends(spans, parents, corrections)
+        texts: dict[str, str] = {}  # each trace's identifier as it was first given whole
+        for span in spans:
+            texts.setdefault(span.trace.lstrip("0"), span.trace)
+        for index, span in enumerate(spans):
+            key = span.trace.lstrip("0")
+            trace = texts[whole.get(key, key)]
+            above, parent = parents[index], span.parent
+            if above is not None and spans[above].span == parent:
+                parent = spans[above].span
+            pod = pods[span.source]
+            spans[index] = Span(trace, span.span, parent, pod, span.operation, span.start_ns, ends[index], *span[7:])
+        return spans
+
+    def _place(self, index: int) -> RowPlace:
+        """Return the place of a span, without its zeros."""
+        return tuple(filter(None, self._places[PLACE * index : PLACE * (index + 1)]))
 
     def _described(self, place: RowPlace) -> str:
         file, *numbers = place
@@ -201,12 +250,13 @@ class RowCollector:
         self._left_out.append((place, LeftOut(self._described(place), *identity, unfit.reason, unfit.detail)))
         self._unfit.add(key_of(*identity))
 
-    def _resolve(self, corrections: Counter[Correction]) -> tuple[list[int | None], dict[int, Reason]]:
+    def _resolve(
+        self, whole: Mapping[str, str], corrections: Counter[Correction]
+    ) -> tuple[list[int | None], dict[int, Reason]]:
         """Return the index of each span's parent, and the spans whose parent is left out.
 
         What was corrected on the way is counted in `corrections`.
         """
-        whole = self._whole_traces()
         parents: list[int | None] = []
         faults: dict[int, Reason] = {}
         for index, span in enumerate(self._spans):
@@ -237,12 +287,13 @@ class RowCollector:
         """Return the client's span of the call, if this is its server's of the same id."""
         if identity not in self._halves or self._spans[index].kind is not Kind.SERVER:
             return None
-        first, second = self._index[identity], self._halves[identity]
+        first, second = self._index[identity[0]][identity[1]], self._halves[identity]
         return first if second == index else second
 
     def _called_by(self, identity: SpanKey, child: Span) -> int | None:
         """Return the span of an identifier: of two that share it, the one where the child ran."""
-        first, second = self._index.get(identity), self._halves.get(identity)
+        trace, own = identity
+        first, second = self._index.get(trace, {}).get(own), self._halves.get(identity)
         if first is None or second is None:
             return first
         where = self._sources[child.source]
@@ -250,23 +301,26 @@ class RowCollector:
         servers = [half for half in (first, second) if self._spans[half].kind is Kind.SERVER]
         return here[0] if len(here) == 1 else servers[0]
 
-    def _traces(self) -> list[str]:
-        """Return each span's trace by the identifier that it was first given whole."""
-        whole = self._whole_traces()
-        bare = [span.trace.lstrip("0") for span in self._spans]
-        texts: dict[str, str] = {}
-        for key, span in zip(bare, self._spans, strict=True):
-            texts.setdefault(key, span.trace)
-        return [texts[whole.get(key, key)] for key in bare]
-
     def _whole_traces(self) -> dict[str, str]:
         """Return the trace of 128 bits that each of 64 bits is, where just one can be meant."""
-        traces = {trace for trace, _ in self._index}
+        traces = self._index
         longer: dict[str, list[str]] = {}
         for trace in traces:
             if len(trace) > SHORT_DIGITS:
                 longer.setdefault(trace[-SHORT_DIGITS:].lstrip("0"), []).append(trace)
         return {short: found[0] for short, found in longer.items() if short in traces and len(found) == 1}
+
+
+def _in_order(spans: Sequence[Span], indices: list[int]) -> list[int]:
+    """Return indices ordered by start, and where spans start together by identifier and kind."""
+    indices.sort(key=lambda index: spans[index].start_ns)
+    found: list[int] = []
+    for _, together in groupby(indices, key=lambda index: spans[index].start_ns):
+        some = list(together)
+        if len(some) > 1:
+            some.sort(key=lambda index: (spans[index].trace, spans[index].span, spans[index].kind))
+        found += some
+    return found
 
 
 def _whereabouts(spans: list[Span]) -> tuple[dict[str, str], dict[str, list[str]]]:

@@ -125,7 +125,7 @@ class Trace:
     spans: list[Span]
     left_out: list[LeftOut]
     parents: list[int | None]
-    children: list[list[int]]
+    children: Sequence[Sequence[int]]
     corrections: Mapping[Correction, int] = field(default_factory=dict)  # how many spans each was made to
     nodes: Mapping[str, str] = field(default_factory=dict)  # by pod: its node or host, where one is told
     services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by pod: its services, sorted
@@ -174,13 +174,21 @@ class Trace:
                 yield index, self.spans[index], self.spans[parent]
 
 
-def children_of(parents: Sequence[int | None]) -> list[list[int]]:
+def renumbered(parents: Sequence[int | None], order: Sequence[int]) -> list[int | None]:
+    """Return the parents of the spans in `order`, by place there; None for one that has no place."""
+    new: list[int | None] = [None] * len(parents)
+    for at, index in enumerate(order):
+        new[index] = at
+    return [None if (parent := parents[index]) is None else new[parent] for index in order]
+
+
+def children_of(parents: Sequence[int | None]) -> list[Sequence[int]]:
     """Return the indices of each span's children, in ascending order, from those of parents."""
-    children: list[list[int]] = [[] for _ in parents]
+    found: dict[int, list[int]] = {}
     for index, parent in enumerate(parents):
         if parent is not None:
-            children[parent].append(index)
-    return children
+            found.setdefault(parent, []).append(index)
+    return [tuple(found.pop(index, ())) for index in range(len(parents))]
 
 
 def shown(text: str, limit: int | None = 60, quote: bool = True) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import lrpc
 from lrpc.domains.host.here import deadline, this_machine
 from lrpc.kernel.host import native
 from tests.support.host import SERVE, Shop, descriptors, process, shop, until
