@@ -175,7 +175,7 @@ class Trace:
 
 
 def renumbered(parents: Sequence[int | None], order: Sequence[int]) -> list[int | None]:
-    """Return the parents of the spans in `order`, by place there; None for one that has no place."""
+    """Return the parents of the spans in `order`, by place there; None for one without."""
     new: list[int | None] = [None] * len(parents)
     for at, index in enumerate(order):
         new[index] = at
