@@ -5,6 +5,7 @@ arguments and its results. It does so once, when the class is defined, so that a
 nothing and a mistake in a definition shows before anything runs.
 """
 
+import contextlib
 import inspect
 import types
 import typing
@@ -29,7 +30,7 @@ from lrpc.domains.codecs import (
 )
 from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
-from lrpc.kernel.errors import Refused
+from lrpc.kernel.errors import ProcedureRaised, Refused
 from lrpc.kernel.text import one_line
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -63,6 +64,18 @@ class Procedure:
         returned = results[0] if self.single else f"({', '.join(results)})" if results else "None"
         raises = f" raises {', '.join(one.__name__ for one in self.raises)}" if self.raises else ""
         return f"{self.name}({arguments}) -> {returned}{raises}"
+
+    def error(self, kind: str, message: str) -> Exception:
+        """Return the exception at the caller for what the server raised, by class name and text.
+
+        It is of the class in `raises` of that name, if that can be made from a text; else
+        `ProcedureRaised`.
+        """
+        for declared in self.raises:
+            if declared.__name__ == kind:
+                with contextlib.suppress(Exception):  # its constructor is the user's code
+                    return declared(message)
+        return ProcedureRaised(kind, message)
 
 
 class Interface:

@@ -14,7 +14,7 @@ from typing import Final
 
 from lrpc.domains.interface import Procedure
 from lrpc.domains.stubs import in_order, pack, refer
-from lrpc.kernel.errors import ArgumentError, BindingRefused, CallFailed, NoSuchProcedure, ProcedureRaised, raised
+from lrpc.kernel.errors import ArgumentError, BindingRefused, CallFailed, NoSuchProcedure, raised
 from lrpc.kernel.host import native
 from lrpc.kernel.host.client import COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
 from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
@@ -66,10 +66,7 @@ def error_of(procedure: Procedure, kind: int, data: bytes) -> Exception:
         return NoSuchProcedure(f"{where}: the server has no such procedure")
     try:
         name, message, notes = json.loads(data)
-        found: Exception = ProcedureRaised(str(name), str(message))
-        for one in procedure.raises:
-            if one.__name__ == name:
-                found = one(str(message))
+        found = procedure.error(str(name), str(message))
         for note in notes:
             found.add_note(str(note))
     except (ValueError, TypeError, RecursionError):

@@ -1,9 +1,11 @@
 """Binding on the simulated kernel: finds an export and makes the client stubs that suit it."""
 
+from collections.abc import Callable
+
 from lrpc.domains.domain import Exhausted, I, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.stubs import ClientStub, LrpcStub, MessageStub, WithinStub
-from lrpc.kernel.errors import BindingRefused
+from lrpc.kernel.errors import BindingRefused, ProcedureRaised, Refused
 from lrpc.kernel.simulated.domain import Export, ProtectionDomain
 
 
@@ -18,8 +20,9 @@ def bind(
 
     Raises `BindingRefused` where no export of that name exists, its clerk refuses the import, or it
     has another interface; `CallFailed` where the domain has terminated; `Refused` where the cost
-    model has no costs for calls by this `transfer`.
+    model has no costs for calls by this `transfer`, or a procedure is defined by `async def`.
     """
+    refuse_awaited(interface, f"import {name}")
     kernel = client.kernel
     name = client.imports.get(name, name)
     export = kernel.exports.get(name)
@@ -44,8 +47,34 @@ def bind(
         raise BindingRefused(f"import {name}: it is a {found}, not a {interface.interface.__name__}")
     stubs = _stubs(client, interface, name, export, transfer, exhausted)
     made = interface.__new__(interface)
-    vars(made).update((stub.procedure.name, stub) for stub in stubs)
+    for stub in stubs:
+        vars(made)[stub.procedure.name] = _declaring(stub) if stub.procedure.raises else stub
     return made
+
+
+def refuse_awaited(interface: type[Interface], what: str) -> None:
+    """Raise `Refused` for awaited procedures: virtual time has no event loop."""
+    awaited = [procedure.name for procedure in interface.procedures if procedure.awaited]
+    if awaited:
+        name = f"{interface.interface.__name__}.{awaited[0]}"
+        raise Refused(
+            f"{what}: {name} is defined by `async def`; a simulated machine runs plain procedures, define it by `def`"
+        )
+
+
+def _declaring(stub: ClientStub) -> Callable[..., object]:
+    """Return a stub that raises exceptions of the classes that its procedure declares."""
+
+    def call(*values: object, **named: object) -> object:
+        try:
+            return stub(*values, **named)
+        except ProcedureRaised as error:
+            found = stub.procedure.error(error.kind, error.message)
+            for note in getattr(error, "__notes__", ()):
+                found.add_note(note)
+            raise found from None
+
+    return call
 
 
 def _stubs(

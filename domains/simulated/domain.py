@@ -3,7 +3,7 @@
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Domain, Exhausted, I, Policy, Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.simulated.binding import bind
+from lrpc.domains.simulated.binding import bind, refuse_awaited
 from lrpc.kernel.simulated.domain import ProtectionDomain
 
 
@@ -35,8 +35,9 @@ class SimulatedDomain(ProtectionDomain):
 
         Raises `BindingRefused` where the server lacks a procedure of the interface, the name is
         taken or the A-stacks would be too large. Raises `CallFailed` where the domain has
-        terminated.
+        terminated, and `Refused` where a procedure is defined by `async def`.
         """
+        refuse_awaited(interface, f"export {name}")
         Clerk(policy).export(self, interface, server, name)
 
 
