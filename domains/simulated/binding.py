@@ -57,9 +57,7 @@ def refuse_awaited(interface: type[Interface], what: str) -> None:
     awaited = [procedure.name for procedure in interface.procedures if procedure.awaited]
     if awaited:
         name = f"{interface.interface.__name__}.{awaited[0]}"
-        raise Refused(
-            f"{what}: {name} is defined by `async def`; a simulated machine runs plain procedures, define it by `def`"
-        )
+        raise Refused(f"{what}: {name} is defined by `async def`; for a simulated machine, define it by `def`")
 
 
 def _declaring(stub: ClientStub) -> Callable[..., object]:

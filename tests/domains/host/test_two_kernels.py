@@ -1,4 +1,4 @@
-"""One definition and one server class, unchanged, on both kernels: results and errors are the same."""
+"""One definition and server class, unchanged, on both kernels: results and errors are the same."""
 
 from collections.abc import Callable
 from pathlib import Path
