@@ -5,6 +5,7 @@ from lrpc.workloads.options import command_line
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.reports import terminal
 from lrpc.workloads.runs.execute import Finished, Options, execute, spinner
+from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
 
 
@@ -17,6 +18,7 @@ def carry_out(
     """Execute a job and print its record. A dry run has no record and returns None."""
     with spinner("reading and checking what to run"):
         ready = job.prepare(command_line(), own, limit)
+        options = chosen(options, ready.cluster, ready.run.seed)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None

@@ -8,7 +8,6 @@ import typer
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
-    ActorsOption,
     Address,
     Capacity,
     CostModelName,
@@ -18,7 +17,6 @@ from lrpc.workloads.options import (
     Limit,
     LinkDelay,
     LinkMbps,
-    LinksOption,
     MachinesOption,
     MaxDepth,
     Out,
@@ -44,6 +42,20 @@ from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
 
+ReplayActors = Annotated[
+    int | None,
+    typer.Option(
+        help="How many Ray actors the machines are divided among; 0 runs them in this process, without Ray.",
+        show_default="as many as are predicted to be fastest",
+    ),
+]
+ReplayLinks = Annotated[
+    Literal["grpc", "memory"] | None,
+    typer.Option(
+        help="How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors).",
+        show_default="memory in this process, else grpc",
+    ),
+]
 LinkCosts = Annotated[
     Literal["model", "trace", "trace-median"],
     typer.Option(
@@ -130,8 +142,8 @@ def replay(
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
-    actors: ActorsOption = None,
-    links: LinksOption = "grpc",
+    actors: ReplayActors = None,
+    links: ReplayLinks = None,
     address: Address = None,
     event_log: Events = None,
     limit: Limit = MOST_PARTS,
@@ -158,7 +170,7 @@ def replay(
         max_depth=max_depth,
         seed=seed,
     )
-    carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), limit=limit)
+    carry_out(job, _options(out, force, actors, links, address, event_log, dry_run), limit=limit)
 
 
 def find_placement(
@@ -189,8 +201,8 @@ def find_placement(
     record: Records = None,
     force: ForceFiles = False,
     seed: Seed = 0,
-    actors: ActorsOption = None,
-    links: LinksOption = "grpc",
+    actors: ReplayActors = None,
+    links: ReplayLinks = None,
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -215,7 +227,7 @@ def find_placement(
         seed=seed,
     )
     aims = place.Aims(slack, utilisation, interval, weight, constraints, baseline, kubernetes, topology, curve)
-    options = Options(record, force, actors, links, address, None, dry_run)
+    options = _options(record, force, actors, links, address, None, dry_run)
     done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out)
     if done is not None:
         terminal.print_lines(terminal.make_console(), [place.answer(done)])
@@ -242,3 +254,18 @@ def tell(
     for table in told.tables:
         terminal.print_table(console, table)
     terminal.print_lines(console, told.lines)
+
+
+def _options(
+    out: Path | None,
+    force: bool,
+    actors: int | None,
+    links: Literal["grpc", "memory"] | None,
+    address: str | None,
+    event_log: Path | None,
+    dry_run: bool,
+) -> Options:
+    """Return how to carry out a replay: where it is predicted to be fastest, unless options say."""
+    anywhere = actors is None and links is None and address is None
+    way = links or ("memory" if actors == 0 else "grpc")
+    return Options(out, force, actors, way, address, event_log, dry_run, anywhere)

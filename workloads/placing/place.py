@@ -44,6 +44,7 @@ from lrpc.workloads.replay.gaps import Charged, LinkCost, charged, network_gaps
 from lrpc.workloads.replay.placement import machine_names, place, write_placement
 from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.runs.execute import Options, execute, spinner
+from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.spans import Trace
 
@@ -365,6 +366,7 @@ def _charged(job: ReplayJob, link: LinkCost, trace: Trace, recorded: Activity, p
 
 def _replay(asked: Question, job: ReplayJob, options: Options, command: list[str]) -> Record:
     ready = job.prepare_for(asked.trace, asked.activity, command)
+    options = chosen(options, ready.cluster, ready.run.seed)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     assert finished is not None
     return finished.record

@@ -47,6 +47,7 @@ class Options:
     address: str | None = None
     events: Path | None = None  # the file for the event log
     dry_run: bool = False
+    anywhere: bool = False  # in this process or on actors, as `fastest.chosen` predicts
 
 
 @dataclass(frozen=True)
@@ -282,10 +283,12 @@ def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], 
 
 def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:
     """Print what would run, and where, without running it."""
-    where = "in this process" if actors == 0 else f"on {actors} Ray actors"
+    where = ("in this process" if actors == 0 else f"on {actors} Ray actors") + f", links {options.transport}"
     if options.address is not None:
-        where += f" of the cluster at {options.address}"
-    say(f"{run.workload}: {len(cluster.machines)} machines {where}, links {options.transport}, seed {run.seed}")
+        where = f"on {actors} Ray actors of the cluster at {options.address}, links {options.transport}"
+    if options.anywhere:
+        where = "in this process or on Ray actors, as is predicted to be faster"
+    say(f"{run.workload}: {len(cluster.machines)} machines {where}, seed {run.seed}")
     for machine in cluster.machines:
         say(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
         for domain in machine.domains:
