@@ -11,6 +11,7 @@ from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.simulated.domain import SimulatedDomain, simulated
+from lrpc.domains.simulated.explain import Explanation, Observation
 from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.engine import FOREVER
@@ -217,6 +218,18 @@ class Machine:
     def spawn(self, body: Callable[[], None], *, domain: str = "client", name: str = "") -> Thread:
         """Start a thread of a domain that runs `body`, and return it."""
         return self.domain(domain).spawn(body, name)
+
+    def explain(self, call: Callable[[], object], *, domain: str = "client") -> Explanation:
+        """Run a call from a domain several times, and explain the last of them step by step.
+
+        `call` is a function without arguments, as for `spawn`. The explanation prints one line for
+        each step. Raises what `run` does.
+        """
+        observation = Observation()
+        observation.watch(self.kernel)
+        self.spawn(lambda: observation.make(call), domain=domain)
+        self.run()
+        return observation.explanation()
 
     @property
     def now_us(self) -> float:

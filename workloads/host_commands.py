@@ -14,7 +14,7 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.bench import measure, record
 from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, SHARED
 from lrpc.workloads.here import call, doors, serve
-from lrpc.workloads.options import Force, Out, command_line
+from lrpc.workloads.options import AsJson, Force, Out, command_line
 from lrpc.workloads.records import folders
 from lrpc.workloads.reports import terminal
 from lrpc.workloads.runs.execute import spinner
@@ -54,7 +54,7 @@ def call_procedure(
 
 def look(
     folder: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     watch: Annotated[
         float | None, typer.Option(min=0.1, max=3600, help="Look again each so many seconds, until Ctrl-C.")
     ] = None,

@@ -8,6 +8,7 @@ failure is one line and an exit code: a traceback would help nobody but the deve
 record keeps the traceback of a bug.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -27,10 +28,13 @@ from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
+    AsJson,
     DryRun,
     Events,
     Force,
     Limit,
+    LinkDelay,
+    LinkMbps,
     LinksOption,
     Out,
     Parallel,
@@ -46,7 +50,7 @@ from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
 from lrpc.workloads.runs import verify
 from lrpc.workloads.runs.execute import Options, counting_bar, fail, planned_calls, progress_bar
 from lrpc.workloads.runs.jobs import ReproduceJob, RunJob, registry_for
-from lrpc.workloads.studies import observations, sensitivity, structures, sweep
+from lrpc.workloads.studies import explain, observations, sensitivity, structures, sweep
 
 EPILOG: Final = """
 Exit codes: 0 done, 1 verify found a difference, 2 input refused before work began, 3 a run failed, 130 interrupted.
@@ -259,6 +263,34 @@ def compare_observations(
     Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
     """
     terminal.print_table(terminal.make_console(), observations.compare(scale, seed))
+
+
+@app.command("explain")
+def explain_call(
+    test: Annotated[str, typer.Argument(help=f"Which call: {', '.join(explain.TESTS)}.")] = "Null",
+    cost_model: Annotated[
+        str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")
+    ] = "cvax-firefly",
+    link_delay_us: LinkDelay = explain.LINK_DELAY_US,
+    link_mbps: LinkMbps = explain.LINK_MBPS,
+    as_json: AsJson = False,
+) -> None:
+    """Explain one call step by step, by LRPC and by the other ways to call.
+
+    Makes the call on simulated machines that note what they are charged. Prints each way's steps in
+    order, and all ways beside each other.
+    """
+    chosen = explain.test_of(test)
+    costs = load_cost_model(cost_model)
+    found = explain.ways(chosen, costs, link_delay_us, link_mbps)
+    if as_json:
+        terminal.say(json.dumps(explain.as_json(found)))
+        return
+    console = terminal.make_console()
+    for way, explanation in found.items():
+        terminal.print_table(console, explain.steps(way, explanation))
+    terminal.print_table(console, explain.beside(found, chosen, costs))
+    terminal.print_lines(console, [explain.answer(found)])
 
 
 @app.command("list")

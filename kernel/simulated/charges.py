@@ -11,6 +11,7 @@ the counted charges of that step.
 """
 
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
@@ -55,6 +56,8 @@ from lrpc.kernel.simulated.costs import (
     CostModel,
 )
 
+NETWORK_PROCESSOR: Final = -1  # its number in a note
+
 
 class Path:
     """Steps that follow each other with nothing in between: their cost and their number of uses."""
@@ -65,10 +68,52 @@ class Path:
         self.times = 0
 
 
+class Note(NamedTuple):
+    """A charge as it was made: where, for which steps, how often for each, and what it cost.
+
+    `domain` is the one whose context the processor had; it is empty for the network processor.
+    """
+
+    machine: str
+    processor: int
+    domain: str
+    steps: tuple[tuple[int, int], ...]
+    ns: int
+
+
+class Notes:
+    """Keeps what one machine is charged, in order, while `taking` is set.
+
+    Several machines may write into one list. Their order there is that of cause and effect, as long
+    as a single thread causes everything.
+    """
+
+    def __init__(self, machine: str, kept: list[Note]) -> None:
+        self.machine = machine
+        self.kept = kept
+        self.taking = False
+        self._processor = 0
+        self._domain = ""
+
+    def at(self, processor: int, domain: str) -> None:
+        """Say where the charges that follow are made."""
+        self._processor, self._domain = processor, domain
+
+    def add(self, steps: Sequence[tuple[int, int]], ns: int) -> None:
+        """Keep a charge, unless it is for nothing."""
+        made = tuple((step, times) for step, times in steps if times)
+        if self.taking and made:
+            self.kept.append(Note(self.machine, self._processor, self._domain, made, ns))
+
+
 class Charges:
-    """The charges of one machine: its paths, the copies it made and the misses it had."""
+    """The charges of one machine: its paths, the copies it made and the misses it had.
+
+    `notes` keeps them in order, where somebody wants to see them.
+    """
 
     def __init__(self, costs: CostModel) -> None:
+        self.notes: Notes | None = None
         self._paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
@@ -138,6 +183,7 @@ class Charges:
         `size` is its bytes of data.
         """
         self._packet_out.times += 1
+        self._note_packet(self._packet_out)
         return self._packet_out.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size)
 
     def packet_in(self, size: int) -> int:
@@ -146,11 +192,14 @@ class Charges:
         That includes checking it and handing it to a thread. `size` is its bytes of data.
         """
         self._packet_in.times += 1
+        self._note_packet(self._packet_in)
         return self._packet_in.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size) + self.checksum(size)
 
     def misses(self, count: int) -> int:
         """Count the misses after one switch; return their cost in ns."""
         self._missed += count
+        if self.notes is not None:
+            self.notes.add([(TLB_MISS, count)], self._ns_of_misses[count])
         return self._ns_of_misses[count]
 
     def counts(self) -> list[int]:
@@ -166,7 +215,15 @@ class Charges:
         copied = self._copied
         copied[value_step] += values
         copied[byte_step] += size
-        return (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
+        ns = (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
+        if self.notes is not None:
+            self.notes.add([(value_step, values), (byte_step, size)], ns)
+        return ns
+
+    def _note_packet(self, path: Path) -> None:
+        if self.notes is not None:
+            self.notes.at(NETWORK_PROCESSOR, "")
+            self.notes.add([(step, 1) for step in path.steps], path.ns)
 
     def _path(self, *steps: int) -> Path:
         path = Path(self._costs, [step for step in steps if STEPS[step] in self._costs.file.steps])

@@ -24,6 +24,7 @@ class Processor:
         self.number = number
         self.charges = charges  # the machine's
         self.clock = 0
+        self.notes_all = False  # set while `charges.notes` is; cheaper to test
         # Measurements, for reports.
         self.busy_ns = 0  # time with a thread, up to the last release
         self.bus_ns = 0  # on the memory bus, as drawn
@@ -44,6 +45,14 @@ class Processor:
         """Spend what the steps of a path cost, and count the path."""
         path.times += 1
         self.clock += path.ns
+        if self.notes_all:
+            self._note(path)
+
+    def _note(self, path: Path) -> None:
+        notes = self.charges.notes
+        if notes is not None:
+            notes.at(self.number, "" if self.context is None else self.context.name)
+            notes.add([(step, 1) for step in path.steps], path.ns)
 
     def load(self, domain: "ProtectionDomain", pages: frozenset[int]) -> None:
         """Switch to a domain's context, where the code will touch `pages`.

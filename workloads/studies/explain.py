@@ -1,0 +1,156 @@
+"""Explains one call step by step, made in each of the ways that a cost model has costs for.
+
+The ways are those of the paper: LRPC; LRPC/MP, which finds an idle processor in the server's
+context; message passing, which is SRC RPC on the Firefly; and a call to another machine.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, MachineSpec, ThreadSpec, check, make_link
+from lrpc.cluster.machine import Machine
+from lrpc.cluster.run import run_cluster
+from lrpc.domains.domain import Domain, Transfer
+from lrpc.domains.residents import Program
+from lrpc.domains.simulated.domain import simulated
+from lrpc.domains.simulated.explain import Explanation, Observation, place_of
+from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test
+from lrpc.workloads.records.tables import Table, TableValue
+
+# As of an Ethernet of 1989: a packet's header and trailer take 60 us, each byte of data 0.8.
+LINK_DELAY_US: Final = 60.0
+LINK_MBPS: Final = 10.0
+LOCAL: Final[Mapping[str, tuple[int, bool, Transfer]]] = {  # processors, domain caching, transfer
+    "LRPC": (1, False, "lrpc"),
+    "LRPC/MP": (2, True, "lrpc"),
+    "message passing": (1, False, "message passing"),
+}
+REMOTE: Final = "another machine"
+
+
+def test_of(text: str) -> Test:
+    """Return the test of a name, in any case. Raises `Refused` with what there is."""
+    for test in TESTS:
+        if test.lower() == text.lower():
+            return test
+    raise Refused(f"test {text}: there is none; give one of {', '.join(TESTS)}")
+
+
+def ways(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -> dict[str, Explanation]:
+    """Return the explanation of a test's call by each way that the cost model has costs for.
+
+    Raises `Refused` for a link that cannot be.
+    """
+    parts = {"LRPC": "lrpc", "LRPC/MP": "lrpc", "message passing": "message passing"}
+    found = {way: _local(test, costs, *how) for way, how in LOCAL.items() if costs.has(parts[way])}
+    if costs.has("network"):
+        found[REMOTE] = _remote(test, costs, link_delay_us, link_mbps)
+    return found
+
+
+def beside(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Table:
+    """Return what each step takes in a call, a column for each way, and what remains, and sums."""
+    names = dict.fromkeys(step.name for way in found.values() for step in way.steps)
+    rows: list[list[TableValue]] = []
+    for name in names:
+        taken = [[step.us for step in way.steps if step.name == name] for way in found.values()]
+        rows.append([name.replace("_", " "), *(round(sum(us), 3) if us else None for us in taken)])
+    rows.append(["wire and waiting", *(way.elsewhere_us or None for way in found.values())])
+    rows.append(["in all", *(way.took_us for way in found.values())])
+    title = f"One call of {test}, in virtual microseconds by the cost model {costs.name}"
+    return Table("explained", title, ("step", *found), [row for row in rows if any(row[1:])], named=True)
+
+
+def steps(way: str, explanation: Explanation) -> Table:
+    """Return a call's steps in order: when each began, how long it took, where, what and why."""
+    rows: list[list[TableValue]] = []
+    at_us = 0.0
+    for step in explanation.steps:
+        times = f" (x {step.times})" if step.times > 1 else ""
+        rows.append([round(at_us, 3), round(step.us, 3), place_of(step), step.what + times, step.where, step.origin])
+        at_us += step.us
+    columns = ("at_us", "takes_us", "in", "what", "code", "origin")
+    return Table(f"steps {way}", f"{way}: {explanation.took_us:,.3f} us", columns, rows)
+
+
+def as_json(found: Mapping[str, Explanation]) -> dict[str, object]:
+    """Return explanations as JSON has them: all that each step has, and times in microseconds."""
+    return {
+        way: {
+            "took_us": one.took_us,
+            "elsewhere_us": one.elsewhere_us,
+            "steps": [asdict(step) for step in one.steps],
+        }
+        for way, one in found.items()
+    }
+
+
+def answer(found: Mapping[str, Explanation]) -> str:
+    """Return in one line how the ways compare with the first, which is LRPC where there is that."""
+    (first, lead), *others = found.items()
+    line = f"{first} {lead.took_us:,.1f} us"
+    if not others:
+        return line
+    compared = [f"{way} {one.took_us:,.1f} us ({one.took_us / lead.took_us:.2f})" for way, one in others]
+    return f"{line}; times that: {', '.join(compared)}"
+
+
+def _call(server: FourTests, test: Test) -> Callable[[], object]:
+    data = bytes(200)
+    calls: dict[Test, Callable[[], object]] = {
+        "Null": server.null,
+        "Add": lambda: server.add(1, 2),
+        "BigIn": lambda: server.big_in(data),
+        "BigInOut": lambda: server.big_in_out(data),
+    }
+    return calls[test]
+
+
+def _local(test: Test, costs: CostModel, processors: int, caching: bool, transfer: Transfer) -> Explanation:
+    machine = Machine("machine", cost_model=costs, processors=processors, domain_caching=caching)
+    machine.export(FourTests, FourTestsServer(), "server")
+    return machine.explain(_call(machine.bind(FourTests, "server", transfer=transfer), test))
+
+
+@dataclass
+class ObservedServer(FourTestsServer):
+    """A server whose machine is watched."""
+
+    observation: object  # an `Observation`, which `_remote` gives, never a file
+
+    def start(self) -> None:
+        """Watch the machine."""
+        assert isinstance(self.observation, Observation)
+        self.observation.watch(simulated(self.domain).kernel)
+
+
+@dataclass
+class ObservedClient(Program):
+    """A program whose only call is observed."""
+
+    observation: object
+    test: Test
+
+    def run(self, domain: Domain) -> None:
+        """Make the call."""
+        assert isinstance(self.observation, Observation)
+        self.observation.watch(simulated(domain).kernel)
+        self.observation.make(_call(domain.bind(FourTests, "server"), self.test))
+
+
+def _remote(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -> Explanation:
+    observation = Observation()
+    parameters = {"observation": observation}
+    export = ExportSpec("server", ObservedServer, parameters)
+    thread = ThreadSpec("client", ObservedClient, {**parameters, "test": test})
+    machines = (
+        MachineSpec("here", 1, costs, (DomainSpec("client", (), {"server": "server"}, (thread,)),)),
+        MachineSpec("there", 1, costs, (DomainSpec("server", (export,), {}, ()),)),
+    )
+    cluster = Cluster("explained", machines, make_link(link_delay_us, link_mbps), {})
+    check(cluster, "explained")
+    run_cluster(cluster, actors=0, transport="memory")
+    return observation.explanation()
