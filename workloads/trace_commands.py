@@ -31,7 +31,7 @@ from lrpc.workloads.options import (
     TraceFile,
     command_line,
 )
-from lrpc.workloads.placing import place
+from lrpc.workloads.placing import place, told
 from lrpc.workloads.placing.partition import SearchLimits
 from lrpc.workloads.replay import contents
 from lrpc.workloads.replay.gaps import MESSAGE_BYTES
@@ -233,7 +233,7 @@ def find_placement(
         terminal.print_lines(terminal.make_console(), [place.answer(done)])
         for table in place.tables(done):
             terminal.print_table(terminal.make_console(), table)
-        terminal.print_lines(terminal.make_console(), place.lines(done))
+        terminal.print_lines(terminal.make_console(), [*place.lines(done), f"report {told.write(done)}"])
 
 
 def tell(

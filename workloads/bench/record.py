@@ -17,9 +17,9 @@ from lrpc.workloads.bench.peers import BESIDE
 from lrpc.workloads.records import folders
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.records.versions import versions
-from lrpc.workloads.reports import page
+from lrpc.workloads.reports import page, plots
 from lrpc.workloads.reports.page import Report
-from lrpc.workloads.reports.plots import Plot, columns
+from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note, Section
 
 FORMAT: Final = 1
@@ -159,11 +159,10 @@ def report(record: BenchRecord) -> Report:
 def _picture(record: BenchRecord) -> Plot:
     cells = [one for one in record.cells if one.test == "Add" and not one.mode.startswith("paced")]
     cells.sort(key=lambda one: one.median_us)
-    return columns(
-        "Add, median",
+    return plots.rows(
+        "Add by how the call travels, and how its server waits",
         [f"{one.peer} ({one.mode})" for one in cells],
         [one.median_us for one in cells],
-        "how the call travels, and how its server waits",
-        "µs, on a scale of powers of ten",
+        "median, µs, on a scale of powers of ten",
         logarithmic=True,
     )

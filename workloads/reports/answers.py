@@ -1,18 +1,35 @@
-"""What came out of a run: the sentences and the picture that its report opens with."""
+"""What came out of a run: the sentence and the pictures that its report opens with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import Cell, crossing_shares
-from lrpc.workloads.records.records import COUNTS, Record
-from lrpc.workloads.records.tables import TimePart
+from lrpc.workloads.records.cells import KINDS, Cell, crossing_shares
+from lrpc.workloads.records.records import COUNTS, Record, TraceAccounts
+from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import plots
-from lrpc.workloads.reports.plots import Plot
-from lrpc.workloads.reports.sections import Note, SectionItem, figure_2
-from lrpc.workloads.reports.terminal import TITLES, verdict
+from lrpc.workloads.reports.grids import MARKS, MEANINGS, title_of
+from lrpc.workloads.reports.plots import OURS, PAPERS, Plot
+from lrpc.workloads.reports.sections import OPERATIONS, Note, SectionItem, figure_2, is_plain_run, processors
+from lrpc.workloads.reports.words import change, percent, span, time_unit
+from lrpc.workloads.reproduction.paper import TABLE_I
 
-OF_1989: Final = ", 1989"  # ends the rows of Table I that were not run
+MOST_PAIRS: Final = 8  # pairs of domains in a picture
+NEGLIGIBLE: Final = 1e-4  # of the longest bar: a part that nobody would see
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """How many calls between domains crossed machines."""
+
+    between: int
+    machines: int
+
+    def __str__(self) -> str:
+        """Return it as a clause."""
+        share = f" ({percent(self.machines, self.between)})" if self.between else ""
+        return f"{self.machines:,} of {self.between:,} calls between domains crossed machines{share}"
 
 
 def of_record(record: Record) -> list[SectionItem]:
@@ -20,111 +37,169 @@ def of_record(record: Record) -> list[SectionItem]:
     if record.status != "complete":
         return []
     if record.trace is not None:
-        return list(_replay(record))
-    if any(cell.table != "I" for cell in record.cells):
-        return list(_reproduction(record))
-    return list(_run(record))
+        return list(_replay(record, record.trace))
+    return list(_run(record) if is_plain_run(record) else _reproduction(record.cells))
 
 
-def time_parts(runs: Mapping[str, tuple[Sequence[TimePart], int]]) -> Plot | None:
+def crossed(record: Record) -> Crossed:
+    """Return how many of a record's calls between domains crossed machines."""
+    machines = record.counts.get("cross_machine", 0)
+    return Crossed(record.counts.get("cross_domain", 0) + machines, machines)
+
+
+def mean_us(accounts: TraceAccounts) -> tuple[float, float]:
+    """Return the mean time of a trace, recorded and simulated, in us; 0 where it is not known."""
+    if not accounts.times:
+        return 0.0, 0.0
+    whole, traces = accounts.times[-1], max(1, accounts.traces)
+    return (whole.recorded_ns or 0) / traces / 1000, (whole.simulated_ns or 0) / traces / 1000
+
+
+def time_parts(runs: Mapping[str, TraceAccounts]) -> Plot | None:
     """Return where the time of traces went, as stacked bars; None if no run has times.
 
-    `runs` has the parts and the number of traces of each run, by name. The first run's recorded
-    times come first; a part that is below zero is drawn to the left.
+    The first run's recorded times come first; a part that is below zero is drawn to the left.
     """
-    known = {name: (parts, max(1, traces)) for name, (parts, traces) in runs.items() if parts}
+    known = {name: one for name, one in runs.items() if one.times}
     if not known:
         return None
-    (parts, traces), *_ = known.values()
-    bars = {"recorded": [(one.part, one.recorded_ns, traces) for one in parts]}
-    for name, (parts, traces) in known.items():
-        bars[name] = [(one.part, one.simulated_ns, traces) for one in parts]
-    us = {name: {part: (ns or 0) / many / 1000 for part, ns, many in found} for name, found in bars.items()}
-    names = list(us)
-    whole = next(iter(known.values()))[0][-1].part
-    kinds = dict.fromkeys(part for found in us.values() for part in found if part != whole)
-    stacked = {part: [found.get(part, 0.0) for found in us.values()] for part in kinds}
-    shown = {part: values for part, values in stacked.items() if any(values)}
-    totals = [found.get(whole, 0.0) for found in us.values()]
-    return plots.stacked("Where a trace's time went", names, shown, "µs a trace, mean", totals)
+    first = next(iter(known.values()))
+    bars = {"recorded": _us(first, "recorded_ns")}
+    bars |= {name: _us(one, "simulated_ns") for name, one in known.items()}
+    whole = first.times[-1].part
+    totals = [bar.get(whole, 0.0) for bar in bars.values()]
+    longest = max(totals, default=0.0)
+    scale, unit = time_unit(longest)
+    kinds = dict.fromkeys(part for bar in bars.values() for part in bar if part != whole)
+    stacked = {part: [bar.get(part, 0.0) / scale for bar in bars.values()] for part in kinds}
+    seen = {part: us for part, us in stacked.items() if max(map(abs, us)) * scale > NEGLIGIBLE * longest}
+    title = f"Where a trace's time went, {unit} a trace"
+    return plots.stacked(title, list(bars), seen, f"{unit} a trace, mean", [us / scale for us in totals])
 
 
-def _replay(record: Record) -> Iterator[SectionItem]:
-    trace = record.trace
-    assert trace is not None
-    between = record.counts.get("cross_domain", 0) + record.counts.get("cross_machine", 0)
-    crossed = f"{record.counts.get('cross_machine', 0):,} of {between:,} calls between domains crossed machines"
-    if trace.times:
-        whole = trace.times[-1]
-        recorded, simulated = (
-            (ns or 0) / max(1, trace.traces) / 1000 for ns in (whole.recorded_ns, whole.simulated_ns)
-        )
-        change = f" ({100 * (simulated / recorded - 1):+.1f} %)" if recorded else ""
-        took = f"A trace took {recorded:,.1f} µs as recorded and {simulated:,.1f} µs as simulated{change}, on average"
-        yield Note(f"{took}; {crossed}.")
-    else:
-        yield Note(f"{crossed}.")
-    picture = time_parts({"simulated": (trace.times, trace.traces)})
+def _us(accounts: TraceAccounts, which: str) -> dict[str, float]:
+    """Return the parts of a trace's mean time, in us."""
+    found: dict[str, float] = {}
+    for one in accounts.times:
+        ns = one.recorded_ns if which == "recorded_ns" else one.simulated_ns
+        found[one.part] = (ns or 0) / max(1, accounts.traces) / 1000
+    return found
+
+
+def _replay(record: Record, accounts: TraceAccounts) -> Iterator[SectionItem]:
+    recorded, simulated = mean_us(accounts)
+    took = ""
+    if accounts.times:
+        beside = change(recorded, simulated)
+        against = f", against {span(recorded)} recorded ({beside})" if beside else ""
+        took = f"A trace takes {span(simulated)} on average{against}; "
+    yield Note(f"{took}{crossed(record)}.")
+    picture = time_parts({"simulated": accounts})
     if picture is not None:
         yield picture
+    found = {table.name: table for table in accounts.more}
+    if "gaps" in found and (pairs := _costliest(found["gaps"], max(1, accounts.traces))):
+        yield pairs
+    if OPERATIONS in found:
+        yield found[OPERATIONS]
+
+
+def _costliest(gaps: Table, traces: int) -> Plot | None:
+    """Return the pairs of domains whose calls took most beside computation, as recorded."""
+    if not {"caller", "callee", "total_us"} <= set(gaps.columns):
+        return None
+    caller, callee, total = (list(gaps.columns).index(name) for name in ("caller", "callee", "total_us"))
+    pairs = [
+        (f"{row[caller]} → {row[callee]}", float(us) / traces)
+        for row in gaps.rows[:MOST_PAIRS]
+        if isinstance(us := row[total], int | float)
+    ]
+    if not pairs:
+        return None
+    scale, unit = time_unit(max(us for _, us in pairs))
+    title = "The costliest pairs: network gaps of their calls, as recorded"
+    return plots.rows(title, [name for name, _ in pairs], [us / scale for _, us in pairs], f"{unit} a trace, mean")
 
 
 def _run(record: Record) -> Iterator[SectionItem]:
     if set(COUNTS) <= set(record.counts) and (shares := crossing_shares(record.counts)):
         done = sum(record.counts[name] for name in COUNTS if name != "within_domain")
-        share = shares.get("remote/total", 0.0)
-        before = _of_1989(record.cells)
-        beside = f"; in 1989: {', '.join(f'{name} {value:g} %' for name, value in before.items())}" if before else ""
-        crossed = f"{record.counts['cross_machine']:,} of {done:,} operations crossed machines: {share:.2f} %{beside}"
-        yield Note(f"{crossed}.")
+        share = shares["remote/total"]
+        papers = {name: columns["remote/total"] for name, columns in TABLE_I.items()}
+        own = next((cell.row for cell in record.cells if cell.row in papers), record.workload)
+        beside = ", ".join(f"{value:g} % on {name}" for name, value in papers.items())
+        machines = record.counts["cross_machine"]
+        yield Note(f"{share:.2f} % of operations cross machines: {machines:,} of {done:,}; in 1989, {beside}.")
+        yield from _time_of(record)
+        bars = {own: share} | {f"{name}, 1989": value for name, value in papers.items()}
+        title = "Operations that cross machines, of all"
+        yield plots.rows(title, list(bars), list(bars.values()), "% of operations")
+    yield from processors(record)
+
+
+def _time_of(record: Record) -> Iterator[Note]:
+    """Yield a sentence on what the processors' time went to."""
     machines = tables.read_machines(record.machines)
     whole = sum(one.summed.busy_us + one.summed.idle_us for one in machines.values())
     if whole:
         locks = sum(one.summed.lock_wait_us for one in machines.values())
         bus = sum(one.summed.bus_wait_us for one in machines.values())
         idle = sum(one.summed.idle_us for one in machines.values())
-        parts = {"at work": whole - locks - bus - idle, "waiting for locks": locks, "waiting for the bus": bus}
-        parts["idle"] = idle
-        said = ", ".join(f"{100 * us / whole:.1f} % {part}" for part, us in parts.items() if us)
-        yield Note(f"Processors' time: {said}.")
-    own = {cell.row: float(cell.ours) for cell in _shares(record.cells) if not isinstance(cell.ours, str)}
-    bars = own | {f"{name}, 1989": value for name, value in _of_1989(record.cells).items()}
-    if bars:
-        title = "Operations that cross machines, of all"
-        yield plots.columns(title, list(bars), list(bars.values()), "", "% of operations")
+        parts = {"work": whole - locks - bus - idle, "waiting for locks": locks, "waiting for the bus": bus}
+        parts["idling"] = idle
+        said = ", ".join(f"{percent(us, whole)} to {part}" for part, us in parts.items() if us / whole >= NEGLIGIBLE)
+        yield Note(f"Processors' time went {said}.")
 
 
-def _shares(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.table == "I" and cell.column == "remote/total"]
-
-
-def _of_1989(cells: Sequence[Cell]) -> dict[str, float]:
-    return {
-        cell.row.removesuffix(OF_1989): float(cell.paper)
-        for cell in _shares(cells)
-        if cell.paper is not None and not isinstance(cell.paper, str)
-    }
-
-
-def _reproduction(record: Record) -> Iterator[SectionItem]:
-    for line in verdict(record.cells):
-        yield Note(line.strip().removeprefix("verdict: "))
-    four = [cell for cell in record.cells if cell.table == "IV"]
+def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
+    kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in reversed(KINDS)}
+    parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
+    worst = _worst(kinds["predicted"])
+    far = f"; the prediction furthest from it is {_told(worst)}" if worst is not None else ""
+    beside = sum(cell.paper is not None for cell in cells)
+    yield Note(f"Of {len(cells)} figures, {parts}, {beside} stand beside one of the paper{far}.")
+    for kind, found in kinds.items():
+        if found:
+            worst = _worst(found)
+            most = "" if worst is None else f" Furthest from the paper: {_told(worst)}."
+            yield Note(f"{MARKS[kind]} {kind}: {MEANINGS[kind]}.{most}")
+    other = [cell for cell in cells if cell.differs_in_text]
+    if other:
+        yield Note(f"{len(other)} texts differ from the paper's, the first in {_place(other[0])}.")
+    four = [cell for cell in cells if cell.table == "IV"]
     if four:
-        yield _beside(TITLES["IV"], four, "µs a call")
-    two = [cell for cell in record.cells if cell.table == "Figure 2" and cell.unit == "calls/s"]
+        yield _beside(title_of("IV"), four, "µs a call")
+    two = [cell for cell in cells if cell.table == "Figure 2" and cell.unit == "calls/s"]
     if two:
         yield figure_2(two)
+
+
+def _worst(cells: Sequence[Cell]) -> Cell | None:
+    return max((cell for cell in cells if cell.deviation is not None), key=_deviation, default=None)
+
+
+def _deviation(cell: Cell) -> float:
+    return abs(cell.deviation or 0.0)
+
+
+def _told(cell: Cell) -> str:
+    return f"{100 * (cell.deviation or 0.0):+.1f} % off ({_place(cell)})"
+
+
+def _place(cell: Cell) -> str:
+    table = cell.table if cell.table.startswith(("Figure", "Firefly")) else f"Table {cell.table}"
+    return f"{table}, {cell.row}, {cell.column}"
 
 
 def _beside(title: str, cells: Sequence[Cell], unit: str) -> Plot:
     """Return ours beside the paper's as grouped bars: a group for each row."""
     rows = list(dict.fromkeys(cell.row for cell in cells))
     groups: dict[str, list[float | None]] = {}
-    for at, whose in enumerate(("ours", "the paper's")):
-        for cell in cells:
-            value = (cell.ours, cell.paper)[at]
-            if isinstance(value, int | float):
-                groups.setdefault(f"{cell.column}, {whose}", [None] * len(rows))[rows.index(cell.row)] = value
+    for column in dict.fromkeys(cell.column for cell in cells):
+        for whose, at in ((OURS, 0), (PAPERS, 1)):
+            for cell in cells:
+                value = (cell.ours, cell.paper)[at]
+                if cell.column == column and isinstance(value, int | float):
+                    groups.setdefault(f"{column}{whose}", [None] * len(rows))[rows.index(cell.row)] = value
     bars = [(f"{cell.row}, {cell.column}", float(cell.ours)) for cell in cells if not isinstance(cell.ours, str)]
     return plots.grouped(title, rows, groups, unit, bars)

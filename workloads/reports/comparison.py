@@ -1,21 +1,21 @@
-"""The report on several records: how they compare, and how runs scale.
+"""The report on several records: how they compare.
 
-Scaling is shown as calls per wall second over the number of machines or of actors, whichever
-differs between the records. A line joins only runs of the same workload with the same value of the
-other number, since otherwise it would mix two effects.
+Replays of one trace are compared as placements (`placements`), runs on different numbers of actors
+or machines by how they scale (`scaling`), and others by what crossed machines.
 
 Incomplete records are listed with their status, but their figures are not compared: what had been
 measured when a run stopped is not a result.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from lrpc.workloads.records.call_tables import CROSSINGS
-from lrpc.workloads.records.records import Record
+from lrpc.workloads.records.cells import crossing_shares
+from lrpc.workloads.records.records import COUNTS, Record
 from lrpc.workloads.records.tables import Table, TableValue
-from lrpc.workloads.reports import plots
-from lrpc.workloads.reports.plots import Series
+from lrpc.workloads.reports import placements, plots, scaling
 from lrpc.workloads.reports.sections import Note, Section, SectionItem, calls_made, merged, warning
 
 MOST_PROCEDURES: Final = 200
@@ -23,13 +23,56 @@ MOST_PROCEDURES: Final = 200
 
 def of_records(records: Mapping[str, Record]) -> list[Section]:
     """Return the sections of a report on several records, given by display name."""
-    whole = {name: record for name, record in records.items() if record.status == "complete"}
+    whole = _whole(records)
     sections = [
+        *(placements.sections(_briefly(whole)) if placements.are_of_one_trace(whole) else []),
         Section("The records", [_records(records), *_digests(whole)]),
         Section("Calls and latency", [_calls(whole), _latencies(whole)] if whole else []),
-        Section("Scaling", list(_scaling(whole))),
+        Section("How to run them again", [_commands(records)]),
     ]
     return [section for section in sections if section.parts]
+
+
+def answer(records: Mapping[str, Record]) -> list[SectionItem]:
+    """Return what came out of the complete records: how they differ, in a sentence and pictures."""
+    whole = _briefly(_whole(records))
+    if len(whole) < 2:
+        return []
+    if placements.are_of_one_trace(whole):
+        return placements.answer(whole)
+    return list(scaling.answer(list(whole.values()))) or list(_shares(whole))
+
+
+def _whole(records: Mapping[str, Record]) -> dict[str, Record]:
+    return {name: record for name, record in records.items() if record.status == "complete"}
+
+
+def _briefly(records: Mapping[str, Record]) -> dict[str, Record]:
+    """Return records by the last parts of their paths, as many as keep the names apart."""
+    most = max((len(Path(name).parts) for name in records), default=0)
+    for parts in range(1, most):
+        found = {"/".join(Path(name).parts[-parts:]): record for name, record in records.items()}
+        if len(found) == len(records):
+            return found
+    return dict(records)
+
+
+def _shares(records: Mapping[str, Record]) -> Iterator[SectionItem]:
+    """Yield what crosses machines in each run, and whether the runs differ at all."""
+    if len({record.digest for record in records.values()}) == 1:
+        yield Note(f"These {len(records)} runs did the same, event by event: their digests are equal.")
+    found = {
+        name: crossing_shares(record.counts).get("remote/total")
+        for name, record in records.items()
+        if set(COUNTS) <= set(record.counts)
+    }
+    shares = {name: share for name, share in found.items() if share is not None}
+    if shares:
+        least, most = (choose(shares, key=lambda name: shares[name]) for choose in (min, max))
+        told = f"From {shares[least]:.2f} % ({least}) to {shares[most]:.2f} % ({most})"
+        yield Note(f"{told if least != most else f'{shares[least]:.2f} %'} of operations cross machines.")
+        title = "Operations that cross machines, of all"
+        yield plots.rows(title, list(shares), list(shares.values()), "% of operations")
 
 
 def warnings(records: Mapping[str, Record]) -> list[Note]:
@@ -129,37 +172,6 @@ def _latencies(records: Mapping[str, Record]) -> Table:
     return Table("comparison procedures", title, ("procedure", *records), rows, named=True)
 
 
-def _scaling(records: Mapping[str, Record]) -> Iterator[SectionItem]:
-    timed = [record for record in records.values() if record.wall_s]
-
-    def machines(record: Record) -> int:
-        return len(record.machines)
-
-    def actors(record: Record) -> int:
-        return record.actors or 0
-
-    for name, across, beside in (("machines", machines, actors), ("actors", actors, machines)):
-        if len({across(record) for record in timed}) > 1:
-            yield _plot(name, "actors" if name == "machines" else "machines", timed, across, beside)
-
-
-def _plot(
-    name: str,
-    other: str,
-    records: Sequence[Record],
-    across: Callable[[Record], int],
-    beside: Callable[[Record], int],
-) -> SectionItem:
-    """Return a plot of calls per wall second over one number.
-
-    There is one line for each workload and each value of the other number.
-    """
-    points: dict[str, list[tuple[float, float]]] = {}
-    for record in records:
-        line = f"{record.workload}, {beside(record) or 'no'} {other}"
-        points.setdefault(line, []).append((across(record), calls_per_s(record)))
-    rows = [(line, x, y) for line, found in points.items() for x, y in sorted(found)]
-    series = [Series(line, *map(list, zip(*sorted(found), strict=True))) for line, found in points.items()]
-    table = Table(f"scaling {name}", f"Scaling over {name}", ("line", name, "calls per wall second"), rows)
-    bars = [(f"{x:g} {name}, {line}", y) for line, x, y in rows]
-    return plots.curves(f"Calls per wall second over {name}", series, (name, "calls per wall second"), bars, table)
+def _commands(records: Mapping[str, Record]) -> Table:
+    rows = [(name, " ".join(record.command), f"lrpc verify {name}") for name, record in records.items()]
+    return Table("commands", "Commands", ("record", "command", "to repeat and compare"), rows)

@@ -8,6 +8,7 @@ one file. Text from records is escaped, since a record may come from anybody.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +17,17 @@ from lrpc.kernel.text import one_line
 from lrpc.workloads.records import folders, records, tables
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
-from lrpc.workloads.reports import answers, comparison, sections, web
-from lrpc.workloads.reports.plots import Plot, number, shortened
-from lrpc.workloads.reports.sections import Note, Section, SectionItem, readable
+from lrpc.workloads.reports import answers, comparison, grids, sections, web
+from lrpc.workloads.reports.grids import Grid
+from lrpc.workloads.reports.plots import Plot
+from lrpc.workloads.reports.sections import Note, Section, SectionItem
 from lrpc.workloads.reports.web import escape
+from lrpc.workloads.reports.words import brief, number, readable, shortened
 
 PAGES: Final = ("report.html", "report.md")
 MOST_ROWS: Final = 60  # rows of a table shown on the page; its CSV file has all of them
+US: Final = re.compile(r"(?<=, )us(?=,|$)")  # how a name in a record spells its unit
+FIGURE: Final = re.compile(r"[-+]?[0-9][0-9,.]*( \S+)?")  # a number as text, with its unit
 FEW_ROWS: Final = 12  # a table with more can be searched
 
 
@@ -36,11 +41,15 @@ class Report:
     answer: Sequence[SectionItem] = ()  # what came out: shown before the sections
 
     @property
+    def parts(self) -> list[SectionItem]:
+        """Return everything that is shown, in order."""
+        return [*self.answer, *(part for section in self.sections for part in section.parts)]
+
+    @property
     def tables(self) -> list[Table]:
-        """Return every table, including the data of plots."""
-        parts = [*self.answer, *(part for section in self.sections for part in section.parts)]
-        shown = [part.table if isinstance(part, Plot) else part for part in parts]
-        return [part for part in shown if isinstance(part, Table)]
+        """Return every table, including the data of plots, once."""
+        shown = [part.table if isinstance(part, Plot | Grid) else part for part in self.parts]
+        return list({id(part): part for part in shown if isinstance(part, Table)}.values())
 
 
 def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
@@ -86,7 +95,8 @@ def fill(made: Report, folder: Path) -> None:
 def report(found: Mapping[str, Record]) -> Report:
     """Return the report on these records, given by display name."""
     if len(found) > 1:
-        return Report(f"{len(found)} records compared", comparison.warnings(found), comparison.of_records(found))
+        title, notes = f"{len(found)} records compared", comparison.warnings(found)
+        return Report(title, notes, comparison.of_records(found), comparison.answer(found))
     (record,) = found.values()
     note = sections.warning(record)
     title = f"{record.workload}, seed {record.seed}" + (" (incomplete)" if note else "")
@@ -95,25 +105,21 @@ def report(found: Mapping[str, Record]) -> Report:
 
 def as_html(made: Report) -> Iterator[str]:
     """Yield the pieces of a self-contained HTML page."""
-    files = file_names(made.tables)
-    parts = [*made.answer, *(part for section in made.sections for part in section.parts)]
-    yield from web.head(made.title, plots=any(isinstance(part, Plot) for part in parts))
-    yield from (_note(note) for note in made.notes)
+    writer = _Page(made)
+    yield from web.head(made.title, plots=any(isinstance(part, Plot) for part in made.parts))
+    yield from (_note(note, "warning" if note.warning else "") for note in made.notes)
     yield f"<h1>{escape(made.title)}</h1>\n"
-    for place, part in enumerate(made.answer):
-        if isinstance(part, Note) and not part.warning:
-            yield f'<p class="answer">{escape(part.text)}</p>\n'
-        else:
-            yield from _part(part, f"answer-{place}", files)
+    yield from writer.answer(made.answer)
+    folded = [(writer.place(section.title), section) for section in made.sections]
     yield "<nav>"
-    yield from (f'<a href="#part-{at}">{escape(one.title)}</a>' for at, one in enumerate(made.sections))
+    yield from (f'<a href="#{place}">{escape(section.title)}</a>' for place, section in folded)
     yield "</nav>\n"
-    for at, section in enumerate(made.sections):
-        yield f'<details id="part-{at}"><summary><h2>{escape(section.title)}</h2></summary>\n'
-        for place, part in enumerate(section.parts):
-            yield from _part(part, f"plot-{at}-{place}", files)
+    for place, section in folded:
+        yield f'<details id="{place}"><summary><h2>{escape(section.title)}</h2></summary>\n'
+        for part in section.parts:
+            yield from writer.part(part)
         yield "</details>\n"
-    yield "</body>\n</html>\n"
+    yield "</main>\n</body>\n</html>\n"
 
 
 def as_markdown(made: Report) -> Iterator[str]:
@@ -135,27 +141,18 @@ def file_names(found: Sequence[Table]) -> dict[int, str]:
 
     No two names are the same, even if tables have equal names.
     """
-    names: dict[int, str] = {}
-    for table in found:
-        stem = re.sub(r"[^a-z0-9]+", "-", table.name.lower()).strip("-")[:60] or "table"
-        at, name = 1, stem
-        while f"{name}.csv" in names.values():
-            at += 1
-            name = f"{stem}-{at}"
-        names[id(table)] = f"{name}.csv"
-    return names
+    taken: set[str] = set()
+    return {id(table): f"{_unique(_slug(table.name) or 'table', taken)}.csv" for table in found}
 
 
-def shown(column: str, value: TableValue, *, named: bool = False) -> str:
+def shown(column: str, value: TableValue) -> str:
     """Return a value as text for people.
 
-    The column's name says whether a number is a share, which is shown in percent. In a table with
-    `named` columns, zeros are left blank.
+    The column's name says whether a number is a share, which is shown in percent.
     """
     if value is None or isinstance(value, str):
-        return value or ""
-    if named and not value:
-        return ""  # blanks make the few counts of a sparse matrix stand out
+        text = value or ""
+        return readable(text) if column == "crosses" else US.sub("µs", text) if column in ("what", "") else text
     if isinstance(value, float) and column.endswith(("share", "utilisation", "difference")):
         return f"{100 * value:+.1f} %" if column == "difference" else f"{100 * value:.2f} %"
     return number(value)
@@ -174,16 +171,75 @@ def _is_report(folder: Path) -> bool:
     return set(PAGES) <= held and all(name in PAGES or name.endswith(".csv") for name in held)
 
 
-def _part(part: SectionItem, place: str, files: Mapping[int, str]) -> Iterator[str]:
-    match part:
-        case Note():
-            yield _note(part)
-        case Plot():
-            yield f"<h3>{escape(part.title)}</h3>\n{web.drawn(part, place)}\n"
-            if part.table is not None:
-                yield f'<p class="more">Values: {_link(files[id(part.table)])}</p>\n'
-        case Table():
-            yield from _rows_as_html(part, files[id(part)])
+class _Page:
+    """The writer of one page: it knows the files of its tables, its names and its places."""
+
+    def __init__(self, made: Report) -> None:
+        self._files = file_names(made.tables)
+        self._brief = brief(text for table in made.tables for text in _texts(table))
+        self._places = {"plotly"}  # the plotting script's own
+
+    def place(self, title: str) -> str:
+        """Return the id of an element with this title; no two are the same."""
+        return _unique(_slug(title) or "part", self._places)
+
+    def answer(self, parts: Sequence[SectionItem]) -> Iterator[str]:
+        """Yield what came out: sentences, pictures beside each other, and tables."""
+        said = False
+        for are_plots, some in groupby(parts, lambda part: isinstance(part, Plot)):
+            if are_plots:
+                yield '<div class="pictures">\n'
+                for part in some:
+                    yield from ("<section>\n", *self.part(part), "</section>\n")
+                yield "</div>\n"
+                continue
+            for part in some:
+                if isinstance(part, Note) and not part.warning:
+                    yield _note(part, "beside" if said else "answer")
+                    said = True
+                else:
+                    yield from self.part(part)
+
+    def part(self, part: SectionItem) -> Iterator[str]:
+        """Yield one part of the page."""
+        if isinstance(part, Note):
+            yield _note(part, "warning" if part.warning else "")
+            return
+        yield web.heading(part.title, self.place(part.title))
+        match part:
+            case Plot():
+                yield web.drawn(part)
+                if part.table is not None:
+                    yield f'<p class="more">Values: {_link(self._files[id(part.table)])}</p>\n'
+            case Grid():
+                yield from grids.as_html(part)
+                yield f'<p class="more">{escape(part.legend)} · {_link(self._files[id(part.table)])}</p>\n'
+            case Table():
+                yield from self._rows(part)
+
+    def _rows(self, table: Table) -> Iterator[str]:
+        numbers, figures, pairs = _numbers(table), _figures(table), table.columns[1:] == ("value",)
+        name = escape(table.title)
+        if len(table.rows) > FEW_ROWS:
+            yield f'<input class="search" type="search" placeholder="search" aria-label="search: {name}">\n'
+        yield f'<div class="table" tabindex="0" role="region" aria-label="{name}"><table>\n<thead><tr>'
+        for is_figure, head in zip(figures, _heads(table), strict=True):
+            kind = ' class="number"' if is_figure else ""
+            named = shortened(self._brief.get(head, head), web.LONGEST_NAME)
+            title = f' title="{escape(head)}"' if named != head else ""
+            yield f'<th{kind}{title} scope="col"><button type="button">{escape(named)}</button></th>'
+        yield "</tr></thead>\n<tbody>\n"
+        for row in table.rows[:MOST_ROWS]:
+            yield "<tr>"
+            for at, (column, value) in enumerate(zip(table.columns, row, strict=True)):
+                text = shown(column, value)
+                if figures[at]:
+                    yield web.figure(text, value if numbers[at] and isinstance(value, int | float) else None)
+                else:
+                    cut = not (pairs and at)  # settings and digests are shown whole
+                    yield web.cell(self._brief.get(text, text) if cut else text, whole=text, first=not at, cut=cut)
+            yield "</tr>\n"
+        yield f'</tbody></table></div>\n<p class="more">{_more(table)}{_link(self._files[id(table)])}</p>\n'
 
 
 def _as_markdown(part: SectionItem, files: Mapping[int, str]) -> Iterator[str]:
@@ -195,35 +251,20 @@ def _as_markdown(part: SectionItem, files: Mapping[int, str]) -> Iterator[str]:
             yield "".join(f"    {line}\n" for line in part.text)
             if part.table is not None:
                 yield f"\nThe values are in {files[id(part.table)]}.\n"
+        case Grid():
+            yield f"\n### {_plain(part.title)}\n\n"
+            for at, row in enumerate(grids.as_rows(part)):
+                yield f"| {' | '.join(map(_plain, row))} |\n"
+                if not at:
+                    yield f"|---|{'---:|' * len(part.columns)}\n"
+            yield f"\n{_plain(part.legend)}\n\n{files[id(part.table)]}\n"
         case Table():
             yield from _rows_as_markdown(part, files[id(part)])
 
 
-def _note(note: Note) -> str:
-    kind = ' class="warning"' if note.warning else ""
-    return f"<p{kind}>{escape(note.text)}</p>\n"
-
-
-def _rows_as_html(table: Table, file: str) -> Iterator[str]:
-    numbers, whole = _numbers(table), table.columns == ("what", "value")
-    yield f"<h3>{escape(table.title)}</h3>\n"
-    if len(table.rows) > FEW_ROWS:
-        yield f'<input class="search" type="search" placeholder="search" aria-label="search: {escape(table.title)}">\n'
-    yield '<div class="table" tabindex="0"><table>\n<thead><tr>'
-    for is_number, head in zip(numbers, _heads(table), strict=True):
-        kind = ' class="number"' if is_number else ""
-        title = f' title="{escape(head)}"' if len(head) > web.LONGEST_NAME else ""
-        named = escape(shortened(head, web.LONGEST_NAME))
-        yield f'<th{kind}{title} scope="col"><button type="button">{named}</button></th>'
-    yield "</tr></thead>\n<tbody>\n"
-    for row in table.rows[:MOST_ROWS]:
-        yield "<tr>"
-        for is_number, column, value in zip(numbers, table.columns, row, strict=True):
-            text = shown(column, value, named=table.named)
-            number_ = value if is_number and isinstance(value, int | float) else None
-            yield web.cell(text, number_, whole=whole)
-        yield "</tr>\n"
-    yield f'</tbody></table></div>\n<p class="more">{_more(table)}{_link(file)}</p>\n'
+def _note(note: Note, kind: str) -> str:
+    named = f' class="{kind}"' if kind else ""
+    return f"<p{named}>{web.sentence(note.text)}</p>\n"
 
 
 def _rows_as_markdown(table: Table, file: str) -> Iterator[str]:
@@ -236,8 +277,24 @@ def _rows_as_markdown(table: Table, file: str) -> Iterator[str]:
     yield f"\n{_more(table)}{file}\n"
 
 
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:60].strip("-")
+
+
+def _unique(stem: str, taken: set[str]) -> str:
+    """Return `stem`, with a number if it is taken, and take it."""
+    found = next(name for at in count(1) if (name := f"{stem}-{at}" if at > 1 else stem) not in taken)
+    taken.add(found)
+    return found
+
+
+def _texts(table: Table) -> Iterator[str]:
+    yield from table.columns
+    yield from (value for row in table.rows for value in row if isinstance(value, str))
+
+
 def _heads(table: Table) -> Sequence[str]:
-    return table.columns if table.named else [readable(column) for column in table.columns]
+    return [US.sub("µs", column) if table.named else readable(column) for column in table.columns]
 
 
 def _numbers(table: Table) -> list[bool]:
@@ -246,6 +303,18 @@ def _numbers(table: Table) -> list[bool]:
         any(row[at] is not None for row in table.rows) and not any(isinstance(row[at], str) for row in table.rows)
         for at in range(len(table.columns))
     ]
+
+
+def _figures(table: Table) -> list[bool]:
+    """Return, for each column, whether it is shown as figures: numbers, or such as text."""
+    return [
+        is_number or (at > 0 and any(row[at] for row in table.rows) and all(_is_figure(row[at]) for row in table.rows))
+        for at, is_number in enumerate(_numbers(table))
+    ]
+
+
+def _is_figure(value: TableValue) -> bool:
+    return not isinstance(value, str) or not value or FIGURE.fullmatch(value) is not None
 
 
 def _more(table: Table) -> str:

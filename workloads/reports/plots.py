@@ -1,7 +1,11 @@
-"""Plots of a report: a figure for a browser, bars of text, and the table of their data.
+"""Plots of a report: a figure for a browser, its legend, bars of text, and the table of their data.
 
 Every plot has both a figure and bars of text, since a report must be readable without a browser. A
-figure is plain data in Plotly's format, drawn by the page's script.
+figure is plain data in Plotly's format, drawn by the page's script. Its legend is text of the page,
+which wraps on any screen.
+
+What the paper printed is drawn as points that no line joins, or hatched; what lies beyond it, or
+was predicted, is dashed.
 
 Names come from records, so they are shortened and escaped. They label whole numbers on an axis:
 names that look alike stay apart that way, and Plotly takes none for a date.
@@ -11,28 +15,49 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, Literal
 
-from lrpc.kernel.text import one_line
 from lrpc.workloads.records.tables import Table
+from lrpc.workloads.reports.words import PAIR, brief, number, short
 
 BAR: Final = 40  # characters of the longest bar
-LABEL: Final = 36  # most characters of a name beside a bar or at an axis
-HEIGHT: Final = 420  # pixels
-LINE: Final = 22  # pixels of one row
+HEIGHT: Final = 340  # pixels
+LINE: Final = 26  # pixels of one row
+NUMBERED: Final = 15  # a matrix with more rows has no numbers in its cells
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
+PREDICTED: Final = ", predicted"
+PAPERS: Final = ", the paper's"
+OURS: Final = ", ours"
 
 Figure = Mapping[str, object]  # in Plotly's format
+Form = Literal["area", "hatched", "line", "dashed", "points"]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line, or one colour, of a plot."""
+    """One line, or the points, of one colour of a plot.
+
+    `low` and `high`, where given, bound each value. Series with the same `colour`, a place among
+    the plot's, belong together; by default it is the series' own place.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    form: Form = "line"
+    colour: int | None = None
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend."""
+
+    name: str
+    colour: str
+    form: Form = "area"
 
 
 @dataclass(frozen=True)
@@ -44,72 +69,89 @@ class Plot:
     bars: Sequence[tuple[str, float]]  # label and value of each bar of text
     table: Table | None = None  # its data, unless another table of the report has them
     text_title: str = ""  # title of the bars, if they show something else
+    legend: Sequence[Key] = ()
 
     @property
     def text(self) -> list[str]:
         """Return the bars as lines of text."""
         most = max((value for _, value in self.bars if math.isfinite(value)), default=0.0)
-        width = max((len(short(name)) for name, _ in self.bars), default=0)
-        return [f"{short(name):{width}}  {number(value):>10}  {_bar(value, most)}" for name, value in self.bars]
+        names = labels([name for name, _ in self.bars])
+        width = max(map(len, names), default=0)
+        return [
+            f"{name:{width}}  {number(value):>10}  {_bar(value, most)}"
+            for name, (_, value) in zip(names, self.bars, strict=True)
+        ]
 
 
-def short(name: str) -> str:
-    """Return a name on one line, of at most `LABEL` characters, with the middle left out."""
-    return shortened(one_line(name), LABEL)
-
-
-def shortened(name: str, most: int) -> str:
-    """Return a name of at most `most` characters, with the middle left out."""
-    if len(name) <= most:
-        return name
-    end = (most - 1) // 2
-    return f"{name[: most - 1 - end]}…{name[-end:]}"
-
-
-def number(value: float) -> str:
-    """Return a number as text, with as many digits as are useful to a reader."""
-    if isinstance(value, int) or not math.isfinite(value):
-        return f"{value:,}"
-    return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
+def labels(names: Sequence[str]) -> list[str]:
+    """Return names as they stand beside bars: short, and without hashes that tell nothing."""
+    known = brief(names)
+    return [short(known.get(name, name)) for name in names]
 
 
 def stacked(
-    title: str, names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str, text: Sequence[float]
+    title: str,
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    unit: str,
+    text: Sequence[float],
+    *,
+    beside: bool = False,
 ) -> Plot:
-    """Return a plot of horizontal bars, each divided into parts.
+    """Return a plot of horizontal bars, each divided into parts, or of several `beside` each other.
 
     `parts` has, for each part, one value per name. `text` has the values of the bars of text.
     """
+    keys = [Key(part, _colour(at)) for at, part in enumerate(parts)]
     data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": escape(part),
-            "x": list(values),
-            "y": list(range(len(names))),
-            "marker": {"color": COLOURS[at % len(COLOURS)]},
-        }
-        for at, (part, values) in enumerate(parts.items())
+        _across(values) | {"name": escape(key.name), "marker": {"color": key.colour}}
+        for key, values in zip(keys, parts.values(), strict=True)
     ]
-    layout = {"barmode": "stack", "xaxis": {"title": {"text": escape(unit)}}, "yaxis": _named(names, down=True)}
-    return Plot(title, _figure(data, layout, 120 + LINE * len(names)), list(zip(names, text, strict=True)))
+    mode = "group" if beside else "relative"
+    layout = {"barmode": mode, "xaxis": _titled(unit), "yaxis": _named(names, down=True)}
+    legend = keys if len(keys) > 1 else ()
+    return Plot(title, _figure(data, layout, _tall(names)), list(zip(names, text, strict=True)), legend=legend)
 
 
-def columns(
-    title: str, names: Sequence[str], values: Sequence[float], across: str, up: str, *, logarithmic: bool = False
-) -> Plot:
-    """Return a plot of vertical bars, one per name.
-
-    `across` and `up` are the titles of its axes; the latter can be `logarithmic`.
-    """
-    bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}
-    layout: dict[str, dict[str, object]] = {
-        "xaxis": _named(names) | {"title": {"text": escape(across)}},
-        "yaxis": {"title": {"text": escape(up)}},
+def rows(title: str, names: Sequence[str], values: Sequence[float], unit: str, *, logarithmic: bool = False) -> Plot:
+    """Return a plot of horizontal bars, one per name, each with its value at its end."""
+    bars = _across(values) | {
+        "marker": {"color": COLOURS[0]},
+        "text": [number(value) for value in values],
+        "textposition": "auto",
+        "hoverinfo": "text+y",
     }
-    if logarithmic:
-        layout["yaxis"]["type"] = "log"
+    across = _titled(unit) | ({"type": "log"} if logarithmic else {})
+    layout = {"xaxis": across, "yaxis": _named(names, down=True)}
+    return Plot(title, _figure([bars], layout, _tall(names)), list(zip(names, values, strict=True)))
+
+
+def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
+    """Return a plot of vertical bars, one per name; `across` and `up` title its axes."""
+    bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}
+    layout = {"xaxis": _named(names) | _titled(across), "yaxis": _titled(up)}
     return Plot(title, _figure([bars], layout, HEIGHT), list(zip(names, values, strict=True)))
+
+
+def tornado(title: str, names: Sequence[str], ranges: Sequence[tuple[float, float]], middle: float, unit: str) -> Plot:
+    """Return a plot of how far each name moves a value from `middle`, to either side.
+
+    `ranges` has, for each name, the value with the least and with the greatest of what was changed.
+    """
+    data = []
+    keys = [Key("with the least value", COLOURS[0]), Key("with the greatest value", COLOURS[1])]
+    for at, key in enumerate(keys):
+        to = [both[at] for both in ranges]
+        data.append(
+            _across([value - middle for value in to])
+            | {"base": middle, "name": escape(key.name), "marker": {"color": key.colour}}
+            | {"customdata": to, "hovertemplate": "%{y}: %{customdata:.4g}"}
+        )
+    axis = _titled(unit) | {"zeroline": False}
+    layout = {"barmode": "overlay", "xaxis": axis, "yaxis": _named(names, down=True)}
+    bars = [(name, abs(most - least)) for name, (least, most) in zip(names, ranges, strict=True)]
+    moved = f"{title}: how far it moves"
+    return Plot(title, _figure(data, layout, _tall(names)), bars, text_title=moved, legend=keys)
 
 
 def grouped(
@@ -121,20 +163,22 @@ def grouped(
 ) -> Plot:
     """Return a plot of vertical bars side by side, a group for each name.
 
-    `groups` has one value for each name. Groups named "…, the paper's" have the colour of ours and
-    are hatched.
+    `groups` has one value for each name. Groups whose names end in `PAPERS` or `PREDICTED` have the
+    colour of the group before, and are hatched.
     """
-    systems = list(dict.fromkeys(name.rpartition(", ")[0] for name in groups))
-    data = []
-    for name, values in groups.items():
-        system, _, whose = name.rpartition(", ")
-        marker: dict[str, object] = {"color": COLOURS[systems.index(system) % len(COLOURS)]}
-        if whose != "ours":
-            marker["pattern"] = {"shape": "/"}
-        data.append({"type": "bar", "name": escape(short(name)), "y": list(values), "marker": marker})
+    keys: list[Key] = []
+    for name in groups:
+        hatched = bool(keys) and name.endswith((PAPERS, PREDICTED))
+        shown = len({key.colour for key in keys})
+        keys.append(Key(name, keys[-1].colour, "hatched") if hatched else Key(name, _colour(shown)))
+    data: list[dict[str, object]] = []
+    for key, values in zip(keys, groups.values(), strict=True):
+        pattern = {"pattern": {"shape": "/"}} if key.form == "hatched" else {}
+        marker = {"color": key.colour, **pattern}
+        data.append({"type": "bar", "name": escape(short(key.name)), "y": list(values), "marker": marker})
         data[-1]["x"] = list(range(len(names)))
-    layout = {"barmode": "group", "xaxis": _named(names), "yaxis": {"title": {"text": escape(up)}}}
-    return Plot(title, _figure(data, layout, HEIGHT), text)
+    layout = {"barmode": "group", "xaxis": _named(names), "yaxis": _titled(up)}
+    return Plot(title, _figure(data, layout, HEIGHT), text, legend=keys if len(keys) > 1 else ())
 
 
 def curves(
@@ -146,50 +190,53 @@ def curves(
     *,
     logarithmic: bool = False,
     steps: bool = False,
-    dots: bool = False,
+    from_zero: bool = True,
     text_title: str = "",
 ) -> Plot:
-    """Return a plot of lines.
+    """Return a plot of lines and points.
 
     `axes` are the titles of the horizontal and the vertical axis, `bars` the bars of text. With
-    `steps` a line rises at each value; with `dots` the first series is drawn as points.
+    `steps` a line rises at each value.
     """
-    data = [
-        {
-            "type": "scatter",
-            "mode": "markers" if dots and not at else "lines" if steps else "lines+markers",
-            "line": {"shape": "hv" if steps else "linear", "color": COLOURS[at % len(COLOURS)]},
-            "name": escape(short(one.name)),
-            "x": list(one.x),
-            "y": list(one.y),
-        }
-        for at, one in enumerate(series)
-    ]
+    keys = [Key(one.name, _colour(at if one.colour is None else one.colour), one.form) for at, one in enumerate(series)]
+    data = [_curve(one, key, steps=steps) for one, key in zip(series, keys, strict=True)]
     across, up = axes
     layout = {
-        "xaxis": {"title": {"text": escape(across)}, "type": "log" if logarithmic else "linear"},
-        "yaxis": {"title": {"text": escape(up)}, "rangemode": "tozero"},
-        "showlegend": True,
+        "xaxis": _titled(across) | {"type": "log" if logarithmic else "linear"},
+        "yaxis": _titled(up) | ({"rangemode": "tozero"} if from_zero else {}),
     }
-    return Plot(title, _figure(data, layout, HEIGHT), bars, table, text_title)
+    shown = [key for at, key in enumerate(keys) if key.name not in {one.name for one in keys[:at]}]
+    return Plot(title, _figure(data, layout, HEIGHT), bars, table, text_title, legend=shown if len(shown) > 1 else ())
 
 
-def matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[int]], bars: Sequence[tuple[str, float]]) -> Plot:
-    """Return a matrix of calls as colours, callers as rows and those called as columns."""
-    heat = {
+def matrix(
+    title: str,
+    names: tuple[Sequence[str], Sequence[str]],
+    counts: Sequence[Sequence[int]],
+    bars: Sequence[tuple[str, float]],
+    table: Table,
+) -> Plot:
+    """Return a matrix of calls as colours, callers as rows and those called as columns.
+
+    `names` are those of the rows and of the columns.
+    """
+    callers, called = names
+    heat: dict[str, object] = {
         "type": "heatmap",
-        "z": [[count or None for count in row] for row in rows],
-        "colorscale": [[0, "#e8f0f8"], [1, "#123f6d"]],
+        "z": [[count or None for count in row] for row in counts],
+        "colorscale": "Cividis",
         "hoverongaps": False,
-        "colorbar": {"title": {"text": "calls"}},
+        "colorbar": {"title": {"text": "calls"}, "thickness": 12},
+        "xgap": 1,
+        "ygap": 1,
     }
-    if len(names) <= 15:
+    if max(len(callers), len(called)) <= NUMBERED:
         heat["texttemplate"] = "%{z:,}"
     layout = {
-        "xaxis": _named(names) | {"title": {"text": "called"}, "side": "bottom"},
-        "yaxis": _named(names, down=True) | {"title": {"text": "caller"}},
+        "xaxis": _named(called) | _titled("called") | {"side": "bottom"},
+        "yaxis": _named(callers, down=True) | _titled("caller"),
     }
-    return Plot(title, _figure([heat], layout, 220 + LINE * len(names)), bars)
+    return Plot(title, _figure([heat], layout, 220 + LINE * len(callers)), bars, table)
 
 
 def script() -> str:
@@ -200,20 +247,62 @@ def script() -> str:
     return text
 
 
-def _figure(data: Sequence[Mapping[str, object]], layout: Mapping[str, object], height: int) -> Figure:
-    fixed = {"height": height, "margin": {"t": 20, "r": 20}, "bargap": 0.25}
-    clear = {
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "y": -0.25},
+def _curve(one: Series, key: Key, *, steps: bool) -> dict[str, object]:
+    line = {"shape": "hv" if steps else "linear", "color": key.colour}
+    if one.form == "dashed":
+        line["dash"] = "dash"
+    drawn: dict[str, object] = {
+        "type": "scatter",
+        "mode": "markers" if one.form == "points" else "lines" if steps else "lines+markers",
+        "line": line,
+        "marker": {
+            "symbol": "diamond-open" if one.form == "points" else "circle",
+            "size": 8 if one.form == "points" else 6,
+        },
+        "name": escape(short(one.name)),
+        "x": list(one.x),
+        "y": list(one.y),
     }
+    if one.low:
+        below = [y - low for y, low in zip(one.y, one.low, strict=True)]
+        above = [high - y for y, high in zip(one.y, one.high, strict=True)]
+        drawn["error_y"] = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    return drawn
+
+
+def _across(values: Sequence[float]) -> dict[str, object]:
+    return {"type": "bar", "orientation": "h", "x": list(values), "y": list(range(len(values)))}
+
+
+def _figure(data: Sequence[Mapping[str, object]], layout: Mapping[str, object], height: int) -> Figure:
+    fixed = {"height": height, "margin": {"t": 10, "r": 10, "b": 50, "l": 60}, "bargap": 0.3}
+    clear = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False, "dragmode": False}
     return {"data": list(data), "layout": {**fixed, **clear, **layout}}
+
+
+def _tall(names: Sequence[str]) -> int:
+    lines = 1.4 if any(PAIR in name for name in names) else 1.0  # a pair stands on two
+    return 65 + round(LINE * lines * max(2, len(names)))
+
+
+def _titled(text: str) -> dict[str, object]:
+    return {"title": {"text": escape(text), "standoff": 8}, "automargin": True}
 
 
 def _named(names: Sequence[str], *, down: bool = False) -> dict[str, object]:
     """Return an axis that has names at whole numbers."""
-    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [escape(short(n)) for n in names]}
-    return {**ticks, "automargin": True, **({"autorange": "reversed"} if down else {})}
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(map(escape, labels(names)))}
+    return {
+        **ticks,
+        "automargin": True,
+        "showgrid": False,
+        "zeroline": False,
+        **({"autorange": "reversed"} if down else {}),
+    }
+
+
+def _colour(at: int) -> str:
+    return COLOURS[at % len(COLOURS)]
 
 
 def _bar(value: float, most: float) -> str:

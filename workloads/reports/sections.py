@@ -1,7 +1,7 @@
 """The report on one record: notes, tables and plots, in no particular output format.
 
-Sections answer a reader's questions in order: what was run, how it compares with the paper, which
-calls were made and how long they took, what the processors did, and what synchronisation cost.
+Sections answer a reader's questions in order: how it compares with the paper, which calls were made
+and how long they took, what the processors did, what synchronisation cost, and what was run.
 `page` writes the same sections as HTML and as Markdown.
 
 A record may have thousands of machines and domains. Plots and matrices show the busiest `MOST`; a
@@ -17,14 +17,17 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Record
-from lrpc.workloads.records.tables import Table, TableValue
+from lrpc.workloads.records.tables import MachineRow, Table, TableValue
 from lrpc.workloads.reports import plots
-from lrpc.workloads.reports.plots import Plot, Series
-from lrpc.workloads.reports.terminal import TITLES
+from lrpc.workloads.reports.grids import Grid, meanings, title_of
+from lrpc.workloads.reports.plots import OURS, PAPERS, Plot, Series
+from lrpc.workloads.reports.words import readable
 
 MOST: Final = 40  # machines or domains shown in a plot or a matrix
 MOST_CURVES: Final = 8
+OPERATIONS: Final = "operations"  # the table of a replay that its answer has
 OTHERS: Final = "(others)"
+PAPERS_PROCESSORS: Final = 5  # of Figure 2, and of the speed-up that its text gives
 # Fields of a record that have a place of their own; others are listed as "Also recorded".
 SHOWN: Final = frozenset(
     {
@@ -43,7 +46,7 @@ class Note:
     warning: bool = False
 
 
-SectionItem = Note | Table | Plot
+SectionItem = Note | Table | Plot | Grid
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,16 @@ class Section:
 
 def of_record(record: Record) -> list[Section]:
     """Return the sections of a report on one record, without those that would be empty."""
+    done = [part for name in ("counts", "bytes", "copies", "charges") for part in _sums(name, record)]
     sections = [
-        Section("What was run", list(_run(record))),
         Section("Beside the paper", list(_cells(record.cells))),
+        Section("The trace", list(_trace(record))),
         Section("Calls", list(_calls(record))),
         Section("Procedures", list(_procedures(record))),
         Section("Processors", list(_processors(record))),
         Section("Synchronisation", list(_pairs("synchronisation", "How machines were kept in step", record))),
-        Section("The trace", list(_trace(record))),
-        Section(
-            "What was done", [part for name in ("counts", "bytes", "copies", "charges") for part in _sums(name, record)]
-        ),
+        Section("What was done", done),
+        Section("What was run, and how to run it again", list(_run(record))),
     ]
     return [section for section in sections if section.parts]
 
@@ -100,14 +102,6 @@ def flatten(value: object, name: str = "") -> list[tuple[str, TableValue]]:
         case _:
             return [(name, str(value))]
     return [row for key, inner in found for row in flatten(inner, f"{name}: {key}" if name else str(key))]
-
-
-def readable(name: str) -> str:
-    """Return the name of a field as words, with its unit after a comma."""
-    for ending, unit in {"_us": "µs", "_ns": "ns", "_s": "s", "_mbps": "Mbit/s"}.items():
-        if name.endswith(ending):
-            name = f"{name.removesuffix(ending)}, {unit}"
-    return name.replace("_", " ")
 
 
 def calls_made(record: Record) -> int:
@@ -151,6 +145,7 @@ def _run(record: Record) -> Iterator[SectionItem]:
         ("status", record.status),
         ("workload", record.workload),
         ("command", " ".join(record.command)),
+        ("to repeat and compare", "lrpc verify and this record's folder"),
         ("seed", record.seed),
         ("actors", "none, in one process" if record.actors == 0 else record.actors),
         ("links", record.links),
@@ -181,39 +176,53 @@ def _run(record: Record) -> Iterator[SectionItem]:
 
 
 def _cells(cells: Sequence[Cell]) -> Iterator[SectionItem]:
+    if cells:
+        yield Note(meanings(cells))
     for name in dict.fromkeys(cell.table for cell in cells):
         found = [cell for cell in cells if cell.table == name]
-        rows = [
-            (cell.row, cell.column, cell.paper, cell.ours, _difference(cell), cell.unit, cell.kind) for cell in found
-        ]
+        values = [cell.ours for cell in found if not isinstance(cell.ours, str)]
+        title = title_of(name)
+        if name == "Figure 1" and len(values) == len(found):
+            yield plots.columns(title, [cell.row for cell in found], values, "bytes", "calls")
+        rows = [(cell.row, cell.column, cell.paper, cell.ours, cell.deviation, cell.unit, cell.kind) for cell in found]
         columns = ("row", "column", "paper", "ours", "difference", "unit", "kind")
-        yield Table(f"cells {name}", TITLES.get(name, name), columns, rows)
-        if name == "Figure 1":
-            values = [cell.ours for cell in found if not isinstance(cell.ours, str)]
-            if len(values) == len(found):
-                yield plots.columns(TITLES[name], [cell.row for cell in found], values, "bytes", "calls")
-        elif name == "Figure 2":
-            yield figure_2([cell for cell in found if cell.unit == "calls/s"])
+        yield Grid(title, found, Table(f"cells {name}", title, columns, rows))
 
 
 def figure_2(cells: Sequence[Cell]) -> Plot:
-    """Return Figure 2: our curves, and the paper's points beside them."""
+    """Return Figure 2: our curves, dashed beyond the paper's processors, and the paper's points."""
+    systems = list(dict.fromkeys(cell.column for cell in cells))
     points: dict[str, list[tuple[float, float]]] = {}
     for cell in cells:
-        for value, whose in ((cell.ours, "ours"), (cell.paper, "the paper's")):
+        for value, whose in ((cell.ours, OURS), (cell.paper, PAPERS)):
             if isinstance(value, int | float) and cell.row.isdecimal():
-                points.setdefault(f"{cell.column}, {whose}", []).append((int(cell.row), value))
-    series = [Series(name, *map(list, zip(*found, strict=True))) for name, found in points.items()]
-    bars = [(f"{name}, {x:.0f}", y) for name, found in points.items() if name.endswith("ours") for x, y in found]
+                points.setdefault(f"{cell.column}{whose}", []).append((int(cell.row), value))
+    series = []
+    for name, found in points.items():
+        colour = systems.index(name.removesuffix(OURS).removesuffix(PAPERS))
+        if name.endswith(PAPERS):
+            series.append(Series(name, *_axes(found), form="points", colour=colour))
+            continue
+        within, beyond = ([one for one in found if test(one[0])] for test in (_in_the_paper, _beyond_it))
+        series.append(Series(name, *_axes(within), colour=colour))
+        if beyond:
+            series.append(Series(f"{name}, what if", *_axes([*within[-1:], *beyond]), form="dashed", colour=colour))
+    bars = [(f"{name}, {x:.0f}", y) for name, found in points.items() if name.endswith(OURS) for x, y in found]
     rows = [(name, x, y) for name, found in points.items() for x, y in found]
     table = Table("figure 2 curves", "Figure 2", ("curve", "processors", "calls per second"), rows)
-    return plots.curves(TITLES["Figure 2"], series, ("processors", "calls a second"), bars, table)
+    return plots.curves(title_of("Figure 2"), series, ("processors", "calls/s"), bars, table)
 
 
-def _difference(cell: Cell) -> float | None:
-    if isinstance(cell.ours, str) or isinstance(cell.paper, str) or not cell.paper:
-        return None
-    return cell.ours / cell.paper - 1
+def _in_the_paper(processors: float) -> bool:
+    return processors <= PAPERS_PROCESSORS
+
+
+def _beyond_it(processors: float) -> bool:
+    return processors > PAPERS_PROCESSORS
+
+
+def _axes(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _calls(record: Record) -> Iterator[SectionItem]:
@@ -248,9 +257,12 @@ def _matrix(name: str, title: str, rows: Sequence[Calls], ends: Sequence[tuple[s
     for row, (caller, called) in zip(rows, ends, strict=True):
         pairs[f"{caller} → {called}"] += row.calls
     lines = sorted(pairs.items(), key=lambda one: (-one[1], one[0]))[:12]
-    yield plots.matrix(title, names, matrix, lines)
     found: list[Sequence[TableValue]] = [(caller, *counts) for caller, counts in zip(names, matrix, strict=True)]
-    yield Table(name, f"{title}: from each row to each column", ("caller", *names), found, named=True)
+    table = Table(name, title, ("caller", *names), found, named=True)
+    callers = [at for at, counts in enumerate(matrix) if any(counts)]
+    called_ = [at for at in range(len(names)) if any(counts[at] for counts in matrix)]
+    busy = [[matrix[at][to] for to in called_] for at in callers]
+    yield plots.matrix(title, ([names[at] for at in callers], [names[at] for at in called_]), busy, lines, table)
 
 
 def _procedures(record: Record) -> Iterator[SectionItem]:
@@ -310,26 +322,43 @@ def _decades(counted: Mapping[tuple[int, int], int]) -> list[tuple[str, float]]:
     return [(f"{edges[at - 1] if at else 0:g} to {edges[at]:g} µs", bins[at]) for at in places]
 
 
-def _processors(record: Record) -> Iterator[SectionItem]:
+def is_plain_run(record: Record) -> bool:
+    """Return whether a record is of a scenario: neither of a trace nor of the paper's tables."""
+    return record.trace is None and all(cell.table == "I" for cell in record.cells)
+
+
+def processors(record: Record) -> Iterator[Plot]:
+    """Yield the picture of what the processors' time went to, without what they idled."""
     machines = tables.read_machines(record.machines)
-    if not machines:
-        return
-    names = sorted(machines, key=lambda name: (-machines[name].utilisation, name))
-    shown = names[:MOST]
-    parts: dict[str, list[float]] = {"at work": [], "waiting for locks": [], "waiting for the bus": [], "idle": []}
-    for name in shown:
+    names = _busiest(machines)
+    parts: dict[str, list[float]] = {"work": [], "waiting for locks": [], "waiting for the bus": []}
+    for name in names[:MOST]:
         did = machines[name].summed
         whole = (did.busy_us + did.idle_us) / 100 or 1.0
         work = did.busy_us - did.lock_wait_us - did.bus_wait_us
-        for part, us in zip(parts, (work, did.lock_wait_us, did.bus_wait_us, did.idle_us), strict=True):
+        for part, us in zip(parts, (work, did.lock_wait_us, did.bus_wait_us), strict=True):
             parts[part].append(us / whole)
-    of = f", the {MOST} busiest of {len(names)}" if len(names) > MOST else ""
-    title = f"What processors' time went to{of}"
-    yield plots.stacked(title, shown, parts, "% of time", [100 * machines[name].utilisation for name in shown])
-    yield tables.machines({name: record.machines[name] for name in names})
-    queued = tables.facilities({name: record.machines[name] for name in names})
-    if queued.rows:
-        yield queued
+    if names:
+        of = f", the {MOST} busiest of {len(names)}" if len(names) > MOST else ""
+        title = f"What processors' time went to, apart from idling{of}"
+        seen = {part: shares for part, shares in parts.items() if any(shares)}
+        busy = [100 * machines[name].utilisation for name in names[:MOST]]
+        yield plots.stacked(title, names[:MOST], seen, "% of time", busy)
+
+
+def _busiest(machines: Mapping[str, MachineRow]) -> list[str]:
+    return sorted(machines, key=lambda name: (-machines[name].utilisation, name))
+
+
+def _processors(record: Record) -> Iterator[SectionItem]:
+    names = _busiest(tables.read_machines(record.machines))
+    if names:
+        if record.status != "complete" or not is_plain_run(record):
+            yield from processors(record)  # otherwise the answer has it
+        yield tables.machines({name: record.machines[name] for name in names})
+        queued = tables.facilities({name: record.machines[name] for name in names})
+        if queued.rows:
+            yield queued
 
 
 def _trace(record: Record) -> Iterator[SectionItem]:
@@ -338,7 +367,8 @@ def _trace(record: Record) -> Iterator[SectionItem]:
     yield Table("trace", "Where its rows went", ("what", "value"), list(record.trace.summary.items()))
     if record.trace.times:
         yield tables.times(record.trace.times)
-    yield from record.trace.more
+    # What the answer opens with is not shown again.
+    yield from (table for table in record.trace.more if table.name != OPERATIONS or record.status != "complete")
     if record.trace.left_out:
         yield from (Note(line) for line in record.trace.left_out_by_reason)
         yield Table("left out", "Rows left out", ("row",), [(line,) for line in record.trace.left_out])

@@ -1,4 +1,4 @@
-"""The form of a report's page: its style, its script, and how names and tables stand on it.
+"""The form of a report's page: its style, its script, and how names, plots and tables stand on it.
 
 The page follows the reader's light or dark setting, and works without a network, in print and by
 keyboard. Plots are drawn when they are first seen, so a page with many opens at once. Without
@@ -9,41 +9,68 @@ import base64
 import gzip
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from html import escape as escape_html
 from typing import Final
 
 from lrpc.kernel.text import visible
-from lrpc.workloads.reports.plots import Plot, script, shortened
+from lrpc.workloads.reports.plots import COLOURS, Key, Plot, labels, script
+from lrpc.workloads.reports.words import PAIR, brief, number, shortened
 
 LONGEST_NAME: Final = 40  # characters of a name in a cell; the whole is shown on hover
+MOST_TOLD: Final = 40  # bars of a plot that its text for screen readers has
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --quiet: #50606f; --line: #d5dde5; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e9ee; --paper: #14191f; --quiet: #a3b1be; --line: #36414c; --link: #7cb8f5; }
 }
+* { box-sizing: border-box; }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1200px;
-  margin: 1em auto; padding: 0 1em; }
-a { color: var(--link); } h1 { font-size: 1.5em; margin: .4em 0; } h3 { margin: 1.2em 0 .4em; }
-p.answer { font-size: 1.15em; margin: .4em 0; }
-details { border-top: 1px solid var(--line); padding: .3em 0; } summary { cursor: pointer; }
+  margin: 1em auto; padding: 0 1em; overflow-wrap: anywhere; }
+a { color: var(--link); } h1 { font-size: 1.2em; margin: .4em 0; color: var(--quiet); font-weight: normal; }
+h3 { margin: 1.2em 0 .4em; font-size: 1.05em; }
+h3 a { visibility: hidden; text-decoration: none; } h3:hover a, h3 a:focus { visibility: visible; }
+p.answer { font-size: 1.4em; line-height: 1.3; margin: .3em 0; } p.beside { margin: .3em 0; max-width: 60em; }
+nav { margin: 1em 0; } nav a { margin-right: 1em; display: inline-block; }
+details { border-top: 1px solid var(--line); padding: .3em 0; } summary { cursor: pointer; padding: .2em 0; }
 summary h2 { display: inline; font-size: 1.15em; }
-div.table { overflow-x: auto; max-height: 34em; } table { border-collapse: separate; border-spacing: 0;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .2em .7em; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; white-space: nowrap; }
-th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
+div.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30em), 1fr)); gap: 0 2em; }
+div.pictures > section { min-width: 0; }
+div.table { overflow: auto; max-height: 34em; width: fit-content; max-width: 100%; }
+table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2em .7em; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: normal; }
+thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; vertical-align: bottom; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); padding-left: 0; }
 thead th:first-child { z-index: 2; }
-th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
-td.number, th.number { text-align: right; white-space: nowrap; } td.name { white-space: nowrap; }
+tbody th { font-weight: normal; }
+th button { font: inherit; font-weight: bold; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
+  text-align: inherit; }
+th[aria-sort] button::after { content: " ▼"; } th[aria-sort="ascending"] button::after { content: " ▲"; }
+td.number, th.number { text-align: right; } td.number, td.name, th.name { white-space: nowrap; }
+td.text { min-width: 12em; max-width: 50em; overflow-wrap: anywhere; }
+span.papers { color: var(--quiet); } span.kind { cursor: help; }
 p.warning { background: #b3001b; color: white; font-weight: bold; padding: .8em 1em; }
-p.more { color: var(--quiet); } nav a { margin-right: 1em; } pre { overflow-x: auto; }
-div.plot { min-height: 3em; } input.search { font: inherit; margin: .3em 0; max-width: 100%; }
-@media print { div.table { overflow: visible; max-height: none; } input.search { display: none; } }
+p.more { color: var(--quiet); margin: .3em 0; } pre { overflow-x: auto; }
+ul.legend { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2em; font-size: .9em; }
+ul.legend i { display: inline-block; width: 1.4em; height: .75em; margin-right: .4em; }
+i.hatched { background: repeating-linear-gradient(135deg, var(--key) 0 2px, transparent 2px 5px); }
+i.area { background: var(--key); }
+ul.legend i.line, ul.legend i.dashed { height: 0; vertical-align: middle; border-top: 3px solid var(--key); }
+ul.legend i.dashed { border-top-style: dashed; }
+ul.legend i.points { width: .7em; height: .7em; transform: rotate(45deg); border: 2px solid var(--key); }
+div.plot { min-height: 3em; } div.plot.drawn { overflow: hidden; }
+input.search { font: inherit; margin: .3em 0; max-width: 100%; display: block; }
+@media print {
+  :root { color-scheme: light; --ink: #000; --paper: #fff; --quiet: #444; --line: #bbb; --link: #000; }
+  body { max-width: none; font-size: 11px; } input.search, nav, h3 a { display: none; }
+  div.table { overflow: visible; max-height: none; } tr, div.plot { break-inside: avoid; }
+}
 """
-# Draws a plot when it is seen, follows the colour scheme, opens what a link leads to and everything
-# for print, and sorts and searches tables.
+# Draws a plot when it is seen, in the colours of the page and with names that suit its width; opens
+# what a link leads to, and everything for print; sorts and searches tables.
 SCRIPT: Final = """
 "use strict";
 const library = async () => {
@@ -55,38 +82,65 @@ const library = async () => {
 };
 let loaded;
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const ink = () => ({ "font.color": getComputedStyle(document.body).color,
-  "xaxis.color": getComputedStyle(document.body).color, "yaxis.color": getComputedStyle(document.body).color });
+const theme = (ink, line) => ({ "font.color": ink, "xaxis.color": ink, "yaxis.color": ink, "xaxis.gridcolor": line,
+  "yaxis.gridcolor": line, "xaxis.zerolinecolor": line, "yaxis.zerolinecolor": line });
+const colours = () => {
+  const style = getComputedStyle(document.documentElement);
+  return theme(style.getPropertyValue("--ink"), style.getPropertyValue("--line"));
+};
+const everyPlot = (colour) =>
+  document.querySelectorAll("div.plot.drawn").forEach((one) => Plotly.relayout(one, colour));
+const fit = (axis, most) => {
+  if (!axis?.ticktext) return;
+  const place = document.createElement("textarea");
+  axis.ticktext = axis.ticktext.map((text) => {
+    place.innerHTML = text;
+    return place.value.split(" → ").map((name) => {
+      const end = Math.floor((most - 1) / 2);
+      place.textContent = name.length <= most ? name : `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+      return place.innerHTML;
+    }).join(" →<br>");
+  });
+};
 const draw = async (place) => {
   loaded ??= library();
   await loaded;
   const figure = JSON.parse(place.nextElementSibling.textContent);
+  fit(figure.layout.yaxis, Math.max(12, Math.floor(place.clientWidth / 25)));
+  fit(figure.layout.xaxis, Math.max(12, Math.floor(place.clientWidth / 40)));
   place.textContent = "";
-  await Plotly.newPlot(place, figure.data, figure.layout, { displaylogo: false, responsive: true });
-  await Plotly.relayout(place, ink());
+  place.classList.add("drawn");
+  await Plotly.newPlot(place, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+  await Plotly.relayout(place, colours());
 };
 addEventListener("DOMContentLoaded", () => {
   const seen = new IntersectionObserver((found) => found.forEach((one) => {
     if (one.isIntersecting) { seen.unobserve(one.target); draw(one.target); }
   }));
   document.querySelectorAll("div.plot").forEach((place) => seen.observe(place));
-  dark.addEventListener("change", () =>
-    document.querySelectorAll(".js-plotly-plot").forEach((place) => Plotly.relayout(place, ink())));
-  const open = () => document.getElementById(location.hash.slice(1))?.closest("details")?.setAttribute("open", "");
+  dark.addEventListener("change", () => everyPlot(colours()));
+  const open = () => {
+    const sought = document.getElementById(location.hash.slice(1));
+    for (let one = sought?.closest("details"); one; one = one.parentElement.closest("details")) one.open = true;
+    sought?.scrollIntoView();
+  };
   addEventListener("hashchange", open);
   open();
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((one) => { one.open = true; });
+    everyPlot(theme("#000", "#bbb"));
+  });
+  addEventListener("afterprint", () => everyPlot(colours()));
   const value = (row, at) => row.cells[at].dataset.value ?? row.cells[at].textContent;
   document.querySelectorAll("th button").forEach((button) => button.addEventListener("click", () => {
-    const head = button.parentElement, rows = head.closest("table").tBodies[0];
+    const head = button.parentElement, rows = head.closest("table").tBodies[0], at = head.cellIndex;
     const up = head.ariaSort !== "ascending";
     for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
     head.ariaSort = up ? "ascending" : "descending";
-    rows.append(...[...rows.rows].sort((one, other) => (up ? 1 : -1) *
-      value(one, head.cellIndex).localeCompare(value(other, head.cellIndex), "en", { numeric: true })));
-    if (head.classList.contains("number"))
-      rows.append(...[...rows.rows].sort((one, other) => (up ? 1 : -1) *
-        (Number(value(one, head.cellIndex)) - Number(value(other, head.cellIndex)))));
+    const order = head.classList.contains("number") ?
+      (one, other) => (Number(one) || 0) - (Number(other) || 0) :
+      (one, other) => one.localeCompare(other, "en", { numeric: true });
+    rows.append(...[...rows.rows].sort((one, other) => (up ? 1 : -1) * order(value(one, at), value(other, at))));
   }));
   document.querySelectorAll("input.search").forEach((input) => input.addEventListener("input", () => {
     const sought = input.value.toLowerCase();
@@ -104,37 +158,65 @@ def head(title: str, *, plots: bool) -> Iterator[str]:
     yield f"<style>{STYLE}</style>\n<script>{SCRIPT}</script>\n"
     if plots:
         yield f'<script id="plotly" type="text/plain">{_packed()}</script>\n'
-    yield "</head>\n<body>\n"
+    yield "</head>\n<body>\n<main>\n"
 
 
-def drawn(plot: Plot, place: str) -> str:
-    """Return a plot: its bars of text, and the figure that the page's script draws over them.
+def heading(text: str, place: str) -> str:
+    """Return the heading of a table or a plot, with a link to itself."""
+    link = f'<a href="#{place}" aria-label="link to this: {escape(text)}">#</a>'
+    return f'<h3 id="{place}">{escape(text)} {link}</h3>\n'
 
-    `place` is an element id that the page uses only once.
-    """
+
+def drawn(plot: Plot) -> str:
+    """Return a plot: its bars of text, and the figure that the page's script draws over them."""
     text = escape("\n".join(plot.text))
     # A script ends at the first "</", wherever that stands.
     figure = json.dumps(_finite(plot.figure)).replace("<", "\\u003c")
+    known = brief(key.name for key in plot.legend)
+    legend = "".join(_key(key, known.get(key.name, key.name)) for key in plot.legend)
     return (
-        f'<div class="plot" id="{place}" role="img" aria-label="{escape(plot.title)}: {text}"><pre>{text}</pre></div>'
-        f'<script type="application/json">{figure}</script>'
+        (f'<ul class="legend">{legend}</ul>\n' if legend else "")
+        + f'<div class="plot" role="img" aria-label="{escape(told(plot))}"><pre>{text}</pre></div>'
+        + f'<script type="application/json">{figure}</script>\n'
     )
 
 
-def cell(text: str, value: float | None = None, *, whole: bool = False) -> str:
-    """Return a cell of a table; `value` is what a number is sorted by.
+def told(plot: Plot) -> str:
+    """Return what a plot shows, for who cannot see it."""
+    names = labels([name for name, _ in plot.bars])
+    values = [f"{name}: {number(value)}" for name, (_, value) in zip(names, plot.bars, strict=True)]
+    rest = [f"and {len(values) - MOST_TOLD} more"] if len(values) > MOST_TOLD else []
+    return f"{plot.text_title or plot.title}: {'; '.join([*values[:MOST_TOLD], *rest])}"
 
-    Names do not break. Long ones are shortened in the middle unless `whole` is asked for, and shown
-    in full on hover.
+
+def cell(text: str, *, whole: str | None = None, first: bool = False, cut: bool = True) -> str:
+    """Return a cell of a table with a name or a text in it.
+
+    Names do not break; long ones are shortened in the middle, unless `cut` is false. `whole`, by
+    default the text, is shown on hover where the cell has less. The `first` cell of a row heads it.
     """
-    if value is not None:
-        sorted_by = f' data-value="{value!r}"' if math.isfinite(value) else ""
-        return f'<td class="number"{sorted_by}>{escape(text)}</td>'
-    is_name = " " not in text
-    kind = ' class="name"' if is_name else ""
-    if whole or len(text) <= LONGEST_NAME or not is_name:
-        return f"<td{kind}>{escape(text)}</td>"
-    return f'<td{kind} title="{escape(text)}">{escape(shortened(text, LONGEST_NAME))}</td>'
+    tag, scope = ("th", ' scope="row"') if first else ("td", "")
+    ends = text.split(PAIR)
+    is_name = not any(" " in end for end in ends)
+    shown = PAIR.join(shortened(end, LONGEST_NAME) for end in ends) if is_name and cut else text
+    kind = ' class="name"' if is_name or len(text) <= LONGEST_NAME else ' class="text"'
+    hover = f' title="{escape(whole or text)}"' if shown != (whole or text) else ""
+    return f"<{tag}{kind}{scope}{hover}>{escape(shown)}</{tag}>"
+
+
+def figure(text: str, value: float | None) -> str:
+    """Return a cell of a table with a number in it; `value` is what it is sorted by."""
+    return f'<td class="number"{"" if value is None else sorted_by(value)}>{escape(text)}</td>'
+
+
+def sorted_by(value: float) -> str:
+    """Return the attribute of a cell that is sorted by a number; none for what is no number."""
+    return f' data-value="{value!r}"' if math.isfinite(value) else ""
+
+
+def sentence(text: str) -> str:
+    """Return a sentence as HTML; units and signs of percent stay with their numbers."""
+    return re.sub(r"(?<=\d) (?=(?:%|µs|ms|s)\b|%)", "&nbsp;", escape(text))
 
 
 def escape(text: str) -> str:
@@ -143,6 +225,11 @@ def escape(text: str) -> str:
     Line ends stay, as white space.
     """
     return escape_html("\n".join(map(visible, text.split("\n"))))
+
+
+def _key(key: Key, name: str) -> str:
+    assert key.colour in COLOURS
+    return f'<li><i class="{key.form}" style="--key: {key.colour}"></i>{escape(name)}</li>'
 
 
 @cache

@@ -127,6 +127,7 @@ class Sweep:
     # runs that are impossible, with the reason. A doubled cache may not fit in memory, say.
     base: Mapping[str, ParameterValue] | None = None
     left_out: Sequence[str] = ()
+    drawn: bool = False  # whether the values are draws from ranges
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def read_sweep(path: Path, out: Path, registry: str | None = None, limit: int = 
         check_parts(parts, limit, f"{path}: the runs up to run {len(runs) + 1}")
         number = len(runs) + 1
         runs.append(SweepRun(number, values, ready, out / f"{number:05d}"))
-    return Sweep(file.name, names, runs, base, left_out)
+    return Sweep(file.name, names, runs, base, left_out, file.draws is not None)
 
 
 def _combinations(file: SweepFile, origin: str) -> Runs:

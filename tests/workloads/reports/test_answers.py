@@ -1,0 +1,164 @@
+"""A report opens with a sentence that says what came out, and with pictures of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lrpc.workloads.records import records
+from lrpc.workloads.records.records import Record
+from lrpc.workloads.records.tables import Table
+from lrpc.workloads.reports import page
+from lrpc.workloads.reports.grids import Grid, as_rows
+from lrpc.workloads.reports.page import Report
+from lrpc.workloads.reports.plots import Plot
+from lrpc.workloads.reports.sections import Note
+from tests.support.command import HERE, lrpc, office
+
+SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
+
+
+def sentence(made: Report) -> str:
+    """Return the sentence that a report opens with."""
+    first = made.answer[0]
+    assert isinstance(first, Note)
+    return first.text
+
+
+def pictures(made: Report) -> dict[str, Plot]:
+    return {part.title: part for part in made.answer if isinstance(part, Plot)}
+
+
+def table(made: Report, name: str) -> Table:
+    (found,) = (one for one in made.tables if one.name == name)
+    return found
+
+
+def replay(out: Path, placement: str = "spread") -> Record:
+    run = ("replay", SAMPLE, "--machines", 2, "--placement", placement, *HERE, "--out", out)
+    assert lrpc(*run).code == 0
+    return records.read(out)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    folder = tmp_path_factory.mktemp("ran")
+    assert lrpc("run", office(folder), *HERE, "--out", folder / "run").code == 0
+    return records.read(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def replays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    folder = tmp_path_factory.mktemp("replays")
+    return {str(folder / name): replay(folder / name, name) for name in ("spread", "pack")}
+
+
+def test_a_run_says_what_crosses_beside_1989(ran: Record) -> None:
+    made = page.report({"run": ran})
+    crossing = ran.counts["cross_machine"]
+    operations = ran.counts["trap"] + ran.counts["cross_domain"] + crossing
+    assert sentence(made).startswith(
+        f"{100 * crossing / operations:.2f} % of operations cross machines: {crossing:,} of"
+    )
+    assert "in 1989, 3 % on V, 5.06 % on Taos, 0.6 % on Sun UNIX+NFS" in sentence(made)
+    shares = dict(pictures(made)["Operations that cross machines, of all"].bars)
+    assert shares["V, 1989"] == 3.0
+    assert shares["office"] == pytest.approx(100 * crossing / operations)
+    busy = dict(pictures(made)["What processors' time went to, apart from idling"].bars)
+    assert set(busy) == set(ran.machines)
+
+
+def test_a_replay_says_what_a_trace_takes_beside_the_recorded_time(replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    assert record.trace is not None
+    made = page.report({"replay": record})
+    whole = record.trace.times[-1]
+    assert whole.simulated_ns is not None
+    assert f"A trace takes {whole.simulated_ns / record.trace.traces / 1e6:,.1f} ms on average" in sentence(made)
+    (times,) = (plot for title, plot in pictures(made).items() if title.startswith("Where a trace's time went"))
+    assert [name for name, _ in times.bars] == ["recorded", "simulated"]
+    (pairs,) = (plot for title, plot in pictures(made).items() if title.startswith("The costliest pairs"))
+    values = [value for _, value in pairs.bars]
+    assert values == sorted(values, reverse=True)
+    assert "recorded_p95_us" in table(made, "operations").columns
+
+
+def test_the_parts_of_a_picture_add_up_to_the_time_that_it_tells(replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    made = page.report({"replay": record})
+    (times,) = (plot for title, plot in pictures(made).items() if title.startswith("Where a trace's time went"))
+    bars = times.figure["data"]
+    assert isinstance(bars, list)
+    for at, (_, whole) in enumerate(times.bars):
+        assert sum(bar["x"][at] for bar in bars) == pytest.approx(whole, rel=1e-3)
+
+
+def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Record]) -> None:
+    before, after = replays.values()
+    made = page.report(replays)
+    counts = [record.counts["cross_machine"] for record in (before, after)]
+    assert f"With pack, {counts[1]:,} of" in sentence(made)
+    assert f"in place of {counts[0]:,} with spread" in sentence(made)
+    assert table(made, "placements").rows[0][:3] == ("calls between machines", *(f"{one:,}" for one in counts))
+    moved = table(made, "moved")
+    assert moved.rows
+    assert all(row[1] != row[2] for row in moved.rows)
+    pairs = table(made, "pairs")
+    assert [sum(int(row[at] or 0) for row in pairs.rows) for at in (3, 4)] == counts
+
+
+def test_replays_of_different_traces_are_no_placements(replays: dict[str, Record]) -> None:
+    before, after = replays.values()
+    other = replace(after, inputs=[replace(one, digest="0" * 64) for one in after.inputs])
+    assert "With" not in sentence(page.report({"a": before, "b": other}))
+
+
+def test_runs_on_more_actors_say_how_much_faster_they_are_and_what_was_predicted(ran: Record) -> None:
+    synchronisation = {"predicted_speedup": {"2": 1.9}}
+    one = replace(ran, actors=1, wall_s=2.0, synchronisation=synchronisation)
+    two = replace(ran, actors=2, wall_s=1.25)
+    made = page.report({"two": two, "one": one})
+    assert "2 actors are 1.60 times as fast as 1; predicted: 1.90 times" in sentence(made)
+    (speed,) = pictures(made).values()
+    assert [(key.name, key.form) for key in speed.legend] == [
+        ("office, 3 machines", "line"),
+        ("office, 3 machines, predicted", "dashed"),
+    ]
+
+
+def test_runs_that_did_the_same_say_so(ran: Record) -> None:
+    assert "did the same, event by event" in sentence(page.report({"a": ran, "b": ran}))
+
+
+def test_a_reproduction_says_what_is_predicted_and_how_far_that_is_from_the_paper(tmp_path: Path) -> None:
+    run = ("reproduce", "--calls", 10, "--only", "IV", "--only", "Figure 2", *HERE, "--out", tmp_path / "run")
+    assert lrpc(*run).code == 0
+    record = records.read(tmp_path / "run")
+    made = page.report({"reproduce": record})
+    predicted = sum(cell.kind == "predicted" for cell in record.cells)
+    assert f"Of {len(record.cells)} figures, {predicted} predicted, " in sentence(made)
+    four, two = pictures(made).values()
+    assert [key.form for key in four.legend] == ["area", "hatched"] * 3
+    forms = {key.name: key.form for key in two.legend}
+    assert forms["LRPC, the paper's"] == "points"  # never joined
+    assert forms["LRPC, ours, what if"] == "dashed"  # beyond the paper
+    (grid,) = (part for part in made.parts if isinstance(part, Grid) and part.title.startswith("Table IV: four"))
+    heads, null, *_ = as_rows(grid)
+    assert heads == ("", "LRPC/MP", "LRPC", "Taos")
+    assert null == ("Null", "125.0 (125) ◐", "157.0 (157) ○", "464.0 (464) ◐")
+
+
+def test_a_placement_has_a_page_with_what_it_saves_and_what_moved(tmp_path: Path) -> None:
+    run = ("place", SAMPLE, "--machines", 2, "--slack", 1.7, *HERE, "--record", tmp_path / "place")
+    ended = lrpc(*run, "--out", tmp_path / "placement.toml")
+    assert ended.code == 0
+    assert ended.out.endswith(f"report {tmp_path / 'place' / 'report' / 'report.html'}\n")
+    text = (tmp_path / "place" / "report" / "report.html").read_text()
+    assert ended.out.splitlines()[0] in text.replace("&nbsp;", " ")
+    assert {"placements.csv", "moves.csv", "pairs.csv"} <= {
+        path.name for path in (tmp_path / "place" / "report").iterdir()
+    }
+
+
+def test_an_incomplete_run_has_no_answer(ran: Record) -> None:
+    assert page.report({"run": replace(ran, status="incomplete", reason="killed")}).answer == []

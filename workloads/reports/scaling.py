@@ -1,0 +1,107 @@
+"""How runs of one workload scale: how much faster more actors are, what a call costs more machines.
+
+A line joins only runs of the same workload with the same value of the other number, since
+otherwise it would mix two effects. Beside each speed-up stands what the run on the fewest actors
+predicted (see `pace`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from lrpc.workloads.records.records import Record
+from lrpc.workloads.records.tables import Table, TableValue
+from lrpc.workloads.reports import plots
+from lrpc.workloads.reports.plots import PREDICTED, Series
+from lrpc.workloads.reports.sections import Note, SectionItem, calls_made
+
+US: Final = 1e6  # microseconds of a second
+
+
+def answer(records: Sequence[Record]) -> Iterator[SectionItem]:
+    """Yield a sentence and a picture for each of actors and machines that differs between runs."""
+    timed = [record for record in records if record.wall_s and calls_made(record)]
+    actors, machines = list(_lines(timed, over_actors=True)), list(_lines(timed, over_actors=False))
+    yield from (Note(_faster(line, runs)) for line, runs in actors)
+    yield from (Note(_dearer(line, runs)) for line, runs in machines)
+    if actors:
+        yield _speed_ups(actors)
+    if machines:
+        yield _costs(machines)
+
+
+Line = tuple[str, list[Record]]
+
+
+def _lines(records: Sequence[Record], *, over_actors: bool) -> Iterator[Line]:
+    """Yield runs that differ in one number alone, in its order, under the name of their line."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        beside = f"{len(record.machines)} machines" if over_actors else f"{record.actors or 'no'} actors"
+        found.setdefault(f"{record.workload}, {beside}", []).append(record)
+    for line, runs in found.items():
+        if len({_number(run, over_actors=over_actors) for run in runs}) > 1:
+            yield line, sorted(runs, key=lambda run: _number(run, over_actors=over_actors))
+
+
+def _number(record: Record, *, over_actors: bool) -> int:
+    return record.actors or 0 if over_actors else len(record.machines)
+
+
+def _rate(record: Record) -> float:
+    """Return the calls simulated per second of wall time."""
+    return calls_made(record) / (record.wall_s or 1.0)
+
+
+def _predicted(record: Record, actors: int) -> float | None:
+    """Return the speed-up that a run predicted for a number of actors; None if it did not."""
+    found = record.synchronisation.get("predicted_speedup")
+    value = found.get(str(actors)) if isinstance(found, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _faster(line: str, runs: Sequence[Record]) -> str:
+    base, last = runs[0], runs[-1]
+    predicted = _predicted(base, last.actors or 0)
+    beside = "" if predicted is None else f"; predicted: {predicted:.2f} times"
+    on = f"{last.actors or 'no'} actors" if last.actors != 1 else "1 actor"
+    against = f"{base.actors or 'none'}"
+    return f"{line}: {on} are {_rate(last) / _rate(base):.2f} times as fast as {against}{beside}."
+
+
+def _dearer(line: str, runs: Sequence[Record]) -> str:
+    costs = [
+        f"{US / _rate(run):,.1f} µs of wall time with {len(run.machines):,} machines" for run in (runs[0], runs[-1])
+    ]
+    return f"{line}: a call takes {' and '.join(costs)}."
+
+
+def _speed_ups(lines: Sequence[Line]) -> plots.Plot:
+    rows: list[Sequence[TableValue]] = []
+    series: list[Series] = []
+    for colour, (line, runs) in enumerate(lines):
+        base = runs[0]
+        measured = [(run.actors or 0, _rate(run) / _rate(base), _predicted(base, run.actors or 0)) for run in runs]
+        rows += [(line, at, _rate(run), *found) for run, (at, *found) in zip(runs, measured, strict=True)]
+        series.append(Series(line, [at for at, _, _ in measured], [up for _, up, _ in measured], colour=colour))
+        told = [(at, up) for at, _, up in measured if up is not None]
+        if told:
+            x, y = [at for at, _ in told], [up for _, up in told]
+            series.append(Series(f"{line}{PREDICTED}", x, y, form="dashed", colour=colour))
+    columns = ("line", "actors", "calls per wall second", "speed-up", "predicted speed-up")
+    table = Table("scaling actors", "Speed-up over actors", columns, rows)
+    bars = [(f"{row[1]} actors, {row[0]}", float(row[3] or 0)) for row in rows]
+    return plots.curves("Speed-up over actors", series, ("actors", "times as fast as the fewest"), bars, table)
+
+
+def _costs(lines: Sequence[Line]) -> plots.Plot:
+    rows: list[Sequence[TableValue]] = []
+    series: list[Series] = []
+    for line, runs in lines:
+        costs = [US / _rate(run) for run in runs]
+        rows += [(line, len(run.machines), _rate(run), us) for run, us in zip(runs, costs, strict=True)]
+        series.append(Series(line, [len(run.machines) for run in runs], costs))
+    columns = ("line", "machines", "calls per wall second", "µs of wall time per call")
+    table = Table("scaling machines", "Wall time of a call over machines", columns, rows)
+    bars = [(f"{row[1]} machines, {row[0]}", float(row[3] or 0)) for row in rows]
+    axes = ("machines", "µs of wall time per call")
+    return plots.curves("Wall time of a call over machines", series, axes, bars, table)
