@@ -4,6 +4,9 @@
 # make test-all    every test, and many examples of each property: about half an hour
 # make properties  ten thousand random interleavings of everything that domains do to each other
 # make lint        format, lint, types, which room may import which, and that modules were compiled
+# make browser     what tests need to open reports in a browser, beside an installed Chromium
+# make screenshots first screens of every kind of report, into build/screenshots; of some that are
+#                  there, with REPORTS="records/reproduce/report/report.html ..."
 #
 # Each sets up .venv/ first if need be, which takes a minute and says what it does. PYTHON chooses the
 # Python to set it up with. WORKERS says how many processes run tests. PYTEST_ADDOPTS="--seed N"
@@ -16,7 +19,7 @@ READY := .venv/ready
 TOOLS := .venv/tools
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test test-ci test-all properties lint format protos constraints clean libraries compiled
+.PHONY: reproduce test test-ci test-all properties lint format browser screenshots protos constraints clean libraries compiled
 
 # The paper's machines seldom have work at the same time, so that one process runs them in half the
 # time that two actors take. The office runs on actors.
@@ -48,6 +51,12 @@ format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+browser: $(TOOLS)
+	@$(call needs,["optional-dependencies"]["pages"]) | $(INSTALL) -r /dev/stdin
+
+screenshots: browser
+	$(BIN)/python -m tests.support.pages build/screenshots $(REPORTS)
+
 # As a script, so that generated code that no longer imports can be made again.
 protos: $(TOOLS)
 	$(BIN)/python protos/generate.py
@@ -56,7 +65,7 @@ protos: $(TOOLS)
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	LRPC_INTERPRETED=1 build/constraints/bin/python -m pip install --quiet --editable '.[test]'
+	LRPC_INTERPRETED=1 build/constraints/bin/python -m pip install --quiet --editable '.[test,pages]'
 	echo '# Exact versions of everything that is installed here. Remade by: make constraints' > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --all --exclude lrpc --exclude pip >> build/constraints.txt
 	mv build/constraints.txt constraints.txt

@@ -153,16 +153,16 @@ def _time_of(record: Record) -> Iterator[Note]:
 
 def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
     kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in reversed(KINDS)}
-    parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
-    worst = _worst(kinds["predicted"])
-    far = f"; the prediction furthest from it is {_told(worst)}" if worst is not None else ""
+    worst = {kind: _worst(found) for kind, found in kinds.items()}
+    first = worst["predicted"]
+    far = f"; the prediction furthest from it is {_told(first)}" if first is not None else ""
     beside = sum(cell.paper is not None for cell in cells)
-    yield Note(f"Of {len(cells)} figures, {parts}, {beside} stand beside one of the paper{far}.")
+    yield Note(f"{beside} of {len(cells)} figures stand beside one of the paper{far}.")
     for kind, found in kinds.items():
         if found:
-            worst = _worst(found)
-            most = "" if worst is None else f" Furthest from the paper: {_told(worst)}."
-            yield Note(f"{MARKS[kind]} {kind}: {MEANINGS[kind]}.{most}")
+            most = worst[kind]
+            told = "" if most is None or most is first else f" Furthest from the paper: {_told(most)}."
+            yield Note(f"{MARKS[kind]} {len(found)} {kind}: {MEANINGS[kind]}.{told}")
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
         yield Note(f"{len(other)} texts differ from the paper's, the first in {_place(other[0])}.")

@@ -64,7 +64,7 @@ def title_of(table: str) -> str:
 def as_html(grid: Grid) -> Iterator[str]:
     """Yield a grid as HTML."""
     yield f'<div class="table" tabindex="0" role="region" aria-label="{web.escape(grid.title)}"><table>\n<thead><tr>'
-    heads = "".join(_head(column) for column in ("", *grid.columns))
+    heads = "".join(web.head_cell(column, figures=True) for column in ("", *grid.columns))
     yield f"{heads}</tr></thead>\n<tbody>\n"
     for row in grid.rows:
         yield f"<tr>{web.cell(row, first=True)}"
@@ -97,12 +97,6 @@ def figure(value: float | str, unit: str, *, exact: bool = False) -> str:
     if exact and "." in text:
         text = text.rstrip("0").rstrip(".")
     return text if unit in (*TITLED, *PLAIN) else f"{text} {SYMBOLS.get(unit, unit)}"
-
-
-def _head(column: str) -> str:
-    if not column:
-        return "<td></td>"
-    return f'<th class="number" scope="col"><button type="button">{web.escape(column)}</button></th>'
 
 
 def _as_html(cell: Cell | None) -> str:

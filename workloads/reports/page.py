@@ -22,7 +22,7 @@ from lrpc.workloads.reports.grids import Grid
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
 from lrpc.workloads.reports.web import escape
-from lrpc.workloads.reports.words import brief, number, readable, shortened
+from lrpc.workloads.reports.words import brief, number, readable
 
 PAGES: Final = ("report.html", "report.md")
 MOST_ROWS: Final = 60  # rows of a table shown on the page; its CSV file has all of them
@@ -163,6 +163,11 @@ def check(name: str, record: Record) -> None:
     tables.read_machines(record.machines, name)
     for counted in record.latency_ns.values():
         tables.ends(counted, name)
+    for table in () if record.trace is None else record.trace.more:
+        if any(len(row) != len(table.columns) for row in table.rows):
+            raise Refused(
+                f"{name}: trace.more: a row of {one_line(table.name)!r} lacks a column; the record is damaged"
+            )
 
 
 def _is_report(folder: Path) -> bool:
@@ -224,10 +229,7 @@ class _Page:
             yield f'<input class="search" type="search" placeholder="search" aria-label="search: {name}">\n'
         yield f'<div class="table" tabindex="0" role="region" aria-label="{name}"><table>\n<thead><tr>'
         for is_figure, head in zip(figures, _heads(table), strict=True):
-            kind = ' class="number"' if is_figure else ""
-            named = shortened(self._brief.get(head, head), web.LONGEST_NAME)
-            title = f' title="{escape(head)}"' if named != head else ""
-            yield f'<th{kind}{title} scope="col"><button type="button">{escape(named)}</button></th>'
+            yield web.head_cell(self._brief.get(head, head), whole=head, figures=is_figure)
         yield "</tr></thead>\n<tbody>\n"
         for row in table.rows[:MOST_ROWS]:
             yield "<tr>"

@@ -121,7 +121,7 @@ def rows(title: str, names: Sequence[str], values: Sequence[float], unit: str, *
         "textposition": "auto",
         "hoverinfo": "text+y",
     }
-    across = _titled(unit) | ({"type": "log"} if logarithmic else {})
+    across = _titled(unit) | (_powers(values) if logarithmic else {})
     layout = {"xaxis": across, "yaxis": _named(names, down=True)}
     return Plot(title, _figure([bars], layout, _tall(names)), list(zip(names, values, strict=True)))
 
@@ -299,6 +299,14 @@ def _named(names: Sequence[str], *, down: bool = False) -> dict[str, object]:
         "zeroline": False,
         **({"autorange": "reversed"} if down else {}),
     }
+
+
+def _powers(values: Sequence[float]) -> dict[str, object]:
+    """Return a logarithmic axis that is marked at 1, 2, 5, 10, 20 and so on."""
+    least, most = min(values, default=1.0), max(values, default=1.0)
+    marks = [base * 10.0**power for power in range(-3, 10) for base in (1, 2, 5)]
+    kept = [mark for mark in marks if least / 2 <= mark <= 2 * most]
+    return {"type": "log", "tickmode": "array", "tickvals": kept, "ticktext": [f"{mark:g}" for mark in kept]}
 
 
 def _colour(at: int) -> str:

@@ -52,16 +52,21 @@ def _rate(record: Record) -> float:
     return calls_made(record) / (record.wall_s or 1.0)
 
 
-def _predicted(record: Record, actors: int) -> float | None:
-    """Return the speed-up that a run predicted for a number of actors; None if it did not."""
+def _predicted(record: Record) -> Mapping[int, float]:
+    """Return the speed-ups that a run predicted, by number of actors, beginning with its own."""
     found = record.synchronisation.get("predicted_speedup")
-    value = found.get(str(actors)) if isinstance(found, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+    if not isinstance(found, Mapping):
+        return {}
+    own = record.actors or 0
+    known = {
+        int(actors): float(up) for actors, up in found.items() if actors.isdecimal() and isinstance(up, int | float)
+    }
+    return {own: 1.0, **{actors: up for actors, up in sorted(known.items()) if actors > own}}
 
 
 def _faster(line: str, runs: Sequence[Record]) -> str:
     base, last = runs[0], runs[-1]
-    predicted = _predicted(base, last.actors or 0)
+    predicted = _predicted(base).get(last.actors or 0)
     beside = "" if predicted is None else f"; predicted: {predicted:.2f} times"
     on = f"{last.actors or 'no'} actors" if last.actors != 1 else "1 actor"
     against = f"{base.actors or 'none'}"
@@ -79,14 +84,13 @@ def _speed_ups(lines: Sequence[Line]) -> plots.Plot:
     rows: list[Sequence[TableValue]] = []
     series: list[Series] = []
     for colour, (line, runs) in enumerate(lines):
-        base = runs[0]
-        measured = [(run.actors or 0, _rate(run) / _rate(base), _predicted(base, run.actors or 0)) for run in runs]
-        rows += [(line, at, _rate(run), *found) for run, (at, *found) in zip(runs, measured, strict=True)]
-        series.append(Series(line, [at for at, _, _ in measured], [up for _, up, _ in measured], colour=colour))
-        told = [(at, up) for at, _, up in measured if up is not None]
-        if told:
-            x, y = [at for at, _ in told], [up for _, up in told]
-            series.append(Series(f"{line}{PREDICTED}", x, y, form="dashed", colour=colour))
+        predicted = _predicted(runs[0])
+        actors, ups = [run.actors or 0 for run in runs], [_rate(run) / _rate(runs[0]) for run in runs]
+        rows += [(line, at, _rate(run), up, predicted.get(at)) for run, at, up in zip(runs, actors, ups, strict=True)]
+        series.append(Series(line, actors, ups, colour=colour))
+        if len(predicted) > 1:
+            told = Series(f"{line}{PREDICTED}", list(predicted), list(predicted.values()), form="dashed", colour=colour)
+            series.append(told)
     columns = ("line", "actors", "calls per wall second", "speed-up", "predicted speed-up")
     table = Table("scaling actors", "Speed-up over actors", columns, rows)
     bars = [(f"{row[1]} actors, {row[0]}", float(row[3] or 0)) for row in rows]

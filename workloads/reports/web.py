@@ -20,6 +20,7 @@ from lrpc.workloads.reports.plots import COLOURS, Key, Plot, labels, script
 from lrpc.workloads.reports.words import PAIR, brief, number, shortened
 
 LONGEST_NAME: Final = 40  # characters of a name in a cell; the whole is shown on hover
+JOINER: Final = "&#8288;"  # no line ends beside it
 MOST_TOLD: Final = 40  # bars of a plot that its text for screen readers has
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --quiet: #50606f; --line: #d5dde5; --link: #0b5cad; }
@@ -50,7 +51,7 @@ th button { font: inherit; font-weight: bold; color: inherit; background: none; 
   text-align: inherit; }
 th[aria-sort] button::after { content: " ▼"; } th[aria-sort="ascending"] button::after { content: " ▲"; }
 td.number, th.number { text-align: right; } td.number, td.name, th.name { white-space: nowrap; }
-td.text { min-width: 12em; max-width: 50em; overflow-wrap: anywhere; }
+td.text { min-width: 12em; max-width: 50em; }
 span.papers { color: var(--quiet); } span.kind { cursor: help; }
 p.warning { background: #b3001b; color: white; font-weight: bold; padding: .8em 1em; }
 p.more { color: var(--quiet); margin: .3em 0; } pre { overflow-x: auto; }
@@ -187,6 +188,21 @@ def told(plot: Plot) -> str:
     values = [f"{name}: {number(value)}" for name, (_, value) in zip(names, plot.bars, strict=True)]
     rest = [f"and {len(values) - MOST_TOLD} more"] if len(values) > MOST_TOLD else []
     return f"{plot.text_title or plot.title}: {'; '.join([*values[:MOST_TOLD], *rest])}"
+
+
+def head_cell(text: str, *, whole: str = "", figures: bool = False) -> str:
+    """Return the head of a column, which sorts by it; `whole` is shown on hover where it has less.
+
+    A name does not break, nor does a shortened one among words.
+    """
+    if not text:
+        return "<td></td>"
+    shown = shortened(text, LONGEST_NAME)
+    kinds = [kind for kind, holds in (("number", figures), ("name", " " not in shown)) if holds]
+    named = f' class="{" ".join(kinds)}"' if kinds else ""
+    hover = f' title="{escape(whole)}"' if whole not in ("", shown) else ""
+    inside = escape(shown).replace("…", f"{JOINER}…{JOINER}")
+    return f'<th{named}{hover} scope="col"><button type="button">{inside}</button></th>'
 
 
 def cell(text: str, *, whole: str | None = None, first: bool = False, cut: bool = True) -> str:

@@ -106,7 +106,7 @@ def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[
         return
     if found is None:
         return
-    sure = f"{100 * CONFIDENCE:g} % confidence: {found.low:.3g} to {found.high:.3g} %"
+    sure = f"{100 * CONFIDENCE:g} % confidence: {max(0.0, found.low):.3g} to {found.high:.3g} %"
     runs = f"in {found.runs} runs ({sure}), from {found.least:.3g} to {found.most:.3g} %"
     yield Note(f"Remote calls are {found.mean:.3g} % of local calls on average {runs}{beside}.")
     varied = _varied(sweep, done)
@@ -148,7 +148,7 @@ def _against(name: str, done: Sequence[Row], paper: float | None) -> Plot:
     values = sorted(by_value)
     means = [fmean(by_value[value]) for value in values]
     around = [spread(by_value[value]) for value in values]
-    low = [mean if one is None else one.low for one, mean in zip(around, means, strict=True)]
+    low = [mean if one is None else max(0.0, one.low) for one, mean in zip(around, means, strict=True)]
     high = [mean if one is None else one.high for one, mean in zip(around, means, strict=True)]
     series = [plots.Series(f"mean, with its {100 * CONFIDENCE:g} % interval", values, means, low=low, high=high)]
     if paper is not None:

@@ -117,6 +117,7 @@ def test_runs_on_more_actors_say_how_much_faster_they_are_and_what_was_predicted
     synchronisation = {"predicted_speedup": {"2": 1.9}}
     one = replace(ran, actors=1, wall_s=2.0, synchronisation=synchronisation)
     two = replace(ran, actors=2, wall_s=1.25)
+    two_rate = sum(ran.counts[name] for name in ("within_domain", "cross_domain", "cross_machine")) / 1.25
     made = page.report({"two": two, "one": one})
     assert "2 actors are 1.60 times as fast as 1; predicted: 1.90 times" in sentence(made)
     (speed,) = pictures(made).values()
@@ -124,6 +125,7 @@ def test_runs_on_more_actors_say_how_much_faster_they_are_and_what_was_predicted
         ("office, 3 machines", "line"),
         ("office, 3 machines, predicted", "dashed"),
     ]
+    assert table(made, "scaling actors").rows[1][1:] == (2, pytest.approx(two_rate), pytest.approx(1.6), 1.9)
 
 
 def test_runs_that_did_the_same_say_so(ran: Record) -> None:
@@ -135,8 +137,10 @@ def test_a_reproduction_says_what_is_predicted_and_how_far_that_is_from_the_pape
     assert lrpc(*run).code == 0
     record = records.read(tmp_path / "run")
     made = page.report({"reproduce": record})
-    predicted = sum(cell.kind == "predicted" for cell in record.cells)
-    assert f"Of {len(record.cells)} figures, {predicted} predicted, " in sentence(made)
+    beside = sum(cell.paper is not None for cell in record.cells)
+    worst = max(abs(cell.deviation or 0.0) for cell in record.cells if cell.kind == "predicted")
+    assert f"{beside} of {len(record.cells)} figures stand beside one of the paper; the pred" in sentence(made)
+    assert f"{100 * worst:.1f} % off (Table IV" in sentence(made)
     four, two = pictures(made).values()
     assert [key.form for key in four.legend] == ["area", "hatched"] * 3
     forms = {key.name: key.form for key in two.legend}

@@ -1,0 +1,162 @@
+"""One report of each kind, small; and screenshots of reports.
+
+    python -m tests.support.pages FOLDER [report.html …]
+
+makes the reports, or takes those that are given, and writes a screenshot of each one's first screen
+to FOLDER, in light and dark and at each width.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from shutil import copytree
+from typing import Final
+
+from lrpc.workloads.reports.page import PAGES
+from tests.conftest import HAS_HOST
+from tests.support.browser import Browser
+from tests.support.command import HERE, lrpc, office
+
+SAMPLE: Final = Path(__file__).parents[2] / "workloads" / "traces" / "sample-trace.csv"
+SWEEP: Final = """
+name = "V: one parameter changed at a time"
+[job]
+kind = "run"
+scenario = "v"
+scale = 0.002
+[each]
+parameters = ["memory_kb", "think_s", "event_calls"]
+"""
+DRAWS: Final = """
+name = "Sun: draws from the ranges of its parameters"
+[job]
+kind = "run"
+scenario = "sun"
+scale = 0.0001
+[draws]
+count = 6
+"""
+
+
+def done(*arguments: object) -> None:
+    """Run a command, which must succeed."""
+    ended = lrpc(*arguments)
+    assert ended.code == 0, ended
+
+
+def of_reproduce(folder: Path) -> Path:
+    """Return the report of the paper's tables, from few calls."""
+    done("reproduce", "--calls", 10, *HERE, "--out", folder)
+    return folder / "report"
+
+
+def of_run(folder: Path) -> Path:
+    """Return the report of a run."""
+    folder.mkdir(parents=True)
+    done("run", office(folder), *HERE, "--out", folder / "run")
+    done("report", folder / "run")
+    return folder / "run" / "report"
+
+
+def of_incomplete(folder: Path) -> Path:
+    """Return the report of a run that failed."""
+    folder.mkdir(parents=True)
+    path = office(folder)
+    path.write_text(path.read_text().replace('{ names = "names@', '{ names = "windows@'))
+    assert lrpc("run", path, *HERE, "--out", folder / "run").code == 3
+    done("report", folder / "run")
+    return folder / "run" / "report"
+
+
+def of_replay(folder: Path) -> Path:
+    """Return the report of a replayed trace."""
+    done("replay", SAMPLE, "--machines", 2, *HERE, "--out", folder)
+    done("report", folder)
+    return folder / "report"
+
+
+def of_place(folder: Path) -> Path:
+    """Return the report of a found placement."""
+    done("place", SAMPLE, "--machines", 2, "--slack", 1.7, *HERE, "--record", folder)
+    return folder / "report"
+
+
+def of_placements(folder: Path) -> Path:
+    """Return the report that compares replays of one trace."""
+    for name in ("spread", "pack"):
+        done("replay", SAMPLE, "--machines", 2, "--placement", name, *HERE, "--out", folder / name)
+    done("report", folder / "spread", folder / "pack", "--out", folder / "report")
+    return folder / "report"
+
+
+def of_scaling(folder: Path) -> Path:
+    """Return the report that compares runs on one and two actors; their wall times are made up."""
+    done("run", office(folder.parent), *HERE, "--out", folder / "one")
+    copytree(folder / "one", folder / "two")
+    for actors, (name, wall_s) in enumerate((("one", 2.0), ("two", 1.25)), 1):
+        path = folder / name / "record.json"
+        changed = {"actors": actors, "wall_s": wall_s, "synchronisation": {"predicted_speedup": {"2": 1.9}}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    done("report", folder / "one", folder / "two", "--out", folder / "report")
+    return folder / "report"
+
+
+def of_sweep(folder: Path, text: str = SWEEP) -> Path:
+    """Return the report of a sweep that changes one parameter at a time."""
+    file = folder.with_suffix(".toml")
+    file.write_text(text)
+    done("sweep", file, "--out", folder, "--parallel", 0)
+    return folder / "report"
+
+
+def of_draws(folder: Path) -> Path:
+    """Return the report of a sweep that draws parameters."""
+    return of_sweep(folder, DRAWS)
+
+
+def of_bench(folder: Path) -> Path:
+    """Return the report of a benchmark of this computer, with few calls."""
+    from lrpc.workloads.bench import measure, record
+    from lrpc.workloads.bench.peers import PEERS
+
+    tiny = measure.Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, clients_s=0.05)
+    peers = [peer for peer in PEERS if peer.name in {name for _, name, _ in record.TABLE_IV}]
+    found = measure.measure(peers, record.FOUR_TESTS, tiny, lambda text: None)
+    made = record.BenchRecord(["lrpc", "bench"], tiny, found.cells(), [], [], found.repeated, found.disturbed)
+    record.write(folder, made)
+    return folder
+
+
+KINDS: Final[Mapping[str, Callable[[Path], Path]]] = {
+    "reproduce": of_reproduce,
+    "run": of_run,
+    "incomplete": of_incomplete,
+    "replay": of_replay,
+    "place": of_place,
+    "placements": of_placements,
+    "scaling": of_scaling,
+    "sweep": of_sweep,
+    "draws": of_draws,
+    **({"bench": of_bench} if HAS_HOST else {}),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make reports, unless some are given, and screenshots of them."""
+    out = Path(arguments[0])
+    out.mkdir(parents=True, exist_ok=True)
+    pages = {path.resolve().parent.parent.name: path for path in map(Path, arguments[1:])}
+    if not pages:
+        pages = {kind: make(out / "reports" / kind) / PAGES[0] for kind, make in KINDS.items()}
+    with Browser() as browser:
+        for name, path in pages.items():
+            for scheme, width in browser.settings():
+                browser.open(path)
+                browser.look(scheme, width)
+                browser.screenshot(out / f"{name}-{scheme}-{width}.png")
+    print(f"{len(pages)} reports, in {out}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,131 @@
+"""Reports as a browser shows them: in light and dark, on narrow and wide screens, by keyboard."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.browser import PATIENCE_MS, SCHEMES, WIDTHS, Browser, program
+from tests.support.pages import KINDS
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make browser")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: make browser")
+if program() is None:
+    pytest.skip("no Chromium is installed here", allow_module_level=True)
+
+OFTEN: Final = ("replay", "placements")  # the kinds that every run of the tests opens
+LARGEST: Final = 5_000_000  # bytes of a page
+# Clicks every head of a column, and returns the numbers of those columns that have numbers.
+SORT: Final = """() => [...document.querySelectorAll("th button")].map((button) => {
+  button.click();
+  const at = button.parentElement.cellIndex, rows = button.closest("table").tBodies[0].rows;
+  if (button.parentElement.ariaSort !== "ascending") throw new Error(`not sorted by ${button.textContent}`);
+  return [...rows].map((row) => row.cells[at].dataset.value).filter((value) => value !== undefined).map(Number);
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the pages that have been made, by kind; filled as tests ask for them."""
+    return {}
+
+
+@pytest.fixture(params=[kind if kind in OFTEN else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS])
+def path(request: pytest.FixtureRequest, reports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of each kind of report."""
+    kind: str = request.param
+    if kind not in reports:
+        reports[kind] = KINDS[kind](tmp_path_factory.mktemp("reports") / kind) / "report.html"
+    return reports[kind]
+
+
+@pytest.fixture
+def page(browser: Browser, path: Path) -> Browser:
+    """Return the browser with a page of each kind open; whatever it complains of fails the test."""
+    browser.errors.clear()
+    browser.open(path)
+    return browser
+
+
+def test_nothing_is_too_wide_broken_or_wrong(page: Browser, path: Path) -> None:
+    assert path.stat().st_size < LARGEST
+    for width in WIDTHS:
+        page.open(path)
+        for scheme in SCHEMES:
+            page.look(scheme, width)
+            assert page.width() <= width, f"{scheme}, {width} pixels, folded"
+            page.unfold()
+            assert page.width() <= width, f"{scheme}, {width} pixels"
+            assert page.broken_words() == [], f"{scheme}, {width} pixels"
+            page.fold()
+    assert page.errors == []
+
+
+def test_the_first_screen_has_a_sentence_and_a_picture(page: Browser, path: Path) -> None:
+    page.look("light", 1600)
+    first = page.page.locator("p.answer, p.warning").first
+    first.wait_for()
+    assert len(first.inner_text()) > 30
+    if "incomplete" not in str(path):
+        plot = page.page.locator("svg.main-svg").first.bounding_box()
+        assert plot is not None
+        assert plot["y"] < 500
+
+
+def test_axe_finds_no_serious_fault(page: Browser) -> None:
+    page.look("dark", 800)
+    page.unfold()
+    found = axe.Axe().run(page.page).response["violations"]
+    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+def test_every_control_does_its_work(page: Browser) -> None:
+    page.look("light", 1600)
+    for link in page.page.locator("nav a").all():
+        link.click()
+        place = (link.get_attribute("href") or "")[1:]
+        page.page.locator(f"details#{place}[open]").wait_for()
+    sorted_by = page.page.evaluate(SORT)
+    assert all(values == sorted(values) for values in sorted_by)
+    for search in page.page.locator("input.search").all():
+        table = search.locator("xpath=following-sibling::div[1]").locator("tbody tr")
+        name = table.last.locator("th, td").first.text_content() or ""
+        search.fill(name)
+        seen = table.locator("visible=true").all()
+        assert 0 < len(seen) <= table.count()
+        assert all(name.lower() in (row.text_content() or "").lower() for row in seen)
+        search.fill("")
+    assert page.errors == []
+
+
+def test_the_page_folds_by_keyboard(page: Browser) -> None:
+    page.look("light", 800)
+    summary = page.page.locator("summary").first
+    summary.focus()
+    page.page.keyboard.press("Enter")
+    page.page.locator("details[open]").first.wait_for()
+
+
+def test_a_link_to_a_heading_opens_what_it_is_in(page: Browser, path: Path) -> None:
+    place = page.page.locator("details h3").last.get_attribute("id")
+    assert place
+    page.open(path, place)
+    page.page.locator(f"h3#{place}").wait_for(state="visible", timeout=PATIENCE_MS)
+
+
+def test_print_is_dark_on_white_and_unfolded(page: Browser) -> None:
+    page.look("dark", 800)
+    page.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    page.page.emulate_media(media="print", color_scheme="dark")
+    body = page.page.locator("body")
+    assert body.evaluate("(one) => getComputedStyle(one).color") == "rgb(0, 0, 0)"
+    assert page.page.locator("details:not([open])").count() == 0
+    page.page.emulate_media(media="screen")
