@@ -230,7 +230,7 @@ def matrix(
         "xgap": 1,
         "ygap": 1,
     }
-    if max(len(callers), len(called)) <= NUMBERED:
+    if max(len(callers), len(called)) <= NUMBERED:  # the page's script takes them away where there is no room
         heat["texttemplate"] = "%{z:,}"
     layout = {
         "xaxis": _named(called) | _titled("called") | {"side": "bottom"},

@@ -64,6 +64,9 @@ ul.legend i.dashed { border-top-style: dashed; }
 ul.legend i.points { width: .7em; height: .7em; transform: rotate(45deg); border: 2px solid var(--key); }
 div.plot { min-height: 3em; } div.plot.drawn { overflow: hidden; }
 input.search { font: inherit; margin: .3em 0; max-width: 100%; display: block; }
+@media (max-width: 600px) {
+  th, td { padding: .2em .5em; font-size: .9em; } td.text { min-width: 9em; } p.answer { font-size: 1.25em; }
+}
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --quiet: #444; --line: #bbb; --link: #000; }
   body { max-width: none; font-size: 11px; } input.search, nav, h3 a { display: none; }
@@ -109,10 +112,15 @@ const draw = async (place) => {
   const figure = JSON.parse(place.nextElementSibling.textContent);
   fit(figure.layout.yaxis, Math.max(12, Math.floor(place.clientWidth / 25)));
   fit(figure.layout.xaxis, Math.max(12, Math.floor(place.clientWidth / 40)));
+  const many = place.clientWidth < 600 ? 6 : 15;  // columns whose cells have room for numbers
+  for (const one of figure.data) if (one.z?.[0]?.length > many) delete one.texttemplate;
   place.textContent = "";
   place.classList.add("drawn");
+  for (const [path, colour] of Object.entries(colours())) {
+    const [part, name] = path.split(".");
+    figure.layout[part] = { ...figure.layout[part], [name]: colour };
+  }
   await Plotly.newPlot(place, figure.data, figure.layout, { displayModeBar: false, responsive: true });
-  await Plotly.relayout(place, colours());
 };
 addEventListener("DOMContentLoaded", () => {
   const seen = new IntersectionObserver((found) => found.forEach((one) => {
@@ -215,7 +223,8 @@ def cell(text: str, *, whole: str | None = None, first: bool = False, cut: bool 
     ends = text.split(PAIR)
     is_name = not any(" " in end for end in ends)
     shown = PAIR.join(shortened(end, LONGEST_NAME) for end in ends) if is_name and cut else text
-    kind = ' class="name"' if is_name or len(text) <= LONGEST_NAME else ' class="text"'
+    stays = is_name or (len(text) <= LONGEST_NAME and not first)
+    kind = ' class="name"' if stays else ' class="text"' if len(text) > LONGEST_NAME else ""
     hover = f' title="{escape(whole or text)}"' if shown != (whole or text) else ""
     return f"<{tag}{kind}{scope}{hover}>{escape(shown)}</{tag}>"
 
