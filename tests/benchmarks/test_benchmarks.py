@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks import simulation
+from benchmarks import cluster_page, simulation
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import run_cluster
 
@@ -81,3 +81,15 @@ def test_simulation_says_how_to_get_simpy(monkeypatch: pytest.MonkeyPatch, capsy
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install" in said
+
+
+def test_results_of_a_cluster_have_a_page_that_says_what_actors_gain(tmp_path: Path) -> None:
+    speed = {"measured_speedup": 1.5, "predicted_speedup": 1.7, "windows": 33}
+    machines = {"us_per_call": {"10": 20.5, "1000": 24.5}, "memory_KiB_per_machine": 228.6}
+    results = {"python": "3.11.7", "actors": {"workstations": speed, "load": [1.0, 2.0]}, "machines": machines}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    cluster_page.main([str(tmp_path / "results.json"), "--out", str(tmp_path / "page")])
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert "Two actors are 1.50 times as fast as one on workstations" in text
+    assert "A call takes 20.5 µs with 10 machines, 24.5 µs with 1,000 machines" in text
+    assert (tmp_path / "page" / "actors.csv").exists()

@@ -214,13 +214,25 @@ def read(folder: Path) -> Record:
     path = folder / "record.json"
     try:
         found = json.loads(read_file(path, LARGEST_RECORD))
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise Refused(f"{path}: not a record of format {FORMAT}; name a record that this version of lrpc wrote")
+        _check_format(found, path)
         check_values(found, str(path))
         return TypeAdapter(Record).validate_python(found)
     except (ValueError, RecursionError) as error:
         what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
         raise Refused(f"{what}; the record is damaged") from None
+
+
+def _check_format(found: object, path: Path) -> None:
+    """Refuse what is no record of this format, saying what it is and what to do."""
+    held = found.get("format") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or type(held) is not int:
+        raise Refused(f"{path}: not a record; name a folder that lrpc run, replay or reproduce wrote")
+    if found.get("kind") == "bench":
+        raise Refused(f"{path}: a record of lrpc bench; its report is report.html in the same folder")
+    if held < FORMAT:
+        raise Refused(f"{path}: format {held}, of an older lrpc; run it again with this one, which writes {FORMAT}")
+    if held > FORMAT:
+        raise Refused(f"{path}: format {held}, of a newer lrpc; this one reads {FORMAT}: install the newer one")
 
 
 def _measured(outcome: Outcome, wall_s: float) -> dict[str, Any]:

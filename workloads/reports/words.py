@@ -68,7 +68,7 @@ def number(value: float) -> str:
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value:,}"
     if abs(value) >= 1000:
-        return f"{value:,.1f}"
+        return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
     return f"{value:.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
 
 

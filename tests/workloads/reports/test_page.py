@@ -373,6 +373,7 @@ def test_files_of_tables_never_share_a_name(one: Path) -> None:
 # Refusals
 
 
+SHORT = {"summary": {}, "left_out": [], "more": [{"name": "gaps", "title": "", "columns": ["a", "b"], "rows": [["x"]]}]}
 DAMAGED: Mapping[str, Callable[[dict[str, Any]], object]] = {
     "another format": lambda found: found.update(format=99),
     "no format": lambda found: found.pop("format"),
@@ -381,6 +382,7 @@ DAMAGED: Mapping[str, Callable[[dict[str, Any]], object]] = {
     "a machine of text": lambda found: found["machines"].update(fileserver={"end_us": "soon"}),
     "a bucket without ends": lambda found: found["latency_ns"].update({"files.read": {"12": 1}}),
     "calls of text": lambda found: found.update(calls=["one"]),
+    "a table without a column": lambda found: found.update(trace=SHORT),
     "an unknown crossing": lambda found: found["calls"][0].update(crosses="nothing"),
 }
 
@@ -389,6 +391,21 @@ DAMAGED: Mapping[str, Callable[[dict[str, Any]], object]] = {
 def test_a_damaged_record_is_refused_in_one_line(name: str, one: Path) -> None:
     assert str(one) in refused("report", change(one, DAMAGED[name]))
     assert not (one / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"format": 1}, "of an older lrpc; run it again"),
+        ({"format": 99}, "of a newer lrpc; this one reads 2: install the newer one"),
+        ({"format": "2"}, "not a record; name a folder that lrpc run"),
+        ({"format": 1, "kind": "bench"}, "a record of lrpc bench; its report is report.html"),
+    ],
+)
+def test_a_record_of_another_lrpc_is_refused_with_what_to_do(changed: dict[str, Any], said: str, one: Path) -> None:
+    line = refused("report", change(one, lambda found: found.update(changed)))
+    assert said in line
+    assert "record.json" in line
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '"\ud800"', "{}"])

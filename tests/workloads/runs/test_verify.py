@@ -78,7 +78,7 @@ def test_records_that_cannot_be_verified_are_refused(ran: Path, tmp_path: Path) 
     assert "written by lrpc 0.0.1, and this is" in refused(
         "verify", edited(ran, tmp_path / "old", versions=versions | {"lrpc": "0.0.1"})
     )
-    assert "not a record of format 2" in refused("verify", edited(ran, tmp_path / "format", format=1))
+    assert "format 1, of an older lrpc" in refused("verify", edited(ran, tmp_path / "format", format=1))
     assert "incomplete (interrupted); only the record of a complete run" in refused(
         "verify", edited(ran, tmp_path / "part", status="incomplete", reason="interrupted")
     )
