@@ -5,11 +5,14 @@ Protobuf messages are not trusted: what no machine can have sent raises `RunFail
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
+
+Transport = Literal["grpc", "memory"]  # how envelopes travel
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes three times as long to make

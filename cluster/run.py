@@ -23,20 +23,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from lrpc.cluster.actors import Actors
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.peer import Peer
-from lrpc.cluster.session import ray_session
-from lrpc.cluster.station import Station, StationOutcome, Transport
 from lrpc.cluster.synchronisation import Coordinator, DrivenStation, Progress, Window, nobody_replaces
 from lrpc.cluster.synchronisation_state import SynchronisationState
-from lrpc.cluster.transport import new_secret
 from lrpc.kernel.errors import Panic, Refused, RunFailed
+
+# gRPC, Ray and certificates take longer to import than a small run: only runs that use them do.
+if TYPE_CHECKING:
+    from lrpc.cluster.station import StationOutcome
 
 MOST_DEFAULT_ACTORS: Final = 8
 MOST_ACTORS: Final = 256
@@ -54,7 +54,7 @@ class Outcome:
     actors: int  # 0 for this process
     transport: Transport
     progress: Progress
-    stations: Sequence[StationOutcome] = ()
+    stations: Sequence["StationOutcome"] = ()
 
     @property
     def digest(self) -> str:
@@ -101,7 +101,7 @@ class _Runner(Protocol):
     def processes(self) -> Sequence[int]:
         """Return the process id of each actor; nothing without actors."""
 
-    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
+    def finish(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
         """End the run, and return what machines and stations did."""
 
     def outcomes(self) -> list[MachineOutcome]:
@@ -225,7 +225,7 @@ class _Memory:
         """Return nothing: there are no actors."""
         return ()
 
-    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
+    def finish(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
         """End the run, and return what the machines did."""
         return self._group.finish(), []
 
@@ -251,6 +251,10 @@ class _Local:
     """A runner with one station in this process, to which all messages travel over gRPC."""
 
     def __init__(self, cluster: Cluster, seed: int, folder: Path, events: bool) -> None:
+        from lrpc.cluster.peer import Peer
+        from lrpc.cluster.station import Station
+        from lrpc.cluster.transport import new_secret
+
         secret = new_secret()
         placement = [0] * len(cluster.machines)
         self.station = Station(
@@ -275,7 +279,7 @@ class _Local:
         """Return nothing: there are no actors."""
         return ()
 
-    def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
+    def finish(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
         """End the run, and return what the machines and the station did."""
         machines, station = self.station.finish()
         return machines, [station]
@@ -315,6 +319,9 @@ class _Remote:
         events: Path | None,
         spread: bool,
     ) -> None:
+        from lrpc.cluster.actors import Actors
+        from lrpc.cluster.transport import new_secret
+
         placement = [rank % count for rank in range(len(cluster.machines))]
         self.actors = Actors(
             cluster,
@@ -346,6 +353,8 @@ class _Remote:
 def _on_ray(
     cluster: Cluster, count: int, seed: int, transport: Transport, address: str | None, events: Path | None
 ) -> Iterator[_Runner]:
+    from lrpc.cluster.session import ray_session
+
     folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):
         remote = _Remote(cluster, count, seed, transport, folder, events, address is not None)

@@ -16,11 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from lrpc.cluster.certificates import is_loopback, make_identity
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.envelope import Envelope, Transport
 from lrpc.cluster.group import Group, WindowReport, events_file
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
@@ -31,7 +31,6 @@ from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import transport_pb2
 
-Transport = Literal["grpc", "memory"]
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 

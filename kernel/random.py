@@ -11,8 +11,6 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import Final
 
-from numpy.random import Philox
-
 _BLOCK: Final = 256  # words generated at a time
 
 
@@ -22,6 +20,8 @@ class Stream:
     def __init__(self, seed: int, machine: str, purpose: str) -> None:
         name = f"{seed}\0{machine}\0{purpose}".encode()
         key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
+        from numpy.random import Philox  # here, since numpy takes a while, and only runs need it
+
         self._generator = Philox(key=key)
         self._words: list[int] = []  # generated ahead, the next one last
 

@@ -3,8 +3,8 @@
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.workloads.options import command_line
 from lrpc.workloads.programs.registry import UsersRegistry
-from lrpc.workloads.reports import terminal
-from lrpc.workloads.runs.execute import Finished, Options, execute, spinner
+from lrpc.workloads.reports.bars import spinner
+from lrpc.workloads.runs.execute import Finished, Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
 
@@ -22,5 +22,7 @@ def carry_out(
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
     if finished is None:
         return None
+    from lrpc.workloads.reports import terminal  # with Rich, which a dry run does without
+
     terminal.print_record(terminal.make_console(), finished.record, finished.folder)
     return finished

@@ -17,7 +17,8 @@ from lrpc.workloads.here import call, doors, serve
 from lrpc.workloads.options import AsJson, Force, Out, command_line
 from lrpc.workloads.records import folders
 from lrpc.workloads.reports import terminal
-from lrpc.workloads.runs.execute import spinner
+from lrpc.workloads.reports.bars import spinner
+from lrpc.workloads.reports.output import say
 
 Folder = Annotated[
     Path | None,
@@ -49,7 +50,7 @@ def call_procedure(
             sys.stdout.flush()
             sys.stdout.buffer.write(one)
         elif one is not None:
-            terminal.say(str(one))
+            say(str(one))
 
 
 def look(
@@ -85,8 +86,8 @@ def measure_table_iv(out: Path) -> None:
     made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], found.repeated, found.disturbed)
     record.write(out, made)
     terminal.print_table(terminal.make_console(), record.today(made))
-    terminal.say(made.answer)
-    terminal.say(f"record and page: {out}")
+    say(made.answer)
+    say(f"record and page: {out}")
 
 
 def bench(
@@ -129,8 +130,8 @@ def bench(
         terminal.print_table(console, record.clients_table(made))
     terminal.print_table(console, record.today(made))
     if missing:
-        terminal.say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
+        say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
     if made.disturbed:
-        terminal.say("the computer was disturbed while this was measured: repeat it")
-    terminal.say(made.answer)
-    terminal.say(f"record and page: {folder}")
+        say("the computer was disturbed while this was measured: repeat it")
+    say(made.answer)
+    say(f"record and page: {folder}")

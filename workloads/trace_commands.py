@@ -37,7 +37,8 @@ from lrpc.workloads.replay import contents
 from lrpc.workloads.replay.gaps import MESSAGE_BYTES
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import terminal
-from lrpc.workloads.runs.execute import Options, spinner
+from lrpc.workloads.reports.bars import spinner
+from lrpc.workloads.runs.execute import Options
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace

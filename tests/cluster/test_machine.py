@@ -5,10 +5,10 @@ from math import inf, nan
 
 import pytest
 
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import run_cluster
-from lrpc.cluster.station import Transport
 from lrpc.domains.codecs import Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.stubs import ClientStub

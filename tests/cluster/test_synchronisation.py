@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation_state
 from lrpc.cluster.description import Cluster, DomainSpec, ExportSpec, Link, MachineSpec, ThreadSpec
-from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.envelope import Envelope, Transport
 from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.machine import Machine, NameService
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.kernel.errors import Panic, RunFailed

@@ -7,7 +7,7 @@ from lrpc.domains.host.here import Waits, this_machine
 from lrpc.domains.interface import Interface
 from lrpc.kernel.errors import BindingRefused, Refused
 from lrpc.workloads.programs.registry import load_object
-from lrpc.workloads.reports import terminal
+from lrpc.workloads.reports.output import print_note
 
 
 def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: int) -> None:
@@ -26,7 +26,7 @@ def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: in
     try:
         with this_machine(name, folder=folder, waits=waits, workers=workers) as here:
             here.export(found.interface, made, name)
-            terminal.print_note(f"serving {name} ({found.interface.__name__}) in {here.folder}; Ctrl-C ends it")
+            print_note(f"serving {name} ({found.interface.__name__}) in {here.folder}; Ctrl-C ends it")
             here.serve()
     except BindingRefused as error:
         raise Refused(str(error)) from None

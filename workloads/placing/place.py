@@ -9,7 +9,6 @@ The placement to compare with is today's where the trace names nodes or hosts, n
 are machines, or `spread`; or one that is asked for.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,16 +16,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from lrpc.kernel.errors import Panic, Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads.placing import kubernetes
 from lrpc.workloads.placing.constraints import read_constraints
 from lrpc.workloads.placing.kubernetes import Topology
 from lrpc.workloads.placing.moves import moves, renamed
-from lrpc.workloads.placing.partition import OnProgress, SearchLimits, Solution, fitting, ignore_progress, solve
+from lrpc.workloads.placing.partition import OnProgress, SearchLimits, Solution, fitting, solve
 from lrpc.workloads.placing.question import (
     DEFAULT_SLACK,
     DEFAULT_UTILISATION,
@@ -43,7 +39,8 @@ from lrpc.workloads.replay.accounts import Costs
 from lrpc.workloads.replay.gaps import Charged, LinkCost, charged, network_gaps
 from lrpc.workloads.replay.placement import machine_names, place, write_placement
 from lrpc.workloads.replay.steps import Activity, activity
-from lrpc.workloads.runs.execute import Options, execute, spinner
+from lrpc.workloads.reports.bars import spinner
+from lrpc.workloads.runs.execute import Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.spans import Trace
@@ -416,15 +413,9 @@ def _check_file(file: Path, out: Path | None, option: str, *, force: bool) -> No
 @contextmanager
 def _searching(asked: Question) -> Iterator[OnProgress]:
     """Show the progress of a search if standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield ignore_progress
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"placing {len(asked.pods)} pods; Ctrl-C keeps the best so far")
+    with spinner(f"placing {len(asked.pods)} pods; Ctrl-C keeps the best so far") as say:
 
         def show(nodes: int, found: float, at_least: float) -> None:
-            crossing = f"{found:,.0f} {asked.unit} cross, at least {at_least:,.0f} must"
-            bar.update(task, description=f"{nodes:,} nodes: {crossing}")
+            say(f"{nodes:,} nodes: {found:,.0f} {asked.unit} cross, at least {at_least:,.0f} must")
 
         yield show

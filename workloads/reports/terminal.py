@@ -5,10 +5,8 @@ from the paper, or the bars of a histogram. The kind of every figure (input, fit
 printed with it, so that a fitted figure is never taken for evidence.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lrpc.kernel.text import one_line, visible
+from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import KINDS, Cell
 from lrpc.workloads.records.records import COUNTS, Record
@@ -66,22 +64,6 @@ def make_console(*, stderr: bool = False) -> PlainConsole:
     if stderr:
         return PlainConsole(stderr=True)
     return PlainConsole() if sys.stdout.isatty() else PlainConsole(width=110)
-
-
-def say(text: str) -> None:
-    """Print a line of results."""
-    print(visible(text))
-
-
-def drop_output() -> None:
-    """Drop what is left to print. Otherwise Python tries again as it exits, and prints an error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def print_note(text: str) -> None:
-    """Print a line on stderr. If that cannot be written, nobody can be told, and work goes on."""
-    with suppress(OSError):
-        print(one_line(text), file=sys.stderr, flush=True)
 
 
 def print_cells(console: Console, cells: Sequence[Cell]) -> None:

@@ -10,7 +10,6 @@ with what had been measured. A run that is refused leaves nothing.
 `Options` say how to carry out a run. None of them changes its result, so none is part of a job.
 """
 
-import sys
 import tempfile
 import time
 import traceback
@@ -19,21 +18,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from lrpc.cluster.description import Cluster, construct
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
-from lrpc.cluster.station import Transport
-from lrpc.cluster.synchronisation import Progress as Position
+from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Panic, Refused, RunFailed, place_of
-from lrpc.kernel.text import one_line
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
-from lrpc.workloads.reports.terminal import make_console, print_note, say
-
-LONGEST = 600  # characters of the line that says why a command failed
+from lrpc.workloads.reports.bars import progress_bar
+from lrpc.workloads.reports.output import print_note, say
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ def simulate(
     seed: int,
     options: Options,
     *,
-    on_progress: Callable[[Position], None] = lambda position: None,
+    on_progress: Callable[[Progress], None] = lambda position: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
     """Run a cluster as `options` say, and write its event log if they name a file for it.
@@ -187,11 +182,11 @@ def _places(error: RunFailed) -> str:
     return "".join(f"; {note}" for note in (f"raised at {place_of(cause)}", *getattr(cause, "__notes__", ())))
 
 
-def _beginning(begin: Callable[[], None], show: Callable[[Position], None]) -> Callable[[Position], None]:
+def _beginning(begin: Callable[[], None], show: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Return a function that calls `show`, and before its first call `begin`."""
     first = [begin]
 
-    def on_progress(position: Position) -> None:
+    def on_progress(position: Progress) -> None:
         if first:
             first.pop()()
         show(position)
@@ -207,78 +202,6 @@ def planned_calls(cluster: Cluster) -> int:
     exports = [export for domain in domains for export in domain.exports]
     servers = [construct(one.server, one.parameters, one.name).planned_calls for one in exports]
     return sum(programs) + sum(servers) if all(programs) else 0
-
-
-@contextmanager
-def progress_bar(title: str, calls: int) -> Iterator[Callable[[Position], None]]:
-    """Show a run's progress while the block runs, if stderr is a terminal.
-
-    Yields the function to call with each progress. `calls` is the expected number of calls, 0 if
-    unknown.
-    """
-    # Not Console.is_terminal, which FORCE_COLOR makes true in a pipe as well.
-    if not sys.stderr.isatty():
-        yield lambda position: None
-        return
-    console = make_console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[where]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=calls or None, where="starting")
-
-        def show(position: Position) -> None:
-            where = f"{position.calls:,} calls, {position.now_ns / 1e9:.3f} s of virtual time"
-            bar.update(task, completed=position.calls, where=where)
-
-        yield show
-
-
-@contextmanager
-def spinner(what: str) -> Iterator[Callable[[str], None]]:
-    """Show that work goes on, and for how long, while the block runs, if stderr is a terminal.
-
-    Yields a function that changes what is shown.
-    """
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda text: bar.update(task, description=text)
-
-
-@contextmanager
-def counting_bar(title: str, runs: int) -> Iterator[Callable[[int, str | None], None]]:
-    """Show how many of a sweep's runs have ended while the block runs, if stderr is a terminal.
-
-    Yields the function to call as each run ends, with its number and why it failed, or None. Each
-    failure is printed to stderr, terminal or not.
-    """
-    with ExitStack() as stack:
-        bar = None
-        if sys.stderr.isatty():
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-            )
-            bar = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=make_console(stderr=True)))
-            task = bar.add_task(title, total=runs)
-
-        def note(number: int, problem: str | None) -> None:
-            if bar is not None:
-                bar.advance(task)
-            if problem is not None:
-                print_note(f"run {number}: {problem}")
-
-        yield note
 
 
 def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:
@@ -313,10 +236,3 @@ def check_events(
     if folder is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
         raise Refused(f"{option} {path}: is inside the record's folder, which the run replaces; name a file outside it")
     events.check_writable(path)
-
-
-def fail(message: str, code: int) -> None:
-    """Print in one line of at most `LONGEST` characters why the command failed, and exit."""
-    line = one_line(message)
-    print_note(f"lrpc: {line if len(line) <= LONGEST else line[: LONGEST // 2] + ' ... ' + line[-LONGEST // 2 :]}")
-    raise SystemExit(code)

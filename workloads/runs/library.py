@@ -15,9 +15,9 @@ from typing import Final, Literal
 import numpy
 
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.run import Outcome, choose_actors
 from lrpc.cluster.scenario import MOST_PARTS
-from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.domains.residents import Findings, Registry
 from lrpc.kernel.errors import Refused

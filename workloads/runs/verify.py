@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrpc import __version__
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.scenario import MOST_PARTS
-from lrpc.cluster.station import Transport
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel import compiled
 from lrpc.kernel.documents import read_file

@@ -1,0 +1,63 @@
+"""A command imports what it uses, and no library that takes long and that it does without."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from lrpc.workloads.launcher import SUBCOMMANDS
+
+SLOW: Final = ("cryptography", "grpc", "highspy", "numpy", "ray", "rich", "scipy", "yaml")
+# Carries a command out, and prints which libraries it has imported on stderr, and how many modules.
+REPORT: Final = """
+import sys
+from lrpc.workloads.launcher import main
+try:
+    main()
+except SystemExit as ended:
+    print(len(sys.modules), *sys.modules, file=sys.stderr)
+    sys.exit(ended.code)
+"""
+
+
+def imported(folder: Path, *arguments: str) -> tuple[int, set[str]]:
+    """Return how many modules a command has imported at its end, and their names."""
+    ended = subprocess.run(
+        [sys.executable, "-c", REPORT, *arguments], capture_output=True, text=True, check=True, cwd=folder
+    )
+    count, *names = ended.stderr.split()
+    return int(count), set(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        (("--help",), 280),
+        (("list",), 400),
+        (("run", "office", "--dry-run", "--actors", "0"), 560),
+        (("reproduce", "--dry-run", "--actors", "2"), 560),
+    ],
+)
+def test_a_command_starts_without_libraries_that_it_does_not_use(
+    tmp_path: Path, arguments: tuple[str, ...], most: int
+) -> None:
+    count, names = imported(tmp_path, *arguments)
+    assert names.isdisjoint(SLOW)
+    assert count <= most
+
+
+def test_help_imports_no_subcommand(tmp_path: Path) -> None:
+    _, names = imported(tmp_path, "--help")
+    assert names.isdisjoint({f"lrpc.workloads.{one.module}" for one in SUBCOMMANDS.values()})
+    assert "pydantic" not in names
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_list_of_subcommands_has_the_first_sentence_of_each(name: str) -> None:
+    (command,) = SUBCOMMANDS[name].load(name).registered_commands
+    said = " ".join((inspect.getdoc(command.callback) or "").split())
+    assert said.startswith(SUBCOMMANDS[name].summary)
+    assert SUBCOMMANDS[name].summary.endswith(".")

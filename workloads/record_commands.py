@@ -1,0 +1,45 @@
+"""The subcommands of `lrpc` that read what runs have left: reports on records, and event logs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lrpc.workloads.records import events
+from lrpc.workloads.reports import page
+from lrpc.workloads.reports.output import say
+
+
+def make_report(
+    record: Annotated[list[Path], typer.Argument(help="Folders of one or more records.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the report.",
+            show_default="report/ in the record's folder; for several, a new one under records/",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a report that exists already.")] = False,
+) -> None:
+    """Write a report on one record, or compare several.
+
+    A report is a web page, Markdown and CSV files. It is made from the records; nothing is run.
+    """
+    folder = page.make(record, out, force=force)
+    say(f"report {folder / page.PAGES[0]}")
+
+
+def show_events(
+    log: Annotated[Path, typer.Argument(help="File that a run wrote with --events.")],
+    digest_only: Annotated[bool, typer.Option("--digest", help="Print only the digest of the log.")] = False,
+) -> None:
+    """Print the event log of a run as CSV, or its digest.
+
+    The digest of the log is that of the run. The columns are machine, virtual time in ns, event,
+    subject and object.
+    """
+    if digest_only:
+        print(events.digest(log))
+        return
+    for line in events.lines(log):
+        print(line)

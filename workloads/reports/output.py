@@ -1,0 +1,37 @@
+"""Prints lines of text: results on stdout, and notes and failures on stderr.
+
+Apart from `terminal`, whose tables need Rich, so that a command that prints lines alone starts
+without it.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from lrpc.kernel.text import one_line, visible
+
+LONGEST: Final = 600  # characters of the line that says why a command failed
+
+
+def say(text: str) -> None:
+    """Print a line of results."""
+    print(visible(text))
+
+
+def drop_output() -> None:
+    """Drop what is left to print. Otherwise Python tries again as it exits, and prints an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_note(text: str) -> None:
+    """Print a line on stderr. If that cannot be written, nobody can be told, and work goes on."""
+    with suppress(OSError):
+        print(one_line(text), file=sys.stderr, flush=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print in one line of at most `LONGEST` characters why the command failed, and exit."""
+    line = one_line(message)
+    print_note(f"lrpc: {line if len(line) <= LONGEST else line[: LONGEST // 2] + ' ... ' + line[-LONGEST // 2 :]}")
+    raise SystemExit(code)

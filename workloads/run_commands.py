@@ -1,0 +1,126 @@
+"""The subcommands of `lrpc` that run clusters: the paper's, a scenario, a record's again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lrpc.cluster.scenario import MOST_PARTS
+from lrpc.domains.host.here import require
+from lrpc.workloads.commands import carry_out
+from lrpc.workloads.options import (
+    ActorsOption,
+    Address,
+    DryRun,
+    Events,
+    Force,
+    Limit,
+    LinksOption,
+    Out,
+    RegistryOption,
+    Seed,
+)
+from lrpc.workloads.reports.bars import progress_bar
+from lrpc.workloads.reports.output import say
+from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
+from lrpc.workloads.runs import verify
+from lrpc.workloads.runs.execute import Options, planned_calls
+from lrpc.workloads.runs.jobs import ReproduceJob, RunJob, registry_for
+
+
+def reproduce(
+    cost_model: Annotated[
+        str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")
+    ] = "cvax-firefly",
+    calls: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=10**9,
+            help="Calls in each test. Fewer than the default shorten Figures 1 and 2 in proportion.",
+        ),
+    ] = CALLS,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Reproduce only this part; may be repeated. The parts: {', '.join(PARTS)}."),
+    ] = None,
+    out: Out = None,
+    force: Force = False,
+    seed: Seed = 0,
+    actors: ActorsOption = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+    event_log: Events = None,
+    dry_run: DryRun = False,
+    here: Annotated[bool, typer.Option("--here", help="Measure Table IV on this computer too.")] = False,
+) -> None:
+    """Reproduce the paper's tables and figures.
+
+    Each figure is measured on simulated machines, and printed beside the paper's. A verdict at the
+    end gives the largest deviations.
+    """
+    if here:
+        require()
+    job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
+    finished = carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    if finished is not None:
+        from lrpc.workloads import host_commands
+        from lrpc.workloads.reports import page, terminal
+
+        report = page.make([finished.folder], None, force=True)
+        terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
+        terminal.print_lines(terminal.make_console(), [f"report {report / page.PAGES[0]}"])
+        if here:
+            host_commands.measure_table_iv(finished.folder / "here")
+
+
+def run_scenario(
+    scenario: Annotated[str, typer.Argument(help="A name from `lrpc list`, or a .toml file.")],
+    scale: Annotated[
+        float,
+        typer.Option(
+            min=1e-6, max=1.0, help="Fraction of the scenario to run: multiplies the parameters marked as scaling."
+        ),
+    ] = 1.0,
+    registry: RegistryOption = None,
+    out: Out = None,
+    force: Force = False,
+    seed: Seed = 0,
+    actors: ActorsOption = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+    event_log: Events = None,
+    limit: Limit = MOST_PARTS,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a scenario on a simulated cluster.
+
+    Prints the scenario's row of the paper's Table I: the share of operations that cross machines.
+    """
+    job = RunJob(scenario=scenario, scale=scale, seed=seed)
+    own = registry_for(job, registry)
+    carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own, limit)
+
+
+def verify_record(
+    record: Annotated[Path, typer.Argument(help="Folder of the record.", show_default=False)],
+    registry: RegistryOption = None,
+    actors: ActorsOption = None,
+    links: LinksOption = "grpc",
+    address: Address = None,
+    limit: Limit = MOST_PARTS,
+) -> None:
+    """Repeat a record's run, and compare what every machine did.
+
+    The run may be repeated with other actors and links than before: its result must not change.
+    """
+    found = verify.check(record)
+    with (
+        verify.prepared(found, str(record), registry, limit) as ready,
+        progress_bar(found.workload, planned_calls(ready.cluster)) as show,
+    ):
+        outcome = verify.run_again(ready, actors=actors, transport=links, address=address, on_progress=show)
+    difference = verify.compare(found, outcome)
+    say(verify.in_words(found, outcome, difference))
+    if difference is not None:
+        raise typer.Exit(1)

@@ -1,0 +1,124 @@
+"""The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from lrpc.cluster.scenario import MOST_PARTS
+from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.simulated.costs import load_cost_model
+from lrpc.workloads import scenarios
+from lrpc.workloads.options import (
+    Address,
+    AsJson,
+    DryRun,
+    Limit,
+    LinkDelay,
+    LinkMbps,
+    Parallel,
+    RegistryOption,
+    Seed,
+    SweepFolder,
+)
+from lrpc.workloads.records import folders
+from lrpc.workloads.reports import terminal
+from lrpc.workloads.reports.bars import counting_bar
+from lrpc.workloads.reports.output import print_note, say
+from lrpc.workloads.studies import explain, observations, sensitivity, structures, sweep
+
+
+def run_sweep(
+    name: Annotated[
+        str,
+        typer.Argument(help="A name from `lrpc list`, or a .toml file that says what to run and what varies."),
+    ],
+    out: SweepFolder,
+    parallel: Parallel = None,
+    address: Address = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the runs of another sweep in the folder at --out.")
+    ] = False,
+    registry: RegistryOption = None,
+    limit: Limit = MOST_PARTS,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a job many times with varied parameters.
+
+    A sweep varies its job in one way: all combinations of some values, random draws from the ranges
+    of parameters, or changes of one parameter at a time. Every run has a record. A table and a
+    report cover all runs.
+    """
+    file = scenarios.find_sweep(name)
+    found = sweep.read_sweep(file, out, registry, limit)
+    for line in found.left_out:
+        print_note(f"note: {line}")
+    if dry_run:
+        done = sum(one.done for one in found.runs)
+        say(f"{found.name}: {len(found.runs)} runs, {done} of them done, in {out}")
+        return
+    with folders.claimed(out):
+        sweep.open_folder(file, out, force=force)
+        with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
+            failed = sweep.carry_out(found, parallel, address, note)
+        sensitivity.report(terminal.make_console(), found, out)
+    if failed:
+        first = min(failed)
+        raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")
+
+
+def compare_structures(
+    scale: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="Fraction of Taos' five hours to run; 1 takes a minute or two.")
+    ] = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Compare the costs of a monolithic and of a small kernel.
+
+    Runs the scenario taos on a monolithic kernel, and on a small kernel with SRC RPC, with LRPC,
+    and with LRPC/MP: LRPC and domain caching on a second processor.
+    """
+    terminal.print_table(terminal.make_console(), structures.compare(scale, seed))
+
+
+def compare_observations(
+    scale: Annotated[
+        float,
+        typer.Option(
+            min=1e-6, max=1.0, help="Fraction of Sun's four days to run, and up to ten times that of Taos' five hours."
+        ),
+    ] = observations.SCALE,
+    seed: Seed = 0,
+) -> None:
+    """Compare two scenarios with figures of other studies.
+
+    Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
+    """
+    terminal.print_table(terminal.make_console(), observations.compare(scale, seed))
+
+
+def explain_call(
+    test: Annotated[str, typer.Argument(help=f"Which call: {', '.join(explain.TESTS)}.")] = "Null",
+    cost_model: Annotated[
+        str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")
+    ] = "cvax-firefly",
+    link_delay_us: LinkDelay = explain.LINK_DELAY_US,
+    link_mbps: LinkMbps = explain.LINK_MBPS,
+    as_json: AsJson = False,
+) -> None:
+    """Explain one call step by step, by LRPC and by the other ways to call.
+
+    Makes the call on simulated machines that note what they are charged. Prints each way's steps in
+    order, and all ways beside each other.
+    """
+    chosen = explain.test_of(test)
+    costs = load_cost_model(cost_model)
+    found = explain.ways(chosen, costs, link_delay_us, link_mbps)
+    if as_json:
+        say(json.dumps(explain.as_json(found)))
+        return
+    console = terminal.make_console()
+    for way, explanation in found.items():
+        terminal.print_table(console, explain.steps(way, explanation))
+    terminal.print_table(console, explain.beside(found, chosen, costs))
+    terminal.print_lines(console, [explain.answer(found)])
