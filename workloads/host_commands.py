@@ -12,7 +12,7 @@ import typer
 from lrpc.domains.host.here import Waits, require
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.bench import measure, record
-from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, SHARED
+from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, COMPUTING, PEERS, SHARED
 from lrpc.workloads.here import call, doors, serve
 from lrpc.workloads.options import AsJson, Force, Out, command_line
 from lrpc.workloads.records import folders
@@ -81,8 +81,8 @@ def look(
 def measure_table_iv(out: Path) -> None:
     """Measure Table IV between processes of this computer, print it, and leave a record."""
     wanted = {peer for _, peer, _ in record.TABLE_IV}
-    with spinner("measuring Table IV on this computer") as say:
-        found = measure.measure([one for one in PEERS if one.name in wanted], record.FOUR_TESTS, measure.QUICK, say)
+    with spinner("measuring Table IV on this computer") as tell:
+        found = measure.measure([one for one in PEERS if one.name in wanted], record.FOUR_TESTS, measure.QUICK, tell)
     made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], found.repeated, found.disturbed)
     record.write(out, made)
     terminal.print_table(terminal.make_console(), record.today(made))
@@ -112,13 +112,17 @@ def bench(
     effort = measure.QUICK if quick else measure.FULL
     chosen = [one for one in PEERS if not only or one.name in only or one.name == BESIDE]
     peers = [one for one in chosen if one.installed]
-    with folders.claimed(folder), spinner("measuring") as say:
-        found = measure.measure(peers, list(ARGUMENTS), effort, say)
+    with folders.claimed(folder), spinner("measuring") as tell:
+        found = measure.measure(peers, list(ARGUMENTS), effort, tell)
         shared = []
         for peer in peers:
             if peer.name in SHARED:
-                say(f"several clients: {peer.name}")
+                tell(f"several clients: {peer.name}")
                 shared += measure.share(peer, (1, 2, 4) if quick else (1, 2, 4, 8), effort.clients_s)
+        for peer in peers:
+            if peer.name in COMPUTING:
+                tell(f"while the server computes: {peer.name}")
+                measure.computing(found, peer, effort.computing_calls)
         missing = [one.name for one in chosen if not one.installed]
         made = record.BenchRecord(
             command_line(), effort, found.cells(), shared, missing, found.repeated, found.disturbed

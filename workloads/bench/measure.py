@@ -21,6 +21,7 @@ from lrpc.workloads.bench.peers import BESIDE, Client, Peer
 MOST_REPEATS: Final = 5
 FLOOR_CALLS: Final = 400
 PACES: Final = (100, 1000)  # calls a second
+COMPUTING: Final = ", server computes"
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class Effort:
     calls: int
     large_calls: int
     paced_calls: int
+    computing_calls: int  # while the server computes, when a call takes milliseconds
     clients_s: float  # for each number of clients
 
 
-QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, clients_s=0.4)
-FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, clients_s=2.0)
+QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4)
+FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=2.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class BenchCell:
 
     peer: str
     test: str
-    mode: str  # "spin", "sleep", "paced 100" or "paced 1000"
+    mode: str  # "spin", "sleep", "paced 100" or "paced 1000"; or the first two and COMPUTING
     median_us: float
     p99_us: float
     cpu_us: float | None  # processor time of client and server, a call
@@ -80,7 +82,7 @@ class Measured:
         found = []
         for (peer, test, mode), one in self.samples.items():
             own = medians[peer, test, mode]
-            other = beside.get((test, "sleep" if mode == "spin" else mode))
+            other = beside.get((test, mode.replace("spin", "sleep")))
             cpu = one.cpu_ns / len(one.times_ns) / 1000 if one.cpu_ns else None
             p99 = sorted(one.times_ns)[int(len(one.times_ns) * 0.99)] / 1000
             ratio = None if other is None or peer == FLOOR else other / own
@@ -118,6 +120,17 @@ def measure(peers: Sequence[Peer], tests: Sequence[str], effort: Effort, say: Ca
                 found.add(key, one.times_ns, one.cpu_ns)
             done += 1
     return found
+
+
+def computing(found: Measured, peer: Peer, calls: int) -> None:
+    """Measure Add by one peer while another thread of its server computes in Python.
+
+    Before a worker can run a procedure it needs the interpreter's lock, which a thread that
+    computes gives up every 5 ms (`sys.setswitchinterval`), whoever has carried the call.
+    """
+    mode = "spin" if peer.spins else "sleep"
+    with peer.serving(computes=True) as (folder, pid), peer.connected(folder, pid) as client:
+        found.add((peer.name, "Add", mode + COMPUTING), _time(client.calls["Add"], calls))
 
 
 def _one_peer(found: Measured, peer: Peer, client: Client, tests: Sequence[str], effort: Effort) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.bench.servers import LARGEST, READY, Tests
+from lrpc.workloads.bench.servers import COMPUTES, LARGEST, READY, Tests
 
 BLOCK: Final = bytes(range(200))
 # The tests, in order: the name of each, its procedure, and what it is given.
@@ -54,13 +54,20 @@ class Peer:
         return importlib.util.find_spec(self.module) is not None
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[tuple[Path, int]]:
+    def serving(self, *, computes: bool = False) -> Iterator[tuple[Path, int]]:
         """Run its server in a process of its own; yield its folder and process id.
 
-        Raises `RunFailed` where it does not start.
+        With `computes`, another thread of the server computes in Python meanwhile. Raises `RunFailed` where it does not start.
         """
         with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
-            command = [sys.executable, "-m", "lrpc.workloads.bench.servers", self.server, name]
+            command = [
+                sys.executable,
+                "-m",
+                "lrpc.workloads.bench.servers",
+                self.server,
+                name,
+                *([COMPUTES] if computes else []),
+            ]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             assert process.stdin is not None
             assert process.stdout is not None
@@ -228,3 +235,4 @@ PEERS: Final = (
 )
 BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too
+COMPUTING: Final = ("lrpc/mp", "lrpc", "lrpc channel", BESIDE)  # and while their server computes

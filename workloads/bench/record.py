@@ -157,7 +157,7 @@ def report(record: BenchRecord) -> Report:
 
 
 def _picture(record: BenchRecord) -> Plot:
-    cells = [one for one in record.cells if one.test == "Add" and not one.mode.startswith("paced")]
+    cells = [one for one in record.cells if one.test == "Add" and one.mode in ("spin", "sleep")]
     cells.sort(key=lambda one: one.median_us)
     return plots.rows(
         "Add by how the call travels, and how its server waits",

@@ -2,7 +2,9 @@
 
 `python -m lrpc.workloads.bench.servers PEER ADDRESS` serves until its standard input ends. ADDRESS
 is a folder, in which a peer puts its socket if it has one. A peer is measured as its own
-documentation begins: with its defaults, and a thread to serve.
+documentation begins: with its defaults, and a thread to serve. With a third argument, `computes`,
+another thread of the server computes in Python all the time, and holds the interpreter's lock as
+long as Python lets it.
 """
 
 import importlib
@@ -22,6 +24,7 @@ from lrpc.domains.interface import Interface, procedure
 LARGEST: Final = 1 << 20
 Large = Annotated[bytes, UpTo(LARGEST)]
 READY: Final = "ready"
+COMPUTES: Final = "computes"
 
 
 class Tests(Interface):
@@ -223,5 +226,15 @@ SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "pyzmq": _serve_zmq,
 }
 
+
+def compute() -> None:
+    """Compute for ever."""
+    value = 1
+    while True:
+        value = value * 1_103_515_245 % 2_147_483_648
+
+
 if __name__ == "__main__":
+    if COMPUTES in sys.argv[3:]:
+        threading.Thread(target=compute, daemon=True).start()
     SERVERS[sys.argv[1]](Path(sys.argv[2]))

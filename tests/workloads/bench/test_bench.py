@@ -10,7 +10,7 @@ from lrpc.workloads.bench.measure import BenchCell, Effort, Measured, Shared
 from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, Peer
 from tests.support.command import lrpc
 
-TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, clients_s=0.05)
+TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, computing_calls=3, clients_s=0.05)
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
@@ -40,6 +40,15 @@ def test_a_round_whose_floor_was_disturbed_is_repeated_and_said(monkeypatch: pyt
     assert found.repeated == measure.MOST_REPEATS
     assert found.disturbed
     assert len(found.samples["pipe", "Null", "sleep"].times_ns) == TINY.calls
+
+
+def test_a_server_that_computes_meanwhile_is_a_mode_of_its_own() -> None:
+    (peer,) = [one for one in PEERS if one.name == "lrpc/mp"]
+    found = Measured()
+    measure.computing(found, peer, 3)
+    (cell,) = found.cells()
+    assert (cell.peer, cell.test, cell.mode) == ("lrpc/mp", "Add", "spin, server computes")
+    assert cell.median_us > 0
 
 
 def test_several_clients_each_count_their_calls() -> None:
