@@ -57,7 +57,8 @@ class Peer:
     def serving(self, *, computes: bool = False) -> Iterator[tuple[Path, int]]:
         """Run its server in a process of its own; yield its folder and process id.
 
-        With `computes`, another thread of the server computes in Python meanwhile. Raises `RunFailed` where it does not start.
+        With `computes`, another thread of the server computes in Python meanwhile.
+        Raises `RunFailed` where it does not start.
         """
         with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
             command = [
