@@ -88,7 +88,9 @@ SUBCOMMANDS: Final = {
         "study_commands", "compare_observations", "Compare two scenarios with figures of other studies."
     ),
     "list": Subcommand("listing", "list_all", "List the scenarios, sweeps and cost models of lrpc."),
-    "events": Subcommand("record_commands", "show_events", "Print the event log of a run as CSV, or its digest."),
+    "events": Subcommand(
+        "record_commands", "show_events", "Print the event log of a run as CSV, in words, or its digest."
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import events
 from lrpc.workloads.reports import page
 from lrpc.workloads.reports.output import say
@@ -32,14 +33,19 @@ def make_report(
 def show_events(
     log: Annotated[Path, typer.Argument(help="File that a run wrote with --events.")],
     digest_only: Annotated[bool, typer.Option("--digest", help="Print only the digest of the log.")] = False,
+    in_words: Annotated[
+        bool, typer.Option("--words", help="Print what happened in words, a line for each event.")
+    ] = False,
 ) -> None:
-    """Print the event log of a run as CSV, or its digest.
+    """Print the event log of a run as CSV, in words, or its digest.
 
-    The digest of the log is that of the run. The columns are machine, virtual time in ns, event,
-    subject and object.
+    The digest of the log is that of the run. The columns of CSV are machine, virtual time in ns,
+    event, subject and object.
     """
+    if digest_only and in_words:
+        raise Refused("--digest and --words exclude each other; leave one of the two out")
     if digest_only:
         print(events.digest(log))
         return
-    for line in events.lines(log):
+    for line in events.words(log) if in_words else events.lines(log):
         print(line)

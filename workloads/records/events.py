@@ -13,6 +13,7 @@ leaves no partial log.
 import os
 import shutil
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +22,9 @@ from typing import BinaryIO, Final
 from lrpc.cluster.group import events_file
 from lrpc.cluster.run import digest_of
 from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.kernel.simulated import log
 from lrpc.kernel.simulated.log import EVENT_BYTES, NAMES
+from lrpc.kernel.text import one_line
 from lrpc.workloads.records.tables import csv_text
 
 MAGIC: Final = b"LRPC events 1\n"
@@ -29,6 +32,32 @@ _COUNT: Final = struct.Struct("<I")  # number of machines
 _NAME: Final = struct.Struct("<IQ")  # length of the machine's name, length of its events
 _EVENT: Final = struct.Struct("<qqqq")  # time in ns, kind, subject, object
 _CHUNK: Final = EVENT_BYTES * 32768
+# By kind of event: what it says, and what it says instead where its object is not 0.
+WORDS: Final = {
+    log.CALL: "thread {subject} calls procedure {procedure} through {binding}",
+    log.RETURN: "thread {subject} returns from procedure {procedure} of {binding}",
+    log.REFUSED: "thread {subject} is refused: it claims Binding Object {object}",
+    log.ABORT: "the caller of thread {subject} is released from its call by message",
+    log.THREAD: "thread {subject} is made",
+    log.END: "thread {subject} ends",
+    log.BIND: "Binding Object {subject} is made",
+    log.SEND: "a packet of call {call} leaves for {machine}",
+    log.ARRIVE: "a packet of call {call} arrives from {machine}",
+    log.LOSE: "a packet of call {call} to {machine} is lost",
+    log.MESSAGE: "thread {subject} sends a message to procedure {object}",
+    log.REPLY: "thread {subject} replies for procedure {object}",
+    log.SYSTEM_CALL: "thread {subject} traps, and spends {object:,} ns in the kernel",
+    log.WITHIN: "thread {subject} calls procedure {object} of its own domain",
+    log.SEED: "the run begins, with seed {subject}",
+    log.TERMINATE: "domain {subject} terminates",
+    log.FAIL: "the call of thread {subject} to procedure {procedure} through {binding} fails",
+    log.REVOKE: "Binding Object {subject} is revoked",
+    log.EXCHANGE: "thread {subject} moves to processor {object}",
+}
+WITH_OBJECT: Final = {
+    log.ABORT: "the caller of thread {subject} is released, and continues as thread {object}",
+    log.BIND: "Binding Object {subject} is made, for an export of another machine",
+}
 
 
 def gather(path: Path, folder: Path, machines: Sequence[str]) -> None:
@@ -126,6 +155,35 @@ def lines(path: Path) -> Iterator[str]:
         for chunk in chunks:
             for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
                 yield f"{name},{time_ns},{NAMES.get(kind, kind)},{subject},{object_}"
+
+
+def words(path: Path) -> Iterator[str]:
+    """Yield an exported log in words, a line each: virtual time in us, machine, what happened."""
+    machines = [one_line(name) for name in _machines(path)]
+    width = max(map(len, machines), default=0)
+    for machine, (_, chunks) in zip(machines, read(path), strict=True):
+        for chunk in chunks:
+            for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
+                happened = _in_words(kind, subject, object_, machines)
+                yield f"{time_ns / 1000:16,.3f} us  {machine:{width}}  {happened}"
+
+
+def _in_words(kind: int, subject: int, object_: int, machines: Sequence[str]) -> str:
+    """Return what an event says; what a damaged log may hold is shown as it is."""
+    template = WITH_OBJECT.get(kind) if object_ else None
+    return (template or WORDS.get(kind, f"event {kind} of {{subject}} and {{object}}")).format(
+        subject=subject,
+        object=object_,
+        binding=f"Binding Object {object_ >> 16}",
+        procedure=object_ & 0xFFFF,
+        call=object_ >> 32,
+        machine=machines[subject] if 0 <= subject < len(machines) else f"machine {subject}",
+    )
+
+
+def _machines(path: Path) -> list[str]:
+    """Return the names of all machines; events name machines by their place among these."""
+    return [name for name, chunks in read(path) if deque(chunks, maxlen=0) is not None]
 
 
 def _beside(path: Path) -> Path:

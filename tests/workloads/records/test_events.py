@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.kernel.simulated.log import EVENT_BYTES
+from lrpc.kernel.simulated.log import EVENT_BYTES, NAMES
 from lrpc.workloads.records import events
 from tests.support.command import HERE, lrpc, office, record, refused
 
@@ -49,6 +49,28 @@ def test_it_is_printed_one_event_a_line_for_every_machine_in_order_of_time(folde
     assert counted == {machine: found["counts"]["cross_domain"] for machine, found in machines.items()}
     counts = record(folder / "run")["counts"]
     assert sum(row[2] == "send" for row in rows) == counts["link_requests"] + counts["link_replies"]
+
+
+def test_in_words_every_event_has_a_line_that_names_other_machines(folder: Path) -> None:
+    plain = lrpc("events", folder / "log").out.splitlines()[1:]
+    told = lrpc("events", folder / "log", "--words").out.splitlines()
+    assert len(told) == len(plain)
+    assert told[0].split(maxsplit=3)[3] == "the run begins, with seed 0"
+    sends = [line for line, event in zip(told, plain, strict=True) if event.split(",")[2] == "send"]
+    machines = set(record(folder / "run")["machines"])
+    assert sends
+    assert all(" leaves for " in line and line.rpartition(" ")[2] in machines for line in sends)
+    assert all("{" not in line for line in told)
+
+
+def test_every_kind_of_event_has_words_and_others_are_shown_as_they_are(folder: Path, tmp_path: Path) -> None:
+    assert set(events.WORDS) == set(NAMES)
+    data = bytearray((folder / "log").read_bytes())
+    data[-EVENT_BYTES:] = struct.pack("<qqqq", 1000, 99, -5, 1 << 62)
+    (tmp_path / "log").write_bytes(data)
+    last = lrpc("events", tmp_path / "log", "--words").out.splitlines()[-1]
+    assert last.endswith(f"event 99 of -5 and {1 << 62}")
+    assert "exclude each other" in refused("events", folder / "log", "--words", "--digest")
 
 
 def test_one_bit_changed_changes_what_it_hashes_to(folder: Path, tmp_path: Path) -> None:
