@@ -5,8 +5,8 @@ An incomplete record gives the reason.
 
 import csv
 import json
-import re
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
