@@ -47,6 +47,16 @@ TraceFile = Annotated[
 MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many machines the pods are placed on.")]
 Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]
 CostModelName = Annotated[str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")]
+Until = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1e15, help="Stop at this virtual time in microseconds, as a failed run.", show_default="the end"
+    ),
+]
+MaxCalls = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after this many calls between domains, as a failed run.", show_default="any number"),
+]
 LinkDelay = Annotated[
     float, typer.Option(min=0.001, max=1e9, help="Delay of the links between machines, in microseconds.")
 ]

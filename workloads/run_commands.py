@@ -16,9 +16,11 @@ from lrpc.workloads.options import (
     Force,
     Limit,
     LinksOption,
+    MaxCalls,
     Out,
     RegistryOption,
     Seed,
+    Until,
 )
 from lrpc.workloads.reports.bars import progress_bar
 from lrpc.workloads.reports.output import say
@@ -91,15 +93,19 @@ def run_scenario(
     address: Address = None,
     event_log: Events = None,
     limit: Limit = MOST_PARTS,
+    until: Until = None,
+    max_calls: MaxCalls = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a scenario on a simulated cluster.
 
-    Prints the scenario's row of the paper's Table I: the share of operations that cross machines.
+    Prints the scenario's row of the paper's Table I: the share of operations that cross machines. A
+    run that reaches --until or --max-calls is stopped there, and leaves an incomplete record.
     """
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
     own = registry_for(job, registry)
-    carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), own, limit)
+    options = Options(out, force, actors, links, address, event_log, dry_run, until_us=until, max_calls=max_calls)
+    carry_out(job, options, own, limit)
 
 
 def verify_record(

@@ -13,7 +13,7 @@ with what had been measured. A run that is refused leaves nothing.
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Panic, Refused, RunFailed, place_of
 from lrpc.workloads.records import events, folders, records
-from lrpc.workloads.records.call_tables import who_called_what
+from lrpc.workloads.records.call_tables import Calls, who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.reports.bars import progress_bar
 from lrpc.workloads.reports.output import print_note, say
@@ -43,6 +43,13 @@ class Options:
     events: Path | None = None  # the file for the event log
     dry_run: bool = False
     anywhere: bool = False  # in this process or on actors, as `fastest.chosen` predicts
+    # Where a run is stopped, and fails: at the end of the window that reaches one of these.
+    until_us: float | None = None  # virtual time
+    max_calls: int | None = None  # between domains
+
+
+class Stopped(RunFailed):
+    """Raised where a run has reached what its options allow."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ def execute(
     one. Raises `Refused` before any work begins, also while another run works in the same folder.
     If `RunFailed` or KeyboardInterrupt is raised, an incomplete record has been written.
     """
+    if options.until_us is not None and not options.until_us >= 0:  # also refuses what is no number
+        raise Refused(f"--until {options.until_us}: give 0 or more microseconds")
     actors = choose_actors(cluster, options.actors, options.transport, options.address)
     if options.actors is not None and options.actors > actors:
         print_note(f"note: {actors} actors, one for each machine; more would have no machine to run")
@@ -92,12 +101,13 @@ def _record(
     began = time.monotonic()
     measured: list[Outcome] = []
 
-    def keep(reason: str) -> None:
+    def keep(reason: str) -> Sequence[Calls]:
         partial = measured[-1] if measured else None
         wall_s = time.monotonic() - began
         calls = who_called_what(cluster, partial.machines) if partial is not None else ()
         with undisturbed():
             records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
+        return calls
 
     with _keeping(keep, folder):
         with progress_bar(run.workload, planned_calls(cluster)) as show:
@@ -105,7 +115,7 @@ def _record(
                 cluster,
                 run.seed,
                 options,
-                on_progress=_beginning(lambda: records.write(folder, records.begun(run)), show),
+                on_progress=_stopping(options, _beginning(lambda: records.write(folder, records.begun(run)), show)),
                 on_partial=measured.append,
             )
         wall_s = time.monotonic() - began
@@ -147,15 +157,19 @@ def simulate(
 
 
 @contextmanager
-def _keeping(keep: Callable[[str], None], folder: Path) -> Iterator[None]:
+def _keeping(keep: Callable[[str], Sequence[Calls]], folder: Path) -> Iterator[None]:
     """Run the block, and call `keep` with the reason if it fails after work has begun.
 
-    Errors of the run, and bugs, are raised again as `RunFailed` that names `folder`.
+    `keep` returns who had called what until then. Errors of the run, and bugs, are raised again as
+    `RunFailed` that names `folder`.
     """
     try:
         yield
     except Refused:
         raise
+    except Stopped as error:
+        calls = keep(str(error))
+        raise RunFailed(f"{error}{_most(calls)} (an incomplete record is in {folder})") from None
     except RunFailed as error:
         keep(f"{error}{_places(error)}")
         raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
@@ -180,6 +194,30 @@ def _places(error: RunFailed) -> str:
     if cause is None:
         return ""
     return "".join(f"; {note}" for note in (f"raised at {place_of(cause)}", *getattr(cause, "__notes__", ())))
+
+
+def _most(calls: Sequence[Calls]) -> str:
+    """Return which calls there were most of, as a part of a message."""
+    if not calls:
+        return ""
+    most = max(calls, key=lambda one: one.calls)
+    who = f"{most.client_domain or 'domains'} of {most.client_machine}"
+    what = f"to {most.export}.{most.procedure}" if most.export else "that did not return"
+    return f"; most calls: {most.calls:,} by {who} {what}"
+
+
+def _stopping(options: Options, show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return a function that calls `show`, and raises `Stopped` where `options` say so."""
+
+    def on_progress(position: Progress) -> None:
+        show(position)
+        reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
+        if options.max_calls is not None and position.calls >= options.max_calls:
+            raise Stopped(f"stopped after {reached}, as --max-calls {options.max_calls} says")
+        if options.until_us is not None and position.now_ns >= options.until_us * 1000:
+            raise Stopped(f"stopped after {reached}, as --until {options.until_us:g} says")
+
+    return on_progress
 
 
 def _beginning(begin: Callable[[], None], show: Callable[[Progress], None]) -> Callable[[Progress], None]:
