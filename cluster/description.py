@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -110,7 +110,7 @@ class Cluster:
     pairs: Mapping[frozenset[str], Link]
     hub: str | None = None  # of the wire, shared by all machines but the pairs; None without a wire
 
-    @property
+    @cached_property
     def talks(self) -> bool:
         """Return whether any machine imports something from another machine."""
         return any(self.callers)
@@ -122,7 +122,7 @@ class Cluster:
         inside = sum(len(one.exports) + len(one.imports) + len(one.threads) for one in domains)
         return sum(1 + machine.processors for machine in self.machines) + len(domains) + inside
 
-    @property
+    @cached_property
     def exporters(self) -> dict[str, str]:
         """Return the name of the exporting machine for each export's name."""
         return {
@@ -140,7 +140,7 @@ class Cluster:
         """Return whether two machines, given by name, are joined by the shared wire."""
         return self.hub is not None and frozenset((one, other)) not in self.pairs
 
-    @property
+    @cached_property
     def callers(self) -> list[list[int]]:
         """Return for each machine the ranks of the others that import something from it.
 

@@ -42,6 +42,15 @@ class Reach:
         while len(self._caused) < len(self._numbers):
             for rank, hops in list(self._numbers)[len(self._caused) :]:
                 self._caused.append(self._edges(rank, hops))
+        # The least times from an event on any other machine to a message at each, and to a call.
+        self.least_to = [FOREVER] * self.machines
+        self.least_call_to = [FOREVER] * self.machines
+        for edges in self._initial:
+            for rank, takes, _, reply in edges:
+                self.least_to[rank] = min(self.least_to[rank], takes)
+                if not reply:
+                    self.least_call_to[rank] = min(self.least_call_to[rank], takes)
+        self._direct: dict[int, dict[int, int]] = {}  # a cache of `_direct_ns`
         self._least = min((edge[1] for edges in self._initial for edge in edges), default=FOREVER)
 
     def return_ns(self, machine: int, other: int) -> int:
@@ -50,10 +59,7 @@ class Reach:
         The shortest way may lead over other machines. The result is `FOREVER` where there is no
         way.
         """
-        direct = FOREVER
-        for rank, takes, _, _ in self._initial[other]:
-            if rank == machine:
-                direct = min(direct, takes)
+        direct = self._direct_ns(other).get(machine, FOREVER)
         if direct <= 2 * self._least:  # no way over a third machine is shorter
             return direct
         least = {other: 0}
@@ -68,6 +74,15 @@ class Reach:
                     least[near] = reached
                     heappush(queue, (reached, near))
         return direct
+
+    def _direct_ns(self, source: int) -> dict[int, int]:
+        """Return the least times from an event on a machine to its messages at each other."""
+        if source not in self._direct:
+            least: dict[int, int] = {}
+            for rank, takes, _, _ in self._initial[source]:
+                least[rank] = min(takes, least.get(rank, takes))
+            self._direct[source] = least
+        return self._direct[source]
 
     def horizons(
         self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER

@@ -2,14 +2,14 @@
 
 There are three ways to run one, each a `_Runner`:
 
-- `_Memory`: every machine in one thread of this process, and no transport.
+- `_Memory`: every machine in one thread of this process, in one order of events.
 - `_Local`: every machine in this process as well, but in a `Station` whose messages travel over
   gRPC back to itself.
 - `_Remote`: stations on Ray actors, on this computer or on many. A single actor may do without a
   transport between its machines.
 
-The same coordinator drives all three. It cuts a run into windows, and where it cuts shows in no
-result (`synchronisation`). So a run has one digest: that of a run on a cluster of computers can be
+A coordinator cuts a run of stations into windows, and where it cuts shows in no result
+(`synchronisation`). So a run has one digest: that of a run on a cluster of computers can be
 checked on a laptop, and that of a compiled run by interpreted modules. The digest covers every
 event of every machine, in the order of machines' names and not of stations.
 """
@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -30,7 +30,7 @@ from lrpc.cluster.envelope import Transport
 from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.synchronisation import Coordinator, DrivenStation, Progress, Window, nobody_replaces
+from lrpc.cluster.synchronisation import Coordinator, InOrder, Progress, Window
 from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 
@@ -78,22 +78,8 @@ def digest_of(machines: Sequence[tuple[str, bytes]]) -> str:
 class _Runner(Protocol):
     """The stations of a run, started in one of the ways to run it."""
 
-    @property
-    def stations(self) -> Sequence[DrivenStation]:
-        """Return the stations that the coordinator drives, by number.
-
-        The runner puts the replacement of a lost station in its place.
-        """
-
-    @property
-    def first(self) -> Sequence[WindowReport]:
-        """Return each station's first report, made before any window."""
-
-    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Start replacements for lost stations, by number; raise `RunFailed` if that is impossible.
-
-        Returns, for each, the last batch to come from each sender.
-        """
+    def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
+        """Return what runs the machines to their end."""
 
     def check(self) -> None:
         """Raise `RunFailed` if anything that the whole run depends on is lost."""
@@ -145,6 +131,7 @@ def run_cluster(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_window: Callable[[Progress, Sequence[int]], None] = lambda progress, processes: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
+    windows: bool = False,
 ) -> Outcome:
     """Run a cluster to its end and return the outcome.
 
@@ -156,12 +143,15 @@ def run_cluster(
     the actors, so that faults can be injected. If the run fails or is interrupted, `on_partial` is
     called first, with what had been measured.
 
+    With `windows`, machines in memory run in windows as they would on actors, which takes longer.
+    The sums of the progress then say how long actors would take.
+
     Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
     waits for ever, and where the transport is down or an actor is lost for good.
     """
     count = choose_actors(cluster, actors, transport, address)
     if count == 0 and transport == "memory":
-        runner = _in_memory(cluster, seed, events)
+        runner = _in_memory(cluster, seed, events, windows)
     elif count == 0:
         runner = _in_process(cluster, seed, events)
     else:
@@ -174,49 +164,28 @@ def run_cluster(
             on_progress(progress)
             on_window(progress, running.processes())
 
-        coordinator = Coordinator(cluster, running.stations, running.first, show, running.replace)
+        driver = running.driver(cluster, show)
         try:
-            progress = coordinator.run()
+            progress = driver.run()
             outcomes, stations = running.finish()
         except (KeyboardInterrupt, RunFailed):
             with undisturbed():
                 machines = sorted(running.outcomes(), key=lambda machine: machine.name)
-                on_partial(Outcome(machines, count, transport, coordinator.progress))
+                on_partial(Outcome(machines, count, transport, driver.progress))
             raise
     outcomes.sort(key=lambda outcome: outcome.name)
     return Outcome(outcomes, count, transport, progress, stations)
 
 
 class _Memory:
-    """A runner with every machine in this thread; it is its own only station."""
+    """A runner with every machine in this thread, in one order of events."""
 
     def __init__(self, cluster: Cluster, seed: int, events: Path | None) -> None:
         self._group = Group(cluster, list(range(len(cluster.machines))), seed, events)
-        self.stations: Sequence[DrivenStation] = [self]
-        self.first = [self._group.state()]
 
-    def advance(self, window: Window) -> WindowReport:
-        """Run a window and return its report."""
-        return self._group.advance(window.horizons, self._group.deliver)
-
-    def begin(self, window: Window) -> None:
-        """Raise `Panic`: the coordinator begins windows only where several stations run at once."""
-        raise Panic("a window was begun on the only station")
-
-    def end(self) -> WindowReport:
-        """Raise `Panic`, for the reason given at `begin`."""
-        raise Panic("a window was begun on the only station")
-
-    def lead(self, state: SynchronisationState) -> bool:
-        """Return False: leading saves round trips to the coordinator, and there are none."""
-        return False
-
-    def probe(self) -> None:
-        """Do nothing: the station cannot be lost without this process."""
-
-    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Raise `RunFailed`: no station can be lost without this process."""
-        return nobody_replaces(lost)
+    def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
+        """Return what runs the machines to their end."""
+        return InOrder(self._group, on_progress)
 
     def check(self) -> None:
         """Do nothing: the run depends on this process only."""
@@ -238,9 +207,39 @@ class _Memory:
         self._group.close()
 
 
+class _Windows(_Memory):
+    """A runner with every machine in this thread, in windows as if actors held them.
+
+    It is its own only station. The sums of its progress predict how long actors would take.
+    """
+
+    def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
+        """Return what runs the machines to their end."""
+        return Coordinator(cluster, [self], [self._group.state()], on_progress)
+
+    def advance(self, window: Window) -> WindowReport:
+        """Run a window and return its report."""
+        return self._group.advance(window.horizons, self._group.deliver)
+
+    def begin(self, window: Window) -> None:
+        """Raise `Panic`: the coordinator begins windows only where several stations run at once."""
+        raise Panic("a window was begun on the only station")
+
+    def end(self) -> WindowReport:
+        """Raise `Panic`, for the reason given at `begin`."""
+        raise Panic("a window was begun on the only station")
+
+    def lead(self, state: SynchronisationState) -> bool:
+        """Return False: leading saves round trips to the coordinator, and there are none."""
+        return False
+
+    def probe(self) -> None:
+        """Do nothing: the station cannot be lost without this process."""
+
+
 @contextmanager
-def _in_memory(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_Runner]:
-    memory = _Memory(cluster, seed, events)
+def _in_memory(cluster: Cluster, seed: int, events: Path | None, windows: bool) -> Iterator[_Runner]:
+    memory = (_Windows if windows else _Memory)(cluster, seed, events)
     try:
         yield memory
     finally:
@@ -261,16 +260,15 @@ class _Local:
             cluster, placement, 0, seed=seed, secret=secret, transport="grpc", folder=folder, events=events
         )
         self.peer = Peer(self.station.endpoint, secret)
-        self.stations: Sequence[DrivenStation] = [self.peer]
         try:
             self.first = [self.station.connect([self.station.endpoint])]
         except BaseException:
             self.stop()
             raise
 
-    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
-        """Raise `RunFailed`: no station can be lost without this process."""
-        return nobody_replaces(lost)
+    def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
+        """Return what runs the machines to their end."""
+        return Coordinator(cluster, [self.peer], self.first, on_progress)
 
     def check(self) -> None:
         """Do nothing: the run depends on this process only."""
@@ -334,12 +332,16 @@ class _Remote:
             events=events,
             spread=spread,
         )
-        self.first = self.actors.first
-        self.stations: Sequence[DrivenStation] = self.actors.peers
-        self.replace = self.actors.replace
         self.check = self.actors.check
         self.processes = self.actors.processes
         self.finish = self.actors.finish
+
+    def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
+        """Return what runs the machines to their end.
+
+        The actors put the replacement of a lost station in its place.
+        """
+        return Coordinator(cluster, self.actors.peers, self.actors.first, on_progress, self.actors.replace)
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what machines did so far, without stations that do not answer in time."""

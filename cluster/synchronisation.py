@@ -17,6 +17,9 @@ for each message, rather than one for each interval of the least lookahead. A ma
 replies is given two horizons: one for while it waits, and one for when all replies have been
 delivered. The machine knows when that is, and the coordinator does not.
 
+Machines that share a thread need neither promises nor windows among themselves: they run in one
+order of events (`InOrder`). The event that is the earliest of all is always safe to run.
+
 Where one station at a time has anything to do, it takes over the coordinator's work (`relay`). A
 station that is lost is replaced: the new one runs its machines again from the beginning, which has
 the same results, from the messages that other stations had sent the lost one (`journal`). The
@@ -30,9 +33,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.group import WindowReport
+from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.reach import Reach
-from lrpc.cluster.synchronisation_state import SMALL, Horizons, Sums, SynchronisationState
+from lrpc.cluster.synchronisation_state import FIRST_SPAN_NS, SMALL, Horizons, Sums, SynchronisationState, adapted
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -112,6 +115,38 @@ class Progress(Sums):
     losses: int = 0  # of stations
     again: int = 0  # events that were executed again by replacements of lost stations
     round_ns: int = 0  # wall time of an empty request to a station: the least that a round takes
+
+
+class InOrder:
+    """Runs a group that holds all machines, in one order of events, until nothing is left to do.
+
+    It is divided in stretches of virtual time that take about `SLOW_WINDOW_S`, after each of which
+    `on_progress` is called. They are the windows that are counted.
+    """
+
+    def __init__(self, group: Group, on_progress: Callable[[Progress], None]) -> None:
+        self.progress = Progress()
+        self._group = group
+        self._on_progress = on_progress
+
+    def run(self) -> Progress:
+        """Run all machines to their end; return the final progress.
+
+        Raises `RunFailed` where a thread or a machine failed.
+        """
+        span_ns = FIRST_SPAN_NS
+        while (now_ns := self._group.next_ns) < FOREVER:
+            began = time.perf_counter_ns()
+            report = self._group.advance_in_order(min(now_ns + span_ns, FOREVER))
+            took_ns = time.perf_counter_ns() - began
+            span_ns = adapted(span_ns, took_ns / 1e9)
+            self.progress.now_ns, self.progress.calls = now_ns, report.calls
+            self.progress.windows += 1
+            self.progress.messages += report.messages
+            self.progress.work_ns += took_ns
+            self.progress.wall_ns += took_ns
+            self._on_progress(self.progress)
+        return self.progress
 
 
 class Coordinator:

@@ -69,6 +69,13 @@ class Sums:
             self.ideal_rounds[number] += busy if busy > 1 else (actors - 1) / (2 * actors)
 
 
+def adapted(span_ns: int, took_s: float) -> int:
+    """Return the most virtual time of the next window, given that and the wall time of the last."""
+    if took_s > SLOW_WINDOW_S:
+        return max(FIRST_SPAN_NS, span_ns // 2)
+    return min(span_ns * 2, FOREVER // 4) if took_s < SLOW_WINDOW_S / 4 else span_ns
+
+
 class SynchronisationState:
     """The time of each machine's next event, and what else decides about the next window.
 
@@ -115,10 +122,7 @@ class SynchronisationState:
 
     def adapt(self, took_s: float) -> None:
         """Adjust the virtual time of windows to the wall time that the last one took."""
-        if took_s > SLOW_WINDOW_S:
-            self.span_ns = max(FIRST_SPAN_NS, self.span_ns // 2)
-        elif took_s < SLOW_WINDOW_S / 4:
-            self.span_ns = min(self.span_ns * 2, FOREVER // 4)
+        self.span_ns = adapted(self.span_ns, took_s)
 
     def pop_due(self, station: int) -> dict[int, int]:
         """Return the batches, by sender, that a station must have received, and clear them."""

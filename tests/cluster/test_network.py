@@ -15,7 +15,6 @@ from lrpc.cluster.description import Cluster, check, describe
 from lrpc.cluster.machine import Machine, MachineOutcome, QueueOutcome
 from lrpc.cluster.run import _Memory, run_cluster
 from lrpc.cluster.scenario import ClusterTable
-from lrpc.cluster.synchronisation import Coordinator
 from lrpc.domains.codecs import FixedBytes, UInt32
 from lrpc.domains.domain import Domain, bind
 from lrpc.domains.interface import Interface
@@ -164,7 +163,7 @@ def timer(procedure: str = "null") -> dict[str, Any]:
 def run(made: Cluster, seed: int = 0) -> dict[str, Machine]:
     """Return the machines of a cluster after a run in this thread, by name."""
     memory = _Memory(made, seed, None)
-    Coordinator(made, memory.stations, memory.first, lambda progress: None).run()
+    memory.driver(made, lambda progress: None).run()
     memory.finish()
     return {machine.name: machine for machine in memory._group._machines.values()}
 

@@ -328,7 +328,7 @@ def test_how_far_ahead_windows_look_changes_no_result(
 def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() -> None:
     tables = pair("teller", "drawer", ledgers="drawer", think_us=1_000_000_000)
     tables["domains"]["program"]["machine"] = "server"
-    progress = run_cluster(cluster(tables), actors=0, transport="memory").progress
+    progress = run_cluster(cluster(tables), actors=0, transport="memory", windows=True).progress
     assert progress.now_ns > 10**12
     assert progress.windows < 40
 
@@ -336,7 +336,7 @@ def test_empty_time_is_jumped_and_machines_that_never_talk_need_few_windows() ->
 def test_a_client_that_nobody_calls_needs_no_window_but_for_its_calls() -> None:
     """Expect at most three windows for a call: sending, serving, reply."""
     tables = pair("teller", "drawer", ledgers="drawer", rounds=50, think_us=100)
-    outcome = run_cluster(cluster(tables), actors=0, transport="memory")
+    outcome = run_cluster(cluster(tables), actors=0, transport="memory", windows=True)
     calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
     assert calls == 150
     assert outcome.progress.windows <= 3 * calls
@@ -348,7 +348,9 @@ def test_progress_counts_windows_messages_and_calls() -> None:
     def note(now: Progress) -> None:
         seen.append((now.now_ns, now.windows, now.messages, now.calls))
 
-    outcome = run_cluster(cluster(bank(teller={"rounds": 2})), actors=0, transport="memory", on_progress=note)
+    outcome = run_cluster(
+        cluster(bank(teller={"rounds": 2})), actors=0, transport="memory", windows=True, on_progress=note
+    )
     assert seen == sorted(seen)
     assert [windows for _, windows, _, _ in seen] == list(range(1, len(seen) + 1))
     sent = sum(machine.counts["link_requests"] + machine.counts["link_replies"] for machine in outcome.machines)
@@ -383,7 +385,14 @@ def released(gate: type[Gate]) -> Cluster:
 def test_a_call_that_releases_another_is_waited_for_unless_its_server_promises_that_it_does_not() -> None:
     assert digest(released(Gate)) == one_event_at_a_time(released(Gate))
     with pytest.raises(Panic, match="a message from machine 1 is due at "):
-        digest(released(Liar))
+        run_cluster(released(Liar), actors=0, transport="memory", windows=True)
+
+
+def test_machines_in_one_order_of_events_rest_on_no_promise_and_search_for_no_paths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Reach, "horizons", None)
+    assert digest(released(Liar)) == one_event_at_a_time(released(Gate))
 
 
 def test_a_message_in_a_machines_past_is_a_panic() -> None:

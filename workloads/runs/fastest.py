@@ -48,7 +48,7 @@ def fastest(cluster: Cluster, seed: int) -> int:
             raise _Enough
 
     try:
-        run_cluster(cluster, seed=seed, actors=0, transport="memory", on_progress=look)
+        run_cluster(cluster, seed=seed, actors=0, transport="memory", on_progress=look, windows=True)
     except _Enough:
         return best_of(reached, most)
     except RunFailed:
@@ -64,4 +64,4 @@ def best_of(progress: Progress, most: int) -> int:
         if 1 < actors <= most
     }
     best = min(takes_ns, key=lambda actors: takes_ns[actors], default=0)
-    return best if best and takes_ns[best] * WORTH <= progress.wall_ns else 0
+    return best if best and takes_ns[best] * WORTH <= progress.ideal_ns[0] else 0

@@ -1,0 +1,68 @@
+"""What a cluster costs grows with its machines, and no faster."""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from benchmarks.cluster import ring, workstations
+from lrpc.cluster.description import Cluster
+from lrpc.cluster.group import Group
+from lrpc.cluster.run import run_cluster
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """Return how many lines of interpreted code `work` executes, in this thread."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def grows(work: Callable[[int], object]) -> float:
+    """Return how many times the work added by 80 machines is that added by 40, of work per machine.
+
+    It is 1 where the work is in proportion to the machines, and 2 where it is quadratic.
+    """
+    work(2)  # what is read or made once
+    few, more, most = (lines_run(lambda count=count: work(count)) for count in (20, 60, 140))  # type: ignore[misc]
+    return (most - more) / (more - few) / 2
+
+
+def circle(machines: int) -> Cluster:
+    return ring(machines, 1, 1, 1)
+
+
+def star(machines: int) -> Cluster:
+    return workstations(machines, 1, 1, 1)
+
+
+@pytest.mark.parametrize("shape", [circle, star])
+def test_setting_machines_up_takes_work_in_proportion(shape: Callable[[int], Cluster]) -> None:
+    assert grows(lambda count: Group(made := shape(count), list(range(len(made.machines))), 0, None)) < 1.1
+
+
+@pytest.mark.parametrize("shape", [circle, star])
+def test_running_machines_in_one_process_takes_work_in_proportion(shape: Callable[[int], Cluster]) -> None:
+    assert grows(lambda count: run_cluster(shape(count), actors=0, transport="memory")) < 1.1
+
+
+def test_a_quadratic_work_would_be_noticed() -> None:
+    def quadratic(count: int) -> None:
+        for _ in range(count):
+            for _ in range(count):
+                pass
+
+    assert grows(quadratic) > 1.5
