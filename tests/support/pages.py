@@ -13,6 +13,8 @@ from pathlib import Path
 from shutil import copytree
 from typing import Final
 
+from benchmarks import cluster_page
+from lrpc.workloads.reports import page
 from lrpc.workloads.reports.page import PAGES
 from tests.conftest import HAS_HOST
 from tests.support.browser import Browser
@@ -128,6 +130,16 @@ def of_bench(folder: Path) -> Path:
     return folder
 
 
+def of_cluster(folder: Path) -> Path:
+    """Return the report on what a simulated cluster costs, of results that are made up."""
+    speed = {"measured_speedup": 1.5, "predicted_speedup": 1.7, "windows": 33}
+    machines = {"us_per_call": {10: 20.5, 1000: 24.5}, "memory_KiB_per_machine": 228.6}
+    clients = {"remote_calls_per_s": {1: 18_000, 2: 10_000}}
+    results = {"actors": {"workstations": speed, "ring": speed}, "machines": machines, "clients": clients}
+    page.write(cluster_page.report(results), folder)
+    return folder
+
+
 KINDS: Final[Mapping[str, Callable[[Path], Path]]] = {
     "reproduce": of_reproduce,
     "run": of_run,
@@ -138,6 +150,7 @@ KINDS: Final[Mapping[str, Callable[[Path], Path]]] = {
     "scaling": of_scaling,
     "sweep": of_sweep,
     "draws": of_draws,
+    "cluster": of_cluster,
     **({"bench": of_bench} if HAS_HOST else {}),
 }
 

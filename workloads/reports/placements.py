@@ -20,7 +20,12 @@ Ends = tuple[str, str]  # domains that call and are called
 def are_of_one_trace(records: Mapping[str, Record]) -> bool:
     """Return whether several records are all replays of the same files."""
     read = {tuple(one.digest for one in record.inputs if one.argument == "trace") for record in records.values()}
-    return len(records) > 1 and len(read) == 1 and all(record.trace is not None for record in records.values())
+    return (
+        len(records) > 1
+        and len(read) == 1
+        and read != {()}
+        and all(record.trace is not None for record in records.values())
+    )
 
 
 def answer(records: Mapping[str, Record]) -> list[SectionItem]:

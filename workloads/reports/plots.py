@@ -23,6 +23,7 @@ from lrpc.workloads.reports.words import PAIR, brief, number, short
 BAR: Final = 40  # characters of the longest bar
 HEIGHT: Final = 340  # pixels
 LINE: Final = 26  # pixels of one row
+MOST_MARKS: Final = 16  # of an axis of whole numbers, such as processors
 NUMBERED: Final = 15  # a matrix with more rows has no numbers in its cells
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
@@ -113,7 +114,15 @@ def stacked(
     return Plot(title, _figure(data, layout, _tall(names)), list(zip(names, text, strict=True)), legend=legend)
 
 
-def rows(title: str, names: Sequence[str], values: Sequence[float], unit: str, *, logarithmic: bool = False) -> Plot:
+def rows(
+    title: str,
+    names: Sequence[str],
+    values: Sequence[float],
+    unit: str,
+    table: Table | None = None,
+    *,
+    logarithmic: bool = False,
+) -> Plot:
     """Return a plot of horizontal bars, one per name, each with its value at its end."""
     bars = _across(values) | {
         "marker": {"color": COLOURS[0]},
@@ -123,7 +132,7 @@ def rows(title: str, names: Sequence[str], values: Sequence[float], unit: str, *
     }
     across = _titled(unit) | (_powers(values) if logarithmic else {})
     layout = {"xaxis": across, "yaxis": _named(names, down=True)}
-    return Plot(title, _figure([bars], layout, _tall(names)), list(zip(names, values, strict=True)))
+    return Plot(title, _figure([bars], layout, _tall(names)), list(zip(names, values, strict=True)), table)
 
 
 def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
@@ -202,7 +211,7 @@ def curves(
     data = [_curve(one, key, steps=steps) for one, key in zip(series, keys, strict=True)]
     across, up = axes
     layout = {
-        "xaxis": _titled(across) | {"type": "log" if logarithmic else "linear"},
+        "xaxis": _titled(across) | (_powers([x for one in series for x in one.x]) if logarithmic else _counted(series)),
         "yaxis": _titled(up) | ({"rangemode": "tozero"} if from_zero else {}),
     }
     shown = [key for at, key in enumerate(keys) if key.name not in {one.name for one in keys[:at]}]
@@ -301,12 +310,22 @@ def _named(names: Sequence[str], *, down: bool = False) -> dict[str, object]:
     }
 
 
+def _counted(series: Sequence[Series]) -> dict[str, object]:
+    """Return an axis that is marked at its values, if these are few whole numbers."""
+    values = sorted({x for one in series for x in one.x})
+    few = len(values) <= MOST_MARKS and all(float(x).is_integer() for x in values)
+    return {"tickmode": "array", "tickvals": values} if few else {}
+
+
 def _powers(values: Sequence[float]) -> dict[str, object]:
-    """Return a logarithmic axis that is marked at 1, 2, 5, 10, 20 and so on."""
-    least, most = min(values, default=1.0), max(values, default=1.0)
-    marks = [base * 10.0**power for power in range(-3, 10) for base in (1, 2, 5)]
+    """Return a logarithmic axis marked at powers of ten; a short one also at 2, 5, 20 and so on."""
+    known = [value for value in values if math.isfinite(value) and value > 0]
+    least, most = min(known, default=1.0), max(known, default=1.0)
+    bases = (1, 2, 5) if most / least < 1000 else (1,)
+    marks = [base * 10.0**power for power in range(-3, 13) for base in bases]
     kept = [mark for mark in marks if least / 2 <= mark <= 2 * most]
-    return {"type": "log", "tickmode": "array", "tickvals": kept, "ticktext": [f"{mark:g}" for mark in kept]}
+    shown = [f"{mark:,.0f}" if mark >= 1 else f"{mark:g}" for mark in kept]
+    return {"type": "log", "tickmode": "array", "tickvals": kept, "ticktext": shown}
 
 
 def _colour(at: int) -> str:

@@ -24,6 +24,7 @@ from lrpc.workloads.reports.plots import OURS, PAPERS, Plot, Series
 from lrpc.workloads.reports.words import readable
 
 MOST: Final = 40  # machines or domains shown in a plot or a matrix
+FEW_PAIRS: Final = 12  # pairs that are bars; more are a matrix
 MOST_CURVES: Final = 8
 OPERATIONS: Final = "operations"  # the table of a replay that its answer has
 OTHERS: Final = "(others)"
@@ -256,9 +257,12 @@ def _matrix(name: str, title: str, rows: Sequence[Calls], ends: Sequence[tuple[s
     pairs = Counter[str]()
     for row, (caller, called) in zip(rows, ends, strict=True):
         pairs[f"{caller} → {called}"] += row.calls
-    lines = sorted(pairs.items(), key=lambda one: (-one[1], one[0]))[:12]
+    lines = sorted(pairs.items(), key=lambda one: (-one[1], one[0]))[:FEW_PAIRS]
     found: list[Sequence[TableValue]] = [(caller, *counts) for caller, counts in zip(names, matrix, strict=True)]
     table = Table(name, title, ("caller", *names), found, named=True)
+    if len(pairs) <= FEW_PAIRS:
+        yield plots.rows(title, [pair for pair, _ in lines], [count for _, count in lines], "calls", table)
+        return
     callers = [at for at, counts in enumerate(matrix) if any(counts)]
     called_ = [at for at in range(len(names)) if any(counts[at] for counts in matrix)]
     busy = [[matrix[at][to] for to in called_] for at in callers]
@@ -272,16 +276,20 @@ def _procedures(record: Record) -> Iterator[SectionItem]:
     columns = ("mean", "p50", "p90", "p99", "max")
     rows = [(name, _whole(found.get("count", 0)), *(found.get(one) for one in columns)) for name, found in busiest]
     heads = ("procedure", "calls", *(f"{name}_us" for name in columns))
+    if record.latency_ns:
+        yield _latency_curves(record, [name for name, _ in busiest if name in record.latency_ns])
     yield Table("procedures", "Latency of calls by procedure, virtual time", heads, rows)
-    if not record.latency_ns:
-        return
-    series = [_share(name, record.latency_ns[name]) for name, _ in busiest[:MOST_CURVES] if name in record.latency_ns]
+
+
+def _latency_curves(record: Record, busiest: Sequence[str]) -> Plot:
+    """Return how many calls of the busiest procedures took no longer than a time."""
+    series = [_share(name, record.latency_ns[name]) for name in busiest[:MOST_CURVES]]
     title = "Share of calls that took no longer: the busiest procedures"
     axes = ("latency, virtual µs", "share of calls")
     table = tables.latencies(record.latency_ns)
     bars = _decades(merged(record))
     below = "Calls by their latency in virtual time, all procedures"
-    yield plots.curves(title, series, axes, bars, table, logarithmic=True, steps=True, text_title=below)
+    return plots.curves(title, series, axes, bars, table, logarithmic=True, steps=True, text_title=below)
 
 
 def _whole(value: float) -> TableValue:

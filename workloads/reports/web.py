@@ -45,7 +45,7 @@ th, td { padding: .2em .7em; border-bottom: 1px solid var(--line); text-align: l
   overflow-wrap: normal; }
 thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; vertical-align: bottom; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); padding-left: 0; }
-thead th:first-child { z-index: 2; }
+thead th:first-child { z-index: 2; } thead th + th { min-width: 5em; }
 tbody th { font-weight: normal; }
 th button { font: inherit; font-weight: bold; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
   text-align: inherit; }
@@ -201,12 +201,12 @@ def told(plot: Plot) -> str:
 def head_cell(text: str, *, whole: str = "", figures: bool = False) -> str:
     """Return the head of a column, which sorts by it; `whole` is shown on hover where it has less.
 
-    A name does not break, nor does a shortened one among words.
+    Names do not break; long ones are shortened in the middle, also those among words.
     """
     if not text:
         return "<td></td>"
-    shown = shortened(text, LONGEST_NAME)
-    kinds = [kind for kind, holds in (("number", figures), ("name", " " not in shown)) if holds]
+    shown = " ".join(shortened(word, LONGEST_NAME) for word in text.split(" "))
+    kinds = [kind for kind, holds in (("number", figures), ("name", " " not in text)) if holds]
     named = f' class="{" ".join(kinds)}"' if kinds else ""
     hover = f' title="{escape(whole)}"' if whole not in ("", shown) else ""
     inside = escape(shown).replace("…", f"{JOINER}…{JOINER}")

@@ -21,6 +21,7 @@ from lrpc.workloads.runs import execute
 from tests.support.command import HERE, lrpc, office, record, refused
 
 HOSTILE = "</script><img src=x onerror=alert(1)>|\n`*_[a](javascript:b)\"'&"
+SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
 TAGS = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "h3", "nav", "a", "p", "div", "table"}
 TAGS |= {
     "tr",
@@ -344,6 +345,27 @@ def test_names_and_texts_of_a_record_are_shown_as_they_are(one: Path) -> None:
 
 def test_so_they_are_where_records_are_compared(one: Path, made: Path, tmp_path: Path) -> None:
     assert lrpc("report", change(one, hostile), made / "more", "--out", tmp_path / "out").code == 0
+    innocent(tmp_path / "out")
+
+
+def test_so_they_are_where_placements_are_compared(tmp_path: Path) -> None:
+    def also(found: dict[str, Any]) -> None:
+        read, trace = found["inputs"], found["trace"]
+        hostile(found)
+        for table in trace["more"]:
+            table["rows"] = [[HOSTILE + one if isinstance(one, str) else one for one in row] for row in table["rows"]]
+            table["title"] = HOSTILE
+        for part in trace["times"]:
+            part["part"] += HOSTILE
+        found.update(inputs=read, trace=trace)
+
+    for name in ("spread", "pack"):
+        run = ("replay", SAMPLE, "--machines", 2, "--placement", name, *HERE, "--out", tmp_path / name)
+        assert lrpc(*run).code == 0
+        assert lrpc("report", change(tmp_path / name, also)).code == 0
+        innocent(tmp_path / name / "report")
+    assert lrpc("report", tmp_path / "spread", tmp_path / "pack", "--out", tmp_path / "out").code == 0
+    assert (tmp_path / "out" / "moved.csv").exists()
     innocent(tmp_path / "out")
 
 
