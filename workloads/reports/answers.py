@@ -8,7 +8,7 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import KINDS, Cell, crossing_shares
 from lrpc.workloads.records.records import COUNTS, Record, TraceAccounts
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.reports import plots
+from lrpc.workloads.reports import plots, scaling
 from lrpc.workloads.reports.grids import MARKS, MEANINGS, title_of
 from lrpc.workloads.reports.plots import OURS, PAPERS, Plot
 from lrpc.workloads.reports.sections import OPERATIONS, Note, SectionItem, figure_2, is_plain_run, processors
@@ -29,7 +29,7 @@ class Crossed:
     def __str__(self) -> str:
         """Return it as a clause."""
         share = f" ({percent(self.machines, self.between)})" if self.between else ""
-        return f"{self.machines:,} of {self.between:,} calls between domains crossed machines{share}"
+        return f"{self.machines:,} of {self.between:,} calls between domains cross machines{share}"
 
 
 def of_record(record: Record) -> list[SectionItem]:
@@ -131,6 +131,7 @@ def _run(record: Record) -> Iterator[SectionItem]:
         machines = record.counts["cross_machine"]
         yield Note(f"{share:.2f} % of operations cross machines: {machines:,} of {done:,}; in 1989, {beside}.")
         yield from _time_of(record)
+        yield from scaling.predicted(record)
         bars = {own: share} | {f"{name}, 1989": value for name, value in papers.items()}
         title = "Operations that cross machines, of all"
         yield plots.rows(title, list(bars), list(bars.values()), "% of operations")

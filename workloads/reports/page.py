@@ -113,7 +113,7 @@ def as_html(made: Report) -> Iterator[str]:
     folded = [(writer.place(section.title), section) for section in made.sections]
     yield "<nav>"
     yield from (f'<a href="#{place}">{escape(section.title)}</a>' for place, section in folded)
-    yield "</nav>\n"
+    yield '<button type="button">open or close all</button></nav>\n'
     for place, section in folded:
         yield f'<details id="{place}"><summary><h2>{escape(section.title)}</h2></summary>\n'
         for part in section.parts:

@@ -10,7 +10,7 @@ from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.answers import crossed, mean_us, time_parts
 from lrpc.workloads.reports.sections import OPERATIONS, Note, Section, SectionItem
-from lrpc.workloads.reports.words import PAIR, change, percent, span
+from lrpc.workloads.reports.words import PAIR, change, span
 
 MOST_PAIRS: Final = 8  # pairs of domains in the picture
 PERCENTILES: Final = ("p50_us", "p95_us", "p99_us")
@@ -61,16 +61,19 @@ def beside(records: Mapping[str, Record]) -> Table:
         max((machine.utilisation for machine in tables.read_machines(record.machines).values()), default=0.0)
         for record in found
     ]
-    machines = [len(set(_machines_of(record).values())) for record in found]
-    rows: list[Sequence[TableValue]] = [
-        ("calls between machines", *(f"{one.machines:,}" for one in calls), _changed([one.machines for one in calls])),
-        ("of calls between domains", *(percent(one.machines, one.between or 1) for one in calls), ""),
-        ("mean time of a trace, simulated", *(span(us) for _, us in times), _changed([us for _, us in times])),
-        ("mean time of a trace, recorded", *(span(us) for us, _ in times), ""),
-        ("the busiest machine's processors", *(percent(share, 1.0) for share in busiest), _changed(busiest)),
-        ("machines with domains", *(f"{count:,}" for count in machines), ""),
-    ]
-    return Table("placements", "The placements", ("what", *records, "change"), rows, named=True)
+    machines: list[float] = [len(set(_machines_of(record).values())) for record in found]
+    figures: dict[str, list[float]] = {
+        "calls between machines": [one.machines for one in calls],
+        "calls between machines, % of those between domains": [
+            100 * one.machines / one.between if one.between else 0.0 for one in calls
+        ],
+        "mean time of a trace, simulated, µs": [us for _, us in times],
+        "mean time of a trace, recorded, µs": [us for us, _ in times],
+        "the busiest machine's processors, %": [100 * share for share in busiest],
+        "machines with domains": machines,
+    }
+    rows = [(name, *values, values[-1] / values[0] - 1 if values[0] else None) for name, values in figures.items()]
+    return Table("placements", "The placements", ("what", *records, "difference"), rows, named=True)
 
 
 def moved(records: Mapping[str, Record]) -> Table:
@@ -89,10 +92,6 @@ def moved(records: Mapping[str, Record]) -> Table:
     rows.sort(key=lambda row: int(row[-1] or 0) - int(row[-len(records)] or 0))
     heads = [f"machine, {name}" for name in records] + [f"crossing calls, {name}" for name in records]
     return Table("moved", f"Domains that moved: {len(rows)} of {len(domains)}", ("domain", *heads), rows, named=True)
-
-
-def _changed(values: Sequence[float]) -> str:
-    return change(values[0], values[-1])
 
 
 def _machines_of(record: Record) -> dict[str, str]:

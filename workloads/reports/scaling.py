@@ -29,6 +29,14 @@ def answer(records: Sequence[Record]) -> Iterator[SectionItem]:
         yield _costs(machines)
 
 
+def predicted(record: Record) -> Iterator[Note]:
+    """Yield a sentence on how much faster a run is predicted to be on more actors."""
+    found = list(_predicted(record).items())[1:]
+    if found:
+        told = ", ".join(f"{up:.2f} times on {actors}" for actors, up in found)
+        yield Note(f"As fast as this run is predicted to be on more actors: {told}.")
+
+
 Line = tuple[str, list[Record]]
 
 

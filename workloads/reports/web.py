@@ -65,7 +65,7 @@ ul.legend i.points { width: .7em; height: .7em; transform: rotate(45deg); border
 div.plot { min-height: 3em; } div.plot.drawn { overflow: hidden; }
 input.search { font: inherit; margin: .3em 0; max-width: 100%; display: block; }
 @media (max-width: 600px) {
-  th, td { padding: .2em .5em; font-size: .9em; } td.text { min-width: 9em; } p.answer { font-size: 1.25em; }
+  th, td { padding: 3px 7px; font-size: 13px; line-height: 20px; } td.text { min-width: 9em; } p.answer { font-size: 1.25em; }
 }
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --quiet: #444; --line: #bbb; --link: #000; }
@@ -135,8 +135,11 @@ addEventListener("DOMContentLoaded", () => {
   };
   addEventListener("hashchange", open);
   open();
+  const unfold = (open) => document.querySelectorAll("details").forEach((one) => { one.open = open; });
+  document.querySelector("nav button").addEventListener("click", () =>
+    unfold(document.querySelector("details:not([open])") !== null));
   addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((one) => { one.open = true; });
+    unfold(true);
     everyPlot(theme("#000", "#bbb"));
   });
   addEventListener("afterprint", () => everyPlot(colours()));

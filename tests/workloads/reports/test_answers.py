@@ -99,7 +99,7 @@ def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Reco
     counts = [record.counts["cross_machine"] for record in (before, after)]
     assert f"With pack, {counts[1]:,} of" in sentence(made)
     assert f"in place of {counts[0]:,} with spread" in sentence(made)
-    assert table(made, "placements").rows[0][:3] == ("calls between machines", *(f"{one:,}" for one in counts))
+    assert table(made, "placements").rows[0][:3] == ("calls between machines", *counts)
     moved = table(made, "moved")
     assert moved.rows
     assert all(row[1] != row[2] for row in moved.rows)

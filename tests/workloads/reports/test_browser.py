@@ -93,6 +93,10 @@ def test_every_control_does_its_work(page: Browser) -> None:
         link.click()
         place = (link.get_attribute("href") or "")[1:]
         page.page.locator(f"details#{place}[open]").wait_for()
+    page.fold()
+    for folded in (0, page.page.locator("details").count(), 0):
+        page.page.locator("nav button").click()
+        assert page.page.locator("details:not([open])").count() == folded
     sorted_by = page.page.evaluate(SORT)
     assert all(values == sorted(values) for values in sorted_by)
     for search in page.page.locator("input.search").all():
