@@ -65,7 +65,8 @@ ul.legend i.points { width: .7em; height: .7em; transform: rotate(45deg); border
 div.plot { min-height: 3em; } div.plot.drawn { overflow: hidden; }
 input.search { font: inherit; margin: .3em 0; max-width: 100%; display: block; }
 @media (max-width: 600px) {
-  th, td { padding: 3px 7px; font-size: 13px; line-height: 20px; } td.text { min-width: 9em; } p.answer { font-size: 1.25em; }
+  th, td { padding: 3px 7px; font-size: 13px; line-height: 20px; } td.text { min-width: 9em; }
+  p.answer { font-size: 1.25em; }
 }
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --quiet: #444; --line: #bbb; --link: #000; }
