@@ -9,11 +9,12 @@ import signal
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Exhausted, I, Policy, Transfer
@@ -28,6 +29,9 @@ from lrpc.kernel.host.client import ClientBinding
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.server import Server
 from lrpc.kernel.random import Stream
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
 
 _WAITS: Final[dict[Waits, int]] = {"adapt": 0, "sleep": 1, "spin": 2}
 _open: Final["weakref.WeakSet[HostDomain]"] = weakref.WeakSet()
@@ -185,6 +189,23 @@ class HostDomain:
     def status(self) -> dict[str, object]:
         """Return what is exported and who is bound: counts of calls, spins, sleeps and the like."""
         return {"domain": self.name, "exports": {}} if self._server is None else self._server.status()
+
+    def totals(self) -> dict[str, Counter[str]]:
+        """Return by export what its bindings have counted, also those that have ended.
+
+        The counts are `calls`, those whose worker `spun` or `slept` before it, and `aborted` ones;
+        and how many `bindings` there are, and A-stacks `busy` with a procedure.
+        """
+        return {} if self._server is None else self._server.totals()
+
+    def instrument(self, meter: "Meter | None" = None) -> None:
+        """Report this domain's totals as OpenTelemetry metrics, by the global meter by default.
+
+        Raises `Refused` where OpenTelemetry is not installed.
+        """
+        from lrpc.domains.host.metrics import instrument
+
+        instrument(self, meter)
 
     def _require_open(self) -> None:
         if self._closed.is_set():

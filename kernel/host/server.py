@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Final
@@ -25,6 +25,7 @@ from lrpc.kernel.host.messages import BadMessage, Message, Sender
 from lrpc.kernel.host.workers import OnError, Served, Workers
 
 HELLO_S: Final = 1.0  # within which a hello arrives
+COUNTED: Final = ("calls", "spun", "slept", "aborted")  # of each binding, without end
 MOST_STRANGERS: Final = 64  # connections of one user that are not bound yet
 _PAUSE_NS: Final = 50_000_000  # without accepting, where no descriptor is left
 MOST_BINDINGS: Final = 256  # of one user
@@ -66,6 +67,8 @@ class Server:
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
         self.refusals: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
+        self._past: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of ended bindings, by export
+        self._counting = threading.Lock()
         self._strangers: dict[int, tuple[socket.socket, HostExport, int]] = {}  # with the time they have
         self._unbound: Counter[int] = Counter()  # connections by user, until they are bound or refused
         self._paused_until = 0  # the doors do not accept until then
@@ -126,6 +129,20 @@ class Server:
             "ended": dict(self.ended),
         }
 
+    def totals(self) -> dict[str, Counter[str]]:
+        """Return by export the sums of `COUNTED` over all bindings, also those that have ended.
+
+        `bindings` and `busy` are how many bindings there are, and A-stacks that run a procedure.
+        """
+        found = {name: Counter[str](dict.fromkeys((*COUNTED, "bindings", "busy"), 0)) for name in self.exports}
+        with self._counting:
+            for name, past in self._past.items():
+                found[name].update(past)
+            for one in list(self.bindings.values()):
+                counts = one.native.counts()
+                found[one.export.name].update({"bindings": 1, **{name: counts[name] for name in (*COUNTED, "busy")}})
+        return found
+
     def close_doors(self) -> None:
         """Take all doors away: nobody binds any more; bindings go on."""
         for export in self.exports.values():
@@ -145,9 +162,8 @@ class Server:
             export.door.close()
         while not self._todo.empty():  # bindings that were made meanwhile
             self._todo.get()()
-        for one in list(self.bindings.values()):
-            one.close()
-        self.bindings.clear()
+        for fd, one in list(self.bindings.items()):
+            self._remove(fd, one)
         self.workers.close()
         self.workers.join(grace_s)
         for door, _, _ in self._strangers.values():
@@ -317,8 +333,14 @@ class Server:
             with contextlib.suppress(OSError):
                 self._poll.unregister(binding.pidfd)
             self._processes.pop(binding.pidfd, None)
-        self.bindings.pop(fd, None)
         self.ended[why] += 1
+        self._remove(fd, binding)
+
+    def _remove(self, fd: int, binding: ServerBinding) -> None:
+        with self._counting:
+            self.bindings.pop(fd, None)
+            counts = binding.native.counts()
+            self._past[binding.export.name].update({name: counts[name] for name in COUNTED})
         binding.close()
 
     # --- the clerk's thread ----------------------------------------------------------------------
