@@ -190,6 +190,7 @@ def test_of_many_machines_the_busiest_are_shown_and_the_others_together(one: Pat
     assert sum(int(count) for row in body for count in row[1:]) == 5050
     assert len(rows(one / "report" / "machines.csv")) == 101
     assert "and 40 more rows in machines.csv" in markdown(one / "report")
+    assert (one / "report" / "report.html").stat().st_size < 2_500_000  # of which the plotting script is 1.9 MB
 
 
 def test_whatever_stands_under_synchronisation_is_shown(one: Path) -> None:
