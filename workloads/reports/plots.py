@@ -30,6 +30,7 @@ COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 PREDICTED: Final = ", predicted"
 PAPERS: Final = ", the paper's"
 OURS: Final = ", ours"
+PAPERS_POINT: Final = {"symbol": "diamond-open", "size": 12, "line": {"width": 2}}  # around ours
 
 Figure = Mapping[str, object]  # in Plotly's format
 Form = Literal["area", "hatched", "line", "dashed", "points"]
@@ -264,10 +265,7 @@ def _curve(one: Series, key: Key, *, steps: bool) -> dict[str, object]:
         "type": "scatter",
         "mode": "markers" if one.form == "points" else "lines" if steps else "lines+markers",
         "line": line,
-        "marker": {
-            "symbol": "diamond-open" if one.form == "points" else "circle",
-            "size": 8 if one.form == "points" else 6,
-        },
+        "marker": {"color": key.colour} | (PAPERS_POINT if one.name.endswith(PAPERS) else {"size": 6}),
         "name": escape(short(one.name)),
         "x": list(one.x),
         "y": list(one.y),
