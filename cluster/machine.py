@@ -11,7 +11,7 @@ from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.simulated.domain import SimulatedDomain, simulated
-from lrpc.domains.simulated.explain import Explanation, Observation
+from lrpc.domains.simulated.explain import CallObservation, Explanation
 from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.engine import FOREVER
@@ -225,7 +225,7 @@ class Machine:
         `call` is a function without arguments, as for `spawn`. The explanation prints one line for
         each step. Raises what `run` does.
         """
-        observation = Observation()
+        observation = CallObservation()
         observation.watch(self.kernel)
         self.spawn(lambda: observation.make(call), domain=domain)
         self.run()

@@ -74,7 +74,7 @@ Placement = Annotated[
         "after another), or a .toml file."
     ),
 ]
-Capacity = Annotated[
+CapacityOption = Annotated[
     int | None, typer.Option(min=1, help="Most pods on a machine, with pack.", show_default="pods / machines")
 ]
 Events = Annotated[
@@ -85,7 +85,7 @@ Events = Annotated[
         show_default=False,
     ),
 ]
-Limit = Annotated[
+LimitOption = Annotated[
     int,
     typer.Option(min=1, help="Most machines, processors, domains, exports, imports and threads to prepare, in sum."),
 ]

@@ -14,7 +14,7 @@ from lrpc.workloads.options import (
     DryRun,
     Events,
     Force,
-    Limit,
+    LimitOption,
     LinksOption,
     MaxCalls,
     Out,
@@ -92,7 +92,7 @@ def run_scenario(
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
-    limit: Limit = MOST_PARTS,
+    limit: LimitOption = MOST_PARTS,
     until: Until = None,
     max_calls: MaxCalls = None,
     dry_run: DryRun = False,
@@ -114,7 +114,7 @@ def verify_record(
     actors: ActorsOption = None,
     links: LinksOption = "grpc",
     address: Address = None,
-    limit: Limit = MOST_PARTS,
+    limit: LimitOption = MOST_PARTS,
 ) -> None:
     """Repeat a record's run, and compare what every machine did.
 

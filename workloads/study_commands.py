@@ -13,7 +13,7 @@ from lrpc.workloads.options import (
     Address,
     AsJson,
     DryRun,
-    Limit,
+    LimitOption,
     LinkDelay,
     LinkMbps,
     Parallel,
@@ -40,7 +40,7 @@ def run_sweep(
         bool, typer.Option("--force", help="Replace the runs of another sweep in the folder at --out.")
     ] = False,
     registry: RegistryOption = None,
-    limit: Limit = MOST_PARTS,
+    limit: LimitOption = MOST_PARTS,
     dry_run: DryRun = False,
 ) -> None:
     """Run a job many times with varied parameters.

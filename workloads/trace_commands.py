@@ -9,12 +9,12 @@ from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     Address,
-    Capacity,
+    CapacityOption,
     CostModelName,
     DryRun,
     Events,
     Force,
-    Limit,
+    LimitOption,
     LinkDelay,
     LinkMbps,
     MachinesOption,
@@ -71,7 +71,7 @@ Columns = Annotated[
         show_default="found out by the header",
     ),
 ]
-Group = Annotated[
+GroupOption = Annotated[
     str,
     typer.Option(
         help="Join domains that are alike: `service`, `instance` (none), or a regular expression that "
@@ -100,7 +100,7 @@ Utilisation = Annotated[
         show_default="0.6, or the smallest that can be met",
     ),
 ]
-Interval = Annotated[float, typer.Option(min=1e-6, max=1e9, help="Seconds of an interval.")]
+IntervalOption = Annotated[float, typer.Option(min=1e-6, max=1e9, help="Seconds of an interval.")]
 ConstraintsFile = Annotated[
     Path | None,
     typer.Option(help="TOML file with pods that are [fixed], [together] or [apart].", show_default="none"),
@@ -129,7 +129,7 @@ def replay(
     trace: TraceFile,
     machines: MachinesOption,
     placement: Placement = "spread",
-    capacity: Capacity = None,
+    capacity: CapacityOption = None,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
     link: LinkCosts = "model",
@@ -137,7 +137,7 @@ def replay(
     link_mbps: LinkMbps = 10_000.0,
     message_bytes: MessageBytes = MESSAGE_BYTES,
     columns: Columns = "",
-    group: Group = "",
+    group: GroupOption = "",
     strict: Strict = False,
     max_depth: MaxDepth = MOST_NESTED,
     out: Out = None,
@@ -147,7 +147,7 @@ def replay(
     links: ReplayLinks = None,
     address: Address = None,
     event_log: Events = None,
-    limit: Limit = MOST_PARTS,
+    limit: LimitOption = MOST_PARTS,
     dry_run: DryRun = False,
 ) -> None:
     """Replay a trace of calls between pods on simulated machines.
@@ -179,7 +179,7 @@ def find_placement(
     machines: MachinesOption,
     slack: Slack = None,
     utilisation: Utilisation = None,
-    interval: Interval = 1.0,
+    interval: IntervalOption = 1.0,
     weight: WeightOption = "calls",
     message_bytes: MessageBytes = MESSAGE_BYTES,
     constraints: ConstraintsFile = None,
@@ -193,7 +193,7 @@ def find_placement(
     link_delay_us: LinkDelay = 50.0,
     link_mbps: LinkMbps = 10_000.0,
     columns: Columns = "",
-    group: Group = "",
+    group: GroupOption = "",
     strict: Strict = False,
     max_depth: MaxDepth = MOST_NESTED,
     out: PlacementFile = None,
@@ -240,7 +240,7 @@ def find_placement(
 def tell(
     trace: TraceFile,
     columns: Columns = "",
-    group: Group = "",
+    group: GroupOption = "",
     strict: Strict = False,
     max_depth: MaxDepth = MOST_NESTED,
 ) -> None:

@@ -38,7 +38,7 @@ _DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _LISTENS: Final = 1 << 10
 # Of an answer: family, state, timer, retransmits; port here and there; address; …; user, inode.
 _ANSWER: Final = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
-Options = Sequence[tuple[str, object]]
+ChannelOptions = Sequence[tuple[str, object]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Decision:
     reason: str
 
 
-def decide(target: str, options: Options) -> Decision:
+def decide(target: str, options: ChannelOptions) -> Decision:
     """Return the name of the door that stands for a target, or why gRPC is to be taken."""
     if os.environ.get(OFF_VARIABLE) == "off":
         return Decision(None, f"{OFF_VARIABLE}=off")
@@ -78,7 +78,7 @@ def decide(target: str, options: Options) -> Decision:
     return _port(target, options)
 
 
-def unfit_option(options: Options) -> str | None:
+def unfit_option(options: ChannelOptions) -> str | None:
     """Return why a channel with these options takes gRPC; None where none of them says so."""
     for name, value in options:
         if not _HARMLESS.fullmatch(name):
@@ -153,7 +153,7 @@ def _unix(path: str) -> Decision:
     return Decision(door, f"socket {path}" if door else f"{path}: no socket of this user")
 
 
-def _port(target: str, options: Options) -> Decision:
+def _port(target: str, options: ChannelOptions) -> Decision:
     if dict(options).get("grpc.enable_http_proxy") != 0 and any(os.environ.get(one) for one in _PROXIES):
         return Decision(None, "a proxy is set in the environment")
     host, colon, port = target.rpartition(":")

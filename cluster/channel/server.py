@@ -37,7 +37,7 @@ _MORE_WORKERS: Final = 8
 _SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
 
 
-class Server(grpc.Server):
+class ChannelServer(grpc.Server):
     """A gRPC server, and the doors beside its ports. Made by `lrpc.server`."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Server(grpc.Server):
             xds=xds,
         )
         self._ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
-        self._local: Any = None  # `lrpc.kernel.host.server.Server`, once it has started
+        self._local: Any = None  # `lrpc.kernel.host.server.HostServer`, once it has started
         self._doors: Any = None
         self._stopping = threading.Lock()
         self._until = 0.0  # of the grace, by the monotonic clock
@@ -168,7 +168,7 @@ class Server(grpc.Server):
     def _open_doors(self) -> None:
         from lrpc.kernel.host import processors
         from lrpc.kernel.host.doors import Doors
-        from lrpc.kernel.host.server import Server as LocalServer
+        from lrpc.kernel.host.server import HostServer
 
         processors.choose_spinning()
         self._doors = Doors(self._folder)
@@ -176,7 +176,7 @@ class Server(grpc.Server):
         workers = getattr(self._pool, "_max_workers", _MOST_WORKERS)
         begin = getattr(self._pool, "_initializer", None)
         arguments = getattr(self._pool, "_initargs", ())
-        self._local = LocalServer(
+        self._local = HostServer(
             f"gRPC server {os.getpid()}",
             self._doors,
             _broken,
@@ -208,7 +208,7 @@ def server(
 
     Where this system has no host kernel, or LRPC_CHANNEL=off, gRPC alone serves.
     """
-    return Server(thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression, xds)
+    return ChannelServer(thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression, xds)
 
 
 class _Counted(grpc.ServerInterceptor):

@@ -20,14 +20,14 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.host.generated import client_stub, server_stub
 from lrpc.domains.host.here import Waits
-from lrpc.domains.host.stubs import MOST_ERROR, AwaitedStub, Calls, GrowingStub, HostStub, as_reply
+from lrpc.domains.host.stubs import MOST_ERROR, AwaitedCalls, AwaitedStub, GrowingStub, HostStub, as_reply
 from lrpc.domains.interface import Interface
 from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.host import native, processors
 from lrpc.kernel.host.client import ClientBinding
 from lrpc.kernel.host.doors import Doors
-from lrpc.kernel.host.server import Server
+from lrpc.kernel.host.server import HostServer
 from lrpc.kernel.random import Stream
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class HostDomain:
         self._waits, self._most_workers = _WAITS[waits], workers
         self._began_ns = native.now_ns()
         self._doors = Doors(folder)
-        self._server: Server | None = None
+        self._server: HostServer | None = None
         self._bindings: weakref.WeakSet[ClientBinding] = weakref.WeakSet()
         self._loop: _EventLoop | None = None
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ class HostDomain:
             raise Refused(f'bind {name}: between processes there is only "lrpc", and awaited procedures only "wait"')
         made = interface.__new__(interface)
         binding = self._import(interface, name, awaited)
-        loops: dict[object, Calls] = {}
+        loops: dict[object, AwaitedCalls] = {}
         regions: list[list[HostStub]] = []
 
         def more() -> list[HostStub]:
@@ -225,11 +225,11 @@ class HostDomain:
                 self._loop = _EventLoop(self.name)
             return self._loop.loop
 
-    def server(self) -> Server:
+    def server(self) -> HostServer:
         """Return the server's side of this domain, begun when it is first needed."""
         with self._lock:
             if self._server is None:
-                self._server = Server(self.name, self._doors, as_reply, self._waits, self._most_workers)
+                self._server = HostServer(self.name, self._doors, as_reply, self._waits, self._most_workers)
             return self._server
 
     def forget(self) -> None:

@@ -24,7 +24,7 @@ _MOST_MESSAGE: Final = 1 << 30
 _AT_ONCE: Final = 65_536  # bytes to ask for: most messages arrive whole
 
 
-class _Exporting:
+class _Collecting:
     """Takes a server's procedures from its clerk."""
 
     convention: Convention = "argument pointer"
@@ -39,7 +39,7 @@ class _Exporting:
 
 def serve_messages(interface: type[Interface], server: object, reading: int, writing: int) -> None:
     """Serve calls that arrive on the descriptor `reading`, until its end of file."""
-    exporting = _Exporting()
+    exporting = _Collecting()
     Clerk().export(exporting, interface, server, "messages")
     entries = exporting.entries
     while (message := _receive(reading)) is not None:

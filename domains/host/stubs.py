@@ -141,7 +141,7 @@ class GrowingStub:
         return region[number](*values, **named)
 
 
-class Calls:
+class AwaitedCalls:
     """The outstanding calls of an event loop through one binding.
 
     The server sends a message when one is done, which wakes the loop; so does the end of the
@@ -263,7 +263,9 @@ class Calls:
 class AwaitedStub(HostStub):
     """One procedure of a binding, whose calls are awaited: the event loop runs on meanwhile."""
 
-    def __init__(self, binding: ClientBinding, procedure: Procedure, number: int, calls: dict[object, Calls]) -> None:
+    def __init__(
+        self, binding: ClientBinding, procedure: Procedure, number: int, calls: dict[object, AwaitedCalls]
+    ) -> None:
         super().__init__(binding, procedure, number)
         self._calls = calls  # of this binding, by event loop
 
@@ -284,7 +286,7 @@ class AwaitedStub(HostStub):
                     )
                 other.close()
             self._calls.clear()
-            calls = self._calls[loop] = Calls(self.binding)
+            calls = self._calls[loop] = AwaitedCalls(self.binding)
         index, number, data = -1, self.number, packed
         while True:
             reply = await calls.call(self.group, number, data, end, index)

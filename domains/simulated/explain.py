@@ -1,14 +1,14 @@
 """Explains one simulated call: each step in order, what it is for, where it was made, its cost.
 
 Nothing here knows the order or the costs. A call is made on a machine that keeps notes of what it
-is charged (`charges.Notes`), and each note is a line.
+is charged (`charges.ChargeNotes`), and each note is a line.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lrpc.kernel.simulated.charges import Note, Notes
+from lrpc.kernel.simulated.charges import ChargeNote, ChargeNotes
 from lrpc.kernel.simulated.costs import STEPS, CostModel
 from lrpc.kernel.simulated.kernel import Kernel
 
@@ -116,7 +116,7 @@ def place_of(step: Step) -> str:
     return step.domain or f"{step.machine}'s network"
 
 
-class Observation:
+class CallObservation:
     """Makes a call and keeps what the machines that it watches are charged for it.
 
     The cost model of the first machine says what the steps cost and how sure that is.
@@ -124,13 +124,13 @@ class Observation:
 
     def __init__(self) -> None:
         self._kernels: list[Kernel] = []
-        self._kept: list[Note] = []
+        self._kept: list[ChargeNote] = []
         self._took_ns = 0
 
     def watch(self, kernel: Kernel) -> None:
         """Watch one more machine."""
         self._kernels.append(kernel)
-        kernel.charges.notes = Notes(kernel.machine, self._kept)
+        kernel.charges.notes = ChargeNotes(kernel.machine, self._kept)
         for processor in kernel.processors:
             processor.notes_all = True
 
@@ -166,7 +166,7 @@ class Observation:
             kernel.charges.notes.taking = taking
 
 
-def _step(note: Note, number: int, times: int, costs: CostModel) -> Step:
+def _step(note: ChargeNote, number: int, times: int, costs: CostModel) -> Step:
     name = STEPS[number]
     what, where = WORDS[name]
     cost = costs.file.steps[name]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lrpc.kernel.descriptors import Authoriser, Entry, ProcedureDescriptor
 from lrpc.kernel.host import native, segments
 from lrpc.kernel.host.doors import Door
-from lrpc.kernel.host.messages import BadMessage, Message, Sender
+from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ServerBinding:
             self._close_descriptors()  # but not the door: the reason goes over it
             raise
 
-    def attach(self, message: Message) -> None:
+    def attach(self, message: DoorMessage) -> None:
         """Give an A-stack the out-of-band segment that came with a message."""
         index, size = message.get("attach", int), message.get("size", int)
         if len(message.descriptors) != 1:

@@ -35,7 +35,9 @@ def status(doors: Doors, name: str) -> dict[str, object]:
         door.close()
 
 
-def _exchange(door: socket.socket, name: str, fields: dict[str, object], descriptors: list[int]) -> messages.Message:
+def _exchange(
+    door: socket.socket, name: str, fields: dict[str, object], descriptors: list[int]
+) -> messages.DoorMessage:
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         messages.send(door, fields, descriptors)
@@ -102,11 +104,11 @@ class ClientBinding:
             if theirs is not None:
                 theirs.close()
 
-    def _enter(self, message: messages.Message, procedures: int, waits: int) -> None:
+    def _enter(self, message: messages.DoorMessage, procedures: int, waits: int) -> None:
         """Check what the server has sent, and map its segment."""
         sender, name = message.sender, self.name
         try:
-            bound = messages.Message(message.get("bound", dict), (), None)
+            bound = messages.DoorMessage(message.get("bound", dict), (), None)
             size = bound.get("size", int)
             layout = segments.read_layout(size, bound.get("astacks", list), bound.get("groups", list), procedures)
             if len(message.descriptors) != 1:

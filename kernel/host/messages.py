@@ -53,7 +53,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DoorMessage:
     """A received message. Whoever gets it closes its descriptors."""
 
     fields: Mapping[str, object]
@@ -118,7 +118,7 @@ def send(door: socket.socket, fields: Mapping[str, object], descriptors: Sequenc
     door.sendmsg([data], extra, socket.MSG_NOSIGNAL)
 
 
-def receive(door: socket.socket) -> Message | None:
+def receive(door: socket.socket) -> DoorMessage | None:
     """Return the next message; None where the peer has closed the door, `BlockingIOError` as usual.
 
     Raises `BadMessage` for a packet that is none.
@@ -134,14 +134,14 @@ def receive(door: socket.socket) -> Message | None:
             sender = Sender(*_CREDENTIALS.unpack(value))
     if not data and not extra:
         return None
-    message = Message({}, tuple(descriptors), sender)
+    message = DoorMessage({}, tuple(descriptors), sender)
     if not data and sender is not None and sender.pid == 0:
         return None  # the end of file, as a socket with SO_PASSCRED tells it
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > _MOST_DESCRIPTORS:
             raise BadMessage("a message that is too long, or has too many descriptors")
         if data == b"b":
-            return Message({"bell": True}, message.descriptors, sender)
+            return DoorMessage({"bell": True}, message.descriptors, sender)
         fields = json.loads(data)
         if type(fields) is not dict:
             raise BadMessage("a message that is not an object")
@@ -151,4 +151,4 @@ def receive(door: socket.socket) -> Message | None:
     except BadMessage:
         message.close()
         raise
-    return Message(fields, message.descriptors, sender)
+    return DoorMessage(fields, message.descriptors, sender)

@@ -21,7 +21,7 @@ from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
 from lrpc.kernel.host import messages, native, segments
 from lrpc.kernel.host.bindings import HostExport, ServerBinding
 from lrpc.kernel.host.doors import Doors
-from lrpc.kernel.host.messages import BadMessage, Message, Sender
+from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
 from lrpc.kernel.host.workers import OnError, Served, Workers
 
 HELLO_S: Final = 1.0  # within which a hello arrives
@@ -42,7 +42,7 @@ class _Refusal(BindingRefused):
         self.why = why
 
 
-class Server:
+class HostServer:
     """What one domain exports, and everybody bound to it.
 
     `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins. `begin` is called on
@@ -77,7 +77,7 @@ class Server:
         self._wake_read.setblocking(False)
         self._poll.register(self._wake_read, select.EPOLLIN)
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the dispatcher
-        self._hellos: SimpleQueue[tuple[HostExport, socket.socket, Message] | None] = SimpleQueue()
+        self._hellos: SimpleQueue[tuple[HostExport, socket.socket, DoorMessage] | None] = SimpleQueue()
         self._closed = threading.Event()
         self._listening: dict[int, HostExport] = {}
         self._threads = [
@@ -359,7 +359,7 @@ class Server:
             finally:
                 message.close()
 
-    def _welcome(self, export: HostExport, door: socket.socket, message: Message) -> None:
+    def _welcome(self, export: HostExport, door: socket.socket, message: DoorMessage) -> None:
         if message.get("lrpc", int) != messages.VERSION:
             raise BadMessage(f"this server speaks version {messages.VERSION} of lrpc's doors; use the same lrpc")
         sender = message.sender

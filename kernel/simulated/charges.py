@@ -68,7 +68,7 @@ class Path:
         self.times = 0
 
 
-class Note(NamedTuple):
+class ChargeNote(NamedTuple):
     """A charge as it was made: where, for which steps, how often for each, and what it cost.
 
     `domain` is the one whose context the processor had; it is empty for the network processor.
@@ -81,14 +81,14 @@ class Note(NamedTuple):
     ns: int
 
 
-class Notes:
+class ChargeNotes:
     """Keeps what one machine is charged, in order, while `taking` is set.
 
     Several machines may write into one list. Their order there is that of cause and effect, as long
     as a single thread causes everything.
     """
 
-    def __init__(self, machine: str, kept: list[Note]) -> None:
+    def __init__(self, machine: str, kept: list[ChargeNote]) -> None:
         self.machine = machine
         self.kept = kept
         self.taking = False
@@ -103,7 +103,7 @@ class Notes:
         """Keep a charge, unless it is for nothing."""
         made = tuple((step, times) for step, times in steps if times)
         if self.taking and made:
-            self.kept.append(Note(self.machine, self._processor, self._domain, made, ns))
+            self.kept.append(ChargeNote(self.machine, self._processor, self._domain, made, ns))
 
 
 class Charges:
@@ -113,7 +113,7 @@ class Charges:
     """
 
     def __init__(self, costs: CostModel) -> None:
-        self.notes: Notes | None = None
+        self.notes: ChargeNotes | None = None
         self._paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Final
 
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.bench.peers import BESIDE, Client, Peer
+from lrpc.workloads.bench.peers import BESIDE, BenchPeer, Client
 
 MOST_REPEATS: Final = 5
 FLOOR_CALLS: Final = 400
@@ -62,7 +62,7 @@ class Samples:
 
 
 @dataclass
-class Measured:
+class BenchTimes:
     """Everything that was measured."""
 
     samples: dict[tuple[str, str, str], Samples] = field(default_factory=dict)
@@ -93,12 +93,12 @@ class Measured:
 FLOOR: Final = "C floor"
 
 
-def measure(peers: Sequence[Peer], tests: Sequence[str], effort: Effort, say: Callable[[str], None]) -> Measured:
+def measure(peers: Sequence[BenchPeer], tests: Sequence[str], effort: Effort, say: Callable[[str], None]) -> BenchTimes:
     """Measure peers that are installed. `say` is told what is being measured.
 
     Raises `RunFailed` where a peer's server does not start or answers wrongly.
     """
-    found = Measured()
+    found = BenchTimes()
     with contextlib.ExitStack() as stack:
         clients = []
         for peer in peers:
@@ -107,7 +107,7 @@ def measure(peers: Sequence[Peer], tests: Sequence[str], effort: Effort, say: Ca
             clients.append((peer, stack.enter_context(peer.connected(folder, pid))))
         done = 0
         while done < effort.rounds:
-            round_found = Measured()
+            round_found = BenchTimes()
             disturbed = _floors(round_found)
             for peer, client in clients:
                 say(f"round {done + 1} of {effort.rounds}: {peer.name}")
@@ -122,7 +122,7 @@ def measure(peers: Sequence[Peer], tests: Sequence[str], effort: Effort, say: Ca
     return found
 
 
-def computing(found: Measured, peer: Peer, calls: int) -> None:
+def computing(found: BenchTimes, peer: BenchPeer, calls: int) -> None:
     """Measure Add by one peer while another thread of its server computes in Python.
 
     Before a worker can run a procedure it needs the interpreter's lock, which a thread that
@@ -133,7 +133,7 @@ def computing(found: Measured, peer: Peer, calls: int) -> None:
         found.add((peer.name, "Add", mode + COMPUTING), _time(client.calls["Add"], calls))
 
 
-def _one_peer(found: Measured, peer: Peer, client: Client, tests: Sequence[str], effort: Effort) -> None:
+def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequence[str], effort: Effort) -> None:
     mode = "spin" if peer.spins else "sleep"
     for test in tests:
         call = client.calls[test]
@@ -181,7 +181,7 @@ def _processor_ns(server: int) -> int:
     return total
 
 
-def _floors(found: Measured) -> bool:
+def _floors(found: BenchTimes) -> bool:
     """Measure the floor, spinning and sleeping; return whether it was disturbed."""
     disturbed = False
     usable = sorted(os.sched_getaffinity(0))
@@ -222,7 +222,7 @@ class Shared:
     least_of_mean: float  # the least served client's calls, divided by the mean
 
 
-def share(peer: Peer, counts: Sequence[int], seconds: float) -> list[Shared]:
+def share(peer: BenchPeer, counts: Sequence[int], seconds: float) -> list[Shared]:
     """Have client processes call Add back to back, and count what each gets.
 
     Raises `RunFailed` where a client fails.
@@ -244,7 +244,7 @@ def share(peer: Peer, counts: Sequence[int], seconds: float) -> list[Shared]:
     return found
 
 
-def _client(peer: Peer, folder: Path, server: int, seconds: float) -> tuple[int, int]:
+def _client(peer: BenchPeer, folder: Path, server: int, seconds: float) -> tuple[int, int]:
     """Fork a client; return its process and a pipe on which it writes how many calls it made."""
     reading, writing = os.pipe()
     child = os.fork()

@@ -39,7 +39,7 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Peer:
+class BenchPeer:
     """A way to call another process."""
 
     name: str
@@ -221,18 +221,18 @@ def _zmq(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
 
 
 PEERS: Final = (
-    Peer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
-    Peer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
-    Peer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
-    Peer("lrpc channel", "lrpc channel", "lrpc", _grpc(lambda folder: f"unix:{folder / 'socket'}", doors=True)),
-    Peer("pipe", "pipe", "lrpc", _pipe),
-    Peer("socket", "socket", "lrpc", _socket),
-    Peer("gRPC, UNIX socket", "gRPC", "grpc", _grpc(lambda folder: f"unix:{folder / 'socket'}")),
-    Peer("gRPC, TCP", "gRPC", "grpc", _grpc(lambda folder: f"127.0.0.1:{(folder / 'port').read_text()}")),
-    Peer("multiprocessing", "multiprocessing", "multiprocessing", _multiprocessing),
-    Peer("rpyc", "rpyc", "rpyc", _rpyc),
-    Peer("Pyro5", "Pyro5", "Pyro5", _pyro),
-    Peer("pyzmq", "pyzmq", "zmq", _zmq),
+    BenchPeer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
+    BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
+    BenchPeer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
+    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(lambda folder: f"unix:{folder / 'socket'}", doors=True)),
+    BenchPeer("pipe", "pipe", "lrpc", _pipe),
+    BenchPeer("socket", "socket", "lrpc", _socket),
+    BenchPeer("gRPC, UNIX socket", "gRPC", "grpc", _grpc(lambda folder: f"unix:{folder / 'socket'}")),
+    BenchPeer("gRPC, TCP", "gRPC", "grpc", _grpc(lambda folder: f"127.0.0.1:{(folder / 'port').read_text()}")),
+    BenchPeer("multiprocessing", "multiprocessing", "multiprocessing", _multiprocessing),
+    BenchPeer("rpyc", "rpyc", "rpyc", _rpyc),
+    BenchPeer("Pyro5", "Pyro5", "Pyro5", _pyro),
+    BenchPeer("pyzmq", "pyzmq", "zmq", _zmq),
 )
 BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from lrpc.workloads.replay.steps import Activity
-from lrpc.workloads.traces.spans import Kind, Trace
+from lrpc.workloads.traces.spans import SpanKind, Trace
 
 Interval = int  # its number, counted from the first begin of a trace
 
@@ -18,7 +18,7 @@ def busy(trace: Trace, activity: Activity, interval_ns: int) -> dict[Interval, C
     origin = min(span.start_ns for span in trace.spans)
     found: dict[Interval, Counter[str]] = defaultdict(Counter)
     for index, span in enumerate(trace.spans):
-        if index in activity.calls or span.kind is Kind.CLIENT:
+        if index in activity.calls or span.kind is SpanKind.CLIENT:
             continue
         for begin, end in _own(trace, index):
             at = (begin - origin) // interval_ns

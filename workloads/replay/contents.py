@@ -11,7 +11,7 @@ from lrpc.workloads.replay.gaps import MESSAGE_BYTES, gaps_by_pair, network_gaps
 from lrpc.workloads.replay.operations import gaps_table, operations
 from lrpc.workloads.replay.steps import activity, computation
 from lrpc.workloads.traces.calls import asynchronous, outside
-from lrpc.workloads.traces.spans import Kind, Trace
+from lrpc.workloads.traces.spans import SpanKind, Trace
 
 NOT_TRACED: Final = "not traced"
 
@@ -43,7 +43,7 @@ def tell(trace: Trace) -> Contents:
         "calls between domains": len(trace.calls()) + len(unknown),
         "calls with a client's view": len(recorded.calls),
         "calls to what is not traced": len(unknown),
-        **{f"spans of kind {kind}": kinds[kind] for kind in Kind if kinds[kind]},
+        **{f"spans of kind {kind}": kinds[kind] for kind in SpanKind if kinds[kind]},
         "not waited for by their parent (asynchronous)": sum(
             asynchronous(trace, index) for index in range(len(trace.spans))
         ),
@@ -82,7 +82,7 @@ def _assumptions(trace: Trace) -> list[str]:
     """Return what a replay would assume of a trace, where the trace does not say it."""
     recorded = activity(trace)
     lines = []
-    if not any(span.kind is not Kind.UNSAID for span in trace.spans):
+    if not any(span.kind is not SpanKind.UNSAID for span in trace.spans):
         views = f"{len(recorded.calls):,} spans with one child, which ran elsewhere, are clients' views"
         lines.append(f"assumed, as no span has a kind: {views}")
     blind = len(trace.calls()) - len(network_gaps(trace, recorded))

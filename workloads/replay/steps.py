@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from lrpc.workloads.traces.calls import asynchronous, outside, paired
 from lrpc.workloads.traces.collector import collector_paused
-from lrpc.workloads.traces.spans import Kind, Trace
+from lrpc.workloads.traces.spans import SpanKind, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class _Span:
         late = [child for child in trace.children[index] if self._is_late(child)]
         self._children = [child for child in trace.children[index] if child not in late]
         self._late = late  # what began at or after the span's end
-        self._own = Wait if self._span.kind is Kind.CLIENT else Compute
+        self._own = Wait if self._span.kind is SpanKind.CLIENT else Compute
 
     def steps(self) -> Steps:
         """Return the span's steps; what is done after the reply or the end are threads."""

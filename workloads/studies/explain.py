@@ -14,7 +14,7 @@ from lrpc.cluster.run import run_cluster
 from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.residents import Program
 from lrpc.domains.simulated.domain import simulated
-from lrpc.domains.simulated.explain import Explanation, Observation, place_of
+from lrpc.domains.simulated.explain import CallObservation, Explanation, place_of
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test
@@ -119,11 +119,11 @@ def _local(test: Test, costs: CostModel, processors: int, caching: bool, transfe
 class ObservedServer(FourTestsServer):
     """A server whose machine is watched."""
 
-    observation: object  # an `Observation`, which `_remote` gives, never a file
+    observation: object  # a `CallObservation`, which `_remote` gives, never a file
 
     def start(self) -> None:
         """Watch the machine."""
-        assert isinstance(self.observation, Observation)
+        assert isinstance(self.observation, CallObservation)
         self.observation.watch(simulated(self.domain).kernel)
 
 
@@ -136,13 +136,13 @@ class ObservedClient(Program):
 
     def run(self, domain: Domain) -> None:
         """Make the call."""
-        assert isinstance(self.observation, Observation)
+        assert isinstance(self.observation, CallObservation)
         self.observation.watch(simulated(domain).kernel)
         self.observation.make(_call(domain.bind(FourTests, "server"), self.test))
 
 
 def _remote(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -> Explanation:
-    observation = Observation()
+    observation = CallObservation()
     parameters = {"observation": observation}
     export = ExportSpec("server", ObservedServer, parameters)
     thread = ThreadSpec("client", ObservedClient, {**parameters, "test": test})

@@ -53,14 +53,14 @@ RESPONSES: Final = (
 )
 
 
-class Sizes(NamedTuple):
+class MessageSizes(NamedTuple):
     """The sizes of a call's messages in bytes; None where they are not told."""
 
     request: int | None = None
     response: int | None = None
 
 
-UNTOLD: Final = Sizes()
+UNTOLD: Final = MessageSizes()
 
 
 def peer_of(attributes: Mapping[str, object]) -> str:
@@ -76,10 +76,10 @@ def peer_of(attributes: Mapping[str, object]) -> str:
     return ""
 
 
-def sizes_of(attributes: Mapping[str, object]) -> Sizes:
+def sizes_of(attributes: Mapping[str, object]) -> MessageSizes:
     """Return the sizes of a span's messages."""
     request, response = (_size(attributes, names) for names in (REQUESTS, RESPONSES))
-    return UNTOLD if request is None and response is None else Sizes(request, response)
+    return UNTOLD if request is None and response is None else MessageSizes(request, response)
 
 
 def _host(url: str) -> str:

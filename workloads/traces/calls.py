@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from lrpc.workloads.traces.spans import Kind, Trace
+from lrpc.workloads.traces.spans import SpanKind, Trace
 
 # What the server's view of a call may be called by those who recorded it.
-SERVERS: Final = (Kind.SERVER, Kind.UNSAID)
-VIEWS: Final = (Kind.CLIENT, Kind.SERVER)
+SERVERS: Final = (SpanKind.SERVER, SpanKind.UNSAID)
+VIEWS: Final = (SpanKind.CLIENT, SpanKind.SERVER)
 
 
 def paired(trace: Trace) -> dict[int, int]:
@@ -22,7 +22,7 @@ def paired(trace: Trace) -> dict[int, int]:
 
 def _is_client(trace: Trace, index: int) -> bool:
     children, kind = trace.children[index], trace.spans[index].kind
-    if len(children) != 1 or kind not in (Kind.CLIENT, Kind.UNSAID) or not trace.is_call(children[0]):
+    if len(children) != 1 or kind not in (SpanKind.CLIENT, SpanKind.UNSAID) or not trace.is_call(children[0]):
         return False
     return trace.spans[children[0]].kind in SERVERS and not trace.is_call(index)
 
@@ -42,7 +42,7 @@ def outside(trace: Trace) -> Mapping[int, str]:
     traced = set(trace.pods)
     names: dict[int, str] = {}
     for index, span in enumerate(trace.spans):
-        if span.kind is Kind.CLIENT and not leads[index]:
+        if span.kind is SpanKind.CLIENT and not leads[index]:
             name = span.peer or f"{span.source.service or span.pod}: {span.operation}"
             names[index] = f"{name} (not traced)" if name in traced else name
     return names
@@ -66,9 +66,9 @@ def asynchronous(trace: Trace, index: int) -> bool:
     if parent is None:
         return False
     span, caller = trace.spans[index], trace.spans[parent]
-    if span.follows or span.kind is Kind.CONSUMER or caller.kind is Kind.PRODUCER:
+    if span.follows or span.kind is SpanKind.CONSUMER or caller.kind is SpanKind.PRODUCER:
         return True
     beyond = span.end_ns - max(caller.end_ns, span.start_ns)
     if caller.end_ns < span.start_ns or (span.start_ns == caller.end_ns < span.end_ns):
         return True
-    return span.kind is Kind.UNSAID and 2 * beyond > span.end_ns - span.start_ns
+    return span.kind is SpanKind.UNSAID and 2 * beyond > span.end_ns - span.start_ns

@@ -23,7 +23,7 @@ from lrpc.workloads.traces.sources import Source
 from lrpc.workloads.traces.spans import Correction, Trace, children_of, renumbered
 
 Bounds = tuple[int, int]  # the least and most, in ns, that a clock may be behind another
-Edge = tuple[Source, Source]  # two clocks, the lesser first
+ClockPair = tuple[Source, Source]  # two clocks, the lesser first
 AGREE: Final = 2  # one in so many calls must allow two clocks to agree, for them to do so
 
 
@@ -78,9 +78,9 @@ def _behind(trace: Trace, clocks: Mapping[Source, Source]) -> dict[Source, int]:
     return behind
 
 
-def _bounds(trace: Trace, clocks: Mapping[Source, Source]) -> dict[Edge, list[Bounds]]:
+def _bounds(trace: Trace, clocks: Mapping[Source, Source]) -> dict[ClockPair, list[Bounds]]:
     """Return by two clocks what each call says of how far the second is behind the first."""
-    found: dict[Edge, list[Bounds]] = defaultdict(list)
+    found: dict[ClockPair, list[Bounds]] = defaultdict(list)
     for client, server in paired(trace).items():
         seen, did = trace.spans[client], trace.spans[server]
         least, most = seen.start_ns - did.start_ns, seen.end_ns - did.end_ns

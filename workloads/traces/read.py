@@ -20,7 +20,7 @@ from lrpc.workloads.traces.clocks import corrected
 from lrpc.workloads.traces.collector import collector_paused
 from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
 from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
-from lrpc.workloads.traces.formats.columns import Layout, layout_of
+from lrpc.workloads.traces.formats.columns import ColumnLayout, layout_of
 from lrpc.workloads.traces.rows import Misshapen, RowCollector
 from lrpc.workloads.traces.spans import AnyPath, Reason, Trace, TraceRefused, shown
 
@@ -93,7 +93,7 @@ def trace_files(path: AnyPath) -> list[Path]:
     return files
 
 
-def _add(path: Path, name: str, collector: RowCollector, layout: Layout | None, most: int) -> int:
+def _add(path: Path, name: str, collector: RowCollector, layout: ColumnLayout | None, most: int) -> int:
     """Add a file's spans to `collector`; return its size in bytes once it is unzipped."""
     data = _content(path, name, most)
     if layout is None and json_rows.is_json(data):

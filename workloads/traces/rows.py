@@ -25,10 +25,10 @@ from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named_in_
 from lrpc.workloads.traces.spans import (
     MAX_TIME,
     Correction,
-    Kind,
     LeftOut,
     Reason,
     Span,
+    SpanKind,
     Trace,
     children_of,
     renumbered,
@@ -164,7 +164,7 @@ class RowCollector:
             spans = self._index[trace] = {}
         index = spans.setdefault(own, len(self._spans))
         if index < len(self._spans):
-            if {span.kind, self._spans[index].kind} != {Kind.CLIENT, Kind.SERVER} or identity in self._halves:
+            if {span.kind, self._spans[index].kind} != {SpanKind.CLIENT, SpanKind.SERVER} or identity in self._halves:
                 raise Unfit(Reason.DUPLICATE, f"{self._described(self._place(index))} has it already")
             self._halves[identity] = len(self._spans)
         if span.source not in self._sources:
@@ -285,7 +285,7 @@ class RowCollector:
 
     def _client_half(self, identity: SpanKey, index: int) -> int | None:
         """Return the client's span of the call, if this is its server's of the same id."""
-        if identity not in self._halves or self._spans[index].kind is not Kind.SERVER:
+        if identity not in self._halves or self._spans[index].kind is not SpanKind.SERVER:
             return None
         first, second = self._index[identity[0]][identity[1]], self._halves[identity]
         return first if second == index else second
@@ -298,7 +298,7 @@ class RowCollector:
             return first
         where = self._sources[child.source]
         here = [half for half in (first, second) if self._sources[self._spans[half].source] == where]
-        servers = [half for half in (first, second) if self._spans[half].kind is Kind.SERVER]
+        servers = [half for half in (first, second) if self._spans[half].kind is SpanKind.SERVER]
         return here[0] if len(here) == 1 else servers[0]
 
     def _whole_traces(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.traces.attributes import UNTOLD, Sizes
+from lrpc.workloads.traces.attributes import UNTOLD, MessageSizes
 from lrpc.workloads.traces.sources import NOWHERE, Source
 
 MAX_TIME: Final = 2**63 - 1  # in ns; the largest value of a signed 64-bit clock
@@ -62,7 +62,7 @@ class TraceRefused(Refused):
         return f"{self.path}: {self.place}: {self.message}"
 
 
-class Kind(StrEnum):
+class SpanKind(StrEnum):
     """What a span is of a call or a message, as the trace says."""
 
     UNSAID = "unspecified"
@@ -88,11 +88,11 @@ class Span(NamedTuple):
     operation: str
     start_ns: int
     end_ns: int
-    kind: Kind = Kind.UNSAID
+    kind: SpanKind = SpanKind.UNSAID
     follows: bool = False
     source: Source = NOWHERE
     peer: str = ""
-    sizes: Sizes = UNTOLD
+    sizes: MessageSizes = UNTOLD
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import lrpc
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.channel import Channel
 from lrpc.cluster.channel.form import WITHOUT_TLS
-from lrpc.cluster.channel.server import Server
+from lrpc.cluster.channel.server import ChannelServer
 from tests.support.channels import SERVICE, seen, serving, stub
 from tests.support.host import ROOT, until
 
@@ -235,7 +235,7 @@ class TestChannels:
 
     def test_a_door_in_place_of_tls_is_not_for_a_channel_without(self, tmp_path: Path) -> None:
         server = lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.local_without_tls", 1)])
-        assert isinstance(server, Server)
+        assert isinstance(server, ChannelServer)
         port = server.add_insecure_port("127.0.0.1:0")  # stands for one that has TLS
         server._ports = [(address, number, WITHOUT_TLS) for address, number, _ in server._ports]
         server.start()

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from lrpc.workloads.bench import measure, record
-from lrpc.workloads.bench.measure import BenchCell, Effort, Measured, Shared
-from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, Peer
+from lrpc.workloads.bench.measure import BenchCell, BenchTimes, Effort, Shared
+from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, BenchPeer
 from tests.support.command import lrpc
 
 TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, computing_calls=3, clients_s=0.05)
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_every_peer_returns_what_each_test_should(peer: Peer) -> None:
+def test_every_peer_returns_what_each_test_should(peer: BenchPeer) -> None:
     if not peer.installed:
         pytest.skip(f"{peer.module} is not installed")
     with peer.serving() as (folder, pid), peer.connected(folder, pid) as client:
@@ -23,7 +23,7 @@ def test_every_peer_returns_what_each_test_should(peer: Peer) -> None:
 
 
 def test_cells_are_medians_and_ratios_are_against_grpc_over_a_unix_socket() -> None:
-    found = Measured()
+    found = BenchTimes()
     found.add((BESIDE, "Add", "sleep"), [400_000, 500_000, 600_000])
     found.add(("lrpc/mp", "Add", "spin"), [2_000, 2_000, 9_000], cpu_ns=12_000)
     found.add(("lrpc", "Add", "paced 100"), [50_000])
@@ -44,7 +44,7 @@ def test_a_round_whose_floor_was_disturbed_is_repeated_and_said(monkeypatch: pyt
 
 def test_a_server_that_computes_meanwhile_is_a_mode_of_its_own() -> None:
     (peer,) = [one for one in PEERS if one.name == "lrpc/mp"]
-    found = Measured()
+    found = BenchTimes()
     measure.computing(found, peer, 3)
     (cell,) = found.cells()
     assert (cell.peer, cell.test, cell.mode) == ("lrpc/mp", "Add", "spin, server computes")

@@ -13,7 +13,7 @@ from lrpc.workloads.traces import read as reading
 from lrpc.workloads.traces.formats import json_rows
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.sources import NOWHERE
-from lrpc.workloads.traces.spans import MAX_TIME, Kind, Reason, Trace, TraceRefused
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, SpanKind, Trace, TraceRefused
 from tests.support.command import HERE, lrpc, record
 from tests.support.places import SAMPLE_OTLP as SAMPLE
 
@@ -68,7 +68,7 @@ def read_or_refused(folder: Path, *lines: Any) -> Trace | str:
 
 def test_the_sample_holds_the_spans_of_the_csv_sample() -> None:
     mine, plain = (read_trace(SAMPLE.with_name(name), strict=True) for name in (SAMPLE.name, "sample-trace.csv"))
-    unsaid = [span._replace(kind=Kind.UNSAID, source=NOWHERE) for span in mine.spans]
+    unsaid = [span._replace(kind=SpanKind.UNSAID, source=NOWHERE) for span in mine.spans]
     assert unsaid == [span._replace(source=NOWHERE) for span in plain.spans]
     assert mine.parents == plain.parents
 

@@ -24,7 +24,7 @@ CALL_GRAPH: Final = ("path", "caller")
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """The columns of a CSV file: by role the column's name, and for times the unit in ns."""
 
     columns: dict[str, str]
@@ -51,7 +51,7 @@ class Layout:
         return [column for column in self.columns.values() if found.count(column.lower()) != 1]
 
 
-def _parsed(text: str) -> Layout:
+def _parsed(text: str) -> ColumnLayout:
     columns: dict[str, str] = {}
     units: dict[str, int] = {}
     for part in text.split(","):
@@ -60,10 +60,10 @@ def _parsed(text: str) -> Layout:
             name, _, unit = column.rpartition(":")
             column, units[role] = (name, UNITS[unit]) if name and unit in UNITS else (column, 1)
         columns[role] = column
-    return Layout(columns, units)
+    return ColumnLayout(columns, units)
 
 
-def layout_of(text: str) -> Layout:
+def layout_of(text: str) -> ColumnLayout:
     """Return the layout that `--columns` gives.
 
     Raises `Refused` for a role that there is not, or that is missing.

@@ -14,24 +14,24 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Final
 
-from lrpc.workloads.traces.attributes import UNTOLD, Sizes
-from lrpc.workloads.traces.formats.columns import OWN, PUBLISHED, UNITS, Layout
+from lrpc.workloads.traces.attributes import UNTOLD, MessageSizes
+from lrpc.workloads.traces.formats.columns import OWN, PUBLISHED, UNITS, ColumnLayout
 from lrpc.workloads.traces.rows import UNIDENTIFIED, RowCollector, SpanKey, Unfit, nanoseconds, quoted
 from lrpc.workloads.traces.sources import MOST_SHOWN, Source
-from lrpc.workloads.traces.spans import MAX_TIME, Kind, Reason, Span, TraceRefused
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, SpanKind, TraceRefused
 
 COLUMNS: Final = tuple(OWN.columns.values())
 SEPARATORS: Final = (",", ";", "\t")
 NO_PARENT: Final = ("", "root", "nan", "null", "none")  # in small letters: as pandas and others write it
 MAX_QUOTED_LINES: Final = 32  # the most lines of one row: limits how far a stray quote is followed
 MAX_LINE: Final = 131_072  # in bytes; the csv module's own limit for a quoted field
-KINDS: Final = {kind.value: kind for kind in Kind}
+KINDS: Final = {kind.value: kind for kind in SpanKind}
 # What Alibaba's call graphs call a call, by the kind of span that it is; others are servers' spans.
-CALLS: Final = {"mc": Kind.CLIENT, "db": Kind.CLIENT, "mq": Kind.CONSUMER}
+CALLS: Final = {"mc": SpanKind.CLIENT, "db": SpanKind.CLIENT, "mq": SpanKind.CONSUMER}
 _DECIMAL: Final = re.compile(r"[0-9]{1,19}\.[0-9]{1,18}")
 
 
-def read(name: str, data: bytes, collector: RowCollector, layout: Layout | None = None) -> None:
+def read(name: str, data: bytes, collector: RowCollector, layout: ColumnLayout | None = None) -> None:
     """Add the rows of a CSV file to `collector`; raise `TraceRefused` if its header lacks a column.
 
     Without a layout, it is found out by the header.
@@ -113,7 +113,9 @@ def _fields(raw: bytes, stream: io.BytesIO, width: int, separator: str) -> tuple
         raise Unfit(Reason.UNREADABLE, detail) from None
 
 
-def _columns(name: str, place: str, header: list[str], given: Layout | None) -> tuple[Layout, Mapping[str, int]]:
+def _columns(
+    name: str, place: str, header: list[str], given: ColumnLayout | None
+) -> tuple[ColumnLayout, Mapping[str, int]]:
     """Return a file's layout, and the position of each role's column in a row."""
     for layout in (OWN, *PUBLISHED.values()) if given is None else (given,):
         positions = layout.positions(header)
@@ -130,7 +132,7 @@ def _columns(name: str, place: str, header: list[str], given: Layout | None) -> 
 class _Rows:
     """What the rows of a file hold, by its layout; the header has `width` columns."""
 
-    def __init__(self, layout: Layout, columns: Mapping[str, int], width: int) -> None:
+    def __init__(self, layout: ColumnLayout, columns: Mapping[str, int], width: int) -> None:
         self._layout = layout
         self._columns = columns
         self._width = width
@@ -162,7 +164,7 @@ class _Rows:
             roles = [role for role in ("pod", "service", "instance") if role in self._columns]
             raise Unfit(Reason.EMPTY, f"no {self._layout.columns[roles[0]]} is given")
         said = self._field(fields, "kind")
-        kind = KINDS.get(said.lower().removeprefix("span_kind_"), Kind.UNSAID) if said else Kind.UNSAID
+        kind = KINDS.get(said.lower().removeprefix("span_kind_"), SpanKind.UNSAID) if said else SpanKind.UNSAID
         span = fields[self._columns["span"]]
         told = self._field(fields, "peer"), self._sizes(fields) if self._sized else UNTOLD
         return Span(trace, span, first, "", operation, begin_ns, end_ns, kind, False, source, *told)
@@ -200,18 +202,20 @@ class _Rows:
                 raise
             raise Unfit(Reason.BAD_TIME, f"{column} is {quoted(text)}, not a time in {name}") from None
 
-    def _sizes(self, fields: list[str]) -> Sizes:
+    def _sizes(self, fields: list[str]) -> MessageSizes:
         texts = [self._field(fields, role) for role in ("request", "response")]
         if not any(texts):
             return UNTOLD
-        return Sizes(*(int(text) if text.isascii() and text.isdigit() and len(text) < 13 else None for text in texts))
+        return MessageSizes(
+            *(int(text) if text.isascii() and text.isdigit() and len(text) < 13 else None for text in texts)
+        )
 
     def _call(self, fields: list[str], trace: str, operation: str, begin_ns: int, end_ns: int) -> Span:
         """Return the span of a call: the callee's, or its caller's if the callee is not traced."""
         path, caller = fields[self._columns["path"]], fields[self._columns["caller"]]
         callee = fields[self._columns["service"]]
-        kind = CALLS.get(fields[self._columns["kind"]], Kind.SERVER)
-        service, peer = (caller, callee) if kind is Kind.CLIENT else (callee, "")
+        kind = CALLS.get(fields[self._columns["kind"]], SpanKind.SERVER)
+        service, peer = (caller, callee) if kind is SpanKind.CLIENT else (callee, "")
         if not service:
             raise Unfit(Reason.EMPTY, "it does not say who was called")
         parent = path.rpartition(".")[0] or None

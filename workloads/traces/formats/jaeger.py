@@ -16,9 +16,9 @@ from lrpc.workloads.traces.rows import (
     same_trace,
     source_of,
 )
-from lrpc.workloads.traces.spans import MAX_TIME, Kind, Reason, Span
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, SpanKind
 
-KINDS: Final = {kind.value: kind for kind in Kind}
+KINDS: Final = {kind.value: kind for kind in SpanKind}
 
 
 def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
@@ -79,7 +79,7 @@ def _span(item: Any, entry: dict[str, Any], processes: dict[str, dict[str, Any]]
     parent, follows = _parent(item, trace)
     operation = name(item, "operationName")
     tags = _tags(item)
-    kind = KINDS.get(str(tags.get("span.kind")).lower(), Kind.UNSAID)
+    kind = KINDS.get(str(tags.get("span.kind")).lower(), SpanKind.UNSAID)
     begin_ns, end_ns = start * 1000, end * 1000
     told = peer_of(tags), sizes_of(tags)
     return Span(trace, name(item, "spanID"), parent, "", operation, begin_ns, end_ns, kind, follows, source, *told)

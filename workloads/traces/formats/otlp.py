@@ -18,7 +18,7 @@ from lrpc.workloads.traces.rows import (
     quoted,
     source_of,
 )
-from lrpc.workloads.traces.spans import Kind, Reason, Span
+from lrpc.workloads.traces.spans import Reason, Span, SpanKind
 
 # Documents without spans that a collector may write to the same file.
 OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourceProfiles"})
@@ -28,7 +28,14 @@ FORMS: Final = ("OTLP in JSON", "OTLP in protobuf", "Zipkin's JSON", "the OpenTe
 TRACE_DIGITS: Final = 32  # hexadecimal digits of a trace's identifier
 SPAN_DIGITS: Final = 16
 _BASE64: Final = re.compile("[A-Za-z0-9+/]+={1,2}")  # 64 and 128 bits both leave some padding
-KINDS: Final = (Kind.UNSAID, Kind.INTERNAL, Kind.SERVER, Kind.CLIENT, Kind.PRODUCER, Kind.CONSUMER)
+KINDS: Final = (
+    SpanKind.UNSAID,
+    SpanKind.INTERNAL,
+    SpanKind.SERVER,
+    SpanKind.CLIENT,
+    SpanKind.PRODUCER,
+    SpanKind.CONSUMER,
+)
 LINK_TYPE: Final = "opentracing.ref_type"  # a link's attribute that says what it links to
 CHILD_OF: Final = "child_of"
 KIND_PREFIX: Final = "SPAN_KIND_"  # before a kind's name, where it is given by name
@@ -86,12 +93,12 @@ def _attributes(holder: Any) -> dict[str, Any]:
     return found
 
 
-def _kind(value: Any) -> Kind:
+def _kind(value: Any) -> SpanKind:
     """Return a span's kind, given by number or by name; what is unknown counts as unsaid."""
     if type(value) is int and 0 <= value < len(KINDS):
         return KINDS[value]
     named = str(value).upper().removeprefix(KIND_PREFIX)
-    return next((kind for kind in KINDS if kind.name == named), Kind.UNSAID)
+    return next((kind for kind in KINDS if kind.name == named), SpanKind.UNSAID)
 
 
 def _span(item: Any, resource: dict[str, Any]) -> Span:
