@@ -17,12 +17,13 @@ Loads enter the model in units of the cap, and the solver checks rows with a tol
 in whole nanoseconds, so each solution is checked exactly. One that fits only within the tolerance
 is forbidden, and the search continues.
 
-The same problem has the same solution: the search starts from a division that fits, found by simple
-means, runs on one thread with a fixed seed, and ends at a number of nodes. A limit in seconds
+The same problem has the same solution: the search starts from a division that fits, the best of
+METIS's from fixed seeds, runs on one thread with a fixed seed, and ends at a number of nodes. A limit in seconds
 exists too, but what it stops depends on the computer. Every result has the proven bound, so that
 its distance from the best possible is known wherever the search stopped.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
@@ -33,7 +34,7 @@ from highspy import Highs, HighsModelStatus, HighsVarType
 from highspy.highs import HighsCallbackEvent
 
 from lrpc.kernel.errors import Panic
-from lrpc.workloads.placing import bounds
+from lrpc.workloads.placing import bounds, multilevel
 from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.problem import Limit, Problem
 
@@ -41,6 +42,7 @@ from lrpc.workloads.placing.problem import Limit, Problem
 # nothing.
 MOST_VARIABLES: Final = 20_000
 MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
+BOUND_SHARE: Final = 0.5  # of the seconds: for the bound, before the solver has its turn
 TOLERANCE: Final = 1e-9  # the solver's, on loads in units of the cap
 
 End = Literal["optimal", "nodes", "seconds", "interrupted", "size"]
@@ -126,19 +128,25 @@ def solve(
     The search begins at the best of `starts`, which are divisions that fit. If Ctrl-C or a limit
     stops it, the best division so far is returned. The same problem has the same solution unless
     time stopped the search. Another version of the solver may choose another of several equal
-    solutions. A graph that is too large for the solver is divided by moves and swaps of vertices.
+    solutions. A graph that is too large for the solver keeps METIS's division, with moves and swaps.
     """
+    ends = time.monotonic() + limits.seconds
     best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
     least = bounds.bound(problem)
+    if problem.crossing(best) > least:
+        best = swapped(problem, min((best, *multilevel.divisions(problem)), key=problem.crossing))
+        is_large = problem.variables > MOST_VARIABLES
+        share = (ends - time.monotonic()) * (1.0 if is_large else BOUND_SHARE)
+        least = max(least, bounds.raised(problem, problem.crossing(best), share))
+        if is_large and problem.crossing(best) > least:
+            return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "size")
     if problem.crossing(best) <= least:
         return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "optimal")
-    if problem.variables > MOST_VARIABLES:
-        best = swapped(problem, best)
-        return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "size")
     total = sum(problem.weights.values())
     model = _Model(problem, problem.cap, problem.weights)
     while True:
-        end = model.run(best, limits, lambda nodes, found, low: on_progress(nodes, total + found, total + low))
+        left = replace(limits, seconds=max(0.1, ends - time.monotonic()))
+        end = model.run(best, left, lambda nodes, found, low: on_progress(nodes, total + found, total + low))
         found = model.placed()
         if found is not None and not problem.fits(found):
             model.forbid(found)  # it fits only within the solver's tolerance
