@@ -18,9 +18,9 @@ in whole nanoseconds, so each solution is checked exactly. One that fits only wi
 is forbidden, and the search continues.
 
 The same problem has the same solution: the search starts from a division that fits, the best of
-METIS's from fixed seeds, runs on one thread with a fixed seed, and ends at a number of nodes. A limit in seconds
-exists too, but what it stops depends on the computer. Every result has the proven bound, so that
-its distance from the best possible is known wherever the search stopped.
+METIS's from fixed seeds, runs on one thread with a fixed seed, and ends at a number of nodes. A
+limit in seconds exists too, but what it stops depends on the computer. Every result has the proven
+bound, so that its distance from the best possible is known wherever the search stopped.
 """
 
 import time
@@ -128,7 +128,7 @@ def solve(
     The search begins at the best of `starts`, which are divisions that fit. If Ctrl-C or a limit
     stops it, the best division so far is returned. The same problem has the same solution unless
     time stopped the search. Another version of the solver may choose another of several equal
-    solutions. A graph that is too large for the solver keeps METIS's division, with moves and swaps.
+    solutions. A graph that is too large for the solver keeps METIS's division, with some swaps.
     """
     ends = time.monotonic() + limits.seconds
     best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
