@@ -11,9 +11,11 @@ Three cases charge the paper's costs for a null call:
 - shared: four clients on four processors call by LRPC through one binding, so that they share its
   queue of A-stacks and that queue's lock.
 
-Three contenders simulate each case. `kernel` is the real kernel with its stubs, on cost model
+Four contenders simulate each case. `kernel` is the real kernel with its stubs, on cost model
 cvax-firefly without its memory bus, which would be shared as well. `simpy` is a SimPy model with
-one timeout per step, and `simpy-coarse` one with as few timeouts as possible (see `simpy_models`).
+one timeout per step, and `simpy-coarse` one with a timeout for each stretch between two things that
+clients share. `simpy-fewest` has as few events as give the same times: one for a null call alone
+(see `simpy_models`). It moves no bytes, checks nothing and cannot be extended by a procedure.
 
 Every run asserts that all contenders simulated the same: calls, linkages, steps and virtual time
 (where clients contend, up to `LARGEST_DIFFERENCE`). Speed is never asserted. It is measured in
@@ -33,7 +35,7 @@ from statistics import median
 from time import process_time
 from typing import Final
 
-from benchmarks.simpy_models import Model, Stretches, lrpc_model, lrpc_paths, message_model, message_paths
+from benchmarks.simpy_models import Model, Stretches, fewest_model, lrpc_model, lrpc_paths, message_model, message_paths
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
@@ -47,7 +49,7 @@ from lrpc.kernel.simulated.kernel import Kernel
 
 COST_MODEL: Final = "cvax-firefly"
 SIZES: Final = (10_000, 100_000, 1_000_000, 10_000_000)  # calls, for `--scale`
-CONTENDERS: Final = ("kernel", "simpy", "simpy-coarse")
+CONTENDERS: Final = ("kernel", "simpy", "simpy-coarse", "simpy-fewest")
 # Of virtual times, as a part of the kernel's: models may pass a lock on in another order.
 LARGEST_DIFFERENCE: Final = 0.03
 
@@ -151,6 +153,11 @@ def yields_per_call(case: Case, stretches: Stretches) -> int:
     return sum(1 for _ in process)
 
 
+def fewest(case: Case) -> Case:
+    """Return a case with the model that has the fewest events."""
+    return replace(case, model=fewest_model)
+
+
 # Runs
 
 
@@ -217,6 +224,7 @@ def runners(case: Case, costs: CostModel, calls: int) -> dict[str, Callable[[], 
         "kernel": lambda: run_kernel(case, costs, calls),
         "simpy": lambda: run_simpy(case, fine, calls),
         "simpy-coarse": lambda: run_simpy(case, coarse, calls),
+        "simpy-fewest": lambda: run_simpy(fewest(case), coarse, calls),
     }
 
 
@@ -293,6 +301,7 @@ def measure_all(calls: int, repeats: int) -> list[Result]:
         yields = {
             "simpy": yields_per_call(case, stretches_of(case, costs, coarse=False)),
             "simpy-coarse": yields_per_call(case, stretches_of(case, costs, coarse=True)),
+            "simpy-fewest": len(stretches_of(case, costs, coarse=True)) // 2 if case.processors > 1 else 1,
         }
         results.append(Result(case, measure(case, costs, calls, repeats), yields))
     return results

@@ -26,17 +26,19 @@ def test_simulation_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> No
     assert simulation.main(["--calls", str(CALLS), "--repeats", "2"]) == 0
     found = last_line(capsys)
     assert set(found) == {"benchmark", "ratios", "counts", "medians", "interpreted", "python"}
-    assert set(found["ratios"]) == {f"{case.name}{kind}" for case in simulation.CASES for kind in ("", "-coarse")}
+    assert set(found["ratios"]) == {
+        f"{case.name}{kind}" for case in simulation.CASES for kind in ("", "-coarse", "-fewest")
+    }
     assert found["counts"]["null"] == {
         "calls": CALLS,
         "linkages_pushed": CALLS,
         "virtual_ns": dict.fromkeys(simulation.CONTENDERS, CALLS * 157_000),
-        "yields_per_call": {"simpy": 13, "simpy-coarse": 6},
+        "yields_per_call": {"simpy": 13, "simpy-coarse": 6, "simpy-fewest": 1},
     }
     contended = found["counts"]["contended"]
     assert contended["calls"] == CALLS
     assert contended["linkages_pushed"] == 0
-    assert contended["yields_per_call"] == {"simpy": 21, "simpy-coarse": 7}
+    assert contended["yields_per_call"] == {"simpy": 21, "simpy-coarse": 7, "simpy-fewest": 2}
     assert set(found["medians"]) == {"null", "contended", "shared"}
 
 
