@@ -142,11 +142,11 @@ class HostDomain:
         if hasattr(server, "__dict__"):
             vars(server)["domain"] = self
 
-    def serve(self) -> None:
+    def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve calls until SIGINT, SIGTERM or `close`; then close the domain.
 
         Calls are served from the moment of their export: this only waits. Outside the main thread,
-        signals are left alone.
+        signals are left alone. `ready` is called once a signal would end the domain in order.
         """
         before: dict[signal.Signals, object] = {}
 
@@ -156,6 +156,7 @@ class HostDomain:
         try:
             if threading.current_thread() is threading.main_thread():
                 before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+            ready()
             self._closed.wait()
         except _Stopped:
             pass

@@ -141,8 +141,7 @@ def process(folder: Path, code: str) -> Iterator[subprocess.Popen[str]]:
 SERVE = """
 here = this_machine("shop", folder=folder)
 here.export(Shop, ShopServer(), "shop")
-print("ready", flush=True)
-here.serve()
+here.serve(lambda: print("ready", flush=True))
 """
 
 
