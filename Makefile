@@ -5,6 +5,7 @@
 # make properties  ten thousand random interleavings of everything that domains do to each other
 # make lint        format, lint, types, which room may import which, and that modules were compiled
 # make browser     what tests need to open reports in a browser, beside an installed Chromium
+# make pictures    the pictures in docs/pictures, of real runs
 # make screenshots first screens of every kind of report, into build/screenshots; of some that are
 #                  there, with REPORTS="records/reproduce/report/report.html ..."
 #
@@ -19,7 +20,7 @@ READY := .venv/ready
 TOOLS := .venv/tools
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test test-ci test-all properties lint format browser screenshots protos constraints clean libraries compiled
+.PHONY: reproduce test test-ci test-all properties lint format browser screenshots pictures protos constraints clean libraries compiled
 
 # The paper's machines seldom have work at the same time, so that one process runs them in half the
 # time that two actors take. The office runs on actors.
@@ -56,6 +57,16 @@ browser: $(TOOLS)
 
 screenshots: browser
 	$(BIN)/python -m tests.support.pages build/screenshots $(REPORTS)
+
+# First screens of real reports, for the pages.
+pictures: browser
+	$(BIN)/lrpc reproduce --actors 0 --links memory --force --out build/pictures/reproduce
+	$(BIN)/lrpc replay workloads/traces/sample-trace.csv --machines 2 --force --out build/pictures/replay
+	$(BIN)/lrpc report build/pictures/replay --force
+	$(BIN)/lrpc place workloads/traces/sample-trace.csv --machines 2 --slack 1.7 --force --out build/pictures/found.toml --record build/pictures/place
+	$(BIN)/python -m tests.support.pages build/pictures/screens build/pictures/*/report/report.html
+	mkdir -p docs/pictures
+	for name in reproduce replay place; do cp build/pictures/screens/$$name-light-1600.png docs/pictures/$$name.png; done
 
 # As a script, so that generated code that no longer imports can be made again.
 protos: $(TOOLS)

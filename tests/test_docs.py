@@ -25,6 +25,7 @@ from tests.support.places import PROJECT, SAMPLE
 
 README: Final = PROJECT / "README.md"
 DOCS: Final = PROJECT / "docs"
+REPRODUCTION: Final = DOCS / "reproduction.md"
 TUTORIAL: Final = DOCS / "tutorial.md"
 DESIGN: Final = DOCS / "design.md"
 MAP: Final = DOCS / "paper-to-code.md"
@@ -122,18 +123,18 @@ def command_names() -> set[str]:
     return set(launcher.SUBCOMMANDS)
 
 
-def test_every_table_in_the_readme_is_one_that_reproduce_prints(tmp_path: Path) -> None:
+def test_every_table_of_what_is_reproduced_is_one_that_reproduce_prints(tmp_path: Path) -> None:
     """Few calls suffice: the figures are means."""
     said = lrpc("reproduce", "--calls", "50", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
-    shown = re.split(r"\n(?=Table )", blocks(text_of(README), "text")[0].strip())
+    shown = re.split(r"\n(?=Table )", blocks(text_of(REPRODUCTION), "text")[0].strip())
     assert len(shown) == 4
     for table in shown:
         assert table in printed(said)
 
 
-def test_the_readme_shows_what_the_office_prints(tmp_path: Path) -> None:
+def test_the_page_of_what_is_reproduced_shows_what_the_office_prints(tmp_path: Path) -> None:
     said = lrpc("run", "office", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
-    assert blocks(text_of(README), "text")[1].strip() == printed(said)
+    assert blocks(text_of(REPRODUCTION), "text")[1].strip() == printed(said)
 
 
 def test_the_tutorials_scenario_can_be_run() -> None:

@@ -99,7 +99,7 @@ def print_record(console: Console, record: Record, folder: Path) -> None:
 def verdict(cells: Sequence[Cell]) -> list[str]:
     """Return lines that sum up a reproduction: cells by kind, and each kind's largest deviation."""
     kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in KINDS}
-    compared = sum(cell.deviation is not None for cell in cells)
+    compared = sum(cell.paper is not None for cell in cells)
     parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
     lines = [f"verdict: {len(cells)} cells: {parts}; {compared} of them beside a figure of the paper"]
     other = [cell for cell in cells if cell.differs_in_text]

@@ -15,7 +15,7 @@ CELLS = [
 
 def test_cells_are_counted_by_kind_and_the_worst_of_each_is_named() -> None:
     assert verdict(CELLS) == [
-        "verdict: 6 cells: 2 input, 4 predicted; 3 of them beside a figure of the paper",
+        "verdict: 6 cells: 2 input, 4 predicted; 5 of them beside a figure of the paper",
         "  largest deviation, input: +0.0 % (Table IV, Null, LRPC)",
         "  largest deviation, predicted: +4.0 % (Table IV, BigIn, Taos)",
     ]
