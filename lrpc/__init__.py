@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from lrpc.workloads.records.cells import Cell
     from lrpc.workloads.records.records import Record
     from lrpc.workloads.records.tables import Table
-    from lrpc.workloads.runs.library import ReadyCluster, RunResult, read_cluster, run
+    from lrpc.workloads.runs.library import ReadyCluster, RunIncomplete, RunResult, read_cluster, run
 
 __version__ = "0.1.0"
 
@@ -107,6 +107,7 @@ __all__ = [
     "Refused",
     "Registry",
     "RunFailed",
+    "RunIncomplete",
     "RunResult",
     "Server",
     "Table",
@@ -144,6 +145,7 @@ _READ_WHEN_USED = {
     "Progress": "lrpc.cluster.synchronisation",
     "ReadyCluster": "lrpc.workloads.runs.library",
     "Record": "lrpc.workloads.records.records",
+    "RunIncomplete": "lrpc.workloads.runs.library",
     "RunResult": "lrpc.workloads.runs.library",
     "Table": "lrpc.workloads.records.tables",
     "insecure_channel": "lrpc.cluster.channel.channel",

@@ -20,7 +20,7 @@ from lrpc.cluster.run import Outcome, choose_actors
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.cluster.synchronisation import Progress
 from lrpc.domains.residents import Findings, Registry
-from lrpc.kernel.errors import Refused
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.workloads.programs.registry import UsersRegistry, with_own
 from lrpc.workloads.records import folders, records
 from lrpc.workloads.records.call_tables import who_called_what
@@ -125,6 +125,17 @@ class RunResult:
         return place
 
 
+class RunIncomplete(RunFailed):
+    """A run from Python that failed; `result` has what was measured until then, to examine or save.
+
+    Its record is incomplete, says why, and has neither cells nor a digest.
+    """
+
+    def __init__(self, reason: str, result: RunResult) -> None:
+        super().__init__(reason)
+        self.result = result
+
+
 def read_cluster(
     scenario: str | Path,
     *,
@@ -172,8 +183,9 @@ def run(
     over gRPC; `transport` says how they travel otherwise. `events` names a new file for the event
     log. `on_progress` is called as windows end. Ctrl-C ends the run with KeyboardInterrupt.
 
-    Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
-    waits for ever, and where an actor is lost for good.
+    Raises `Refused` before any work begins. Raises `RunIncomplete`, a `RunFailed` with what was
+    measured until then, where a thread raised an error or waits for ever, and where an actor is
+    lost for good.
     """
     asked = cluster.prepared.run
     seed = job_of({**asked.job, "seed": _plain(seed)}, "lrpc.run").seed
@@ -188,7 +200,17 @@ def run(
     options = Options(actors=count, transport=way, address=address)
     began = time.monotonic()
     told = on_progress or (lambda progress: None)
-    outcome = simulate(cluster.description, seed, replace(options, events=log), on_progress=told)
+    partial: list[Outcome] = []
+    try:
+        options = replace(options, events=log)
+        outcome = simulate(cluster.description, seed, options, on_progress=told, on_partial=partial.append)
+    except RunFailed as error:
+        if not partial:
+            raise
+        wall_s = time.monotonic() - began
+        calls = who_called_what(cluster.description, partial[-1].machines)
+        record = records.incomplete(asked, str(error), partial[-1], wall_s, calls)
+        raise RunIncomplete(str(error), RunResult(record, partial[-1])) from error
     wall_s = time.monotonic() - began
     calls = who_called_what(cluster.description, outcome.machines)
     cells = cluster.prepared.cells_of(outcome)

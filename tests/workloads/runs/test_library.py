@@ -48,6 +48,20 @@ def test_progress_is_told_and_what_is_planned_is_known() -> None:
     assert cluster.machines == ("fileserver", "workstation1", "workstation2", "workstation3")
 
 
+def test_what_a_failed_run_had_measured_can_be_looked_at_and_saved(tmp_path: Path) -> None:
+    def enough(progress: lrpc.Progress) -> None:
+        if progress.calls:
+            raise lrpc.RunFailed("enough")
+
+    with pytest.raises(lrpc.RunIncomplete, match=r"^enough$") as error:
+        lrpc.run(lrpc.read_cluster("office", changes=ACTIONS), on_progress=enough)
+    result = error.value.result
+    assert sum(result.counts[name] for name in ("cross_domain", "cross_machine")) > 0
+    kept = record(result.save(tmp_path / "kept"))
+    assert (kept["status"], kept["reason"], kept["cells"]) == ("incomplete", "enough", [])
+    assert "enough" in command("verify", tmp_path / "kept", *HERE).line
+
+
 def test_a_saved_result_is_a_record_that_can_be_verified(result: lrpc.RunResult, tmp_path: Path) -> None:
     folder = result.save(tmp_path / "kept")
     assert record(folder)["seed"] == 3
