@@ -15,11 +15,18 @@ from typing import Final
 
 import pytest
 
+from lrpc.cluster import run, scenario, transport
 from lrpc.cluster.description import describe
 from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import validate
 from lrpc.workloads import launcher
 from lrpc.workloads.programs.registry import REGISTRY
+from lrpc.workloads.records import records
+from lrpc.workloads.studies import sweep
+from lrpc.workloads.traces import depth
+from lrpc.workloads.traces import read as trace_files
+from lrpc.workloads.traces.formats import json_rows
+from tests.conftest import HAS_HOST
 from tests.support.command import lrpc
 from tests.support.places import PROJECT, SAMPLE
 
@@ -135,6 +142,48 @@ def test_every_table_of_what_is_reproduced_is_one_that_reproduce_prints(tmp_path
 def test_the_page_of_what_is_reproduced_shows_what_the_office_prints(tmp_path: Path) -> None:
     said = lrpc("run", "office", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
     assert blocks(text_of(REPRODUCTION), "text")[1].strip() == printed(said)
+
+
+@pytest.mark.long
+def test_the_readme_ends_its_first_command_as_reproduce_does(tmp_path: Path) -> None:
+    said = lrpc("reproduce", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
+    assert blocks(text_of(README), "text")[0] in said
+
+
+def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
+    said = dict(re.findall(r"^\| ([^|]+?) \| ([0-9][^|]*?) \|$", text_of(DOCS / "security.md"), flags=re.MULTILINE))
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "second": 1}
+    found = {}
+    for what, text in said.items():
+        number, _, unit = text.partition(" ")
+        found[what] = int(number.replace(",", "")) * units.get(unit, 1)
+    limits = [
+        trace_files.MOST_BYTES,
+        json_rows.MOST_BYTES,
+        trace_files.MOST_FILES,
+        depth.MOST_NESTED,
+        records.LARGEST_RECORD,
+        scenario.MOST_MACHINES,
+        scenario.MOST_PARTS,
+        sweep.MOST_RUNS,
+        run.MOST_ACTORS,
+        transport.LARGEST_REQUEST,
+    ]
+    assert list(found.values())[-len(limits) :] == limits
+    if HAS_HOST:
+        from lrpc.kernel.host import messages, segments, server
+
+        quarantined = re.search(r"MOST_QUARANTINED (\d+)", (PROJECT / "kernel" / "host" / "native.c").read_text())
+        assert quarantined
+        assert list(found.values())[: -len(limits)] == [
+            server.MOST_STRANGERS,
+            server.HELLO_S,
+            server.MOST_BINDINGS,
+            server.MOST_BYTES,
+            segments.MOST_SEGMENT,
+            messages.MOST_BYTES,
+            int(quarantined[1]),
+        ]
 
 
 def test_the_tutorials_scenario_can_be_run() -> None:
