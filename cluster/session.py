@@ -54,6 +54,7 @@ SESSION: Final = "LRPC_RAY_SESSION"
 PREFIX: Final = "lrpc-ray-"  # of the names of private sessions' folders
 OWNER: Final = "owner"  # the file in such a folder that names the process that made it
 T = TypeVar("T")
+_imported_here = False  # Ray, with a token
 
 
 @contextmanager
@@ -62,8 +63,8 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
 
     A private session has one processor for each of `actors` and ends with the block. A session that
     this process has already is used instead, and left as it is. Raises `Refused` if Ray is not
-    installed, nothing listens at `address`, this process is connected to another cluster, or a node
-    cannot run this package.
+    installed or was imported without tokens, nothing listens at `address`, this process is
+    connected to another cluster, or a node cannot run this package.
     """
     if address is not None:
         check_reachable(address)
@@ -72,6 +73,7 @@ def ray_session(address: str | None, actors: int) -> Iterator[None]:
         yield
         return
     if address is None:
+        _check_imported_with_token()
         clear_leftovers()
         folder = tempfile.mkdtemp(prefix=PREFIX, dir=_short_folder())
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
@@ -299,6 +301,21 @@ def _own_handlers() -> Iterator[None]:
         setattr(signal, "signal", install)  # noqa: B010
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler_before)
+
+
+def _check_imported_with_token() -> None:
+    """Raise `Refused` where Ray was imported before it could be told that its session has a token.
+
+    Ray reads that once, as it is imported.
+    """
+    global _imported_here
+    if "ray" not in sys.modules:
+        _imported_here = True  # by `_session`, which says so
+    elif not _imported_here and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise Refused(
+            "Ray was imported before this run, which gives its session a token: import ray later, set "
+            "RAY_AUTH_MODE=token before Python starts, or run in this process with --actors 0"
+        )
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lrpc.cluster import session
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.session import OWNER, PREFIX, check_reachable, ray_session
 from lrpc.kernel.errors import Refused, RunFailed
@@ -46,8 +47,22 @@ class TestOnRay:
         assert (said.returncode, said.stderr) == (0, "")
 
 
+def test_ray_that_was_imported_before_it_could_be_given_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(session, "_imported_here", False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    before = set(Path("/tmp").glob(f"{PREFIX}*"))
+    with pytest.raises(Refused, match=r"Ray was imported before this run.*import ray later"), ray_session(None, 1):
+        pass
+    assert set(Path("/tmp").glob(f"{PREFIX}*")) <= before
+
+
 def test_ray_that_starts_too_late_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
+
+    monkeypatch.setattr(session, "_imported_here", True)
 
     def late(**options: object) -> None:
         raise Exception("The current node timed out during startup.\nMore of it.")
