@@ -105,11 +105,11 @@ class Channel(grpc.Channel):
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = None
     ) -> None:
-        """Have `callback` called with the state of gRPC's connection."""
+        """Call `callback` with each state of gRPC's connection from now on."""
         self.beside.subscribe(callback, bool(try_to_connect))
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        """Call it no more."""
+        """Stop calling `callback`."""
         self.beside.unsubscribe(callback)
 
     def close(self) -> None:

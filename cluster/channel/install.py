@@ -12,7 +12,7 @@ _before: Final[dict[str, Any]] = {}
 
 
 def install() -> None:
-    """Have `grpc.insecure_channel`, `grpc.secure_channel` and `grpc.server` make lrpc's.
+    """Put lrpc's in the place of `grpc.insecure_channel`, `secure_channel` and `server`.
 
     Programs that took these names before, by `from grpc import server`, are not reached. What
     others have wrapped around gRPC's names stays around lrpc's, where they wrap them afterwards; to

@@ -28,7 +28,7 @@ LEVELS: Final = {
 
 
 def instrument(domain: "HostDomain", meter: "Meter | None") -> None:
-    """Have a meter report a domain's totals; see `HostDomain.instrument`."""
+    """Report a domain's totals by a meter; see `HostDomain.instrument`."""
     try:
         from opentelemetry.metrics import Observation, get_meter
     except ImportError as error:

@@ -318,7 +318,7 @@ class HostServer:
         return binding.bells > _BELLS_A_SECOND
 
     def _has_ended(self, binding: Served) -> None:
-        """Have the dispatcher clear away a binding that has ended under a worker."""
+        """Tell the dispatcher to clear away a binding that has ended under a worker."""
         assert isinstance(binding, ServerBinding)
         self._do(lambda: self._end(binding, _REASONS.get(binding.native.ended, "ended")))
 

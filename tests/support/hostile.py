@@ -73,7 +73,7 @@ class RawClient:
 
 
 def punch(fd: int, offset: int, size: int) -> None:
-    """Have pages of a memory file read as zero."""
+    """Punch a hole in a memory file: its pages read as zero."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

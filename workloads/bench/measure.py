@@ -223,7 +223,7 @@ class Shared:
 
 
 def share(peer: BenchPeer, counts: Sequence[int], seconds: float) -> list[Shared]:
-    """Have client processes call Add back to back, and count what each gets.
+    """Run client processes that call Add back to back, and count what each gets.
 
     Raises `RunFailed` where a client fails.
     """

@@ -1,0 +1,53 @@
+"""One word has one meaning: no two classes or aliases of the house share a name."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.places import PROJECT
+
+ROOMS: Final = ("kernel", "domains", "cluster", "workloads")
+# How a docstring must not begin: such words say nothing of what a function does.
+EMPTY_VERBS: Final = re.compile(r"(Have|Be|Know)\b")
+
+
+def modules() -> Iterator[Path]:
+    """Yield the project's own modules."""
+    for room in ROOMS:
+        yield from sorted((PROJECT / room).rglob("*.py"))
+
+
+def names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of a module's classes and type aliases."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and re.match("[A-Z][a-z]", target.id):
+                yield target.id
+
+
+def test_every_class_and_alias_has_a_name_of_its_own() -> None:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in modules():
+        for name in names(ast.parse(path.read_text())):
+            found[name].append(str(path.relative_to(PROJECT)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_docstrings_begin_with_what_is_done(room: str) -> None:
+    empty = []
+    for path in sorted((PROJECT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                said = ast.get_docstring(node) or ""
+                if EMPTY_VERBS.match(said):
+                    empty.append(f"{path.relative_to(PROJECT)}: {node.name}: {said.splitlines()[0]}")
+    assert empty == []
