@@ -1,6 +1,7 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,10 +23,14 @@ from lrpc.workloads.options import (
     SweepFolder,
 )
 from lrpc.workloads.records import folders
-from lrpc.workloads.reports import terminal
+from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
 from lrpc.workloads.reports.output import print_note, say
 from lrpc.workloads.studies import explain, observations, sensitivity, structures, sweep
+
+PageFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder to write a page to, with its tables as CSV.", show_default="none")
+]
 
 
 def run_sweep(
@@ -105,15 +110,21 @@ def explain_call(
     link_delay_us: LinkDelay = explain.LINK_DELAY_US,
     link_mbps: LinkMbps = explain.LINK_MBPS,
     as_json: AsJson = False,
+    out: PageFolder = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the page at --out.")] = False,
 ) -> None:
     """Explain one call step by step, by LRPC and by the other ways to call.
 
     Makes the call on simulated machines that note what they are charged. Prints each way's steps in
-    order, and all ways beside each other.
+    order, and all ways beside each other; with --out it writes a page of them, with a picture.
     """
     chosen = explain.test_of(test)
     costs = load_cost_model(cost_model)
+    if out is not None:
+        folders.check(out, "report", lambda one: (one / page.PAGES[0]).is_file(), force=force)
     found = explain.ways(chosen, costs, link_delay_us, link_mbps)
+    if out is not None:
+        page.write(explain.report(found, chosen, costs), out)
     if as_json:
         say(json.dumps(explain.as_json(found)))
         return
@@ -122,3 +133,5 @@ def explain_call(
         terminal.print_table(console, explain.steps(way, explanation))
     terminal.print_table(console, explain.beside(found, chosen, costs))
     terminal.print_lines(console, [explain.answer(found)])
+    if out is not None:
+        say(f"report {out / page.PAGES[0]}")

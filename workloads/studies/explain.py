@@ -4,7 +4,7 @@ The ways are those of the paper: LRPC; LRPC/MP, which finds an idle processor in
 context; message passing, which is SRC RPC on the Firefly; and a call to another machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -19,6 +19,9 @@ from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test
 from lrpc.workloads.records.tables import Table, TableValue
+from lrpc.workloads.reports import plots
+from lrpc.workloads.reports.page import Report
+from lrpc.workloads.reports.sections import Note, Section, SectionItem
 
 # As of an Ethernet of 1989: a packet's header and trailer take 60 us, each byte of data 0.8.
 LINK_DELAY_US: Final = 60.0
@@ -29,6 +32,24 @@ LOCAL: Final[Mapping[str, tuple[int, bool, Transfer]]] = {  # processors, domain
     "message passing": (1, False, "message passing"),
 }
 REMOTE: Final = "another machine"
+# What the steps of a call on one machine are for, as parts of a picture.
+GROUPS: Final[Mapping[str, Collection[str]]] = {
+    "stubs": ("procedure_call", "client_stub", "server_stub", "message_client_stub", "message_server_stub"),
+    "traps": ("trap",),
+    "A-stacks and linkages": ("astack_queue", "kernel_call", "kernel_return", "secondary_region", "map_memory"),
+    "context switches": ("switch", "tlb_miss", "exchange"),
+    "copies": (
+        "copy_value",
+        "copy_byte",
+        "exchanged_value",
+        "exchanged_byte",
+        "message_value",
+        "message_argument_byte",
+        "message_result_byte",
+    ),
+    "messages": ("message_buffer", "message_validate", "message_enqueue", "message_transfer"),
+    "threads": ("message_schedule", "message_switch", "message_dispatch"),
+}
 
 
 def test_of(text: str) -> Test:
@@ -76,6 +97,22 @@ def steps(way: str, explanation: Explanation) -> Table:
     return Table(f"steps {way}", f"{way}: {explanation.took_us:,.3f} us", columns, rows)
 
 
+def report(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Report:
+    """Return the page of a call: the ways in a sentence and a picture, then each way's steps."""
+    local = {way: one for way, one in found.items() if way != REMOTE}
+    parts = {group: [_share(one, steps) for one in local.values()] for group, steps in GROUPS.items()}
+    parts = {group: us for group, us in parts.items() if any(us)}
+    took = [one.took_us for one in local.values()]
+    picture = plots.stacked(f"Where a call of {test} spends its time", list(local), parts, "µs", took)
+    sections = [Section(f"{way}, step by step", [steps(way, one)]) for way, one in found.items()]
+    answers: list[SectionItem] = [Note(answer(found)), picture, beside(found, test, costs)]
+    return Report(f"One call of {test}, by {costs.name}", [], sections, answers)
+
+
+def _share(explanation: Explanation, names: Collection[str]) -> float:
+    return sum(step.us for step in explanation.steps if step.name in names)
+
+
 def as_json(found: Mapping[str, Explanation]) -> dict[str, object]:
     """Return explanations as JSON has them: all that each step has, and times in microseconds."""
     return {
@@ -90,12 +127,10 @@ def as_json(found: Mapping[str, Explanation]) -> dict[str, object]:
 
 def answer(found: Mapping[str, Explanation]) -> str:
     """Return in one line how the ways compare with the first, which is LRPC where there is that."""
-    (first, lead), *others = found.items()
-    line = f"{first} {lead.took_us:,.1f} us"
-    if not others:
-        return line
-    compared = [f"{way} {one.took_us:,.1f} us ({one.took_us / lead.took_us:.2f})" for way, one in others]
-    return f"{line}; times that: {', '.join(compared)}"
+    (first, lead), *rest = found.items()
+    line = f"{first} takes {lead.took_us:,.1f} µs"
+    others = [f"{way} {one.took_us / lead.took_us:.2f} times that ({one.took_us:,.1f} µs)" for way, one in rest]
+    return f"{line}, {', '.join(others)}." if others else f"{line}."
 
 
 def _call(server: FourTests, test: Test) -> Callable[[], object]:

@@ -5,6 +5,7 @@ import json
 import operator
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -13,9 +14,9 @@ import lrpc
 from lrpc.domains.codecs import Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.explain import WARM_UP, WORDS, Explanation
-from lrpc.kernel.simulated.costs import STEPS, load_cost_model
+from lrpc.kernel.simulated.costs import PARTS, STEPS, load_cost_model
 from lrpc.workloads.programs.four_tests import TESTS, Test
-from lrpc.workloads.studies.explain import LINK_DELAY_US, LINK_MBPS, REMOTE, ways
+from lrpc.workloads.studies.explain import GROUPS, LINK_DELAY_US, LINK_MBPS, REMOTE, ways
 from tests.support.command import lrpc as command
 from tests.support.command import refused
 
@@ -135,10 +136,25 @@ class TestCommand:
         ended = command("explain", "null")
         assert ended.code == 0
         last = ended.out.splitlines()[-1]
-        assert last.startswith("LRPC 157.0 us; times that: LRPC/MP 125.0 us (0.80), message passing 464.0 us (2.96)")
+        assert last.startswith(
+            "LRPC takes 157.0 µs, LRPC/MP 0.80 times that (125.0 µs), message passing 2.96 times that (464.0 µs), "
+        )
 
     def test_a_model_of_message_passing_alone_is_compared_with_itself(self) -> None:
-        assert command("explain", "--cost-model", "mach").out.splitlines()[-1] == "message passing 754.0 us"
+        assert command("explain", "--cost-model", "mach").out.splitlines()[-1] == "message passing takes 754.0 µs."
+
+    def test_a_page_opens_on_the_comparison_and_has_every_step(self, tmp_path: Path) -> None:
+        assert command("explain", "--out", tmp_path / "page").out.splitlines()[-1].startswith("report ")
+        text = (tmp_path / "page" / "report.html").read_text()
+        assert text.index("LRPC takes 157.0 µs") < text.index("<details")
+        assert len(list((tmp_path / "page").glob("steps-*.csv"))) == 4
+        assert "--force" in refused("explain", "--out", tmp_path / "page")
+        assert command("explain", "--out", tmp_path / "page", "--force").code == 0
+
+    def test_each_step_of_a_call_on_one_machine_is_in_one_part_of_the_picture(self) -> None:
+        grouped = [step for steps in GROUPS.values() for step in steps]
+        here = [step for part in ("machine", "lrpc", "message passing") for step in PARTS[part]]
+        assert sorted(grouped) == sorted(here)
 
     def test_json_has_each_step_with_its_origin_and_source(self) -> None:
         found = json.loads(command("explain", "Add", "--json").out)
