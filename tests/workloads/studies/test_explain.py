@@ -146,7 +146,7 @@ class TestCommand:
     def test_a_page_opens_on_the_comparison_and_has_every_step(self, tmp_path: Path) -> None:
         assert command("explain", "--out", tmp_path / "page").out.splitlines()[-1].startswith("report ")
         text = (tmp_path / "page" / "report.html").read_text()
-        assert text.index("LRPC takes 157.0 µs") < text.index("<details")
+        assert text.index("LRPC takes 157.0") < text.index("<details")
         assert len(list((tmp_path / "page").glob("steps-*.csv"))) == 4
         assert "--force" in refused("explain", "--out", tmp_path / "page")
         assert command("explain", "--out", tmp_path / "page", "--force").code == 0
