@@ -59,6 +59,17 @@ class FourTestsServer(Server, FourTests):
         return data
 
 
+def calls_of(server: FourTests) -> dict[Test, Callable[[], object]]:
+    """Return functions that make each test's call of a server."""
+    data = bytes(200)
+    return {
+        "Null": server.null,
+        "Add": lambda: server.add(1, 2),
+        "BigIn": lambda: server.big_in(data),
+        "BigInOut": lambda: server.big_in_out(data),
+    }
+
+
 @dataclass
 class FourTestsClient(Program):
     """A client that runs one loop of `calls` calls for each of `tests`.
@@ -82,13 +93,7 @@ class FourTestsClient(Program):
     def run(self, domain: Domain) -> None:
         """Run the loops of all tests, one after another."""
         server = domain.bind(FourTests, "tests", self.transfer)
-        data = bytes(200)
-        calls: dict[Test, Callable[[], object]] = {
-            "Null": server.null,
-            "Add": lambda: server.add(1, 2),
-            "BigIn": lambda: server.big_in(data),
-            "BigInOut": lambda: server.big_in_out(data),
-        }
+        calls = calls_of(server)
         for test in self.tests:
             self._measure(domain, test, calls[test])
 

@@ -4,7 +4,7 @@ The ways are those of the paper: LRPC; LRPC/MP, which finds an idle processor in
 context; message passing, which is SRC RPC on the Firefly; and a call to another machine.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from lrpc.domains.simulated.domain import simulated
 from lrpc.domains.simulated.explain import CallObservation, Explanation, place_of
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test
+from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test, calls_of
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.page import Report
@@ -133,21 +133,10 @@ def answer(found: Mapping[str, Explanation]) -> str:
     return f"{line}, {', '.join(others)}." if others else f"{line}."
 
 
-def _call(server: FourTests, test: Test) -> Callable[[], object]:
-    data = bytes(200)
-    calls: dict[Test, Callable[[], object]] = {
-        "Null": server.null,
-        "Add": lambda: server.add(1, 2),
-        "BigIn": lambda: server.big_in(data),
-        "BigInOut": lambda: server.big_in_out(data),
-    }
-    return calls[test]
-
-
 def _local(test: Test, costs: CostModel, processors: int, caching: bool, transfer: Transfer) -> Explanation:
     machine = Machine("machine", cost_model=costs, processors=processors, domain_caching=caching)
     machine.export(FourTests, FourTestsServer(), "server")
-    return machine.explain(_call(machine.bind(FourTests, "server", transfer=transfer), test))
+    return machine.explain(calls_of(machine.bind(FourTests, "server", transfer=transfer))[test])
 
 
 @dataclass
@@ -173,7 +162,7 @@ class ObservedClient(Program):
         """Make the call."""
         assert isinstance(self.observation, CallObservation)
         self.observation.watch(simulated(domain).kernel)
-        self.observation.make(_call(domain.bind(FourTests, "server"), self.test))
+        self.observation.make(calls_of(domain.bind(FourTests, "server"))[self.test])
 
 
 def _remote(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -> Explanation:
