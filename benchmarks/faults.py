@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lrpc.cluster import actors, peer, run, synchronisation
+from lrpc.cluster import actors, peer, synchronisation
 from lrpc.cluster.description import Cluster, read_cluster
 from lrpc.cluster.peer import Endpoint
 from lrpc.cluster.run import Outcome, run_cluster
@@ -161,7 +161,7 @@ def cuttable(patience_s: float | None = None) -> Iterator[None]:
 
     `patience_s` shortens how long a run waits for a connection that is down, also in the actors.
     """
-    instead: list[tuple[object, str, object]] = [(run, "Actors", Cuttable)]
+    instead: list[tuple[object, str, object]] = [(actors, "Actors", Cuttable)]
     if patience_s is not None:
         instead += [(module, "PATIENCE_S", patience_s) for module in (peer, synchronisation)]
         instead += [(actors, "_StationActor", _impatient_actor(patience_s))]
