@@ -13,6 +13,7 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.options import (
     Address,
     AsJson,
+    CostModelName,
     DryRun,
     LimitOption,
     LinkDelay,
@@ -104,9 +105,7 @@ def compare_observations(
 
 def explain_call(
     test: Annotated[str, typer.Argument(help=f"Which call: {', '.join(explain.TESTS)}.")] = "Null",
-    cost_model: Annotated[
-        str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")
-    ] = "cvax-firefly",
+    cost_model: CostModelName = "cvax-firefly",
     link_delay_us: LinkDelay = explain.LINK_DELAY_US,
     link_mbps: LinkMbps = explain.LINK_MBPS,
     as_json: AsJson = False,
@@ -121,7 +120,7 @@ def explain_call(
     chosen = explain.test_of(test)
     costs = load_cost_model(cost_model)
     if out is not None:
-        folders.check(out, "report", lambda one: (one / page.PAGES[0]).is_file(), force=force)
+        page.check_place(out, force=force)
     found = explain.ways(chosen, costs, link_delay_us, link_mbps)
     if out is not None:
         page.write(explain.report(found, chosen, costs), out)

@@ -68,10 +68,15 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
         check(name, record)
     if out is None:
         out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
-    folders.check(out, "report", _is_report, force=force)
+    check_place(out, force=force)
     with folders.claimed(out):
         write(report(found), out)
     return out
+
+
+def check_place(out: Path, *, force: bool) -> None:
+    """Raise `Refused` if no report can be put there, or only by replacing one without `force`."""
+    folders.check(out, "report", _is_report, force=force)
 
 
 def write(made: Report, out: Path) -> None:

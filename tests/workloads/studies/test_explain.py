@@ -151,6 +151,12 @@ class TestCommand:
         assert "--force" in refused("explain", "--out", tmp_path / "page")
         assert command("explain", "--out", tmp_path / "page", "--force").code == 0
 
+    def test_a_folder_that_holds_more_than_a_page_is_never_replaced(self, tmp_path: Path) -> None:
+        command("explain", "--out", tmp_path / "page")
+        (tmp_path / "page" / "thesis.txt").write_text("years of work")
+        assert "page" in refused("explain", "--out", tmp_path / "page", "--force")
+        assert (tmp_path / "page" / "thesis.txt").read_text() == "years of work"
+
     def test_each_step_of_a_call_on_one_machine_is_in_one_part_of_the_picture(self) -> None:
         grouped = [step for steps in GROUPS.values() for step in steps]
         here = [step for part in ("machine", "lrpc", "message passing") for step in PARTS[part]]
