@@ -4,7 +4,7 @@ import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -22,16 +22,15 @@ Force = Annotated[
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers; the same seed gives the same result.")
 ]
+ACTORS: Final = "How many Ray actors the machines are divided among; 0 runs them in this process, without Ray."
+LINKS: Final = "How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors)."
 ActorsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="How many Ray actors the machines are divided among; 0 runs them in this process, without Ray.",
-        show_default="one per machine, at most 8 or the processors here",
-    ),
+    int | None, typer.Option(help=ACTORS, show_default="one per machine, at most 8 or the processors here")
 ]
-LinksOption = Annotated[
-    Literal["grpc", "memory"],
-    typer.Option(help="How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors)."),
+ReplayActors = Annotated[int | None, typer.Option(help=ACTORS, show_default="as many as are predicted to be fastest")]
+LinksOption = Annotated[Literal["grpc", "memory"], typer.Option(help=LINKS)]
+ReplayLinks = Annotated[
+    Literal["grpc", "memory"] | None, typer.Option(help=LINKS, show_default="memory in this process, else grpc")
 ]
 Address = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
+    CostModelName,
     DryRun,
     Events,
     Force,
@@ -31,9 +32,7 @@ from lrpc.workloads.runs.jobs import ReproduceJob, RunJob, registry_for
 
 
 def reproduce(
-    cost_model: Annotated[
-        str, typer.Option(help="Cost model: a name from `lrpc list`, or a .toml file.")
-    ] = "cvax-firefly",
+    cost_model: CostModelName = "cvax-firefly",
     calls: Annotated[
         int,
         typer.Option(

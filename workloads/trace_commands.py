@@ -23,6 +23,8 @@ from lrpc.workloads.options import (
     Placement,
     PlacementFile,
     Processors,
+    ReplayActors,
+    ReplayLinks,
     SearchNodes,
     SearchSeconds,
     Seed,
@@ -43,20 +45,6 @@ from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
 
-ReplayActors = Annotated[
-    int | None,
-    typer.Option(
-        help="How many Ray actors the machines are divided among; 0 runs them in this process, without Ray.",
-        show_default="as many as are predicted to be fastest",
-    ),
-]
-ReplayLinks = Annotated[
-    Literal["grpc", "memory"] | None,
-    typer.Option(
-        help="How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors).",
-        show_default="memory in this process, else grpc",
-    ),
-]
 LinkCosts = Annotated[
     Literal["model", "trace", "trace-median"],
     typer.Option(

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,6 +20,7 @@ import grpc
 
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
+from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.form import (
     MOST_METADATA,
     OK,
@@ -45,7 +46,6 @@ _LONG_S: Final = 1e9
 ANSWER_S: Final = 0.2  # that a door may take to answer, before calls go by gRPC
 MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
 _HEAD: Final = len(OK)
-ChannelArguments = Sequence[tuple[str, Any]]
 
 
 _channels: "Final[weakref.WeakSet[Channel]]" = weakref.WeakSet()
@@ -55,7 +55,7 @@ class Channel(grpc.Channel):
     """A gRPC channel, and the binding beside it. Made by `lrpc.insecure_channel`."""
 
     def __init__(
-        self, target: str, options: ChannelArguments | None, beside: grpc.Channel, *, secure: bool = False
+        self, target: str, options: ChannelOptions | None, beside: grpc.Channel, *, secure: bool = False
     ) -> None:
         self.target = target
         self.beside = beside
@@ -389,11 +389,11 @@ def _tell(target: str, found: decision.Decision) -> None:
         print(f"lrpc: channel to {target}: {path}: {found.reason}", file=sys.stderr, flush=True)
 
 
-def _passed(options: ChannelArguments | None) -> list[tuple[str, Any]] | None:
+def _passed(options: ChannelOptions | None) -> ChannelOptions | None:
     return [(name, value) for name, value in options or () if not name.startswith("lrpc.")] or None
 
 
-def insecure_channel(target: str, options: ChannelArguments | None = None, compression: Any = None) -> grpc.Channel:
+def insecure_channel(target: str, options: ChannelOptions | None = None, compression: Any = None) -> grpc.Channel:
     """Return a channel to a server, as `grpc.insecure_channel` does: on this computer by A-stacks.
 
     Unary calls take an A-stack where the target is an `lrpc.server` of this computer and of the
@@ -408,7 +408,7 @@ def insecure_channel(target: str, options: ChannelArguments | None = None, compr
 
 
 def secure_channel(
-    target: str, credentials: grpc.ChannelCredentials, options: ChannelArguments | None = None, compression: Any = None
+    target: str, credentials: grpc.ChannelCredentials, options: ChannelOptions | None = None, compression: Any = None
 ) -> grpc.Channel:
     """Return a channel with TLS, as `grpc.secure_channel` does.
 

@@ -17,7 +17,7 @@ import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 OFF_VARIABLE: Final = "LRPC_CHANNEL"  # "off": every call takes gRPC
 # Options that change nothing about a unary call on an A-stack, or are kept there too.
@@ -38,7 +38,7 @@ _DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _LISTENS: Final = 1 << 10
 # Of an answer: family, state, timer, retransmits; port here and there; address; …; user, inode.
 _ANSWER: Final = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
-ChannelOptions = Sequence[tuple[str, object]]
+ChannelOptions = Sequence[tuple[str, Any]]  # as gRPC has them
 
 
 @dataclass(frozen=True)

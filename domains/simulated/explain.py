@@ -130,9 +130,6 @@ class CallObservation:
     def watch(self, kernel: Kernel) -> None:
         """Watch one more machine."""
         self._kernels.append(kernel)
-        kernel.charges.notes = ChargeNotes(kernel.machine, self._kept)
-        for processor in kernel.processors:
-            processor.notes_all = True
 
     def make(self, call: Callable[[], object]) -> None:
         """Make a call several times, and observe the last; a thread of the first machine does so.
@@ -142,28 +139,26 @@ class CallObservation:
         for _ in range(WARM_UP):
             call()
         kernel = self._kernels[0]
-        self._take(True)
         began_ns = kernel.now_ns
+        self._take(True)
         try:
             call()
         finally:
-            self._took_ns = kernel.now_ns - began_ns
             self._take(False)
+            self._took_ns = kernel.now_ns - began_ns
 
     def explanation(self) -> Explanation:
-        """Return what was observed, and watch no more."""
-        for kernel in self._kernels:
-            kernel.charges.notes = None
-            for processor in kernel.processors:
-                processor.notes_all = False
+        """Return what was observed."""
         costs = self._kernels[0].costs
         steps = [_step(note, number, times, costs) for note in self._kept for number, times in note.steps]
         return Explanation(steps, self._took_ns / 1000)
 
     def _take(self, taking: bool) -> None:
+        """Make the machines keep notes of what they are charged, or no longer."""
         for kernel in self._kernels:
-            assert kernel.charges.notes is not None
-            kernel.charges.notes.taking = taking
+            kernel.charges.notes = ChargeNotes(kernel.machine, self._kept) if taking else None
+            for processor in kernel.processors:
+                processor.notes_all = taking
 
 
 def _step(note: ChargeNote, number: int, times: int, costs: CostModel) -> Step:

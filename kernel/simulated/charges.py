@@ -82,7 +82,7 @@ class ChargeNote(NamedTuple):
 
 
 class ChargeNotes:
-    """Keeps what one machine is charged, in order, while `taking` is set.
+    """Keeps what one machine is charged, in order.
 
     Several machines may write into one list. Their order there is that of cause and effect, as long
     as a single thread causes everything.
@@ -91,19 +91,19 @@ class ChargeNotes:
     def __init__(self, machine: str, kept: list[ChargeNote]) -> None:
         self.machine = machine
         self.kept = kept
-        self.taking = False
         self._processor = 0
         self._domain = ""
-
-    def at(self, processor: int, domain: str) -> None:
-        """Say where the charges that follow are made."""
-        self._processor, self._domain = processor, domain
 
     def add(self, steps: Sequence[tuple[int, int]], ns: int) -> None:
         """Keep a charge, unless it is for nothing."""
         made = tuple((step, times) for step, times in steps if times)
-        if self.taking and made:
+        if made:
             self.kept.append(ChargeNote(self.machine, self._processor, self._domain, made, ns))
+
+    def add_path(self, path: Path, processor: int, domain: str) -> None:
+        """Keep the charge of a path, and say where it and those that follow are made."""
+        self._processor, self._domain = processor, domain
+        self.add([(step, 1) for step in path.steps], path.ns)
 
 
 class Charges:
@@ -222,8 +222,7 @@ class Charges:
 
     def _note_packet(self, path: Path) -> None:
         if self.notes is not None:
-            self.notes.at(NETWORK_PROCESSOR, "")
-            self.notes.add([(step, 1) for step in path.steps], path.ns)
+            self.notes.add_path(path, NETWORK_PROCESSOR, "")
 
     def _path(self, *steps: int) -> Path:
         path = Path(self._costs, [step for step in steps if STEPS[step] in self._costs.file.steps])

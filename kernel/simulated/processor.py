@@ -50,9 +50,8 @@ class Processor:
 
     def _note(self, path: Path) -> None:
         notes = self.charges.notes
-        if notes is not None:
-            notes.at(self.number, "" if self.context is None else self.context.name)
-            notes.add([(step, 1) for step in path.steps], path.ns)
+        assert notes is not None
+        notes.add_path(path, self.number, "" if self.context is None else self.context.name)
 
     def load(self, domain: "ProtectionDomain", pages: frozenset[int]) -> None:
         """Switch to a domain's context, where the code will touch `pages`.

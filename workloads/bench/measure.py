@@ -128,13 +128,11 @@ def computing(found: BenchTimes, peer: BenchPeer, calls: int) -> None:
     Before a worker can run a procedure it needs the interpreter's lock, which a thread that
     computes gives up every 5 ms (`sys.setswitchinterval`), whoever has carried the call.
     """
-    mode = "spin" if peer.spins else "sleep"
     with peer.serving(computes=True) as (folder, pid), peer.connected(folder, pid) as client:
-        found.add((peer.name, "Add", mode + COMPUTING), _time(client.calls["Add"], calls))
+        found.add((peer.name, "Add", peer.mode + COMPUTING), _time(client.calls["Add"], calls))
 
 
 def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequence[str], effort: Effort) -> None:
-    mode = "spin" if peer.spins else "sleep"
     for test in tests:
         call = client.calls[test]
         large = test.endswith("iB")
@@ -142,7 +140,7 @@ def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequenc
         _time(call, count // 10)
         before = _processor_ns(client.server)
         times = _time(call, count)
-        found.add((peer.name, test, mode), times, _processor_ns(client.server) - before)
+        found.add((peer.name, test, peer.mode), times, _processor_ns(client.server) - before)
     if "Add" in tests and not peer.spins:
         for pace in PACES:
             count = min(effort.paced_calls, pace)

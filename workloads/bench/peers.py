@@ -53,6 +53,11 @@ class BenchPeer:
         """Return whether what it needs is there."""
         return importlib.util.find_spec(self.module) is not None
 
+    @property
+    def mode(self) -> str:
+        """Return how its server waits, as cells have it."""
+        return "spin" if self.spins else "sleep"
+
     @contextlib.contextmanager
     def serving(self, *, computes: bool = False) -> Iterator[tuple[Path, int]]:
         """Run its server in a process of its own; yield its folder and process id.

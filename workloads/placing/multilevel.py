@@ -23,33 +23,44 @@ def divisions(problem: Problem) -> Iterator[tuple[int, ...]]:
     """Yield divisions that fit, which no move of a single vertex makes better."""
     total = sum(problem.loads)
     fewest = max(2, -(-total // max(1, problem.cap)))
+    graph = _Graph(problem)
     for parts in sorted({fewest, (fewest + len(problem.labels)) // 2, len(problem.labels)} - {0, 1}):
         if parts <= len(problem.labels):
             for seed in range(max(1, min(MOST_TRIES, WORK // len(problem.loads)))):
-                found = _fitted(problem, _divided(problem, parts, seed))
+                found = _fitted(problem, graph.divided(parts, seed))
                 if found is not None:
                     yield improved(problem, found)
 
 
-def _divided(problem: Problem, parts: int, seed: int) -> Sequence[int]:
-    """Return the part of each vertex, in a division of METIS into so many parts."""
-    starts = [0]
-    ends: list[int] = []
-    edges: list[int] = []
-    weights = _scaled(list(problem.weights.values()))
-    by_edge = dict(zip(problem.weights, weights, strict=True))
-    for vertex, near in enumerate(problem.neighbours):
-        ends += near
-        edges += [by_edge[min(vertex, other), max(vertex, other)] for other in near]
-        starts.append(len(ends))
-    over = problem.cap * parts / max(1, sum(problem.loads)) - 1  # what a part may have beyond its share
-    options = pymetis.Options(seed=seed, ufactor=max(1, min(100_000, int(900 * over))))
-    graph = pymetis.CSRAdjacency(starts, ends)
-    return list(
-        pymetis.part_graph(
-            parts, graph, vweights=_scaled(problem.loads), eweights=edges, recursive=False, options=options
-        ).vertex_part
-    )
+class _Graph:
+    """A problem's graph as METIS takes it."""
+
+    def __init__(self, problem: Problem) -> None:
+        starts, ends = [0], list[int]()
+        self._edges: list[int] = []
+        by_edge = dict(zip(problem.weights, _scaled(list(problem.weights.values())), strict=True))
+        for vertex, near in enumerate(problem.neighbours):
+            ends += near
+            self._edges += [by_edge[min(vertex, other), max(vertex, other)] for other in near]
+            starts.append(len(ends))
+        self._adjacency = pymetis.CSRAdjacency(starts, ends)
+        self._loads = _scaled(problem.loads)
+        self._room = problem.cap / max(1, sum(problem.loads))
+
+    def divided(self, parts: int, seed: int) -> Sequence[int]:
+        """Return the part of each vertex, in a division of METIS into so many parts."""
+        over = self._room * parts - 1  # what a part may have beyond its share
+        options = pymetis.Options(seed=seed, ufactor=max(1, min(100_000, int(900 * over))))
+        return list(
+            pymetis.part_graph(
+                parts,
+                self._adjacency,
+                vweights=self._loads,
+                eweights=self._edges,
+                recursive=False,
+                options=options,
+            ).vertex_part
+        )
 
 
 def _scaled(values: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ these, and from the steps charged for a cell, `CostModel.kind` derives the cell'
 - predicted: neither, so agreement is evidence for the model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,9 +45,21 @@ class Cell:
         return self.ours / self.paper - 1
 
     @property
+    def place(self) -> str:
+        """Return where the cell is, as a reader finds it: its table, row and column."""
+        table = self.table if self.table.startswith(("Figure", "Firefly")) else f"Table {self.table}"
+        return f"{table}, {self.row}, {self.column}"
+
+    @property
     def differs_in_text(self) -> bool:
         """Return whether both figures are texts, such as Table III's letters, and differ."""
         return isinstance(self.ours, str) and isinstance(self.paper, str) and self.ours != self.paper
+
+
+def furthest(cells: Iterable[Cell]) -> Cell | None:
+    """Return the cell that deviates most from the paper's; None if none can be compared."""
+    known = (cell for cell in cells if cell.deviation is not None)
+    return max(known, key=lambda cell: abs(cell.deviation or 0.0), default=None)
 
 
 def weakest(*kinds: Kind) -> Kind:

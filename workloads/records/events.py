@@ -183,7 +183,11 @@ def _in_words(kind: int, subject: int, object_: int, machines: Sequence[str]) ->
 
 def _machines(path: Path) -> list[str]:
     """Return the names of all machines; events name machines by their place among these."""
-    return [name for name, chunks in read(path) if deque(chunks, maxlen=0) is not None]
+    names = []
+    for name, chunks in read(path):
+        names.append(name)
+        deque(chunks, maxlen=0)  # exhausts them, as `read` demands
+    return names
 
 
 def _beside(path: Path) -> Path:

@@ -53,8 +53,15 @@ def predicted_speedup(progress: Progress) -> Mapping[str, float]:
     """
     # Wall time that is neither work nor rounds: the same on any number of actors.
     rest_ns = max(0, progress.wall_ns - progress.work_ns - progress.rounds * progress.round_ns)
-    predicted_ns = {
-        actors: rest_ns + work_ns + rounds * progress.round_ns
+    found = predicted_ns(progress, progress.round_ns)
+    return {
+        str(actors): round(progress.wall_ns / max(1.0, rest_ns + takes_ns), 3) for actors, takes_ns in found.items()
+    }
+
+
+def predicted_ns(progress: Progress, round_ns: int) -> dict[int, float]:
+    """Return how long the busiest of so many actors would work and wait for rounds, in ns."""
+    return {
+        actors: work_ns + rounds * round_ns
         for actors, work_ns, rounds in zip(ACTORS, progress.ideal_ns, progress.ideal_rounds, strict=True)
     }
-    return {str(actors): round(progress.wall_ns / max(1.0, takes_ns), 3) for actors, takes_ns in predicted_ns.items()}

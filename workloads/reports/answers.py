@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import KINDS, Cell, crossing_shares
+from lrpc.workloads.records.cells import KINDS, Cell, crossing_shares, furthest
 from lrpc.workloads.records.records import COUNTS, Record, TraceAccounts
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import plots, scaling
@@ -154,7 +154,7 @@ def _time_of(record: Record) -> Iterator[Note]:
 
 def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
     kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in reversed(KINDS)}
-    worst = {kind: _worst(found) for kind, found in kinds.items()}
+    worst = {kind: furthest(found) for kind, found in kinds.items()}
     first = worst["predicted"]
     far = f"; the prediction furthest from it is {_told(first)}" if first is not None else ""
     beside = sum(cell.paper is not None for cell in cells)
@@ -166,7 +166,7 @@ def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
             yield Note(f"{MARKS[kind]} {len(found)} {kind}: {MEANINGS[kind]}.{told}")
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
-        yield Note(f"{len(other)} texts differ from the paper's, the first in {_place(other[0])}.")
+        yield Note(f"{len(other)} texts differ from the paper's, the first in {other[0].place}.")
     four = [cell for cell in cells if cell.table == "IV"]
     if four:
         yield _beside(title_of("IV"), four, "µs a call")
@@ -175,21 +175,8 @@ def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
         yield figure_2(two)
 
 
-def _worst(cells: Sequence[Cell]) -> Cell | None:
-    return max((cell for cell in cells if cell.deviation is not None), key=_deviation, default=None)
-
-
-def _deviation(cell: Cell) -> float:
-    return abs(cell.deviation or 0.0)
-
-
 def _told(cell: Cell) -> str:
-    return f"{100 * (cell.deviation or 0.0):+.1f} % off ({_place(cell)})"
-
-
-def _place(cell: Cell) -> str:
-    table = cell.table if cell.table.startswith(("Figure", "Firefly")) else f"Table {cell.table}"
-    return f"{table}, {cell.row}, {cell.column}"
+    return f"{100 * (cell.deviation or 0.0):+.1f} % off ({cell.place})"
 
 
 def _beside(title: str, cells: Sequence[Cell], unit: str) -> Plot:

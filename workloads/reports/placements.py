@@ -8,11 +8,10 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
-from lrpc.workloads.reports.answers import crossed, mean_us, time_parts
+from lrpc.workloads.reports.answers import MOST_PAIRS, crossed, mean_us, time_parts
 from lrpc.workloads.reports.sections import OPERATIONS, Note, Section, SectionItem
-from lrpc.workloads.reports.words import PAIR, change, span
+from lrpc.workloads.reports.words import PAIR, change, readable, span
 
-MOST_PAIRS: Final = 8  # pairs of domains in the picture
 PERCENTILES: Final = ("p50_us", "p95_us", "p99_us")
 Ends = tuple[str, str]  # domains that call and are called
 
@@ -149,8 +148,9 @@ def _pairs_plot(records: Mapping[str, Record]) -> plots.Plot | None:
 
 def _operations(records: Mapping[str, Record]) -> Table:
     """Return percentiles of traces' times by first operation: recorded, and of each placement."""
-    heads = [f"recorded {name}" for name in ("p50, µs", "p95, µs", "p99, µs")]
-    heads += [f"{name} {rank}" for rank in ("p50, µs", "p95, µs", "p99, µs") for name in records]
+    ranks = [readable(name) for name in PERCENTILES]
+    heads = [f"recorded {rank}" for rank in ranks]
+    heads += [f"{name} {rank}" for rank in ranks for name in records]
     found: dict[tuple[TableValue, TableValue], list[dict[str, TableValue]]] = {}
     for record in records.values():
         for row in _rows(record):

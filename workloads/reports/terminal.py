@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import KINDS, Cell
+from lrpc.workloads.records.cells import KINDS, Cell, furthest
 from lrpc.workloads.records.records import COUNTS, Record
 
 TITLES: Final = {
@@ -104,14 +104,11 @@ def verdict(cells: Sequence[Cell]) -> list[str]:
     lines = [f"verdict: {len(cells)} cells: {parts}; {compared} of them beside a figure of the paper"]
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
-        where = f"Table {other[0].table}, {other[0].row}, {other[0].column}"
-        lines.append(f"  {len(other)} texts differ from the paper's, the first in {where}")
+        lines.append(f"  {len(other)} texts differ from the paper's, the first in {other[0].place}")
     for kind, found in kinds.items():
-        beside = [cell for cell in found if cell.deviation is not None]
-        if beside:
-            worst = max(beside, key=lambda cell: abs(cell.deviation or 0.0))
-            where = worst.table if worst.table.startswith(("Figure", "Firefly")) else f"Table {worst.table}"
-            lines.append(f"  largest deviation, {kind}: {_difference(worst)} ({where}, {worst.row}, {worst.column})")
+        worst = furthest(found)
+        if worst is not None:
+            lines.append(f"  largest deviation, {kind}: {_difference(worst)} ({worst.place})")
     return lines
 
 

@@ -101,13 +101,11 @@ def _record(
     began = time.monotonic()
     measured: list[Outcome] = []
 
-    def keep(reason: str) -> Sequence[Calls]:
-        partial = measured[-1] if measured else None
-        wall_s = time.monotonic() - began
-        calls = who_called_what(cluster, partial.machines) if partial is not None else ()
+    def keep(reason: str) -> records.Record:
+        record = incomplete(run, cluster, reason, measured[-1] if measured else None, time.monotonic() - began)
         with undisturbed():
-            records.write(folder, records.incomplete(run, reason, partial, wall_s, calls))
-        return calls
+            records.write(folder, record)
+        return record
 
     with _keeping(keep, folder):
         with progress_bar(run.workload, planned_calls(cluster)) as show:
@@ -156,11 +154,19 @@ def simulate(
     return outcome
 
 
+def incomplete(
+    run: records.Run, cluster: Cluster, reason: str, partial: Outcome | None, wall_s: float
+) -> records.Record:
+    """Return the record of a run that failed, with what had been measured, if anything was."""
+    calls = () if partial is None else who_called_what(cluster, partial.machines)
+    return records.incomplete(run, reason, partial, wall_s, calls)
+
+
 @contextmanager
-def _keeping(keep: Callable[[str], Sequence[Calls]], folder: Path) -> Iterator[None]:
+def _keeping(keep: Callable[[str], records.Record], folder: Path) -> Iterator[None]:
     """Run the block, and call `keep` with the reason if it fails after work has begun.
 
-    `keep` returns who had called what until then. Errors of the run, and bugs, are raised again as
+    `keep` returns the record that it wrote. Errors of the run, and bugs, are raised again as
     `RunFailed` that names `folder`.
     """
     try:
@@ -168,8 +174,8 @@ def _keeping(keep: Callable[[str], Sequence[Calls]], folder: Path) -> Iterator[N
     except Refused:
         raise
     except Stopped as error:
-        calls = keep(str(error))
-        raise RunFailed(f"{error}{_most(calls)} (an incomplete record is in {folder})") from None
+        record = keep(str(error))
+        raise RunFailed(f"{error}{_most(record.calls)} (an incomplete record is in {folder})") from None
     except RunFailed as error:
         keep(f"{error}{_places(error)}")
         raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
@@ -211,11 +217,14 @@ def _stopping(options: Options, show: Callable[[Progress], None]) -> Callable[[P
 
     def on_progress(position: Progress) -> None:
         show(position)
-        reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
+        limit = ""
         if options.max_calls is not None and position.calls >= options.max_calls:
-            raise Stopped(f"stopped after {reached}, as --max-calls {options.max_calls} says")
-        if options.until_us is not None and position.now_ns >= options.until_us * 1000:
-            raise Stopped(f"stopped after {reached}, as --until {options.until_us:g} says")
+            limit = f"--max-calls {options.max_calls}"
+        elif options.until_us is not None and position.now_ns >= options.until_us * 1000:
+            limit = f"--until {options.until_us:g}"
+        if limit:
+            reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
+            raise Stopped(f"stopped after {reached}, as {limit} says")
 
     return on_progress
 

@@ -12,8 +12,8 @@ from typing import Final
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import processors_here, run_cluster
 from lrpc.cluster.synchronisation import Progress
-from lrpc.cluster.synchronisation_state import ACTORS
 from lrpc.kernel.errors import RunFailed
+from lrpc.workloads.records.pace import predicted_ns
 from lrpc.workloads.runs.execute import Options
 
 TRIAL_NS: Final = 500_000_000
@@ -58,10 +58,6 @@ def fastest(cluster: Cluster, seed: int) -> int:
 
 def best_of(progress: Progress, most: int) -> int:
     """Return the best number of actors, up to `most`, by the sums of a trial in one process."""
-    takes_ns = {
-        actors: work_ns + rounds * ROUND_NS
-        for actors, work_ns, rounds in zip(ACTORS, progress.ideal_ns, progress.ideal_rounds, strict=True)
-        if 1 < actors <= most
-    }
+    takes_ns = {actors: ns for actors, ns in predicted_ns(progress, ROUND_NS).items() if 1 < actors <= most}
     best = min(takes_ns, key=lambda actors: takes_ns[actors], default=0)
     return best if best and takes_ns[best] * WORTH <= progress.ideal_ns[0] else 0

@@ -27,7 +27,7 @@ from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.runs.execute import Options, check_events, planned_calls, simulate
+from lrpc.workloads.runs.execute import Options, check_events, incomplete, planned_calls, simulate
 from lrpc.workloads.runs.jobs import JsonValue, Prepared, job_of, registry_for
 
 FROM_PYTHON: Final = "a registry that was given in Python"  # as a record names it
@@ -208,8 +208,7 @@ def run(
         if not partial:
             raise
         wall_s = time.monotonic() - began
-        calls = who_called_what(cluster.description, partial[-1].machines)
-        record = records.incomplete(asked, str(error), partial[-1], wall_s, calls)
+        record = incomplete(asked, cluster.description, str(error), partial[-1], wall_s)
         raise RunIncomplete(str(error), RunResult(record, partial[-1])) from error
     wall_s = time.monotonic() - began
     calls = who_called_what(cluster.description, outcome.machines)

@@ -65,8 +65,8 @@ def ways(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -
 
     Raises `Refused` for a link that cannot be.
     """
-    parts = {"LRPC": "lrpc", "LRPC/MP": "lrpc", "message passing": "message passing"}
-    found = {way: _local(test, costs, *how) for way, how in LOCAL.items() if costs.has(parts[way])}
+    # A way of transfer has the name of the part of a cost model that it is charged by.
+    found = {way: _local(test, costs, *how) for way, how in LOCAL.items() if costs.has(how[-1])}
     if costs.has("network"):
         found[REMOTE] = _remote(test, costs, link_delay_us, link_mbps)
     return found
