@@ -1,4 +1,4 @@
-"""One word has one meaning: no two classes or aliases of the house share a name."""
+"""The house stays easy to find one's way in: names of one meaning, short files, small folders."""
 
 import ast
 import re
@@ -13,6 +13,9 @@ from tests.support.places import PROJECT
 
 ROOMS: Final = ("kernel", "domains", "cluster", "workloads")
 # How a docstring must not begin: such words say nothing of what a function does.
+MOST_LINES: Final = 450  # of a module
+# Modules of a folder: of one room as a rule, and of the two that are one subject.
+MOST_MODULES: Final = {"kernel/simulated": 24, "cluster": 24}
 EMPTY_VERBS: Final = re.compile(r"(Have|Be|Know)\b")
 
 
@@ -51,3 +54,18 @@ def test_docstrings_begin_with_what_is_done(room: str) -> None:
                 if EMPTY_VERBS.match(said):
                     empty.append(f"{path.relative_to(PROJECT)}: {node.name}: {said.splitlines()[0]}")
     assert empty == []
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "tests", "benchmarks", "examples"])
+def test_no_module_is_too_long_to_be_read(room: str) -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in (PROJECT / room).rglob("*.py")}
+    assert {str(path.relative_to(PROJECT)): lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_folder_is_crowded(room: str) -> None:
+    folders = {path.parent for path in (PROJECT / room).rglob("*.py")}
+    for folder in folders:
+        name = str(folder.relative_to(PROJECT))
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= MOST_MODULES.get(name, 14), f"{name} has {len(modules)} modules"

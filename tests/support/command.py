@@ -67,6 +67,18 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
+def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """Edit the record in a folder, and return the folder."""
+    found = record(folder)
+    edit(found)
+    (folder / "record.json").write_text(json.dumps(found))
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def office(folder: Path, actions: int = 20, blocks: int = 512, workstations: int = 2) -> Path:
     """Write the scenario `office` with fewer actions and other caches, and return its file."""
     text = scenarios.find("office").read_text()

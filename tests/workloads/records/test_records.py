@@ -17,7 +17,7 @@ import pytest
 from lrpc.cluster.run import run_cluster
 from lrpc.kernel.errors import Panic
 from lrpc.workloads.runs import execute
-from tests.support.command import HERE, Ended, lrpc, office, record, refused
+from tests.support.command import HERE, Ended, lrpc, names, office, record, refused
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,6 @@ def failing(folder: Path) -> Path:
     path = office(folder)
     path.write_text(path.read_text().replace('{ names = "names@', '{ names = "windows@'))
     return path
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_record_holds_what_was_measured_and_its_tables(folder: Path) -> None:

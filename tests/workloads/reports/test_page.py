@@ -1,9 +1,7 @@
 """Reports are made of records alone: a self-contained page, Markdown, and a CSV of every table."""
 
 import csv
-import json
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from html.parser import HTMLParser
@@ -18,7 +16,7 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.reports.sections import flatten
 from lrpc.workloads.reports.words import readable
 from lrpc.workloads.runs import execute
-from tests.support.command import HERE, lrpc, office, record, refused
+from tests.support.command import HERE, change, lrpc, names, record, refused
 
 HOSTILE = "</script><img src=x onerror=alert(1)>|\n`*_[a](javascript:b)\"'&"
 SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
@@ -81,36 +79,6 @@ def markdown(folder: Path) -> str:
 def rows(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file))
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
-    """Edit the record in a folder, and return the folder."""
-    found = record(folder)
-    edit(found)
-    (folder / "record.json").write_text(json.dumps(found))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of records: of two seeds, of more workstations, and of a run that failed."""
-    folder = tmp_path_factory.mktemp("made")
-    path = office(folder)
-    for name, seed in (("one", 0), ("two", 1), ("again", 0)):
-        assert lrpc("run", path, *HERE, "--seed", seed, "--out", folder / name).code == 0
-    assert lrpc("run", office(folder, workstations=4), *HERE, "--out", folder / "more").code == 0
-    path.write_text(path.read_text().replace('{ names = "names@', '{ names = "windows@'))
-    assert lrpc("run", path, *HERE, "--out", folder / "failed").code == 3
-    return folder
-
-
-@pytest.fixture
-def one(made: Path, tmp_path: Path) -> Path:
-    return copytree(made / "one", tmp_path / "one")
 
 
 # One record
@@ -394,56 +362,6 @@ def test_files_of_tables_never_share_a_name(one: Path) -> None:
 
 
 # Refusals
-
-
-SHORT = {"summary": {}, "left_out": [], "more": [{"name": "gaps", "title": "", "columns": ["a", "b"], "rows": [["x"]]}]}
-DAMAGED: Mapping[str, Callable[[dict[str, Any]], object]] = {
-    "another format": lambda found: found.update(format=99),
-    "no format": lambda found: found.pop("format"),
-    "no status": lambda found: found.pop("status"),
-    "text for counts": lambda found: found.update(counts="many"),
-    "a machine of text": lambda found: found["machines"].update(fileserver={"end_us": "soon"}),
-    "a bucket without ends": lambda found: found["latency_ns"].update({"files.read": {"12": 1}}),
-    "calls of text": lambda found: found.update(calls=["one"]),
-    "a table without a column": lambda found: found.update(trace=SHORT),
-    "an unknown crossing": lambda found: found["calls"][0].update(crosses="nothing"),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_record_is_refused_in_one_line(name: str, one: Path) -> None:
-    assert str(one) in refused("report", change(one, DAMAGED[name]))
-    assert not (one / "report").exists()
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"format": 1}, "of an older lrpc; run it again"),
-        ({"format": 99}, "of a newer lrpc; this one reads 2: install the newer one"),
-        ({"format": "2"}, "not a record; name a folder that lrpc run"),
-        ({"format": 1, "kind": "bench"}, "a record of lrpc bench; its report is report.html"),
-    ],
-)
-def test_a_record_of_another_lrpc_is_refused_with_what_to_do(changed: dict[str, Any], said: str, one: Path) -> None:
-    line = refused("report", change(one, lambda found: found.update(changed)))
-    assert said in line
-    assert "record.json" in line
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '"\ud800"', "{}"])
-def test_what_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_text(text, errors="replace")
-    assert "record.json" in refused("report", tmp_path)
-
-
-def test_what_is_not_there_is_refused(one: Path, tmp_path: Path) -> None:
-    assert "No such file" in refused("report", tmp_path / "nothing")
-    assert "record.json" in refused("report", one / "cells.csv")
-    assert "nothing" in refused("report", one, tmp_path / "nothing", "--out", tmp_path / "out")
-    assert "given twice" in refused("report", one, one / "record.json")
-    assert refused("report")
-    assert names(tmp_path) == ["one"]
 
 
 def test_a_report_stays_unless_it_is_replaced_with_force(one: Path) -> None:

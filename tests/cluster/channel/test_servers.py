@@ -1,0 +1,358 @@
+"""The server in gRPC's place, how calls end where one side goes, and which way a call takes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import lrpc
+from lrpc.cluster.channel import decision
+from lrpc.cluster.channel.channel import Channel
+from tests.support.channels import SERVICE, seen, serving
+from tests.support.host import ROOT, until
+
+
+class TestServers:
+    def test_a_generic_handler_is_asked_anew_for_each_call(self, tmp_path: Path) -> None:
+        class ByTenant(grpc.GenericRpcHandler):
+            def service(self, details: Any) -> Any:
+                tenant = dict(details.invocation_metadata)["tenant"].encode()
+                return grpc.unary_unary_rpc_method_handler(lambda request, context: tenant)
+
+        with serving(tmp_path, handlers=iter([ByTenant()])) as (_, target, _), lrpc.insecure_channel(target) as ours:
+            method: Any = ours.unary_unary("/other/Who")
+            assert [method(b"", metadata=(("tenant", one),)) for one in "aba"] == [b"a", b"b", b"a"]
+            with grpc.insecure_channel(target) as theirs:
+                assert seen(theirs, "echo", "a").response == "a"
+
+    def test_interceptors_given_as_an_iterator_stand_on_both_ways(self, tmp_path: Path) -> None:
+        class Refuses(grpc.ServerInterceptor):
+            def intercept_service(self, continuation: Any, details: Any) -> Any:
+                def refuse(request: Any, context: Any) -> Any:
+                    context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+
+                return grpc.unary_unary_rpc_method_handler(refuse)
+
+        with (
+            serving(tmp_path, interceptors=iter([Refuses()])) as (_, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            assert seen(ours, "echo", "a") == seen(theirs, "echo", "a")
+            assert seen(ours, "echo", "a").code is grpc.StatusCode.UNAUTHENTICATED
+
+    def test_an_interceptor_that_raises_tells_the_client_nothing(self, tmp_path: Path) -> None:
+        class Raises(grpc.ServerInterceptor):
+            def intercept_service(self, continuation: Any, details: Any) -> Any:
+                raise ValueError("secret")
+
+        with (
+            serving(tmp_path, interceptors=[Raises()]) as (_, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            assert seen(ours, "echo", "a") == seen(theirs, "echo", "a")
+
+    def test_waiting_for_termination_waits_for_calls_in_their_grace(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
+            ends: list[Any] = []
+            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+            waiting.start()
+            until(service.called.is_set)
+            server.stop(20)
+            assert server.wait_for_termination(0.1)
+            assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
+            service.release.set()
+            assert not server.wait_for_termination(20)
+            waiting.join()
+            assert ends[0].response == "True"
+
+    def test_more_calls_at_once_than_a_stacks_take_grpc(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, thread_pool=ThreadPoolExecutor(30)) as (service, target, _),
+            lrpc.insecure_channel(target) as channel,
+            ThreadPoolExecutor(20) as callers,
+        ):
+            calls = [callers.submit(seen, channel, "wait", "") for _ in range(20)]
+            until(service.called.is_set)
+            assert seen(channel, "echo", "a", timeout=10).response == "a"
+            service.release.set()
+            assert {one.result(20).response for one in calls} == {"True"}
+
+    def test_handlers_run_on_threads_like_the_executors(self, tmp_path: Path) -> None:
+        local = threading.local()
+
+        def begin(value: str) -> None:
+            local.value = value
+
+        class Tells(grpc.ServerInterceptor):
+            def intercept_service(self, continuation: Any, details: Any) -> Any:
+                assert local.value == "begun"
+                return continuation(details)
+
+        pool = ThreadPoolExecutor(3, thread_name_prefix="mine", initializer=begin, initargs=("begun",))
+        with serving(tmp_path, thread_pool=pool, interceptors=[Tells()]) as (service, target, _):
+            with lrpc.insecure_channel(target) as channel, grpc.insecure_channel(target) as theirs:
+                assert seen(channel, "echo", "a").response == "a"
+                seen(theirs, "echo", "a")
+            assert service.threads == {"mine"}
+
+    def test_an_executor_of_another_kind_is_submitted_to(self, tmp_path: Path) -> None:
+        class Other(ThreadPoolExecutor):
+            submitted = 0
+
+            def submit(self, *arguments: Any, **named: Any) -> Any:
+                Other.submitted += 1
+                return super().submit(*arguments, **named)
+
+        with serving(tmp_path, thread_pool=Other(2, thread_name_prefix="other")) as (service, target, _):
+            with lrpc.insecure_channel(target) as channel:
+                assert isinstance(channel, Channel)
+                assert seen(channel, "echo", "a").response == "a"
+                assert channel.local_calls == 1
+            assert service.threads == {"other"}
+            assert Other.submitted >= 1
+
+    def test_server_interceptors_see_and_replace_handlers(self, tmp_path: Path) -> None:
+        methods = []
+
+        class Replaces(grpc.ServerInterceptor):
+            def intercept_service(self, continuation: Any, details: Any) -> Any:
+                methods.append((details.method, ("key", "value") in details.invocation_metadata))
+                if details.method.endswith("none"):
+                    return grpc.unary_unary_rpc_method_handler(lambda request, context: b"replaced")
+                return continuation(details)
+
+        with serving(tmp_path, interceptors=[Replaces()]) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            anything: Any = channel
+            assert anything.unary_unary(f"/{SERVICE}/none")(b"") == b"replaced"
+            assert seen(channel, "echo", "a", metadata=(("key", "value"),)).response == "a"
+        assert methods == [(f"/{SERVICE}/none", False), (f"/{SERVICE}/echo", True)]
+
+    def test_the_executors_threads_bound_both_ways_together(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, thread_pool=ThreadPoolExecutor(1)) as (service, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            waiting = threading.Thread(target=seen, args=(ours, "wait", ""))
+            waiting.start()
+            until(service.called.is_set)
+            assert seen(theirs, "echo", "a", timeout=0.1).code is grpc.StatusCode.DEADLINE_EXCEEDED
+            service.release.set()
+            waiting.join()
+            assert seen(theirs, "echo", "a").response == "a"
+
+    def test_concurrent_calls_beyond_the_limit_are_refused_as_by_grpc(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, maximum_concurrent_rpcs=1) as (service, target, _),
+            lrpc.insecure_channel(target) as channel,
+        ):
+            waiting = threading.Thread(target=seen, args=(channel, "wait", ""))
+            waiting.start()
+            until(service.called.is_set)
+            found = seen(channel, "echo", "a")
+            assert (found.code, found.details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+            service.release.set()
+            waiting.join()
+
+    def test_a_stop_with_grace_lets_calls_in_flight_finish(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
+            ends: list[Any] = []
+            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+            waiting.start()
+            until(service.called.is_set)
+            stopped = server.stop(10)
+            assert not stopped.wait(0.05)
+            service.release.set()
+            assert stopped.wait(10)
+            waiting.join()
+            assert ends[0].response == "True"
+
+    def test_the_end_of_a_client_cancels_the_handlers_context(self, tmp_path: Path) -> None:
+        code = f"""
+import lrpc
+from tests.support.channels import seen
+channel = lrpc.insecure_channel({"unix:" + str(tmp_path / "grpc.sock")!r})
+print(seen(channel, "echo", "a").response, channel.local_calls, flush=True)
+seen(channel, "wait", "")
+"""
+        with serving(tmp_path) as (service, _, _):
+            client = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            assert client.stdout is not None
+            assert client.stdout.readline() == "a 1\n"
+            until(service.called.is_set)
+            client.kill()
+            client.wait()
+            client.stdout.close()
+            until(service.ended.is_set)
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from tests.support.channels import serving
+with serving(Path(sys.argv[1])) as (service, target, server):
+    print("ready", flush=True)
+    server.wait_for_termination()
+"""
+
+
+def has_called(channel: Channel, calls: int) -> bool:
+    """Return whether a channel has made so many calls on A-stacks; until then it decides again."""
+    channel.broken()
+    return channel.local_calls >= calls
+
+
+class TestEnds:
+    def test_a_server_that_is_killed_in_a_call_is_unavailable_at_once_and_comes_back(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-c", SERVER, str(tmp_path)]
+        with lrpc.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
+            assert isinstance(channel, Channel)
+            for _ in range(2):
+                server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+                assert server.stdout is not None
+                assert server.stdout.readline() == "ready\n"
+                channel.broken()
+                assert seen(channel, "echo", "a", wait_for_ready=True, timeout=20).response == "a"
+                channel.broken()
+                assert seen(channel, "echo", "a").response == "a"
+                before = channel.local_calls
+                threading.Timer(0.1, server.send_signal, [signal.SIGKILL]).start()
+                began = time.monotonic()
+                found = seen(channel, "wait", "")
+                assert found.code is grpc.StatusCode.UNAVAILABLE
+                assert time.monotonic() - began < 2
+                assert channel.local_calls == before  # the handler may have run: it is not repeated
+                assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
+                server.wait()
+                server.stdout.close()
+                (tmp_path / "grpc.sock").unlink(missing_ok=True)
+
+    def test_each_call_has_one_outcome_while_the_server_restarts(self, tmp_path: Path) -> None:
+        allowed = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        with lrpc.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel, ThreadPoolExecutor(8) as pool:
+            done = threading.Event()
+
+            def many() -> list[grpc.StatusCode]:
+                ends = []
+                while not done.is_set():
+                    ends.append(seen(channel, "echo", "a").code)
+                return ends
+
+            callers = [pool.submit(many) for _ in range(8)]
+            for _ in range(4):
+                with serving(tmp_path):
+                    assert isinstance(channel, Channel)
+                    channel.broken()
+                    before = channel.local_calls
+                    until(partial(has_called, channel, before + 200))
+            done.set()
+            codes = {code for one in callers for code in one.result(30)}
+        assert codes <= allowed
+        assert grpc.StatusCode.OK in codes
+
+
+class TestDecisions:
+    def test_a_port_of_this_server_has_a_door(self, tmp_path: Path) -> None:
+        server = lrpc.server(ThreadPoolExecutor(1))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        for target in (f"localhost:{port}", f"127.0.0.1:{port}", f"dns:///localhost:{port}", f"ipv4:127.0.0.1:{port}"):
+            assert decision.decide(target, []).door is not None, target
+        server.stop(0).wait()
+        assert decision.decide(f"127.0.0.1:{port}", []).door is None
+
+    def test_a_port_with_several_listeners_takes_grpc(self) -> None:
+        import socket
+
+        one, other = socket.socket(), socket.socket()
+        with one, other:
+            for each in (one, other):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind(("127.0.0.1", 0))
+            one.listen()
+            port = one.getsockname()[1]
+            assert decision.decide(f"127.0.0.1:{port}", []).door is not None
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            assert decision.decide(f"127.0.0.1:{port}", []) == decision.Decision(
+                None, f"2 sockets listen on port {port}"
+            )
+
+    @pytest.mark.parametrize(
+        ("target", "options", "reason"),
+        [
+            ("192.0.2.1:80", [], "192.0.2.1: not an address of this computer"),
+            ("xds:///service", [], "target xds:///service: not an address"),
+            ("localhost", [], "target localhost: no port"),
+            ("::1:80", [], "target ::1:80: no port"),
+            ("localhost:²", [], "target localhost:²: no port"),
+            ("foo..bar:80", [], "foo..bar: not localhost, and not an address"),
+            ("unix://relative/s", [], "target unix://relative/s: not an address"),
+            ("unix:a\0b", [], "a\0b: no socket of this user"),
+            ("unix:/nowhere/at/all", [], "/nowhere/at/all: no socket of this user"),
+            ("localhost:1", [("grpc.service_config", "{}")], "option grpc.service_config"),
+            ("localhost:1", [("grpc.lb_policy_name", "round_robin")], "option grpc.lb_policy_name=round_robin"),
+            ("localhost:1", [("some.thing", 1)], "option some.thing"),
+            ("localhost:1", [], "0 sockets listen on port 1"),
+        ],
+    )
+    def test_what_is_no_server_of_this_computer_takes_grpc_and_says_why(
+        self, target: str, options: list[tuple[str, object]], reason: str
+    ) -> None:
+        assert decision.decide(target, options) == decision.Decision(None, reason)
+
+    def test_a_proxy_in_the_environment_takes_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+        assert decision.decide("localhost:1", []).reason == "a proxy is set in the environment"
+        assert decision.decide("localhost:1", [("grpc.enable_http_proxy", 0)]).reason == "0 sockets listen on port 1"
+
+    def test_a_secure_channel_takes_grpc_unless_both_sides_say_otherwise(self, tmp_path: Path) -> None:
+        with lrpc.secure_channel(f"unix:{tmp_path / 'x'}", grpc.ssl_channel_credentials()) as channel:
+            assert isinstance(channel, Channel)
+            assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
+            assert channel.decision.reason == "TLS"
+
+    def test_a_fork_binds_anew(self, tmp_path: Path) -> None:
+        code = f"""
+import os, sys
+import lrpc
+from tests.support.channels import seen
+channel = lrpc.insecure_channel({"unix:" + str(tmp_path / "grpc.sock")!r})
+method = channel.unary_unary("/test.Service/echo")
+assert method(b"") == b""
+child = os.fork()
+if child == 0:
+    try:
+        assert method(b"") == b""
+        assert method(b"") == b""
+        os._exit(0 if channel.local_calls == 3 else 2)
+    finally:
+        os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), method(b""), channel.local_calls)
+"""
+        with serving(tmp_path):
+            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "0 b'' 2\n", done.stderr
+
+
+def test_nothing_is_left_of_a_channel(tmp_path: Path) -> None:
+    with serving(tmp_path) as (_, target, _):
+        for _ in range(3):
+            with lrpc.insecure_channel(target) as channel:
+                seen(channel, "echo", "a")
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(10):
+            with lrpc.insecure_channel(target) as channel:
+                seen(channel, "echo", "a")
+        until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4)
