@@ -16,7 +16,7 @@ from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
-from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.kernel import NESTED_CALLS, Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.processor import Processor
@@ -115,7 +115,8 @@ class Machine:
 
     `cost_model` is a cost model or the name of one, `seed` that of all random numbers. `sink` gets
     the event log as bytes. With `domain_caching` idle processors spin in domain contexts.
-    `discipline` says which copies messages make, if not as the cost model does.
+    `discipline` says which copies messages make, if not as the cost model does. A thread may have
+    `most_nested` calls in progress, one within the other; the next one raises `NestedTooDeep`.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Machine:
         sink: Sink | None = None,
         domain_caching: bool = False,
         discipline: Discipline | None = None,
+        most_nested: int = NESTED_CALLS,
     ) -> None:
         self.name = name
         costs = load_cost_model(cost_model) if isinstance(cost_model, str) else cost_model
@@ -139,6 +141,7 @@ class Machine:
             sink=sink,
             domain_caching=domain_caching,
             discipline=discipline,
+            most_nested=most_nested,
             make_domain=SimulatedDomain,
         )
         self.outbox: list[Envelope] = []

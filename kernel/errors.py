@@ -68,6 +68,10 @@ class LinkageInUse(CallError):
     """The A-stack's linkage record belongs to another call in progress."""
 
 
+class NestedTooDeep(CallError):
+    """The thread has as many calls in progress, one within the other, as its kernel allows."""
+
+
 class AccessFault(CallError):
     """A domain accessed memory that is not mapped to it with the right that it needs."""
 

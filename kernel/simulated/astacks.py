@@ -36,7 +36,7 @@ MOST_REGIONS: Final = 64  # of one group, which bounds the time of a validation
 class Linkage:
     """The kernel's record of one call in progress: the caller, and where the call returns to."""
 
-    __slots__ = ("astack", "binding", "caller", "number", "outer", "procedure", "state", "thread")
+    __slots__ = ("astack", "binding", "caller", "depth", "number", "outer", "procedure", "state", "thread")
 
     def __init__(self, binding: "Binding", number: int) -> None:
         self.binding = binding
@@ -48,6 +48,7 @@ class Linkage:
         self.thread: Thread | None = None
         self.caller: Stack | None = None  # the stack to return to
         self.outer: Linkage | None = None  # the next one down on the thread's linkage stack
+        self.depth = 0  # calls on that stack up to this one; it is the first at 1
 
     def claim(self, thread: "Thread", procedure: int) -> None:
         """Push this linkage on a thread's linkage stack, for a call of a procedure."""
@@ -55,7 +56,8 @@ class Linkage:
         self.procedure = procedure
         self.thread = thread
         self.caller = thread.stack
-        self.outer = thread.innermost
+        outer = self.outer = thread.innermost
+        self.depth = 1 if outer is None else outer.depth + 1
         thread.innermost = self
 
     def free(self) -> None:

@@ -1,9 +1,11 @@
 """The kernel of one machine in virtual time: its domains, their exports, and who may call them."""
 
+import sys
 from collections.abc import Callable
+from typing import Final
 
 from lrpc.kernel.descriptors import BindingObject, ImportRequest
-from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, ForgedBinding
+from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, ForgedBinding, Refused
 from lrpc.kernel.simulated import log as events
 from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant, astack_count, astack_size, pools_of
 from lrpc.kernel.simulated.costs import CostModel, Discipline
@@ -18,6 +20,9 @@ from lrpc.kernel.simulated.scheduler import Scheduler
 from lrpc.kernel.states import LINKAGE_FREE
 
 MOST_REASONS = 1000  # kept, of why Binding Objects were revoked; older ones are forgotten
+NESTED_CALLS: Final = 100  # of one thread, one within the other, unless a kernel is told otherwise
+MOST_NESTED_CALLS: Final = 1000  # that a kernel can be told: their stacks share the process's one
+FRAMES_PER_CALL: Final = 40  # of Python that a nested call may take; interpreted, lrpc's own are 10
 
 
 class Kernel(Scheduler):
@@ -25,8 +30,8 @@ class Kernel(Scheduler):
 
     `debug` fills freed A-stacks with a poison byte. `sink` also gets the event log. With
     `domain_caching` idle processors spin in domain contexts. `discipline` replaces the cost model's
-    discipline of message passing. `make_domain` makes the domains, of the class that the code in
-    them needs.
+    discipline of message passing. `most_nested` bounds the calls that one thread has in progress.
+    `make_domain` makes the domains, of the class that the code in them needs.
     """
 
     def __init__(
@@ -40,9 +45,16 @@ class Kernel(Scheduler):
         sink: Sink | None = None,
         domain_caching: bool = False,
         discipline: Discipline | None = None,
+        most_nested: int = NESTED_CALLS,
         make_domain: "Callable[[Kernel, int, str], ProtectionDomain]" = ProtectionDomain,
     ) -> None:
         super().__init__(machine, costs, processors=processors, seed=seed, sink=sink)
+        if not 1 <= most_nested <= MOST_NESTED_CALLS:
+            raise Refused(f"machine {machine}: most_nested is {most_nested}; give 1 to {MOST_NESTED_CALLS}")
+        # Python counts the frames of a thread's stacks together, and where it runs out of them, in
+        # the midst of a transfer, no call can be ended in order. So the kernel's limit comes first.
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + FRAMES_PER_CALL * most_nested))
+        self.most_nested = most_nested
         self.debug = debug
         self.domain_caching = domain_caching  # idle processors spin in domain contexts
         passing = costs.file.message_passing

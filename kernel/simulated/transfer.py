@@ -15,7 +15,7 @@ the captured thread may still make calls.
 from typing import TYPE_CHECKING, cast
 
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallAborted, CallError, Panic, raised
+from lrpc.kernel.errors import CallAborted, CallError, NestedTooDeep, Panic, raised
 from lrpc.kernel.simulated import termination
 from lrpc.kernel.simulated.log import ABORT, CALL, LARGEST, REFUSED, RETURN
 from lrpc.kernel.simulated.memory import READ, WRITE
@@ -38,8 +38,8 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     The running thread traps, the call is validated, and the thread continues in the server's
     domain: on an idle processor that spins there, or on its own. Raises `ProcedureRaised`; the
     `CallError` that says what was forged, which leaves nothing held; `CallFailed` if the server's
-    domain terminates; and `CallAborted` if the caller is released from a call that its server
-    keeps.
+    domain terminates; `CallAborted` if the caller is released from a call that its server keeps;
+    and `NestedTooDeep`.
     """
     processor = kernel.running_processor()
     charges = processor.charges
@@ -51,6 +51,12 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     try:
         binding = kernel.binding_of(key, thread.domain)
         astack, looked = binding.validate(procedure, address)
+        outer = thread.innermost
+        if outer is not None and outer.depth >= kernel.most_nested:
+            raise NestedTooDeep(
+                f"{binding.name}: {thread.name} has {outer.depth} calls in progress, one within the other, "
+                f"and machine {kernel.machine} allows no more; raise its most_nested, or nest fewer"
+            )
     except CallError:
         kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed_number & LARGEST)
         processor.spend(charges.trap)  # the trap back out of the kernel
