@@ -4,12 +4,11 @@ A cost model is a TOML file in cost_models/, or a user's own. It gives each step
 origin: quoted from a source, fitted to the table cells that it names, or assumed. A `total` states
 a quoted sum whose split over steps is assumed.
 
-The kind of a resulting figure is derived, not claimed. From the origins of the steps that a cell of
-a table charged, and from the totals, `CostModel.kind` says whether the cell is input, fitted or
-predicted. So no figure that went into a model is shown as a prediction of it.
+From these origins and totals the kind of a resulting figure is derived: input, fitted or predicted.
+So no figure that went into a model is shown as a prediction of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -148,7 +147,6 @@ COPIES: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 Origin = Literal["source", "fitted", "assumed"]
-Kind = Literal["input", "fitted", "predicted"]
 LARGEST_COST_US: Final = 1e9
 LONGEST_WAIT_NS: Final = 10**12
 LARGEST_COUNT: Final = 1 << 16  # of a step in a total, or of pages
@@ -334,27 +332,6 @@ class CostModel:
         numbers = {STEPS.index(step) for step in free}
         ns, ps = (tuple(0 if at in numbers else cost for at, cost in enumerate(all_)) for all_ in (self.ns, self.ps))
         return CostModel(file, ns, ps)
-
-    def kind(self, cell: str, charges: Mapping[str, int], *, bus: bool = False) -> Kind:
-        """Return the kind of figure that `cell` is, from the steps that were charged for it.
-
-        `charges` counts those, by step name; `bus` says whether the memory bus played a part. A
-        cell is fitted if a step that it charges, or else the bus's cost, was solved from this very
-        cell. It is input if the bus played no part and all that it charges is quoted. The assumed
-        split of a quoted total counts as quoted where each of its steps is charged as often as the
-        total contains it. Any other cell is predicted.
-        """
-        left = {step: count for step, count in charges.items() if count}
-        if any(cell in self.file.steps[step].solved_from for step in left):
-            return "fitted"
-        if bus and self.file.bus is not None:
-            return "fitted" if cell in self.file.bus.solved_from else "predicted"
-        for total in self.file.totals:
-            whole = min(left.get(step, 0) // times for step, times in total.of.items())
-            for step, times in total.of.items():
-                left[step] = left.get(step, 0) - whole * times
-        quoted = all(self.file.steps[step].origin == "source" for step, count in left.items() if count)
-        return "input" if quoted else "predicted"
 
 
 def cost_model(tables: object, document: str) -> CostModel:

@@ -1,22 +1,15 @@
 """Cells of tables: our figure, the paper's beside it, and the kind of ours.
 
-The kind says how much our figure proves. It is derived, never claimed: every parameter of a cost
-model or scenario names its origin and, if it was fitted, the cells that it was solved from. From
-these, and from the steps charged for a cell, `CostModel.kind` derives the cell's kind:
-
-- input: our figure was given, or is a sum of quoted figures, so agreement proves nothing new;
-- fitted: a parameter was solved from this very cell, or from another point of its curve, so
-  agreement is no evidence;
-- predicted: neither, so agreement is evidence for the model.
+The kind says how much our figure proves. It is derived, never claimed (see `records.kinds`).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from lrpc.kernel.simulated.costs import Kind
+from lrpc.workloads.records.kinds import Basis, Kind
 
-KINDS: Final[tuple[Kind, ...]] = ("input", "fitted", "predicted")  # the last claims the most
+SHORTENED: Final = "*"  # stands beside each figure of a shortened run
 
 
 @dataclass(frozen=True)
@@ -24,6 +17,9 @@ class Cell:
     """One cell of a table.
 
     `paper` is None if the paper has no such figure. A figure that is not a number is text.
+    `rests_on` lists what a prediction rests on that was assumed, or fitted to other figures.
+    `shortened` says of how much of a run the figure is, if it is not of the whole. A record holds
+    these two as remarks.
     """
 
     table: str
@@ -33,6 +29,23 @@ class Cell:
     ours: float | str
     unit: str
     kind: Kind
+    rests_on: str = ""
+    shortened: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        table: str,
+        row: str,
+        column: str,
+        paper: float | str | None,
+        ours: float | str,
+        unit: str,
+        basis: Basis,
+        shortened: str = "",
+    ) -> "Cell":
+        """Return a cell whose kind follows from the basis of our figure."""
+        return cls(table, row, column, paper, ours, unit, basis.kind, basis.rests_on, shortened)
 
     @property
     def deviation(self) -> float | None:
@@ -48,12 +61,39 @@ class Cell:
     def place(self) -> str:
         """Return where the cell is, as a reader finds it: its table, row and column."""
         table = self.table if self.table.startswith(("Figure", "Firefly")) else f"Table {self.table}"
-        return f"{table}, {self.row}, {self.column}"
+        return f"{table}, {self.row}, {self.column}{self.shortened and f', {self.shortened}'}"
 
     @property
     def differs_in_text(self) -> bool:
         """Return whether both figures are texts, such as Table III's letters, and differ."""
         return isinstance(self.ours, str) and isinstance(self.paper, str) and self.ours != self.paper
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a record says of a cell beside its figures: `Cell.rests_on` and `Cell.shortened`."""
+
+    table: str
+    row: str
+    column: str
+    rests_on: str
+    shortened: str
+
+
+def remarks(cells: Iterable[Cell]) -> list[Remark]:
+    """Return what there is to say of some of these cells."""
+    return [
+        Remark(cell.table, cell.row, cell.column, cell.rests_on, cell.shortened)
+        for cell in cells
+        if cell.rests_on or cell.shortened
+    ]
+
+
+def remarked(cells: Iterable[Cell], found: Iterable[Remark]) -> list[Cell]:
+    """Return the cells with what `remarks` said of them."""
+    said = {(one.table, one.row, one.column): (one.rests_on, one.shortened) for one in found}
+    rows = ((cell, *said.get((cell.table, cell.row, cell.column), ("", ""))) for cell in cells)
+    return [replace(cell, rests_on=rests_on, shortened=part) for cell, rests_on, part in rows]
 
 
 def furthest(cells: Iterable[Cell]) -> Cell | None:
@@ -62,12 +102,20 @@ def furthest(cells: Iterable[Cell]) -> Cell | None:
     return max(known, key=lambda cell: abs(cell.deviation or 0.0), default=None)
 
 
-def weakest(*kinds: Kind) -> Kind:
-    """Return the kind of a figure that is computed from figures of these kinds.
+def shortened(cells: Iterable[Cell]) -> str:
+    """Return what the mark beside figures of shortened runs means; nothing if there are none."""
+    parts = dict.fromkeys(cell.shortened for cell in cells if cell.shortened)
+    return f"{SHORTENED} of a shortened run: {', '.join(parts)}" if parts else ""
 
-    It is predicted if any of them is, otherwise fitted if any of them is.
-    """
-    return max(kinds, key=KINDS.index)
+
+def predictions_rest_on(cells: Iterable[Cell]) -> str:
+    """Return in a sentence what these cells' predictions rest on; nothing if on quoted figures."""
+    found: dict[str, dict[str, None]] = {}
+    for part in (part for cell in cells if cell.rests_on for part in cell.rests_on.split("; ")):
+        what, _, names = part.partition(": ")
+        found.setdefault(what, {}).update(dict.fromkeys(names.split(", ")))
+    listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in sorted(found.items()))
+    return f"Predictions here rest on what was {listed}." if listed else ""
 
 
 def crossing_shares(counts: Mapping[str, int]) -> dict[str, float]:

@@ -16,7 +16,7 @@ job again and comparing the digests.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -30,7 +30,7 @@ from lrpc.kernel.documents import check_values, first_error, read_file
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import call_tables, folders, pace, tables
 from lrpc.workloads.records.call_tables import Calls
-from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.cells import Cell, Remark, remarked, remarks
 from lrpc.workloads.records.versions import versions
 
 FORMAT: Final = 2
@@ -115,6 +115,7 @@ class Record:
     machines: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     trace: TraceAccounts | None = None
     cells: Sequence[Cell] = ()
+    remarks: Sequence[Remark] = ()  # of cells, in the file: those of a record have them themselves
 
 
 def new_folder(
@@ -141,7 +142,9 @@ def write(out: Path, record: Record) -> None:
     """
 
     def fill(folder: Path) -> None:
-        text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
+        told = asdict(replace(record, remarks=remarks(record.cells)))
+        told["cells"] = [{key: cell[key] for key in cell if key not in tables.ON_REMARKS} for cell in told["cells"]]
+        text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
         # Half a surrogate becomes its escape in JSON.
         (folder / "record.json").write_bytes(text.encode(errors="backslashreplace"))
         for table in tables_of(record):
@@ -159,6 +162,8 @@ def tables_of(record: Record) -> list[tables.Table]:
         tables.machines(record.machines),
         tables.facilities(record.machines),
     ]
+    if said := remarks(record.cells):
+        found.append(tables.remarks(said))
     if record.trace is not None:
         found += [tables.times(record.trace.times), *record.trace.more]
         if record.trace.left_out:
@@ -216,7 +221,8 @@ def read(folder: Path) -> Record:
         found = json.loads(read_file(path, LARGEST_RECORD))
         _check_format(found, path)
         check_values(found, str(path))
-        return TypeAdapter(Record).validate_python(found)
+        read = TypeAdapter(Record).validate_python(found)
+        return replace(read, cells=remarked(read.cells, read.remarks), remarks=())
     except (ValueError, RecursionError) as error:
         what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
         raise Refused(f"{what}; the record is damaged") from None

@@ -17,8 +17,9 @@ from lrpc.kernel.documents import first_error
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.text import visible
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
-from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.cells import Cell, Remark
 
+ON_REMARKS: Final = ("rests_on", "shortened")  # of a cell: a record holds them as remarks
 TableValue = str | int | float | None
 FORMULA: Final = ("=", "+", "-", "@")  # what a formula begins with
 BUCKET: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
@@ -109,9 +110,15 @@ def read_machines(found: Mapping[str, Mapping[str, object]], document: str = "re
 
 
 def cells(found: Sequence[Cell]) -> Table:
-    """Return the table of a run's cells."""
-    columns = [column.name for column in fields(Cell)]
-    return Table("cells", "Cells", columns, [astuple(cell) for cell in found])
+    """Return the table of a run's cells, without what remarks say of them."""
+    columns = [column.name for column in fields(Cell) if column.name not in ON_REMARKS]
+    return Table("cells", "Cells", columns, [[getattr(cell, column) for column in columns] for cell in found])
+
+
+def remarks(found: Sequence[Remark]) -> Table:
+    """Return the table of what there is to say of a run's cells."""
+    columns = [column.name for column in fields(Remark)]
+    return Table("remarks", "What cells rest on", columns, [astuple(one) for one in found])
 
 
 def calls(found: Sequence[Calls]) -> Table:

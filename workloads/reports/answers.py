@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import KINDS, Cell, crossing_shares, furthest
+from lrpc.workloads.records.cells import Cell, crossing_shares, furthest
+from lrpc.workloads.records.kinds import KINDS
 from lrpc.workloads.records.records import COUNTS, Record, TraceAccounts
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import plots, scaling

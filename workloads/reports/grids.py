@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lrpc.workloads.records.cells import KINDS, Cell
+from lrpc.workloads.records.cells import SHORTENED, Cell, shortened
+from lrpc.workloads.records.kinds import KINDS
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import web
 from lrpc.workloads.reports.terminal import DIGITS, TITLES
@@ -47,7 +48,8 @@ class Grid:
         """Return what the signs in the grid mean, as far as they occur."""
         kinds = [kind for kind in KINDS if any(cell.kind == kind for cell in self.cells)]
         papers = ["ours (the paper's)"] if any(cell.paper is not None for cell in self.cells) else []
-        return " · ".join([*papers, *(f"{MARKS[kind]} {kind}" for kind in reversed(kinds))])
+        signs = [*papers, *(f"{MARKS[kind]} {kind}" for kind in reversed(kinds)), shortened(self.cells)]
+        return " · ".join(filter(None, signs))
 
 
 def meanings(cells: Sequence[Cell]) -> str:
@@ -83,7 +85,7 @@ def as_rows(grid: Grid) -> Iterator[Sequence[str]]:
 def in_words(cell: Cell) -> str:
     """Return a cell as text: ours, the paper's in brackets, and the mark of its kind."""
     papers = "" if cell.paper is None else f" ({figure(cell.paper, cell.unit, exact=True)})"
-    return f"{figure(cell.ours, cell.unit)}{papers} {MARKS[cell.kind]}"
+    return f"{figure(cell.ours, cell.unit)}{cell.shortened and SHORTENED}{papers} {MARKS[cell.kind]}"
 
 
 def figure(value: float | str, unit: str, *, exact: bool = False) -> str:
@@ -110,4 +112,7 @@ def _as_html(cell: Cell | None) -> str:
     mark = f'<span class="kind" role="img" aria-label="{cell.kind}" title="{cell.kind}">{MARKS[cell.kind]}</span>'
     value = "" if isinstance(cell.ours, str) else web.sorted_by(cell.ours)
     ours = web.escape(figure(cell.ours, cell.unit))
+    if cell.shortened:
+        part = web.escape(f"of {cell.shortened}")
+        ours += f'<span class="kind" role="img" aria-label="{part}" title="{part}">{SHORTENED}</span>'
     return f'<td class="number"{value}{hover}>{ours}{papers} {mark}</td>'

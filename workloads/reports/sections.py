@@ -15,7 +15,7 @@ from typing import Final
 
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
-from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.cells import Cell, predictions_rest_on
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import MachineRow, Table, TableValue
 from lrpc.workloads.reports import plots
@@ -185,9 +185,12 @@ def _cells(cells: Sequence[Cell]) -> Iterator[SectionItem]:
         title = title_of(name)
         if name == "Figure 1" and len(values) == len(found):
             yield plots.columns(title, [cell.row for cell in found], values, "bytes", "calls")
-        rows = [(cell.row, cell.column, cell.paper, cell.ours, cell.deviation, cell.unit, cell.kind) for cell in found]
-        columns = ("row", "column", "paper", "ours", "difference", "unit", "kind")
-        yield Grid(title, found, Table(f"cells {name}", title, columns, rows))
+        columns = ("row", "column", "paper", "ours", "deviation", "unit", "kind", "rests_on", "shortened")
+        rows = [[getattr(cell, column) for column in columns] for cell in found]
+        heads = [column.replace("deviation", "difference") for column in columns]
+        yield Grid(title, found, Table(f"cells {name}", title, heads, rows))
+        if rests := predictions_rest_on(found):
+            yield Note(rests)
 
 
 def figure_2(cells: Sequence[Cell]) -> Plot:

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import KINDS, Cell, furthest
+from lrpc.workloads.records.cells import SHORTENED, Cell, furthest, predictions_rest_on, shortened
+from lrpc.workloads.records.kinds import KINDS
 from lrpc.workloads.records.records import COUNTS, Record
 
 TITLES: Final = {
@@ -76,6 +77,8 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
         table = make(found)
         table.title, table.title_justify = TITLES.get(name, name), "left"
         console.print(table)
+        for line in filter(None, [shortened(found), predictions_rest_on(found)]):
+            console.print(line, highlight=False)
 
 
 def print_record(console: Console, record: Record, folder: Path) -> None:
@@ -201,14 +204,17 @@ def _list(cells: Sequence[Cell]) -> Table:
     """
     compared = any(cell.paper is not None for cell in cells)
     table = Table()
+    parts = len({cell.shortened for cell in cells}) > 1
     for heading in ("", "column", "paper", "ours", "difference", "kind"):
         if compared or heading not in ("paper", "difference"):
             table.add_column(heading, justify="left" if heading in ("", "column", "kind") else "right")
+    if parts:
+        table.add_column(f"{SHORTENED} of")
     for cell in cells:
         has_unit = cell.unit in SHOWN and not isinstance(cell.ours, str)
-        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if has_unit else "")
+        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if has_unit else "") + _mark(cell)
         between = (_number(cell.paper, cell.unit), ours, _difference(cell)) if compared else (ours,)
-        table.add_row(cell.row, cell.column, *between, cell.kind)
+        table.add_row(cell.row, cell.column, *between, cell.kind, *([cell.shortened] if parts else []))
     return table
 
 
@@ -219,16 +225,21 @@ def _bars(cells: Sequence[Cell]) -> Table:
         table.add_column(heading, justify="left" if not heading else "right")
     most = max(float(cell.ours) for cell in cells) or 1.0
     for cell in cells:
-        table.add_row(cell.row, _number(cell.ours, cell.unit), "█" * round(BAR * float(cell.ours) / most))
+        ours = _number(cell.ours, cell.unit) + _mark(cell)
+        table.add_row(cell.row, ours, "█" * round(BAR * float(cell.ours) / most))
     return table
 
 
 def _in_grid(cell: Cell) -> str:
-    ours = _number(cell.ours, cell.unit)
+    ours = _number(cell.ours, cell.unit) + _mark(cell)
     if cell.paper is None:
         return ours
     paper = _number(cell.paper, cell.unit)
     return f"{ours} ({paper.rstrip('0').rstrip('.') if '.' in paper else paper})"
+
+
+def _mark(cell: Cell) -> str:
+    return SHORTENED if cell.shortened else ""
 
 
 def _difference(cell: Cell) -> str:

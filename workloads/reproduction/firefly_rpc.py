@@ -11,6 +11,7 @@ from typing import Final
 
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.kinds import QUOTED, from_charges
 from lrpc.workloads.reproduction.paper import Measured
 
 TABLE: Final = "Firefly RPC"
@@ -51,24 +52,24 @@ def cells(null: Measured, full: Measured, costs: CostModel) -> list[Cell]:
     """
     found = [_step("runtime and stubs", RUNTIME, null, costs, ("remote_client", "remote_server"))]
     found += [_step(f"{row}, twice", PACKETS * us, null, costs, steps) for row, (us, steps) in ACCOUNT.items()]
-    runtime, charged = float(found[0].ours), _us(null, costs, null.charges)
+    runtime, steps_us = float(found[0].ours), _us(null, costs, null.charges)
     # What a Null took beyond its charges is time on the wire, which no step charges.
-    found.append(Cell(TABLE, "wire, twice", COLUMN, PACKETS * WIRE, null.us - charged, "us", "input"))
-    kind = costs.kind(f"{TABLE}/Null/{COLUMN}", null.per_call(null.charges))
-    found.append(Cell(TABLE, "Null", COLUMN, NULL, null.us, "us", kind))
+    found.append(Cell.of(TABLE, "wire, twice", COLUMN, PACKETS * WIRE, null.us - steps_us, "us", QUOTED))
+    whole = from_charges(costs, null.per_call(null.charges), f"{TABLE}/Null")
+    found.append(Cell.of(TABLE, "Null", COLUMN, NULL, null.us, "us", whole))
     for measured in MEASURED:
         row = f"unaccounted, of {measured:,.0f} measured"
-        found.append(Cell(TABLE, row, COLUMN, measured - NULL, NOT_CHARGED, "us", "input"))
+        found.append(Cell.of(TABLE, row, COLUMN, measured - NULL, NOT_CHARGED, "us", QUOTED))
     # The call's packet is full; the reply's is like those of a Null.
     one_way = full.us - runtime - (null.us - runtime) / PACKETS
-    kind = costs.kind(f"{TABLE}/{FULL}/{COLUMN}", full.per_call(full.charges))
-    return [*found, Cell(TABLE, FULL, COLUMN, FULL_ONE_WAY, one_way, "us", kind)]
+    both = from_charges(costs, full.per_call(full.charges), f"{TABLE}/{FULL}") | whole
+    return [*found, Cell.of(TABLE, FULL, COLUMN, FULL_ONE_WAY, one_way, "us", both)]
 
 
 def _step(row: str, paper: float, null: Measured, costs: CostModel, steps: tuple[str, ...]) -> Cell:
     charges = {step: null.charges[step] for step in steps if step in null.charges}
-    kind = costs.kind(f"{TABLE}/{row}/{COLUMN}", null.per_call(charges))
-    return Cell(TABLE, row, COLUMN, paper, _us(null, costs, charges), "us", kind)
+    basis = from_charges(costs, null.per_call(charges), f"{TABLE}/{row}")
+    return Cell.of(TABLE, row, COLUMN, paper, _us(null, costs, charges), "us", basis)
 
 
 def _us(measured: Measured, costs: CostModel, charges: Mapping[str, int]) -> float:

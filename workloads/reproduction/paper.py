@@ -3,18 +3,21 @@
 The constants quote the paper, table by table. They are only ever shown beside a figure of ours,
 which comes from what simulated machines measured and charged. A row that names steps, such as a
 context switch, is the cost of those steps as they were charged. A row of whole calls is the virtual
-time that a loop of calls took. `CostModel.kind` derives the kind of most figures (see
-`records.cells`).
+time that a loop of calls took. The kind of each follows from what it was computed from (see
+`records.kinds`).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
-from lrpc.kernel.simulated.costs import CostModel, Kind
+from lrpc.cluster.parameters import ParameterTable
+from lrpc.kernel.simulated.costs import CostModel
 from lrpc.workloads.programs.four_tests import TESTS
 from lrpc.workloads.programs.survey import AXIS, BIN, figures
-from lrpc.workloads.records.cells import Cell, crossing_shares, weakest
+from lrpc.workloads.records.cells import Cell, crossing_shares
+from lrpc.workloads.records.kinds import COUNTED, QUOTED, Basis, from_charges, from_parameters
 
 # Table I: operations that cross machines, in percent. Taos' 344,888 local and 18,366 network calls
 # are 5.33 % of local and 5.06 % of all calls. For V and Sun the paper's share is of all operations.
@@ -142,23 +145,31 @@ class Rate:
     shares: Mapping[str, float]  # percent of the processors' time, by what they did
 
 
-def table_i(row: str, counts: Mapping[str, int], solved_from: Collection[str] = ()) -> list[Cell]:
+def hours(run: float) -> str:
+    """Return how a cell says that a part of a system's hours was run; nothing if all were."""
+    return _part_of(run, "its hours")
+
+
+def table_i(
+    row: str, counts: Mapping[str, int], parameters: Mapping[str, ParameterTable] = MappingProxyType({}), run: float = 1
+) -> list[Cell]:
     """Return a row of Table I: its shares of calls that cross machines (`crossing_shares`).
 
-    The row is fitted if `solved_from`, the cells that parameters were solved from, has one of its
-    cells.
+    `parameters` are those of the system's scenario, and `run` is the part of its hours that was
+    run.
     """
     paper = TABLE_I.get(row, {})
-    kind: Kind = "fitted" if any(cell.startswith(f"I/{row}/remote/") for cell in solved_from) else "predicted"
+    basis = from_parameters(parameters, [f"I/{row}/remote"])
     return [
-        Cell("I", row, column, paper.get(column), share, "%", kind) for column, share in crossing_shares(counts).items()
+        Cell.of("I", row, column, paper.get(column), share, "%", basis, hours(run))
+        for column, share in crossing_shares(counts).items()
     ]
 
 
 def measured_in_1989() -> list[Cell]:
     """Return the paper's Table I, to stand beside a system that the paper does not have."""
     return [
-        Cell("I", f"{system}, 1989", column, paper, "not run", "%", "input")
+        Cell.of("I", f"{system}, 1989", column, paper, "not run", "%", QUOTED)
         for system, columns in TABLE_I.items()
         for column, paper in columns.items()
     ]
@@ -176,9 +187,10 @@ def table_ii(nulls: Mapping[str, tuple[Measured, CostModel]]) -> list[Cell]:
         minimum = _part("II", system, "minimum", least, null, costs, MINIMUM)
         actual = _mean("II", system, "actual", takes, null, costs)
         overhead = float(actual.ours) - float(minimum.ours)
-        cells += [minimum, actual, Cell("II", system, "overhead", takes - least, overhead, "us", actual.kind)]
+        both = _basis("II", system, null, costs, MINIMUM) | _basis("II", system, null, costs)
+        cells += [minimum, actual, Cell.of("II", system, "overhead", takes - least, overhead, "us", both)]
         for column, steps in OVERHEAD.items():
-            parts.append(_part("II overhead", system, column, None, null, costs, steps, f"II/{system}/actual"))
+            parts.append(_part("II overhead", system, column, None, null, costs, steps, f"II/{system}"))
     return cells + parts
 
 
@@ -189,7 +201,7 @@ def table_iii(letters: Mapping[str, Mapping[str, str]]) -> list[Cell]:
     which are defined by this very table.
     """
     return [
-        Cell("III", row, column, paper, letters[column][row], "copies", "predicted" if column == "LRPC" else "input")
+        Cell.of("III", row, column, paper, letters[column][row], "copies", COUNTED if column == "LRPC" else QUOTED)
         for row, columns in TABLE_III.items()
         for column, paper in columns.items()
     ]
@@ -200,15 +212,13 @@ def table_iv(columns: Mapping[str, Mapping[str, Measured]], costs: CostModel) ->
     cells: list[Cell] = []
     ratios = []
     for test in TESTS:
-        row = {
-            column: _mean("IV", test, column, TABLE_IV[column][test], tests[test], costs)
-            for column, tests in columns.items()
-        }
-        cells += row.values()
-        taos, lrpc = row["Taos"], row["LRPC"]
+        cells += [
+            _mean("IV", test, column, TABLE_IV[column][test], tests[test], costs) for column, tests in columns.items()
+        ]
+        taos, lrpc = (columns[column][test] for column in ("Taos", "LRPC"))
         paper = TABLE_IV["Taos"][test] / TABLE_IV["LRPC"][test]
-        ratio = float(taos.ours) / float(lrpc.ours)
-        ratios.append(Cell("IV ratios", test, "Taos/LRPC", paper, ratio, "x", weakest(taos.kind, lrpc.kind)))
+        both = _basis("IV", test, taos, costs) | _basis("IV", test, lrpc, costs)
+        ratios.append(Cell.of("IV ratios", test, "Taos/LRPC", paper, taos.us / lrpc.us, "x", both))
     return cells + ratios
 
 
@@ -222,20 +232,20 @@ def convention(stack: Mapping[str, Measured], pointer: Mapping[str, Measured], c
 
     `stack` are the tests with that convention, `pointer` those with an argument pointer.
     """
-    cells = what_if("IV what-if", "arguments on the execution stack", stack, costs)
+    column = "arguments on the execution stack"
     more = [
-        Cell(
+        Cell.of(
             "IV what-if",
-            cell.row,
+            test,
             "for the extra copies",
             None,
-            float(cell.ours) - pointer[cell.row].us,
+            measured.us - pointer[test].us,
             "us",
-            cell.kind,
+            _basis("IV what-if", test, measured, costs) | _basis("IV what-if", test, pointer[test], costs),
         )
-        for cell in cells
+        for test, measured in stack.items()
     ]
-    return cells + more
+    return what_if("IV what-if", column, stack, costs) + more
 
 
 def table_v(null: Measured, costs: CostModel) -> list[Cell]:
@@ -247,7 +257,7 @@ def table_v(null: Measured, costs: CostModel) -> list[Cell]:
 def breakdown(nulls: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
     """Return what the time of Null is spent on, under LRPC and under SRC RPC."""
     return [
-        _part("V SRC RPC", row, column, BREAKDOWN_PAPER[column].get(row), null, costs, steps, f"IV/Null/{column}")
+        _part("V SRC RPC", row, column, BREAKDOWN_PAPER[column].get(row), null, costs, steps, "IV/Null")
         for row, steps in BREAKDOWN.items()
         for column, null in nulls.items()
     ]
@@ -256,19 +266,19 @@ def breakdown(nulls: Mapping[str, Measured], costs: CostModel) -> list[Cell]:
 def misses(null: Measured) -> Cell:
     """Return the TLB misses of a call that exchanges processors instead of switching contexts."""
     missed = null.charges.get("tlb_miss", 0) / null.calls
-    return Cell("V what-if", "Null", "misses without a switch", None, missed, "misses", "predicted")
+    return Cell.of("V what-if", "Null", "misses without a switch", None, missed, "misses", COUNTED)
 
 
-def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[Cell]:
+def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int], run: float = 1) -> list[Cell]:
     """Return the survey's figures, and Figure 1 from the bytes that A-stacks carried.
 
-    `astack_bytes` has the number of calls by their bytes of arguments and results. Everything is
-    input: the generator was given the paper's figures, and an assumed distribution where the paper
-    gives none.
+    `astack_bytes` has the number of calls by their bytes of arguments and results; `run` is the
+    part of the survey's calls that was made. Everything was given: the generator has the paper's
+    figures, and an assumed distribution where the paper gives none.
     """
     sizes = figures(astack_bytes)
     calls, procedures, parameters = (max(1, found[name]) for name in ("calls", "procedures", "parameters"))
-    rows: list[tuple[str, float | str | None, float, str]] = [
+    services: list[tuple[str, float | str | None, float, str]] = [
         ("services", 28.0, found["services"], "number"),
         ("procedures", 366.0, found["procedures"], "number"),
         ("parameters", "over 1,000", found["parameters"], "number"),
@@ -276,6 +286,8 @@ def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[
         ("parameters of four bytes or fewer", 65.0, 100 * found["small"] / parameters, "%"),
         ("procedures with parameters of fixed size only", 200 / 3, 100 * found["fixed_only"] / procedures, "%"),
         ("procedures that transfer 32 bytes or fewer", 60.0, 100 * found["up_to_32"] / procedures, "%"),
+    ]
+    called: list[tuple[str, float | str | None, float, str]] = [
         ("calls", 1_487_105.0, found["calls"], "number"),
         ("procedures called", 112.0, found["called"], "number"),
         ("share of calls to 3", 75.0, 100 * found["calls_of_3"] / calls, "%"),
@@ -285,41 +297,60 @@ def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int]) -> list[
         ("share of calls under 200 bytes", "a majority", 100 * sizes.under_200, "%"),
         ("share of calls in one packet of 1,448 bytes", None, 100 * sizes.one_packet, "%"),
     ]
-    survey = [Cell("Figure 1 survey", row, "survey", paper, ours, unit, "input") for row, paper, ours, unit in rows]
+    part = _part_of(run, "the calls")
+    survey = [
+        Cell.of("Figure 1 survey", row, "survey", paper, ours, unit, QUOTED, shortened)
+        for rows, shortened in ((services, ""), (called, part))
+        for row, paper, ours, unit in rows
+    ]
     ends = [*(f"{start}-{start + BIN - 1}" for start in range(0, AXIS - BIN, BIN)), f"{AXIS - BIN}-{AXIS}"]
     bins = zip((*ends, f"over {AXIS}"), (*sizes.bins, sizes.beyond), strict=True)
-    return survey + [Cell("Figure 1", row, "calls", None, count, "number", "input") for row, count in bins]
+    return survey + [Cell.of("Figure 1", row, "calls", None, count, "number", QUOTED, part) for row, count in bins]
 
 
-def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel) -> list[Cell]:
+def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel, run: float = 1) -> list[Cell]:
     """Return Figure 2, calls a second by number of processors, and where their time went.
 
-    `curves` has the rates by curve and number of processors. A point is fitted if what matters to
-    it was solved from any point of its curve. On one processor nobody waits for the bus or a lock.
+    `curves` has the rates by curve and number of processors, and `run` is the part of the second
+    that was run. What was solved from any point of a curve was solved from all of them. On one
+    processor nobody waits for the bus or a lock.
     """
     cells, waits = [], []
-    lrpc = curves["LRPC"]
+    lrpc, part = curves["LRPC"], _part_of(run, "the second")
     for processors in lrpc:
         row = str(processors)
-        found = {
-            curve: (rates[processors].calls_per_s, "calls/s", rates[processors]) for curve, rates in curves.items()
-        }
-        found["speed-up"] = (lrpc[processors].calls_per_s / lrpc[1].calls_per_s, "x", lrpc[processors])
-        for column, (ours, unit, rate) in found.items():
-            kinds = {costs.kind(f"Figure 2/{n}/{column}", rate.charges, bus=processors > 1) for n in lrpc}
-            kind: Kind = "fitted" if "fitted" in kinds else weakest(*kinds)
-            cells.append(Cell("Figure 2", row, column, FIGURE_2[column].get(processors), ours, unit, kind))
+        rests = {curve: _on_curve(curve, rates, processors, costs) for curve, rates in curves.items()}
         for curve, rates in curves.items():
-            for what, share in rates[processors].shares.items():
-                rests_on = next(cell.kind for cell in reversed(cells) if (cell.row, cell.column) == (row, curve))
-                waits.append(Cell("Figure 2 waits", row, f"{curve} {what}", None, share, "%", rests_on))
+            rate, paper = rates[processors], FIGURE_2[curve].get(processors)
+            cells.append(Cell.of("Figure 2", row, curve, paper, rate.calls_per_s, "calls/s", rests[curve], part))
+            waits += [
+                Cell.of("Figure 2 waits", row, f"{curve} {what}", None, share, "%", rests[curve], part)
+                for what, share in rate.shares.items()
+            ]
+        both = rests["LRPC"] | _on_curve("LRPC", lrpc, 1, costs)
+        faster = lrpc[processors].calls_per_s / lrpc[1].calls_per_s
+        paper = FIGURE_2["speed-up"].get(processors)
+        cells.append(Cell.of("Figure 2", row, "speed-up", paper, faster, "x", both, part))
     return cells + waits
+
+
+def _on_curve(curve: str, rates: Mapping[int, Rate], processors: int, costs: CostModel) -> Basis:
+    points = [f"Figure 2/{point}/{curve}" for point in rates]
+    return from_charges(costs, rates[processors].charges, *points, bus=processors > 1)
+
+
+def _part_of(run: float, what: str) -> str:
+    return "" if run == 1 else f"{100 * run:.3g} % of {what}"
+
+
+def _basis(table: str, row: str, measured: Measured, costs: CostModel, steps: Iterable[str] | None = None) -> Basis:
+    """Return what some steps of a loop's call rest on, or all, in a row of a table."""
+    return from_charges(costs, measured.per_call(measured.charges if steps is None else steps), f"{table}/{row}")
 
 
 def _mean(table: str, row: str, column: str, paper: float | None, measured: Measured, costs: CostModel) -> Cell:
     """Return a cell with the mean time of a call."""
-    kind = costs.kind(f"{table}/{row}/{column}", measured.per_call(measured.charges))
-    return Cell(table, row, column, paper, measured.us, "us", kind)
+    return Cell.of(table, row, column, paper, measured.us, "us", _basis(table, row, measured, costs))
 
 
 def _part(
@@ -334,8 +365,8 @@ def _part(
 ) -> Cell:
     """Return a cell with what some steps cost per call.
 
-    `solved_from` is the cell that these steps may have been solved from, if it is not this one.
+    `solved_from` is the row that these steps may have been solved from, if it is not this one.
     """
     us = sum(costs.file.steps[step].us * measured.charges[step] for step in steps if step in measured.charges)
-    kind = costs.kind(solved_from or f"{table}/{row}/{column}", measured.per_call(steps))
-    return Cell(table, row, column, paper, us / measured.calls, "us", kind)
+    basis = from_charges(costs, measured.per_call(steps), solved_from or f"{table}/{row}")
+    return Cell.of(table, row, column, paper, us / measured.calls, "us", basis)

@@ -285,7 +285,7 @@ def _table_v(run: Measurements) -> list[Cell]:
 
 def _figure_1(run: Measurements) -> list[Cell]:
     found = cast(Mapping[str, int], run.found(SURVEY)[0])
-    return paper.figure_1(found, run.machines[SURVEY].astack_bytes)
+    return paper.figure_1(found, run.machines[SURVEY].astack_bytes, run.plan.scale)
 
 
 def _figure_2(run: Measurements) -> list[Cell]:
@@ -293,7 +293,8 @@ def _figure_2(run: Measurements) -> list[Cell]:
         column: {processors: run.rate(f"{stem}-{processors:02}") for processors in PROCESSORS}
         for column, (stem, _) in CURVES.items()
     }
-    return paper.figure_2(rates, run.costs[f"{CURVES['LRPC'][0]}-01"])
+    part = run.plan.window_us / WINDOW_US
+    return paper.figure_2(rates, run.costs[f"{CURVES['LRPC'][0]}-01"], part)
 
 
 def _firefly_rpc(run: Measurements) -> list[Cell]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.parameters import resolve
+from lrpc.cluster.parameters import ParameterTable, resolve
 from lrpc.cluster.scenario import ClusterTable, DomainTable, ExportTable, MachineTable
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.workloads import scenarios
 from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.kinds import QUOTED, from_parameters
 from lrpc.workloads.reproduction import paper
 
 # By scenario, the part of its hours that is run. All of Sun's hours would be 100 million calls.
@@ -48,28 +49,28 @@ def cells(outcomes: Mapping[str, MachineOutcome], scale: float) -> list[Cell]:
     """Return Table I from what the systems' machines counted, and how much of each was run."""
     shares, runs = [], []
     for system in SYSTEMS:
-        table, solved_from = _system(system, scale)
+        table, parameters = _system(system, scale)
         counts = Counter[str]()
         for name, outcome in outcomes.items():
             if name.startswith(_own(system, "")):
                 counts.update(outcome.counts)
-        shares += paper.table_i(table.row, counts, solved_from)
-        share = 100 * max(LEAST, SYSTEMS[system] * scale)
-        runs.append(Cell("I runs", table.row, "of its hours", None, share, "%", "input"))
+        run = max(LEAST, SYSTEMS[system] * scale)
+        shares += paper.table_i(table.row, counts, parameters, run)
+        runs.append(Cell.of("I runs", table.row, "of its hours", None, 100 * run, "%", QUOTED))
+        basis = from_parameters(parameters, [f"I/{table.row}"])
         for column, count in (
             ("local calls", counts["trap"] + counts["cross_domain"]),
             ("remote calls", counts["cross_machine"]),
         ):
-            runs.append(Cell("I runs", table.row, column, None, count, "number", "predicted"))
+            runs.append(Cell.of("I runs", table.row, column, None, count, "number", basis, paper.hours(run)))
     return shares + runs
 
 
-def _system(system: str, scale: float) -> tuple[ClusterTable, list[str]]:
-    """Return a system's tables, and the cells that its parameters were solved from."""
+def _system(system: str, scale: float) -> tuple[ClusterTable, Mapping[str, ParameterTable]]:
+    """Return a system's tables, and its parameters."""
     path = scenarios.find(system)
     resolved = resolve(read_toml(path), str(path), max(LEAST, SYSTEMS[system] * scale))
-    solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
-    return validate(ClusterTable, resolved.tables, str(path)), solved_from
+    return validate(ClusterTable, resolved.tables, str(path)), resolved.parameters
 
 
 def _own(system: str, name: str) -> str:

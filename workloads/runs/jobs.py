@@ -145,8 +145,9 @@ class RunJob(JobBase):
         job = self if own is None else self.model_copy(update={"registry": own.name})
         run = job._run(cluster.name, command, settings, code)
         row = table.row or cluster.name
-        solved_from = [cell for one in resolved.parameters.values() for cell in one.solved_from]
-        return Prepared(run, cluster, lambda outcome: table_i(row, total_counts(outcome), solved_from))
+        return Prepared(
+            run, cluster, lambda outcome: table_i(row, total_counts(outcome), resolved.parameters, self.scale)
+        )
 
     def tables(self) -> dict[str, Any]:
         """Return the scenario's tables with the changes made.

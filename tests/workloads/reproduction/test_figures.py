@@ -17,9 +17,9 @@ from lrpc.kernel.simulated.costs import (
     PARTS,
     STEPS,
     CostModel,
-    Kind,
     load_cost_model,
 )
+from lrpc.workloads.records.kinds import Kind, from_charges
 from tests.support.simulated import FIREFLY, TRANSFERS, assert_nothing_held, calls, charged, costs_of, machine
 
 TABLE_IV = {
@@ -197,11 +197,11 @@ def test_the_cost_of_a_byte_on_the_network_is_solved_from_two_packets() -> None:
 )
 def test_a_figure_says_whether_it_was_put_in(name: str, transfer: Transfer, kind: Kind, firefly: Figures) -> None:
     _, counts = firefly[name, transfer]
-    assert FIREFLY.kind(f"IV/{name}/{COLUMNS[transfer]}", counts) == kind
+    assert from_charges(FIREFLY, counts, f"IV/{name}/{COLUMNS[transfer]}").kind == kind
 
 
 def test_half_of_a_quoted_total_is_no_input() -> None:
-    assert FIREFLY.kind("V/kernel", {"kernel_call": 1, "kernel_return": 1}) == "input"
-    assert FIREFLY.kind("V/kernel", {"kernel_call": 2, "kernel_return": 2}) == "input"
-    assert FIREFLY.kind("V/kernel", {"kernel_call": 1}) == "predicted"
-    assert FIREFLY.kind("V/kernel", {"kernel_call": 2, "kernel_return": 1}) == "predicted"
+    assert from_charges(FIREFLY, {"kernel_call": 1, "kernel_return": 1}).kind == "input"
+    assert from_charges(FIREFLY, {"kernel_call": 2, "kernel_return": 2}).kind == "input"
+    assert from_charges(FIREFLY, {"kernel_call": 1}).kind == "predicted"
+    assert from_charges(FIREFLY, {"kernel_call": 2, "kernel_return": 1}).kind == "predicted"

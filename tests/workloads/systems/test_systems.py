@@ -16,7 +16,7 @@ from lrpc.kernel.documents import read_toml, validate
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.records.records import total_counts
-from lrpc.workloads.reproduction.paper import table_i
+from lrpc.workloads.reproduction.paper import TABLE_I, table_i
 from lrpc.workloads.runs.execute import planned_calls
 from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies import observations, structures
@@ -248,10 +248,12 @@ def test_rows_stand_beside_the_papers() -> None:
     assert [cell.paper for cell in table_i("Taos", counts)] == [5.3, 5.06]
     assert [cell.paper for cell in table_i("V", counts)] == [None, 3.0]
     assert [cell.paper for cell in table_i("Sun UNIX+NFS", counts)] == [None, 0.6]
-    assert {cell.kind for cell in table_i("V", counts, ["I/V/remote/total"])} == {"fitted"}
-    assert {cell.kind for cell in table_i("V", counts, ["I/Taos/remote/local"])} == {"predicted"}
     for name, row in (("taos", "Taos"), ("v", "V"), ("sun", "Sun UNIX+NFS")):
-        assert read_toml(scenarios.find(name))["row"] == row
+        tables = read_toml(scenarios.find(name))
+        assert tables["row"] == row
+        parameters = resolve(tables, name).parameters
+        found = {own: {cell.kind for cell in table_i(own, counts, parameters)} for own in TABLE_I}
+        assert found == {own: {"fitted" if own == row else "predicted"} for own in TABLE_I}
 
 
 def test_messages_between_v_machines_take_what_was_measured() -> None:
