@@ -214,7 +214,7 @@ def _beside(compared: Compared) -> Table:
     weighed = [_weighed(asked, placement) for placement in placements]
     rows: list[Sequence[TableValue]] = [
         ("calls between machines", *(f"{count:,}" for count in crossed), _saved(*crossed)),
-        ("share of calls between pods", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
+        ("% of calls between pods", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
     ]
     if asked.weight != "calls":
         rows.append((f"what they weigh, {asked.unit}", *(f"{weight:,}" for weight in weighed), _saved(*weighed)))

@@ -16,7 +16,7 @@ from lrpc.workloads.records.cells import crossing_shares
 from lrpc.workloads.records.records import COUNTS, Record
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import placements, plots, scaling
-from lrpc.workloads.reports.sections import Note, Section, SectionItem, calls_made, merged, warning
+from lrpc.workloads.reports.sections import SHARE, Note, Section, SectionItem, calls_made, merged, warning
 
 MOST_PROCEDURES: Final = 200
 
@@ -137,7 +137,7 @@ def _digests(records: Mapping[str, Record]) -> Iterator[SectionItem]:
 
 
 def _calls(records: Mapping[str, Record]) -> Table:
-    shares = [f"{crosses}_share" for crosses in CROSSINGS]
+    shares = [f"{crosses}_{SHARE}" for crosses in CROSSINGS]
     columns = ("record", "calls", *CROSSINGS, *shares, "mean_us", "p50_us", "p90_us", "p99_us")
     rows: list[Sequence[TableValue]] = []
     for name, record in records.items():

@@ -158,7 +158,7 @@ def shown(column: str, value: TableValue) -> str:
     if value is None or isinstance(value, str):
         text = value or ""
         return readable(text) if column == "crosses" else US.sub("µs", text) if column in ("what", "") else text
-    if isinstance(value, float) and column.endswith(("share", "utilisation", "difference")):
+    if isinstance(value, float) and (column.endswith(("utilisation", "difference")) or "share_of_" in column):
         return f"{100 * value:+.1f} %" if column == "difference" else f"{100 * value:.2f} %"
     return number(value)
 

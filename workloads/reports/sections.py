@@ -28,6 +28,7 @@ FEW_PAIRS: Final = 12  # pairs that are bars; more are a matrix
 MOST_CURVES: Final = 8
 OPERATIONS: Final = "operations"  # the table of a replay that its answer has
 OTHERS: Final = "(others)"
+SHARE: Final = "share_of_all_calls"  # within a domain, between domains and between machines
 PAPERS_PROCESSORS: Final = 5  # of Figure 2, and of the speed-up that its text gives
 # Fields of a record that have a place of their own; others are listed as "Also recorded".
 SHOWN: Final = frozenset(
@@ -235,7 +236,7 @@ def _calls(record: Record) -> Iterator[SectionItem]:
         return
     rows = [(readable(name), record.counts.get(name, 0)) for name in CROSSINGS]
     shares = [(name, count, count / made if made else 0.0) for name, count in rows]
-    yield Table("crossings", "Calls by what they cross", ("crosses", "calls", "share"), shares)
+    yield Table("crossings", "Calls by what they cross", ("crosses", "calls", SHARE), shares)
     if not record.calls:
         if made:
             yield Note("This record does not say who called what.")

@@ -1,11 +1,14 @@
 """What a sweep's runs say together: how the share of remote calls varies, and what moves it.
 
 The share is Table I's: calls that cross machines over those that cross only a protection boundary,
-in percent. The mean has a 95 % confidence interval by Student's t, since a sweep may have few runs.
+in percent. A mean, with its 95 % confidence interval by Student's t since a sweep may have few
+runs, stands only for runs that are samples of one thing: draws from ranges, or runs that differ in
+their seeds alone. Over values that somebody chose a mean would say only what was chosen.
 
-What moves the share is shown in two ways. For draws, it is the rank correlation with each
+What moves the share is shown in three ways. For draws, it is the rank correlation with each
 parameter: ranks find any effect that only rises or only falls, whether it is linear or not. For
-parameters changed one at a time, each run is compared with the run that changes none.
+combinations of values, it is a curve against each parameter, the others held. For parameters
+changed one at a time, each run is compared with the run that changes none.
 """
 
 import math
@@ -22,7 +25,7 @@ from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import page, plots, terminal
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
-from lrpc.workloads.studies.sweep import Row, Sweep, rows, table, write_table
+from lrpc.workloads.studies.sweep import SHARES, Row, Sweep, rows, table, write_table
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 CONFIDENCE: Final = 0.95
@@ -31,6 +34,10 @@ MOST_PLOTS: Final = 12  # plots of single parameters
 MOST_BARS: Final = 16  # parameters in a tornado
 SEED: Final = "seed"  # moves nothing, though runs differ in it
 LEAST_RANKED: Final = 5  # runs that say something about ranks
+MOST_CURVES: Final = 6  # against one parameter, each for values of the others
+SHARE: Final = SHARES["remote/local"]  # the column of the share, in percent
+LOCAL: Final = "calls that cross machines over traps and calls between domains of a machine, in percent"
+Alike = tuple[tuple[str, object], ...]  # what runs have in common, by parameter
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def report_on(sweep: Sweep, rows: Sequence[Row], table: Table) -> page.Report:
     done = [row for row in rows if row.share is not None]
     paper = next((row.paper for row in done if row.paper is not None), None)
     sections = [
-        Section("The share of remote calls", list(_distribution(done, paper))),
+        Section("The share of remote calls", list(_distribution(sweep, done, paper))),
         Section("What moves it", list(_influences(sweep, done, paper))),
         Section("Every run", [table]),
     ]
@@ -99,28 +106,38 @@ def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[
     """Yield what came out: the share and its interval, and what moves it, as pictures."""
     beside = "" if paper is None else f"; the paper's is {paper:.3g} %"
     unchanged = next((row.share for row in done if not row.values), None)
-    found = spread([row.share for row in done if row.share is not None])
     if sweep.base is not None and unchanged is not None:
         yield Note(f"With no parameter changed, remote calls are {unchanged:.3g} % of local calls{beside}.")
         yield from _tornado(done, unchanged)
         return
+    groups = _samples(sweep, done)
+    if len(groups) > 1:
+        shares = [share for found in groups.values() for share in found]
+        combined = f"over {len(groups)} combinations of values"
+        yield Note(f"Remote calls are {min(shares):.3g} to {max(shares):.3g} % of local calls {combined}{beside}.")
+        yield from (_against(name, groups, paper) for name in _varied(sweep, done)[:MOST_PLOTS])
+        return
+    found = spread([row.share for row in done if row.share is not None])
     if found is None:
         return
     sure = f"{100 * CONFIDENCE:g} % confidence: {max(0.0, found.low):.3g} to {found.high:.3g} %"
     runs = f"in {found.runs} runs ({sure}), from {found.least:.3g} to {found.most:.3g} %"
     yield Note(f"Remote calls are {found.mean:.3g} % of local calls on average {runs}{beside}.")
-    varied = _varied(sweep, done)
-    given = [] if sweep.drawn else [name for name in varied if name != SEED]
-    yield from (_against(name, done, paper) for name in given[:MOST_PLOTS])
-    if not given:
-        yield from _cumulative(done, paper)
-        ranks = _ranks(varied if sweep.drawn else [], done)
-        if ranks:
-            names = list(ranks)[:MOST_PLOTS]
-            title = "What moves the share: rank correlation with each parameter"
-            yield plots.rows(
-                title, names, [ranks[name] for name in names], "from -1 (always falls) to 1 (always rises)"
-            )
+    yield from _cumulative(done, paper)
+    if ranks := _ranks(sweep, done):
+        names = list(ranks)[:MOST_PLOTS]
+        title = "What moves the share: rank correlation with each parameter"
+        yield plots.rows(title, names, [ranks[name] for name in names], "from -1 (always falls) to 1 (always rises)")
+
+
+def _samples(sweep: Sweep, done: Sequence[Row]) -> dict[Alike, list[float]]:
+    """Return the shares of runs that are samples of one thing, by what they have in common."""
+    found: dict[Alike, list[float]] = {}
+    for row in done:
+        alike = () if sweep.drawn else tuple((name, value) for name, value in row.values.items() if name != SEED)
+        if row.share is not None:
+            found.setdefault(alike, []).append(row.share)
+    return found
 
 
 def _tornado(done: Sequence[Row], unchanged: float) -> Iterator[SectionItem]:
@@ -139,28 +156,47 @@ def _tornado(done: Sequence[Row], unchanged: float) -> Iterator[SectionItem]:
         yield plots.tornado(title, order, [ends[name] for name in order], unchanged, "remote over local calls, %")
 
 
-def _against(name: str, done: Sequence[Row], paper: float | None) -> Plot:
-    """Return the mean share by value of a parameter, with its interval over runs."""
-    by_value: dict[float, list[float]] = {}
-    for row in done:
-        if (value := _number(row, name)) is not None and row.share is not None:
-            by_value.setdefault(value, []).append(row.share)
-    values = sorted(by_value)
-    means = [fmean(by_value[value]) for value in values]
-    around = [spread(by_value[value]) for value in values]
-    low = [mean if one is None else max(0.0, one.low) for one, mean in zip(around, means, strict=True)]
-    high = [mean if one is None else one.high for one, mean in zip(around, means, strict=True)]
-    series = [plots.Series(f"mean, with its {100 * CONFIDENCE:g} % interval", values, means, low=low, high=high)]
+def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | None) -> Plot:
+    """Return the share by value of a parameter: a curve for each combination of the others' values.
+
+    A point is the mean over runs that differ in their seeds alone, with its interval.
+    """
+    curves: dict[Alike, list[tuple[float, float, float, float]]] = {}
+    for values, shares in groups.items():
+        own = dict(values).get(name)
+        if isinstance(own, int | float) and not isinstance(own, bool):
+            mean, around = fmean(shares), spread(shares)
+            low, high = (mean, mean) if around is None else (max(0.0, around.low), around.high)
+            curves.setdefault(tuple(one for one in values if one[0] != name), []).append((float(own), mean, low, high))
+    series: list[plots.Series] = []
+    rows: list[tuple[str, float, float, float, float]] = []
+    for others, points in curves.items():
+        with_ = ", ".join(f"{one} {_short(value)}" for one, value in others) or "the share"
+        at, means, lows, highs = ([*column] for column in zip(*sorted(points), strict=True))
+        rows += [(with_, *point) for point in sorted(points)]
+        if len(series) < MOST_CURVES:
+            series.append(plots.Series(with_, at, means, low=lows, high=highs))
     if paper is not None:
-        series.append(plots.Series("the paper's", [values[0], values[-1]], [paper, paper], form="dashed"))
-    bars = [(f"{value:.6g}", mean) for value, mean in zip(values, means, strict=True)]
-    columns = [name, "share_percent", "from_percent", "to_percent"]
-    table = Table(f"against {name}", f"Against {name}", columns, list(zip(values, means, low, high, strict=True)))
+        ends = [min(row[1] for row in rows), max(row[1] for row in rows)]
+        series.append(plots.Series("the paper's", ends, [paper, paper], form="dashed"))
+    bars = [(f"{value:.6g}" if len(curves) == 1 else f"{value:.6g}, {with_}", mean) for with_, value, mean, *_ in rows]
+    columns = ["with", name, SHARE, "from_percent", "to_percent"]
+    table = Table(f"against {name}", f"Against {name}", columns, rows)
     axes = (name, "remote over local calls, %")
     return plots.curves(f"The share against {name}", series, axes, bars, table, from_zero=False)
 
 
-def _distribution(done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _distribution(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
+    yield Note(f"Remote over local: {LOCAL}. Calls within a domain do not count.")
+    groups = _samples(sweep, done)
+    if len(groups) > 1:
+        if any(len(shares) > 1 for shares in groups.values()):
+            yield _by_values(groups)
+        return
     shares = [row.share for row in done if row.share is not None]
     found = spread(shares)
     if found is None:
@@ -180,12 +216,27 @@ def _distribution(done: Sequence[Row], paper: float | None) -> Iterator[SectionI
     yield Table("share", "Remote over local calls", ["what", "value"], rows)
 
 
+def _by_values(groups: Mapping[Alike, Sequence[float]]) -> Table:
+    """Return the share over seeds for each combination of values."""
+    names = list(dict.fromkeys(name for values in groups for name, _ in values))
+    rows: list[Sequence[TableValue]] = []
+    for values, shares in groups.items():
+        found, own = spread(shares), dict(values)
+        about = (None, None, None) if found is None else (found.deviation, found.low, found.high)
+        rows.append(
+            [*(_short(own[name]) if name in own else None for name in names), len(shares), fmean(shares), *about]
+        )
+    columns = [*names, "seeds", "mean, %", "standard deviation, %", "from, %", "to, %"]
+    title = f"Remote over local calls, and the mean's {100 * CONFIDENCE:g} % confidence interval over seeds"
+    return Table("share", title, columns, rows, named=True)
+
+
 def _cumulative(done: Sequence[Row], paper: float | None) -> Iterator[Plot]:
     across = sorted(row.share for row in done if row.share is not None)
     series = [plots.Series("runs", across, [(at + 1) / len(across) for at in range(len(across))])]
     if paper is not None:
         series.append(plots.Series("the paper's", [paper, paper], [0.0, 1.0], form="dashed"))
-    values = Table("shares", "Shares in order", ["share_percent"], [[share] for share in across])
+    values = Table("shares", "Shares in order", [SHARE], [[share] for share in across])
     found = spread(across)
     bars = [] if found is None else [(f"quantile {one:g}", value) for one, value in found.quantiles.items()]
     axes = ("remote over local calls, %", "part of the runs")
@@ -193,13 +244,15 @@ def _cumulative(done: Sequence[Row], paper: float | None) -> Iterator[Plot]:
 
 
 def _varied(sweep: Sweep, done: Sequence[Row]) -> list[str]:
-    """Return the parameters of which runs have several numbers."""
-    return [name for name in sweep.parameters if len({_number(row, name) for row in done} - {None}) > 1]
+    """Return the parameters of which runs have several numbers; the seed is none."""
+    found = (name for name in sweep.parameters if name != SEED)
+    return [name for name in found if len({_number(row, name) for row in done} - {None}) > 1]
 
 
-def _ranks(varied: Sequence[str], done: Sequence[Row]) -> Mapping[str, float]:
-    """Return the rank correlation of the share with each parameter, the furthest from 0 first."""
-    if len(done) < LEAST_RANKED or not varied:
+def _ranks(sweep: Sweep, done: Sequence[Row]) -> Mapping[str, float]:
+    """Return the rank correlation of draws' share with each parameter, the furthest first."""
+    varied = _varied(sweep, done)
+    if not sweep.drawn or len(done) < LEAST_RANKED or not varied:
         return {}
     from scipy.stats import spearmanr
 
@@ -212,7 +265,7 @@ def _influences(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Itera
     if sweep.base is not None:
         yield from _one_at_a_time(sweep, sweep.base, done)
         return
-    ranks = _ranks(_varied(sweep, done), done)
+    ranks = _ranks(sweep, done)
     if not ranks:
         return
     meaning = "1 if the share always rises with the parameter, -1 if it always falls, near 0 if it does neither"
@@ -235,7 +288,7 @@ def _scatter(name: str, points: Sequence[tuple[float, float]], paper: float | No
         series.append(plots.Series("the paper's", [points[0][0], points[-1][0]], [paper, paper], form="dashed"))
     cut = [points[len(points) * at // 4 : len(points) * (at + 1) // 4] for at in range(4)]
     bars = [(f"{part[0][0]:.4g} to {part[-1][0]:.4g}", fmean(y for _, y in part)) for part in cut if part]
-    values = Table(f"by {name}", f"By {name}", [name, "share_percent"], points, named=True)
+    values = Table(f"by {name}", f"By {name}", [name, SHARE], points, named=True)
     axes = (name, "remote over local calls, %")
     return plots.curves(f"{name}", series, axes, bars, values, text_title=f"{name}: mean share, %")
 
@@ -252,7 +305,7 @@ def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Seque
     moved = [(name, _number(row, name), row.share) for row in done if row.share is not None for name in row.values]
     moved.sort(key=lambda one: -abs(one[2] - share))
     title = f"One parameter changed at a time; with none changed the share is {share:.4g} %"
-    columns = ["parameter", "value", "share_percent", "difference"]
+    columns = ["parameter", "value", SHARE, "difference"]
     yield Table("one-at-a-time", title, columns, [[*one, one[2] / share - 1 if share else None] for one in moved])
     for name in sweep.parameters:
         points = sorted((value, found) for one, value, found in moved if one == name and value is not None)
@@ -264,7 +317,7 @@ def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Seque
 def _line(name: str, points: Sequence[tuple[float, float]]) -> Plot:
     series = [plots.Series(name, [x for x, _ in points], [y for _, y in points])]
     bars = [(f"{x:.6g}", y) for x, y in points]
-    values = Table(f"by {name}", f"By {name}", [name, "share_percent"], points, named=True)
+    values = Table(f"by {name}", f"By {name}", [name, SHARE], points, named=True)
     return plots.curves(
         name, series, (name, "remote over local calls, %"), bars, values, text_title=f"{name}: share, %"
     )

@@ -234,7 +234,7 @@ def test_several_are_compared(made: Path, tmp_path: Path) -> None:
         found = record(made / name)
         assert row[0] == str(made / name)
         assert int(row[head.index("cross_machine")]) == found["counts"]["cross_machine"]
-        assert sum(float(row[head.index(f"{crosses}_share")]) for crosses in head[2:5]) == pytest.approx(1)
+        assert sum(float(row[head.index(f"{crosses}_share_of_all_calls")]) for crosses in head[2:5]) == pytest.approx(1)
     head, *body = rows(tmp_path / "out" / "scaling-machines.csv")
     assert [row[:2] for row in body] == [["office, no actors", "3"]] * 2 + [["office, no actors", "5"]]
     assert not (tmp_path / "out" / "scaling-actors.csv").exists()

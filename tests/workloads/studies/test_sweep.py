@@ -46,6 +46,34 @@ def test_every_combination_is_a_run_with_a_record_and_a_row(tmp_path: Path) -> N
         assert len(one["machines"]) == 1 + int(row["machines.workstation.count"])
 
 
+def said_of(folder: Path, parameters: str) -> str:
+    """Return all that the page of a sweep says."""
+    assert lrpc("sweep", written(folder, parameters), "--out", folder / "out", "--parallel", 0).code == 0
+    return (folder / "out" / "report" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_mean_stands_only_for_runs_that_differ_in_their_seeds(tmp_path: Path) -> None:
+    grid, seeds, both = (tmp_path / name for name in ("grid", "seeds", "both"))
+    for folder in (grid, seeds, both):
+        folder.mkdir()
+    said = said_of(grid, '"machines.workstation.count" = [1, 2, 3]')
+    assert "of local calls over 3 combinations of values" in said
+    assert "confidence" not in said
+    assert "standard deviation" not in said
+    said = said_of(seeds, "seed = [1, 2, 3]")
+    assert "% of local calls on average in 3 runs (95 % confidence: " in said
+    assert "Rank correlation" not in said  # a seed moves nothing
+    said = said_of(both, SEEDS_AND_SIZES)
+    assert "of local calls over 2 combinations of values" in said
+    assert "confidence interval over seeds" in said
+    found = list(csv.DictReader((both / "out" / "report" / "share.csv").open()))
+    assert [(row["machines.workstation.count"], row["seeds"]) for row in found] == [("1", "2"), ("2", "2")]
+    shares = [float(row["cross_machine_percent_of_trap_and_cross_domain"]) for row in rows(both / "out")]
+    assert [float(row["mean, %"]) for row in found] == pytest.approx(
+        [(shares[0] + shares[2]) / 2, (shares[1] + shares[3]) / 2], abs=1e-3
+    )
+
+
 def test_what_is_done_is_kept_and_the_rest_is_run(tmp_path: Path) -> None:
     file, out = written(tmp_path, SEEDS_AND_SIZES), tmp_path / "out"
     assert lrpc("sweep", file, "--out", out, "--parallel", 0).code == 0
