@@ -1,6 +1,7 @@
 """A sweep runs each combination of its parameters once, resumes, and ends with one table."""
 
 import csv
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def test_every_combination_is_a_run_with_a_record_and_a_row(tmp_path: Path) -> N
 def said_of(folder: Path, parameters: str) -> str:
     """Return all that the page of a sweep says."""
     assert lrpc("sweep", written(folder, parameters), "--out", folder / "out", "--parallel", 0).code == 0
-    return (folder / "out" / "report" / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    page = (folder / "out" / "report" / "report.html").read_text()
+    return html.unescape(page).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_a_mean_stands_only_for_runs_that_differ_in_their_seeds(tmp_path: Path) -> None:
