@@ -139,13 +139,13 @@ class Actors:
                 self._fetch_events(self._events, rank, number)
         return [outcome for outcomes, _ in ended for outcome in outcomes], [station for _, station in ended]
 
-    def outcomes(self, timeout_s: float) -> list[MachineOutcome]:
-        """Return what machines did so far, without stations that do not answer in `timeout_s`."""
+    def so_far(self, timeout_s: float) -> list[tuple[list[MachineOutcome], StationOutcome]]:
+        """Return what machines and stations did so far, of those that answer in `timeout_s`."""
         import ray
 
-        asked = [handle.outcomes.remote() for handle in self._handles.values()]
+        asked = [handle.so_far.remote() for handle in self._handles.values()]
         done, _ = ray.wait(asked, num_returns=len(asked), timeout=timeout_s)
-        return [outcome for outcomes in ray.get(done) for outcome in outcomes]
+        return ray.get(done)
 
     def stop(self) -> None:
         """Close the transport, end the actors, and remove their folders on all nodes."""

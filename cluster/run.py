@@ -47,7 +47,7 @@ PARTIAL_TIMEOUT_S: Final = 1.0  # for the outcomes of a run that is interrupted 
 class Outcome:
     """The outcome of a run: of its machines, in order of their names, and of its synchronisation.
 
-    The outcome of a run that did not complete may lack machines, and has no stations.
+    The outcome of a run that did not complete may lack machines and stations.
     """
 
     machines: Sequence[MachineOutcome]
@@ -90,8 +90,8 @@ class _Runner(Protocol):
     def finish(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
         """End the run, and return what machines and stations did."""
 
-    def outcomes(self) -> list[MachineOutcome]:
-        """Return what machines did so far, without those that do not answer soon."""
+    def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
+        """Return what was done so far, without stations that do not answer soon."""
 
 
 def choose_actors(cluster: Cluster, actors: int | None, transport: Transport, address: str | None = None) -> int:
@@ -170,8 +170,9 @@ def run_cluster(
             outcomes, stations = running.finish()
         except (KeyboardInterrupt, RunFailed):
             with undisturbed():
-                machines = sorted(running.outcomes(), key=lambda machine: machine.name)
-                on_partial(Outcome(machines, count, transport, driver.progress))
+                machines, counted = running.so_far()
+                machines.sort(key=lambda machine: machine.name)
+                on_partial(Outcome(machines, count, transport, driver.progress, counted))
             raise
     outcomes.sort(key=lambda outcome: outcome.name)
     return Outcome(outcomes, count, transport, progress, stations)
@@ -198,9 +199,9 @@ class _Memory:
         """End the run, and return what the machines did."""
         return self._group.finish(), []
 
-    def outcomes(self) -> list[MachineOutcome]:
+    def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
         """Return what the machines did so far."""
-        return self._group.outcomes()
+        return self._group.outcomes(), []
 
     def stop(self) -> None:
         """Close the event logs."""
@@ -282,9 +283,10 @@ class _Local:
         machines, station = self.station.finish()
         return machines, [station]
 
-    def outcomes(self) -> list[MachineOutcome]:
-        """Return what the machines did so far."""
-        return self.station.outcomes()
+    def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
+        """Return what the machines and the station did so far."""
+        machines, station = self.station.so_far()
+        return machines, [station]
 
     def stop(self) -> None:
         """Close both ends of the transport."""
@@ -343,12 +345,13 @@ class _Remote:
         """
         return Coordinator(cluster, self.actors.peers, self.actors.first, on_progress, self.actors.replace)
 
-    def outcomes(self) -> list[MachineOutcome]:
-        """Return what machines did so far, without stations that do not answer in time."""
+    def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
+        """Return what was done so far, without stations that do not answer in time."""
         try:
-            return self.actors.outcomes(PARTIAL_TIMEOUT_S)
+            found = self.actors.so_far(PARTIAL_TIMEOUT_S)
         except Exception:  # the error that ended the run is being raised already
-            return []
+            return [], []
+        return [machine for machines, _ in found for machine in machines], [station for _, station in found]
 
 
 @contextmanager

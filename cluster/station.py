@@ -169,19 +169,16 @@ class Station:
         """
         return self._do(lambda: self._reconnect(actor, Endpoint(address, certificate))).result()
 
-    def outcomes(self) -> list[MachineOutcome]:
-        """Return what the machines did so far."""
-        return self._do(self._group.outcomes).result()
+    def so_far(self) -> tuple[list[MachineOutcome], StationOutcome]:
+        """Return what the machines did and what the station counted so far."""
+        return self._do(self._group.outcomes).result(), self._counted()
 
     def finish(self) -> tuple[list[MachineOutcome], StationOutcome]:
-        """Return what the machines did and what the station counted, at the end of the run.
+        """Return the same at the end of the run.
 
         Raises `RunFailed` where threads still wait.
         """
-        machines = self._do(self._group.finish).result()
-        retries = sum(peer.retries for peer in self._peers.values())
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return machines, StationOutcome(self.strangers, retries, self._group.duplicates, memory)
+        return self._do(self._group.finish).result(), self._counted()
 
     def read_events(self, rank: int, at: int, most: int) -> bytes:
         """Return up to `most` bytes of a machine's event log, beginning at byte `at`."""
@@ -198,6 +195,11 @@ class Station:
         for journal in self._journals.values():
             journal.close()
         self._open.close()
+
+    def _counted(self) -> StationOutcome:
+        retries = sum(peer.retries for peer in self._peers.values())
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return StationOutcome(self.strangers, retries, self._group.duplicates, memory)
 
     def _peer(self, number: int, endpoint: Endpoint) -> Peer:
         return Peer(endpoint, self._secret, incarnation=self._incarnation, journal=self._journals.get(number))

@@ -15,7 +15,8 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Condition, Lock
+from threading import Condition, Event, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import grpc
@@ -40,6 +41,24 @@ OPTIONS: Final = [
     ("grpc.max_send_message_length", LARGEST_REQUEST),
     ("grpc.so_reuseport", 0),
     ("grpc.enable_http_proxy", 0),  # straight to the peer, whatever the environment says
+]
+
+# What strangers can have of a station: connections, and streams on each; how long one may take to
+# become an HTTP/2 client, and keep a connection without a request; and refusals in a second, after
+# which they wait. So the most that wait are CONNECTIONS times STREAMS, and they hold one thread,
+# which serves nobody else. A station's own peers, at most 256, have one connection each, and rarely
+# more than two requests in progress.
+CONNECTIONS: Final = 512
+STREAMS: Final = 16
+REFUSALS_A_SECOND: Final = 20
+SERVER_OPTIONS: Final = [
+    *OPTIONS,
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+    ("grpc.max_concurrent_streams", STREAMS),
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.absolute_max_metadata_size", 8192),
+    ("grpc.server_handshake_timeout_ms", 5000),
+    ("grpc.max_connection_idle_ms", 60_000),
 ]
 
 A = TypeVar("A")
@@ -92,12 +111,27 @@ class Host(Protocol):
 
 
 class _Secret(grpc.ServerInterceptor):
-    """Refuses and counts requests that do not carry the run's secret."""
+    """Refuses and counts requests that do not carry the run's secret.
+
+    They are refused by a thread of their own, as soon as their headers are there. It is a stream of
+    requests that is refused, whatever was called: gRPC begins that without waiting for a body.
+    """
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
         self.strangers = 0
-        self._refusal: Handler = grpc.unary_unary_rpc_method_handler(self._refuse)
+        self._second = 0.0  # when the current second of refusals began
+        self._refused = 0  # in that second
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refusal")
+        self._ended = Event()
+
+        def refuse(request: object, context: grpc.ServicerContext) -> None:
+            if context.is_active():
+                self._pace()
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "this station answers only requests of its own run")
+
+        refuse.experimental_thread_pool = self._thread  # type: ignore[attr-defined]  # as gRPC finds it
+        self._refusal: Handler = grpc.stream_unary_rpc_method_handler(refuse)
 
     def intercept_service(
         self,
@@ -112,8 +146,20 @@ class _Secret(grpc.ServerInterceptor):
         self.strangers += 1
         return self._refusal
 
-    def _refuse(self, request: object, context: grpc.ServicerContext) -> None:
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, "this station answers only requests of its own run")
+    def stop(self) -> None:
+        """Refuse what still waits at once, and end the thread."""
+        self._ended.set()
+        self._thread.shutdown()
+
+    def _pace(self) -> None:
+        """Wait for the next second where this one's refusals are used up."""
+        now = monotonic()
+        if now - self._second >= 1:
+            self._second, self._refused = now, 0
+        elif self._refused >= REFUSALS_A_SECOND:
+            self._ended.wait(self._second + 1 - now)
+            self._second, self._refused = monotonic(), 0
+        self._refused += 1
 
 
 class Mailbox:
@@ -301,7 +347,7 @@ class TransportServer:
         self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
         self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="transport")
-        self._server = grpc.server(self._pool, interceptors=[self._secret], options=OPTIONS)
+        self._server = grpc.server(self._pool, interceptors=[self._secret], options=SERVER_OPTIONS)
         add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:
             port = self._server.add_insecure_port(f"{address}:0")
@@ -318,5 +364,7 @@ class TransportServer:
 
     def stop(self) -> None:
         """Stop serving; requests in progress are cancelled."""
-        self._server.stop(grace=None).wait()
+        ended = self._server.stop(grace=None)
+        self._secret.stop()
+        ended.wait()
         self._pool.shutdown()

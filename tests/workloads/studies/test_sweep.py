@@ -68,7 +68,7 @@ def test_a_mean_stands_only_for_runs_that_differ_in_their_seeds(tmp_path: Path) 
     said = said_of(both, SEEDS_AND_SIZES)
     assert "of local calls over 2 combinations of values" in said
     assert "confidence interval over seeds" in said
-    found = list(csv.DictReader((both / "out" / "report" / "share.csv").open()))
+    found = list(csv.DictReader((both / "out" / "report" / "share.csv").read_text().splitlines()))
     assert [(row["machines.workstation.count"], row["seeds"]) for row in found] == [("1", "2"), ("2", "2")]
     shares = [float(row["cross_machine_percent_of_trap_and_cross_domain"]) for row in rows(both / "out")]
     assert [float(row["mean, %"]) for row in found] == pytest.approx(
