@@ -35,9 +35,9 @@ from time import perf_counter
 from typing import Any, Final
 
 from lrpc.cluster.description import Cluster, describe
+from lrpc.cluster.on_ray.session import ray_session
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.scenario import ClusterTable
-from lrpc.cluster.session import ray_session
 from lrpc.kernel.compiled import in_words
 from lrpc.kernel.documents import validate
 from lrpc.workloads.programs.registry import REGISTRY

@@ -36,11 +36,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lrpc.cluster import actors, peer, synchronisation
+from lrpc.cluster import peer, synchronisation
 from lrpc.cluster.description import Cluster, read_cluster
+from lrpc.cluster.on_ray import actors
+from lrpc.cluster.on_ray.session import ray_session
 from lrpc.cluster.peer import Endpoint
 from lrpc.cluster.run import Outcome, run_cluster
-from lrpc.cluster.session import ray_session
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.programs.registry import REGISTRY

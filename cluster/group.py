@@ -172,6 +172,11 @@ class Group:
         report.messages = messages
         return report
 
+    @property
+    def runs(self) -> str:
+        """Return the name of the machine that runs; empty if none has begun."""
+        return "" if self._running is None else self._running.name
+
     def beat(self) -> tuple[int, str]:
         """Return how many events were logged, and which machine runs at what virtual time.
 

@@ -70,6 +70,9 @@ class MachineOutcome:
     wire: QueueOutcome | None = None  # None unless this machine is the wire's hub
     # The cost model's remark about the sources of its network costs, if packets were sent.
     mixes: str = ""
+    # Where its servers raised the last exceptions of which only name and text crossed to another
+    # machine.
+    raised: tuple[str, ...] = ()
 
     @property
     def busy_ns(self) -> int:
@@ -314,6 +317,7 @@ class Machine:
             _queue_outcome(None if kernel.network is None else kernel.network.packets.processor),
             _queue_outcome(None if self.links is None else self.links.wire),
             kernel.costs.file.mixes if kernel.counts.packets_sent else "",
+            () if kernel.network is None else tuple(kernel.network.raised),
         )
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.synchronisation_state import ACTORS, Horizons, Sums, SynchronisationState
-from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.errors import MOST_PLACES, MOST_TRACE, RaisedAt, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.protos import transport_pb2
 
@@ -123,3 +123,13 @@ def from_times(message: transport_pb2.Times) -> dict[int, int]:
     if len(message.machines) != len(message.times_ns):
         raise RunFailed(f"transport: {len(message.times_ns)} times for {len(message.machines)} machines")
     return dict(zip(message.machines, message.times_ns, strict=True))
+
+
+def to_raised_at(where: RaisedAt) -> transport_pb2.RaisedAt:
+    """Return where a failure was raised, as a message."""
+    return transport_pb2.RaisedAt(places=where.places, trace=where.trace)
+
+
+def from_raised_at(message: transport_pb2.RaisedAt) -> RaisedAt:
+    """Return where a failure was raised, cut to the length that it may have."""
+    return RaisedAt(message.places[:MOST_PLACES], message.trace[:MOST_TRACE])

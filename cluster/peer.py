@@ -20,7 +20,7 @@ import grpc
 from lrpc.cluster.envelope import Envelope, to_protobuf
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.messages import from_report, from_state, to_state, to_times
+from lrpc.cluster.messages import from_raised_at, from_report, from_state, to_state, to_times
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
 from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
@@ -231,7 +231,7 @@ class Peer:
     def _request_report(self, request: transport_pb2.Window) -> transport_pb2.Report:
         answer = self._ask(self._stub.Advance, request)
         if answer.failure:
-            raise RunFailed(answer.failure)
+            raise RunFailed(answer.failure, from_raised_at(answer.raised_at))
         return answer
 
     def _batch(self, source_actor: int, messages: Sequence[transport_pb2.Message]) -> transport_pb2.Batch:

@@ -20,7 +20,7 @@ from typing import Final
 
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group
-from lrpc.cluster.messages import from_state, to_state
+from lrpc.cluster.messages import from_raised_at, from_state, to_state
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.cluster.transport import MOST_MESSAGES, Mailbox
@@ -125,7 +125,7 @@ class Relay:
         token.state.CopyFrom(to_state(state))
         back = self._peers[number].relay(token, lambda: self._mailbox.abandoned)
         if back.failure:
-            raise RunFailed(back.failure)
+            raise RunFailed(back.failure, from_raised_at(back.raised_at))
         if back.HasField("batch"):
             self._take(back.batch)
         state = from_state(back.state, self._like)

@@ -319,7 +319,7 @@ class _Remote:
         events: Path | None,
         spread: bool,
     ) -> None:
-        from lrpc.cluster.actors import Actors
+        from lrpc.cluster.on_ray.actors import Actors
         from lrpc.cluster.transport import new_secret
 
         placement = [rank % count for rank in range(len(cluster.machines))]
@@ -358,7 +358,7 @@ class _Remote:
 def _on_ray(
     cluster: Cluster, count: int, seed: int, transport: Transport, address: str | None, events: Path | None
 ) -> Iterator[_Runner]:
-    from lrpc.cluster.session import ray_session
+    from lrpc.cluster.on_ray.session import ray_session
 
     folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):

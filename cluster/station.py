@@ -24,6 +24,7 @@ from lrpc.cluster.envelope import Envelope, Transport
 from lrpc.cluster.group import Group, WindowReport, events_file
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
+from lrpc.cluster.messages import to_raised_at
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
 from lrpc.cluster.synchronisation_state import SLOW_WINDOW_S, Horizons, SynchronisationState
@@ -144,7 +145,7 @@ class Station:
         try:
             return self._do(lambda: self._relay.take_over(token)).result()
         except RunFailed as error:
-            return transport_pb2.Token(failure=str(error))
+            return transport_pb2.Token(failure=str(error), raised_at=to_raised_at(error.raised_at))
 
     def abandon(self) -> None:
         """Give up all waiting for other stations, since one was lost; return when nothing runs.
@@ -157,6 +158,12 @@ class Station:
         self._server.mailbox.abandon(False)
         for peer in self._peers.values():
             peer.send_enclosed()
+
+    @property
+    def runs(self) -> str:
+        """Return the name of the machine that runs, or which station this is while none does."""
+        group = getattr(self, "_group", None)
+        return (group.runs if group is not None else "") or f"station {self._number}"
 
     def beat(self) -> tuple[int, str]:
         """Return how many events were logged, and which machine runs at what virtual time."""

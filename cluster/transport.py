@@ -24,7 +24,7 @@ import grpc
 from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope, from_protobuf
 from lrpc.cluster.group import WindowReport
-from lrpc.cluster.messages import horizons_of, to_report
+from lrpc.cluster.messages import horizons_of, to_raised_at, to_report
 from lrpc.cluster.synchronisation_state import Horizons
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.text import one_line
@@ -333,7 +333,8 @@ class _Service(TransportServicer):
                 return transport_pb2.Report(window=request.number, state=self._host.lead(request.state))
             report = self._host.advance(horizons_of(request), everything=request.everything)
         except RunFailed as error:
-            return transport_pb2.Report(window=request.number, failure=one_line(str(error)))
+            failure, raised_at = one_line(str(error)), to_raised_at(error.raised_at)
+            return transport_pb2.Report(window=request.number, failure=failure, raised_at=raised_at)
         return to_report(report, request.number)
 
 

@@ -10,6 +10,12 @@ that none holds a traceback with another domain's frames.
 """
 
 import os
+import traceback
+from dataclasses import dataclass
+from typing import Final
+
+MOST_PLACES: Final = 1000  # characters
+MOST_TRACE: Final = 1 << 16
 
 
 class Refused(Exception):
@@ -19,8 +25,32 @@ class Refused(Exception):
     """
 
 
+@dataclass(frozen=True)
+class RaisedAt:
+    """Where a user's code raised what failed a run; empty if nothing that it raised did.
+
+    `places` has file, line and function in one line, and `trace` the traceback, without lrpc's own
+    frames.
+    """
+
+    places: str = ""
+    trace: str = ""
+
+
 class RunFailed(Exception):
-    """A run has begun and cannot finish (exit code 3). `str()` is one line."""
+    """A run has begun and cannot finish (exit code 3). `str()` is one line.
+
+    `raised_at` is given where it failed in another process; else it is that of the cause.
+    """
+
+    def __init__(self, message: str, raised_at: RaisedAt | None = None) -> None:
+        super().__init__(message)
+        self._raised_at = raised_at
+
+    @property
+    def raised_at(self) -> RaisedAt:
+        """Return where a user's code raised what failed the run."""
+        return self._raised_at or raised_at_of(self.__cause__)
 
 
 class Panic(BaseException):
@@ -125,17 +155,36 @@ def raised(error: BaseException) -> ProcedureRaised:
     return found
 
 
+def raised_at_of(error: BaseException | None) -> RaisedAt:
+    """Return where an exception was raised, as the raised_at of a failure that it caused."""
+    if error is None:
+        return RaisedAt()
+    if isinstance(error, RunFailed):
+        return error.raised_at
+    found = traceback.TracebackException.from_exception(error)
+    part: traceback.TracebackException | None = found
+    while part is not None:
+        part.stack = traceback.StackSummary.from_list([one for one in part.stack if _is_users(one.filename)])
+        part = part.__cause__ or part.__context__
+    places = (f"raised at {place_of(error)}", *getattr(error, "__notes__", ()))
+    return RaisedAt("; ".join(places)[:MOST_PLACES], "".join(found.format())[:MOST_TRACE])
+
+
+def _is_users(file: str) -> bool:
+    """Return whether a file of code is not lrpc's own, whose compiled code has relative paths."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    return os.path.isabs(file) and not file.startswith(own)
+
+
 def place_of(error: BaseException) -> str:
     """Return where an exception was raised: file, line and function; empty if that is not known.
 
     That is the last place outside of lrpc itself, if there is one.
     """
     frame, where = error.__traceback__, ""
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
     while frame is not None:
         code = frame.tb_frame.f_code
-        # Compiled code names its files by relative paths.
-        if not where or (os.path.isabs(code.co_filename) and not code.co_filename.startswith(own)):
+        if not where or _is_users(code.co_filename):
             where = f"{code.co_filename}, line {frame.tb_lineno}, in {code.co_name}"
         frame = frame.tb_next
     return where

@@ -361,6 +361,32 @@ class Sequence(_message.Message):
 Global___Sequence: _TypeAlias = Sequence  # noqa: Y015
 
 @_typing.final
+class RaisedAt(_message.Message):
+    """Where a user's code raised what failed a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACES_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    places: _builtins.str
+    """file, line and function, in one line"""
+    trace: _builtins.str
+    """a traceback"""
+    def __init__(
+        self,
+        *,
+        places: _builtins.str = ...,
+        trace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["places", b"places", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaisedAt: _TypeAlias = RaisedAt  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
     """The state of an actor's machines at the end of a window."""
 
@@ -379,6 +405,7 @@ class Report(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    RAISED_AT_FIELD_NUMBER: _builtins.int
     window: _builtins.int
     """number of the window"""
     calls: _builtins.int
@@ -421,6 +448,10 @@ class Report(_message.Message):
     def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """ranks of machines in `next` to which replies may come"""
 
+    @_builtins.property
+    def raised_at(self) -> Global___RaisedAt:
+        """of the failure"""
+
     def __init__(
         self,
         *,
@@ -437,10 +468,11 @@ class Report(_message.Message):
         missing: _abc.Iterable[_builtins.int] | None = ...,
         state: Global___SynchronisationState | None = ...,
         waiting: _abc.Iterable[_builtins.int] | None = ...,
+        raised_at: Global___RaisedAt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "sent", b"sent", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "raised_at", b"raised_at", "sent", b"sent", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "messages", b"messages", "missing", b"missing", "next", b"next", "sent", b"sent", "state", b"state", "waiting", b"waiting", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes", "calls", b"calls", "events", b"events", "failure", b"failure", "messages", b"messages", "missing", b"missing", "next", b"next", "raised_at", b"raised_at", "sent", b"sent", "state", b"state", "waiting", b"waiting", "window", b"window", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -620,6 +652,7 @@ class Token(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     BUDGET_NS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RAISED_AT_FIELD_NUMBER: _builtins.int
     sender: _builtins.int
     """rank of the actor that hands it over"""
     incarnation: _builtins.int
@@ -640,6 +673,10 @@ class Token(_message.Message):
     def batch(self) -> Global___Batch:
         """messages for the receiver; absent where there are none"""
 
+    @_builtins.property
+    def raised_at(self) -> Global___RaisedAt:
+        """of the failure"""
+
     def __init__(
         self,
         *,
@@ -651,10 +688,11 @@ class Token(_message.Message):
         batch: Global___Batch | None = ...,
         budget_ns: _builtins.int = ...,
         failure: _builtins.str = ...,
+        raised_at: Global___RaisedAt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "raised_at", b"raised_at", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "budget_ns", b"budget_ns", "failure", b"failure", "incarnation", b"incarnation", "number", b"number", "path", b"path", "sender", b"sender", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "budget_ns", b"budget_ns", "failure", b"failure", "incarnation", b"incarnation", "number", b"number", "path", b"path", "raised_at", b"raised_at", "sender", b"sender", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,7 +110,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture
 def on_ray(request: pytest.FixtureRequest) -> None:
     """Start Ray with as many processors as any test uses, unless it runs already."""
-    from lrpc.cluster.session import ray_session
+    from lrpc.cluster.on_ray.session import ray_session
 
     if SHARED_RAY not in request.config.stash:
         with ExitStack() as stack:

@@ -168,6 +168,9 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
         sweep.MOST_RUNS,
         run.MOST_ACTORS,
         transport.LARGEST_REQUEST,
+        transport.CONNECTIONS,
+        transport.STREAMS,
+        transport.REFUSALS_A_SECOND,
     ]
     assert list(found.values())[-len(limits) :] == limits
     if HAS_HOST:

@@ -52,6 +52,10 @@ Until = Annotated[
         min=0, max=1e15, help="Stop at this virtual time in microseconds, as a failed run.", show_default="the end"
     ),
 ]
+Tracebacks = Annotated[
+    bool,
+    typer.Option("--tracebacks", help="Where code of yours fails the run, print its traceback before the last line."),
+]
 MaxCalls = Annotated[
     int | None,
     typer.Option(min=1, help="Stop after this many calls between domains, as a failed run.", show_default="any number"),

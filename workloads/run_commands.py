@@ -7,6 +7,7 @@ import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.domains.host.here import require
+from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     ActorsOption,
@@ -21,10 +22,11 @@ from lrpc.workloads.options import (
     Out,
     RegistryOption,
     Seed,
+    Tracebacks,
     Until,
 )
 from lrpc.workloads.reports.bars import progress_bar
-from lrpc.workloads.reports.output import say
+from lrpc.workloads.reports.output import note_lines, say
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
 from lrpc.workloads.runs import verify
 from lrpc.workloads.runs.execute import Options, planned_calls
@@ -94,6 +96,7 @@ def run_scenario(
     limit: LimitOption = MOST_PARTS,
     until: Until = None,
     max_calls: MaxCalls = None,
+    tracebacks: Tracebacks = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run a scenario on a simulated cluster.
@@ -104,7 +107,12 @@ def run_scenario(
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
     own = registry_for(job, registry)
     options = Options(out, force, actors, links, address, event_log, dry_run, until_us=until, max_calls=max_calls)
-    carry_out(job, options, own, limit)
+    try:
+        carry_out(job, options, own, limit)
+    except RunFailed as error:
+        if tracebacks:
+            note_lines(error.raised_at.trace)
+        raise
 
 
 def verify_record(

@@ -11,9 +11,10 @@ server remembers is therefore bounded by the calls that its clients have outstan
 links that lose nothing, nothing is remembered or timed.
 """
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 # Kinds of faults that a kernel tells of itself; no class has such a name.
 FAILED = ""
 REFUSED = "!"
+MOST_RAISED: Final = 3  # exceptions of which a machine remembers where its servers raised them
 
 # Returns the rank of the machine that exports a name, and the interface's name; None if none does.
 Locate = Callable[[str], tuple[int, str] | None]
@@ -96,6 +98,7 @@ class Network:
         self.packets = Packets(kernel, send, traits_of)
         self.last_calls: dict[tuple[int, int], LastCall] = {}  # by machine and caller
         self.outstanding: dict[int, PendingCall] = {}  # by number
+        self.raised: deque[str] = deque(maxlen=MOST_RAISED)  # the last exceptions of its servers, and where
         self._calls = 0  # sent so far: their numbers
         self._replies = 0  # that were on their way so far
         self._over_lossy_link = False  # a call went over one: replies may come twice
@@ -277,7 +280,7 @@ class Network:
         try:
             results = self._call_procedure(message)
         except Exception as error:
-            fault = _told(error)
+            fault = self._told(error)
         self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
 
     def _reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
@@ -301,6 +304,16 @@ class Network:
             raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
         return descriptor.entry(message.arguments, 0)
 
+    def _told(self, error: Exception) -> tuple[str, str]:
+        """Return the kind and text of an error as a reply carries them."""
+        if isinstance(error, _NotExported):
+            return REFUSED, str(error)
+        if isinstance(error, CallFailed):
+            return FAILED, str(error)
+        problem = raised(error)
+        self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
+        return problem.kind, problem.message
+
     def _receive(self, processor: "Processor", size: int) -> None:
         """Spend what receiving a message costs beyond the network processor's part."""
         processor.spend(processor.charges.network_receive)
@@ -309,16 +322,6 @@ class Network:
 
 class _NotExported(CallError):
     """A call came for an export that is not there: its caller is told that it is refused."""
-
-
-def _told(error: Exception) -> tuple[str, str]:
-    """Return the kind and text of an error as a reply carries them."""
-    if isinstance(error, _NotExported):
-        return REFUSED, str(error)
-    if isinstance(error, CallFailed):
-        return FAILED, str(error)
-    problem = raised(error)
-    return problem.kind, problem.message
 
 
 def _fault(reply: ReplyMessage) -> CallError | None:

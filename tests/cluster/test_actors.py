@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from lrpc.cluster import run, synchronisation
-from lrpc.cluster import session as sessions
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.envelope import Transport
+from lrpc.cluster.on_ray import session as sessions
 from lrpc.cluster.run import choose_actors, run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Refused, RunFailed

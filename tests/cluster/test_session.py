@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.cluster import session
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.session import OWNER, PREFIX, check_reachable, ray_session
+from lrpc.cluster.on_ray import session
+from lrpc.cluster.on_ray.session import OWNER, PREFIX, check_reachable, ray_session
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.protos import transport_pb2
 

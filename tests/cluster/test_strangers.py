@@ -12,8 +12,9 @@ from typing import Any, Final, NoReturn
 import grpc
 import pytest
 
-from lrpc.cluster import actors, peer
+from lrpc.cluster import peer
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.on_ray import actors
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.cluster.transport import REFUSALS_A_SECOND, STREAMS

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from lrpc import __version__
-from lrpc.cluster.session import SESSION, clear_leftovers
+from lrpc.cluster.on_ray.session import SESSION, clear_leftovers
 from tests.support.command import HERE, PATIENCE_S, lrpc, office, record, wait_until
 
 COMMAND = Path(sys.executable).with_name("lrpc")

@@ -30,6 +30,12 @@ def print_note(text: str) -> None:
         print(one_line(text), file=sys.stderr, flush=True)
 
 
+def note_lines(text: str) -> None:
+    """Print lines on stderr, each as text alone."""
+    with suppress(OSError):
+        print("\n".join(map(visible, text.splitlines())), file=sys.stderr, flush=True)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Print in one line of at most `LONGEST` characters why the command failed, and exit."""
     line = one_line(message)

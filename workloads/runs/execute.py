@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lrpc.cluster.description import Cluster, construct
 from lrpc.cluster.envelope import Transport
 from lrpc.cluster.interruption import undisturbed
+from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.synchronisation import Progress
-from lrpc.kernel.errors import Panic, Refused, RunFailed, place_of
+from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import Calls, who_called_what
 from lrpc.workloads.records.cells import Cell
@@ -101,8 +103,11 @@ def _record(
     began = time.monotonic()
     measured: list[Outcome] = []
 
-    def keep(reason: str) -> records.Record:
-        record = incomplete(run, cluster, reason, measured[-1] if measured else None, time.monotonic() - began)
+    def keep(reason: str, error: RunFailed | None = None) -> records.Record:
+        partial = measured[-1] if measured else None
+        if error is not None:
+            reason += _places(error, () if partial is None else partial.machines)
+        record = incomplete(run, cluster, reason, partial, time.monotonic() - began)
         with undisturbed():
             records.write(folder, record)
         return record
@@ -162,8 +167,13 @@ def incomplete(
     return records.incomplete(run, reason, partial, wall_s, calls)
 
 
+class _Keep(Protocol):
+    def __call__(self, reason: str, error: RunFailed | None = None) -> records.Record:
+        """Write an incomplete record, and return it; `error` is a failure of the run itself."""
+
+
 @contextmanager
-def _keeping(keep: Callable[[str], records.Record], folder: Path) -> Iterator[None]:
+def _keeping(keep: _Keep, folder: Path) -> Iterator[None]:
     """Run the block, and call `keep` with the reason if it fails after work has begun.
 
     `keep` returns the record that it wrote. Errors of the run, and bugs, are raised again as
@@ -177,8 +187,8 @@ def _keeping(keep: Callable[[str], records.Record], folder: Path) -> Iterator[No
         record = keep(str(error))
         raise RunFailed(f"{error}{_most(record.calls)} (an incomplete record is in {folder})") from None
     except RunFailed as error:
-        keep(f"{error}{_places(error)}")
-        raise RunFailed(f"{error} (an incomplete record is in {folder})") from error
+        keep(str(error), error)
+        raise RunFailed(f"{error} (an incomplete record is in {folder})", error.raised_at) from error
     except Panic as panic:
         keep(f"broken invariant: {panic}")
         raise
@@ -191,15 +201,15 @@ def _keeping(keep: Callable[[str], records.Record], folder: Path) -> Iterator[No
         raise
 
 
-def _places(error: RunFailed) -> str:
+def _places(error: RunFailed, machines: Sequence[MachineOutcome]) -> str:
     """Return where a program or server raised what failed a run, as far as that is known.
 
-    Of what was raised on an actor it is not.
+    A server on another machine is known by its machine alone, which remembers its last exceptions.
     """
-    cause = error.__cause__
-    if cause is None:
-        return ""
-    return "".join(f"; {note}" for note in (f"raised at {place_of(cause)}", *getattr(cause, "__notes__", ())))
+    told = [error.raised_at.places] if error.raised_at.places else []
+    if told and "raised in the server" not in told[0]:
+        told += [f"{machine.name}: {one}" for machine in machines for one in machine.raised]
+    return "".join(f"; {one}" for one in told)
 
 
 def _most(calls: Sequence[Calls]) -> str:

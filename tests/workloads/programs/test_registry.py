@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lrpc as package
-from lrpc.cluster.package import users_code_by_value
+from lrpc.cluster.on_ray.package import users_code_by_value
 from lrpc.workloads.programs.registry import REGISTRY, load_registry
 from tests.support.command import HERE, lrpc, record, refused
 from tests.support.places import SAMPLE
@@ -201,7 +201,7 @@ def test_modules_of_a_script_and_what_they_use_are_a_users(town: str) -> None:
     script = Path("script.py")
     script.write_text(
         f"import {town}_prices\n" + CODE.format(prices=f"{town}_prices") + "\nimport lrpc\n"
-        "from lrpc.cluster.package import _users_modules\n"
+        "from lrpc.cluster.on_ray.package import _users_modules\n"
         "cluster = lrpc.read_cluster('town.toml', registry=REGISTRY)\n"
         "print([module.__name__ for module in _users_modules(cluster.description)])\n"
     )

@@ -165,7 +165,7 @@ def test_a_run_that_fails_leaves_an_incomplete_record_that_says_why(links: str, 
     assert (found["status"], found["digest"], found["cells"]) == ("incomplete", None, [])
     assert found["counts"]["cross_machine"] == 0  # the measurements until then are kept
     assert found["reason"].startswith(reason)
-    assert ("; raised at " in found["reason"]) == (links == "memory")
+    assert "; raised at " in found["reason"]
     assert (run / "cells.csv").read_text().split() == ["table,row,column,paper,ours,unit,kind"]
     assert names(tmp_path) == ["office.toml", "run"]
 

@@ -37,7 +37,7 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from lrpc.cluster.interruption import undisturbed
-from lrpc.cluster.package import fingerprint, make_wheel
+from lrpc.cluster.on_ray.package import fingerprint, make_wheel
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.text import one_line
 
@@ -160,7 +160,7 @@ def _probe() -> Callable[[], str]:
     def probe() -> str:
         try:
             import lrpc.cluster.station  # noqa: F401
-            from lrpc.cluster.package import fingerprint as found
+            from lrpc.cluster.on_ray.package import fingerprint as found
         except Exception as error:  # anything that importing another version may raise
             return f"{type(error).__name__}: {error}"
         return found()

@@ -15,6 +15,7 @@ thread watches the head, and the run fails with a message before that.
 """
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event, Thread
@@ -25,9 +26,10 @@ from lrpc.cluster.envelope import Transport
 from lrpc.cluster.group import WindowReport, events_file
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.package import users_code_by_value
+from lrpc.cluster.on_ray.package import users_code_by_value
+from lrpc.cluster.on_ray.printed import Lines, PrintedLine, Shown
+from lrpc.cluster.on_ray.session import check_reachable, nodes, on_each_node, reason
 from lrpc.cluster.peer import Endpoint, Peer, send_again
-from lrpc.cluster.session import check_reachable, nodes, on_each_node, reason
 from lrpc.cluster.station import LOOPBACK, Station, StationAddress, StationOutcome
 from lrpc.kernel.errors import Refused, RunFailed
 
@@ -40,6 +42,7 @@ MEMORY_PER_ACTOR: Final = 160 * 1024 * 1024
 MEMORY_PER_MACHINE: Final = 232 * 1024  # bytes: one with two domains (docs/clusters.md)
 HEAD_PERIOD_S: Final = 2.0  # between two attempts to reach the head node
 CLEAN_TIMEOUT_S: Final = 5.0
+PRINTED_TIMEOUT_S: Final = 2.0
 STARTS: Final = 3  # attempts to start actors, each on the nodes that are there by then
 
 
@@ -54,6 +57,12 @@ class _StationActor(Station):
 
         here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         super().__init__(*arguments, **options, address=here if afar else LOOPBACK)
+        self._lines = Lines(lambda: self.runs)
+        sys.stdout, sys.stderr = self._lines.writer("stdout"), self._lines.writer("stderr")
+
+    def printed(self) -> list[PrintedLine]:
+        """Return what was printed here since the last time that this was asked."""
+        return self._lines.taken()
 
 
 class Actors:
@@ -100,6 +109,7 @@ class Actors:
         self._incarnations = [0] * count  # by station: how many of that number were lost
         self.peers: list[Peer] = []
         self._head = _HeadWatch(ray.get_runtime_context().gcs_address)
+        self._shown = Shown(self._printed)
         try:
             self._start(range(count))
             self.peers = [self._peer(number) for number in range(count)]
@@ -139,6 +149,20 @@ class Actors:
                 self._fetch_events(self._events, rank, number)
         return [outcome for outcomes, _ in ended for outcome in outcomes], [station for _, station in ended]
 
+    def _printed(self) -> list[PrintedLine]:
+        """Return what was printed on the actors that answer in time."""
+        import ray
+
+        asked = [handle.printed.remote() for handle in list(self._handles.values())]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=PRINTED_TIMEOUT_S) if asked else ([], [])
+        found = []
+        for answer in done:
+            try:
+                found += ray.get(answer)
+            except ray.exceptions.RayError:  # that actor is lost, with what it printed
+                continue
+        return found
+
     def so_far(self, timeout_s: float) -> list[tuple[list[MachineOutcome], StationOutcome]]:
         """Return what machines and stations did so far, of those that answer in `timeout_s`."""
         import ray
@@ -149,6 +173,7 @@ class Actors:
 
     def stop(self) -> None:
         """Close the transport, end the actors, and remove their folders on all nodes."""
+        self._shown.stop(last=not self._head.lost)
         self._head.stop()
         for peer in self.peers:
             peer.close()

@@ -1,0 +1,37 @@
+"""Where a user's code fails a run, file and line are in the record, and printed if asked for."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import HERE, lrpc, record
+from tests.support.town import town
+
+
+@pytest.mark.parametrize("links", ["memory", "grpc"])
+@pytest.mark.parametrize("shop", ["home", "market"])
+def test_the_record_says_where_program_and_server_raised(shop: str, links: str, tmp_path: Path) -> None:
+    scenario, registry = town(tmp_path, shop=shop, sells=2)
+    code, out = tmp_path / "town.py", tmp_path / "run"
+    ended = lrpc("run", scenario, "--registry", registry, "--actors", 0, "--links", links, "--out", out)
+    assert ended.code == 3
+    assert "ProcedureRaised: ValueError: cannot sell 2 (an incomplete record" in ended.err
+    assert "Traceback" not in ended.err
+    reason = record(out)["reason"]
+    assert f"; raised at {code}, line 32, in run" in reason
+    assert f"raised in the server at {code}, line 21, in sold" in reason
+
+
+def test_a_traceback_is_printed_where_it_is_asked_for_without_frames_of_lrpc(tmp_path: Path) -> None:
+    scenario, registry = town(tmp_path, shop="home", sells=2)
+    ended = lrpc("run", scenario, "--registry", registry, *HERE, "--out", tmp_path / "run", "--tracebacks")
+    trace, last = ended.err.splitlines()[:-1], ended.err.splitlines()[-1]
+    assert last.startswith("lrpc: machine home, ")
+    assert trace == [
+        "Traceback (most recent call last):",
+        f'  File "{tmp_path / "town.py"}", line 32, in run',
+        '    print("bought", shop.buy(n))',
+        *[line for line in trace if line.strip("~^ ") == ""],
+        "lrpc.kernel.errors.ProcedureRaised: ValueError: cannot sell 2",
+        f"raised in the server at {tmp_path / 'town.py'}, line 21, in sold",
+    ]
