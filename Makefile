@@ -38,7 +38,7 @@ test-all: $(TOOLS)
 	LRPC_SEQUENCES=10000 $(PYTEST) --long-share 1 --hypothesis-profile all
 
 properties: $(TOOLS)
-	LRPC_SEQUENCES=10000 $(BIN)/python -m pytest tests/kernel/simulated/test_interleavings.py
+	LRPC_SEQUENCES=10000 $(BIN)/python -m pytest tests/kernel/simulated/test_interleavings.py tests/cluster/test_five_domains.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff format --check .

@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import random
 import signal
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+from lrpc.kernel.simulated.kernel import FRAMES_PER_CALL, NESTED_CALLS
 from tests.support.properties import USUAL
 
 # No deadlines: how long an example takes depends on what else the computer does.
@@ -56,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell has commands in the background ignore Ctrl-C and the like, and what they start does so
     too. Handlers are not inherited: where there is one, commands that tests start heed signals.
     """
+    # The first kernel would raise this, and Hypothesis complains if that is during an example.
+    sys.setrecursionlimit(1000 + FRAMES_PER_CALL * NESTED_CALLS)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda number, frame: None)
