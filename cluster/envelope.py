@@ -5,13 +5,14 @@ Protobuf messages are not trusted: what no machine can have sent raises `RunFail
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
 
+LOOPBACK: Final = "127.0.0.1"  # where stations of one computer are reached
 Transport = Literal["grpc", "memory"]  # how envelopes travel
 
 

@@ -1,7 +1,9 @@
 """A simulated machine: a kernel, its domains with their servers and programs, and its links."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, construct
 from lrpc.cluster.envelope import Envelope
@@ -22,6 +24,8 @@ from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.remote import Network
 from lrpc.kernel.simulated.threads import Thread
+
+END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual time that a run may last
 
 
 @dataclass(frozen=True)
@@ -258,7 +262,10 @@ class Machine:
             return
         if not until_us >= 0:  # also refuses what is not a number
             raise Refused(f"machine {self.name}: until_us is {until_us}; give 0 or more microseconds")
-        until_ns = round(until_us * 1000) if until_us * 1000 < FOREVER else FOREVER
+        if until_us * 1000 >= FOREVER and until_us != math.inf:
+            end = f"virtual time ends after {END_OF_TIME}; give less, or math.inf"
+            raise Refused(f"machine {self.name}: until_us is {until_us:g}: {end}")
+        until_ns = FOREVER if until_us == math.inf else round(until_us * 1000)
         self.kernel.run(until_ns)
         if until_ns < FOREVER:
             self.kernel.engine.now = max(self.kernel.engine.now, until_ns)
@@ -287,6 +294,9 @@ class Machine:
 
     def check_finished(self) -> None:
         """Raise `RunFailed` where threads still wait, though nothing is left to happen."""
+        if self.kernel.engine.has_events:
+            what = f"virtual time has come to its end, {END_OF_TIME}; make sleeps or computation shorter"
+            raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} us: {what}")
         stuck = self.kernel.waiting()
         if stuck:
             first = stuck[0]

@@ -15,6 +15,7 @@ event of every machine, in the order of machines' names and not of stations.
 """
 
 import os
+import socket
 import sys
 import tempfile
 import uuid
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.envelope import Transport
+from lrpc.cluster.envelope import LOOPBACK, Transport
 from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 MOST_DEFAULT_ACTORS: Final = 8
 MOST_ACTORS: Final = 256
+LOOPBACK_TIMEOUT_S: Final = 2.0
 PARTIAL_TIMEOUT_S: Final = 1.0  # for the outcomes of a run that is interrupted or fails
 
 
@@ -120,6 +122,22 @@ def processors_here() -> int:
     return os.cpu_count() or 1
 
 
+def check_loopback() -> None:
+    """Raise `Refused` unless processes of this computer can connect to each other on loopback.
+
+    Links and Ray use 127.0.0.1, and would try to reach it for minutes.
+    """
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), LOOPBACK_TIMEOUT_S).close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        bring_up = "bring it up (ip link set lo up)"
+        raise Refused(
+            f"loopback, {LOOPBACK}: {reason}; {bring_up}, or run in this process with --actors 0 --links memory"
+        ) from None
+
+
 def run_cluster(
     cluster: Cluster,
     *,
@@ -150,6 +168,8 @@ def run_cluster(
     waits for ever, and where the transport is down or an actor is lost for good.
     """
     count = choose_actors(cluster, actors, transport, address)
+    if address is None and (count or transport == "grpc"):
+        check_loopback()
     if count == 0 and transport == "memory":
         runner = _in_memory(cluster, seed, events, windows)
     elif count == 0:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from lrpc.cluster.certificates import is_loopback, make_identity
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.envelope import Envelope, Transport
+from lrpc.cluster.envelope import LOOPBACK, Envelope, Transport
 from lrpc.cluster.group import Group, WindowReport, events_file
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
@@ -33,7 +33,6 @@ from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import transport_pb2
 
 T = TypeVar("T")
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ def find_placement(
     actors: ReplayActors = None,
     links: ReplayLinks = None,
     address: Address = None,
+    limit: LimitOption = MOST_PARTS,
     dry_run: DryRun = False,
 ) -> None:
     """Place a trace's pods for the least that crosses machines.
@@ -217,7 +218,7 @@ def find_placement(
     )
     aims = place.Aims(slack, utilisation, interval, weight, constraints, baseline, kubernetes, topology, curve)
     options = _options(record, force, actors, links, address, None, dry_run)
-    done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out)
+    done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out, limit=limit)
     if done is not None:
         terminal.print_lines(terminal.make_console(), [place.answer(done)])
         for table in place.tables(done):

@@ -22,7 +22,7 @@ from threading import Event, Thread
 from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.envelope import Transport
+from lrpc.cluster.envelope import LOOPBACK, Transport
 from lrpc.cluster.group import WindowReport, events_file
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
@@ -30,7 +30,7 @@ from lrpc.cluster.on_ray.package import users_code_by_value
 from lrpc.cluster.on_ray.printed import Lines, PrintedLine, Shown
 from lrpc.cluster.on_ray.session import check_reachable, nodes, on_each_node, reason
 from lrpc.cluster.peer import Endpoint, Peer, send_again
-from lrpc.cluster.station import LOOPBACK, Station, StationAddress, StationOutcome
+from lrpc.cluster.station import Station, StationAddress, StationOutcome
 from lrpc.kernel.errors import Refused, RunFailed
 
 START_TIMEOUT_S: Final = 120.0

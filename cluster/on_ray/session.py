@@ -185,7 +185,9 @@ def check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = f"there is no host {host}"
+        if not isinstance(error, socket.gaierror):  # whose numbers are its own
+            reason = os.strerror(error.errno) if error.errno else str(error)
         raise Refused(f"Ray address {address}: {reason}; is a cluster running there?") from None
     if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
         with grpc.insecure_channel(address) as channel:

@@ -114,6 +114,11 @@ class Engine:
         """Return the time of the next event, `FOREVER` if there is none."""
         return self._heap[0][0] if self._heap else FOREVER
 
+    @property
+    def has_events(self) -> bool:
+        """Return whether events are scheduled, be it later than any virtual time."""
+        return bool(self._heap)
+
     def run(self, horizon: int) -> None:
         """Run all events strictly before `horizon`, or before an earlier `stop_before` time.
 

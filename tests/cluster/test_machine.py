@@ -139,6 +139,20 @@ def test_a_run_until_what_is_no_time_is_refused(time: float) -> None:
         adding().run(until_us=time)
 
 
+def test_virtual_time_ends_after_146_years_and_that_is_said() -> None:
+    machine = Machine("m")
+    far = machine.domain("d")
+
+    def body() -> None:
+        while True:
+            far.sleep(us=9.9e11)
+
+    machine.spawn(body, domain="d")
+    assert failure(machine).endswith("virtual time has come to its end, 146 years; make sleeps or computation shorter")
+    with pytest.raises(Refused, match=r"until_us is 5e\+15: virtual time ends after 146 years; give less, or math.inf"):
+        adding().run(until_us=5e15)
+
+
 def test_threads_that_wait_for_each_other_are_named_with_what_they_wait_for() -> None:
     machine = Machine("m")
     threads: list[Thread] = []

@@ -381,6 +381,7 @@ ADDRESSES: dict[str, tuple[Callable[[], str], str]] = {
     "nothing listens": (lambda: f"127.0.0.1:{unused()}", "Connection refused; is a cluster running there?"),
     "there is no port": (lambda: "127.0.0.1", "write host:port of a running cluster's head node"),
     "the port is none": (lambda: "127.0.0.1:99999", "write host:port of a running cluster's head node"),
+    "there is no host": (lambda: "no.such.invalid:6379", "there is no host no.such.invalid"),
     "it is a URL": (lambda: "http://127.0.0.1:80", "write host:port of a running cluster's head node"),
 }
 

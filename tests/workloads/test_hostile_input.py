@@ -175,6 +175,9 @@ class TestWhatPreparationCostsIsWorkedOutFirst:
     def test_a_trace_on_too_many_processors(self) -> None:
         line = refused("replay", HOSTILE / "markup.csv", "--machines", 100_000, "--processors", 1024)
         assert "describes 102,500,000 machines" in line
+        line = refused("place", HOSTILE / "markup.csv", "--machines", 1000, "--processors", 1024)
+        assert "describes 1,025,000 machines" in line
+        assert "add --limit" in line
 
     def test_a_limit_is_raised_by_its_option(self) -> None:
         office(Path())

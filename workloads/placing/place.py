@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.errors import Panic, Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads.placing import kubernetes
@@ -147,13 +148,22 @@ def begin(asked: Question, search: SearchLimits, *more: Mapping[str, int]) -> li
 
 
 def compare(
-    job: ReplayJob, aims: Aims, search: SearchLimits, options: Options, command: list[str], *, out: Path | None
+    job: ReplayJob,
+    aims: Aims,
+    search: SearchLimits,
+    options: Options,
+    command: list[str],
+    *,
+    out: Path | None,
+    limit: int = MOST_PARTS,
 ) -> Compared | None:
     """Find a placement, write it to `out`, replay it and the one before, and compare the two.
 
     The records are in the folder that `options` names, and so is the placement if `out` is None. A
-    dry run prints what would be done and returns None.
+    dry run prints what would be done and returns None. Raises `Refused` for more machines and
+    processors than `limit`.
     """
+    job.check_parts(limit)
     with spinner(f"reading {job.trace}"):
         asked = ask(job, DEFAULT_SLACK if aims.slack is None else aims.slack, aims)
     asked = feasible(asked, search, slack=aims.slack is None, utilisation=aims.utilisation is None)

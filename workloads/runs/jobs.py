@@ -202,9 +202,13 @@ class ReplayJob(JobBase):
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
-        check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
+        self.check_parts(limit)
         spans = self.read()
         return self.prepare_for(spans, activity(spans), command)
+
+    def check_parts(self, limit: int) -> None:
+        """Raise `Refused` if it would have more machines and processors than `limit`."""
+        check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
 
     def prepare_for(self, spans: Trace, done: Activity, command: list[str]) -> Prepared:
         """Return this job with the cluster that replays its trace, which has been read."""
