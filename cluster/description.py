@@ -38,6 +38,7 @@ from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
+from lrpc.kernel.simulated.kernel import NESTED_CALLS
 
 K = TypeVar("K")
 Parameters = Mapping[str, object]
@@ -82,6 +83,7 @@ class MachineSpec:
     domains: tuple[DomainSpec, ...]
     domain_caching: bool = False
     discipline: Discipline | None = None
+    most_nested: int = NESTED_CALLS
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,8 @@ def _machines(
             domains = tuple(
                 _domain(name, domain, machine, registry, f"{document}: domains.{name}") for name, domain in on[key]
             )
-            machines.append(MachineSpec(machine, one.processors, model, domains, one.domain_caching, one.discipline))
+            kinds = (one.domain_caching, one.discipline, one.most_nested)
+            machines.append(MachineSpec(machine, one.processors, model, domains, *kinds))
     return sorted(machines, key=lambda machine: machine.name)
 
 

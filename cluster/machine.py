@@ -180,6 +180,7 @@ class Machine:
             sink=sink,
             domain_caching=spec.domain_caching,
             discipline=spec.discipline,
+            most_nested=spec.most_nested,
         )
         if cluster.talks and spec.costs.has("network"):
             machine._connect(cluster, rank, names, reach)

@@ -15,6 +15,7 @@ from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import Discipline
+from lrpc.kernel.simulated.kernel import MOST_NESTED_CALLS, NESTED_CALLS
 
 LEAST_MBPS: Final = 0.001  # at less, a byte takes longer than any run
 MOST_MACHINES: Final = 100_000
@@ -30,6 +31,7 @@ class MachineTable(Document):
     cost_model: str = "cvax-firefly"
     count: int = Field(default=1, ge=1, le=MOST_MACHINES)
     domain_caching: bool = False  # idle processors spin in domain contexts
+    most_nested: int = Field(default=NESTED_CALLS, ge=1, le=MOST_NESTED_CALLS)  # a thread's calls in progress
     # The discipline says which copies messages make. None leaves either to the cost model.
     discipline: Discipline | None = None
     tagged_tlb: bool | None = None

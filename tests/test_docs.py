@@ -23,7 +23,7 @@ from lrpc.workloads import launcher
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.records import records
 from lrpc.workloads.studies import sweep
-from lrpc.workloads.traces import depth
+from lrpc.workloads.traces import depth, rows
 from lrpc.workloads.traces import read as trace_files
 from lrpc.workloads.traces.formats import json_rows
 from tests.conftest import HAS_HOST
@@ -160,6 +160,9 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
     limits = [
         trace_files.MOST_BYTES,
         json_rows.MOST_BYTES,
+        json_rows.MOST_VALUES,
+        rows.MOST_LEFT_OUT,
+        rows.MOST_BEFORE_THE_FIRST,
         trace_files.MOST_FILES,
         depth.MOST_NESTED,
         records.LARGEST_RECORD,

@@ -60,7 +60,10 @@ def read_trace(
     collector = RowCollector(names)
     left = MOST_BYTES
     for file, shown_name in zip(files, names, strict=True):
-        left -= _add(file, shown_name, collector, layout, left)
+        try:
+            left -= _add(file, shown_name, collector, layout, left)
+        except Misshapen as wrong:
+            raise TraceRefused(shown_name, wrong.key, f"{wrong.message}; correct the file") from None
     try:
         trace = collector.trace(group)
     except Misshapen as wrong:

@@ -44,6 +44,10 @@ _WHOLE: Final = re.compile(rf"[0-9]{{1,{MOST_DIGITS}}}(\.0+)?")
 _REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.fillvalue = "…"
+# The most rows of which it is kept why they were left out, and the most before the first good one:
+# a file of which more are no spans is no trace.
+MOST_LEFT_OUT: Final = 1_000_000
+MOST_BEFORE_THE_FIRST: Final = 100_000
 SpanKey = tuple[str, str]  # a span's identifier: (trace, span)
 # A row's place, the larger part first: (line, span) or one of them, after the file's number.
 RowPlace = tuple[int, ...]
@@ -173,7 +177,10 @@ class RowCollector:
         self._places.extend((len(self._words), *place, 0)[:PLACE])
 
     def leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
-        """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`."""
+        """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`.
+
+        Raises `Misshapen` where so many are that this is no trace.
+        """
         self._leave_out((len(self._words), *place), identity, unfit)
 
     def trace(self, group: str = "") -> Trace:
@@ -247,7 +254,11 @@ class RowCollector:
         return described if len(self._files) == 1 else f"{self._files[file - 1]}, {described}"
 
     def _leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
-        self._left_out.append((place, LeftOut(self._described(place), *identity, unfit.reason, unfit.detail)))
+        described = self._described(place)
+        if len(self._left_out) >= (MOST_LEFT_OUT if self._spans else MOST_BEFORE_THE_FIRST):
+            many = f"{len(self._left_out):,} rows before it are left out as well"
+            raise Misshapen(described, f"{unfit.reason}: {unfit.detail}; {many}")
+        self._left_out.append((place, LeftOut(described, *identity, unfit.reason, unfit.detail)))
         self._unfit.add(key_of(*identity))
 
     def _resolve(

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 import lrpc
+from lrpc.cluster.group import Group
+from tests.support.clusters import cluster, pair
 
 
 class Down(lrpc.Interface):
@@ -104,3 +106,15 @@ print(nested(machine, first, 1000), type(nested(machine, first, 1001)).__name__)
 def test_a_depth_that_cannot_be_kept_is_refused(depth: int) -> None:
     with pytest.raises(lrpc.Refused, match=f"most_nested is {depth}; give 1 to 1000"):
         lrpc.Machine("deep", most_nested=depth)
+
+
+@pytest.mark.parametrize(("most", "told"), [(None, 100), (7, 7)])
+def test_a_description_says_how_deep_calls_of_its_machines_nest(most: int | None, told: int) -> None:
+    machine = {} if most is None else {"most_nested": most}
+    tables = pair("teller", "drawer", ledgers="drawer")
+    tables["machines"]["client"] = {**tables["machines"]["client"], **machine}
+    group = Group(cluster(tables), [0, 1], 0, None)
+    assert {one.name: one.kernel.most_nested for one in group._machines.values()} == {"client": told, "server": 100}
+    tables["machines"]["client"]["most_nested"] = 1001
+    with pytest.raises(lrpc.Refused, match=r"machines\.client\.most_nested: "):
+        cluster(tables)

@@ -11,6 +11,8 @@ from lrpc.workloads.traces.rows import UNIDENTIFIED, Misshapen, RowCollector, Ro
 from lrpc.workloads.traces.spans import Reason, TraceRefused, shown
 
 MOST_BYTES: Final = 1 << 28  # the largest document: once decoded it takes many times its size in memory
+# The most values in one, each of which takes some 60 bytes in memory; spans have about 40.
+MOST_VALUES: Final = 32_000_000
 REMEDY: Final = "export the trace again"
 
 
@@ -77,6 +79,8 @@ def _decoded(text: bytes, place: RowPlace) -> object:
     try:
         if len(text) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes; have a document on each line")
+        if len(text) > MOST_VALUES and sum(map(text.count, (b",", b"{", b"["))) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values; have a document on each line")
         return json.loads(text)
     except json.JSONDecodeError as error:
         key, why = f"line {error.lineno} column {error.colno}", error.msg

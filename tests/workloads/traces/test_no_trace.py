@@ -1,0 +1,48 @@
+"""A file that is no trace is given up early: it fills neither the memory nor the time."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrpc.workloads.traces import rows
+from lrpc.workloads.traces.formats import json_rows
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.spans import TraceRefused
+from tests.support.spans import HEADER
+
+
+def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "array.json"
+    path.write_bytes(b"[" + b"0," * (json_rows.MOST_VALUES // 2 + 1) * 2 + b"0]")
+    with pytest.raises(TraceRefused, match=r"whole file: not JSON \(more than 32,000,000 values; have a document on"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize("form", ["csv", "jaeger", "lines"])
+def test_a_file_whose_first_rows_are_all_unfit_is_given_up(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is not gone through, and what it says of them does not fill the memory."""
+    monkeypatch.setattr(rows, "MOST_BEFORE_THE_FIRST", 100)
+    path = tmp_path / "bad"
+    path.write_text(
+        {
+            "csv": HEADER + "\n" + ",,,,,,\n" * 200,
+            "jaeger": json.dumps({"data": [{"traceID": "1", "processes": {}, "spans": [{}] * 200}]}),
+            "lines": '{"data": []}\n' + "broken\n" * 200,
+        }[form]
+    )
+    with pytest.raises(TraceRefused, match="100 rows before it are left out as well"):
+        read_trace(path)
+
+
+def test_a_file_with_more_unfit_rows_than_are_kept_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST_LEFT_OUT", 100)
+    path = tmp_path / "bad.csv"
+    head = HEADER + "\n"
+    path.write_text(head + "t,s,,p,o,1,2,1\n" * 101)
+    assert len(read_trace(path).left_out) == 100
+    path.write_text(head + "t,s,,p,o,1,2,1\n" * 102)
+    with pytest.raises(TraceRefused, match=r"line 103: .*; 100 rows before it are left out as well; correct the file"):
+        read_trace(path)
