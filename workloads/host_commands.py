@@ -1,6 +1,5 @@
 """The subcommands of `lrpc` for this computer: serve a class, call a procedure, look at doors."""
 
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -13,12 +12,13 @@ from lrpc.domains.host.here import Waits, require
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.bench import measure, record
 from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, COMPUTING, PEERS, SHARED
+from lrpc.workloads.commands import record_of
 from lrpc.workloads.here import call, doors, serve
 from lrpc.workloads.options import AsJson, Force, Out, command_line
 from lrpc.workloads.records import folders
 from lrpc.workloads.reports import terminal
 from lrpc.workloads.reports.bars import spinner
-from lrpc.workloads.reports.output import say
+from lrpc.workloads.reports.output import say, say_json
 
 Folder = Annotated[
     Path | None,
@@ -42,9 +42,13 @@ def call_procedure(
     arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
     folder: Folder = None,
     timeout: Annotated[float | None, typer.Option(min=0.0, help="Seconds to wait.", show_default="for ever")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; bytes in base 64.")] = False,
 ) -> None:
     """Call a procedure that a process of this computer exports, and print what it returns."""
     returned = call.call(target, arguments or [], folder, timeout)
+    if as_json:
+        say_json(call.as_json(returned))
+        return
     for one in returned if isinstance(returned, tuple) else (returned,):
         if isinstance(one, bytes):
             sys.stdout.flush()
@@ -65,7 +69,7 @@ def look(
     while True:
         found = doors.statuses(folder)
         if as_json:
-            print(json.dumps({name: one if isinstance(one, str) else asdict(one) for name, one in found.items()}))
+            say_json({name: one if isinstance(one, str) else asdict(one) for name, one in found.items()})
         elif not found:
             print("no doors: nothing is exported here; see `lrpc serve`")
         else:
@@ -100,6 +104,7 @@ def bench(
     ] = None,
     out: Out = None,
     force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure calls between processes of this computer: lrpc beside gRPC and others, in one run."""
     require()
@@ -128,6 +133,9 @@ def bench(
             command_line(), effort, found.cells(), shared, missing, found.repeated, found.disturbed
         )
         record.write(folder, made)
+    if as_json:
+        say_json({"folder": str(folder), **record_of(folder)})
+        return
     console = terminal.make_console()
     terminal.print_table(console, record.peers_table(made))
     if shared:

@@ -1,19 +1,29 @@
 """The subcommand `lrpc list`."""
 
+from typing import Final
+
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.workloads import scenarios
-from lrpc.workloads.reports.output import say
+from lrpc.workloads.options import AsJson
+from lrpc.workloads.reports.output import say, say_json
+
+USED: Final = {"scenarios": "lrpc run NAME", "sweeps": "lrpc sweep NAME", "cost models": "--cost-model NAME"}
 
 
-def list_all() -> None:
+def list_all(as_json: AsJson = False) -> None:
     """List the scenarios, sweeps and cost models of lrpc."""
-    print("scenarios (lrpc run NAME)")
-    for name in scenarios.names():
-        say(f"  {name:14} {scenarios.description(name)}")
-    print("sweeps (lrpc sweep NAME)")
-    for name in scenarios.names(scenarios.SWEEPS):
-        say(f"  {name:14} {read_toml(scenarios.find_sweep(name)).get('name', '')}")
-    print("cost models (--cost-model NAME)")
-    for name in cost_model_names():
-        say(f"  {name:14} {load_cost_model(name).file.description}")
+    found: dict[str, dict[str, object]] = {
+        "scenarios": {name: scenarios.description(name) for name in scenarios.names()},
+        "sweeps": {
+            name: read_toml(scenarios.find_sweep(name)).get("name", "") for name in scenarios.names(scenarios.SWEEPS)
+        },
+        "cost models": {name: load_cost_model(name).file.description for name in cost_model_names()},
+    }
+    if as_json:
+        say_json(found)
+        return
+    for what, described in found.items():
+        print(f"{what} ({USED[what]})")
+        for name, description in described.items():
+            say(f"  {name:14} {description}")

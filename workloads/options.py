@@ -39,7 +39,7 @@ Address = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one document of JSON.")]
 TraceFile = Annotated[
     Path, typer.Argument(help="File with the trace: CSV, or JSON of Jaeger or OpenTelemetry, plain or gzipped.")
 ]

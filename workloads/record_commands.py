@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from lrpc.kernel.errors import Refused
+from lrpc.workloads.options import AsJson
 from lrpc.workloads.records import events
 from lrpc.workloads.reports import page
-from lrpc.workloads.reports.output import say
+from lrpc.workloads.reports.output import say, say_json
 
 
 def make_report(
@@ -21,13 +22,17 @@ def make_report(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that exists already.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a report on one record, or compare several.
 
     A report is a web page, Markdown and CSV files. It is made from the records; nothing is run.
     """
     folder = page.make(record, out, force=force)
-    say(f"report {folder / page.PAGES[0]}")
+    if as_json:
+        say_json({"report": str(folder / page.PAGES[0])})
+    else:
+        say(f"report {folder / page.PAGES[0]}")
 
 
 def show_events(

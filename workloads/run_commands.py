@@ -1,5 +1,6 @@
 """The subcommands of `lrpc` that run clusters: the paper's, a scenario, a record's again."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -7,11 +8,12 @@ import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.domains.host.here import require
-from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.workloads.commands import carry_out
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
+    AsJson,
     CostModelName,
     DryRun,
     Events,
@@ -26,7 +28,7 @@ from lrpc.workloads.options import (
     Until,
 )
 from lrpc.workloads.reports.bars import progress_bar
-from lrpc.workloads.reports.output import note_lines, say
+from lrpc.workloads.reports.output import note_lines, say, say_json
 from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
 from lrpc.workloads.runs import verify
 from lrpc.workloads.runs.execute import Options, planned_calls
@@ -54,6 +56,7 @@ def reproduce(
     links: LinksOption = "grpc",
     address: Address = None,
     event_log: Events = None,
+    as_json: AsJson = False,
     dry_run: DryRun = False,
     here: Annotated[bool, typer.Option("--here", help="Measure Table IV on this computer too.")] = False,
 ) -> None:
@@ -65,12 +68,16 @@ def reproduce(
     if here:
         require()
     job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
-    finished = carry_out(job, Options(out, force, actors, links, address, event_log, dry_run))
+    if here and as_json:
+        raise Refused("--here and --json exclude each other; leave one of the two out")
+    finished = carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), as_json=as_json)
     if finished is not None:
         from lrpc.workloads import host_commands
         from lrpc.workloads.reports import page, terminal
 
         report = page.make([finished.folder], None, force=True)
+        if as_json:
+            return
         terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
         terminal.print_lines(terminal.make_console(), [f"report {report / page.PAGES[0]}"])
         if here:
@@ -97,6 +104,7 @@ def run_scenario(
     until: Until = None,
     max_calls: MaxCalls = None,
     tracebacks: Tracebacks = False,
+    as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run a scenario on a simulated cluster.
@@ -108,7 +116,7 @@ def run_scenario(
     own = registry_for(job, registry)
     options = Options(out, force, actors, links, address, event_log, dry_run, until_us=until, max_calls=max_calls)
     try:
-        carry_out(job, options, own, limit)
+        carry_out(job, options, own, limit, as_json=as_json)
     except RunFailed as error:
         if tracebacks:
             note_lines(error.raised_at.trace)
@@ -122,6 +130,7 @@ def verify_record(
     links: LinksOption = "grpc",
     address: Address = None,
     limit: LimitOption = MOST_PARTS,
+    as_json: AsJson = False,
 ) -> None:
     """Repeat a record's run, and compare what every machine did.
 
@@ -134,6 +143,10 @@ def verify_record(
     ):
         outcome = verify.run_again(ready, actors=actors, transport=links, address=address, on_progress=show)
     difference = verify.compare(found, outcome)
-    say(verify.in_words(found, outcome, difference))
+    if as_json:
+        first = None if difference is None else asdict(difference)
+        say_json({"same": difference is None, "digest": outcome.digest, "record": found.digest, "difference": first})
+    else:
+        say(verify.in_words(found, outcome, difference))
     if difference is not None:
         raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
+from lrpc.workloads.commands import check_result
 from lrpc.workloads.options import (
     Address,
     AsJson,
@@ -24,9 +24,10 @@ from lrpc.workloads.options import (
     SweepFolder,
 )
 from lrpc.workloads.records import folders
+from lrpc.workloads.records.tables import Table, as_objects
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
-from lrpc.workloads.reports.output import print_note, say
+from lrpc.workloads.reports.output import print_note, say, say_json
 from lrpc.workloads.studies import explain, observations, sensitivity, structures, sweep
 
 PageFolder = Annotated[
@@ -47,6 +48,7 @@ def run_sweep(
     ] = False,
     registry: RegistryOption = None,
     limit: LimitOption = MOST_PARTS,
+    as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run a job many times with varied parameters.
@@ -55,6 +57,7 @@ def run_sweep(
     of parameters, or changes of one parameter at a time. Every run has a record. A table and a
     report cover all runs.
     """
+    check_result(as_json=as_json, dry_run=dry_run)
     file = scenarios.find_sweep(name)
     found = sweep.read_sweep(file, out, registry, limit)
     for line in found.left_out:
@@ -67,7 +70,9 @@ def run_sweep(
         sweep.open_folder(file, out, force=force)
         with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
             failed = sweep.carry_out(found, parallel, address, note)
-        sensitivity.report(terminal.make_console(), found, out)
+        table = sensitivity.report(None if as_json else terminal.make_console(), found, out)
+    if as_json:
+        say_json({"folder": str(out), "runs": as_objects(table), "report": str(out / "report" / page.PAGES[0])})
     if failed:
         first = min(failed)
         raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")
@@ -78,13 +83,14 @@ def compare_structures(
         float, typer.Option(min=1e-6, max=1.0, help="Fraction of Taos' five hours to run; 1 takes a minute or two.")
     ] = 0.1,
     seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the costs of a monolithic and of a small kernel.
 
     Runs the scenario taos on a monolithic kernel, and on a small kernel with SRC RPC, with LRPC,
     and with LRPC/MP: LRPC and domain caching on a second processor.
     """
-    terminal.print_table(terminal.make_console(), structures.compare(scale, seed))
+    _show(structures.compare(scale, seed), as_json)
 
 
 def compare_observations(
@@ -95,12 +101,20 @@ def compare_observations(
         ),
     ] = observations.SCALE,
     seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two scenarios with figures of other studies.
 
     Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
     """
-    terminal.print_table(terminal.make_console(), observations.compare(scale, seed))
+    _show(observations.compare(scale, seed), as_json)
+
+
+def _show(table: Table, as_json: bool) -> None:
+    if as_json:
+        say_json(as_objects(table))
+    else:
+        terminal.print_table(terminal.make_console(), table)
 
 
 def explain_call(
@@ -125,7 +139,7 @@ def explain_call(
     if out is not None:
         page.write(explain.report(found, chosen, costs), out)
     if as_json:
-        say(json.dumps(explain.as_json(found)))
+        say_json(explain.as_json(found))
         return
     console = terminal.make_console()
     for way, explanation in found.items():

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
-from lrpc.workloads.commands import carry_out
+from lrpc.workloads.commands import carry_out, check_result
 from lrpc.workloads.options import (
     Address,
+    AsJson,
     CapacityOption,
     CostModelName,
     DryRun,
@@ -40,6 +41,7 @@ from lrpc.workloads.replay.gaps import MESSAGE_BYTES
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.reports import terminal
 from lrpc.workloads.reports.bars import spinner
+from lrpc.workloads.reports.output import say_json
 from lrpc.workloads.runs.execute import Options
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.depth import MOST_NESTED
@@ -136,6 +138,7 @@ def replay(
     address: Address = None,
     event_log: Events = None,
     limit: LimitOption = MOST_PARTS,
+    as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Replay a trace of calls between pods on simulated machines.
@@ -159,7 +162,8 @@ def replay(
         max_depth=max_depth,
         seed=seed,
     )
-    carry_out(job, _options(out, force, actors, links, address, event_log, dry_run), limit=limit)
+    options = _options(out, force, actors, links, address, event_log, dry_run)
+    carry_out(job, options, limit=limit, as_json=as_json)
 
 
 def find_placement(
@@ -194,6 +198,7 @@ def find_placement(
     links: ReplayLinks = None,
     address: Address = None,
     limit: LimitOption = MOST_PARTS,
+    as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Place a trace's pods for the least that crosses machines.
@@ -201,6 +206,7 @@ def find_placement(
     Searches for the best placement under caps on what each machine may hold. The trace is then
     replayed with that placement and with today's, or `spread`, to compare the two.
     """
+    check_result(as_json=as_json, dry_run=dry_run)
     job = ReplayJob(
         trace=str(trace),
         machines=machines,
@@ -219,7 +225,9 @@ def find_placement(
     aims = place.Aims(slack, utilisation, interval, weight, constraints, baseline, kubernetes, topology, curve)
     options = _options(record, force, actors, links, address, None, dry_run)
     done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out, limit=limit)
-    if done is not None:
+    if done is not None and as_json:
+        say_json(told.as_json(done) | {"report": str(told.write(done))})
+    elif done is not None:
         terminal.print_lines(terminal.make_console(), [place.answer(done)])
         for table in place.tables(done):
             terminal.print_table(terminal.make_console(), table)
@@ -232,18 +240,22 @@ def tell(
     group: GroupOption = "",
     strict: Strict = False,
     max_depth: MaxDepth = MOST_NESTED,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what is in a trace: its domains, services, hosts, kinds of spans, first spans and gaps.
 
     Tells also what was corrected or left out, and what a replay would assume.
     """
     with spinner(f"reading {trace}"):
-        told = contents.tell(read_trace(trace, strict=strict, max_depth=max_depth, columns=columns, group=group))
+        found = contents.tell(read_trace(trace, strict=strict, max_depth=max_depth, columns=columns, group=group))
+    if as_json:
+        say_json(contents.as_json(found))
+        return
     console = terminal.make_console()
-    terminal.print_counts(console, str(trace), told.counts)
-    for table in told.tables:
+    terminal.print_counts(console, str(trace), found.counts)
+    for table in found.tables:
         terminal.print_table(console, table)
-    terminal.print_lines(console, told.lines)
+    terminal.print_lines(console, found.lines)
 
 
 def _options(

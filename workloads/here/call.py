@@ -1,5 +1,6 @@
 """Calls a procedure from a shell: the server tells its types, and the shell its arguments."""
 
+import base64
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,13 @@ def call(target: str, texts: Sequence[str], folder: Path | None, timeout: float 
         raise RunFailed(f"{target}: {error}") from None
     finally:
         doors.close()
+
+
+def as_json(returned: object) -> object:
+    """Return what a procedure returned as JSON has it: results in a list, bytes in base 64."""
+    if isinstance(returned, tuple):
+        return [as_json(one) for one in returned]
+    return base64.b64encode(returned).decode() if isinstance(returned, bytes) else returned
 
 
 def _procedure(interface: str, signature: str) -> Procedure:

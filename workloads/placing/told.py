@@ -5,7 +5,7 @@ from typing import Final
 
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.place import FOUND, Compared
-from lrpc.workloads.records.tables import Table
+from lrpc.workloads.records.tables import Table, as_objects
 from lrpc.workloads.reports import comparison, page, placements, plots
 from lrpc.workloads.reports.plots import Plot, Series
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
@@ -46,3 +46,21 @@ def _curve(curve: Table) -> Plot:
     bars = [(f"{x:g} machines", y) for x, y in points]
     values = Table("curve crossing", CROSSING, (MACHINES, CROSSING), points, named=True)
     return plots.curves("Calls between machines, by number of machines", series, (MACHINES, "calls"), bars, values)
+
+
+def as_json(compared: Compared) -> dict[str, object]:
+    """Return what was found as JSON has it: the placement, what is proved of it, and the tables."""
+    found = compared.solution
+    return {
+        "answer": place.answer(compared),
+        "placement": dict(compared.after),
+        "before": {"name": compared.label, "placement": dict(compared.before)},
+        "weight": compared.question.weight,
+        "crosses": found.crossing,
+        "crosses_at_least": found.at_least,
+        "ended": found.end,
+        "file": str(compared.file),
+        "records": str(compared.folder),
+        **{table.name: as_objects(table) for table in place.tables(compared)},
+        "lines": place.lines(compared),
+    }

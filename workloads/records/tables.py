@@ -194,6 +194,11 @@ def ends(counted: Mapping[str, int], document: str = "record") -> list[tuple[tup
     return found
 
 
+def as_objects(table: Table) -> list[dict[str, TableValue]]:
+    """Return a table's rows as JSON has them: objects, whose keys are the columns."""
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
 def write_csv(path: Path, table: Table) -> None:
     """Write a table to a CSV file. Text is written as `csv_text` makes it."""
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lrpc.workloads.records.tables import Table, TableValue
+from lrpc.workloads.records.tables import Table, TableValue, as_objects
 from lrpc.workloads.replay.accounts import by_reason, notes
 from lrpc.workloads.replay.gaps import MESSAGE_BYTES, gaps_by_pair, network_gaps
 from lrpc.workloads.replay.operations import gaps_table, operations
@@ -53,6 +53,15 @@ def tell(trace: Trace) -> Contents:
     }
     tables = [_domains(trace, unknown), operations(trace, recorded, {}), gaps_table(gaps_by_pair(trace, recorded))]
     return Contents(counts, tables, [*by_reason(trace.left_out), *notes(trace), *_assumptions(trace)])
+
+
+def as_json(told: Contents) -> dict[str, object]:
+    """Return what is in a trace as JSON has it: counts, tables by name, and lines."""
+    return {
+        "counts": told.counts,
+        **{table.name: as_objects(table) for table in told.tables},
+        "lines": list(told.lines),
+    }
 
 
 def _domains(trace: Trace, unknown: Mapping[int, str]) -> Table:

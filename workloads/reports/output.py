@@ -4,6 +4,7 @@ Apart from `terminal`, whose tables need Rich, so that a command that prints lin
 without it.
 """
 
+import json
 import os
 import sys
 from contextlib import suppress
@@ -17,6 +18,11 @@ LONGEST: Final = 600  # characters of the line that says why a command failed
 def say(text: str) -> None:
     """Print a line of results."""
     print(visible(text))
+
+
+def say_json(value: object) -> None:
+    """Print a result as one document of JSON, in place of tables."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def drop_output() -> None:

@@ -71,17 +71,24 @@ def spread(shares: Sequence[float]) -> Spread | None:
     return Spread(len(shares), mean, deviation, mean - half, mean + half, found, min(shares), max(shares))
 
 
-def report(console: Console, done: Sweep, out: Path) -> None:
-    """Write a sweep's table and report into its folder; print what fits a terminal."""
+def report(console: Console | None, done: Sweep, out: Path) -> Table:
+    """Write a sweep's table and report into its folder, and return the table.
+
+    What fits a terminal is printed on `console`, if there is one.
+    """
     found = rows(done)
     whole = table(done, found)
     made = report_on(done, found, whole)
     page.write(made, out / "report")
+    file = write_table(whole, out)
+    if console is None:
+        return whole
     if len(done.runs) <= page.MOST_ROWS and len(whole.columns) <= MOST_COLUMNS:
         terminal.print_table(console, whole)
     for item in (item for section in made.sections[:-1] for item in section.parts if isinstance(item, Table)):
         terminal.print_table(console, item, 15)
-    terminal.print_lines(console, [f"table {write_table(whole, out)}", f"report {out / 'report' / page.PAGES[0]}"])
+    terminal.print_lines(console, [f"table {file}", f"report {out / 'report' / page.PAGES[0]}"])
+    return whole
 
 
 def report_on(sweep: Sweep, rows: Sequence[Row], table: Table) -> page.Report:

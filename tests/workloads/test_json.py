@@ -1,0 +1,82 @@
+"""With --json, a command prints its result as one document of JSON, and nothing else on stdout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrpc.workloads.launcher import SUBCOMMANDS
+from tests.conftest import HAS_HOST
+from tests.support.command import HERE, lrpc, office, refused
+from tests.support.places import SAMPLE
+
+SERVES = "serve"  # has no result: it works until it is ended
+LINES = "events"  # prints a log, which is CSV
+
+
+def told(*arguments: object) -> Any:
+    """Return the document that a command prints."""
+    ended = lrpc(*arguments, "--json")
+    assert ended.code == 0, ended.err
+    return json.loads(ended.out)
+
+
+def test_every_command_that_has_a_result_takes_the_option() -> None:
+    for name in SUBCOMMANDS.keys() - {SERVES, LINES}:
+        assert "--json" in lrpc(name, "--help").out, name
+
+
+def test_a_run_prints_its_record_and_verify_and_report_what_they_found(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    found = told("run", office(tmp_path), *HERE, "--out", out)
+    record = json.loads((out / "record.json").read_text())
+    assert found == {"folder": str(out), **record}
+    same = told("verify", out, *HERE)
+    assert (same["same"], same["digest"], same["difference"]) == (True, record["digest"], None)
+    assert Path(told("report", out)["report"]).is_file()
+
+
+def test_reproduce_prints_its_cells(tmp_path: Path) -> None:
+    found = told("reproduce", "--calls", 10, "--only", "V", *HERE, "--out", tmp_path / "run")
+    assert ("V", "total") in {(cell["table"], cell["row"]) for cell in found["cells"]}
+    if HAS_HOST:
+        assert "--here and --json exclude each other" in refused("reproduce", "--here", "--json")
+
+
+def test_what_is_read_of_a_trace_and_done_with_it(tmp_path: Path) -> None:
+    contents = told("traces", SAMPLE)
+    assert contents["counts"]["spans"] > 0
+    replayed = told("replay", SAMPLE, "--machines", 2, *HERE, "--out", tmp_path / "replay")
+    assert replayed["counts"]["cross_machine"] > 0
+    placed = told("place", SAMPLE, "--machines", 2, "--record", tmp_path / "place")
+    assert set(placed["placement"].values()) <= {0, 1}
+    assert placed["crosses_at_least"] <= placed["crosses"]
+    assert Path(placed["file"]).is_file()
+    assert Path(placed["report"]).is_file()
+
+
+def test_studies_print_their_tables(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep.toml"
+    job = f'job = {{ kind = "run", scenario = "{office(tmp_path, actions=5)}" }}'
+    sweep.write_text(f'name = "seeds"\n{job}\n[parameters]\nseed = [1, 2]\n')
+    found = told("sweep", sweep, "--out", tmp_path / "out", "--parallel", 0)
+    assert [(row["run"], row["seed"], row["status"]) for row in found["runs"]] == [
+        (1, 1, "complete"),
+        (2, 2, "complete"),
+    ]
+    first, *_ = told("structures", "--scale", 0.0001)
+    assert first["structure"] == "monolithic kernel"
+    assert told("explain", "Add")["LRPC"]["took_us"] == pytest.approx(164, abs=1)
+
+
+def test_what_there_is_is_listed() -> None:
+    found = told("list")
+    assert "office" in found["scenarios"]
+    assert "cvax-firefly" in found["cost models"]
+
+
+def test_a_dry_run_has_no_result(tmp_path: Path) -> None:
+    sweep, placing = ("sweep", "sun-each", "--out", tmp_path / "out"), ("place", SAMPLE, "--machines", 2)
+    for command in (("run", "office"), sweep, placing, ("replay", SAMPLE, "--machines", 2)):
+        assert "--json and --dry-run exclude each other" in refused(*command, "--json", "--dry-run")
