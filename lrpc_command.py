@@ -6,12 +6,15 @@ is held that would have to be released, so the first handler ends the process it
 would not do: Python drops one that is raised in a callback of its own, as imports run them.
 """
 
+import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 INTERRUPTED = 130
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # all are treated as Ctrl-C
 
 
 def end_at_once(number: int, frame: FrameType | None) -> None:
@@ -33,25 +36,36 @@ def open_missing() -> None:
             setattr(sys, name, os.fdopen(opened, "w" if number else "r"))
 
 
+def handle_signals(how: "signal.Handlers | Callable[[int, FrameType | None], None]") -> None:
+    """Handle all signals that end a command in one way, except those that the caller ignores."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, how)
+
+
 def main() -> None:
     """Run the command; if it is interrupted, end the process at once with exit code 130."""
     open_missing()
     # What gRPC says of its own as a process ends in the middle of its work is nothing to act on.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all are treated as Ctrl-C
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end_at_once)
+    atexit.register(handle_signals, signal.SIG_IGN)  # the last that runs, before Python forgets all handlers
+    handle_signals(end_at_once)
+    code: object = INTERRUPTED
     try:
-        from lrpc.cluster.interruption import install_handlers
-        from lrpc.workloads.launcher import main as carry_out
+        try:
+            from lrpc.cluster.interruption import install_handlers
+            from lrpc.workloads.launcher import main as carry_out
 
-        install_handlers()
-        carry_out()
+            install_handlers()
+            carry_out()
+        except SystemExit as ended:
+            code = ended.code
+        handle_signals(end_at_once)  # nothing is held any more
     except KeyboardInterrupt:
         print("lrpc: interrupted", file=sys.stderr)
-    except SystemExit as ended:
-        if ended.code != INTERRUPTED:
-            raise
+        code = INTERRUPTED
+    if code != INTERRUPTED:
+        raise SystemExit(code)
     sys.stdout.flush()
     sys.stderr.flush()
     # Everything has been cleaned up. A normal exit would wait for threads that may never end.

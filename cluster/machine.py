@@ -359,7 +359,7 @@ class Machine:
         servers = []
         for export in spec.exports:
             server = construct(export.server, export.parameters, f"{self.name}: {export.name}")
-            server.domain = domain
+            object.__setattr__(server, "domain", domain)  # a frozen dataclass takes no other assignment
             interface, body = server.module()
             domain.export(interface, body, export.name)
             self._residents[export.name] = server

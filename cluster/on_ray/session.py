@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -42,6 +42,7 @@ from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.text import one_line
 
 CONNECT_TIMEOUT_S: Final = 3.0
+ASKED_OF_RAY: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # that a head node answers to everybody
 PROBE_TIMEOUT_S: Final = 60.0  # a node starts a process for a probe
 # Bytes of the path of the folder for temporary files. On macOS that has over 40 bytes, and the path
 # of a socket may have 103.
@@ -191,11 +192,19 @@ def check_reachable(address: str) -> None:
         raise Refused(f"Ray address {address}: {reason}; is a cluster running there?") from None
     if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
         with grpc.insecure_channel(address) as channel:
+            said = "what listens there does not speak gRPC, as Ray does"
             try:
                 grpc.channel_ready_future(channel).result(timeout=CONNECT_TIMEOUT_S)
+                asked: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(ASKED_OF_RAY)
+                asked(b"", timeout=CONNECT_TIMEOUT_S)
+                return
             except grpc.FutureTimeoutError:
-                said = "what listens there does not speak gRPC, as Ray does"
-                raise Refused(f"Ray address {address}: {said}; is a cluster running there?") from None
+                pass
+            except grpc.RpcError as error:
+                if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    return  # it asks for a token, say, or is busy
+                said = "what listens there is not Ray's head node"
+            raise Refused(f"Ray address {address}: {said}; is a cluster running there?")
 
 
 def _all_alike() -> bool:
@@ -231,21 +240,33 @@ def _short_folder() -> str:
 
 
 def _end_processes(folder: str) -> None:
-    """End the processes that a private session left: those with its folder in their environment.
+    """End the processes that a private session left.
 
-    Ray forgets some of its agents where its start is interrupted. Without /proc nothing is ended.
+    Those are the ones with its folder in their environment, or with a file open in it. Ray forgets
+    some of its agents where its start is interrupted, and an agent that gives itself a title writes
+    over its environment. Without /proc nothing is ended.
     """
     mark = f"\0{SESSION}={folder}\0".encode()
     ended = True
     while ended:  # again, since one of them may have started another before it was ended
         ended = False
-        for found in Path("/proc").glob("[0-9]*/environ"):
+        for process in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in b"\0" + found.read_bytes() + b"\0":
-                    os.kill(int(found.parent.name), signal.SIGKILL)
+                its = mark in b"\0" + (process / "environ").read_bytes() + b"\0" or _holds(process, folder)
+                if its and int(process.name) != os.getpid():
+                    os.kill(int(process.name), signal.SIGKILL)
                     ended = True
             except OSError:  # another user's process, or one that has ended
                 continue
+
+
+def _holds(process: Path, folder: str) -> bool:
+    """Return whether a process of this user has a file open in a folder."""
+    for one in (process / "fd").iterdir():
+        with suppress(OSError):  # it is closed meanwhile
+            if os.readlink(one).startswith(f"{folder}/"):
+                return True
+    return False
 
 
 def _remove(folder: str) -> None:

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from lrpc.cluster.journal import Journal
@@ -14,6 +17,7 @@ from lrpc.cluster.on_ray import session
 from lrpc.cluster.on_ray.session import OWNER, PREFIX, check_reachable, ray_session
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.protos import transport_pb2
+from tests.support.command import PATIENCE_S
 
 INTRUDES = """
 import os, socket, sys
@@ -91,3 +95,28 @@ def test_what_listens_and_is_not_ray_is_told() -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(Refused, match="does not speak gRPC, as Ray does"):
             check_reachable(address)
+
+
+def test_a_grpc_server_that_is_not_ray_is_told() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(Refused, match="what listens there is not Ray's head node"):
+            check_reachable(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
+def test_what_a_session_left_is_ended_also_without_its_mark(tmp_path: Path) -> None:
+    """An agent may have written over its environment; its logs are in the session's folder."""
+    log = tmp_path / "agent.log"
+    with log.open("w") as file:
+        agent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=file)
+    try:
+        session._end_processes(str(tmp_path))
+        assert agent.wait(timeout=PATIENCE_S) == -signal.SIGKILL
+    finally:
+        agent.kill()
+        agent.communicate()

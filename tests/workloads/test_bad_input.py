@@ -396,6 +396,15 @@ def test_an_address_of_ray_at_which(wrong: str, folder: Path) -> None:
     assert said in line
 
 
+def test_a_pipe_in_place_of_a_trace_or_a_module(folder: Path) -> None:
+    """It may never begin, and a device may have no end."""
+    os.mkfifo("pipe")
+    os.mkfifo("code.py")
+    for command in (("replay", "pipe", "--machines", 2), ("traces", "pipe"), ("place", "pipe", "--machines", 2)):
+        assert "pipe: whole file: is not a regular file; give a file, or a folder of them" in refusal(*command)
+    assert "code.py: not a regular file; name a file" in refusal("run", office(folder), "--registry", "code.py:TOWN")
+
+
 def test_the_command_itself_says_one_line_and_leaves_nothing(folder: Path) -> None:
     (folder / "cluster.toml").write_text(office_with('machine = "fileserver"', 'machine = "attic"'))
     before = entries(folder)

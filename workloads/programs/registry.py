@@ -19,6 +19,7 @@ from typing import Final
 import lrpc
 from lrpc.domains.residents import Program, Registry, Server
 from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
+from lrpc.kernel.documents import read_file
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.text import one_line
 from lrpc.workloads.programs.caller import Caller
@@ -34,6 +35,7 @@ from lrpc.workloads.systems.v import DisplayServer, KernelServer, MemoryServer, 
 
 DIGEST: Final = "__lrpc_registry_digest__"  # in a module: the digest of what was imported
 
+LARGEST_MODULE: Final = 1 << 24  # bytes of a user's Python file
 REGISTRY: Final = Registry(
     servers={
         "copies": CopiedServer,
@@ -153,7 +155,7 @@ def _import_file(path: Path) -> ModuleType:
     place of a module that something else imports.
     """
     whole = path.resolve()
-    source = whole.read_bytes()
+    source = read_file(whole, LARGEST_MODULE)
     name = f"lrpc_registry_{path.stem}_{_digest(bytes(whole) + source)[:16]}"
     if name in sys.modules:
         return sys.modules[name]

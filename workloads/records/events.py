@@ -147,8 +147,10 @@ def digest(path: Path) -> str:
 
 def lines(path: Path) -> Iterator[str]:
     """Yield an exported log as CSV lines: machine, virtual time in ns, event, subject, object."""
-    yield "machine,time_ns,event,subject,object"
-    for machine, chunks in read(path):
+    head = "machine,time_ns,event,subject,object"
+    for number, (machine, chunks) in enumerate(read(path)):
+        if not number:  # after the beginning of the file has been checked
+            yield head
         name = csv_text(machine)
         if not set(name).isdisjoint(',"'):
             name = '"' + name.replace('"', '""') + '"'

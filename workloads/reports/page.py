@@ -5,8 +5,10 @@ self-contained, with the plotting script inside it, so that it opens offline and
 one file. Text from records is escaped, since a record may come from anybody.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count, groupby
 from pathlib import Path
@@ -66,10 +68,14 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
     found = {str(holder): records.read(holder) for holder in holders}
     for name, record in found.items():
         check(name, record)
-    if out is None:
-        out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
-    check_place(out, force=force)
-    with folders.claimed(out):
+    with ExitStack() as stack:
+        # A run may be about to replace that folder, if it has the right to write beside it.
+        if out is None and len(holders) == 1 and os.access(holders[0].absolute().parent, os.W_OK):
+            stack.enter_context(folders.claimed(holders[0], "record"))
+        if out is None:
+            out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
+        check_place(out, force=force)
+        stack.enter_context(folders.claimed(out))
         write(report(found), out)
     return out
 

@@ -10,6 +10,7 @@ with what had been measured. A run that is refused leaves nothing.
 `Options` say how to carry out a run. None of them changes its result, so none is part of a job.
 """
 
+import resource
 import tempfile
 import time
 import traceback
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
 from lrpc.cluster.description import Cluster, construct
 from lrpc.cluster.envelope import Transport
@@ -25,12 +26,14 @@ from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.synchronisation import Progress
-from lrpc.kernel.errors import Panic, Refused, RunFailed
+from lrpc.kernel.errors import Panic, RaisedAt, Refused, RunFailed
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import Calls, who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.reports.bars import progress_bar
 from lrpc.workloads.reports.output import print_note, say
+
+GROWN_KIB: Final = 1 << 20  # of memory, until a run tells that it takes more
 
 
 @dataclass(frozen=True)
@@ -103,22 +106,21 @@ def _record(
     began = time.monotonic()
     measured: list[Outcome] = []
 
-    def keep(reason: str, error: RunFailed | None = None) -> records.Record:
-        partial = measured[-1] if measured else None
-        if error is not None:
-            reason += _places(error, () if partial is None else partial.machines)
-        record = incomplete(run, cluster, reason, partial, time.monotonic() - began)
+    def keep(reason: str) -> records.Record:
+        record = incomplete(run, cluster, reason, measured[-1] if measured else None, time.monotonic() - began)
         with undisturbed():
             records.write(folder, record)
         return record
 
-    with _keeping(keep, folder):
+    with _keeping(keep, folder, lambda: measured[-1].machines if measured else ()):
         with progress_bar(run.workload, planned_calls(cluster)) as show:
             outcome = simulate(
                 cluster,
                 run.seed,
                 options,
-                on_progress=_stopping(options, _beginning(lambda: records.write(folder, records.begun(run)), show)),
+                on_progress=_stopping(
+                    options, _growing(_beginning(lambda: records.write(folder, records.begun(run)), show))
+                ),
                 on_partial=measured.append,
             )
         wall_s = time.monotonic() - began
@@ -167,17 +169,14 @@ def incomplete(
     return records.incomplete(run, reason, partial, wall_s, calls)
 
 
-class _Keep(Protocol):
-    def __call__(self, reason: str, error: RunFailed | None = None) -> records.Record:
-        """Write an incomplete record, and return it; `error` is a failure of the run itself."""
-
-
 @contextmanager
-def _keeping(keep: _Keep, folder: Path) -> Iterator[None]:
+def _keeping(
+    keep: Callable[[str], records.Record], folder: Path, machines: Callable[[], Sequence[MachineOutcome]]
+) -> Iterator[None]:
     """Run the block, and call `keep` with the reason if it fails after work has begun.
 
-    `keep` returns the record that it wrote. Errors of the run, and bugs, are raised again as
-    `RunFailed` that names `folder`.
+    `keep` returns the record that it wrote, and `machines` what they had done. Errors of the run,
+    and bugs, are raised again as `RunFailed` that names `folder`.
     """
     try:
         yield
@@ -187,8 +186,9 @@ def _keeping(keep: _Keep, folder: Path) -> Iterator[None]:
         record = keep(str(error))
         raise RunFailed(f"{error}{_most(record.calls)} (an incomplete record is in {folder})") from None
     except RunFailed as error:
-        keep(str(error), error)
-        raise RunFailed(f"{error} (an incomplete record is in {folder})", error.raised_at) from error
+        told = _with_servers(error.raised_at, machines())
+        keep(f"{error}; {told.places}" if told.places else str(error))
+        raise RunFailed(f"{error} (an incomplete record is in {folder})", told) from error
     except Panic as panic:
         keep(f"broken invariant: {panic}")
         raise
@@ -201,15 +201,15 @@ def _keeping(keep: _Keep, folder: Path) -> Iterator[None]:
         raise
 
 
-def _places(error: RunFailed, machines: Sequence[MachineOutcome]) -> str:
-    """Return where a program or server raised what failed a run, as far as that is known.
+def _with_servers(found: RaisedAt, machines: Sequence[MachineOutcome]) -> RaisedAt:
+    """Return where a program raised what failed a run, with the servers that raised before.
 
     A server on another machine is known by its machine alone, which remembers its last exceptions.
     """
-    told = [error.raised_at.places] if error.raised_at.places else []
-    if told and "raised in the server" not in told[0]:
-        told += [f"{machine.name}: {one}" for machine in machines for one in machine.raised]
-    return "".join(f"; {one}" for one in told)
+    if not found.places or "raised in the server" in found.places:
+        return found
+    servers = [f"{machine.name}: {one}" for machine in machines for one in machine.raised]
+    return RaisedAt("; ".join([found.places, *servers]), "\n".join([found.trace.rstrip("\n"), *servers]))
 
 
 def _most(calls: Sequence[Calls]) -> str:
@@ -235,6 +235,22 @@ def _stopping(options: Options, show: Callable[[Progress], None]) -> Callable[[P
         if limit:
             reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
             raise Stopped(f"stopped after {reached}, as {limit} says")
+
+    return on_progress
+
+
+def _growing(show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return a function that calls `show`, and tells where this process's memory grows much."""
+    told = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+
+    def on_progress(position: Progress) -> None:
+        show(position)
+        takes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
+        if takes - told[0] > GROWN_KIB:
+            told[0] = 2 * takes
+            reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
+            stops = "if it does not end, lrpc run --max-calls or --until stops it and says what is called most"
+            print_note(f"note: this run takes {takes / (1 << 20):.1f} GiB of memory after {reached}; {stops}")
 
     return on_progress
 

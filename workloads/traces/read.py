@@ -121,6 +121,8 @@ def _refuse_if_useless(name: str, trace: Trace, strict: bool) -> None:
 
 def _content(path: Path, name: str, most: int) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a device may have no end, and a pipe may never begin
+            raise TraceRefused(name, "whole file", "is not a regular file; give a file, or a folder of them")
         with open(path, "rb") as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte

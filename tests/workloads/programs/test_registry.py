@@ -209,6 +209,15 @@ def test_modules_of_a_script_and_what_they_use_are_a_users(town: str) -> None:
     assert said == f"['{town}_prices']\n"
 
 
+def test_a_server_may_be_a_frozen_dataclass(town: str) -> None:
+    code = Path(f"{town}.py").read_text()
+    assert "@dataclass\nclass ShopServer" in code
+    Path(f"{town}_frozen.py").write_text(
+        code.replace("@dataclass\nclass ShopServer", "@dataclass(frozen=True)\nclass ShopServer")
+    )
+    assert lrpc("run", "town.toml", "--registry", f"{town}_frozen.py:REGISTRY", *HERE, "--out", "out").code == 0
+
+
 def test_a_record_of_a_registry_given_as_an_object_needs_one_to_be_verified(town: str) -> None:
     own = load_registry(f"{town}:REGISTRY").registry
     registry = package.Registry({"shop": own.servers["shop"]}, {"buyer": own.programs["buyer"]})

@@ -42,6 +42,18 @@ def test_a_second_run_into_a_folder_is_refused_while_the_first_works(
     assert {path.name for path in tmp_path.iterdir()} == {"office.toml", "out"}
 
 
+def test_a_report_into_a_records_folder_is_refused_while_a_run_works_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lrpc("run", office(tmp_path), "--out", "out", *HERE).code == 0
+    with folders.claimed(Path("out")):
+        line = refused("report", "out")
+        assert line == "lrpc: record out: another run is writing there; wait for it, or name another folder"
+        assert lrpc("report", "out", "--out", "elsewhere").code == 0
+    assert lrpc("report", "out").code == 0
+
+
 def test_a_second_sweep_into_a_folder_is_refused_while_the_first_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,3 +116,24 @@ def test_another_process_with_other_hashes_compiled_or_not_comes_to_the_same_dig
     compiled, *digests = said.stdout.split()
     assert digests == [digest(cluster(bank())), *(digest(system(name)) for name in SCALES)]
     assert interpreted == "0" or compiled == "False"
+
+
+# The digests of what ships, by scenario and scale, seed 0: the same anywhere, and from version to
+# version. A commit that changes one says why, and so does CHANGELOG.md.
+KNOWN: Final = {
+    ("office", 1.0): "159d84d36ed7711b7d885b7f48771722",
+    ("sun", 0.001): "40728f747384f20c213d799cba438115",
+    ("taos", 0.02): "b78dff0775f4f7647adf7ecfbab9b262",
+    ("v", 0.02): "29161e82ad1ea68e8c2097ef4878af57",
+    ("survey", 1.0): "b02ee7fcf520f59939734bcd937720c6",
+    ("table-iv", 1.0): "ebdb2fd572eb5f1dcb66db680e081ff7",
+}
+LONG: Final = ("survey", "table-iv")  # without a scale, and seconds long
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [pytest.param(*one, marks=pytest.mark.long) if one[0] in LONG else one for one in KNOWN]
+)
+def test_what_ships_does_what_it_did_before(name: str, scale: float) -> None:
+    ready = RunJob(scenario=name, scale=scale).prepare(["lrpc", "run", name])
+    assert run_cluster(ready.cluster, actors=0, transport="memory").digest.startswith(KNOWN[name, scale])

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import HERE, lrpc, record
+from lrpc.workloads.runs import execute
+from tests.support.command import HERE, lrpc, office, record
 from tests.support.town import town
 
 
@@ -35,3 +36,20 @@ def test_a_traceback_is_printed_where_it_is_asked_for_without_frames_of_lrpc(tmp
         "lrpc.kernel.errors.ProcedureRaised: ValueError: cannot sell 2",
         f"raised in the server at {tmp_path / 'town.py'}, line 21, in sold",
     ]
+
+
+def test_a_traceback_ends_with_what_servers_of_other_machines_raised(tmp_path: Path) -> None:
+    scenario, registry = town(tmp_path, shop="market", sells=2)
+    ended = lrpc("run", scenario, "--registry", registry, *HERE, "--out", tmp_path / "run", "--tracebacks")
+    code = tmp_path / "town.py"
+    assert ended.err.splitlines()[-2] == f"market: ValueError raised in the server at {code}, line 21, in sold"
+
+
+def test_a_run_whose_memory_grows_much_says_so_and_how_to_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "GROWN_KIB", -1)
+    ended = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run")
+    assert ended.code == 0
+    assert ended.err.startswith("note: this run takes ")
+    assert "lrpc run --max-calls or --until stops it" in ended.err
