@@ -2,7 +2,6 @@
 
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Final
 import pytest
 
 from lrpc import __version__
-from lrpc.cluster.on_ray.session import SESSION, clear_leftovers
+from lrpc.cluster.on_ray.session import OWNER, PREFIX, SESSION, clear_leftovers
 from tests.support.command import HERE, PATIENCE_S, lrpc, office, record, wait_until
 
 COMMAND = Path(sys.executable).with_name("lrpc")
@@ -25,7 +24,6 @@ INTERRUPTIONS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ACTORS: Final = ("--actors", "2")
 CHUNKS: Final = 10  # of ten moments each, at which a run is interrupted
 PYTHON_S: Final = 0.5  # in which an interpreter has started, however busy the computer is
-LEFT: Final = re.compile(r"lrpc-(ray|run|events|wheel)-|plasma")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -162,10 +160,11 @@ def at_some_moments(chunk: int, by: signal.Signals, longest_s: float, folder: Pa
     """Interrupt ten runs, each at a moment drawn up to `longest_s`, and look at what they leave."""
     chance = Random(f"{chunk} {by}")
     for number in range(10):
-        mark, before = f"LRPC_TEST_MARK={folder}/{number}", leftovers()
+        mark, scratch = f"LRPC_TEST_MARK={folder}/{number}", folder / f"scratch{number}"
+        scratch.mkdir()
         out = folder / f"run{number}"
         arguments: list[str | Path] = [COMMAND, "run", office(folder, actions=10**7), *where, "--out", out]
-        variables = environment(LRPC_TEST_MARK=f"{folder}/{number}")
+        variables = environment(LRPC_TEST_MARK=f"{folder}/{number}", TMPDIR=str(scratch))
         with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=variables) as run:
             try:
                 wait_until("the command", partial(is_the_command, run))
@@ -183,13 +182,14 @@ def at_some_moments(chunk: int, by: signal.Signals, longest_s: float, folder: Pa
         assert "Exception ignored" not in err
         assert not out.exists() or record(out)["status"] == "incomplete"
         wait_until("the end of every process", partial(is_over, mark))
-        assert leftovers() <= before
+        assert leftovers(run.pid, scratch) == []
 
 
-def leftovers() -> set[Path]:
-    """Return the folders and the shared memory of sessions and runs that are there."""
-    places = {Path("/dev/shm"), Path("/tmp"), Path(tempfile.gettempdir())}
-    return {one for place in places if place.is_dir() for one in place.iterdir() if LEFT.match(one.name)}
+def leftovers(pid: int, scratch: Path) -> list[Path]:
+    """Return the folders that a run has left: of its session of Ray's, and of its own."""
+    sessions = (one for place in ("/tmp", tempfile.gettempdir()) for one in Path(place).glob(f"{PREFIX}*"))
+    own = [one for one in sessions if (one / OWNER).exists() and (one / OWNER).read_text().split()[0] == str(pid)]
+    return [*own, *scratch.iterdir()]
 
 
 def is_the_command(run: subprocess.Popen[str]) -> bool:

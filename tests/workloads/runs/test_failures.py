@@ -1,10 +1,13 @@
 """Where a user's code fails a run, file and line are in the record, and printed if asked for."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from lrpc.cluster.synchronisation import Progress
 from lrpc.workloads.runs import execute
+from lrpc.workloads.runs.jobs import RunJob
 from tests.support.command import HERE, lrpc, office, record
 from tests.support.town import town
 
@@ -53,3 +56,21 @@ def test_a_run_whose_memory_grows_much_says_so_and_how_to_stop_it(
     assert ended.code == 0
     assert ended.err.startswith("note: this run takes ")
     assert "lrpc run --max-calls or --until stops it" in ended.err
+
+
+def test_what_a_run_keeps_on_disk_while_it_works_is_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event logs and whatever else it puts into the folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: dict[str, int] = {}
+
+    def look(_: Progress) -> None:
+        seen.update({one.name: one.stat().st_mode & 0o777 for one in tmp_path.glob("lrpc-*")})
+
+    ready = RunJob(scenario="office").prepare(["lrpc", "run", "office"])
+    options = execute.Options(actors=0, transport="grpc", events=tmp_path / "log")
+    execute.simulate(ready.cluster, 0, options, on_progress=look)
+    assert seen
+    assert set(seen.values()) == {0o700}
+    assert [one.name for one in tmp_path.iterdir()] == ["log"]
