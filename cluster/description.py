@@ -84,6 +84,7 @@ class MachineSpec:
     domain_caching: bool = False
     discipline: Discipline | None = None
     most_nested: int = NESTED_CALLS
+    quantum_us: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def _machines(
             domains = tuple(
                 _domain(name, domain, machine, registry, f"{document}: domains.{name}") for name, domain in on[key]
             )
-            kinds = (one.domain_caching, one.discipline, one.most_nested)
+            kinds = (one.domain_caching, one.discipline, one.most_nested, one.quantum_us)
             machines.append(MachineSpec(machine, one.processors, model, domains, *kinds))
     return sorted(machines, key=lambda machine: machine.name)
 

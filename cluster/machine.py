@@ -124,6 +124,7 @@ class Machine:
     the event log as bytes. With `domain_caching` idle processors spin in domain contexts.
     `discipline` says which copies messages make, if not as the cost model does. A thread may have
     `most_nested` calls in progress, one within the other; the next one raises `NestedTooDeep`.
+    Threads keep their processors until they wait, or with `quantum_us` take turns of so long.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Machine:
         domain_caching: bool = False,
         discipline: Discipline | None = None,
         most_nested: int = NESTED_CALLS,
+        quantum_us: float | None = None,
     ) -> None:
         self.name = name
         costs = load_cost_model(cost_model) if isinstance(cost_model, str) else cost_model
@@ -149,6 +151,7 @@ class Machine:
             domain_caching=domain_caching,
             discipline=discipline,
             most_nested=most_nested,
+            quantum_us=quantum_us,
             make_domain=SimulatedDomain,
         )
         self.outbox: list[Envelope] = []
@@ -181,6 +184,7 @@ class Machine:
             domain_caching=spec.domain_caching,
             discipline=spec.discipline,
             most_nested=spec.most_nested,
+            quantum_us=spec.quantum_us,
         )
         if cluster.talks and spec.costs.has("network"):
             machine._connect(cluster, rank, names, reach)

@@ -15,7 +15,7 @@ from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import Discipline
-from lrpc.kernel.simulated.kernel import MOST_NESTED_CALLS, NESTED_CALLS
+from lrpc.kernel.simulated.kernel import LEAST_QUANTUM_US, MOST_NESTED_CALLS, MOST_QUANTUM_US, NESTED_CALLS
 
 LEAST_MBPS: Final = 0.001  # at less, a byte takes longer than any run
 MOST_MACHINES: Final = 100_000
@@ -32,6 +32,8 @@ class MachineTable(Document):
     count: int = Field(default=1, ge=1, le=MOST_MACHINES)
     domain_caching: bool = False  # idle processors spin in domain contexts
     most_nested: int = Field(default=NESTED_CALLS, ge=1, le=MOST_NESTED_CALLS)  # a thread's calls in progress
+    # How long a thread has a processor while others are ready; None for until it waits.
+    quantum_us: float | None = Field(default=None, ge=LEAST_QUANTUM_US, le=MOST_QUANTUM_US, allow_inf_nan=False)
     # The discipline says which copies messages make. None leaves either to the cost model.
     discipline: Discipline | None = None
     tagged_tlb: bool | None = None

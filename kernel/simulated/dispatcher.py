@@ -1,6 +1,7 @@
 """Which thread has which processor, and in which contexts idle processors spin.
 
-A thread keeps its processor until it waits: there is no time slicing.
+A thread keeps its processor until it waits, unless the machine has a quantum: then ready threads
+take turns, at the end of computation, calls and traps (`Scheduler.take_turns`).
 
 With domain caching (section 3.4), an idle processor spins in the context that it had last. A call
 or return into that context's domain continues on the idle processor, which saves a context switch.
@@ -12,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.simulated.log import EXCHANGE
+from lrpc.kernel.states import THREAD_READY, THREAD_WAITING
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import ProtectionDomain
@@ -49,6 +51,21 @@ class Dispatcher:
             processor.assign(self._ready.popleft())
         else:
             self._idle.append(processor)
+
+    def give_way(self, processor: "Processor", thread: "Thread") -> bool:
+        """Give a thread's processor to the next ready one, and queue the thread behind the others.
+
+        Return False, and change nothing, if no thread is ready.
+        """
+        if not self._ready:
+            return False
+        thread.enter_state(THREAD_WAITING)
+        thread.enter_state(THREAD_READY)
+        thread.ready_at = processor.clock
+        processor.release()
+        self._ready.append(thread)
+        processor.assign(self._ready.popleft())
+        return True
 
     def withdraw(self, thread: "Thread") -> None:
         """Remove a thread from the queue of ready threads, if it is there."""

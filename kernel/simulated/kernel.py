@@ -22,6 +22,8 @@ from lrpc.kernel.states import LINKAGE_FREE
 MOST_REASONS = 1000  # kept, of why Binding Objects were revoked; older ones are forgotten
 NESTED_CALLS: Final = 100  # of one thread, one within the other, unless a kernel is told otherwise
 MOST_NESTED_CALLS: Final = 1000  # that a kernel can be told: their stacks share the process's one
+LEAST_QUANTUM_US: Final = 1.0  # a turn in which nothing could be done would never end
+MOST_QUANTUM_US: Final = 1e9
 FRAMES_PER_CALL: Final = 40  # of Python that a nested call may take; interpreted, lrpc's own are 10
 
 
@@ -31,6 +33,7 @@ class Kernel(Scheduler):
     `debug` fills freed A-stacks with a poison byte. `sink` also gets the event log. With
     `domain_caching` idle processors spin in domain contexts. `discipline` replaces the cost model's
     discipline of message passing. `most_nested` bounds the calls that one thread has in progress.
+    With `quantum_us` ready threads take turns on a processor, each for so many microseconds.
     `make_domain` makes the domains, of the class that the code in them needs.
     """
 
@@ -46,9 +49,14 @@ class Kernel(Scheduler):
         domain_caching: bool = False,
         discipline: Discipline | None = None,
         most_nested: int = NESTED_CALLS,
+        quantum_us: float | None = None,
         make_domain: "Callable[[Kernel, int, str], ProtectionDomain]" = ProtectionDomain,
     ) -> None:
-        super().__init__(machine, costs, processors=processors, seed=seed, sink=sink)
+        if quantum_us is not None and not LEAST_QUANTUM_US <= quantum_us <= MOST_QUANTUM_US:  # also what is no number
+            least, most = f"{LEAST_QUANTUM_US:g}", f"{MOST_QUANTUM_US:g}"
+            raise Refused(f"machine {machine}: quantum_us is {quantum_us:g}; give {least} to {most}, or leave it out")
+        quantum_ns = 0 if quantum_us is None else round(quantum_us * 1000)
+        super().__init__(machine, costs, processors=processors, seed=seed, sink=sink, quantum_ns=quantum_ns)
         if not 1 <= most_nested <= MOST_NESTED_CALLS:
             raise Refused(f"machine {machine}: most_nested is {most_nested}; give 1 to {MOST_NESTED_CALLS}")
         # Python counts the frames of a thread's stacks together, and where it runs out of them, in

@@ -38,6 +38,8 @@ class Processor:
         self.buffer = TranslationBuffer(tagged=tagged)
         self.turn = 0  # events of earlier turns are stale
         self._resume = self.resume  # bound once, since every event takes it
+        self.slice_began = 0  # when its thread's turn did, where threads take turns
+        self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
         self._attached_at = 0
         self._missing = 0  # pages that `load` found missing and `refill` has yet to fetch
 
@@ -83,6 +85,19 @@ class Processor:
         self.turn += 1
         self.kernel.yield_to(self.engine.yield_turn(self.clock, self.number, self.turn, self._resume))
 
+    def compute(self, ns: int) -> None:
+        """Be occupied for `ns` by a computation, which can be cut short at any time."""
+        self.computes_from = self.clock
+        self.clock += ns
+        self.checkpoint()
+        self.computes_from = -1
+
+    def stop_computing(self, now: int) -> None:
+        """Cut a computation short at `now`, or at its beginning if that is later."""
+        if self.computes_from >= 0:
+            self.clock = min(self.clock, max(now, self.computes_from))
+            self.computes_from = -1
+
     def assign(self, thread: "Thread") -> None:
         """Give this processor to a ready thread and schedule its resume.
 
@@ -96,11 +111,12 @@ class Processor:
             self.buffer.touch(domain.pages_on_return)
         elif self.context is not domain:
             self.load(domain, domain.pages_on_call if thread.serves else domain.pages_on_return)
+        self.slice_began = self.clock  # once its context is there, so that each turn gets something done
         self.resume_soon()
 
     def attach(self, thread: "Thread") -> None:
         """Attach a thread to this processor."""
-        self._attached_at = self.clock
+        self._attached_at = self.slice_began = self.clock
         self.thread = thread
         thread.processor = self
 

@@ -39,17 +39,27 @@ MOST_PROCESSORS = 1024  # of one machine
 class Scheduler:
     """The part of a machine's kernel that runs threads on processors.
 
-    `sink` also gets the event log. Raises `ValueError` for a number of `processors` out of range.
+    `sink` also gets the event log. Ready threads take turns on a processor, each for `quantum_ns`;
+    if that is 0, a thread keeps its processor until it waits. Raises `ValueError` for a number of
+    `processors` out of range.
     """
 
     def __init__(
-        self, machine: str, costs: CostModel, *, processors: int = 1, seed: int = 0, sink: Sink | None = None
+        self,
+        machine: str,
+        costs: CostModel,
+        *,
+        processors: int = 1,
+        seed: int = 0,
+        sink: Sink | None = None,
+        quantum_ns: int = 0,
     ) -> None:
         if not 1 <= processors <= MOST_PROCESSORS:
             raise ValueError(f"machine {machine}: processors: {processors} is not between 1 and {MOST_PROCESSORS}")
         self.machine = machine
         self.costs = costs
         self.seed = seed
+        self.quantum_ns = quantum_ns
         self.engine = Engine()
         self.log = EventLog(sink)
         self.log.add(0, events.SEED, seed & events.LARGEST, 0)
@@ -147,10 +157,36 @@ class Scheduler:
         return delivered
 
     def compute(self, ns: int) -> None:
-        """Occupy the running processor for `ns`."""
+        """Occupy the running processor for `ns`; where threads take turns, in slices."""
+        if not self.quantum_ns:
+            self.running_processor().compute(ns)
+            return
+        while True:
+            processor = self.running_processor()
+            part = max(0, min(ns, processor.slice_began + self.quantum_ns - processor.clock))
+            processor.compute(part)
+            ns -= part
+            if not ns:
+                return
+            self.take_turns()
+
+    def take_turns(self) -> None:
+        """Give the running processor to the next ready thread, if the running one's turn is over.
+
+        Does nothing where threads keep their processors. The caller must not have a step half-done:
+        the thread may go on on another processor, or be released or ended before.
+        """
         processor = self.running_processor()
-        processor.clock += ns
-        processor.checkpoint()
+        if not self.quantum_ns or processor.clock - processor.slice_began < self.quantum_ns:
+            return
+        thread = self.running_thread()
+        if not self.dispatcher.give_way(processor, thread):
+            processor.slice_began = processor.clock
+            return
+        self.switch_away()
+        processor = self.running_processor()
+        processor.refill()
+        processor.slice_began = processor.clock
 
     def sleep(self, ns: int) -> None:
         """Block the running thread for `ns`; its processor is free meanwhile."""
@@ -166,6 +202,7 @@ class Scheduler:
         processor.clock += ns
         self.log.add(processor.clock, events.SYSTEM_CALL, self.running_thread().number, ns)
         processor.checkpoint()
+        self.take_turns()
 
     def run_body(self, thread: Thread, body: Callable[[], None]) -> None:
         """Run a thread's body from beginning to end, and end the thread.

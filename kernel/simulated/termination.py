@@ -111,8 +111,10 @@ def _abandon_calls_from(kernel: "Kernel", domain: "ProtectionDomain", thread: "T
 
 
 def _evict(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
-    """Remove a thread from a terminated domain, whether it runs, waits or is ready."""
+    """Remove a thread from a terminated domain, whether it runs, computes, waits or is ready."""
     kernel.reap_soon(thread.stack)
+    if thread.processor is not None:
+        thread.processor.stop_computing(kernel.now_ns)
     thread.stop_waiting()
     kernel.dispatcher.withdraw(thread)
     if thread.state != THREAD_WAITING:

@@ -80,6 +80,8 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     processor = kernel.running_processor()
     processor.refill()
     processor.checkpoint()
+    if kernel.quantum_ns:
+        kernel.take_turns()
     if fault is not None:
         raise fault
 

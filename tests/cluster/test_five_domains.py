@@ -145,7 +145,12 @@ def clusters(draw: st.DrawFn) -> tuple[Cluster, list[list[Step]]]:
     table = {
         "name": "five",
         "machines": {
-            name: {"processors": draw(st.integers(1, 2)), "domain_caching": draw(st.booleans())} for name in machines
+            name: {
+                "processors": draw(st.integers(1, 2)),
+                "domain_caching": draw(st.booleans()),
+                "quantum_us": draw(st.sampled_from([None, 20.0, 300.0])),
+            }
+            for name in machines
         },
         "links": {"delay_us": 60.0, "loss": draw(st.sampled_from([0.0, 0.0, 0.2]))},
         "domains": domains,

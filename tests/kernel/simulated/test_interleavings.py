@@ -54,13 +54,21 @@ class World:
 
     processors: int
     caching: bool
+    quantum_us: float | None
     scripts: list[Script]
     callers: list[ProtectionDomain] = field(default_factory=list)  # of each call, in order of calls
     ends: list[list[str]] = field(default_factory=list)  # of each call: its ends, of which there must be one
     refused: int = 0
 
     def __post_init__(self) -> None:
-        self.kernel = Kernel("m", FIREFLY, processors=self.processors, debug=True, domain_caching=self.caching)
+        self.kernel = Kernel(
+            "m",
+            FIREFLY,
+            processors=self.processors,
+            debug=True,
+            domain_caching=self.caching,
+            quantum_us=self.quantum_us,
+        )
         self._stubs: dict[tuple[object, ...], Job] = {}
         for place in range(PLACES):
             self.domain(place).estacks.limit = 2
@@ -210,10 +218,11 @@ class Interleavings(RuleBasedStateMachine):
     @initialize(
         processors=st.integers(1, 4),
         caching=st.booleans(),
+        quantum_us=st.sampled_from([None, 1.0, 30.0, 200.0]),
         scripts=st.lists(st.lists(STEPS, max_size=4), min_size=1, max_size=6),
     )
-    def begin(self, processors: int, caching: bool, scripts: list[Script]) -> None:
-        self.make = partial(World, processors, caching, scripts)
+    def begin(self, processors: int, caching: bool, quantum_us: float | None, scripts: list[Script]) -> None:
+        self.make = partial(World, processors, caching, quantum_us, scripts)
         self.world = self.make()
         self.done: list[Callable[[World], None]] = []
         for place in range(PLACES):

@@ -1,0 +1,178 @@
+"""Threads take turns on a processor where a machine has a quantum, else each keeps its own."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lrpc
+from lrpc.kernel.simulated.costs import CostModel, load_cost_model
+from tests.support.clusters import cluster, pair
+
+SECOND = 1e6  # in us
+
+
+def free() -> CostModel:
+    """Return a cost model by which nothing costs anything, and nobody waits for a bus."""
+    found = load_cost_model("cvax-firefly")
+    found = found.without(list(found.file.steps))
+    return CostModel(found.file.model_copy(update={"bus": None}), found.ns, found.ps)
+
+
+FREE = free()
+
+
+class Sum(lrpc.Interface):
+    def add(self, a: lrpc.Int32, b: lrpc.Int32) -> lrpc.Int32: ...
+
+
+class SumServer(Sum):
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+
+class Hours(lrpc.Interface):
+    def work(self, us: lrpc.Int32) -> lrpc.Int32: ...
+
+
+class HoursServer(Hours):
+    """Computes for as long as it is asked to, in the domain that `domain` names."""
+
+    domain: lrpc.Domain
+
+    def work(self, us: int) -> int:
+        self.domain.compute(us=us)
+        return us
+
+
+def ends(machine: lrpc.Machine, **bodies: Callable[[], object]) -> dict[str, float]:
+    """Run bodies as threads of one domain; return when each ended, in us."""
+    found: dict[str, float] = {}
+
+    def body(name: str, work: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            work()
+            found[name] = machine.now_us
+
+        return run
+
+    for name, work in bodies.items():
+        machine.spawn(body(name, work), name=name)
+    machine.run()
+    return found
+
+
+@pytest.mark.parametrize("quantum_us", [None, 1000.0])
+def test_a_long_computation_delays_others_by_a_quantum_only(quantum_us: float | None) -> None:
+    machine = lrpc.Machine("m", cost_model=FREE, quantum_us=quantum_us)
+    own = machine.domain()
+    found = ends(machine, long=lambda: own.compute(us=SECOND), short=lambda: own.compute(us=10))
+    if quantum_us is None:
+        assert found == {"long": SECOND, "short": SECOND + 10}
+    else:
+        assert found == {"long": SECOND + 10, "short": 1010.0}
+
+
+def test_equal_threads_get_equal_shares_whatever_the_quantum() -> None:
+    machine = lrpc.Machine("m", cost_model=FREE, quantum_us=100)
+    own = machine.domain()
+    found = ends(
+        machine, a=lambda: own.compute(us=1000), b=lambda: own.compute(us=1000), c=lambda: own.compute(us=1000)
+    )
+    assert found == {"a": 2800.0, "b": 2900.0, "c": 3000.0}
+
+
+@pytest.mark.parametrize("quantum_us", [None, 1000.0])
+def test_a_thread_that_only_calls_gives_way_too(quantum_us: float | None) -> None:
+    machine = lrpc.Machine("m", quantum_us=quantum_us)
+    machine.export(Sum, SumServer(), "sum")
+    adder, own = machine.bind(Sum, "sum"), machine.domain()
+
+    def calls() -> None:
+        for number in range(1000):
+            assert adder.add(number, 1) == number + 1
+
+    found = ends(machine, calls=calls, short=lambda: own.compute(us=10))
+    assert (found["short"] < 2000) == (quantum_us is not None)
+    assert found["calls"] > 100_000
+
+
+def test_traps_give_way() -> None:
+    machine = lrpc.Machine("m", quantum_us=100)
+    own = machine.domain()
+
+    def traps() -> None:
+        for _ in range(100):
+            own.system_call(us=10)
+
+    found = ends(machine, traps=traps, short=lambda: own.compute(us=1))
+    assert found["short"] < 200
+
+
+@given(
+    work=st.lists(st.integers(0, 3000), min_size=1, max_size=5),
+    quantum_us=st.sampled_from([1.0, 7.0, 100.0, 2500.0]),
+    processors=st.integers(1, 3),
+)
+def test_turns_lose_no_computation_and_leave_no_processor_idle(
+    work: list[int], quantum_us: float, processors: int
+) -> None:
+    machine = lrpc.Machine("m", cost_model=FREE, quantum_us=quantum_us, processors=processors)
+    own = machine.domain()
+    found = ends(machine, **{f"t{at}": (lambda us=us: own.compute(us=us)) for at, us in enumerate(work)})
+    assert sum(one.busy_ns for one in machine.kernel.processors) == 1000 * sum(work)
+    last = max(found.values())
+    assert max(max(work), sum(work) / processors) <= last <= sum(work) / processors + max(work)
+
+
+@pytest.mark.parametrize("quantum_us", [None, 300.0])
+def test_a_caller_is_released_at_once_from_a_server_that_ends_while_it_computes(quantum_us: float | None) -> None:
+    machine = lrpc.Machine("m", cost_model=FREE, processors=2, quantum_us=quantum_us)
+    server = HoursServer()
+    server.domain = machine.domain("hours")
+    machine.export(Hours, server, "hours")
+    stub, killer = machine.bind(Hours, "hours"), machine.domain("killer")
+    told: list[float] = []
+
+    def call() -> None:
+        with pytest.raises(lrpc.CallFailed):
+            stub.work(1_000_000)
+        told.append(machine.now_us)
+
+    def kill() -> None:
+        killer.sleep(us=500)
+        machine.domain("hours").terminate()
+
+    machine.spawn(call)
+    machine.spawn(kill, domain="killer")
+    machine.run()
+    assert told == [500.0]
+    assert sum(one.busy_ns for one in machine.kernel.processors) == 500_000  # and its processor is free
+
+
+def test_a_thread_that_ends_while_it_computes_frees_its_processor_at_once() -> None:
+    machine = lrpc.Machine("m", cost_model=FREE, processors=2)
+    doomed, killer, other = (machine.domain(name) for name in ("doomed", "killer", "other"))
+    began: list[float] = []
+    machine.spawn(lambda: doomed.compute(us=SECOND), domain="doomed")
+
+    def kill() -> None:
+        killer.sleep(us=500)
+        other.spawn(lambda: began.append(machine.now_us))
+        doomed.terminate()
+        killer.compute(us=1000)
+
+    machine.spawn(kill, domain="killer")
+    machine.run()
+    assert began == [500.0]
+
+
+@pytest.mark.parametrize("quantum_us", [0.0, -1.0, 0.5, float("nan"), float("inf")])
+def test_a_quantum_in_which_nothing_could_be_done_is_refused(quantum_us: float) -> None:
+    with pytest.raises(lrpc.Refused, match=r"machine m: quantum_us is .*; give 1 to 1e\+09, or leave it out"):
+        lrpc.Machine("m", quantum_us=quantum_us)
+    tables = pair("teller", "drawer", ledgers="drawer")
+    tables["machines"]["client"]["quantum_us"] = quantum_us
+    with pytest.raises(lrpc.Refused, match=r"machines\.client\.quantum_us: "):
+        cluster(tables)
