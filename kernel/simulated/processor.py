@@ -86,7 +86,7 @@ class Processor:
         self.kernel.yield_to(self.engine.yield_turn(self.clock, self.number, self.turn, self._resume))
 
     def compute(self, ns: int) -> None:
-        """Be occupied for `ns` by a computation, which can be cut short at any time."""
+        """Spend `ns` on a computation, which can be cut short at any time."""
         self.computes_from = self.clock
         self.clock += ns
         self.checkpoint()
