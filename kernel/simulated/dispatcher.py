@@ -5,11 +5,17 @@ take turns, at the end of computation, calls and traps (`Scheduler.take_turns`).
 
 With domain caching (section 3.4), an idle processor spins in the context that it had last. A call
 or return into that context's domain continues on the idle processor, which saves a context switch.
-A domain that needs such a processor and finds none is counted. After `MISSES_BEFORE_SENDING` such
-misses one is sent to its context: the idle processor whose own context was needed longest ago.
+
+How much each domain needs one is counted: the calls into it, which count half once all domains
+together have had `HALVED_AFTER` more. Where a call finds none, an idle processor is sent to that
+context, from the one that is needed least, if it is needed less by a quarter: domains that are
+called in turn do not take each other's processor each time. Returns count nothing. A call that
+finds an idle processor leaves one in its caller's context, which its return finds; for one that
+found none, a processor kept there would serve a single return, and in a server's context it serves
+a call and its return again and again.
 """
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.simulated.log import EXCHANGE
@@ -21,7 +27,8 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.scheduler import Scheduler
     from lrpc.kernel.simulated.threads import Thread
 
-MISSES_BEFORE_SENDING: Final = 4  # of a domain, before an idle processor is sent to its context
+HALVED_AFTER: Final = 64  # calls of all domains, until an earlier one counts half
+NEED: Final = 1 << 20  # what a call counts, so that halves of it are whole numbers
 
 
 class Dispatcher:
@@ -29,6 +36,7 @@ class Dispatcher:
 
     def __init__(self, kernel: "Scheduler", processors: list["Processor"]) -> None:
         self.kernel = kernel
+        self._needs = 0  # calls that needed an idle processor so far
         self._idle = list(processors)
         self._ready: deque[Thread] = deque()
 
@@ -72,18 +80,21 @@ class Dispatcher:
         if thread.processor is None and thread in self._ready:
             self._ready.remove(thread)
 
-    def exchange(self, processor: "Processor", domain: "ProtectionDomain") -> "Processor | None":
+    def exchange(self, processor: "Processor", domain: "ProtectionDomain", *, returns: bool) -> "Processor | None":
         """Move the running thread to an idle processor in `domain`'s context, and return it.
 
-        The processor that the thread leaves idles in the context that it has. Returns None, and
-        counts a miss of the domain, if no idle processor spins there.
+        The processor that the thread leaves idles in the context that it has. Returns None if no
+        idle processor spins there; one may then be sent, for the next that needs it. `returns` says
+        whether the thread returns there, or calls.
         """
-        domain.needed_ns = processor.clock
         # One whose clock is ahead is not idle yet, or still loads the context it was sent to.
         idle = next((one for one in self._idle if one.context is domain and one.clock <= processor.clock), None)
+        if not returns:
+            self._needs += 1
+            domain.needed = self._need_of(domain) + NEED
+            domain.needed_at = self._needs
         if idle is None:
-            domain.missed += 1
-            if domain.missed >= MISSES_BEFORE_SENDING:
+            if not returns:
                 self._send_idle(processor.clock, domain)
             return None
         thread = processor.thread
@@ -99,23 +110,27 @@ class Dispatcher:
         return idle
 
     def _send_idle(self, now: int, domain: "ProtectionDomain") -> None:
-        """Send an idle processor to spin in a domain's context, where other contexts need it less.
-
-        That is the one whose context was needed longest ago, if `domain` was needed more recently.
-        """
+        """Send an idle processor to spin in a domain's context, if its own is needed less."""
         free = [one for one in self._idle if one.context is not domain]
         if not free:
             return
-        processor = min(free, key=_last_needed)
-        if _last_needed(processor)[0] < domain.needed_ns:
-            domain.missed = 0
+        # Those that spin in one context share what needs them.
+        alike = Counter(one.context.number for one in free if one.context is not None)
+        needs = {
+            one.number: -1 if one.context is None else self._need_of(one.context) // alike[one.context.number]
+            for one in free
+        }
+        processor = min(free, key=lambda one: (needs[one.number], one.number))
+        if 4 * domain.needed > 5 * needs[processor.number]:
             processor.clock = max(processor.clock, now)
             processor.load(domain, domain.pages_on_call)
             processor.refill()
 
-
-def _last_needed(processor: "Processor") -> tuple[int, int]:
-    return -1 if processor.context is None else processor.context.needed_ns, processor.number
+    def _need_of(self, domain: "ProtectionDomain") -> int:
+        """Return how much a domain needs idle processors, earlier needs having decayed."""
+        halvings, rest = divmod(self._needs - domain.needed_at, HALVED_AFTER)
+        whole = domain.needed >> min(halvings, 63)
+        return whole - whole * rest // (2 * HALVED_AFTER)
 
 
 def _preference(idle: "Processor", thread: "Thread") -> tuple[int, bool, int]:

@@ -59,10 +59,9 @@ class ProtectionDomain:
         pages = kernel.memory.pages(max(kernel.costs.file.tlb.on_call.domain, kernel.costs.file.tlb.on_return.domain))
         self.pages_on_call = kernel.pages_on_call | _first_pages(pages, kernel.costs.file.tlb.on_call.domain)
         self.pages_on_return = kernel.pages_on_return | _first_pages(pages, kernel.costs.file.tlb.on_return.domain)
-        # The dispatcher's: how often an idle processor in this context was needed and missing since
-        # one was sent here, and when one was needed last.
-        self.missed = 0
-        self.needed_ns = 0
+        # The dispatcher's: how much it needs idle processors in this context, as of which call.
+        self.needed = 0
+        self.needed_at = 0
 
     def __str__(self) -> str:
         return f"domain {self.name} of machine {self.kernel.machine}"

@@ -89,7 +89,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
 def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
     """Enter the server's context, and charge the copy of the arguments at the reader's rate."""
     server = astack.linkage.binding.server
-    other = kernel.dispatcher.exchange(processor, server) if kernel.domain_caching else None
+    other = kernel.dispatcher.exchange(processor, server, returns=False) if kernel.domain_caching else None
     if other is None:
         processor.load(server, server.pages_on_call)
         if astack.values:
@@ -173,7 +173,7 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
     astack = linkage.astack
     kernel.astack_bytes.add(astack.written + astack.results)
     client = linkage.binding.client
-    other = kernel.dispatcher.exchange(processor, client) if kernel.domain_caching else None
+    other = kernel.dispatcher.exchange(processor, client, returns=True) if kernel.domain_caching else None
     astack.read_elsewhere = other is not None
     if other is None:
         processor.load(client, client.pages_on_return)
