@@ -139,11 +139,13 @@ class ProcedureRaised(CallError):
 def raised(error: BaseException) -> ProcedureRaised:
     """Return a server's exception as the caller may see it: its class name and its text.
 
-    A note on it says where in the server's code it was raised, for whoever looks for that. On the
-    way from another machine it is lost.
+    Where servers pass on what others raised, the text has that name once, however many they are. A
+    note says where in the server's code it was raised, for whoever looks for that. On the way from
+    another machine it is lost.
     """
     try:
-        text = str(error)
+        passed_on = isinstance(error, ProcedureRaised) and error.kind == ProcedureRaised.__name__
+        text = error.args[1] if passed_on else str(error)
     except Exception as other:  # `__str__` may be the server's code too
         text = f"(it cannot say what: {type(other).__name__})"
     found = ProcedureRaised(type(error).__name__, text)

@@ -108,6 +108,14 @@ def test_a_depth_that_cannot_be_kept_is_refused(depth: int) -> None:
         lrpc.Machine("deep", most_nested=depth)
 
 
+def test_an_error_that_passes_many_servers_stays_short() -> None:
+    machine = lrpc.Machine("deep")
+    refused = nested(machine, chain(machine, 101), 101)
+    assert isinstance(refused, lrpc.ProcedureRaised)
+    assert str(refused).startswith("ProcedureRaised: NestedTooDeep: d100: client/0 has 100 calls in progress")
+    assert len(str(refused)) < 250
+
+
 @pytest.mark.parametrize(("most", "told"), [(None, 100), (7, 7)])
 def test_a_description_says_how_deep_calls_of_its_machines_nest(most: int | None, told: int) -> None:
     machine = {} if most is None else {"most_nested": most}
