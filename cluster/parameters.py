@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from lrpc.kernel.documents import Document, name_list, validate
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated.costs import CellName
 
 MARK: Final = "$"
 ParameterValue = int | float | str
@@ -33,7 +34,7 @@ class ParameterTable(Document):
     origin: Literal["source", "fitted", "assumed"] = "assumed"
     why: str = Field(min_length=1)  # the source, or the reasons
     # The cells of the paper's tables that a fitted parameter was solved from.
-    solved_from: tuple[str, ...] = Field(default=(), strict=False)
+    solved_from: tuple[CellName, ...] = Field(default=(), strict=False)
     scales: bool = False  # the value is multiplied by a run's scale
 
     @model_validator(mode="after")

@@ -147,6 +147,7 @@ COPIES: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 Origin = Literal["source", "fitted", "assumed"]
+CellName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/.+$")]  # table/row/column
 LARGEST_COST_US: Final = 1e9
 LONGEST_WAIT_NS: Final = 10**12
 LARGEST_COUNT: Final = 1 << 16  # of a step in a total, or of pages
@@ -155,13 +156,13 @@ LARGEST_COUNT: Final = 1 << 16  # of a step in a total, or of pages
 class StepCost(Document):
     """The cost of one step, in microseconds (`us`), and its origin.
 
-    `solved_from` names the table cells that the cost was solved from, if any.
+    `solved_from` names the table cells that the cost was solved from, if any, as table/row/column.
     """
 
     us: float = Field(ge=0, le=LARGEST_COST_US, allow_inf_nan=False)
     origin: Origin
     source: str = Field(min_length=1)
-    solved_from: tuple[str, ...] = Field(default=(), strict=False)
+    solved_from: tuple[CellName, ...] = Field(default=(), strict=False)
 
     @property
     def ps(self) -> int:

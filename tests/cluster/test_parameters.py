@@ -39,6 +39,9 @@ def test_just_what_scales_is_scaled_and_whole_numbers_stay_at_least_one() -> Non
     assert resolve(described, "x.toml", 0.01).tables == {"a": 1, "b": 0.05, "c": 10}
 
 
+FITTED = {"value": 1, "why": "w", "origin": "fitted"}
+
+
 @pytest.mark.parametrize(
     ("described", "said"),
     [
@@ -47,6 +50,7 @@ def test_just_what_scales_is_scaled_and_whole_numbers_stay_at_least_one() -> Non
         (tables(blocks={**BLOCKS, "value": 2000}), "x.toml: parameters.blocks: top level: value 2000: is not within"),
         (tables(blocks={"value": 1, "why": "w"}), "an assumed number needs a range"),
         (tables(blocks={"value": 1, "why": "w", "origin": "fitted"}), "solved_from: a fitted parameter needs it"),
+        (tables(blocks={**FITTED, "solved_from": ["I/Taos"]}), "x.toml: parameters.blocks: solved_from.0: "),
         (tables(blocks={"value": "b", "why": "w", "choices": ["c"]}), "value b: is none of its choices: c"),
         (tables(blocks={**BLOCKS, "why": ""}), "x.toml: parameters.blocks: why:"),
         (tables(blocks={**BLOCKS, "rnage": 1}), "rnage: unknown key"),

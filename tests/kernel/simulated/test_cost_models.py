@@ -72,6 +72,7 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.trap.origin", "guessed"), "steps.trap.origin: Input should be 'source', 'fitted' or 'assumed'"),
         (at("steps.trap.source", ""), "steps.trap.source: "),
         (at("steps.trap.solved_from", "IV/Null"), "steps.trap.solved_from: "),
+        (at("steps.trap.solved_from", ["IV/Null"]), "steps.trap.solved_from.0: "),  # it has no column
         (without("steps.trap.us"), "steps.trap.us: missing; add it"),
         (without("steps.trap"), "steps.trap: missing; machine needs it"),
         (without("steps.message_buffer"), "steps.message_buffer: missing; message passing needs it"),
