@@ -271,7 +271,7 @@ def test_errors_pass_through_every_domain_on_the_way_back(transfer: Transfer) ->
         said.append(str(error.value))
 
     one.run(body)
-    assert said == ["ProcedureRaised: " * 3 + "OSError: disk"]
+    assert said == ["ProcedureRaised: OSError: disk"]  # however many servers passed it on
     assert_nothing_held(one.kernel)
 
 
