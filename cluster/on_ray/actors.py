@@ -153,10 +153,8 @@ class Actors:
         """Return what was printed on the actors that answer in time."""
         import ray
 
-        asked = [handle.printed.remote() for handle in list(self._handles.values())]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=PRINTED_TIMEOUT_S) if asked else ([], [])
         found = []
-        for answer in done:
+        for answer in self._answered("printed", PRINTED_TIMEOUT_S):
             try:
                 found += ray.get(answer)
             except ray.exceptions.RayError:  # that actor is lost, with what it printed
@@ -167,9 +165,15 @@ class Actors:
         """Return what machines and stations did so far, of those that answer in `timeout_s`."""
         import ray
 
-        asked = [handle.so_far.remote() for handle in self._handles.values()]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=timeout_s)
-        return ray.get(done)
+        return ray.get(self._answered("so_far", timeout_s))
+
+    def _answered(self, method: str, timeout_s: float) -> list[Any]:
+        """Call a method of all stations through Ray; return references to what came in time."""
+        import ray
+
+        asked = [getattr(handle, method).remote() for handle in list(self._handles.values())]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=timeout_s) if asked else ([], [])
+        return done
 
     def stop(self) -> None:
         """Close the transport, end the actors, and remove their folders on all nodes."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
@@ -108,13 +109,16 @@ class TestOnRay:
 
 
 class Never:
-    """A body that never comes."""
+    """A body that does not come before `ended` is set."""
+
+    def __init__(self, ended: Event) -> None:
+        self._ended = ended
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> NoReturn:
-        time.sleep(PATIENCE_S)
+        self._ended.wait(PATIENCE_S)
         raise StopIteration
 
 
@@ -126,9 +130,11 @@ def run() -> Iterator[Joined]:
 
 def begun(run: Joined, channel: grpc.Channel) -> grpc.StatusCode:
     """Return how a request is answered that has headers alone, and no secret."""
+    ended = Event()
     call: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary("/lrpc.transport.v1.Transport/Pulse")
     with pytest.raises(grpc.RpcError) as caught:
-        call.future(Never(), timeout=PATIENCE_S).result()
+        call.future(Never(ended), timeout=PATIENCE_S).result()
+    ended.set()
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code()
 

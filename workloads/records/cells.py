@@ -64,6 +64,11 @@ class Cell:
         return f"{table}, {self.row}, {self.column}{self.shortened and f', {self.shortened}'}"
 
     @property
+    def mark(self) -> str:
+        """Return what stands beside our figure: `SHORTENED`, or nothing."""
+        return SHORTENED if self.shortened else ""
+
+    @property
     def differs_in_text(self) -> bool:
         """Return whether both figures are texts, such as Table III's letters, and differ."""
         return isinstance(self.ours, str) and isinstance(self.paper, str) and self.ours != self.paper

@@ -100,10 +100,10 @@ def from_charges(costs: CostModel, charges: Mapping[str, int], *places: str, bus
         for step, count in charges.items()
         if count
     }
-    waits = bus and costs.file.bus is not None
-    if waits and costs.file.bus is not None:
-        found.add(Parameter("bus", costs.file.bus.origin, costs.file.bus.solved_from))
-    return Basis(frozenset(found), frozenset(places), waits)
+    shared = costs.file.bus if bus else None
+    if shared is not None:
+        found.add(Parameter("bus", shared.origin, shared.solved_from))
+    return Basis(frozenset(found), frozenset(places), simulated=shared is not None)
 
 
 def from_parameters(parameters: Mapping[str, ParameterTable], places: Iterable[str]) -> Basis:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lrpc.workloads.records.cells import SHORTENED, Cell, shortened
+from lrpc.workloads.records.cells import Cell, shortened
 from lrpc.workloads.records.kinds import KINDS
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import web
@@ -85,7 +85,7 @@ def as_rows(grid: Grid) -> Iterator[Sequence[str]]:
 def in_words(cell: Cell) -> str:
     """Return a cell as text: ours, the paper's in brackets, and the mark of its kind."""
     papers = "" if cell.paper is None else f" ({figure(cell.paper, cell.unit, exact=True)})"
-    return f"{figure(cell.ours, cell.unit)}{cell.shortened and SHORTENED}{papers} {MARKS[cell.kind]}"
+    return f"{figure(cell.ours, cell.unit)}{cell.mark}{papers} {MARKS[cell.kind]}"
 
 
 def figure(value: float | str, unit: str, *, exact: bool = False) -> str:
@@ -114,5 +114,5 @@ def _as_html(cell: Cell | None) -> str:
     ours = web.escape(figure(cell.ours, cell.unit))
     if cell.shortened:
         part = web.escape(f"of {cell.shortened}")
-        ours += f'<span class="kind" role="img" aria-label="{part}" title="{part}">{SHORTENED}</span>'
+        ours += f'<span class="kind" role="img" aria-label="{part}" title="{part}">{cell.mark}</span>'
     return f'<td class="number"{value}{hover}>{ours}{papers} {mark}</td>'

@@ -212,7 +212,7 @@ def _list(cells: Sequence[Cell]) -> Table:
         table.add_column(f"{SHORTENED} of")
     for cell in cells:
         has_unit = cell.unit in SHOWN and not isinstance(cell.ours, str)
-        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if has_unit else "") + _mark(cell)
+        ours = _number(cell.ours, cell.unit) + (f" {cell.unit}" if has_unit else "") + cell.mark
         between = (_number(cell.paper, cell.unit), ours, _difference(cell)) if compared else (ours,)
         table.add_row(cell.row, cell.column, *between, cell.kind, *([cell.shortened] if parts else []))
     return table
@@ -225,21 +225,17 @@ def _bars(cells: Sequence[Cell]) -> Table:
         table.add_column(heading, justify="left" if not heading else "right")
     most = max(float(cell.ours) for cell in cells) or 1.0
     for cell in cells:
-        ours = _number(cell.ours, cell.unit) + _mark(cell)
+        ours = _number(cell.ours, cell.unit) + cell.mark
         table.add_row(cell.row, ours, "█" * round(BAR * float(cell.ours) / most))
     return table
 
 
 def _in_grid(cell: Cell) -> str:
-    ours = _number(cell.ours, cell.unit) + _mark(cell)
+    ours = _number(cell.ours, cell.unit) + cell.mark
     if cell.paper is None:
         return ours
     paper = _number(cell.paper, cell.unit)
     return f"{ours} ({paper.rstrip('0').rstrip('.') if '.' in paper else paper})"
-
-
-def _mark(cell: Cell) -> str:
-    return SHORTENED if cell.shortened else ""
 
 
 def _difference(cell: Cell) -> str:
