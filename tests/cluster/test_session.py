@@ -1,7 +1,6 @@
 """A private session of Ray's is closed to other users, and what is not Ray is told in seconds."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,25 +17,12 @@ from lrpc.cluster.on_ray.session import OWNER, PREFIX, check_reachable, ray_sess
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.protos import transport_pb2
 from tests.support.command import PATIENCE_S
-
-INTRUDES = """
-import os, socket, sys
-for path in sys.argv[1:]:
-    connect = socket.socket(socket.AF_UNIX).connect
-    for attempt in (os.listdir, lambda path: open(path + "/x", "w"), connect):
-        try:
-            attempt(path)
-        except PermissionError:
-            continue
-        except OSError as error:
-            sys.exit(f"{path}: {error}")
-        sys.exit(f"{path}: open")
-"""
+from tests.support.intruder import intruded, only_root
 
 
 @pytest.mark.usefixtures("on_ray")
 class TestOnRay:
-    @pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user")
+    @only_root
     def test_another_user_can_neither_read_nor_write_nor_connect(self) -> None:
         (folder,) = (
             one for one in Path("/tmp").glob(f"{PREFIX}*") if (one / OWNER).read_text().split()[0] == str(os.getpid())
@@ -44,11 +30,7 @@ class TestOnRay:
         assert folder.stat().st_mode & 0o777 == 0o700
         inside = [path for path in folder.rglob("*") if path.is_dir() or path.is_socket()]
         assert any(path.is_socket() for path in inside)
-        other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
-        said = subprocess.run(
-            [*other, sys.executable, "-I", "-c", INTRUDES, folder, *inside], capture_output=True, text=True
-        )
-        assert (said.returncode, said.stderr) == (0, "")
+        assert intruded(folder, *inside) == ""
 
 
 def test_ray_that_was_imported_before_it_could_be_given_a_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

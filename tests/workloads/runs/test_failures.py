@@ -1,14 +1,17 @@
 """Where a user's code fails a run, file and line are in the record, and printed if asked for."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from lrpc.cluster.synchronisation import Progress
+from lrpc.workloads.records import folders
 from lrpc.workloads.runs import execute
 from lrpc.workloads.runs.jobs import RunJob
 from tests.support.command import HERE, lrpc, office, record
+from tests.support.intruder import intruded, only_root
 from tests.support.town import town
 
 
@@ -74,3 +77,22 @@ def test_what_a_run_keeps_on_disk_while_it_works_is_closed_to_others(
     assert seen
     assert set(seen.values()) == {0o700}
     assert [one.name for one in tmp_path.iterdir()] == ["log"]
+
+
+@only_root
+def test_another_user_gets_at_nothing_of_a_run_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event logs, and a record that is being written; the folder around them is open to all."""
+    place = Path(tempfile.mkdtemp(prefix="open-"))
+    try:
+        place.chmod(0o777)
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        assert intruded(place).endswith(": open\n")  # the intruder works
+        got: list[str] = []
+        ready = RunJob(scenario="office").prepare(["lrpc", "run", "office"])
+        options = execute.Options(actors=0, transport="grpc", events=place / "log")
+        execute.simulate(ready.cluster, 0, options, on_progress=lambda _: got.append(intruded(*place.glob("lrpc-*"))))
+        folders.put(place / "out", "record", lambda made: got.append(intruded(made)))
+        assert len(got) > 1
+        assert set(got) == {""}
+    finally:
+        shutil.rmtree(place)
