@@ -9,7 +9,7 @@ alone, so that it is text wherever it is shown.
 import os
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.text import one_line, visible
 
+PIECE = 1024 * 1024  # bytes of a file that are read at a time
 LARGEST_DOCUMENT = 16 * 1024 * 1024  # bytes: more than any description needs
 LARGEST_NUMBER = 2**63 - 1  # TOML's whole numbers have 64 bits
 DEEPEST = 100  # tables within tables
@@ -54,23 +55,35 @@ def read_toml(path: Path) -> dict[str, object]:
 def read_file(path: Path, most: int) -> bytes:
     """Return the bytes of the file at `path`, which are read once.
 
+    Raises `Refused` as `pieces` does.
+    """
+    return b"".join(pieces(path, most))
+
+
+def pieces(path: Path, most: int) -> Iterator[bytes]:
+    """Yield the bytes of the file at `path`, some at a time: not all need be in memory.
+
     Raises `Refused` where it cannot be read, is no regular file, or has more than `most` bytes. A
     device may have no end, and a pipe may never begin.
     """
+    left = most
     try:
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise Refused(f"{path}: not a regular file; name a file")
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            while piece := file.read(min(PIECE, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise Refused(f"{path}: cannot be read: {reason}") from None
     except ValueError as error:  # a path with a NUL, or with half a surrogate
         raise Refused(f"{path}: cannot be read: {error}; correct the path") from None
-    if len(data) > most:
+    if left < 0:
         raise Refused(f"{path}: larger than {most} bytes; is it the file you meant?")
-    return data
 
 
 def check_values(tables: Mapping[str, object], document: str) -> None:

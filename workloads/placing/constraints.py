@@ -24,7 +24,8 @@ from pydantic import Field
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces.sources import workload_of
-from lrpc.workloads.traces.spans import Trace, shown
+from lrpc.workloads.traces.spans import shown
+from lrpc.workloads.traces.trace import Trace
 
 MOST_SHOWN: Final = 12  # names in a message
 

@@ -13,7 +13,7 @@ import yaml
 
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.traces.sources import workload_of
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 
 Topology = Literal["node", "zone"]
 KEYS: Final[dict[Topology, str]] = {"node": "kubernetes.io/hostname", "zone": "topology.kubernetes.io/zone"}

@@ -44,7 +44,7 @@ from lrpc.workloads.reports.bars import spinner
 from lrpc.workloads.runs.execute import Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 
 SPREAD: Final = "spread"
 TODAY: Final = "today"

@@ -22,8 +22,9 @@ from lrpc.workloads.placing.partition import Overfull, SearchLimits, Unmet, fitt
 from lrpc.workloads.placing.problem import Limit, Problem
 from lrpc.workloads.replay.busy import busy, undominated
 from lrpc.workloads.replay.gaps import Charged, network_gaps, told_sizes
-from lrpc.workloads.replay.steps import Activity, computation
-from lrpc.workloads.traces.spans import Trace, shown
+from lrpc.workloads.replay.steps import Activity
+from lrpc.workloads.traces.spans import shown
+from lrpc.workloads.traces.trace import Trace
 
 Weight = Literal["calls", "gaps", "bytes"]
 DEFAULT_SLACK: Final = 1.2
@@ -94,7 +95,7 @@ class Question:
     def fullest(self, placement: Mapping[str, int]) -> float:
         """Return the computation of the fullest machine, in fair shares."""
         held = Counter[int]()
-        for pod, load in computation(self.activity).items():
+        for pod, load in self.activity.computed_ns.items():
             held[placement[pod]] += load
         return float(max(held.values()) / self.fair) if self.fair else 0.0
 
@@ -154,7 +155,7 @@ def question_of(
     else:
         found = _weigh(trace, activity, lambda server: _bytes(trace, server, message_bytes))
         weighed, unit = _scaled(found, (("bytes", 1), ("kB", 10**3), ("MB", 10**6), ("GB", 10**9)), "")
-    loads = computation(activity)
+    loads = activity.computed_ns
     group_of = groups.group_of
     weights = Counter[tuple[int, int]]()
     for (one, other), amount in weighed.items():
@@ -275,7 +276,7 @@ def _unmet(asked: Question, search: SearchLimits) -> str:
         try:
             groups = grouped(asked.pods, some)
             again = replace(asked, grouped=groups)
-            loads = computation(asked.activity)
+            loads = asked.activity.computed_ns
             sums = [sum(loads[pod] for pod in group) for group in groups.groups]
             limits = limits_of(again)
             fitting(Problem(sums, {}, asked.problem.machines, sum(sums), limits, groups.fixed, groups.apart), search)

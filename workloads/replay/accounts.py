@@ -15,7 +15,7 @@ tests).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -25,11 +25,12 @@ from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.records.tables import TimePart
 from lrpc.workloads.replay.durations import Durations
 from lrpc.workloads.replay.gaps import Charged, gaps_by_pair, network_gaps
-from lrpc.workloads.replay.operations import critical_paths, gaps_table, operations
+from lrpc.workloads.replay.operations import CriticalPaths, critical_paths, gaps_table, operations, paths_table
 from lrpc.workloads.replay.replay import DURATIONS
-from lrpc.workloads.replay.steps import Activity, computation, waiting
+from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.calls import asynchronous
-from lrpc.workloads.traces.spans import LeftOut, Trace
+from lrpc.workloads.traces.spans import LeftOut
+from lrpc.workloads.traces.trace import Trace
 
 EXAMPLES: Final = 3  # rows left out that are shown for each reason
 
@@ -51,8 +52,8 @@ def accounts(
             simulated_ns.update(durations if isinstance(durations, dict) else {})
     gaps = network_gaps(trace, activity)
     costs = Costs(activity, gaps, placement, charged)
-    recorded, simulated = costs.recorded(), costs.simulated()
-    times = _times(activity, costs, found["recorded_ns"], found["simulated_ns"])
+    paths = critical_paths(trace, activity, costs.recorded(), costs.simulated())
+    times = _times(activity, costs, paths.values(), found["recorded_ns"], found["simulated_ns"])
     return TraceAccounts(
         {**_spans(trace, activity, found, outcome), **_calls(gaps, charged, found)},
         [f"left out: {row}" for row in trace.left_out],
@@ -62,8 +63,8 @@ def accounts(
         notes=notes(trace),
         more=[
             operations(trace, activity, simulated_ns),
-            critical_paths(trace, activity, recorded, simulated),
-            gaps_table(gaps_by_pair(trace, activity)),
+            paths_table(paths),
+            gaps_table(gaps_by_pair(trace, gaps)),
         ],
     )
 
@@ -149,7 +150,9 @@ class Costs:
         return Durations(self._activity, cost)
 
 
-def _times(activity: Activity, costs: Costs, recorded_ns: int, simulated_ns: int) -> list[TimePart]:
+def _times(
+    activity: Activity, costs: Costs, paths: Iterable[CriticalPaths], recorded_ns: int, simulated_ns: int
+) -> list[TimePart]:
     """Return the parts of the times of all first spans together, in ns.
 
     The first parts are in both times. In the recorded time, the part of the recorded gaps follows;
@@ -158,12 +161,14 @@ def _times(activity: Activity, costs: Costs, recorded_ns: int, simulated_ns: int
     order; the rest is waiting for processors, A-stacks and the bus, and switching processors to
     domains.
     """
-    work, waited = sum(computation(activity).values()), waiting(activity)
-    with_gaps = costs.recorded().total()
+    work, waited = sum(activity.computed_ns.values()), activity.waited_ns
+    with_gaps, machines = (
+        sum(times.total() for times in found)
+        for found in zip(*((one.recorded, one.simulated) for one in paths), strict=True)
+    )
     free = costs.simulated(within=False, domains=False, machines=False).total()
     within = costs.simulated(domains=False, machines=False).total()
     domains = costs.simulated(machines=False).total()
-    machines = costs.simulated().total()
     both = free - work - waited
     return [
         TimePart("computation of all spans", work, work),

@@ -8,23 +8,25 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from lrpc.workloads.replay.steps import Activity
-from lrpc.workloads.traces.spans import SpanKind, Trace
+from lrpc.workloads.traces.spans import SpanKind
+from lrpc.workloads.traces.trace import Trace
 
 Interval = int  # its number, counted from the first begin of a trace
 
 
 def busy(trace: Trace, activity: Activity, interval_ns: int) -> dict[Interval, Counter[str]]:
     """Return by interval the computation of each pod, in ns; intervals without any are absent."""
-    origin = min(span.start_ns for span in trace.spans)
+    pods, kinds = trace.spans.pods, trace.spans.kinds
+    origin = min(trace.spans.starts_ns)
     found: dict[Interval, Counter[str]] = defaultdict(Counter)
-    for index, span in enumerate(trace.spans):
-        if index in activity.calls or span.kind is SpanKind.CLIENT:
+    for index, pod in enumerate(pods):
+        if index in activity.calls or kinds[index] is SpanKind.CLIENT:
             continue
         for begin, end in _own(trace, index):
             at = (begin - origin) // interval_ns
             while begin < end:
                 until = min(end, origin + (at + 1) * interval_ns)
-                found[at][span.pod] += until - begin
+                found[at][pod] += until - begin
                 begin, at = until, at + 1
     return dict(found)
 
@@ -45,14 +47,13 @@ def undominated(busy_in: Mapping[Interval, Counter[str]], most: int) -> list[Cou
 
 def _own(trace: Trace, index: int) -> Iterator[tuple[int, int]]:
     """Yield when a span runs and none of its children does."""
-    span = trace.spans[index]
-    now = span.start_ns
+    starts_ns, ends_ns = trace.spans.starts_ns, trace.spans.ends_ns
+    now, end = starts_ns[index], ends_ns[index]
     for child in trace.children[index]:
-        other = trace.spans[child]
-        if other.start_ns > now:
-            yield now, min(other.start_ns, span.end_ns)
-        now = max(now, other.end_ns)
-        if now >= span.end_ns:
+        if starts_ns[child] > now:
+            yield now, min(starts_ns[child], end)
+        now = max(now, ends_ns[child])
+        if now >= end:
             return
-    if now < span.end_ns:
-        yield now, span.end_ns
+    if now < end:
+        yield now, end

@@ -9,9 +9,10 @@ from lrpc.workloads.records.tables import Table, TableValue, as_objects
 from lrpc.workloads.replay.accounts import by_reason, notes
 from lrpc.workloads.replay.gaps import MESSAGE_BYTES, gaps_by_pair, network_gaps
 from lrpc.workloads.replay.operations import gaps_table, operations
-from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.traces.calls import asynchronous, outside
-from lrpc.workloads.traces.spans import SpanKind, Trace
+from lrpc.workloads.traces.spans import SpanKind
+from lrpc.workloads.traces.trace import Trace
 
 NOT_TRACED: Final = "not traced"
 
@@ -29,8 +30,8 @@ def tell(trace: Trace) -> Contents:
     """Return what is in a trace."""
     recorded = activity(trace)
     unknown = outside(trace)
-    first, last = (min(span.start_ns for span in trace.spans), max(span.end_ns for span in trace.spans))
-    kinds = Counter(span.kind for span in trace.spans)
+    first, last = min(trace.spans.starts_ns), max(trace.spans.ends_ns)
+    kinds = Counter(trace.spans.kinds)
     counts: dict[str, int | str] = {
         "form": ", ".join(sorted(trace.forms)),
         "spans": len(trace.spans),
@@ -51,8 +52,14 @@ def tell(trace: Trace) -> Contents:
         "rows left out": len(trace.left_out),
         "from the first begin to the last end, s": f"{(last - first) / 1e9:,.3f}",
     }
-    tables = [_domains(trace, unknown), operations(trace, recorded, {}), gaps_table(gaps_by_pair(trace, recorded))]
-    return Contents(counts, tables, [*by_reason(trace.left_out), *notes(trace), *_assumptions(trace)])
+    gaps = network_gaps(trace, recorded)
+    tables = [
+        _domains(trace, recorded, unknown),
+        operations(trace, recorded, {}),
+        gaps_table(gaps_by_pair(trace, gaps)),
+    ]
+    assumed = _assumptions(trace, len(recorded.calls), len(trace.calls()) - len(gaps))
+    return Contents(counts, tables, [*by_reason(trace.left_out), *notes(trace), *assumed])
 
 
 def as_json(told: Contents) -> dict[str, object]:
@@ -64,12 +71,11 @@ def as_json(told: Contents) -> dict[str, object]:
     }
 
 
-def _domains(trace: Trace, unknown: Mapping[int, str]) -> Table:
+def _domains(trace: Trace, recorded: Activity, unknown: Mapping[int, str]) -> Table:
     """Return the table of domains: where they are, what they did, how often they were called."""
-    recorded = activity(trace)
-    work = computation(recorded)
-    spans = Counter(span.pod for span in trace.spans)
-    called = Counter(trace.spans[server].pod for server in trace.calls())
+    work = recorded.computed_ns
+    spans = Counter(trace.spans.pods)
+    called = Counter(trace.spans.pods[server] for server in trace.calls())
     rows: list[Sequence[TableValue]] = [
         (
             pod,
@@ -87,17 +93,18 @@ def _domains(trace: Trace, unknown: Mapping[int, str]) -> Table:
     return Table("domains", "Domains", columns, rows)
 
 
-def _assumptions(trace: Trace) -> list[str]:
-    """Return what a replay would assume of a trace, where the trace does not say it."""
-    recorded = activity(trace)
+def _assumptions(trace: Trace, views: int, blind: int) -> list[str]:
+    """Return what a replay would assume of a trace, where the trace does not say it.
+
+    Of its calls, `views` have a client's view, and `blind` have none.
+    """
     lines = []
-    if not any(span.kind is not SpanKind.UNSAID for span in trace.spans):
-        views = f"{len(recorded.calls):,} spans with one child, which ran elsewhere, are clients' views"
-        lines.append(f"assumed, as no span has a kind: {views}")
-    blind = len(trace.calls()) - len(network_gaps(trace, recorded))
+    if all(kind is SpanKind.UNSAID for kind in trace.spans.kinds):
+        ran = f"{views:,} spans with one child, which ran elsewhere, are clients' views"
+        lines.append(f"assumed, as no span has a kind: {ran}")
     if blind:
         lines.append(f"assumed: {blind:,} calls without a client's view take what the cost model says, and no gap")
-    if not any(span.sizes.request is not None for span in trace.spans):
+    if all(sizes.request is None for sizes in trace.spans.sizes.values()):
         lines.append(
             f"assumed, as no span tells sizes: requests and responses of {MESSAGE_BYTES} bytes (--message-bytes)"
         )

@@ -16,7 +16,8 @@ from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.histogram import Route
 from lrpc.workloads.replay.replay import replay_cluster
 from lrpc.workloads.replay.steps import activity
-from lrpc.workloads.traces.spans import Span, Trace
+from lrpc.workloads.traces.spans import Span
+from lrpc.workloads.traces.trace import SpanTable, Trace
 
 # Calls of each kind. The fastest counts, in case a first call pays for something that later ones
 # reuse.
@@ -49,7 +50,7 @@ def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbp
     calls = [Span("t", str(at), "root", pod, "call", APART_NS * at, APART_NS * at) for at, pod in enumerate(servers)]
     spans = [Span("t", "root", None, "caller", "calls", 0, APART_NS * len(calls)), *calls]
     indices = range(1, len(spans))
-    trace = Trace(spans, [], [None, *(0 for _ in indices)], [list(indices), *([] for _ in indices)])
+    trace = Trace(SpanTable(spans), [], [None, *(0 for _ in indices)], [list(indices), *([] for _ in indices)])
     cluster = replay_cluster(
         "calls",
         trace,

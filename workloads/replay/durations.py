@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from lrpc.workloads.replay.steps import Activity, Compute, Do, Fork, Steps, Wait
+from lrpc.workloads.replay.steps import Activity
+from lrpc.workloads.replay.tape import Compute, Do, Fork, Steps, Wait
 
 # Takes the calling pod and the server's span; returns what the call takes beside that span, in ns.
 Cost = Callable[[str, int], int]
@@ -46,15 +47,13 @@ class Durations:
         """Return the time of all first spans together, in ns."""
         return sum(self.of(root) for roots in self._activity.roots.values() for _, root in roots)
 
-    def path(self, span: int) -> Counter[Part]:
-        """Return what the time on a span's critical path goes to, in ns; the sum is `of(span)`."""
-        parts = Counter[Part]()
+    def follow(self, span: int, parts: Counter[Part]) -> None:
+        """Add to `parts` what a span's critical path goes to, in ns: `of(span)` in all."""
         pod, server = self._activity.pods[span], self._activity.calls.get(span)
         if server is not None:
             self._follow_call(pod, server, parts)
         else:
             self._follow(pod, span, self._activity.steps[span], parts)
-        return parts
 
     def _done(self, pod: str, span: int) -> int:
         if span in self._activity.outside:

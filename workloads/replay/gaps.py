@@ -25,7 +25,8 @@ from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated.costs import NETWORK_BYTE, PARTS, CostModel
 from lrpc.workloads.replay.crossings import Crossings, crossings
 from lrpc.workloads.replay.steps import Activity
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.attributes import UNTOLD
+from lrpc.workloads.traces.trace import Trace
 
 LinkCost = Literal["model", "trace", "trace-median"]
 Pair = tuple[str, str]  # the calling domain and the called one
@@ -60,19 +61,24 @@ def network_gaps(trace: Trace, activity: Activity) -> dict[int, int]:
     Calls without a client's view have none.
     """
     gaps = {}
+    starts_ns, ends_ns = trace.spans.starts_ns, trace.spans.ends_ns
     for client, server in activity.calls.items():
-        seen, did = trace.spans[client], trace.spans[server]
-        served = max(0, min(seen.end_ns, did.end_ns) - did.start_ns)
-        gaps[server] = max(0, seen.end_ns - seen.start_ns - served)
+        served = max(0, min(ends_ns[client], ends_ns[server]) - starts_ns[server])
+        gaps[server] = max(0, ends_ns[client] - starts_ns[client] - served)
     return gaps
 
 
-def gaps_by_pair(trace: Trace, activity: Activity) -> dict[Pair, list[int]]:
-    """Return the gaps recorded between each two domains in ns, in ascending order."""
+def gaps_by_pair(trace: Trace, gaps: Mapping[int, int]) -> dict[Pair, list[int]]:
+    """Return the gaps recorded between each two domains in ns, in ascending order.
+
+    `gaps` has them by the server's span.
+    """
     found: dict[Pair, list[int]] = defaultdict(list)
-    clients = {server: client for client, server in activity.calls.items()}
-    for server, gap in network_gaps(trace, activity).items():
-        found[activity.pods[clients[server]], activity.pods[server]].append(gap)
+    pods = trace.spans.pods
+    for server, gap in gaps.items():
+        client = trace.parents[server]
+        assert client is not None
+        found[pods[client], pods[server]].append(gap)
     return {pair: sorted(gaps) for pair, gaps in sorted(found.items())}
 
 
@@ -95,11 +101,12 @@ def charged(
     there is more than one machine and the cost model has no costs for calls between machines.
     """
     each = crossings(costs, machines, link_delay_us=link_delay_us, link_mbps=link_mbps)
-    told = sum(any(size is not None for size in told_sizes(trace, server)) for server in trace.calls())
+    sizes = trace.spans.sizes
+    told = sum(any(size is not None for size in told_sizes(trace, server)) for server in trace.calls()) if sizes else 0
     if link == "model" or machines == 1:
         extra = _carrying(trace, activity, placement, costs, link_mbps, message_bytes)
         return Charged(costs, link_delay_us, each, extra, 0, told, message_bytes)
-    by_pair = gaps_by_pair(trace, activity)
+    by_pair = gaps_by_pair(trace, network_gaps(trace, activity))
     least_us = min((gaps[0] for gaps in by_pair.values()), default=0) / 1000
     delay_us = max(LEAST_DELAY_US, min(link_delay_us, least_us / 4))
     cheap = costs.without(REMOTE)
@@ -128,8 +135,7 @@ def charged(
 
 def told_sizes(trace: Trace, server: int) -> tuple[int | None, int | None]:
     """Return the bytes of a call's request and response, as either view tells them."""
-    parent = trace.parents[server]
-    views = [trace.spans[server].sizes, *([trace.spans[parent].sizes] if parent is not None else [])]
+    views = [trace.spans.sizes.get(span, UNTOLD) for span in (server, trace.parents[server]) if span is not None]
     request, response = (next((size[at] for size in views if size[at] is not None), None) for at in range(2))
     return request, response
 

@@ -5,13 +5,14 @@ Percentiles are by nearest rank: the least time that at least so many percent do
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.replay.durations import Durations, Part
 from lrpc.workloads.replay.gaps import Pair
 from lrpc.workloads.replay.steps import Activity
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 
 PERCENTILES: Final = (50, 95, 99)
 MOST_OPERATIONS: Final = 200  # rows of operations; the rest, with the least time, are one row
@@ -35,23 +36,44 @@ def operations(trace: Trace, activity: Activity, simulated_ns: Mapping[int, int]
     return Table("operations", "Times of traces by first operation", ("domain", "operation", "traces", *columns), rows)
 
 
-def critical_paths(trace: Trace, activity: Activity, recorded: Durations, simulated: Durations) -> Table:
+@dataclass(frozen=True)
+class CriticalPaths:
+    """What the time on the critical paths of an operation's traces goes to, in ns.
+
+    The recorded path's calls cost their gaps, the simulated one's what crossings cost; neither
+    waits for a processor.
+    """
+
+    traces: int
+    recorded: Counter[Part]
+    simulated: Counter[Part]
+
+
+def critical_paths(
+    trace: Trace, activity: Activity, recorded: Durations, simulated: Durations
+) -> dict[Root, CriticalPaths]:
+    """Return what the time on critical paths goes to, by the operation of their first spans."""
+    found = {}
+    for operation, roots in roots_by_operation(trace, activity).items():
+        paths = found[operation] = CriticalPaths(len(roots), Counter(), Counter())
+        for root in roots:
+            recorded.follow(root, paths.recorded)
+            simulated.follow(root, paths.simulated)
+    return found
+
+
+def paths_table(found: Mapping[Root, CriticalPaths]) -> Table:
     """Return the table of where the time on critical paths goes, in microseconds a trace.
 
-    By first operation it has the domains, and the pairs of them, in order of recorded time. The
-    recorded path's calls cost their gaps, the simulated one's what crossings cost; neither waits
-    for a processor.
+    By first operation it has the domains, and the pairs of them, in order of recorded time.
     """
     rows: list[Sequence[TableValue]] = []
-    for (pod, operation), roots in roots_by_operation(trace, activity).items():
-        was, is_now = Counter[Part](), Counter[Part]()
-        for root in roots:
-            was.update(recorded.path(root))
-            is_now.update(simulated.path(root))
+    for (pod, operation), paths in found.items():
+        both = was, is_now = paths.recorded, paths.simulated
         parts = sorted(was.keys() | is_now.keys(), key=lambda part: (-was[part], -is_now[part], part))
         for part in parts[:MOST_PARTS]:
-            rows.append((pod, operation, *part, *(_mean_us(found[part], len(roots)) for found in (was, is_now))))
-        rest = [_mean_us(sum(found[part] for part in parts[MOST_PARTS:]), len(roots)) for found in (was, is_now)]
+            rows.append((pod, operation, *part, *(_mean_us(times[part], paths.traces) for times in both)))
+        rest = [_mean_us(sum(times[part] for part in parts[MOST_PARTS:]), paths.traces) for times in both]
         if any(rest):
             rows.append((pod, operation, f"{len(parts) - MOST_PARTS} others", "", *rest))
     columns = ("domain", "operation", "where", "what", "recorded_us", "simulated_us")
@@ -80,7 +102,7 @@ def roots_by_operation(trace: Trace, activity: Activity) -> dict[Root, list[int]
     times = Counter[Root]()
     for begun in activity.roots.values():
         for _, root in begun:
-            key = (trace.spans[root].pod, trace.spans[root].operation)
+            key = (trace.spans.pods[root], trace.spans.operations[root])
             found.setdefault(key, []).append(root)
             times[key] += activity.recorded_ns[root]
     order = sorted(found, key=lambda key: (-times[key], key))

@@ -19,8 +19,9 @@ from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.workloads.replay.placement import machine_names
-from lrpc.workloads.replay.steps import Activity, Compute, Do, Fork, Steps, Wait
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.replay.steps import Activity
+from lrpc.workloads.replay.tape import Compute, Do, Fork, Steps, Wait
+from lrpc.workloads.traces.trace import Trace
 
 # A-stacks for calls in progress from one pod to another: many, since a trace does not say how many
 # calls its pods allowed at a time.
@@ -194,7 +195,7 @@ def replay_cluster(
     for server in trace.calls():
         parent = trace.parents[server]
         assert parent is not None
-        called[trace.spans[parent].pod].add(trace.spans[server].pod)
+        called[trace.spans.pods[parent]].add(trace.spans.pods[server])
     names = machine_names(machines)
     specs = tuple(
         MachineSpec(

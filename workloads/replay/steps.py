@@ -23,50 +23,14 @@ the call: a trace does not tell the two apart.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lrpc.workloads.replay.tape import Compute, Do, Fork, Join, Steps, StepTape, Wait
 from lrpc.workloads.traces.calls import asynchronous, outside, paired
 from lrpc.workloads.traces.collector import collector_paused
-from lrpc.workloads.traces.spans import SpanKind, Trace
-
-
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """Occupy a processor for `ns` nanoseconds."""
-
-    ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Let `ns` nanoseconds pass without a processor."""
-
-    ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """Perform another span, and wait for its end."""
-
-    span: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """Start a thread that runs `steps` `after_ns` from now; if `joined`, a `Join` waits for it."""
-
-    after_ns: int
-    steps: "Steps"
-    joined: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Wait for all threads with `joined` that were forked since the last `Join`."""
-
-
-Steps = tuple[Compute | Wait | Do | Fork | Join, ...]
+from lrpc.workloads.traces.spans import SpanKind
+from lrpc.workloads.traces.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -74,13 +38,15 @@ class Activity:
     """A trace as steps; spans are named by their index in the trace."""
 
     # The steps of every span, except client sides of calls, which only call the server's span.
-    steps: Mapping[int, Steps]
+    steps: StepTape
     calls: Mapping[int, int]  # from the client's span of each call to the server's span
     outside: Mapping[int, str]  # from the client's span of each call to what is not traced, to its name
-    pods: tuple[str, ...]  # the pod of each span
+    pods: Sequence[str]  # the pod of each span
     # By pod: the first spans of traces, as (begin in ns since the first of all, index), in order.
     roots: Mapping[str, tuple[tuple[int, int], ...]]
-    recorded_ns: tuple[int, ...]  # the recorded duration of each span
+    recorded_ns: Mapping[int, int]  # the recorded duration of each first span
+    computed_ns: Mapping[str, int]  # how long the spans of each pod compute in all
+    waited_ns: int  # how long all spans wait for what is not traced
     # By server's span, what its caller waits before the call, in ns, where `gaps` charges more than
     # the mechanism does.
     extra_ns: Mapping[int, int] = field(default_factory=dict)
@@ -90,50 +56,44 @@ class Activity:
 def activity(trace: Trace) -> Activity:
     """Return the steps of a trace's spans, by the rules in this module's docstring."""
     spans = trace.spans
+    starts_ns, ends_ns, pods = spans.starts_ns, spans.ends_ns, spans.pods
     calls = paired(trace)
-    replied = {server: spans[client].end_ns for client, server in calls.items() if asynchronous(trace, server)}
-    steps = {
-        index: _Span(trace, index, min(span.end_ns, replied.get(index, span.end_ns))).steps()
-        for index, span in enumerate(spans)
-        if index not in calls
-    }
-    origin_ns = min(spans[root].start_ns for root in trace.roots)
+    replied = {server: ends_ns[client] for client, server in calls.items() if asynchronous(trace, server)}
+    tape = StepTape()
+    computed_ns = Counter[str](dict.fromkeys(pods, 0))
+    waited_ns = 0
+    for index, end_ns in enumerate(ends_ns):
+        if index in calls:
+            tape.skip()
+            continue
+        steps = _Span(trace, index, min(end_ns, replied.get(index, end_ns))).steps()
+        computed_ns[pods[index]] += _total(Compute, steps)
+        waited_ns += _total(Wait, steps)
+        tape.add(steps)
+    origin_ns = min(starts_ns[root] for root in trace.roots)
     roots: dict[str, list[tuple[int, int]]] = {}
     for root in trace.roots:
-        roots.setdefault(spans[root].pod, []).append((spans[root].start_ns - origin_ns, root))
+        roots.setdefault(pods[root], []).append((starts_ns[root] - origin_ns, root))
     return Activity(
-        steps,
+        tape,
         calls,
         outside(trace),
-        tuple(span.pod for span in spans),
+        pods,
         {pod: tuple(sorted(begins)) for pod, begins in roots.items()},
-        tuple(span.end_ns - span.start_ns for span in spans),
+        {root: ends_ns[root] - starts_ns[root] for root in trace.roots},
+        computed_ns,
+        waited_ns,
     )
 
 
-def computation(recorded: Activity) -> Counter[str]:
-    """Return the total computation of each pod's spans, in ns."""
-    found = Counter[str](dict.fromkeys(recorded.pods, 0))
-    pending = [(recorded.pods[span], steps) for span, steps in recorded.steps.items()]
-    for pod, steps in pending:
-        for step in steps:
-            if isinstance(step, Compute):
-                found[pod] += step.ns
-            elif isinstance(step, Fork):
-                pending.append((pod, step.steps))
-    return found
-
-
-def waiting(recorded: Activity) -> int:
-    """Return how long all spans wait for what is not traced, in ns."""
-    pending = list(recorded.steps.values())
+def _total(what: type[Compute | Wait], steps: Steps) -> int:
+    """Return how long steps compute, or wait, those of their threads included, in ns."""
     found = 0
-    for steps in pending:
-        for step in steps:
-            if isinstance(step, Wait):
-                found += step.ns
-            elif isinstance(step, Fork):
-                pending.append(step.steps)
+    for step in steps:
+        if isinstance(step, what):
+            found += step.ns
+        elif isinstance(step, Fork):
+            found += _total(what, step.steps)
     return found
 
 
@@ -142,47 +102,48 @@ class _Span:
 
     def __init__(self, trace: Trace, index: int, replied_ns: int) -> None:
         self._trace = trace
-        self._span = trace.spans[index]
-        self._replied_ns = max(replied_ns, self._span.start_ns)
+        self._starts_ns, self._ends_ns = trace.spans.starts_ns, trace.spans.ends_ns
+        self._start_ns, self._end_ns = self._starts_ns[index], self._ends_ns[index]
+        self._replied_ns = max(replied_ns, self._start_ns)
         late = [child for child in trace.children[index] if self._is_late(child)]
         self._children = [child for child in trace.children[index] if child not in late]
         self._late = late  # what began at or after the span's end
-        self._own = Wait if self._span.kind is SpanKind.CLIENT else Compute
+        self._own = Wait if trace.spans.kinds[index] is SpanKind.CLIENT else Compute
 
     def steps(self) -> Steps:
         """Return the span's steps; what is done after the reply or the end are threads."""
-        reply, end = self._replied_ns, self._span.end_ns
+        reply, end = self._replied_ns, self._end_ns
         late = [Fork(self._begin(child) - end, (Do(child),), joined=False) for child in self._late]
         if reply == end:
-            return (*self._between(self._span.start_ns, end, self._children), *late)
+            return (*self._between(self._start_ns, end, self._children), *late)
         before = [child for child in self._children if self._begin(child) < reply]
         after = [child for child in self._children if self._begin(child) >= reply]
         tail = Fork(0, (*self._tail(before, after), *late), joined=False)
-        return (*self._between(self._span.start_ns, reply, before), tail)
+        return (*self._between(self._start_ns, reply, before), tail)
 
     def _is_late(self, child: int) -> bool:
-        return self._begin(child) >= self._span.end_ns and asynchronous(self._trace, child)
+        return self._begin(child) >= self._end_ns and asynchronous(self._trace, child)
 
     def _is_joined(self, child: int, end: int) -> bool:
         """Return whether the span waits for a child, in the part of it that ends at `end`."""
-        if self._trace.spans[child].end_ns <= end:
-            return not self._trace.spans[child].follows
-        return end == self._span.end_ns and not asynchronous(self._trace, child)
+        if self._ends_ns[child] <= end:
+            return child not in self._trace.spans.follows
+        return end == self._end_ns and not asynchronous(self._trace, child)
 
     def _tail(self, before: list[int], after: list[int]) -> Steps:
         """Return the steps after the reply.
 
         While a child runs, the span does not compute, although it does not wait for the child.
         """
-        end = self._span.end_ns
-        reached = [self._replied_ns, *(self._trace.spans[child].end_ns for child in before)]
+        end = self._end_ns
+        reached = [self._replied_ns, *(self._ends_ns[child] for child in before)]
         covered = min(end, max(reached))
         steps: list[Compute | Do | Fork | Join | Wait] = []
         rest = []
         for child in after:
             if self._begin(child) < covered:
                 steps.append(Fork(self._begin(child) - self._replied_ns, (Do(child),), joined=False))
-                covered = min(end, max(covered, self._trace.spans[child].end_ns))
+                covered = min(end, max(covered, self._ends_ns[child]))
             else:
                 rest.append(child)
         if covered > self._replied_ns:
@@ -198,7 +159,7 @@ class _Span:
             if first > now:
                 steps.append(self._own(first - now))
             steps += self._group(group, first, end)
-            now = max(now, min(end, max(self._trace.spans[child].end_ns for child in group)))
+            now = max(now, min(end, max(self._ends_ns[child] for child in group)))
         if end > now:
             steps.append(self._own(end - now))
         return tuple(steps)
@@ -220,9 +181,9 @@ class _Span:
                 groups[-1].append(child)
             else:
                 groups.append([child])
-            reach = max(reach, self._trace.spans[child].end_ns)
+            reach = max(reach, self._ends_ns[child])
         return groups
 
     def _begin(self, child: int) -> int:
         """Return when a child begins in the replay: not before this span does."""
-        return max(self._trace.spans[child].start_ns, self._span.start_ns)
+        return max(self._starts_ns[child], self._start_ns)

@@ -29,7 +29,7 @@ from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
 from lrpc.cluster.scenario import MOST_PARTS, ClusterTable, check_parts
-from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, read_file, read_toml, validate
+from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, pieces, read_file, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
@@ -45,7 +45,7 @@ from lrpc.workloads.reproduction.paper import measured_in_1989, table_i
 from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reproduce_cluster
 from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace, trace_files
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 
 LARGEST_SEED: Final = 2**63 - 1
 LARGEST_INPUT: Final = 2**30  # bytes: no reader takes a larger file
@@ -355,13 +355,20 @@ def read_input(argument: str, path: Path) -> Input:
         for file in trace_files(path):
             name = os.fsencode(file.name)
             whole.update(blake2b(name, digest_size=32).digest())
-            whole.update(blake2b(read_file(file, LARGEST_INPUT), digest_size=32).digest())
+            whole.update(_digest(file).digest())
         return Input(argument, str(path.absolute()), whole.hexdigest())
-    data = read_file(path, LARGEST_INPUT)
-    text = None
-    if path.suffix == ".toml" and len(data) <= LARGEST_DOCUMENT:
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise Refused(f"{path}: byte {error.start}: not UTF-8, as TOML is; give the file another name") from None
+    if path.suffix != ".toml":
+        return Input(argument, str(path.absolute()), _digest(path).hexdigest())
+    data = read_file(path, LARGEST_DOCUMENT)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path}: byte {error.start}: not UTF-8, as TOML is; give the file another name") from None
     return Input(argument, str(path.absolute()), blake2b(data, digest_size=32).hexdigest(), text)
+
+
+def _digest(path: Path) -> blake2b:
+    digest = blake2b(digest_size=32)
+    for piece in pieces(path, LARGEST_INPUT):
+        digest.update(piece)
+    return digest

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from lrpc.workloads.traces.spans import SpanKind, Trace
+from lrpc.workloads.traces.spans import SpanKind
+from lrpc.workloads.traces.trace import Trace
 
-# What the server's view of a call may be called by those who recorded it.
+# What the two views of a call may be called by those who recorded them.
 SERVERS: Final = (SpanKind.SERVER, SpanKind.UNSAID)
+CLIENTS: Final = (SpanKind.CLIENT, SpanKind.UNSAID)
 VIEWS: Final = (SpanKind.CLIENT, SpanKind.SERVER)
 
 
@@ -21,10 +23,10 @@ def paired(trace: Trace) -> dict[int, int]:
 
 
 def _is_client(trace: Trace, index: int) -> bool:
-    children, kind = trace.children[index], trace.spans[index].kind
-    if len(children) != 1 or kind not in (SpanKind.CLIENT, SpanKind.UNSAID) or not trace.is_call(children[0]):
+    children, kinds = trace.children[index], trace.spans.kinds
+    if len(children) != 1 or kinds[index] not in CLIENTS or not trace.is_call(children[0]):
         return False
-    return trace.spans[children[0]].kind in SERVERS and not trace.is_call(index)
+    return kinds[children[0]] in SERVERS and not trace.is_call(index)
 
 
 def outside(trace: Trace) -> Mapping[int, str]:
@@ -34,15 +36,17 @@ def outside(trace: Trace) -> Mapping[int, str]:
     through another's, the inner one is the call. The domain is named as the span names its peer,
     else by the calling service and the operation. It has no name of a domain that is traced.
     """
-    leads = [False] * len(trace.spans)  # whether a call or a client's span is below
+    kinds = trace.spans.kinds
+    leads = bytearray(len(kinds))  # whether a call or a client's span is below
     for index in reversed(_from_roots(trace)):
         parent = trace.parents[index]
-        if parent is not None and (leads[index] or trace.is_call(index) or trace.spans[index].kind in VIEWS):
+        if parent is not None and (leads[index] or kinds[index] in VIEWS or trace.is_call(index)):
             leads[parent] = True
     traced = set(trace.pods)
     names: dict[int, str] = {}
-    for index, span in enumerate(trace.spans):
-        if span.kind is SpanKind.CLIENT and not leads[index]:
+    for index, kind in enumerate(kinds):
+        if kind is SpanKind.CLIENT and not leads[index]:
+            span = trace.spans[index]
             name = span.peer or f"{span.source.service or span.pod}: {span.operation}"
             names[index] = f"{name} (not traced)" if name in traced else name
     return names
@@ -65,10 +69,12 @@ def asynchronous(trace: Trace, index: int) -> bool:
     parent = trace.parents[index]
     if parent is None:
         return False
-    span, caller = trace.spans[index], trace.spans[parent]
-    if span.follows or span.kind is SpanKind.CONSUMER or caller.kind is SpanKind.PRODUCER:
+    spans = trace.spans
+    kind, start_ns, end_ns = spans.kinds[index], spans.starts_ns[index], spans.ends_ns[index]
+    caller_end_ns = spans.ends_ns[parent]
+    if index in spans.follows or kind is SpanKind.CONSUMER or spans.kinds[parent] is SpanKind.PRODUCER:
         return True
-    beyond = span.end_ns - max(caller.end_ns, span.start_ns)
-    if caller.end_ns < span.start_ns or (span.start_ns == caller.end_ns < span.end_ns):
+    if caller_end_ns < start_ns or (start_ns == caller_end_ns < end_ns):
         return True
-    return span.kind is SpanKind.UNSAID and 2 * beyond > span.end_ns - span.start_ns
+    beyond = end_ns - max(caller_end_ns, start_ns)
+    return kind is SpanKind.UNSAID and 2 * beyond > end_ns - start_ns

@@ -12,6 +12,7 @@ never moved against each other. A server's span that is longer than its client's
 went on after its reply.
 """
 
+import operator
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,8 @@ from typing import Final
 
 from lrpc.workloads.traces.calls import paired
 from lrpc.workloads.traces.sources import Source
-from lrpc.workloads.traces.spans import Correction, Trace, children_of, renumbered
+from lrpc.workloads.traces.spans import MAX_TIME, Correction
+from lrpc.workloads.traces.trace import Children, Trace, renumbered
 
 Bounds = tuple[int, int]  # the least and most, in ns, that a clock may be behind another
 ClockPair = tuple[Source, Source]  # two clocks, the lesser first
@@ -28,27 +30,30 @@ AGREE: Final = 2  # one in so many calls must allow two clocks to agree, for the
 
 
 def corrected(trace: Trace) -> Trace:
-    """Return a trace with all times as of one clock, ordered again; itself if clocks agree."""
-    clocks = {source: source.clock for source in {span.source for span in trace.spans}}
+    """Return a trace with all times as of one clock, ordered again; itself if clocks agree.
+
+    So it is too if the times of one clock would be further apart than a clock of 64 bits tells.
+    """
+    spans = trace.spans
+    clocks = {source: source.clock for source in set(spans.sources)}
     found = _behind(trace, clocks)
     behind = {source: found.get(clock, 0) for source, clock in clocks.items()}
-    moved = sum(behind[span.source] != 0 for span in trace.spans)
-    if not moved:
+    if not any(behind.values()):
         return trace
-    times = [span.start_ns + behind[span.source] for span in trace.spans]
-    lowest = min(0, *times)  # no time may be before 1970
-    spans = [
-        span._replace(start_ns=time - lowest, end_ns=time - lowest + span.end_ns - span.start_ns)
-        for span, time in zip(trace.spans, times, strict=True)
-    ]
-    order = sorted(range(len(spans)), key=lambda at: (spans[at].start_ns, spans[at].trace, spans[at].span, at))
+    by = [behind[source] for source in spans.sources]
+    lowest, highest = min(map(operator.add, spans.starts_ns, by)), max(map(operator.add, spans.ends_ns, by))
+    if highest - lowest > MAX_TIME:
+        return trace
+    shift = max(0, -lowest) - max(0, highest - MAX_TIME)  # no time may be before 1970, or after the last
+    spans = spans.moved([ns + shift for ns in by])
+    order = sorted(range(len(spans)), key=lambda at: (spans.starts_ns[at], spans.traces[at], spans.ids[at], at))
     parents = renumbered(trace.parents, order)
-    corrections = {**trace.corrections, Correction.CLOCK: moved}
+    corrections = {**trace.corrections, Correction.CLOCK: sum(map(bool, by))}
     return replace(
         trace,
-        spans=[spans[index] for index in order],
+        spans=spans.ordered(order),
         parents=parents,
-        children=children_of(parents),
+        children=Children(parents),
         corrections=corrections,
     )
 
@@ -64,7 +69,7 @@ def _behind(trace: Trace, clocks: Mapping[Source, Source]) -> dict[Source, int]:
         neighbours[one].append((other, difference))
         neighbours[other].append((one, -difference))
     behind: dict[Source, int] = {}
-    callers = dict.fromkeys(clocks[trace.spans[root].source] for root in trace.roots)
+    callers = dict.fromkeys(clocks[trace.spans.sources[root]] for root in trace.roots)
     for first in (*callers, *neighbours):
         if first in behind:
             continue
@@ -81,10 +86,10 @@ def _behind(trace: Trace, clocks: Mapping[Source, Source]) -> dict[Source, int]:
 def _bounds(trace: Trace, clocks: Mapping[Source, Source]) -> dict[ClockPair, list[Bounds]]:
     """Return by two clocks what each call says of how far the second is behind the first."""
     found: dict[ClockPair, list[Bounds]] = defaultdict(list)
+    starts_ns, ends_ns, sources = trace.spans.starts_ns, trace.spans.ends_ns, trace.spans.sources
     for client, server in paired(trace).items():
-        seen, did = trace.spans[client], trace.spans[server]
-        least, most = seen.start_ns - did.start_ns, seen.end_ns - did.end_ns
-        one, other = clocks[seen.source], clocks[did.source]
+        least, most = starts_ns[client] - starts_ns[server], ends_ns[client] - ends_ns[server]
+        one, other = clocks[sources[client]], clocks[sources[server]]
         if one == other or least > most:
             continue
         if one < other:

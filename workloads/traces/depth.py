@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from lrpc.workloads.traces.spans import LeftOut, Reason, Trace, children_of, renumbered
+from lrpc.workloads.traces.spans import LeftOut, Reason
+from lrpc.workloads.traces.trace import Children, Trace, renumbered
 
 MOST_NESTED: Final = 72  # what every build manages: the recursion of Python 3.11, interpreted, ends at 78
 
@@ -20,20 +21,22 @@ def without_deep(trace: Trace, most: int) -> Trace:
     """
     depths = _depths(trace)
     deepest: dict[str, int] = {}
-    for span, depth in zip(trace.spans, depths, strict=True):
-        deepest[span.trace] = max(depth, deepest.get(span.trace, 0))
+    traces, ids = trace.spans.traces, trace.spans.ids
+    for name, depth in zip(traces, depths, strict=True):
+        if depth > deepest.get(name, 0):
+            deepest[name] = depth
     deep = {name for name, depth in deepest.items() if depth > most}
     if not deep:
         return trace
     left_out = list(trace.left_out)
-    for span in trace.spans:
-        if span.trace in deep:
-            detail = f"its trace is {deepest[span.trace]} spans deep, more than {most}"
-            left_out.append(LeftOut(f"trace {span.trace}", span.trace, span.span, Reason.TOO_DEEP, detail))
-    kept = [index for index, span in enumerate(trace.spans) if span.trace not in deep]
+    for name, span in zip(traces, ids, strict=True):
+        if name in deep:
+            detail = f"its trace is {deepest[name]} spans deep, more than {most}"
+            left_out.append(LeftOut(f"trace {name}", name, span, Reason.TOO_DEEP, detail))
+    kept = [index for index, name in enumerate(traces) if name not in deep]
     parents = renumbered(trace.parents, kept)
-    spans = [trace.spans[index] for index in kept]
-    return replace(trace, spans=spans, left_out=left_out, parents=parents, children=children_of(parents))
+    spans = trace.spans.ordered(kept)
+    return replace(trace, spans=spans, left_out=left_out, parents=parents, children=Children(parents))
 
 
 def _depths(trace: Trace) -> Sequence[int]:

@@ -22,7 +22,8 @@ from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
 from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.formats.columns import ColumnLayout, layout_of
 from lrpc.workloads.traces.rows import Misshapen, RowCollector
-from lrpc.workloads.traces.spans import AnyPath, Reason, Trace, TraceRefused, shown
+from lrpc.workloads.traces.spans import AnyPath, Reason, TraceRefused, shown
+from lrpc.workloads.traces.trace import Trace
 
 MOST_BYTES: Final = 1 << 30  # the largest trace, also after it is unzipped
 MOST_FILES: Final = 10_000  # in a folder

@@ -22,18 +22,8 @@ from typing import Final
 
 from lrpc.workloads.traces.attributes import UNNAMEABLE
 from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named_in_groups
-from lrpc.workloads.traces.spans import (
-    MAX_TIME,
-    Correction,
-    LeftOut,
-    Reason,
-    Span,
-    SpanKind,
-    Trace,
-    children_of,
-    renumbered,
-    shown,
-)
+from lrpc.workloads.traces.spans import MAX_TIME, Correction, LeftOut, Reason, Span, SpanKind, shown
+from lrpc.workloads.traces.trace import Children, SpanTable, Trace, renumbered
 
 SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's identifier
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
@@ -143,8 +133,9 @@ class RowCollector:
         self._files = files
         self.forms: set[str] = set()  # that the files are written in
         self._words: list[tuple[str, ...]] = []  # by file that was begun
-        self._spans: list[Span] = []
-        self._sources: dict[Source, Source] = {}  # the domain of each source that has a span
+        self._spans = SpanTable()
+        self._texts: dict[str, str] = {}  # those that recur, each as it was first given
+        self._sources: dict[Source, tuple[Source, Source]] = {}  # each as it was first given, and its domain
         self._places = array("Q")  # the places of _spans, PLACE numbers for each; 0 where it has fewer
         self._index: dict[str, dict[str, int]] = {}  # the index in _spans, by trace, by span
         self._halves: dict[SpanKey, int] = {}  # the later of two spans that share an identifier
@@ -168,13 +159,27 @@ class RowCollector:
             spans = self._index[trace] = {}
         index = spans.setdefault(own, len(self._spans))
         if index < len(self._spans):
-            if {span.kind, self._spans[index].kind} != {SpanKind.CLIENT, SpanKind.SERVER} or identity in self._halves:
+            if {span.kind, self._spans.kinds[index]} != {SpanKind.CLIENT, SpanKind.SERVER} or identity in self._halves:
                 raise Unfit(Reason.DUPLICATE, f"{self._described(self._place(index))} has it already")
             self._halves[identity] = len(self._spans)
-        if span.source not in self._sources:
-            self._sources[span.source] = span.source.domain
-        self._spans.append(span)
+        self._append(span, spans)
         self._places.extend((len(self._words), *place, 0)[:PLACE])
+
+    def _append(self, span: Span, traced: Mapping[str, int]) -> None:
+        """Append a span with the texts and the source of earlier spans, where they are the same.
+
+        So each is in memory once. `traced` has the spans of its trace.
+        """
+        table, texts, parent = self._spans, self._texts, span.parent
+        source, _ = self._sources.get(span.source) or self._sources.setdefault(
+            span.source, (span.source, span.source.domain)
+        )
+        table.append(span)
+        table.traces[-1] = texts.setdefault(span.trace, span.trace)
+        table.operations[-1] = texts.setdefault(span.operation, span.operation)
+        table.sources[-1] = source
+        if parent is not None and (above := traced.get(parent)) is not None and table.ids[above] == parent:
+            table.parent_ids[-1] = table.ids[above]
 
     def leave_out(self, place: RowPlace, identity: SpanKey, unfit: Unfit) -> None:
         """Record that a row is left out; `identity` is that of its span, or `UNIDENTIFIED`.
@@ -203,15 +208,17 @@ class RowCollector:
             self._leave_out(self._place(index), (span.trace, span.span), Unfit(reason, detail))
         self._index.clear()  # of a large trace, this is much memory
         spans = self._linked(whole, parents, pods, corrections)
+        self._texts.clear()
+        del self._places[:]
         order = _in_order(spans, [index for index in range(len(spans)) if index not in faults])
         linked = renumbered(parents, order)
-        good = [spans[index] for index in order]
-        spans.clear()
+        good = spans.ordered(order)
+        self._spans = SpanTable()
         return Trace(
             good,
             [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))],
             linked,
-            children_of(linked),
+            Children(linked),
             dict(corrections),
             *_whereabouts(good),
             frozenset(self.forms),
@@ -223,25 +230,23 @@ class RowCollector:
         parents: list[int | None],
         pods: Mapping[Source, str],
         corrections: Counter[Correction],
-    ) -> list[Span]:
+    ) -> SpanTable:
         """Give each span its trace's identifier, its domain and its end; return all of them.
 
-        An identifier that recurs is one text afterwards, to save memory; so spans are replaced
-        one by one where they are.
+        An identifier that recurs is one text afterwards, to save memory.
         """
         spans = self._spans
-        ends = _ends(spans, parents, corrections)
+        spans.ends_ns = _ends(spans, parents, corrections)
+        spans.pods = [pods[source] for source in spans.sources]
         texts: dict[str, str] = {}  # each trace's identifier as it was first given whole
-        for span in spans:
-            texts.setdefault(span.trace.lstrip("0"), span.trace)
-        for index, span in enumerate(spans):
-            key = span.trace.lstrip("0")
-            trace = texts[whole.get(key, key)]
-            above, parent = parents[index], span.parent
-            if above is not None and spans[above].span == parent:
-                parent = spans[above].span
-            pod = pods[span.source]
-            spans[index] = Span(trace, span.span, parent, pod, span.operation, span.start_ns, ends[index], *span[7:])
+        for trace in dict.fromkeys(spans.traces):
+            texts.setdefault(trace.lstrip("0"), trace)
+        names = {trace: texts[whole.get(key := trace.lstrip("0"), key)] for trace in set(spans.traces)}
+        spans.traces = [names[trace] for trace in spans.traces]
+        ids, given = spans.ids, spans.parent_ids
+        for index, above in enumerate(parents):
+            if above is not None and ids[above] == given[index]:
+                given[index] = ids[above]
         return spans
 
     def _place(self, index: int) -> RowPlace:
@@ -270,19 +275,20 @@ class RowCollector:
         """
         parents: list[int | None] = []
         faults: dict[int, Reason] = {}
-        for index, span in enumerate(self._spans):
-            trace, own = key_of(span.trace, span.span)
+        spans = self._spans
+        for index, (in_trace, span, above) in enumerate(zip(spans.traces, spans.ids, spans.parent_ids, strict=True)):
+            trace, own = key_of(in_trace, span)
             client = self._client_half((trace, own), index)
             if client is not None:
                 corrections[Correction.SHARED_ID] += 1
                 parents.append(client)
                 continue
             parent = None
-            if span.parent is not None:
-                identity = (trace, span.parent.lstrip("0"))
-                parent = self._called_by(identity, span)
+            if above is not None:
+                identity = (trace, above.lstrip("0"))
+                parent = self._called_by(identity, index)
                 if parent is None and trace in whole and identity not in self._unfit:
-                    parent = self._called_by((whole[trace], identity[1]), span)
+                    parent = self._called_by((whole[trace], identity[1]), index)
                     corrections[Correction.SHORT_ID] += parent is not None
                 if parent == index:
                     parent = None
@@ -296,20 +302,20 @@ class RowCollector:
 
     def _client_half(self, identity: SpanKey, index: int) -> int | None:
         """Return the client's span of the call, if this is its server's of the same id."""
-        if identity not in self._halves or self._spans[index].kind is not SpanKind.SERVER:
+        if identity not in self._halves or self._spans.kinds[index] is not SpanKind.SERVER:
             return None
         first, second = self._index[identity[0]][identity[1]], self._halves[identity]
         return first if second == index else second
 
-    def _called_by(self, identity: SpanKey, child: Span) -> int | None:
+    def _called_by(self, identity: SpanKey, child: int) -> int | None:
         """Return the span of an identifier: of two that share it, the one where the child ran."""
         trace, own = identity
         first, second = self._index.get(trace, {}).get(own), self._halves.get(identity)
         if first is None or second is None:
             return first
-        where = self._sources[child.source]
-        here = [half for half in (first, second) if self._sources[self._spans[half].source] == where]
-        servers = [half for half in (first, second) if self._spans[half].kind is SpanKind.SERVER]
+        domains, sources, kinds = self._sources, self._spans.sources, self._spans.kinds
+        here = [half for half in (first, second) if domains[sources[half]][1] == domains[sources[child]][1]]
+        servers = [half for half in (first, second) if kinds[half] is SpanKind.SERVER]
         return here[0] if len(here) == 1 else servers[0]
 
     def _whole_traces(self) -> dict[str, str]:
@@ -322,21 +328,21 @@ class RowCollector:
         return {short: found[0] for short, found in longer.items() if short in traces and len(found) == 1}
 
 
-def _in_order(spans: Sequence[Span], indices: list[int]) -> list[int]:
+def _in_order(spans: SpanTable, indices: list[int]) -> list[int]:
     """Return indices ordered by start, and where spans start together by identifier and kind."""
-    indices.sort(key=lambda index: spans[index].start_ns)
+    indices.sort(key=spans.starts_ns.__getitem__)
     found: list[int] = []
-    for _, together in groupby(indices, key=lambda index: spans[index].start_ns):
+    for _, together in groupby(indices, key=spans.starts_ns.__getitem__):
         some = list(together)
         if len(some) > 1:
-            some.sort(key=lambda index: (spans[index].trace, spans[index].span, spans[index].kind))
+            some.sort(key=lambda index: (spans.traces[index], spans.ids[index], spans.kinds[index]))
         found += some
     return found
 
 
-def _whereabouts(spans: list[Span]) -> tuple[dict[str, str], dict[str, list[str]]]:
+def _whereabouts(spans: SpanTable) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Return the node of each pod, or its host, that most of its spans name, and its services."""
-    told = Counter((span.pod, span.source) for span in spans)
+    told = Counter(zip(spans.pods, spans.sources, strict=True))
     nodes: dict[str, Counter[str]] = {}
     services: dict[str, set[str]] = {}
     for (pod, source), count in told.items():
@@ -348,21 +354,21 @@ def _whereabouts(spans: list[Span]) -> tuple[dict[str, str], dict[str, list[str]
     return best, {pod: sorted(found) for pod, found in services.items()}
 
 
-def _ends(spans: list[Span], parents: list[int | None], corrections: Counter[Correction]) -> list[int]:
+def _ends(spans: SpanTable, parents: list[int | None], corrections: Counter[Correction]) -> "array[int]":
     """Return when each span ends; one that has not ended does so with the last of its children."""
-    ends = [span.end_ns for span in spans]
-    pending = [index for index, span in enumerate(spans) if span.end_ns < span.start_ns]
+    ends, starts = spans.ends_ns, spans.starts_ns
+    pending = [index for index, (end, start) in enumerate(zip(ends, starts, strict=True)) if end < start]
     corrections.update({Correction.NOT_ENDED: len(pending)} if pending else {})
     if not pending:
         return ends
-    latest = [max(end, span.start_ns) for end, span in zip(ends, spans, strict=True)]
+    latest = array("q", map(max, ends, starts))
     waiting = Counter(parent for parent in parents if parent is not None)  # children that are not settled yet
-    settled = [index for index in range(len(spans)) if index not in waiting]
+    settled = [index for index in range(len(starts)) if index not in waiting]
     for index in settled:  # from the leaves on: a span is settled once its children are
         parent = parents[index]
         if parent is None:
             continue
-        if ends[parent] < spans[parent].start_ns:
+        if ends[parent] < starts[parent]:
             latest[parent] = max(latest[parent], latest[index])
         waiting[parent] -= 1
         if not waiting[parent]:

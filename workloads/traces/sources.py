@@ -12,8 +12,7 @@ Names shown are the shortest that are unique: `cart` where one domain is of the 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 # The attributes, and tags of Jaeger's, that name each part of a source, the best first.
 ATTRIBUTES: Final = {
@@ -25,8 +24,7 @@ ATTRIBUTES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Source:
+class Source(NamedTuple):
     """What a trace says of where a span ran; what it does not say is empty."""
 
     service: str = ""

@@ -1,4 +1,4 @@
-"""Defines a trace: its spans, which span caused which, and the rows that were left out and why.
+"""Defines the spans of a trace, and the rows that were left out and why.
 
 Traces of real systems have faults: rows cut short, clocks that run backwards, parents that were
 never recorded. A row that cannot be read is left out, and so are the spans below it, each with its
@@ -10,9 +10,7 @@ parent, and one that ends after it.
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -112,83 +110,6 @@ class LeftOut:
     def __str__(self) -> str:
         who = f", span {shown(self.span)}" if self.span else ""
         return f"{self.place}{who}: {self.reason}: {self.detail}"
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """The good spans, ordered by (start_ns, trace, span), and the left-out rows, in file order.
-
-    A span is named by its index in `spans`. `parents[i]` is the index of span i's parent, None for
-    the first span of a trace. `children[i]` are the indices of its children, in ascending order.
-    """
-
-    spans: list[Span]
-    left_out: list[LeftOut]
-    parents: list[int | None]
-    children: Sequence[Sequence[int]]
-    corrections: Mapping[Correction, int] = field(default_factory=dict)  # how many spans each was made to
-    nodes: Mapping[str, str] = field(default_factory=dict)  # by pod: its node or host, where one is told
-    services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by pod: its services, sorted
-    forms: frozenset[str] = frozenset()  # the forms in which it was written
-
-    @property
-    def roots(self) -> list[int]:
-        """Return the indices of the spans without a parent."""
-        return [index for index, parent in enumerate(self.parents) if parent is None]
-
-    @property
-    def pods(self) -> list[str]:
-        """Return the names of the pods that have a good span, sorted."""
-        return sorted({span.pod for span in self.spans})
-
-    @property
-    def traces(self) -> list[str]:
-        """Return the identifiers of the traces that have a good span, sorted."""
-        return sorted({span.trace for span in self.spans})
-
-    @property
-    def reasons(self) -> Counter[Reason]:
-        """Return how many rows were left out for each reason."""
-        return Counter(row.reason for row in self.left_out)
-
-    def is_call(self, index: int) -> bool:
-        """Return whether the span is the server's side of a call: its parent ran in another pod."""
-        parent = self.parents[index]
-        return parent is not None and self.spans[parent].pod != self.spans[index].pod
-
-    def calls(self) -> list[int]:
-        """Return the indices of the spans whose parent ran in another pod."""
-        return [index for index in range(len(self.spans)) if self.is_call(index)]
-
-    def outliving(self) -> list[int]:
-        """Return the indices of the spans that end after their parent."""
-        return [index for index, span, parent in self._with_parents() if span.end_ns > parent.end_ns]
-
-    def starting_early(self) -> list[int]:
-        """Return the indices of the spans that start before their parent, by clocks that differ."""
-        return [index for index, span, parent in self._with_parents() if span.start_ns < parent.start_ns]
-
-    def _with_parents(self) -> Iterator[tuple[int, Span, Span]]:
-        for index, parent in enumerate(self.parents):
-            if parent is not None:
-                yield index, self.spans[index], self.spans[parent]
-
-
-def renumbered(parents: Sequence[int | None], order: Sequence[int]) -> list[int | None]:
-    """Return the parents of the spans in `order`, by place there; None for one without."""
-    new: list[int | None] = [None] * len(parents)
-    for at, index in enumerate(order):
-        new[index] = at
-    return [None if (parent := parents[index]) is None else new[parent] for index in order]
-
-
-def children_of(parents: Sequence[int | None]) -> list[Sequence[int]]:
-    """Return the indices of each span's children, in ascending order, from those of parents."""
-    found: dict[int, list[int]] = {}
-    for index, parent in enumerate(parents):
-        if parent is not None:
-            found.setdefault(parent, []).append(index)
-    return [tuple(found.pop(index, ())) for index in range(len(parents))]
 
 
 def shown(text: str, limit: int | None = 60, quote: bool = True) -> str:

@@ -12,7 +12,7 @@ from lrpc.workloads.placing.moves import renamed
 from lrpc.workloads.placing.place import Aims, ask
 from lrpc.workloads.replay.busy import busy
 from lrpc.workloads.replay.placement import place
-from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.read import read_trace
 from tests.support.command import HERE, Ended, lrpc, refused
@@ -162,7 +162,7 @@ def test_computation_by_interval_adds_up() -> None:
     trace = read_trace(shop())
     found = busy(trace, activity(trace), 7_000_000)
     total = {pod: sum(one[pod] for one in found.values()) for pod in trace.pods}
-    assert total == dict(computation(activity(trace)))
+    assert total == dict(activity(trace).computed_ns)
     assert all(sum(one.values()) <= 2 * 7_000_000 for one in found.values())
 
 

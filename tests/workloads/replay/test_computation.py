@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.workloads.replay.steps import Activity, Compute, Fork, Steps, activity
+from lrpc.workloads.replay.steps import Activity, activity
+from lrpc.workloads.replay.tape import Compute, Fork, Steps
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 from tests.support.places import REAL_TRACES, SAMPLE
 
 

@@ -17,7 +17,7 @@ from lrpc.workloads.replay.replay import replay_cluster, trace_name
 from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.reproduction.paper import table_i
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 from tests.support.command import HERE as IN_MEMORY
 from tests.support.command import lrpc, record, refused
 from tests.support.places import REAL_TRACES, SAMPLE

@@ -16,10 +16,11 @@ from lrpc.workloads.replay.crossings import Crossings, crossings
 from lrpc.workloads.replay.gaps import Charged
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import replay_cluster
-from lrpc.workloads.replay.steps import Activity, Compute, Do, activity, computation
+from lrpc.workloads.replay.steps import Activity, activity
+from lrpc.workloads.replay.tape import Compute, Do
 from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import Trace
+from lrpc.workloads.traces.trace import Trace
 from tests.support.properties import examples
 from tests.support.simulated import costs_of
 
@@ -251,7 +252,7 @@ def test_recorded_and_simulated_time_are_split_into_what_explains_their_differen
     costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7}, pages=(0, 0))
     # A and C are on one machine, B is on the other.
     done = replayed(tmp_path, *rows, machines=2, costs=costs, delay_us=5)
-    assert computation(done.done) == {"A": 1000 * (10 + 10 + 5 + 25), "B": 30_000, "C": 20_000}
+    assert done.done.computed_ns == {"A": 1000 * (10 + 10 + 5 + 25), "B": 30_000, "C": 20_000}
     work = 1000 * (10 + 30 + 10 + 20 + 5 + 25)
     assert done.time("computation") == (work, work)
     free = 1000 * (10 + 30 + (2 + 20) + 5)  # d begins 2 after x and outlasts it

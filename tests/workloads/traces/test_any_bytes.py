@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import Correction, Trace, TraceRefused
+from lrpc.workloads.traces.spans import Correction, TraceRefused
+from lrpc.workloads.traces.trace import Trace
 from tests.support.spans import GOOD, HEADER, P1, ROOT, made
 
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.traces.calls import asynchronous, outside, paired
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import Correction, Trace
+from lrpc.workloads.traces.spans import Correction
+from lrpc.workloads.traces.trace import Trace
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 Told = tuple[int, int, str, str, int, int]  # span, parent (0 for none), kind, service, begin and end in ms
@@ -46,7 +47,7 @@ def test_a_servers_clock_changes_no_time(tmp_path: Path, ahead: int) -> None:
     trace = read(tmp_path, *call(ahead))
     assert trace.starting_early() == trace.outliving() == []
     assert trace.corrections == ({Correction.CLOCK: 1} if abs(ahead) > 5 else {})
-    assert computation(activity(trace)) == {"front": 10_000_000, "cart": 80_000_000}
+    assert activity(trace).computed_ns == {"front": 10_000_000, "cart": 80_000_000}
 
 
 def test_spans_of_one_host_are_not_moved_against_each_other(tmp_path: Path) -> None:
@@ -57,13 +58,13 @@ def test_spans_of_one_host_are_not_moved_against_each_other(tmp_path: Path) -> N
 def test_a_server_called_without_a_clients_span_leaves_its_caller_its_time(tmp_path: Path) -> None:
     trace = read(tmp_path, (1, 0, "SERVER", "gateway", 0, 100), (2, 1, "SERVER", "cart", 45, 55))
     assert paired(trace) == {}
-    assert computation(activity(trace)) == {"gateway": 90_000_000, "cart": 10_000_000}
+    assert activity(trace).computed_ns == {"gateway": 90_000_000, "cart": 10_000_000}
 
 
 def test_a_client_waits_for_what_is_not_traced(tmp_path: Path) -> None:
     trace = read(tmp_path, (1, 0, "SERVER", "front", 0, 100), (2, 1, "CLIENT", "front", 5, 95))
     assert outside(trace) == {1: "front: o"}
-    assert computation(activity(trace)) == {"front": 10_000_000}
+    assert activity(trace).computed_ns == {"front": 10_000_000}
 
 
 def test_who_consumes_a_message_is_not_waited_for(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from lrpc.workloads.traces import read as reading
 from lrpc.workloads.traces.formats import json_rows
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.sources import NOWHERE
-from lrpc.workloads.traces.spans import MAX_TIME, Reason, SpanKind, Trace, TraceRefused
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, SpanKind, TraceRefused
+from lrpc.workloads.traces.trace import Trace
 from tests.support.command import HERE, lrpc, record
 from tests.support.places import SAMPLE_OTLP as SAMPLE
 

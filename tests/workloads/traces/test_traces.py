@@ -13,7 +13,8 @@ import pytest
 from lrpc.workloads.traces.depth import MOST_NESTED
 from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
-from lrpc.workloads.traces.spans import MAX_TIME, Correction, Reason, Trace, TraceRefused
+from lrpc.workloads.traces.spans import MAX_TIME, Correction, Reason, TraceRefused
+from lrpc.workloads.traces.trace import Trace
 from tests.support.places import REAL_TRACES, SAMPLE
 from tests.support.spans import GOOD, HEADER, P1, ROOT, made
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.workloads.replay import contents
-from lrpc.workloads.replay.steps import activity, computation
+from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.traces.calls import outside
 from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
@@ -35,7 +35,7 @@ def clients_span(folder: Path, **attributes: str | int) -> dict[int, str]:
     path = folder / "trace.json"
     path.write_text(json.dumps(document))
     trace = read_trace(path)
-    assert computation(activity(trace)) == {"front": 10_000_000}
+    assert activity(trace).computed_ns == {"front": 10_000_000}
     return dict(outside(trace))
 
 
@@ -111,7 +111,7 @@ def test_columns_of_any_name_unit_and_kind_are_read(tmp_path: Path) -> None:
     trace = read_trace(path, columns=layout)
     assert [span.start_ns % 10**9 for span in trace.spans] == [500_000_000, 505_000_000]
     assert outside(trace) == {1: "users-db"}
-    assert computation(activity(trace)) == {"front": 10_000_000}
+    assert activity(trace).computed_ns == {"front": 10_000_000}
 
 
 @given(st.data())

@@ -7,7 +7,6 @@ row with quotes goes through the `csv` module; all others are split at commas, w
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -152,8 +151,7 @@ class _Rows:
         for at, role in self._needed:
             if not fields[at]:
                 raise Unfit(Reason.EMPTY, f"no {self._layout.columns[role]} is given")
-        trace = sys.intern(fields[self._trace])  # texts that recur: one copy of each saves memory
-        operation = sys.intern(fields[self._operation])
+        trace, operation = fields[self._trace], fields[self._operation]
         begin_ns, end_ns = self._times(fields)
         if self._layout.is_call_graph:
             return self._call(fields, trace, operation, begin_ns, end_ns)
