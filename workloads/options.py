@@ -41,7 +41,10 @@ Address = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one document of JSON.")]
 TraceFile = Annotated[
-    Path, typer.Argument(help="File with the trace: CSV, or JSON of Jaeger or OpenTelemetry, plain or gzipped.")
+    Path,
+    typer.Argument(
+        help="Trace, a file or a folder: CSV, JSON of Jaeger, OpenTelemetry or Zipkin, or OTLP; plain, gzip or zstd."
+    ),
 ]
 MachinesOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many machines the pods are placed on.")]
 Processors = Annotated[int, typer.Option(min=1, max=1024, help="Processors of each machine.")]

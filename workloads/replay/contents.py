@@ -48,6 +48,7 @@ def tell(trace: Trace) -> Contents:
         "not waited for by their parent (asynchronous)": sum(
             asynchronous(trace, index) for index in range(len(trace.spans))
         ),
+        "marks without length, within their parents": trace.marks(),
         **{str(correction): count for correction, count in trace.corrections.items()},
         "rows left out": len(trace.left_out),
         "from the first begin to the last end, s": f"{(last - first) / 1e9:,.3f}",

@@ -17,7 +17,7 @@ from lrpc.kernel.simulated.histogram import Route
 from lrpc.workloads.replay.replay import replay_cluster
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.traces.spans import Span
-from lrpc.workloads.traces.trace import SpanTable, Trace
+from lrpc.workloads.traces.trace import Children, SpanTable, Trace
 
 # Calls of each kind. The fastest counts, in case a first call pays for something that later ones
 # reuse.
@@ -49,8 +49,8 @@ def crossings(costs: CostModel, machines: int, *, link_delay_us: float, link_mbp
     servers = ("caller", "domain", "machine") * ROUNDS
     calls = [Span("t", str(at), "root", pod, "call", APART_NS * at, APART_NS * at) for at, pod in enumerate(servers)]
     spans = [Span("t", "root", None, "caller", "calls", 0, APART_NS * len(calls)), *calls]
-    indices = range(1, len(spans))
-    trace = Trace(SpanTable(spans), [], [None, *(0 for _ in indices)], [list(indices), *([] for _ in indices)])
+    parents = [None, *(0 for _ in calls)]
+    trace = Trace(SpanTable(spans), [], parents, Children(parents))
     cluster = replay_cluster(
         "calls",
         trace,

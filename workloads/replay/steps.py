@@ -13,8 +13,9 @@ follows from its children:
 - Children that overlap run as threads, each at its recorded offset (`Fork`), and the span waits for
   them where the last of them ended (`Join`).
 - A child that ends after its parent was waited for until then, unless it is asynchronous
-  (`calls.asynchronous`): that one runs beside its parent. One that began before its parent, by
-  clocks that differ, begins with it and takes as long as recorded.
+  (`calls.asynchronous`): that one runs beside its parent. One that began before its parent, or
+  after it though it was waited for, by clocks that differ, begins with it, or at its end, and takes
+  as long as recorded.
 - An asynchronous server, which continued after its client had the reply, does the rest in a thread
   of its own.
 
@@ -185,5 +186,9 @@ class _Span:
         return groups
 
     def _begin(self, child: int) -> int:
-        """Return when a child begins in the replay: not before this span does."""
-        return max(self._starts_ns[child], self._start_ns)
+        """Return when a child begins in the replay: not before this span does.
+
+        One that was waited for begins at the span's end at the latest, whatever its clock says.
+        """
+        begin = max(self._starts_ns[child], self._start_ns)
+        return begin if begin <= self._end_ns or asynchronous(self._trace, child) else self._end_ns

@@ -63,8 +63,8 @@ def _from_roots(trace: Trace) -> list[int]:
 def asynchronous(trace: Trace, index: int) -> bool:
     """Return whether a span's parent did not wait for it.
 
-    So it is for what follows from its parent, for who consumes a message, and for what began after
-    its parent's end. Where the span has no kind, also if more than half of it was after that end.
+    So it is for what follows from its parent, and for who consumes a message. Where the span has no
+    kind, also for what began after its parent's end, or was after that end for more than half.
     """
     parent = trace.parents[index]
     if parent is None:
@@ -74,7 +74,8 @@ def asynchronous(trace: Trace, index: int) -> bool:
     caller_end_ns = spans.ends_ns[parent]
     if index in spans.follows or kind is SpanKind.CONSUMER or spans.kinds[parent] is SpanKind.PRODUCER:
         return True
+    if kind is not SpanKind.UNSAID:
+        return False
     if caller_end_ns < start_ns or (start_ns == caller_end_ns < end_ns):
         return True
-    beyond = end_ns - max(caller_end_ns, start_ns)
-    return kind is SpanKind.UNSAID and 2 * beyond > end_ns - start_ns
+    return 2 * (end_ns - max(caller_end_ns, start_ns)) > end_ns - start_ns

@@ -20,9 +20,10 @@ from statistics import median_low
 from typing import Final
 
 from lrpc.workloads.traces.calls import paired
+from lrpc.workloads.traces.order import in_order
 from lrpc.workloads.traces.sources import Source
 from lrpc.workloads.traces.spans import MAX_TIME, Correction
-from lrpc.workloads.traces.trace import Children, Trace, renumbered
+from lrpc.workloads.traces.trace import Trace, renumbered, working_children
 
 Bounds = tuple[int, int]  # the least and most, in ns, that a clock may be behind another
 ClockPair = tuple[Source, Source]  # two clocks, the lesser first
@@ -46,14 +47,15 @@ def corrected(trace: Trace) -> Trace:
         return trace
     shift = max(0, -lowest) - max(0, highest - MAX_TIME)  # no time may be before 1970, or after the last
     spans = spans.moved([ns + shift for ns in by])
-    order = sorted(range(len(spans)), key=lambda at: (spans.starts_ns[at], spans.traces[at], spans.ids[at], at))
+    order = in_order(spans, trace.parents, range(len(spans)))
     parents = renumbered(trace.parents, order)
+    spans = spans.ordered(order)
     corrections = {**trace.corrections, Correction.CLOCK: sum(map(bool, by))}
     return replace(
         trace,
-        spans=spans.ordered(order),
+        spans=spans,
         parents=parents,
-        children=Children(parents),
+        children=working_children(spans, parents),
         corrections=corrections,
     )
 

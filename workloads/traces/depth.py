@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from lrpc.workloads.traces.spans import LeftOut, Reason
-from lrpc.workloads.traces.trace import Children, Trace, renumbered
+from lrpc.workloads.traces.trace import Trace, renumbered, working_children
 
 MOST_NESTED: Final = 72  # what every build manages: the recursion of Python 3.11, interpreted, ends at 78
 
@@ -36,7 +36,7 @@ def without_deep(trace: Trace, most: int) -> Trace:
     kept = [index for index, name in enumerate(traces) if name not in deep]
     parents = renumbered(trace.parents, kept)
     spans = trace.spans.ordered(kept)
-    return replace(trace, spans=spans, left_out=left_out, parents=parents, children=Children(parents))
+    return replace(trace, spans=spans, left_out=left_out, parents=parents, children=working_children(spans, parents))
 
 
 def _depths(trace: Trace) -> Sequence[int]:

@@ -7,17 +7,13 @@ size is limited before and after unzipping, so that a small gzip file cannot fil
 """
 
 import codecs
-import gzip
-import io
 import os
-import zlib
 from pathlib import Path
 from typing import Final
 
-import zstandard
-
 from lrpc.workloads.traces.clocks import corrected
 from lrpc.workloads.traces.collector import collector_paused
+from lrpc.workloads.traces.compressed import unpacked
 from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
 from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.formats.columns import ColumnLayout, layout_of
@@ -100,9 +96,13 @@ def trace_files(path: AnyPath) -> list[Path]:
 def _add(path: Path, name: str, collector: RowCollector, layout: ColumnLayout | None, most: int) -> int:
     """Add a file's spans to `collector`; return its size in bytes once it is unzipped."""
     data = _content(path, name, most)
-    if layout is None and json_rows.is_json(data):
+    is_json, is_protobuf = json_rows.is_json(data), otlp_protobuf.is_protobuf(data)
+    if layout is not None and (is_json or is_protobuf):
+        form = "JSON" if is_json else "protobuf"
+        raise TraceRefused(name, "whole file", f"is {form}, which has no columns; leave --columns out")
+    if is_json:
         json_rows.read(name, data, collector)
-    elif layout is None and otlp_protobuf.is_protobuf(data):
+    elif is_protobuf:
         otlp_protobuf.read(name, data, collector)
     else:
         csv_rows.read(name, data, collector, layout)
@@ -129,31 +129,10 @@ def _content(path: Path, name: str, most: int) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
         why = error.strerror if isinstance(error, OSError) else error
         raise TraceRefused(name, "whole file", f"cannot be read ({why}); check its path and permissions") from None
-    if data.startswith(b"\x1f\x8b"):
-        data = _unzipped(name, data, most)
-    elif data.startswith(zstandard.FRAME_HEADER):
-        data = _of_zstd(name, data, most)
+    data = unpacked(name, data, most)
     if len(data) > most:
         raise TraceRefused(name, "whole file", f"holds more than {MOST_BYTES} bytes; give a smaller part of it")
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data or data.isspace():
         raise TraceRefused(name, "whole file", "is empty; record the trace again")
     return data
-
-
-def _unzipped(name: str, data: bytes, most: int) -> bytes:
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            return file.read(most + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        place, why = f"{len(data)} bytes of gzip", shown(str(error), quote=False)
-        raise TraceRefused(name, place, f"cut short or damaged ({why}); copy the file again") from None
-
-
-def _of_zstd(name: str, data: bytes, most: int) -> bytes:
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
-            return stream.read(most + 1)
-    except zstandard.ZstdError as error:
-        place, why = f"{len(data)} bytes of zstd", shown(str(error), quote=False)
-        raise TraceRefused(name, place, f"damaged ({why}); copy the file again") from None

@@ -17,13 +17,13 @@ import reprlib
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Final
 
 from lrpc.workloads.traces.attributes import UNNAMEABLE
+from lrpc.workloads.traces.order import in_order
 from lrpc.workloads.traces.sources import ATTRIBUTES, NOWHERE, Source, named_in_groups
 from lrpc.workloads.traces.spans import MAX_TIME, Correction, LeftOut, Reason, Span, SpanKind, shown
-from lrpc.workloads.traces.trace import Children, SpanTable, Trace, renumbered
+from lrpc.workloads.traces.trace import SpanTable, Trace, renumbered, working_children
 
 SHORT_DIGITS: Final = 16  # hexadecimal digits of 64 bits, half of a trace's identifier
 UNIDENTIFIED: Final = ("", "")  # the key of a row that does not show its span's identifier
@@ -114,11 +114,19 @@ def key_of(trace: str, span: str) -> SpanKey:
     return trace.lstrip("0"), span.lstrip("0")
 
 
+def hexadecimal(text: str) -> str:
+    """Return an identifier with its hexadecimal digits in lower case; others as they are."""
+    return text.lower() if text.isalnum() and not text.lower().strip("0123456789abcdef") else text
+
+
 def same_trace(one: object, other: str) -> bool:
-    """Return whether two identifiers are of one trace: they may differ in zeros, or in 64 bits."""
+    """Return whether two identifiers are of one trace.
+
+    They may differ in zeros ahead, in 64 bits, and in whether letters are small.
+    """
     if not isinstance(one, str):
         return False
-    short, long = sorted((one.lstrip("0"), other.lstrip("0")), key=len)
+    short, long = sorted((hexadecimal(one).lstrip("0"), hexadecimal(other).lstrip("0")), key=len)
     return short == long or (len(short) <= SHORT_DIGITS < len(long) and short == long[-SHORT_DIGITS:].lstrip("0"))
 
 
@@ -210,7 +218,7 @@ class RowCollector:
         spans = self._linked(whole, parents, pods, corrections)
         self._texts.clear()
         del self._places[:]
-        order = _in_order(spans, [index for index in range(len(spans)) if index not in faults])
+        order = in_order(spans, parents, [index for index in range(len(spans)) if index not in faults])
         linked = renumbered(parents, order)
         good = spans.ordered(order)
         self._spans = SpanTable()
@@ -218,7 +226,7 @@ class RowCollector:
             good,
             [row for _, row in sorted(self._left_out, key=operator.itemgetter(0))],
             linked,
-            Children(linked),
+            working_children(good, linked),
             dict(corrections),
             *_whereabouts(good),
             frozenset(self.forms),
@@ -275,6 +283,7 @@ class RowCollector:
         """
         parents: list[int | None] = []
         faults: dict[int, Reason] = {}
+        halves = {long: short for short, long in whole.items()}
         spans = self._spans
         for index, (in_trace, span, above) in enumerate(zip(spans.traces, spans.ids, spans.parent_ids, strict=True)):
             trace, own = key_of(in_trace, span)
@@ -287,8 +296,9 @@ class RowCollector:
             if above is not None:
                 identity = (trace, above.lstrip("0"))
                 parent = self._called_by(identity, index)
-                if parent is None and trace in whole and identity not in self._unfit:
-                    parent = self._called_by((whole[trace], identity[1]), index)
+                other = whole.get(trace) or halves.get(trace)
+                if parent is None and other is not None and identity not in self._unfit:
+                    parent = self._called_by((other, identity[1]), index)
                     corrections[Correction.SHORT_ID] += parent is not None
                 if parent == index:
                     parent = None
@@ -326,18 +336,6 @@ class RowCollector:
             if len(trace) > SHORT_DIGITS:
                 longer.setdefault(trace[-SHORT_DIGITS:].lstrip("0"), []).append(trace)
         return {short: found[0] for short, found in longer.items() if short in traces and len(found) == 1}
-
-
-def _in_order(spans: SpanTable, indices: list[int]) -> list[int]:
-    """Return indices ordered by start, and where spans start together by identifier and kind."""
-    indices.sort(key=spans.starts_ns.__getitem__)
-    found: list[int] = []
-    for _, together in groupby(indices, key=spans.starts_ns.__getitem__):
-        some = list(together)
-        if len(some) > 1:
-            some.sort(key=lambda index: (spans.traces[index], spans.ids[index], spans.kinds[index]))
-        found += some
-    return found
 
 
 def _whereabouts(spans: SpanTable) -> tuple[dict[str, str], dict[str, list[str]]]:

@@ -60,7 +60,7 @@ class Source(NamedTuple):
             return (self.pod, f"pod {self.pod}")
         if self.instance:
             return (self.service or self.instance, f"{self.service}/{self.instance}")
-        return (self.service, f"{self.service}@{self.host}")
+        return (self.service, f"{self.service}@{self.host}" if self.host else f"service {self.service}")
 
 
 NOWHERE: Final = Source()

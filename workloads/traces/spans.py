@@ -71,6 +71,26 @@ class SpanKind(StrEnum):
     CONSUMER = "consumer"
 
 
+# Kinds in the order of OTLP's numbers, from 0.
+NUMBERED: Final = (
+    SpanKind.UNSAID,
+    SpanKind.INTERNAL,
+    SpanKind.SERVER,
+    SpanKind.CLIENT,
+    SpanKind.PRODUCER,
+    SpanKind.CONSUMER,
+)
+NAMED: Final = {kind.value: kind for kind in SpanKind}
+
+
+def kind_of(value: object) -> SpanKind:
+    """Return a span's kind, given by name or by OTLP's number; what is unknown counts as unsaid."""
+    text = str(value).lower().removeprefix("span_kind_").removeprefix("spankind.").removesuffix(".0")
+    if text.isascii() and text.isdigit() and int(text[:3]) < len(NUMBERED):
+        return NUMBERED[int(text[:3])]
+    return NAMED.get(text, SpanKind.UNSAID)
+
+
 class Span(NamedTuple):
     """One timed operation in one pod, identified by (trace, span); times are Unix nanoseconds.
 

@@ -13,11 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import overload
+from typing import Final, overload
 
 from lrpc.workloads.traces.attributes import UNTOLD, MessageSizes
 from lrpc.workloads.traces.sources import Source
 from lrpc.workloads.traces.spans import Correction, LeftOut, Reason, Span, SpanKind
+
+# The kinds of a span that can be nothing but a mark; the others are calls or messages.
+MARKS: Final = (SpanKind.UNSAID, SpanKind.INTERNAL, SpanKind.SERVER)
 
 
 class SpanTable(Sequence[Span]):
@@ -132,16 +135,17 @@ class SpanTable(Sequence[Span]):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The good spans, ordered by (start_ns, trace, span), and the left-out rows, in file order.
+    """The good spans, ordered by begin (`order`), and the left-out rows, in file order.
 
     A span is named by its index in `spans`. `parents[i]` is the index of span i's parent, None for
-    the first span of a trace. `children[i]` are the indices of its children, in ascending order.
+    the first span of a trace. `children[i]` are the indices of its children, in ascending order,
+    without those that are nothing but a mark (`working_children`).
     """
 
     spans: SpanTable
     left_out: list[LeftOut]
     parents: list[int | None]
-    children: Sequence[Sequence[int]]
+    children: "Children"
     corrections: Mapping[Correction, int] = field(default_factory=dict)  # how many spans each was made to
     nodes: Mapping[str, str] = field(default_factory=dict)  # by pod: its node or host, where one is told
     services: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by pod: its services, sorted
@@ -186,6 +190,10 @@ class Trace:
         starts_ns = self.spans.starts_ns
         return [index for index, parent in self._with_parents() if starts_ns[index] < starts_ns[parent]]
 
+    def marks(self) -> int:
+        """Return how many spans are nothing but a mark within their parents."""
+        return sum(parent is not None for parent in self.parents) - self.children.total
+
     def _with_parents(self) -> Iterator[tuple[int, int]]:
         return ((index, parent) for index, parent in enumerate(self.parents) if parent is not None)
 
@@ -196,6 +204,38 @@ def renumbered(parents: Sequence[int | None], order: Sequence[int]) -> list[int 
     for at, index in enumerate(order):
         new[index] = at
     return [None if (parent := parents[index]) is None else new[parent] for index in order]
+
+
+def working_children(spans: SpanTable, parents: Sequence[int | None]) -> "Children":
+    """Return the children of spans without those that are marks.
+
+    A mark has no length, called nothing, and ran where its parent did: whether it was recorded
+    makes no difference to what a trace did. A client's span is none: it is a call.
+    """
+    counts = [0] * len(parents)  # of children that are no marks, as far as is known
+    for parent in parents:
+        if parent is not None:
+            counts[parent] += 1
+    starts_ns, ends_ns, pods, kinds = spans.starts_ns, spans.ends_ns, spans.pods, spans.kinds
+    kept = list(parents)
+    marks = [
+        index
+        for index, parent in enumerate(parents)
+        if parent is not None
+        and starts_ns[index] == ends_ns[index]
+        and pods[index] == pods[parent]
+        and kinds[index] in MARKS
+    ]
+    pending = [index for index in marks if not counts[index]]
+    left = set(marks)
+    for index in pending:
+        kept[index] = None
+        above = parents[index]
+        assert above is not None
+        counts[above] -= 1
+        if not counts[above] and above in left:
+            pending.append(above)
+    return Children(kept)
 
 
 class Children(Sequence[Sequence[int]]):
@@ -218,6 +258,11 @@ class Children(Sequence[Sequence[int]]):
     def __len__(self) -> int:
         """Return the number of spans."""
         return len(self._ends) - 1
+
+    @property
+    def total(self) -> int:
+        """Return the number of children of all spans."""
+        return len(self._all)
 
     @overload
     def __getitem__(self, index: int) -> Sequence[int]: ...

@@ -152,9 +152,9 @@ def test_a_pod_is_named_by_the_narrowest_attribute(tmp_path: Path, attributes: d
     [
         (7, Reason.UNREADABLE, "7 is no span"),
         ([], Reason.UNREADABLE, "[] is no span"),
-        (span(3, traceId="t"), Reason.UNREADABLE, "traceId is 't', not 32 hexadecimal digits"),
-        (span(3, traceId="0" * 32), Reason.UNREADABLE, "not 32 hexadecimal digits"),
-        (span(3, spanId="x" * 16), Reason.UNREADABLE, "not 16 hexadecimal digits"),
+        (span(3, traceId="t"), Reason.UNREADABLE, "traceId is 't', not up to 32 hexadecimal digits"),
+        (span(3, traceId="0" * 32), Reason.UNREADABLE, "not up to 32 hexadecimal digits"),
+        (span(3, spanId="x" * 16), Reason.UNREADABLE, "not up to 16 hexadecimal digits"),
         (span(3, spanId=7), Reason.UNREADABLE, "spanId is 7, which is no name"),
         (span(3, parentSpanId="p"), Reason.UNREADABLE, "parentSpanId is 'p'"),
         (span(3, parentSpanId=[[]]), Reason.UNREADABLE, "parentSpanId is [[]]"),

@@ -91,10 +91,13 @@ def test_spans_are_ordered_and_linked_by_index(tmp_path: Path) -> None:
     assert [trace.is_call(index) for index in range(3)] == [False, False, True]
 
 
-def test_equal_starts_are_ordered_by_trace_and_span(tmp_path: Path) -> None:
-    rows = ["u,a,,p,o,5,6,", "t,b,,p,o,5,6,", "t,a,,p,o,5,6,"]
-    trace = read(tmp_path, *rows)
-    assert [(span.trace, span.span) for span in trace.spans] == [("t", "a"), ("t", "b"), ("u", "a")]
+def test_spans_that_begin_together_are_ordered_by_what_they_are(tmp_path: Path) -> None:
+    """Callers come first, then what ends first, then domains, operations, and what was called."""
+    rows = ["t,c,b,q,o,5,9,", "t,b,,p,o,5,9,", "t,a,,q,o,5,8,", "u,d,,p,n,5,9,", "u,e,,p,o,5,9,", "u,f,e,p,o,5,6,"]
+    orders = [[span.span for span in read(tmp_path, *some).spans] for some in (rows, rows[::-1])]
+    assert orders[0] == orders[1]
+    assert orders[0][:2] == ["a", "d"]
+    assert orders[0][4:] == ["f", "c"]
 
 
 def test_one_span_id_may_stand_in_two_traces(tmp_path: Path) -> None:
@@ -141,7 +144,6 @@ def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
         ("t", Reason.CUT_SHORT, "1 fields"),
         ("t,x,root1,back,o,200,300,,", Reason.TOO_LONG, "9 fields"),
         ("t,x,root1,back,o,2e2,300,", Reason.BAD_TIME, "StartTimeUnixNano is '2e2'"),
-        ("t,x,root1,back,o,200,,", Reason.BAD_TIME, "EndTimeUnixNano is ''"),
         ("t,x,root1,back,o,-200,300,", Reason.BAD_TIME, "'-200'"),
         ("t,x,root1,back,o, 200,300,", Reason.BAD_TIME, "' 200'"),
         ("t,x,root1,back,o,1_0,300,", Reason.BAD_TIME, "'1_0'"),
@@ -282,7 +284,7 @@ JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
         (HEADER.encode(), "whole file: holds no spans"),
         (JSON, "whole file: holds no spans"),
         (b"\x89PNG\r\n\x1a\n\0\0", "line 1: not UTF-8"),
-        (GOOD.decode().encode("utf-16"), "line 1: NUL byte"),
+        (GOOD.decode().encode("utf-16"), "whole file: is text in UTF-16; write it in UTF-8"),
         (b"hello\nworld\n", "line 1: needs column TraceID"),
         (GOOD.replace(b"SpanID", b"Id"), "line 1: needs column SpanID once"),
         (GOOD.replace(b"Duration", b"PodName"), "line 1: needs column PodName once"),
@@ -294,9 +296,9 @@ JSON = b'{"data": [{"traceID": "t", "spans": [], "processes": {}}]}'
         (zipped_bytes(GOOD)[:5], "gzip: cut short"),
         (zipped_bytes(GOOD)[:12] + b"\xff" * 40, "gzip: cut short or damaged"),
         (zipped_bytes(GOOD) + b"more", "gzip: cut short or damaged"),
-        (zipped_bytes(zipped_bytes(GOOD)), "give a CSV or JSON file"),
+        (zipped_bytes(zipped_bytes(GOOD)), "is compressed twice; unpack it once"),
         (JSON[:-5], "line 1 column"),
-        (JSON + JSON, "line 1 column"),
+        (JSON + JSON[:-5], "line 1 column"),
         (b'{"data": "\xff"}', "not JSON"),
         (b'{"data": ' + b"9" * 5000 + b"}", "not JSON"),
         (b"[" * 100_000, "not JSON"),
@@ -384,7 +386,8 @@ def test_child_of_is_the_parent_before_follows_from_and_other_traces_are_none(tm
         made("e", references=None),
     ]
     trace = jaeger(tmp_path, *spans, p1=P1)
-    assert [span.parent for span in trace.spans] == [None, "a", "b", None, None]
+    parents = {span.span: span.parent for span in trace.spans}
+    assert parents == {"a": None, "b": "a", "c": "b", "d": None, "e": None}
 
 
 @pytest.mark.parametrize(
@@ -408,7 +411,6 @@ def test_child_of_is_the_parent_before_follows_from_and_other_traces_are_none(tm
         (made("x", startTime=1e300), Reason.BAD_TIME),
         (made("x", startTime=MAX_TIME), Reason.BAD_TIME),
         (made("x", startTime=MAX_TIME // 1000, duration=1), Reason.BAD_TIME),
-        (made("x", duration="ABSENT"), Reason.BAD_TIME),
         (made("x", duration=float("nan")), Reason.BAD_TIME),
         (made("x", duration=-1), Reason.BACKWARDS),
         (made("a"), Reason.DUPLICATE),

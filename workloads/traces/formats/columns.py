@@ -55,7 +55,7 @@ def _parsed(text: str) -> ColumnLayout:
     columns: dict[str, str] = {}
     units: dict[str, int] = {}
     for part in text.split(","):
-        role, _, column = part.partition("=")
+        role, _, column = part.strip().partition("=")
         if role in TIMES:
             name, _, unit = column.rpartition(":")
             column, units[role] = (name, UNITS[unit]) if name and unit in UNITS else (column, 1)
@@ -69,7 +69,7 @@ def layout_of(text: str) -> ColumnLayout:
     Raises `Refused` for a role that there is not, or that is missing.
     """
     for part in text.split(","):
-        role, equals, column = part.partition("=")
+        role, equals, column = part.strip().partition("=")
         if not (equals and column) or role not in ROLES:
             known = f"roles are {', '.join(ROLES)}; units of times are {', '.join(UNITS)}"
             raise Refused(f"--columns: {shown(part)}: give role=Column, or role=Column:unit; {known}")

@@ -17,14 +17,14 @@ from lrpc.workloads.traces.attributes import UNTOLD, MessageSizes
 from lrpc.workloads.traces.formats.columns import OWN, PUBLISHED, UNITS, ColumnLayout
 from lrpc.workloads.traces.rows import UNIDENTIFIED, RowCollector, SpanKey, Unfit, nanoseconds, quoted
 from lrpc.workloads.traces.sources import MOST_SHOWN, Source
-from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, SpanKind, TraceRefused
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, SpanKind, TraceRefused, kind_of
 
 COLUMNS: Final = tuple(OWN.columns.values())
-SEPARATORS: Final = (",", ";", "\t")
+SEPARATORS: Final = (",", ";", "\t", "|")
+NOT_ENDED: Final = ("", "nan", "null", "none")
 NO_PARENT: Final = ("", "root", "nan", "null", "none")  # in small letters: as pandas and others write it
 MAX_QUOTED_LINES: Final = 32  # the most lines of one row: limits how far a stray quote is followed
 MAX_LINE: Final = 131_072  # in bytes; the csv module's own limit for a quoted field
-KINDS: Final = {kind.value: kind for kind in SpanKind}
 # What Alibaba's call graphs call a call, by the kind of span that it is; others are servers' spans.
 CALLS: Final = {"mc": SpanKind.CLIENT, "db": SpanKind.CLIENT, "mq": SpanKind.CONSUMER}
 _DECIMAL: Final = re.compile(r"[0-9]{1,19}\.[0-9]{1,18}")
@@ -162,7 +162,7 @@ class _Rows:
             roles = [role for role in ("pod", "service", "instance") if role in self._columns]
             raise Unfit(Reason.EMPTY, f"no {self._layout.columns[roles[0]]} is given")
         said = self._field(fields, "kind")
-        kind = KINDS.get(said.lower().removeprefix("span_kind_"), SpanKind.UNSAID) if said else SpanKind.UNSAID
+        kind = kind_of(said) if said else SpanKind.UNSAID
         span = fields[self._columns["span"]]
         told = self._field(fields, "peer"), self._sizes(fields) if self._sized else UNTOLD
         return Span(trace, span, first, "", operation, begin_ns, end_ns, kind, False, source, *told)
@@ -178,6 +178,8 @@ class _Rows:
 
     def _times(self, fields: list[str]) -> tuple[int, int]:
         begin_ns = self._time(fields, "start")
+        if fields[self._columns["end" if "end" in self._columns else "duration"]].lower() in NOT_ENDED:
+            return begin_ns, 0
         if "end" in self._columns:
             end_ns = self._time(fields, "end")
         else:

@@ -1,7 +1,7 @@
 """Reads the spans of a document in the JSON that Jaeger exports."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final  # `Any` is the type of what json.loads returns
+from typing import Any  # `Any` is the type of what json.loads returns
 
 from lrpc.workloads.traces.attributes import peer_of, sizes_of
 from lrpc.workloads.traces.rows import (
@@ -11,14 +11,13 @@ from lrpc.workloads.traces.rows import (
     RowPlace,
     SpanKey,
     Unfit,
+    hexadecimal,
     name,
     quoted,
     same_trace,
     source_of,
 )
-from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, SpanKind
-
-KINDS: Final = {kind.value: kind for kind in SpanKind}
+from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, kind_of
 
 
 def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
@@ -68,21 +67,21 @@ def _tags(holder: dict[str, Any]) -> dict[str, Any]:
 def _span(item: Any, entry: dict[str, Any], processes: dict[str, dict[str, Any]]) -> Span:
     if not isinstance(item, dict):
         raise Unfit(Reason.UNREADABLE, f"{quoted(item)} is no span")
-    trace = name({"traceID": entry.get("traceID"), **item}, "traceID")
+    trace = hexadecimal(name({"traceID": entry.get("traceID"), **item}, "traceID"))
     inline = item.get("process")
     process = _attributes(inline) if isinstance(inline, dict) else processes.get(name(item, "processID"), {})
     source = source_of(process)
-    start, duration = _microseconds(item, "startTime"), _microseconds(item, "duration")
-    end = start + duration
+    start = _microseconds(item, "startTime")
+    end = 0 if item.get("duration") is None else start + _microseconds(item, "duration")  # 0: it has not ended
     if not 0 <= end * 1000 <= MAX_TIME:
         raise Unfit(Reason.BAD_TIME, f"it would end at {end} us, outside 0 to {MAX_TIME // 1000}")
     parent, follows = _parent(item, trace)
-    operation = name(item, "operationName")
+    span, operation = hexadecimal(name(item, "spanID")), name(item, "operationName")
     tags = _tags(item)
-    kind = KINDS.get(str(tags.get("span.kind")).lower(), SpanKind.UNSAID)
+    kind = kind_of(tags.get("span.kind"))
     begin_ns, end_ns = start * 1000, end * 1000
     told = peer_of(tags), sizes_of(tags)
-    return Span(trace, name(item, "spanID"), parent, "", operation, begin_ns, end_ns, kind, follows, source, *told)
+    return Span(trace, span, parent, "", operation, begin_ns, end_ns, kind, follows, source, *told)
 
 
 def _identity(item: Any, entry: dict[str, Any]) -> SpanKey:
@@ -114,6 +113,6 @@ def _parent(item: dict[str, Any], trace: str) -> tuple[str | None, bool]:
     found: dict[str, str] = {}
     for reference in references:
         if same_trace(reference.get("traceID", trace), trace):
-            found.setdefault(str(reference.get("refType")), name(reference, "spanID"))
+            found.setdefault(str(reference.get("refType")), hexadecimal(name(reference, "spanID")))
     follows = "CHILD_OF" not in found and "FOLLOWS_FROM" in found
     return found.get("CHILD_OF", found.get("FOLLOWS_FROM")), follows

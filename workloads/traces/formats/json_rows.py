@@ -1,7 +1,11 @@
-"""Reads a trace in JSON, as one document or one on each line, in Jaeger's format or OTLP."""
+"""Reads a trace in JSON, in Jaeger's format or OTLP.
+
+A file is one document, one on each line, or several one after another as tools print them.
+"""
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,6 +18,7 @@ MOST_BYTES: Final = 1 << 28  # the largest document: once decoded it takes many 
 # The most values in one, each of which takes some 60 bytes in memory; spans have about 40.
 MOST_VALUES: Final = 32_000_000
 REMEDY: Final = "export the trace again"
+_TEXT: Final = re.compile(r"[^ \t\r\n]")
 
 
 def is_json(data: bytes) -> bool:
@@ -30,18 +35,22 @@ def read(name: str, data: bytes, collector: RowCollector) -> None:
     written may be cut short.
     """
     by_line = _has_lines(data)
-    collector.begin(*(("line", "span") if by_line else ("span",)))
-    documents = _lines(data) if by_line else iter([(0, data)])
-    for line, text in documents:
-        place = (line,) if line else ()
+    whole = None if by_line else _documents(name, data)
+    word = "line" if by_line else "document"
+    several = by_line or (whole is not None and len(whole) > 1)
+    collector.begin(*((word, "span") if several else ("span",)))
+    documents: Iterator[tuple[int, object]] = _lines(data) if whole is None else enumerate(whole, 1)
+    for number, document in documents:
+        place = (number,) if several else ()
+        at = f"{word} {number}" if several else ""
         try:
-            _read_document(_decoded(text, place), place, collector)
+            _read_document(_decoded(document) if isinstance(document, bytes) else document, place, collector)
         except Unfit as unfit:
             collector.leave_out(place, UNIDENTIFIED, unfit)
         except Unread as known:
-            raise TraceRefused(name, f"line {line}" if line else "whole file", f"is {known}") from None
+            raise TraceRefused(name, at or "whole file", f"is {known}") from None
         except Misshapen as wrong:
-            where = f"line {line}: {wrong.key}" if line else wrong.key
+            where = f"{at}: {wrong.key}" if at else wrong.key
             raise TraceRefused(name, where, f"{wrong.message}; {REMEDY}") from None
 
 
@@ -74,18 +83,38 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     return ((number, line) for number, line in enumerate(io.BytesIO(data), 1) if not line.isspace())
 
 
-def _decoded(text: bytes, place: RowPlace) -> object:
-    """Decode a document; if it is not JSON, raise `Unfit` for a line, `Misshapen` for a file."""
+def _documents(name: str, data: bytes) -> list[object]:
+    """Decode the documents of a file, in order; raise `TraceRefused` if one is not JSON."""
     try:
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes; have a document on each line")
-        if len(text) > MOST_VALUES and sum(map(text.count, (b",", b"{", b"["))) > MOST_VALUES:
-            raise ValueError(f"more than {MOST_VALUES:,} values; have a document on each line")
-        return json.loads(text)
+        _check_size(data)
+        text = data.decode()
+        found: list[object] = []
+        at, decoder = 0, json.JSONDecoder()
+        while begin := _TEXT.search(text, at):
+            document, at = decoder.raw_decode(text, begin.start())
+            found.append(document)
+        return found
     except json.JSONDecodeError as error:
-        key, why = f"line {error.lineno} column {error.colno}", error.msg
+        where, why = f"line {error.lineno} column {error.colno}", error.msg
     except (ValueError, RecursionError) as error:  # not UTF-8, a number too long to convert, deep nesting
-        key, why = "whole file", shown(str(error), quote=False)
-    if place:
-        raise Unfit(Reason.UNREADABLE, f"not JSON ({why})")
-    raise Misshapen(key, f"not JSON ({why})")
+        where, why = "whole file", shown(str(error), quote=False)
+    raise TraceRefused(name, where, f"not JSON ({why}); {REMEDY}")
+
+
+def _decoded(line: bytes) -> object:
+    """Decode the document on a line; raise `Unfit` if it is not JSON."""
+    try:
+        _check_size(line)
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        why = error.msg
+    except (ValueError, RecursionError) as error:
+        why = shown(str(error), quote=False)
+    raise Unfit(Reason.UNREADABLE, f"not JSON ({why})")
+
+
+def _check_size(text: bytes) -> None:
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES} bytes; have a document on each line")
+    if len(text) > MOST_VALUES and sum(map(text.count, (b",", b"{", b"["))) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values; have a document on each line")

@@ -16,9 +16,10 @@ from lrpc.workloads.traces.rows import (
     name,
     nanoseconds,
     quoted,
+    same_trace,
     source_of,
 )
-from lrpc.workloads.traces.spans import Reason, Span, SpanKind
+from lrpc.workloads.traces.spans import Reason, Span, kind_of
 
 # Documents without spans that a collector may write to the same file.
 OTHER_SIGNALS: Final = frozenset({"resourceMetrics", "resourceLogs", "resourceProfiles"})
@@ -27,18 +28,11 @@ FORM: Final = "form"  # the key of the form in which spans were written, before 
 FORMS: Final = ("OTLP in JSON", "OTLP in protobuf", "Zipkin's JSON", "the OpenTelemetry SDK's console")
 TRACE_DIGITS: Final = 32  # hexadecimal digits of a trace's identifier
 SPAN_DIGITS: Final = 16
+BASE64_LENGTHS: Final = (12, 24)  # of 64 and of 128 bits
 _BASE64: Final = re.compile("[A-Za-z0-9+/]+={1,2}")  # 64 and 128 bits both leave some padding
-KINDS: Final = (
-    SpanKind.UNSAID,
-    SpanKind.INTERNAL,
-    SpanKind.SERVER,
-    SpanKind.CLIENT,
-    SpanKind.PRODUCER,
-    SpanKind.CONSUMER,
-)
 LINK_TYPE: Final = "opentracing.ref_type"  # a link's attribute that says what it links to
 CHILD_OF: Final = "child_of"
-KIND_PREFIX: Final = "SPAN_KIND_"  # before a kind's name, where it is given by name
+FOLLOWS_FROM: Final = "follows_from"
 
 
 def read(document: Mapping[str, Any], place: RowPlace, collector: RowCollector) -> None:
@@ -93,22 +87,18 @@ def _attributes(holder: Any) -> dict[str, Any]:
     return found
 
 
-def _kind(value: Any) -> SpanKind:
-    """Return a span's kind, given by number or by name; what is unknown counts as unsaid."""
-    if type(value) is int and 0 <= value < len(KINDS):
-        return KINDS[value]
-    named = str(value).upper().removeprefix(KIND_PREFIX)
-    return next((kind for kind in KINDS if kind.name == named), SpanKind.UNSAID)
-
-
 def _span(item: Any, resource: dict[str, Any]) -> Span:
     if not isinstance(item, dict):
         raise Unfit(Reason.UNREADABLE, f"{quoted(item)} is no span")
     source = source_of(resource)
+    told, end = _attributes(item), item.get("endTimeUnixNano")
     parent = item.get("parentSpanId")
-    has_parent = parent not in (None, "", "0" * SPAN_DIGITS)
-    holder, key = (item, "parentSpanId") if has_parent else (_linked(item), "spanId")
-    told = _attributes(item)
+    holder: dict[str, Any] | None = item
+    key, follows = "parentSpanId", False
+    if not parent or (isinstance(parent, str) and not parent.strip("0")):
+        links, key = _links(item), "spanId"
+        follows = CHILD_OF not in links and FOLLOWS_FROM in links
+        holder = links.get(CHILD_OF, links.get(FOLLOWS_FROM))
     return Span(
         _identifier(item, "traceId", TRACE_DIGITS),
         _identifier(item, "spanId", SPAN_DIGITS),
@@ -116,37 +106,37 @@ def _span(item: Any, resource: dict[str, Any]) -> Span:
         "",
         name(item, "name"),
         nanoseconds("startTimeUnixNano", item.get("startTimeUnixNano")),
-        nanoseconds("endTimeUnixNano", item.get("endTimeUnixNano", 0)),  # absent, as 0 is: it has not ended
-        _kind(item.get("kind")),
+        nanoseconds("endTimeUnixNano", 0 if end in (None, "") else end),  # absent, as 0 is: it has not ended
+        kind_of(item.get("kind")),
+        follows,
         source=source,
         peer=peer_of(told),
         sizes=sizes_of(told),
     )
 
 
-def _linked(item: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the first link that says that the span is a child of what it links to, if any."""
+def _links(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the first link within the trace that says it is of a type, by the type."""
     links = item.get("links")
+    found: dict[str, dict[str, Any]] = {}
     for link in links if isinstance(links, list) else ():
-        if not isinstance(link, dict) or link.get("traceId") != item.get("traceId"):
-            continue
-        if _attributes(link).get(LINK_TYPE) == CHILD_OF:
-            return link
-    return None
+        if isinstance(link, dict) and same_trace(link.get("traceId"), str(item.get("traceId"))):
+            found.setdefault(str(_attributes(link).get(LINK_TYPE)), link)
+    return found
 
 
 def _identifier(item: dict[str, Any], key: str, digits: int) -> str:
     """Return an identifier in lower case, in hexadecimal; raise `Unfit` if it is malformed.
 
-    Its bits may be given in base64 too. All zeros are no identifier.
+    Its bits may be given in base64 too, and zeros ahead may be left out. Zeros alone are none.
     """
     text = name(item, key)
-    if len(text) == -(-digits // 6) * 4 and _BASE64.fullmatch(text):
+    if _BASE64.fullmatch(text) and len(text) in BASE64_LENGTHS:
         text = base64.b64decode(text).hex()
     text = text.lower()
-    if len(text) == digits and text.strip("0123456789abcdef") == "" and text.strip("0"):
-        return text
-    raise Unfit(Reason.UNREADABLE, f"{key} is {quoted(item[key])}, not {digits} hexadecimal digits")
+    if len(text) <= digits and text.strip("0123456789abcdef") == "" and text.strip("0"):
+        return text.rjust(digits, "0")
+    raise Unfit(Reason.UNREADABLE, f"{key} is {quoted(item[key])}, not up to {digits} hexadecimal digits")
 
 
 def _identity(item: Any) -> SpanKey:
