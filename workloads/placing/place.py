@@ -351,7 +351,7 @@ def _mean_time(asked: Question, job: ReplayJob, link: LinkCost, placement: Mappi
     """Return the mean time of a trace without waiting, in us, under a placement."""
     recorded = asked.activity
     calls = _charged(job, link, asked.trace, recorded, placement)
-    costs = Costs(recorded, network_gaps(asked.trace, recorded), placement, calls)
+    costs = Costs(asked.trace, recorded, network_gaps(asked.trace, recorded), placement, calls)
     traces = sum(len(roots) for roots in recorded.roots.values())
     return round(costs.simulated().total() / max(1, traces) / 1000, 1)
 

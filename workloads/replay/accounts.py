@@ -24,12 +24,12 @@ from lrpc.cluster.run import Outcome
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.records.tables import TimePart
 from lrpc.workloads.replay.durations import Durations
-from lrpc.workloads.replay.gaps import Charged, gaps_by_pair, network_gaps
+from lrpc.workloads.replay.gaps import Charged, network_gaps
 from lrpc.workloads.replay.operations import CriticalPaths, critical_paths, gaps_table, operations, paths_table
 from lrpc.workloads.replay.replay import DURATIONS
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.calls import asynchronous
-from lrpc.workloads.traces.spans import LeftOut
+from lrpc.workloads.traces.spans import LeftOut, SpanKind
 from lrpc.workloads.traces.trace import Trace
 
 EXAMPLES: Final = 3  # rows left out that are shown for each reason
@@ -51,7 +51,7 @@ def accounts(
             durations = findings.get(DURATIONS)
             simulated_ns.update(durations if isinstance(durations, dict) else {})
     gaps = network_gaps(trace, activity)
-    costs = Costs(activity, gaps, placement, charged)
+    costs = Costs(trace, activity, gaps, placement, charged)
     paths = critical_paths(trace, activity, costs.recorded(), costs.simulated())
     times = _times(activity, costs, paths.values(), found["recorded_ns"], found["simulated_ns"])
     return TraceAccounts(
@@ -60,11 +60,11 @@ def accounts(
         found["roots"],
         times,
         left_out_by_reason=by_reason(trace.left_out),
-        notes=notes(trace),
+        notes=[*notes(trace), *views_by_shape(trace, activity), charged.stated],
         more=[
             operations(trace, activity, simulated_ns),
             paths_table(paths),
-            gaps_table(gaps_by_pair(trace, gaps)),
+            gaps_table(trace, gaps),
         ],
     )
 
@@ -102,10 +102,11 @@ def _calls(gaps: Mapping[int, int], charged: Charged, found: Counter[str]) -> di
     """Return what calls and traces took, by name."""
     each, traces = charged.each, max(1, found["roots"])
     drawn = {}
-    if charged.extra_ns and charged.drawn:
+    if charged.extra_ns and charged.link != "model":
         extra = sum(charged.extra_ns.values()) / len(charged.extra_ns)
+        each_gap = "from the trace's gaps" if charged.link == "trace" else "the median of its pair's gaps"
         drawn = {
-            "a call between machines, from the trace's gaps, mean, us": round((each.machine_ns + extra) / 1000, 1),
+            f"a call between machines, {each_gap}, mean, us": round((each.machine_ns + extra) / 1000, 1),
             "calls between machines without a recorded gap (the cost model's)": charged.without,
         }
     return {
@@ -123,8 +124,14 @@ class Costs:
     """What each call costs: what was recorded, or what a replay charges without waiting."""
 
     def __init__(
-        self, activity: Activity, gaps: Mapping[int, int], placement: Mapping[str, int], charged: Charged
+        self,
+        trace: Trace,
+        activity: Activity,
+        gaps: Mapping[int, int],
+        placement: Mapping[str, int],
+        charged: Charged,
     ) -> None:
+        self._names = {pod: trace.service_of(pod) for pod in trace.pods}
         self._activity = activity
         self._gaps = gaps
         self._placement = placement
@@ -132,7 +139,7 @@ class Costs:
 
     def recorded(self) -> Durations:
         """Return durations with calls that cost their recorded gaps."""
-        return Durations(self._activity, lambda caller, server: self._gaps.get(server, 0))
+        return Durations(self._activity, lambda caller, server: self._gaps.get(server, 0), self._names)
 
     def simulated(self, *, within: bool = True, domains: bool = True, machines: bool = True) -> Durations:
         """Return durations with calls that cost what a replay charges, of these kinds alone."""
@@ -148,7 +155,7 @@ class Costs:
         def cost(caller: str, server: int) -> int:
             return each.between(caller, pods[server], placement) + extra.get(server, 0)
 
-        return Durations(self._activity, cost)
+        return Durations(self._activity, cost, self._names)
 
 
 def _times(
@@ -194,6 +201,13 @@ def by_reason(left_out: Sequence[LeftOut]) -> list[str]:
         examples = [row for row in left_out if row.reason is reason][:EXAMPLES]
         lines += [f"  {row}" for row in examples]
     return lines
+
+
+def views_by_shape(trace: Trace, activity: Activity) -> list[str]:
+    """Return a line that says how many clients' views were found without kinds, if any were."""
+    found = sum(trace.spans.kinds[client] is SpanKind.UNSAID for client in activity.calls)
+    said = f"assumed: {found:,} spans without a kind, whose one child ran elsewhere, are clients' views of calls"
+    return [said] if found else []
 
 
 def notes(trace: Trace) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.records.tables import Table, TableValue, as_objects
-from lrpc.workloads.replay.accounts import by_reason, notes
-from lrpc.workloads.replay.gaps import MESSAGE_BYTES, gaps_by_pair, network_gaps
+from lrpc.workloads.replay.accounts import by_reason, notes, views_by_shape
+from lrpc.workloads.replay.gaps import MESSAGE_BYTES, network_gaps
 from lrpc.workloads.replay.operations import gaps_table, operations
 from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.traces.calls import asynchronous, outside
@@ -57,9 +57,9 @@ def tell(trace: Trace) -> Contents:
     tables = [
         _domains(trace, recorded, unknown),
         operations(trace, recorded, {}),
-        gaps_table(gaps_by_pair(trace, gaps)),
+        gaps_table(trace, gaps),
     ]
-    assumed = _assumptions(trace, len(recorded.calls), len(trace.calls()) - len(gaps))
+    assumed = [*views_by_shape(trace, recorded), *_assumptions(trace, len(trace.calls()) - len(gaps))]
     return Contents(counts, tables, [*by_reason(trace.left_out), *notes(trace), *assumed])
 
 
@@ -94,15 +94,12 @@ def _domains(trace: Trace, recorded: Activity, unknown: Mapping[int, str]) -> Ta
     return Table("domains", "Domains", columns, rows)
 
 
-def _assumptions(trace: Trace, views: int, blind: int) -> list[str]:
+def _assumptions(trace: Trace, blind: int) -> list[str]:
     """Return what a replay would assume of a trace, where the trace does not say it.
 
-    Of its calls, `views` have a client's view, and `blind` have none.
+    Of its calls, `blind` have no client's view.
     """
     lines = []
-    if all(kind is SpanKind.UNSAID for kind in trace.spans.kinds):
-        ran = f"{views:,} spans with one child, which ran elsewhere, are clients' views"
-        lines.append(f"assumed, as no span has a kind: {ran}")
     if blind:
         lines.append(f"assumed: {blind:,} calls without a client's view take what the cost model says, and no gap")
     if all(sizes.request is None for sizes in trace.spans.sizes.values()):

@@ -6,7 +6,7 @@ ends last.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from lrpc.workloads.replay.steps import Activity
@@ -22,19 +22,23 @@ UNTRACED: Final = "not traced"
 
 
 class Part(NamedTuple):
-    """What time goes to: a pod, or a pair of pods that call each other, and what passes there."""
+    """What time goes to: a service, or two that call each other, and what passes there."""
 
     where: str
     what: str
 
 
 class Durations:
-    """The durations of spans, computed recursively, each from the span's own beginning."""
+    """The durations of spans, computed recursively, each from the span's own beginning.
 
-    def __init__(self, activity: Activity, cost: Cost) -> None:
-        """Remember an activity and what its calls cost."""
+    Parts of time are named by the service of a pod, which `names` has.
+    """
+
+    def __init__(self, activity: Activity, cost: Cost, names: Mapping[str, str]) -> None:
+        """Remember an activity, what its calls cost, and the services of pods."""
         self._activity = activity
         self._cost = cost
+        self._names = names
 
     def of(self, span: int) -> int:
         """Return the duration of a span in ns; a client's side takes as long as its call."""
@@ -81,7 +85,7 @@ class Durations:
 
     def _follow_call(self, caller: str, server: int, parts: Counter[Part]) -> None:
         callee = self._activity.pods[server]
-        parts[Part(f"{caller} → {callee}", CALLING)] += self._cost(caller, server)
+        parts[Part(f"{self._names[caller]} → {self._names[callee]}", CALLING)] += self._cost(caller, server)
         self._follow(callee, server, self._activity.steps[server], parts)
 
     def _follow(self, pod: str, span: int, steps: Steps, parts: Counter[Part]) -> None:
@@ -89,16 +93,16 @@ class Durations:
         begun: list[Fork] = []  # since the last `Join`
         for step in steps:
             if isinstance(step, Compute):
-                parts[Part(pod, COMPUTING)] += step.ns
+                parts[Part(self._names[pod], COMPUTING)] += step.ns
             elif isinstance(step, Wait):
-                parts[Part(self._activity.outside.get(span, pod), UNTRACED)] += step.ns
+                parts[Part(self._activity.outside.get(span, self._names[pod]), UNTRACED)] += step.ns
             elif isinstance(step, Do):
                 self._follow_done(pod, step.span, parts)
             elif isinstance(step, Fork):
                 begun += [step] if step.joined else []
             elif begun:
                 last = max(begun, key=lambda fork: fork.after_ns + self._run(pod, fork.steps))
-                parts[Part(pod, STAGGERED)] += last.after_ns
+                parts[Part(self._names[pod], STAGGERED)] += last.after_ns
                 self._follow(pod, span, last.steps, parts)
                 begun.clear()
 

@@ -49,10 +49,21 @@ class Charged:
     link_delay_us: float
     each: Crossings
     extra_ns: Mapping[int, int]
+    link_mbps: float
     without: int = 0
     told: int = 0
     assumed_bytes: int = MESSAGE_BYTES
-    drawn: bool = False  # whether calls between machines take what the trace recorded
+    link: LinkCost = "model"
+
+    @property
+    def stated(self) -> str:
+        """Return a line that says what calls cost in a replay."""
+        model = f"what the cost model {self.costs.name} says"
+        if self.link == "model":
+            link = f"and a link of {self.link_delay_us:g} us and {self.link_mbps:g} Mbit/s"
+            return f"assumed: calls between machines cost {model}, {link}; others what it says"
+        what = "the median of the gaps" if self.link == "trace-median" else "what is drawn from the gaps"
+        return f"assumed: calls between machines cost {what} recorded between two domains; others {model}"
 
 
 def network_gaps(trace: Trace, activity: Activity) -> dict[int, int]:
@@ -105,7 +116,7 @@ def charged(
     told = sum(any(size is not None for size in told_sizes(trace, server)) for server in trace.calls()) if sizes else 0
     if link == "model" or machines == 1:
         extra = _carrying(trace, activity, placement, costs, link_mbps, message_bytes)
-        return Charged(costs, link_delay_us, each, extra, 0, told, message_bytes)
+        return Charged(costs, link_delay_us, each, extra, link_mbps, 0, told, message_bytes)
     by_pair = gaps_by_pair(trace, network_gaps(trace, activity))
     least_us = min((gaps[0] for gaps in by_pair.values()), default=0) / 1000
     delay_us = max(LEAST_DELAY_US, min(link_delay_us, least_us / 4))
@@ -130,7 +141,7 @@ def charged(
             stream = streams.setdefault(caller, Stream(seed, caller, "gaps"))
             gap = gaps[stream.below(len(gaps))]
         extra_ns[server] = max(0, gap - base.machine_ns)
-    return Charged(cheap, delay_us, base, extra_ns, without, told, message_bytes, drawn=True)
+    return Charged(cheap, delay_us, base, extra_ns, link_mbps, without, told, message_bytes, link)
 
 
 def told_sizes(trace: Trace, server: int) -> tuple[int | None, int | None]:

@@ -10,19 +10,19 @@ from typing import Final
 
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.replay.durations import Durations, Part
-from lrpc.workloads.replay.gaps import Pair
+from lrpc.workloads.replay.gaps import Pair, gaps_by_pair
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.trace import Trace
 
 PERCENTILES: Final = (50, 95, 99)
 MOST_OPERATIONS: Final = 200  # rows of operations; the rest, with the least time, are one row
 MOST_PARTS: Final = 12  # rows of an operation's critical path; the rest is one row
-Root = tuple[str, str]  # the pod and the operation of a trace's first span
+Root = tuple[str, str]  # the service and the operation of a trace's first span
 OTHERS: Final[Root] = ("", "other operations")
 
 
 def operations(trace: Trace, activity: Activity, simulated_ns: Mapping[int, int]) -> Table:
-    """Return the table of first spans by pod and operation, in order of their recorded time.
+    """Return the table of first spans by service and operation, in order of their recorded time.
 
     `simulated_ns` has the simulated time of each first span. Times are in microseconds.
     """
@@ -33,7 +33,7 @@ def operations(trace: Trace, activity: Activity, simulated_ns: Mapping[int, int]
         figures = (_percentile(times, rank) for times in (recorded, simulated) for rank in PERCENTILES)
         rows.append((pod, operation, len(roots), *figures))
     columns = [f"{view}_p{rank}_us" for view in ("recorded", "simulated") for rank in PERCENTILES]
-    return Table("operations", "Times of traces by first operation", ("domain", "operation", "traces", *columns), rows)
+    return Table("operations", "Times of traces by first operation", ("service", "operation", "traces", *columns), rows)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def critical_paths(
 def paths_table(found: Mapping[Root, CriticalPaths]) -> Table:
     """Return the table of where the time on critical paths goes, in microseconds a trace.
 
-    By first operation it has the domains, and the pairs of them, in order of recorded time.
+    By first operation it has the services, and the pairs of them, in order of recorded time.
     """
     rows: list[Sequence[TableValue]] = []
     for (pod, operation), paths in found.items():
@@ -76,33 +76,36 @@ def paths_table(found: Mapping[Root, CriticalPaths]) -> Table:
         rest = [_mean_us(sum(times[part] for part in parts[MOST_PARTS:]), paths.traces) for times in both]
         if any(rest):
             rows.append((pod, operation, f"{len(parts) - MOST_PARTS} others", "", *rest))
-    columns = ("domain", "operation", "where", "what", "recorded_us", "simulated_us")
+    columns = ("service", "operation", "where", "what", "recorded_us", "simulated_us")
     return Table("critical-paths", "Where the time on critical paths goes, a trace", columns, rows)
 
 
-def gaps_table(by_pair: Mapping[Pair, Sequence[int]]) -> Table:
-    """Return the table of recorded gaps by pair of domains, in order of what they add up to.
+def gaps_table(trace: Trace, gaps: Mapping[int, int]) -> Table:
+    """Return the table of recorded gaps by pair of services, in order of what they add up to.
 
-    Gaps are in ascending order, in ns; times in the table are in microseconds.
+    `gaps` are in ns, by the server's span; times in the table are in microseconds.
     """
+    by_pair: dict[Pair, list[int]] = {}
+    for (caller, callee), found in gaps_by_pair(trace, gaps).items():
+        by_pair.setdefault((trace.service_of(caller), trace.service_of(callee)), []).extend(found)
     whole = sum(sum(gaps) for gaps in by_pair.values())
     rows: list[Sequence[TableValue]] = []
-    for (caller, callee), gaps in sorted(by_pair.items(), key=lambda one: (-sum(one[1]), one[0])):
-        total = sum(gaps)
+    for (caller, callee), found in sorted(by_pair.items(), key=lambda one: (-sum(one[1]), one[0])):
+        total, each = sum(found), sorted(found)
         share = round(100 * total / whole, 2) if whole else 0.0
-        figures = (_percentile(gaps, rank) for rank in PERCENTILES)
-        rows.append((caller, callee, len(gaps), total / 1000, share, *figures))
+        figures = (_percentile(each, rank) for rank in PERCENTILES)
+        rows.append((caller, callee, len(each), total / 1000, share, *figures))
     columns = ("caller", "callee", "calls", "total_us", "percent_of_all_gaps", "p50_us", "p95_us", "p99_us")
-    return Table("gaps", "Recorded network gaps of calls by pair of domains", columns, rows)
+    return Table("gaps", "Recorded network gaps of calls by pair of services", columns, rows)
 
 
 def roots_by_operation(trace: Trace, activity: Activity) -> dict[Root, list[int]]:
-    """Return first spans by pod and operation, those with most recorded time first."""
+    """Return first spans by service and operation, those with most recorded time first."""
     found: dict[Root, list[int]] = {}
     times = Counter[Root]()
     for begun in activity.roots.values():
         for _, root in begun:
-            key = (trace.spans.pods[root], trace.spans.operations[root])
+            key = (trace.service_of(trace.spans.pods[root]), trace.spans.operations[root])
             found.setdefault(key, []).append(root)
             times[key] += activity.recorded_ns[root]
     order = sorted(found, key=lambda key: (-times[key], key))

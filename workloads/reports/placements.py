@@ -154,7 +154,7 @@ def _operations(records: Mapping[str, Record]) -> Table:
     found: dict[tuple[TableValue, TableValue], list[dict[str, TableValue]]] = {}
     for record in records.values():
         for row in _rows(record):
-            found.setdefault((row.get("domain"), row.get("operation")), []).append(row)
+            found.setdefault((row.get("service"), row.get("operation")), []).append(row)
     rows: list[Sequence[TableValue]] = []
     for key, each in found.items():
         if len(each) == len(records):
@@ -162,7 +162,7 @@ def _operations(records: Mapping[str, Record]) -> Table:
             simulated = (one.get(f"simulated_{name}") for name in PERCENTILES for one in each)
             rows.append((*key, each[0].get("traces"), *recorded, *simulated))
     title = "Times of traces by first operation"
-    return Table("operations", title, ("domain", "operation", "traces", *heads), rows, named=True)
+    return Table("operations", title, ("service", "operation", "traces", *heads), rows, named=True)
 
 
 def _rows(record: Record) -> list[dict[str, TableValue]]:

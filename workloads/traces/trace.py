@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Final, overload
 
 from lrpc.workloads.traces.attributes import UNTOLD, MessageSizes
-from lrpc.workloads.traces.sources import Source
+from lrpc.workloads.traces.sources import Source, workload_of
 from lrpc.workloads.traces.spans import Correction, LeftOut, Reason, Span, SpanKind
 
 # The kinds of a span that can be nothing but a mark; the others are calls or messages.
@@ -165,6 +165,11 @@ class Trace:
     def traces(self) -> list[str]:
         """Return the identifiers of the traces that have a good span, sorted."""
         return sorted(set(self.spans.traces))
+
+    def service_of(self, pod: str) -> str:
+        """Return the service of a pod that has just one, else its name without its replica's."""
+        services = self.services.get(pod, ())
+        return services[0] if len(services) == 1 else workload_of(pod)
 
     @property
     def reasons(self) -> Counter[Reason]:

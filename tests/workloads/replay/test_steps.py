@@ -64,7 +64,7 @@ class Replayed:
             self.trace,
             self.done,
             self.placed,
-            Charged(FREE, 50.0, self.each, {}),
+            Charged(FREE, 50.0, self.each, {}, 1e4),
             self.outcome,
         )
 

@@ -8,6 +8,10 @@ from typing import Final
 
 import pytest
 
+from lrpc.workloads.replay.gaps import network_gaps
+from lrpc.workloads.replay.steps import activity
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.spans import Correction
 from tests.support.command import HERE, lrpc, record
 
 CASES: Final = Path(__file__).with_name("cases")
@@ -79,6 +83,15 @@ READ: Final = {
     "z-rcaeval.csv": (2, 1, 30.69),
     "zst-lines.jsonl.zst": SHOP,
 }
+# Of the shops, those with two instances of a service, which are two domains.
+INSTANCES: Final = (
+    "b1-otlp-instances.json",
+    "b2-jaeger-instances.json",
+    "pb-length-prefixed.bin",
+    "pb-one.bin",
+    "zst-lines.jsonl.zst",
+)
+NUMBERED: Final = "b3-otlp-int-instance.json"  # and those whose names are numbers
 REFUSED: Final = {
     "k3-jaeger-404.json": "Jaeger answered 'trace not found'",
     "pb-otlp.bin": "holds no spans",
@@ -88,6 +101,22 @@ REFUSED: Final = {
     "y5-datadog.json": "is Datadog's",
     "y6-empty-data.json": "holds no spans",
     "zst-magic.jsonl.zst": "is empty",
+}
+# By file: the computation of its domains in ms, those that are not traced, what spans waited for
+# those and the gap of calls in ms, and what was corrected.
+COMPUTED: Final[dict[str, tuple[dict[str, float], set[str], float, float, set[Correction]]]] = {
+    "a-jaeger-one-host.json": ({"front": 30, "cart": 20, "ads": 30}, set(), 0, 20, set()),
+    "b0-otlp-service-only.json": ({"front": 30, "cart": 20, "ads": 30}, set(), 0, 20, set()),
+    "b1-otlp-instances.json": ({"front": 30, "cart/c0": 20, "cart/c1": 30}, set(), 0, 20, set()),
+    "c-orphan-top.json": ({"front": 70, "cart": 20}, set(), 0, 10, {Correction.NO_PARENT}),
+    "e-root-in-progress.json": ({"front": 10, "cart": 20}, set(), 0, 10, {Correction.NOT_ENDED}),
+    "f-own-parent.json": ({"front": 70, "cart": 20}, set(), 0, 10, {Correction.OWN_PARENT}),
+    "kd-root-server-one-call.json": ({"gateway": 90, "cart": 10}, set(), 0, 0, set()),
+    "kd2-leaf-client-db.json": ({"front": 10}, {"front: SELECT"}, 90, 0, set()),
+    "kd3-root-server-one-call-with-client.json": ({"gateway": 88, "cart": 10}, set(), 0, 2, set()),
+    "p-shared-span-id.json": ({"front": 70, "cart": 10}, {"cart: query"}, 10, 10, {Correction.SHARED_ID}),
+    "q3-parent-in-link.json": ({"front": 80, "cart": 20}, set(), 0, 0, set()),
+    "r2-skew-forward.json": ({"front": 70, "cart": 20}, set(), 0, 10, {Correction.CLOCK}),
 }
 
 
@@ -110,6 +139,18 @@ def test_a_file_gives_its_spans_calls_and_times(name: str, tmp_path: Path) -> No
     assert found == pytest.approx(READ[name])
 
 
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_file_gives_its_domains_and_what_they_computed(name: str) -> None:
+    trace = read_trace(CASES / name)
+    done = activity(trace)
+    computed = {pod: ns / 1e6 for pod, ns in done.computed_ns.items()}
+    gap = sum(network_gaps(trace, done).values()) / 1e6
+    found = (computed, set(done.outside.values()), done.waited_ns / 1e6, gap, set(trace.corrections))
+    assert found == COMPUTED[name]
+    said = lrpc("traces", CASES / name).out
+    assert all(str(correction)[:40] in said for correction in trace.corrections)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_without_spans_that_can_be_read_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     ended = lrpc("replay", CASES / name, "--machines", 3, *HERE, "--out", tmp_path / "out")
@@ -120,9 +161,8 @@ def test_a_file_without_spans_that_can_be_read_is_refused_in_one_line(name: str,
 
 
 def test_the_same_spans_have_one_digest_in_every_form(tmp_path: Path) -> None:
-    one_by_one = ("b0-otlp-service-only.json", "g-otlp-base64.json", "h3-jaeger-v3.json", "i-otlp-snake.json")
-    jaeger = ("k-jaeger-bare.json", "l2-jaeger-es-hits.json", "l3-jaeger-inline-process.json", "m-zipkin-v2.json")
-    digests = {name: replayed(name, tmp_path / name)[3] for name in (*one_by_one, *jaeger)}
-    assert len(set(digests.values())) == 1
-    instances = ("b1-otlp-instances.json", "b2-jaeger-instances.json", "pb-one.bin", "zst-lines.jsonl.zst")
-    assert len({replayed(name, tmp_path / name)[3] for name in instances}) == 1
+    alike = [name for name, told in READ.items() if told is SHOP and name not in (*INSTANCES, NUMBERED)]
+    assert len(alike) > 15
+    for names in (alike, INSTANCES):
+        digests = {name: replayed(name, tmp_path / name)[3] for name in names}
+        assert len(set(digests.values())) == 1, digests
