@@ -67,5 +67,6 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         result_values=procedure.results.count,
         private_values=arguments.private_count(everything=everything),
         private_size=lambda buffer, at: arguments.private_bytes(buffer, at, everything=everything),
+        private_spans=lambda buffer, at: arguments.private_spans(buffer, at, everything=everything),
         largest_arguments=arguments.largest,
     )

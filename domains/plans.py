@@ -144,7 +144,16 @@ class CopyPlan:
 
         The values lie packed in `buffer` from `at` on; a length counts as part of its value.
         """
-        total = 0
+        copied = sum(size for _, size in self.private_spans(buffer, at, everything=everything))
+        made = sum(value.by_reference and not (everything or value.private) for value in self.values)
+        return copied + REFERENCE_SIZE * made
+
+    def private_spans(self, buffer: bytes | bytearray, at: int, *, everything: bool) -> list[tuple[int, int]]:
+        """Return where the values that the server stub copies lie in `buffer`: (offset, bytes).
+
+        They are packed from `at` on. What lies beyond the buffer's end is left out.
+        """
+        found: list[tuple[int, int]] = []
         for value in self.values:
             size = value.codec.size
             if value.codec.format is None:
@@ -152,11 +161,9 @@ class CopyPlan:
                     break
                 size = min(size, LENGTH_SIZE + read_length(buffer, at))
             if everything or value.private:
-                total += size
-            elif value.by_reference:
-                total += REFERENCE_SIZE
+                found.append((at, size))
             at += size
-        return total
+        return found
 
     def unpack(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         """Return copies of the values that lie packed in `buffer` from `at` on.

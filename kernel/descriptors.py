@@ -22,10 +22,16 @@ Entry = Callable[[bytes | bytearray, int], bytes]
 # Called with a buffer and the offset of the packed arguments in it, returns the bytes of some of
 # them.
 Measure = Callable[[bytes | bytearray, int], int]
+# Takes the same, and gives where values lie: (offset, bytes) each, as far as the buffer goes.
+Spans = Callable[[bytes | bytearray, int], list[tuple[int, int]]]
 
 
 def _none(buffer: bytes | bytearray, offset: int) -> int:
     return 0
+
+
+def _nowhere(buffer: bytes | bytearray, at: int) -> list[tuple[int, int]]:
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class ProcedureDescriptor:
     # Arguments that the server stub copies to its E-stack, or makes a reference to there.
     private_values: int = 0
     private_size: Measure = _none  # measures those
+    private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
 
     @property

@@ -146,6 +146,30 @@ COPIES: Final[dict[str, tuple[str, str, str]]] = {
     "restricted message passing": ("ADE", "ADE", "BF"),
 }
 
+# Where the bytes of a message are on its way.
+SENDER: Final = "sender"  # a buffer in the client's memory
+KERNEL: Final = "kernel"  # one in the kernel's
+RECEIVER: Final = "receiver"  # one in the server's
+SHARED: Final = "shared"  # one that is mapped into every domain
+STUB: Final = "stub"  # the client stub's arguments, or the results that it returns
+STACK: Final = "stack"  # the stack on which the server's procedure finds arguments
+Path = dict[str, tuple[str, str]]  # from where to where each copy goes, by Table III's letter
+ARGUMENT_PATHS: Final[dict[str, Path]] = {
+    "shared buffers": {"A": (STUB, SHARED), "E": (SHARED, STACK)},
+    "message passing": {
+        "A": (STUB, SENDER),
+        "B": (SENDER, KERNEL),
+        "C": (KERNEL, RECEIVER),
+        "E": (RECEIVER, STACK),
+    },
+    "restricted message passing": {"A": (STUB, SENDER), "D": (SENDER, RECEIVER), "E": (RECEIVER, STACK)},
+}
+RESULT_PATHS: Final[dict[str, Path]] = {
+    "shared buffers": {"F": (SHARED, STUB)},
+    "message passing": {"B": (RECEIVER, KERNEL), "C": (KERNEL, SENDER), "F": (SENDER, STUB)},
+    "restricted message passing": {"B": (RECEIVER, KERNEL), "F": (KERNEL, STUB)},
+}
+
 Origin = Literal["source", "fitted", "assumed"]
 CellName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/.+$")]  # table/row/column
 LARGEST_COST_US: Final = 1e9
@@ -229,6 +253,7 @@ class MessagePassing(Document):
 
     discipline: Discipline
     source: str
+    buffers: int = Field(default=256, ge=1, le=LARGEST_COUNT)  # of each server; how many Taos had is not known
 
 
 class CostFile(Document):

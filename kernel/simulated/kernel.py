@@ -89,7 +89,9 @@ class Kernel(Scheduler):
         """Return the domain of that name; make it if there is none, or if it has terminated."""
         if name not in self.domains:
             self._domains_made += 1
-            self.domains[name] = self._make_domain(self, self._domains_made, name)
+            self.domains[name] = made = self._make_domain(self, self._domains_made, name)
+            for port in self.ports.values():
+                port.buffers.share_with(made)
         return self.domains[name]
 
     def export(self, export: Export) -> None:

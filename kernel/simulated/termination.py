@@ -44,6 +44,8 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
     kernel.refuse_if_reaping()
     if not domain.live:
         return
+    for each in kernel.ports.values():
+        each.leave(domain)
     domain.state = follow(domain.state, DOMAIN_TERMINATED)
     kernel.log.add(kernel.now_ns, TERMINATE, domain.number, 0)
     del kernel.domains[domain.name]

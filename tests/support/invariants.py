@@ -55,6 +55,8 @@ def assert_nothing_left(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) 
     for binding in kernel.bindings.values():
         assert binding.state == BINDING_BOUND, f"binding {binding.number} has been revoked"
         assert all(group.free_count == len(group.members) for group in binding.pools), binding.name
+    for port in kernel.ports.values():
+        assert port.buffers.free_count == len(port.buffers.members), port.export.name
     for domain in _domains(kernel):
         assert all(estack.idle for estack in domain.estacks.members), str(domain)
 
@@ -193,6 +195,7 @@ def _memory_is_what_bindings_need(kernel: Kernel, domain: ProtectionDomain) -> N
         if side is domain
         for region in _regions(binding)
     ]
+    needed += [region for port in kernel.ports.values() for region in port.buffers.mapped(domain)]
     assert domain.memory._regions == sorted(needed, key=lambda region: region.base), str(domain)
 
 
@@ -208,6 +211,8 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     concrete = max(descriptor.simultaneous for descriptor in port.descriptors)
     assert len({*port._idle, *port._handed}) == len(port._idle) + len(port._handed) == concrete
     assert not (port._idle and port._messages)
+    in_use = [message.buffer for message in (*port._messages, *port._handed.values())]
+    assert all(buffer in port.buffers.members and buffer not in port.buffers._free for buffer in in_use)
     senders = {thread: thread.outstanding for thread in kernel.threads if isinstance(thread.outstanding, Message)}
     for message in (*port._messages, *port._handed.values()):
         assert message.sender is None or senders[message.sender] is message

@@ -1,0 +1,263 @@
+"""What messages carry: bytes that each copy moves, in buffers that only some domains can reach."""
+
+from dataclasses import replace
+from typing import Annotated, get_args
+
+import pytest
+
+from lrpc.domains.clerk import Clerk
+from lrpc.domains.codecs import Check, Immutable, Int32
+from lrpc.domains.interface import Interface
+from lrpc.domains.simulated.binding import bind
+from lrpc.kernel.errors import AccessFault, CallFailed, Refused
+from lrpc.kernel.simulated.costs import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline, cost_model
+from lrpc.kernel.simulated.domain import ProtectionDomain
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.kernel import Kernel
+from lrpc.kernel.simulated.memory import READ, WRITE
+from lrpc.kernel.simulated.message_passing import HEADER, Port
+from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of
+
+DISCIPLINES: tuple[Discipline, ...] = get_args(Discipline)
+SHARED: Discipline = "shared buffers"
+POSITIVE = Check(lambda value: isinstance(value, int) and value > 0, "above 0")
+
+
+class Sums(Interface):
+    """Adds numbers, of which the server relies on the second and checks the third."""
+
+    def add(self, a: Int32, b: Annotated[Int32, Immutable], c: Annotated[Int32, POSITIVE]) -> tuple[Int32, Int32]:
+        """Return the sum, and the sum negated."""
+        raise NotImplementedError
+
+
+class SumServer(Sums):
+    """Notes what it is given, and lets others run before it returns."""
+
+    domain: ProtectionDomain
+
+    def __init__(self) -> None:
+        self.given: list[tuple[int, int, int]] = []
+
+    def add(self, a: int, b: int, c: int) -> tuple[int, int]:
+        self.given.append((a, b, c))
+        self.domain.sleep(1_000)
+        return a + b + c, -(a + b + c)
+
+
+class House:
+    """A machine whose server exports `Sums`, with a client and a third domain."""
+
+    def __init__(self, discipline: Discipline, buffers: int = 256) -> None:
+        passing = FIREFLY.file.message_passing
+        assert passing is not None
+        passing = passing.model_copy(update={"buffers": buffers})
+        costs = replace(FIREFLY, file=FIREFLY.file.model_copy(update={"message_passing": passing}))
+        self.kernel = Kernel("m", costs, processors=2, seed=0, discipline=discipline, debug=True)
+        self.server, self.client, self.third = (self.kernel.domain(name) for name in ("server", "client", "third"))
+        self.sums = SumServer()
+        Clerk().export(self.server, Sums, self.sums, "sums")
+        self.stub = bind(self.client, Sums, "sums", "message passing")
+
+    @property
+    def port(self) -> Port:
+        return self.kernel.ports["sums"]
+
+    def call(self, *arguments: tuple[int, int, int]) -> list[object]:
+        """Make calls, one after another; return their results, or the errors' types."""
+        found: list[object] = []
+
+        def body() -> None:
+            for one in arguments:
+                try:
+                    found.append(self.stub.add(*one))
+                except Exception as error:
+                    found.append(type(error).__name__)
+
+        self.client.spawn(body)
+        self.kernel.run(FOREVER)
+        return found
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_each_copy_of_table_iii_is_counted_where_it_moves_bytes(discipline: Discipline) -> None:
+    house = House(discipline)
+    assert house.call((1, 2, 3), (40, 50, 60)) == [(6, -6), (150, -150)]
+    assert house.sums.given == [(1, 2, 3), (40, 50, 60)]
+    mutable, immutable, results = COPIES[discipline]
+    assert set(mutable + immutable) == set(ARGUMENT_PATHS[discipline])
+    assert set(results) == set(RESULT_PATHS[discipline])
+    counted = dict.fromkeys("ABCDEF", 0)
+    for letter in "ABCDEF":
+        counted[letter] = 2 * ((letter in mutable) + 2 * (letter in immutable) + 2 * (letter in results))
+    assert {letter: house.kernel.counts.copies[letter] for letter in "ABCDEF"} == counted
+    assert_nothing_held(house.kernel)
+
+
+@pytest.mark.parametrize(
+    ("discipline", "letter"), [(one, letter) for one in DISCIPLINES for letter in ARGUMENT_PATHS[one]]
+)
+def test_a_server_gets_garbage_where_a_copy_of_arguments_is_left_out(
+    discipline: Discipline, letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it finds is what lay there: of an earlier message, or of none."""
+    house = House(discipline)
+    house.call((1, 2, 3))
+    monkeypatch.delitem(ARGUMENT_PATHS[discipline], letter)
+    house.call((40, 50, 60))
+    assert (40, 50, 60) not in house.sums.given
+
+
+@pytest.mark.parametrize(
+    ("discipline", "letter"), [(one, letter) for one in DISCIPLINES for letter in RESULT_PATHS[one]]
+)
+def test_a_client_gets_garbage_where_a_copy_of_results_is_left_out(
+    discipline: Discipline, letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(discipline)
+    assert house.call((1, 2, 3)) == [(6, -6)]
+    monkeypatch.delitem(RESULT_PATHS[discipline], letter)
+    assert house.call((40, 50, 60)) != [(150, -150)]
+
+
+def reached(house: House, domain: ProtectionDomain) -> list[bytearray]:
+    """Return the buffers that a domain can read and write."""
+    return [
+        domain.memory.access(region, READ | WRITE)
+        for buffer in house.port.buffers.members
+        for region in buffer.regions.values()
+        if region in domain.memory._rights
+    ]
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_third_domain_can_corrupt_a_message_only_where_buffers_are_shared(discipline: Discipline) -> None:
+    house = House(discipline)
+    seen: list[bytes] = []
+
+    def meddle() -> None:
+        for _ in range(400):
+            for memory in reached(house, house.third):
+                seen.append(bytes(memory))
+                memory[HEADER:] = bytes([1]) * (len(memory) - HEADER)
+            house.third.sleep(5)
+
+    house.third.spawn(meddle)
+    found = house.call((7, 8, 9))
+    if discipline == SHARED:
+        assert found != [(24, -24)]
+        assert any((7).to_bytes(4, "little") in one for one in seen)
+    else:
+        assert found == [(24, -24)]
+        assert seen == []
+        regions = [region for buffer in house.port.buffers.members for region in buffer.regions.values()]
+        for region in regions:
+            with pytest.raises(AccessFault):
+                house.third.memory.access(region, READ)
+    assert_nothing_held(house.kernel)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_sender_cannot_change_what_it_has_sent_unless_buffers_are_shared(discipline: Discipline) -> None:
+    house = House(discipline)
+
+    def change() -> None:
+        for _ in range(400):
+            for memory in reached(house, house.client):
+                memory[HEADER:] = bytes([1]) * (len(memory) - HEADER)
+            house.client.sleep(5)
+
+    house.client.spawn(change)
+    house.call((7, 8, 9))
+    if discipline == SHARED:
+        assert house.sums.given != [(7, 8, 9)]
+    elif discipline == "message passing":
+        assert house.sums.given == [(7, 8, 9)]
+
+
+def test_a_reply_to_another_message_is_refused_and_the_next_call_is_served() -> None:
+    """The server presents the number that it finds; a third domain has put another one there."""
+    house = House(SHARED)
+    errors: list[str] = []
+
+    def body() -> None:
+        try:
+            house.stub.add(1, 2, 3)
+        except CallFailed as error:
+            errors.append(str(error))
+
+    def forge() -> None:
+        house.third.sleep(800)
+        for memory in reached(house, house.third):
+            memory[:HEADER] = (77).to_bytes(HEADER, "little")
+
+    house.client.spawn(body)
+    house.third.spawn(forge)
+    house.kernel.run(FOREVER)
+    assert errors == ["sums: its reply was to message 77, not to 1, which it serves"]
+    assert house.call((4, 5, 6)) == [(15, -15)]
+    assert_nothing_held(house.kernel)
+
+
+def test_calls_wait_where_all_buffers_are_in_use() -> None:
+    house = House("message passing", buffers=2)
+    ended: list[int] = []
+    for number in range(1, 7):
+        house.client.spawn(lambda number=number: ended.append(house.stub.add(number, 0, 1)[0]))  # type: ignore[misc]
+    house.kernel.run(FOREVER)
+    assert sorted(ended) == [2, 3, 4, 5, 6, 7]
+    assert len(house.port.buffers.members) == 2
+    assert house.port.buffers.waiting.waits == 4
+    assert_nothing_held(house.kernel)
+
+
+def test_buffers_of_one_client_go_to_another_where_there_are_no_more_and_are_mapped_to_it_alone() -> None:
+    house = House("message passing", buffers=1)
+    other = bind(house.third, Sums, "sums", "message passing")
+    assert house.call((1, 2, 3)) == [(6, -6)]
+    found: list[object] = []
+    house.third.spawn(lambda: found.append(other.add(4, 5, 6)))
+    house.kernel.run(FOREVER)
+    assert found == [(15, -15)]
+    assert (len(reached(house, house.client)), len(reached(house, house.third))) == (0, 1)
+
+
+def test_callers_that_wait_for_a_buffer_are_told_when_the_server_ends() -> None:
+    house = House("message passing", buffers=1)
+    told: list[str] = []
+
+    def body() -> None:
+        try:
+            house.stub.add(1, 2, 3)
+        except CallFailed as error:
+            told.append(str(error))
+
+    def end() -> None:
+        house.third.sleep(700)
+        house.server.terminate()
+
+    for _ in range(3):
+        house.client.spawn(body)
+    house.third.spawn(end)
+    house.kernel.run(FOREVER)
+    assert len(told) == 3
+    assert reached_regions(house.client) == []
+
+
+def reached_regions(domain: ProtectionDomain) -> list[object]:
+    return list(domain.memory._regions)
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_domain_made_later_reaches_what_is_shared_and_no_more(discipline: Discipline) -> None:
+    house = House(discipline)
+    house.call((1, 2, 3))
+    late = house.kernel.domain("late")
+    assert len(reached(house, late)) == (1 if discipline == SHARED else 0)
+
+
+def test_a_cost_model_without_buffers_is_refused_by_name() -> None:
+    tables = costs_of().file.model_dump(mode="json")
+    tables["message_passing"]["buffers"] = 0
+    with pytest.raises(Refused, match=r"test: message_passing\.buffers: .*greater than or equal to 1"):
+        cost_model(tables, "test")
