@@ -97,6 +97,11 @@ class Port:
         kernel.running_processor().checkpoint()
         return message.results
 
+    def caller_of(self, server: Thread) -> Thread | None:
+        """Return the thread whose call a concrete thread serves; None if it was released."""
+        message = self._handed.get(server)
+        return None if message is None else message.sender
+
     def close(self, fault: CallError) -> None:
         """Close the port: refuse new messages, and fail waiting callers with a copy of `fault`."""
         self.fault = fault
