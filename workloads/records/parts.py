@@ -62,6 +62,13 @@ class SliceColumns:
     instants: Numbers  # 1 for an instant
     flows: Numbers
 
+    def until(self, end_ns: int) -> "SliceColumns":
+        """Return what begins before a time, ended there: of a path, that may be the first steps."""
+        kept = (self.begins < end_ns) | (self.instants != 0)
+        ends = np.minimum(self.ends[kept], end_ns)
+        rest = (self.names[kept], self.instants[kept], self.flows[kept])
+        return SliceColumns(self.tracks[kept], self.begins[kept], ends, *rest)
+
 
 class Naming:
     """Numbers for names of slices, each with its category."""
@@ -204,8 +211,10 @@ class MachinePart:
 
     def _named(self, rows: Numbers, naming: Naming) -> Numbers:
         """Return the numbers of names of calls or procedures."""
-        head = rows[:, 0] & ~(recorded.UNFINISHED << recorded.KIND_BITS)
-        refused = (rows[:, 6] < 0) & (head & (1 << recorded.KIND_BITS) - 1 == recorded.CALL_SLICE)
+        unfinished = recorded.UNFINISHED << recorded.KIND_BITS
+        head = rows[:, 0] & ~unfinished
+        # What has not ended may leave its domain yet.
+        refused = (rows[:, 6] < 0) & (rows[:, 0] & ((1 << recorded.KIND_BITS) - 1 | unfinished) == recorded.CALL_SLICE)
         found, of_row = np.unique(head << 1 | refused, return_inverse=True)
         numbers = []
         for one in found.tolist():

@@ -105,8 +105,7 @@ class _Joined:
         part.end_at(self._end_ns)
         self._writer.process(rank + 1, rank + 1, machine)
         lanes, tracks = part.lanes()
-        found = part.columns(tracks, self._naming, self._forth, self._back)
-        np.minimum(found.ends, self._end_ns, out=found.ends)
+        found = part.columns(tracks, self._naming, self._forth, self._back).until(self._end_ns)
         self._count(found)
         names = [self._writer.name(*one) for one in self._naming.known]
         order = np.lexsort((-found.ends, 1 - found.instants, found.begins, found.tracks))
