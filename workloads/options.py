@@ -13,7 +13,7 @@ from lrpc.kernel.text import visible
 from lrpc.workloads.traces.depth import MOST_NESTED
 
 TIMELINE_SLICES: Final = 100_000
-MOST_SLICES: Final = 10_000_000  # two gigabytes of memory, if one machine has them all
+MOST_SLICES: Final = 5_000_000  # two gigabytes of memory, if one machine has them all
 
 Out = Annotated[
     Path | None,

@@ -7,7 +7,7 @@ bytes, by what each of them costs.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Final
@@ -64,10 +64,13 @@ class SliceColumns:
 
     def until(self, end_ns: int) -> "SliceColumns":
         """Return what begins before a time, ended there: of a path, that may be the first steps."""
-        kept = (self.begins < end_ns) | (self.instants != 0)
-        ends = np.minimum(self.ends[kept], end_ns)
-        rest = (self.names[kept], self.instants[kept], self.flows[kept])
-        return SliceColumns(self.tracks[kept], self.begins[kept], ends, *rest)
+        kept = self.chosen(np.flatnonzero((self.begins < end_ns) | (self.instants != 0)))
+        return replace(kept, ends=np.minimum(kept.ends, end_ns))
+
+    def chosen(self, rows: Numbers) -> "SliceColumns":
+        """Return the rows with these indices, in their order."""
+        columns = (self.tracks, self.begins, self.ends, self.names, self.instants, self.flows)
+        return SliceColumns(*(column[rows] for column in columns))
 
 
 class Naming:

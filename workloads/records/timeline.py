@@ -21,6 +21,7 @@ import numpy as np
 from lrpc.cluster.group import TimelineFiles, timeline_file
 from lrpc.domains.simulated.timeline import CALL_SLICE, PROCEDURE_SLICE
 from lrpc.kernel.errors import RunFailed
+from lrpc.workloads.records.nesting import layers
 from lrpc.workloads.records.parts import (
     CROSSES,
     NEVER,
@@ -32,7 +33,7 @@ from lrpc.workloads.records.parts import (
     Numbers,
     SliceColumns,
 )
-from lrpc.workloads.records.perfetto import INSTANT, SLICE_BEGIN, SLICE_END, PerfettoWriter, flow, track_of
+from lrpc.workloads.records.perfetto import PerfettoWriter
 
 FILE: Final = "timeline.perfetto-trace"  # in the folder of a record
 
@@ -108,12 +109,10 @@ class _Joined:
         found = part.columns(tracks, self._naming, self._forth, self._back).until(self._end_ns)
         self._count(found)
         names = [self._writer.name(*one) for one in self._naming.known]
-        order = np.lexsort((-found.ends, 1 - found.instants, found.begins, found.tracks))
-        at = np.searchsorted(found.tracks[order], np.arange(len(lanes) + 1)).tolist()
-        for track, lane in enumerate(lanes):
-            rows = order[at[track] : at[track + 1]]
-            while len(rows):  # what crosses the end of another slice goes to a track beside
-                rows = self._write_track(found, rows, names, self._describe(rank, lane))
+        for events in layers(found):
+            there = set(events.tracks.tolist())
+            uuids = [self._describe(rank, lane) if at in there else 0 for at, lane in enumerate(lanes)]
+            events.write(self._writer, uuids, names)
 
     def written(self) -> TimelineWritten:
         """Return what was written."""
@@ -141,46 +140,14 @@ class _Joined:
             if category in self._calls:
                 self._calls[category] += int(count)
 
-    def _describe(self, rank: int, lane: Lane) -> bytes:
-        """Write a track's description, and return the field by which its events name it."""
+    def _describe(self, rank: int, lane: Lane) -> int:
+        """Write a track's description, and return the number by which its events name it."""
         self._uuids += 1
         if lane.of_thread:
             self._writer.thread(self._uuids, rank + 1, self._uuids, lane.name)
         else:
             self._writer.track(self._uuids, rank + 1, lane.name, lane.order)
-        return track_of(self._uuids)
-
-    def _write_track(self, found: SliceColumns, rows: Numbers, names: Sequence[bytes], track: bytes) -> Numbers:
-        """Write what nests on one track, in order; return the rows that do not."""
-        columns = (found.begins, found.ends, found.names, found.instants, found.flows)
-        open_until: list[int] = []
-        kinds: list[int] = []
-        times: list[int] = []
-        fields: list[bytes] = []
-        beside: list[int] = []
-        for row, begin, end, name, instant, arrow in zip(
-            rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
-        ):
-            # An instant is in what ends at its time.
-            while open_until and (open_until[-1] < begin or (open_until[-1] == begin and not instant)):
-                kinds.append(SLICE_END)
-                times.append(open_until.pop())
-                fields.append(track)
-            if open_until and end > open_until[-1]:
-                beside.append(row)
-                continue
-            kinds.append(INSTANT if instant else SLICE_BEGIN)
-            times.append(begin)
-            own = track + names[name]
-            fields.append(own + flow(abs(arrow), ends=arrow < 0) if arrow else own)
-            if not instant:
-                open_until.append(end)
-        while open_until:
-            kinds.append(SLICE_END)
-            times.append(open_until.pop())
-            fields.append(track)
-        self._writer.events(kinds, np.array(times, dtype=np.int64), fields)
-        return np.array(beside, dtype=np.int64)
+        return self._uuids
 
 
 def _all(sides: Sequence[CallEnds]) -> CallEnds:

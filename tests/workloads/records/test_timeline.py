@@ -4,11 +4,17 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.workloads.records.nesting import layers
+from lrpc.workloads.records.parts import SliceColumns
+from lrpc.workloads.records.perfetto import INSTANT, SLICE_END
 from lrpc.workloads.records.records import COUNTS, total_counts
 from lrpc.workloads.records.timeline import FILE
 from tests.support.clusters import bank, cluster, digest
@@ -179,6 +185,40 @@ def _told(one: Slice, ends: int) -> tuple[str, str, str, int, int]:
     return one.process, one.category, one.name, one.begin, min(one.end, ends)
 
 
+@given(
+    rows=st.lists(
+        st.tuples(*(st.integers(0, most) for most in (1, 12, 6, 1))).map(
+            lambda row: (row[0], row[1], row[1] + row[2] * (1 - row[3]), row[3])
+        ),
+        max_size=20,
+    )
+)
+def test_slices_that_cross_the_ends_of_others_go_to_tracks_beside(rows: list[tuple[int, int, int, int]]) -> None:
+    """Each layer nests, and together they have every slice and instant once."""
+    tracks, begins, ends, instants = (
+        np.array(column, dtype=np.int64) for column in list(zip(*rows, strict=True)) or [()] * 4
+    )
+    numbered = np.arange(len(rows))
+    written = []
+    for events in layers(SliceColumns(tracks, begins, ends, numbered, instants, numbered * 0)):
+        opened: list[tuple[int, int, int]] = []
+        for track, time, kind, name in zip(
+            *(column.tolist() for column in (events.tracks, events.times, events.kinds, events.names)), strict=True
+        ):
+            assert not opened or (opened[-1][0] == track and opened[-1][1] <= time)
+            if kind == SLICE_END:
+                began = opened.pop()
+                assert (track, began[1], time, 0) == rows[began[2]]
+                assert name == began[2]
+                written.append(name)
+            elif kind == INSTANT:
+                written.append(name)
+            else:
+                opened.append((track, time, name))
+        assert not opened
+    assert sorted(written) == list(range(len(rows)))
+
+
 def test_one_that_is_cut_says_so(tmp_path: Path) -> None:
     ended = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run", "--timeline", "--timeline-slices", 500)
     assert ended.code == 0
@@ -198,7 +238,7 @@ def test_one_that_is_cut_says_so(tmp_path: Path) -> None:
         (("--timeline", "--timeline-from", -1), "--timeline-from -1: give 0 or more microseconds"),
         (("--timeline", "--timeline-to", "nan"), "--timeline-to nan: give 0 or more microseconds"),
         (("--timeline", "--timeline-from", "1e300"), "--timeline-from 1e+300: give 0 or more microseconds"),
-        (("--timeline", "--timeline-slices", 0), "--timeline-slices 0: give 1 to 10,000,000"),
+        (("--timeline", "--timeline-slices", 0), "--timeline-slices 0: give 1 to 5,000,000"),
         (("--timeline", "--timeline-to", "soon"), "Invalid value for '--timeline-to'"),
     ],
 )
