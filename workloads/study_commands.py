@@ -139,11 +139,11 @@ def explain_call(
     if out is not None:
         page.write(explain.report(found, chosen, costs), out)
     if as_json:
-        say_json(explain.as_json(found))
+        say_json(explain.as_json(found, costs))
         return
     console = terminal.make_console()
     for way, explanation in found.items():
-        terminal.print_table(console, explain.steps(way, explanation))
+        terminal.print_table(console, explain.steps(way, explanation, costs))
     terminal.print_table(console, explain.beside(found, chosen, costs))
     terminal.print_lines(console, [explain.answer(found)])
     if out is not None:
