@@ -157,6 +157,7 @@ def waterfall(
         data.append(
             _across(own)
             | {"y": at, "base": [begins[row] for row in at], "name": escape(key.name), "marker": {"color": key.colour}}
+            | {"width": 0.7}  # of one row: it would be that of the rows between those of a kind
             | {"customdata": own, "hovertemplate": "%{y}: %{customdata:.4g} from %{base:.4g}"}
         )
     layout = {"barmode": "overlay", "xaxis": _titled(unit), "yaxis": _named(names, down=True)}
