@@ -6,6 +6,7 @@
 # make lint        format, lint, types, which room may import which, and that modules were compiled
 # make browser     what tests need to open reports in a browser, beside an installed Chromium
 # make pictures    the pictures in docs/pictures, of real runs
+# make manual      the pages in docs/ as a site, into build/manual
 # make screenshots first screens of every kind of report, into build/screenshots; of some that are
 #                  there, with REPORTS="records/reproduce/report/report.html ..."
 #
@@ -20,7 +21,7 @@ READY := .venv/ready
 TOOLS := .venv/tools
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test test-ci test-all properties lint format browser screenshots pictures protos constraints clean libraries compiled
+.PHONY: reproduce test test-ci test-all properties lint format browser screenshots pictures manual protos constraints clean libraries compiled
 
 # The paper's machines seldom have work at the same time, so that one process runs them in half the
 # time that two actors take. The office runs on actors.
@@ -68,6 +69,11 @@ pictures: browser
 	mkdir -p docs/pictures
 	for name in reproduce replay place; do cp build/pictures/screens/$$name-light-1600.png docs/pictures/$$name.png; done
 
+# Strictly: a link that leads nowhere, or a docstring that cannot be read, ends it.
+manual: $(TOOLS)
+	@$(call needs,["optional-dependencies"]["docs"]) | $(INSTALL) -r /dev/stdin
+	LRPC_INTERPRETED=1 $(BIN)/python -m sphinx -b html -W --keep-going -q docs build/manual
+
 # As a script, so that generated code that no longer imports can be made again.
 protos: $(TOOLS)
 	$(BIN)/python protos/generate.py
@@ -76,7 +82,7 @@ protos: $(TOOLS)
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	LRPC_INTERPRETED=1 build/constraints/bin/python -m pip install --quiet --editable '.[test,pages]'
+	LRPC_INTERPRETED=1 build/constraints/bin/python -m pip install --quiet --editable '.[test,pages,docs]'
 	echo '# Exact versions of everything that is installed here. Remade by: make constraints' > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --all --exclude lrpc --exclude pip >> build/constraints.txt
 	mv build/constraints.txt constraints.txt

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.journal import private_folder, write_all
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
 from lrpc.cluster.reach import Reach
+from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -24,6 +25,13 @@ SHARES: Final = 8
 
 # Sends what a group's machines sent in one window to its destinations, the group itself included.
 Outlet = Callable[[list[Envelope]], None]
+
+
+class TimelineFiles(NamedTuple):
+    """A folder for machines' parts of a timeline, and what all of these together may hold."""
+
+    folder: Path
+    bounds: TimelineBounds
 
 
 @dataclass
@@ -55,13 +63,20 @@ class Group:
     cannot change threads.
     """
 
-    def __init__(self, cluster: Cluster, ranks: list[int], seed: int, events: Path | None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        ranks: list[int],
+        seed: int,
+        events: Path | None,
+        timeline: TimelineFiles | None = None,
+    ) -> None:
         names = NameService(cluster)
         self.reach = Reach(cluster)
         # Filled by any thread, and emptied at the start of the next window.
         self.arrived: deque[list[Envelope]] = deque()
         self._machines: dict[int, Machine] = {}
-        self._logs: list[_EventFile] = []
+        self._logs: list[_RunFile] = []
         # The sequence of the last message, by destination and source.
         self._received: dict[tuple[int, int], int] = {}
         # Machines on which something happened since the last report of a window.
@@ -73,13 +88,21 @@ class Group:
         self._running: Machine | None = None
         self.duplicates = 0  # messages that arrived again and were dropped
         with ExitStack() as sinks:
+
+            def sink(folder: Path, path: Path) -> _RunFile:
+                private_folder(folder)
+                self._logs.append(_RunFile(sinks.enter_context(path.open("wb", buffering=0))))
+                return self._logs[-1]
+
             for rank in ranks:
-                log = None
-                if events is not None:
-                    private_folder(events)
-                    log = _EventFile(sinks.enter_context(events_file(events, rank).open("wb", buffering=0)))
-                    self._logs.append(log)
-                self._machines[rank] = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log)
+                log = None if events is None else sink(events, events_file(events, rank))
+                part = None
+                if timeline is not None:
+                    bounds = timeline.bounds._replace(most=max(1, timeline.bounds.most // len(cluster.machines)))
+                    part = bounds, sink(timeline.folder, timeline_file(timeline.folder, rank))
+                self._machines[rank] = Machine.of(
+                    cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part
+                )
             self._sinks = sinks.pop_all()
 
     @property
@@ -197,6 +220,8 @@ class Group:
         Raises `RunFailed` where threads still wait, or an event log could not be written.
         """
         outcomes = self.outcomes()
+        for machine in self._machines.values():
+            machine.close()
         self._check_logs()
         self.close()
         for machine in self._machines.values():
@@ -231,8 +256,8 @@ class Group:
         return report
 
 
-class _EventFile:
-    """The file of a machine's event log.
+class _RunFile:
+    """The file of a machine's event log, or of its part of a timeline.
 
     Errors are kept in `failure`, for the group to raise: where the disk is full, the run must end,
     rather than an exception appear in the server's procedure that logged the event.
@@ -248,9 +273,16 @@ class _EventFile:
             try:
                 write_all(self._file, data)
             except OSError as error:
-                self.failure = RunFailed(f"event log: cannot be written: {os.strerror(error.errno or 0)}; make room")
+                self.failure = RunFailed(
+                    f"event log or timeline: cannot be written: {os.strerror(error.errno or 0)}; make room"
+                )
 
 
 def events_file(folder: Path, rank: int) -> Path:
     """Return the path of a machine's event log, by rank, during a run."""
     return folder / f"{rank:06d}.events"
+
+
+def timeline_file(folder: Path, rank: int) -> Path:
+    """Return the path of a machine's part of a timeline, by rank, during a run."""
+    return folder / f"{rank:06d}.timeline"

@@ -14,6 +14,7 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.domains.simulated.explain import CallObservation, Explanation
+from lrpc.domains.simulated.timeline import TimelineBounds, TimelineNotes
 from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
 from lrpc.kernel.simulated.engine import FOREVER
@@ -157,6 +158,7 @@ class Machine:
         self.outbox: list[Envelope] = []
         self.links: Links | None = None  # None where the machine calls no other, and none calls it
         self._residents: dict[str, Server | Program] = {}
+        self._timeline: TimelineNotes | None = None
 
     @classmethod
     def of(
@@ -168,10 +170,12 @@ class Machine:
         reach: Reach,
         seed: int,
         sink: Sink | None,
+        timeline: tuple[TimelineBounds, Sink] | None = None,
     ) -> "Machine":
         """Return the machine of a cluster with this rank, populated as its specification says.
 
         `names` finds exports, and `reach` bounds how early consequences of its messages come back.
+        With `timeline` it records its part of one; `close` then ends that.
         Raises `Refused` where a server cannot be exported, or cannot bind what it imports.
         """
         spec = cluster.machines[rank]
@@ -186,6 +190,8 @@ class Machine:
             most_nested=spec.most_nested,
             quantum_us=spec.quantum_us,
         )
+        if timeline is not None:
+            machine._timeline = TimelineNotes(machine.kernel, *timeline)
         if cluster.talks and spec.costs.has("network"):
             machine._connect(cluster, rank, names, reach)
         try:
@@ -296,6 +302,12 @@ class Machine:
         source, body = envelope.source, envelope.body
         network.expect(body)
         self.links.deliver(envelope, lambda: network.arrive(source, body))
+
+    def close(self) -> None:
+        """End the machine's part of a timeline, if it records one."""
+        if self._timeline is not None:
+            self._timeline.close()
+            self._timeline = None
 
     def check_finished(self) -> None:
         """Raise `RunFailed` where threads still wait, though nothing is left to happen."""

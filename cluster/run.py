@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import LOOPBACK, Transport
-from lrpc.cluster.group import Group, WindowReport
+from lrpc.cluster.group import Group, TimelineFiles, WindowReport
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.synchronisation import Coordinator, InOrder, Progress, Window
@@ -146,6 +146,7 @@ def run_cluster(
     transport: Transport = "grpc",
     address: str | None = None,
     events: Path | None = None,
+    timeline: TimelineFiles | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_window: Callable[[Progress, Sequence[int]], None] = lambda progress, processes: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
@@ -155,7 +156,8 @@ def run_cluster(
 
     With `actors` 0 it runs in this process, without Ray. `transport` says how machines exchange
     messages: over gRPC, or in memory where all are in one process. `address` is host:port of an
-    existing Ray cluster. `events` is a folder for the machines' event logs.
+    existing Ray cluster. `events` is a folder for the machines' event logs, and `timeline` names
+    one for their parts of a timeline.
 
     `on_progress` is called as windows end. `on_window` is called then too, with the process ids of
     the actors, so that faults can be injected. If the run fails or is interrupted, `on_partial` is
@@ -171,11 +173,11 @@ def run_cluster(
     if address is None and (count or transport == "grpc"):
         check_loopback()
     if count == 0 and transport == "memory":
-        runner = _in_memory(cluster, seed, events, windows)
+        runner = _in_memory(cluster, seed, events, timeline, windows)
     elif count == 0:
-        runner = _in_process(cluster, seed, events)
+        runner = _in_process(cluster, seed, events, timeline)
     else:
-        runner = _on_ray(cluster, count, seed, transport, address, events)
+        runner = _on_ray(cluster, count, seed, transport, address, events, timeline)
 
     with runner as running:
 
@@ -201,8 +203,8 @@ def run_cluster(
 class _Memory:
     """A runner with every machine in this thread, in one order of events."""
 
-    def __init__(self, cluster: Cluster, seed: int, events: Path | None) -> None:
-        self._group = Group(cluster, list(range(len(cluster.machines))), seed, events)
+    def __init__(self, cluster: Cluster, seed: int, events: Path | None, timeline: TimelineFiles | None = None) -> None:
+        self._group = Group(cluster, list(range(len(cluster.machines))), seed, events, timeline)
 
     def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
         """Return what runs the machines to their end."""
@@ -259,8 +261,10 @@ class _Windows(_Memory):
 
 
 @contextmanager
-def _in_memory(cluster: Cluster, seed: int, events: Path | None, windows: bool) -> Iterator[_Runner]:
-    memory = (_Windows if windows else _Memory)(cluster, seed, events)
+def _in_memory(
+    cluster: Cluster, seed: int, events: Path | None, timeline: TimelineFiles | None, windows: bool
+) -> Iterator[_Runner]:
+    memory = (_Windows if windows else _Memory)(cluster, seed, events, timeline)
     try:
         yield memory
     finally:
@@ -270,7 +274,7 @@ def _in_memory(cluster: Cluster, seed: int, events: Path | None, windows: bool) 
 class _Local:
     """A runner with one station in this process, to which all messages travel over gRPC."""
 
-    def __init__(self, cluster: Cluster, seed: int, folder: Path, events: bool) -> None:
+    def __init__(self, cluster: Cluster, seed: int, events: Path | None, timeline: TimelineFiles | None) -> None:
         from lrpc.cluster.peer import Peer
         from lrpc.cluster.station import Station
         from lrpc.cluster.transport import new_secret
@@ -278,7 +282,15 @@ class _Local:
         secret = new_secret()
         placement = [0] * len(cluster.machines)
         self.station = Station(
-            cluster, placement, 0, seed=seed, secret=secret, transport="grpc", folder=folder, events=events
+            cluster,
+            placement,
+            0,
+            seed=seed,
+            secret=secret,
+            transport="grpc",
+            folder=Path(),  # a station alone keeps no batches
+            events=events,
+            timeline=timeline,
         )
         self.peer = Peer(self.station.endpoint, secret)
         try:
@@ -315,8 +327,8 @@ class _Local:
 
 
 @contextmanager
-def _in_process(cluster: Cluster, seed: int, events: Path | None) -> Iterator[_Runner]:
-    local = _Local(cluster, seed, events or Path(), events is not None)
+def _in_process(cluster: Cluster, seed: int, events: Path | None, timeline: TimelineFiles | None) -> Iterator[_Runner]:
+    local = _Local(cluster, seed, events, timeline)
     try:
         yield local
     finally:
@@ -337,6 +349,7 @@ class _Remote:
         transport: Transport,
         folder: Path,
         events: Path | None,
+        timeline: TimelineFiles | None,
         spread: bool,
     ) -> None:
         from lrpc.cluster.on_ray.actors import Actors
@@ -352,6 +365,7 @@ class _Remote:
             transport=transport,
             folder=folder,
             events=events,
+            timeline=timeline,
             spread=spread,
         )
         self.check = self.actors.check
@@ -376,13 +390,19 @@ class _Remote:
 
 @contextmanager
 def _on_ray(
-    cluster: Cluster, count: int, seed: int, transport: Transport, address: str | None, events: Path | None
+    cluster: Cluster,
+    count: int,
+    seed: int,
+    transport: Transport,
+    address: str | None,
+    events: Path | None,
+    timeline: TimelineFiles | None,
 ) -> Iterator[_Runner]:
     from lrpc.cluster.on_ray.session import ray_session
 
     folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):
-        remote = _Remote(cluster, count, seed, transport, folder, events, address is not None)
+        remote = _Remote(cluster, count, seed, transport, folder, events, timeline, address is not None)
         try:
             yield remote
         finally:

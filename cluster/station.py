@@ -21,7 +21,7 @@ from typing import TypeVar
 from lrpc.cluster.certificates import is_loopback, make_identity
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import LOOPBACK, Envelope, Transport
-from lrpc.cluster.group import Group, WindowReport, events_file
+from lrpc.cluster.group import Group, TimelineFiles, WindowReport
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.messages import to_raised_at
@@ -60,7 +60,8 @@ class Station:
     `placement` has the station of each machine, by rank, and `number` is this station's. With
     `transport` "grpc", each message to another station crosses a socket, and if there is only this
     station, each message to another machine does; with "memory" none does. `folder` is where it
-    keeps the batches it sends to other stations and, with `events`, its machines' event logs.
+    keeps the batches it sends to other stations. `events` is a folder for its machines' event logs,
+    and `timeline` names one for their parts of a timeline.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Station:
         secret: str,
         transport: Transport,
         folder: Path,
-        events: bool = False,
+        events: Path | None = None,
+        timeline: TimelineFiles | None = None,
         address: str = LOOPBACK,
         incarnation: int = 0,
     ) -> None:
@@ -90,7 +92,7 @@ class Station:
         self._bytes = 0
         self._engine = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         ranks = [rank for rank, station in enumerate(placement) if station == number]
-        self._make_group = lambda: Group(cluster, ranks, seed, folder if events else None)
+        self._make_group = lambda: Group(cluster, ranks, seed, events, timeline)
         self._group: Group
         self._relay: Relay
         self._open = ExitStack()
@@ -186,9 +188,9 @@ class Station:
         """
         return self._do(self._group.finish).result(), self._counted()
 
-    def read_events(self, rank: int, at: int, most: int) -> bytes:
-        """Return up to `most` bytes of a machine's event log, beginning at byte `at`."""
-        with events_file(self._folder, rank).open("rb") as file:
+    def read_file(self, name: str, at: int, most: int) -> bytes:
+        """Return up to `most` bytes of a file in the station's folder, beginning at byte `at`."""
+        with (self._folder / name).open("rb") as file:
             file.seek(at)
             return file.read(most)
 

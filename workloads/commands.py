@@ -1,14 +1,17 @@
 """Carries out jobs for subcommands of `lrpc`, and prints their records."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from lrpc.cluster.scenario import MOST_PARTS
+from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.options import command_line
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.workloads.options import MOST_SLICES, TIMELINE_SLICES, command_line
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.reports.bars import spinner
-from lrpc.workloads.reports.output import say_json
+from lrpc.workloads.reports.output import print_note, say, say_json
 from lrpc.workloads.runs.execute import Finished, Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
@@ -34,12 +37,49 @@ def carry_out(
     if finished is None:
         return None
     if as_json:
-        say_json({"folder": str(finished.folder), **record_of(finished.folder)})
+        told = {} if finished.timeline is None else {"timeline": asdict(finished.timeline)}
+        say_json({"folder": str(finished.folder), **record_of(finished.folder), **told})
+        tell_of_timeline(finished)
         return finished
     from lrpc.workloads.reports import terminal  # with Rich, which a dry run does without
 
     terminal.print_record(terminal.make_console(), finished.record, finished.folder)
+    if finished.timeline is not None:
+        say(f"timeline {finished.folder / finished.timeline.file}: {finished.timeline}")
+    tell_of_timeline(finished)
     return finished
+
+
+def timeline_of(
+    timeline: bool, from_us: float | None, to_us: float | None, slices: int | None
+) -> TimelineBounds | None:
+    """Return what a timeline may hold; None without one. Raises `Refused` for what cannot be."""
+    given = {"--timeline-from": from_us, "--timeline-to": to_us, "--timeline-slices": slices}
+    if not timeline:
+        for option, value in given.items():
+            if value is not None:
+                raise Refused(f"{option} {value:g}: it bounds a timeline; add --timeline")
+        return None
+    end_us = FOREVER / 1000
+    for option, value in given.items():
+        if option != "--timeline-slices" and value is not None and not 0 <= value < end_us:  # also what is no number
+            raise Refused(f"{option} {value:g}: give 0 or more microseconds, and less than {end_us:.0e}")
+    from_ns = round((from_us or 0) * 1000)
+    to_ns = FOREVER if to_us is None else round(to_us * 1000)
+    if to_ns <= from_ns:
+        raise Refused(f"--timeline-to {to_us:g}: the timeline begins at {from_us or 0:g}; give a later time")
+    if slices is not None and not 1 <= slices <= MOST_SLICES:
+        raise Refused(f"--timeline-slices {slices}: give 1 to {MOST_SLICES:,}")
+    return TimelineBounds(from_ns, to_ns, TIMELINE_SLICES if slices is None else slices)
+
+
+def tell_of_timeline(finished: Finished) -> None:
+    """Say where a run's timeline was cut, and what to do."""
+    written = finished.timeline
+    if written is not None and written.cut:
+        where = f"{written.to_us:,.3f} us, where a machine had its share of slices"
+        more = "--timeline-from and --timeline-to choose another time, --timeline-slices allows more"
+        print_note(f"note: the timeline ends at {where}; {more}")
 
 
 def check_result(*, as_json: bool, dry_run: bool) -> None:

@@ -12,6 +12,9 @@ from lrpc.kernel.errors import Refused
 from lrpc.kernel.text import visible
 from lrpc.workloads.traces.depth import MOST_NESTED
 
+TIMELINE_SLICES: Final = 100_000
+MOST_SLICES: Final = 5_000_000  # two gigabytes of memory, if one machine has them all
+
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder to write the record to.", show_default="a new one under records/"),
@@ -89,6 +92,26 @@ Events = Annotated[
         "--events",
         help="Write a log of all events to this file, for `lrpc events`. Its digest is the run's.",
         show_default=False,
+    ),
+]
+Timeline = Annotated[
+    bool,
+    typer.Option(
+        "--timeline", help="Record who called whom when, step by step: a file in the record's folder, for Perfetto."
+    ),
+]
+TimelineFrom = Annotated[
+    float | None,
+    typer.Option(help="Virtual time in microseconds at which the timeline begins.", show_default="the beginning"),
+]
+TimelineTo = Annotated[
+    float | None, typer.Option(help="Virtual time in microseconds at which it ends.", show_default="the end")
+]
+TimelineSlices = Annotated[
+    int | None,
+    typer.Option(
+        help="Most slices of the timeline, shared evenly by the machines; it ends where one has had its share.",
+        show_default=f"{TIMELINE_SLICES:,}",
     ),
 ]
 LimitOption = Annotated[

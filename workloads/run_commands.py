@@ -9,7 +9,7 @@ import typer
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.domains.host.here import require
 from lrpc.kernel.errors import Refused, RunFailed
-from lrpc.workloads.commands import carry_out
+from lrpc.workloads.commands import carry_out, timeline_of
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
@@ -24,6 +24,10 @@ from lrpc.workloads.options import (
     Out,
     RegistryOption,
     Seed,
+    Timeline,
+    TimelineFrom,
+    TimelineSlices,
+    TimelineTo,
     Tracebacks,
     Until,
 )
@@ -103,6 +107,10 @@ def run_scenario(
     limit: LimitOption = MOST_PARTS,
     until: Until = None,
     max_calls: MaxCalls = None,
+    timeline: Timeline = False,
+    timeline_from: TimelineFrom = None,
+    timeline_to: TimelineTo = None,
+    timeline_slices: TimelineSlices = None,
     tracebacks: Tracebacks = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -114,7 +122,18 @@ def run_scenario(
     """
     job = RunJob(scenario=scenario, scale=scale, seed=seed)
     own = registry_for(job, registry)
-    options = Options(out, force, actors, links, address, event_log, dry_run, until_us=until, max_calls=max_calls)
+    options = Options(
+        out,
+        force,
+        actors,
+        links,
+        address,
+        event_log,
+        dry_run,
+        until_us=until,
+        max_calls=max_calls,
+        timeline=timeline_of(timeline, timeline_from, timeline_to, timeline_slices),
+    )
     try:
         carry_out(job, options, own, limit, as_json=as_json)
     except RunFailed as error:

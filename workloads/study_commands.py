@@ -1,7 +1,7 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,25 +11,36 @@ from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
 from lrpc.workloads.commands import check_result
 from lrpc.workloads.options import (
+    ACTORS,
     Address,
     AsJson,
     CostModelName,
     DryRun,
+    Force,
     LimitOption,
     LinkDelay,
     LinkMbps,
     Parallel,
     RegistryOption,
+    ReplayLinks,
     Seed,
     SweepFolder,
+    command_line,
 )
 from lrpc.workloads.records import folders
 from lrpc.workloads.records.tables import Table, as_objects
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
 from lrpc.workloads.reports.output import print_note, say, say_json
+from lrpc.workloads.runs.execute import Options
 from lrpc.workloads.studies import explain, observations, sensitivity, structures, sweep
+from lrpc.workloads.studies.recorded import RecordedStudy
 
+StudyFolder = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for the records and the table.", show_default="a new one under records/"),
+]
+StudyActors = Annotated[int, typer.Option(help=ACTORS)]
 PageFolder = Annotated[
     Path | None, typer.Option("--out", help="Folder to write a page to, with its tables as CSV.", show_default="none")
 ]
@@ -82,15 +93,23 @@ def compare_structures(
     scale: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="Fraction of Taos' five hours to run; 1 takes a minute or two.")
     ] = 0.1,
+    out: StudyFolder = None,
+    force: Force = False,
     seed: Seed = 0,
+    actors: StudyActors = 0,
+    links: ReplayLinks = None,
+    address: Address = None,
     as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Compare the costs of a monolithic and of a small kernel.
 
     Runs the scenario taos on a monolithic kernel, and on a small kernel with SRC RPC, with LRPC,
     and with LRPC/MP: LRPC and domain caching on a second processor.
     """
-    _show(structures.compare(scale, seed), as_json)
+    check_result(as_json=as_json, dry_run=dry_run)
+    study = RecordedStudy("structures", _options(out, force, actors, links, address, dry_run))
+    _show(study, structures.compare(scale, seed, study.carry_out, command_line()), as_json)
 
 
 def compare_observations(
@@ -100,21 +119,41 @@ def compare_observations(
             min=1e-6, max=1.0, help="Fraction of Sun's four days to run, and up to ten times that of Taos' five hours."
         ),
     ] = observations.SCALE,
+    out: StudyFolder = None,
+    force: Force = False,
     seed: Seed = 0,
+    actors: StudyActors = 0,
+    links: ReplayLinks = None,
+    address: Address = None,
     as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Compare two scenarios with figures of other studies.
 
     Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
     """
-    _show(observations.compare(scale, seed), as_json)
+    check_result(as_json=as_json, dry_run=dry_run)
+    study = RecordedStudy("observations", _options(out, force, actors, links, address, dry_run))
+    _show(study, observations.compare(scale, seed, study.carry_out, command_line()), as_json)
 
 
-def _show(table: Table, as_json: bool) -> None:
+def _options(
+    out: Path | None, force: bool, actors: int, links: Literal["grpc", "memory"] | None, address: str | None, dry: bool
+) -> Options:
+    """Return how to carry out the runs of a study: in this process, unless options say."""
+    return Options(out, force, actors, links or ("grpc" if actors else "memory"), address, dry_run=dry)
+
+
+def _show(study: RecordedStudy, table: Table, as_json: bool) -> None:
+    """Write the table of a study and print it; nothing after a dry run, which has no rows."""
+    if not table.rows:
+        return
+    path = study.write(table)
     if as_json:
         say_json(as_objects(table))
     else:
         terminal.print_table(terminal.make_console(), table)
+        say(f"records {study.folder}, table {path}")
 
 
 def explain_call(
@@ -139,11 +178,11 @@ def explain_call(
     if out is not None:
         page.write(explain.report(found, chosen, costs), out)
     if as_json:
-        say_json(explain.as_json(found))
+        say_json(explain.as_json(found, costs))
         return
     console = terminal.make_console()
     for way, explanation in found.items():
-        terminal.print_table(console, explain.steps(way, explanation))
+        terminal.print_table(console, explain.steps(way, explanation, costs))
     terminal.print_table(console, explain.beside(found, chosen, costs))
     terminal.print_lines(console, [explain.answer(found)])
     if out is not None:

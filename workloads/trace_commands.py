@@ -1,12 +1,13 @@
 """The subcommands of `lrpc` that read traces: what is in one, its replay, and a placement."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
-from lrpc.workloads.commands import carry_out, check_result
+from lrpc.workloads.commands import carry_out, check_result, timeline_of
 from lrpc.workloads.options import (
     Address,
     AsJson,
@@ -31,6 +32,10 @@ from lrpc.workloads.options import (
     Seed,
     Slack,
     Strict,
+    Timeline,
+    TimelineFrom,
+    TimelineSlices,
+    TimelineTo,
     TraceFile,
     command_line,
 )
@@ -137,6 +142,10 @@ def replay(
     links: ReplayLinks = None,
     address: Address = None,
     event_log: Events = None,
+    timeline: Timeline = False,
+    timeline_from: TimelineFrom = None,
+    timeline_to: TimelineTo = None,
+    timeline_slices: TimelineSlices = None,
     limit: LimitOption = MOST_PARTS,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -162,7 +171,10 @@ def replay(
         max_depth=max_depth,
         seed=seed,
     )
-    options = _options(out, force, actors, links, address, event_log, dry_run)
+    options = replace(
+        _options(out, force, actors, links, address, event_log, dry_run),
+        timeline=timeline_of(timeline, timeline_from, timeline_to, timeline_slices),
+    )
     carry_out(job, options, limit=limit, as_json=as_json)
 
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import LOOPBACK, Transport
-from lrpc.cluster.group import WindowReport, events_file
+from lrpc.cluster.group import TimelineFiles, WindowReport, events_file, timeline_file
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.on_ray.package import users_code_by_value
@@ -36,7 +36,7 @@ from lrpc.kernel.errors import Refused, RunFailed
 START_TIMEOUT_S: Final = 120.0
 END_TIMEOUT_S: Final = 300.0
 ALIVE_TIMEOUT_S: Final = 2.0
-CHUNK: Final = 16 * 1024 * 1024  # bytes of an event log
+CHUNK: Final = 16 * 1024 * 1024  # bytes of a file
 # Bytes: an interpreter with Ray and gRPC, without machines.
 MEMORY_PER_ACTOR: Final = 160 * 1024 * 1024
 MEMORY_PER_MACHINE: Final = 232 * 1024  # bytes: one with two domains (docs/clusters.md)
@@ -70,8 +70,9 @@ class Actors:
 
     `placement` has the station of each machine, by rank, and `count` is the number of stations.
     With `spread`, stations are dealt out to all nodes of the Ray cluster, else they all stay on
-    this node. `events` is the folder here that event logs are copied to, or None without logs. The
-    constructor starts the actors and connects them.
+    this node. `events` is the folder here that event logs are copied to, and `timeline` names the
+    one for the parts of a timeline; None without. The constructor starts the actors and connects
+    them.
 
     `peers` has the coordinator's end of the transport to each station, and `first` each station's
     first report, both by number. Raises `Refused` where the cluster has too few processors or too
@@ -89,6 +90,7 @@ class Actors:
         transport: Transport,
         folder: Path,
         events: Path | None,
+        timeline: TimelineFiles | None,
         spread: bool,
     ) -> None:
         import ray
@@ -97,13 +99,14 @@ class Actors:
         self._secret = secret
         self._folder = folder
         self._events = events
+        self._timeline = timeline
         self._spread = spread
         self._here = ray.get_runtime_context().get_node_id()
         _check_room(count, len(cluster.machines))
         self._actor = ray.remote(_StationActor)
         with users_code_by_value(cluster):
             self._arguments = (ray.put(cluster), placement)
-        self._options = {"seed": seed, "secret": secret, "transport": transport, "events": events is not None}
+        self._options = {"seed": seed, "secret": secret, "transport": transport}
         self._handles: dict[int, Any] = {}  # Ray's handles of the actors, by station
         self._addresses: dict[int, StationAddress] = {}
         self._incarnations = [0] * count  # by station: how many of that number were lost
@@ -137,16 +140,18 @@ class Actors:
         return send_again(self.peers, lost, self._incarnations, self._endpoints())
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
-        """End the run: copy the event logs, and return what machines and stations did.
+        """End the run: copy the machines' files, and return what machines and stations did.
 
         Raises `RunFailed` where threads still wait, or an actor does not answer.
         """
         ended: list[tuple[list[MachineOutcome], StationOutcome]] = self._ask(
             range(len(self._handles)), "finish", timeout=END_TIMEOUT_S
         )
-        if self._events is not None:
-            for rank, number in enumerate(self._placement):
-                self._fetch_events(self._events, rank, number)
+        for rank, number in enumerate(self._placement):
+            if self._events is not None:
+                self._fetch(events_file(self._events, rank), number)
+            if self._timeline is not None:
+                self._fetch(timeline_file(self._timeline.folder, rank), number)
         return [outcome for outcomes, _ in ended for outcome in outcomes], [station for _, station in ended]
 
     def _printed(self) -> list[PrintedLine]:
@@ -238,7 +243,14 @@ class Actors:
         incarnation = self._incarnations[number]
         folder = self._folder / f"station-{number}"
         return actor.remote(
-            *self._arguments, number, **self._options, folder=folder, afar=self._spread, incarnation=incarnation
+            *self._arguments,
+            number,
+            **self._options,
+            folder=folder,
+            events=None if self._events is None else folder,
+            timeline=None if self._timeline is None else TimelineFiles(folder, self._timeline.bounds),
+            afar=self._spread,
+            incarnation=incarnation,
         )
 
     def _peer(self, number: int) -> Peer:
@@ -273,11 +285,11 @@ class Actors:
 
         ray.kill(handle)
 
-    def _fetch_events(self, folder: Path, rank: int, number: int) -> None:
-        """Copy the event log of a machine from its station into a folder here."""
-        with events_file(folder, rank).open("wb") as file:
+    def _fetch(self, path: Path, number: int) -> None:
+        """Copy a file of a station to `path` here; in the station's folder it has the same name."""
+        with path.open("wb") as file:
             while True:
-                data: bytes = self._ask([number], "read_events", rank, file.tell(), CHUNK)[0]
+                data: bytes = self._ask([number], "read_file", path.name, file.tell(), CHUNK)[0]
                 file.write(data)
                 if len(data) < CHUNK:
                     return

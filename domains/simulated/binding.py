@@ -5,6 +5,7 @@ from collections.abc import Callable
 from lrpc.domains.domain import Exhausted, I, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.stubs import ClientStub, LrpcStub, MessageStub, WithinStub
+from lrpc.domains.simulated.timeline import DOMAINS, MACHINES, NOTHING, recorded_stub
 from lrpc.kernel.errors import BindingRefused, ProcedureRaised, Refused
 from lrpc.kernel.simulated.domain import Export, ProtectionDomain
 
@@ -48,7 +49,9 @@ def bind(
     stubs = _stubs(client, interface, name, export, transfer, exhausted)
     made = interface.__new__(interface)
     for stub in stubs:
-        vars(made)[stub.procedure.name] = _declaring(stub) if stub.procedure.raises else stub
+        crosses = NOTHING if isinstance(stub, WithinStub) else DOMAINS if export is not None else MACHINES
+        called = _declaring(stub) if stub.procedure.raises else stub
+        vars(made)[stub.procedure.name] = recorded_stub(client, called, crosses, f"{name}.{stub.procedure.name}")
     return made
 
 

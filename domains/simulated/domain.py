@@ -4,6 +4,8 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Domain, Exhausted, I, Policy, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind, refuse_awaited
+from lrpc.domains.simulated.timeline import recorded_descriptors
+from lrpc.kernel.descriptors import Authoriser, ProcedureDescriptor
 from lrpc.kernel.simulated.domain import ProtectionDomain
 
 
@@ -39,6 +41,20 @@ class SimulatedDomain(ProtectionDomain):
         """
         refuse_awaited(interface, f"export {name}")
         Clerk(policy).export(self, interface, server, name)
+
+    def register(
+        self,
+        name: str,
+        interface: str,
+        descriptors: tuple[ProcedureDescriptor, ...],
+        clerk: Authoriser,
+        server: object,
+    ) -> None:
+        """Register an export, as the kernel does; where the machine records, with its procedures.
+
+        Raises the same errors.
+        """
+        super().register(name, interface, recorded_descriptors(self, name, descriptors), clerk, server)
 
 
 def simulated(domain: Domain | ProtectionDomain) -> SimulatedDomain:

@@ -11,7 +11,7 @@ the counted charges of that step.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
@@ -56,14 +56,18 @@ from lrpc.kernel.simulated.costs import (
     CostModel,
 )
 
+if TYPE_CHECKING:
+    from lrpc.kernel.simulated.processor import Processor
+
 NETWORK_PROCESSOR: Final = -1  # its number in a note
 
 
 class Path:
     """Steps that follow each other with nothing in between: their cost and their number of uses."""
 
-    def __init__(self, costs: CostModel, steps: Sequence[int]) -> None:
+    def __init__(self, costs: CostModel, steps: Sequence[int], number: int = 0) -> None:
         self.steps = tuple(steps)
+        self.number = number  # among the paths of its machine
         self.ns = (sum(costs.ps[step] for step in self.steps) + 500) // 1000  # rounded once
         self.times = 0
 
@@ -81,7 +85,29 @@ class ChargeNote(NamedTuple):
     ns: int
 
 
-class ChargeNotes:
+class Notes:
+    """Is told what one machine is charged, as it is charged, and what its event log gets.
+
+    This base class keeps nothing.
+    """
+
+    def add_path(self, path: Path, processor: "Processor | None") -> None:
+        """Note a path that a processor has spent; without one, the network processor will."""
+
+    def add_copy(self, value_step: int, byte_step: int, values: int, size: int, ns: int) -> None:
+        """Note a copy that is about to be spent where the thread runs, or at the last path's."""
+
+    def add_misses(self, count: int, ns: int, processor: "Processor") -> None:
+        """Note misses that a processor is about to spend."""
+
+    def add_release(self, processor: "Processor", since: int) -> None:
+        """Note that a processor, which has had its thread `since` that time, releases it."""
+
+    def add_event(self, time: int, kind: int, subject: int, object_: int) -> None:
+        """Note what the event log gets."""
+
+
+class ChargeNotes(Notes):
     """Keeps what one machine is charged, in order.
 
     Several machines may write into one list. Their order there is that of cause and effect, as long
@@ -94,27 +120,36 @@ class ChargeNotes:
         self._processor = 0
         self._domain = ""
 
-    def add(self, steps: Sequence[tuple[int, int]], ns: int) -> None:
+    def add_path(self, path: Path, processor: "Processor | None") -> None:
+        """Keep the charge of a path; it and those that follow are made where `processor` is."""
+        self._processor = NETWORK_PROCESSOR if processor is None else processor.number
+        self._domain = "" if processor is None or processor.context is None else processor.context.name
+        self._add([(step, 1) for step in path.steps], path.ns)
+
+    def add_copy(self, value_step: int, byte_step: int, values: int, size: int, ns: int) -> None:
+        """Keep the charge of a copy."""
+        self._add([(value_step, values), (byte_step, size)], ns)
+
+    def add_misses(self, count: int, ns: int, processor: "Processor") -> None:
+        """Keep the charge of misses."""
+        self._add([(TLB_MISS, count)], ns)
+
+    def _add(self, steps: Sequence[tuple[int, int]], ns: int) -> None:
         """Keep a charge, unless it is for nothing."""
         made = tuple((step, times) for step, times in steps if times)
         if made:
             self.kept.append(ChargeNote(self.machine, self._processor, self._domain, made, ns))
 
-    def add_path(self, path: Path, processor: int, domain: str) -> None:
-        """Keep the charge of a path, and say where it and those that follow are made."""
-        self._processor, self._domain = processor, domain
-        self.add([(step, 1) for step in path.steps], path.ns)
-
 
 class Charges:
     """The charges of one machine: its paths, the copies it made and the misses it had.
 
-    `notes` keeps them in order, where somebody wants to see them.
+    `notes` is told of them in order, where somebody wants to see them.
     """
 
     def __init__(self, costs: CostModel) -> None:
-        self.notes: ChargeNotes | None = None
-        self._paths: list[Path] = []
+        self.notes: Notes | None = None
+        self.paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
         tlb = costs.file.tlb
@@ -195,18 +230,18 @@ class Charges:
         self._note_packet(self._packet_in)
         return self._packet_in.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size) + self.checksum(size)
 
-    def misses(self, count: int) -> int:
-        """Count the misses after one switch; return their cost in ns."""
+    def misses(self, count: int, processor: "Processor") -> int:
+        """Count the misses after one switch, which a processor will spend; return their ns."""
         self._missed += count
         if self.notes is not None:
-            self.notes.add([(TLB_MISS, count)], self._ns_of_misses[count])
+            self.notes.add_misses(count, self._ns_of_misses[count], processor)
         return self._ns_of_misses[count]
 
     def counts(self) -> list[int]:
         """Return how often each step has been charged, by step number."""
         found = list(self._copied)
         found[TLB_MISS] = self._missed
-        for path in self._paths:
+        for path in self.paths:
             for step in path.steps:
                 found[step] += path.times
         return found
@@ -217,14 +252,15 @@ class Charges:
         copied[byte_step] += size
         ns = (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
         if self.notes is not None:
-            self.notes.add([(value_step, values), (byte_step, size)], ns)
+            self.notes.add_copy(value_step, byte_step, values, size, ns)
         return ns
 
     def _note_packet(self, path: Path) -> None:
         if self.notes is not None:
-            self.notes.add_path(path, NETWORK_PROCESSOR, "")
+            self.notes.add_path(path, None)
 
     def _path(self, *steps: int) -> Path:
-        path = Path(self._costs, [step for step in steps if STEPS[step] in self._costs.file.steps])
-        self._paths.append(path)
+        charged = [step for step in steps if STEPS[step] in self._costs.file.steps]
+        path = Path(self._costs, charged, len(self.paths))
+        self.paths.append(path)
         return path

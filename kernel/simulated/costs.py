@@ -153,8 +153,8 @@ RECEIVER: Final = "receiver"  # one in the server's
 SHARED: Final = "shared"  # one that is mapped into every domain
 STUB: Final = "stub"  # the client stub's arguments, or the results that it returns
 STACK: Final = "stack"  # the stack on which the server's procedure finds arguments
-Path = dict[str, tuple[str, str]]  # from where to where each copy goes, by Table III's letter
-ARGUMENT_PATHS: Final[dict[str, Path]] = {
+CopyPath = dict[str, tuple[str, str]]  # from where to where each copy goes, by Table III's letter
+ARGUMENT_PATHS: Final[dict[str, CopyPath]] = {
     "shared buffers": {"A": (STUB, SHARED), "E": (SHARED, STACK)},
     "message passing": {
         "A": (STUB, SENDER),
@@ -164,7 +164,7 @@ ARGUMENT_PATHS: Final[dict[str, Path]] = {
     },
     "restricted message passing": {"A": (STUB, SENDER), "D": (SENDER, RECEIVER), "E": (RECEIVER, STACK)},
 }
-RESULT_PATHS: Final[dict[str, Path]] = {
+RESULT_PATHS: Final[dict[str, CopyPath]] = {
     "shared buffers": {"F": (SHARED, STUB)},
     "message passing": {"B": (RECEIVER, KERNEL), "C": (KERNEL, SENDER), "F": (SENDER, STUB)},
     "restricted message passing": {"B": (RECEIVER, KERNEL), "F": (KERNEL, STUB)},

@@ -122,10 +122,14 @@ class MemoryBus:
         self._stream = stream
         self._free_at = 0
 
+    def mean_ns(self, misses: int) -> int:
+        """Return for how long misses occupy the bus, in the mean."""
+        return misses * self._ps_per_miss // 1000
+
     def fetch(self, processor: "Processor", misses: int) -> None:
         """Spend the cost of `misses`, of which the bus's part begins once the bus is free."""
-        mean = misses * self._ps_per_miss // 1000
-        processor.clock += processor.charges.misses(misses) - mean
+        mean = self.mean_ns(misses)
+        processor.clock += processor.charges.misses(misses, processor) - mean
         processor.checkpoint()
         wait = self._free_at - processor.clock
         if wait > 0:
@@ -149,17 +153,17 @@ class FifoQueue:
         self.bytes = 0
         self.busy_ns = 0  # spent serving
         self.wait_ns = 0  # that requests waited for their turn
-        self._free_at = 0
+        self.free_at = 0
 
     def serve(self, now: int, takes: int, size: int) -> int:
         """Queue a request at `now` that takes `takes` ns; return the time when it is done.
 
         `size` is its bytes, which are only counted.
         """
-        begins = max(now, self._free_at)
+        begins = max(now, self.free_at)
         self.served += 1
         self.bytes += size
         self.busy_ns += takes
         self.wait_ns += begins - now
-        self._free_at = begins + takes
-        return self._free_at
+        self.free_at = begins + takes
+        return self.free_at

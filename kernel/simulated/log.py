@@ -8,9 +8,12 @@ number of actors.
 """
 
 from hashlib import blake2b
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from librt.strings import BytesWriter, write_i64_le
+
+if TYPE_CHECKING:
+    from lrpc.kernel.simulated.charges import Notes
 
 # Kinds of events, each with its subject and object. Machines are given by rank, all else by number.
 CALL: Final = 1  # a linkage was pushed; thread, binding << 16 | procedure
@@ -68,10 +71,14 @@ class Sink(Protocol):
 
 
 class EventLog:
-    """Hashes events as they are added, and writes them to `sink` too, if there is one."""
+    """Hashes events as they are added, and writes them to `sink` too, if there is one.
+
+    `notes` is told of them, where somebody wants to see them with what is charged.
+    """
 
     def __init__(self, sink: Sink | None = None) -> None:
         self.sink = sink
+        self.notes: Notes | None = None
         self._hash = blake2b(digest_size=32)
         self._pending = BytesWriter()
         self._hashed = 0  # bytes
@@ -88,6 +95,8 @@ class EventLog:
         write_i64_le(pending, kind)
         write_i64_le(pending, subject)
         write_i64_le(pending, object_)
+        if self.notes is not None:
+            self.notes.add_event(time, kind, subject, object_)
         if len(pending) >= _PENDING:
             self.flush()
 

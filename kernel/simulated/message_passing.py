@@ -278,6 +278,11 @@ class Port:
             if not message.abandoned:  # else the server still has it, and gives its buffer back
                 self.buffers.put_back(buffer)
 
+    def caller_of(self, server: Thread) -> Thread | None:
+        """Return the thread whose call a concrete thread serves; None if it was released."""
+        message = self._handed.get(server)
+        return None if message is None else message.sender
+
     def close(self, fault: CallError) -> None:
         """Close the port: refuse new messages, and fail waiting callers with a copy of `fault`."""
         self.fault = fault

@@ -34,13 +34,13 @@ class Processor:
         self.exchanges = 0  # threads that moved here, to a context that was loaded
         # What is here now. `assign`, `attach` and `release` set the thread, `load` the context.
         self.thread: Thread | None = None
+        self.attached_at = 0  # since when
         self.context: ProtectionDomain | None = None
         self.buffer = TranslationBuffer(tagged=tagged)
         self.turn = 0  # events of earlier turns are stale
         self._resume = self.resume  # bound once, since every event takes it
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
-        self._attached_at = 0
         self._missing = 0  # pages that `load` found missing and `refill` has yet to fetch
 
     def spend(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class Processor:
     def _note(self, path: Path) -> None:
         notes = self.charges.notes
         assert notes is not None
-        notes.add_path(path, self.number, "" if self.context is None else self.context.name)
+        notes.add_path(path, self)
 
     def load(self, domain: "ProtectionDomain", pages: frozenset[int]) -> None:
         """Switch to a domain's context, where the code will touch `pages`.
@@ -74,7 +74,7 @@ class Processor:
         self._missing = 0
         bus = self.kernel.bus
         if bus is None or self.thread is None:  # an idle processor's misses delay no other
-            self.clock += self.charges.misses(missing)
+            self.clock += self.charges.misses(missing, self)
         else:
             bus.fetch(self, missing)
 
@@ -116,13 +116,15 @@ class Processor:
 
     def attach(self, thread: "Thread") -> None:
         """Attach a thread to this processor."""
-        self._attached_at = self.slice_began = self.clock
+        self.attached_at = self.slice_began = self.clock
         self.thread = thread
         thread.processor = self
 
     def release(self) -> None:
         """Release the thread; its pending resume event becomes stale."""
-        self.busy_ns += self.clock - self._attached_at
+        self.busy_ns += self.clock - self.attached_at
+        if self.notes_all and self.charges.notes is not None:
+            self.charges.notes.add_release(self, self.attached_at)
         if self.thread is not None:
             self.thread.processor = None
         self.thread = None

@@ -236,6 +236,7 @@ class Network:
         name = f"{message.export}/from{source}/{message.number}"
         thread = kernel.new_thread(name, domain, lambda: self._execute(source, message))
         thread.serves = True
+        thread.serves_call = source << 32 | message.number & 0x7FFF_FFFF
         thread.on_lost = lambda: self._tell_lost(source, message, name)
         kernel.wake(thread)
 

@@ -92,6 +92,9 @@ class Thread:
         self.ready_at = 0
         # The thread that continues for this one's caller, once a server has captured this one.
         self.successor: Thread | None = None
+        # The call of another machine that it was made to serve: the machine's rank << 32, and the
+        # number as the event log has it; 0 for any other thread.
+        self.serves_call = 0
         # Set while it serves a call of another machine: replies that the call is lost.
         self.on_lost: Callable[[], None] | None = None
         self._body = body

@@ -65,7 +65,7 @@ def test_studies_print_their_tables(tmp_path: Path) -> None:
         (1, 1, "complete"),
         (2, 2, "complete"),
     ]
-    first, *_ = told("structures", "--scale", 0.0001)
+    first, *_ = told("structures", "--scale", 0.0001, "--out", tmp_path / "structures")
     assert first["structure"] == "monolithic kernel"
     assert told("explain", "Add")["LRPC"]["took_us"] == pytest.approx(164, abs=1)
 

@@ -106,6 +106,17 @@ def from_charges(costs: CostModel, charges: Mapping[str, int], *places: str, bus
     return Basis(frozenset(found), frozenset(places), simulated=shared is not None)
 
 
+def kinds_of_steps(costs: CostModel, charges: Mapping[str, int]) -> dict[str, Kind]:
+    """Return how sure the cost of each step is, in a figure that these steps were charged for.
+
+    A part of a quoted total is input where the whole total is charged, and what was solved from
+    cells of the paper is fitted, whichever they are.
+    """
+    parameters = from_charges(costs, charges).parameters
+    places = {one.name: one.solved_from if one.origin != "source" else () for one in parameters}
+    return {one.name: Basis(frozenset({one}), frozenset(places[one.name])).kind for one in parameters}
+
+
 def from_parameters(parameters: Mapping[str, ParameterTable], places: Iterable[str]) -> Basis:
     """Return the basis of a figure that a simulated system came to, with that scenario."""
     found = (Parameter(name, one.origin, one.solved_from) for name, one in parameters.items())

@@ -14,6 +14,7 @@ job again and comparing the digests.
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -135,10 +136,10 @@ def _is_record(folder: Path) -> bool:
     return (folder / "record.json").is_file()
 
 
-def write(out: Path, record: Record) -> None:
+def write(out: Path, record: Record, beside: Sequence[Path] = ()) -> None:
     """Write a record, and its tables as CSV, to the folder `out`, whole or not at all.
 
-    Raises `RunFailed` if that fails.
+    The files `beside` are moved there too. Raises `RunFailed` if that fails.
     """
 
     def fill(folder: Path) -> None:
@@ -149,6 +150,8 @@ def write(out: Path, record: Record) -> None:
         (folder / "record.json").write_bytes(text.encode(errors="backslashreplace"))
         for table in tables_of(record):
             tables.write_csv(folder / f"{table.name}.csv", table)
+        for file in beside:
+            shutil.move(file, folder / file.name)
 
     folders.put(out, "record", fill)
 

@@ -21,6 +21,7 @@ from lrpc.workloads.records.cells import Cell, Remark
 
 ON_REMARKS: Final = ("rests_on", "shortened")  # of a cell: a record holds them as remarks
 TableValue = str | int | float | None
+SLOWEST: Final = "slowest"  # the table of a replay's slowest traces, which pictures show
 FORMULA: Final = ("=", "+", "-", "@")  # what a formula begins with
 BUCKET: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 

@@ -27,6 +27,7 @@ from lrpc.workloads.replay.durations import Durations
 from lrpc.workloads.replay.gaps import Charged, network_gaps
 from lrpc.workloads.replay.operations import CriticalPaths, critical_paths, gaps_table, operations, paths_table
 from lrpc.workloads.replay.replay import DURATIONS
+from lrpc.workloads.replay.slowest import slowest_table
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.calls import asynchronous
 from lrpc.workloads.traces.spans import LeftOut, SpanKind
@@ -65,6 +66,7 @@ def accounts(
             operations(trace, activity, simulated_ns),
             paths_table(paths),
             gaps_table(trace, gaps),
+            slowest_table(trace, placement, simulated_ns),
         ],
     )
 

@@ -136,6 +136,34 @@ def rows(
     return Plot(title, _figure([bars], layout, _tall(names)), list(zip(names, values, strict=True)), table)
 
 
+def waterfall(
+    title: str,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    begins: Sequence[float],
+    takes: Sequence[float],
+    unit: str,
+    order: Sequence[str],
+) -> Plot:
+    """Return a plot of horizontal bars that begin at a time each, coloured by kind.
+
+    `order` has all kinds that there may be: alike plots give each the same colour.
+    """
+    keys = [Key(kind, _colour(at)) for at, kind in enumerate(order) if kind in kinds]
+    data = []
+    for key in keys:
+        at = [row for row, kind in enumerate(kinds) if kind == key.name]
+        own = [takes[row] for row in at]
+        data.append(
+            _across(own)
+            | {"y": at, "base": [begins[row] for row in at], "name": escape(key.name), "marker": {"color": key.colour}}
+            | {"width": 0.7}  # of one row: it would be that of the rows between those of a kind
+            | {"customdata": own, "hovertemplate": "%{y}: %{customdata:.4g} from %{base:.4g}"}
+        )
+    layout = {"barmode": "overlay", "xaxis": _titled(unit), "yaxis": _named(names, down=True)}
+    return Plot(title, _figure(data, layout, _tall(names)), list(zip(names, takes, strict=True)), legend=keys)
+
+
 def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
     """Return a plot of vertical bars, one per name; `across` and `up` title its axes."""
     bars = {"type": "bar", "x": list(range(len(names))), "y": list(values), "marker": {"color": COLOURS[0]}}

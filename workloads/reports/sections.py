@@ -17,10 +17,11 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.records.call_tables import CROSSINGS, Calls
 from lrpc.workloads.records.cells import Cell, predictions_rest_on
 from lrpc.workloads.records.records import Record
-from lrpc.workloads.records.tables import MachineRow, Table, TableValue
+from lrpc.workloads.records.tables import SLOWEST, MachineRow, Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.grids import Grid, meanings, title_of
 from lrpc.workloads.reports.plots import OURS, PAPERS, Plot, Series
+from lrpc.workloads.reports.waterfalls import waterfalls
 from lrpc.workloads.reports.words import readable
 
 MOST: Final = 40  # machines or domains shown in a plot or a matrix
@@ -65,6 +66,7 @@ def of_record(record: Record) -> list[Section]:
     sections = [
         Section("Beside the paper", list(_cells(record.cells))),
         Section("The trace", list(_trace(record))),
+        Section("The slowest traces", list(waterfalls(record))),
         Section("Calls", list(_calls(record))),
         Section("Procedures", list(_procedures(record))),
         Section("Processors", list(_processors(record))),
@@ -380,7 +382,8 @@ def _trace(record: Record) -> Iterator[SectionItem]:
     if record.trace.times:
         yield tables.times(record.trace.times)
     # What the answer opens with is not shown again.
-    yield from (table for table in record.trace.more if table.name != OPERATIONS or record.status != "complete")
+    elsewhere = (SLOWEST, OPERATIONS) if record.status == "complete" else (SLOWEST,)
+    yield from (table for table in record.trace.more if table.name not in elsewhere)
     if record.trace.left_out:
         yield from (Note(line) for line in record.trace.left_out_by_reason)
         yield Table("left out", "Rows left out", ("row",), [(line,) for line in record.trace.left_out])

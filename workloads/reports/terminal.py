@@ -89,7 +89,8 @@ def print_record(console: Console, record: Record, folder: Path) -> None:
         print_counts(console, "The trace", record.trace.summary)
         print_times(console, record.trace.times, max(1, record.trace.traces))
         for table in record.trace.more:
-            print_table(console, table, most=MOST_ROWS)
+            if table.name != tables.SLOWEST:  # a picture, on the page
+                print_table(console, table, most=MOST_ROWS)
         print_lines(console, record.trace.left_out_by_reason)
         print_lines(console, record.trace.notes)
     print_latencies(console, record.latency_us)

@@ -18,20 +18,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lrpc.cluster.description import Cluster, construct
 from lrpc.cluster.envelope import Transport
+from lrpc.cluster.group import TimelineFiles
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.synchronisation import Progress
+from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import Panic, RaisedAt, Refused, RunFailed
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.call_tables import Calls, who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.reports.bars import progress_bar
 from lrpc.workloads.reports.output import print_note, say
+
+if TYPE_CHECKING:
+    from lrpc.workloads.records.timeline import TimelineWritten
 
 GROWN_KIB: Final = 1 << 20  # of memory, until a run tells that it takes more
 
@@ -51,6 +56,7 @@ class Options:
     # Where a run is stopped, and fails: at the end of the window that reaches one of these.
     until_us: float | None = None  # virtual time
     max_calls: int | None = None  # between domains
+    timeline: TimelineBounds | None = None  # what a timeline in the record's folder may hold
 
 
 class Stopped(RunFailed):
@@ -63,6 +69,7 @@ class Finished:
 
     record: records.Record
     folder: Path
+    timeline: "TimelineWritten | None" = None
 
 
 def execute(
@@ -112,7 +119,11 @@ def _record(
             records.write(folder, record)
         return record
 
-    with _keeping(keep, folder, lambda: measured[-1].machines if measured else ()):
+    with (
+        tempfile.TemporaryDirectory(prefix="lrpc-timeline-") as parts,
+        _keeping(keep, folder, lambda: measured[-1].machines if measured else ()),
+    ):
+        files = None if options.timeline is None else TimelineFiles(Path(parts), options.timeline)
         with progress_bar(run.workload, planned_calls(cluster)) as show:
             outcome = simulate(
                 cluster,
@@ -122,12 +133,20 @@ def _record(
                     options, _growing(_beginning(lambda: records.write(folder, records.begun(run)), show))
                 ),
                 on_partial=measured.append,
+                timeline=files,
             )
         wall_s = time.monotonic() - began
         calls = who_called_what(cluster, outcome.machines)
         record = records.complete(run, outcome, cells_of(outcome), wall_s, accounts(outcome), calls)
-    records.write(folder, record)
-    return Finished(record, folder)
+        if files is None:
+            records.write(folder, record)
+            return Finished(record, folder)
+        from lrpc.workloads.records import timeline  # with numpy, which other runs do without
+
+        made = Path(parts) / timeline.FILE
+        written = timeline.write(made, files, [machine.name for machine in outcome.machines])
+        records.write(folder, record, [made])
+        return Finished(record, folder, written)
 
 
 def simulate(
@@ -137,10 +156,12 @@ def simulate(
     *,
     on_progress: Callable[[Progress], None] = lambda position: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
+    timeline: TimelineFiles | None = None,
 ) -> Outcome:
     """Run a cluster as `options` say, and write its event log if they name a file for it.
 
-    Prints nothing, and writes no record. Raises the same errors as `run_cluster`.
+    With `timeline` its machines leave their parts of one there. Prints nothing, and writes no
+    record. Raises the same errors as `run_cluster`.
     """
     with ExitStack() as stack:
         logs = None
@@ -153,6 +174,7 @@ def simulate(
             transport=options.transport,
             address=options.address,
             events=logs,
+            timeline=timeline,
             on_progress=on_progress,
             on_partial=on_partial,
         )

@@ -4,6 +4,7 @@ The ways are those of the paper: LRPC; LRPC/MP, which finds an idle processor in
 context; message passing, which is SRC RPC on the Firefly; and a call to another machine.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -18,6 +19,7 @@ from lrpc.domains.simulated.explain import CallObservation, Explanation, place_o
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test, calls_of
+from lrpc.workloads.records.kinds import Kind, kinds_of_steps
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.page import Report
@@ -85,15 +87,20 @@ def beside(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Ta
     return Table("explained", title, ("step", *found), [row for row in rows if any(row[1:])], named=True)
 
 
-def steps(way: str, explanation: Explanation) -> Table:
-    """Return a call's steps in order: when each began, how long it took, where, what and why."""
+def steps(way: str, explanation: Explanation, costs: CostModel) -> Table:
+    """Return a call's steps in order: when each began, how long it took, where, what and why.
+
+    Each has its kind, which says how sure its cost is, and the source of that.
+    """
     rows: list[list[TableValue]] = []
+    kinds = _kinds(explanation, costs)
     at_us = 0.0
     for step in explanation.steps:
         times = f" (x {step.times})" if step.times > 1 else ""
-        rows.append([round(at_us, 3), round(step.us, 3), place_of(step), step.what + times, step.where, step.origin])
+        what = (step.what + times, kinds[step.name], step.source, step.where)
+        rows.append([round(at_us, 3), round(step.us, 3), place_of(step), *what])
         at_us += step.us
-    columns = ("at_us", "takes_us", "in", "what", "code", "origin")
+    columns = ("at_us", "takes_us", "in", "what", "kind", "source", "code")
     return Table(f"steps {way}", f"{way}: {explanation.took_us:,.3f} us", columns, rows)
 
 
@@ -104,22 +111,31 @@ def report(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Re
     parts = {group: us for group, us in parts.items() if any(us)}
     took = [one.took_us for one in local.values()]
     picture = plots.stacked(f"Where a call of {test} spends its time", list(local), parts, "µs", took)
-    sections = [Section(f"{way}, step by step", [steps(way, one)]) for way, one in found.items()]
+    sections = [Section(f"{way}, step by step", [steps(way, one, costs)]) for way, one in found.items()]
     answers: list[SectionItem] = [Note(answer(found)), picture, beside(found, test, costs)]
     return Report(f"One call of {test}, by {costs.name}", [], sections, answers)
+
+
+def _kinds(explanation: Explanation, costs: CostModel) -> dict[str, Kind]:
+    """Return the kind of each step of a call."""
+    charged = Counter[str]()
+    for step in explanation.steps:
+        charged[step.name] += step.times
+    return kinds_of_steps(costs, charged)
 
 
 def _share(explanation: Explanation, names: Collection[str]) -> float:
     return sum(step.us for step in explanation.steps if step.name in names)
 
 
-def as_json(found: Mapping[str, Explanation]) -> dict[str, object]:
+def as_json(found: Mapping[str, Explanation], costs: CostModel) -> dict[str, object]:
     """Return explanations as JSON has them: all that each step has, and times in microseconds."""
+    kinds = {way: _kinds(one, costs) for way, one in found.items()}
     return {
         way: {
             "took_us": one.took_us,
             "elsewhere_us": one.elsewhere_us,
-            "steps": [asdict(step) for step in one.steps],
+            "steps": [{**asdict(step), "kind": kinds[way][step.name]} for step in one.steps],
         }
         for way, one in found.items()
     }

@@ -6,7 +6,7 @@ Tolerances were stated before the first run. A figure outside its tolerance is r
 is no reason to change a parameter or a tolerance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.records.kinds import Basis, from_parameters
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.runs.jobs import RunJob
-from lrpc.workloads.studies.sweep import simulate
+from lrpc.workloads.studies.recorded import Carry, unrecorded
 
+COMMAND: Final = ("lrpc", "observations")
 SCALE: Final = 0.1
 # Changes of the scenario `sun` that bring it closer to the studies of caches. Written blocks wait
 # for half a minute. A call moves a whole block, since the studies count accesses in blocks. Calls
@@ -66,17 +67,22 @@ OBSERVATIONS: Final = (
 )
 
 
-def compare(scale: float, seed: int) -> Table:
+def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequence[str] = COMMAND) -> Table:
     """Run the scenarios, and return every observation beside our figure and a verdict.
+
+    `carry` carries out each run; a dry run has no rows. `command` is noted in records.
 
     `scale`, above 0 and at most 1, is the part of Sun's hours that is run; Taos runs at up to ten
     times that. The verdict is "within" or "outside" the tolerance.
     """
     # Taos' five hours are few beside Sun's four days.
     scales = {"taos": min(1.0, 10 * scale), "sun": scale}
-    found = _found(
-        {name: _run(scenario, changes, scales[scenario], seed) for name, (scenario, changes) in RUNS.items()}
-    )
+    outcomes = {}
+    for name, (scenario, changes) in RUNS.items():
+        outcome = carry(name, _job(scenario, changes, scales[scenario], seed).prepare(list(command)))
+        if outcome is not None:
+            outcomes[name] = outcome
+    found = _found(outcomes) if outcomes else {}
     rows = [
         [
             one.name,
@@ -89,6 +95,7 @@ def compare(scale: float, seed: int) -> Table:
             _basis(one).kind,
         ]
         for one in OBSERVATIONS
+        if one.name in found
     ]
     columns = ("observation", "source", "observed", "tolerance", "ours", "unit", "verdict", "kind")
     return Table("observations", f"Second observations, at scale {scale:g}, seed {seed}", columns, rows)
@@ -115,8 +122,8 @@ class Traffic:
         return self.fetched + self.sent
 
 
-def _run(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> Outcome:
-    """Run a scenario with changed parameters, and return its outcome.
+def _job(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> RunJob:
+    """Return the run of a scenario with changed parameters.
 
     A parameter given as a pair (value, end) gets a range between 0 and `end` as well, so that the
     value is allowed.
@@ -127,8 +134,7 @@ def _run(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> O
         changes[f"parameters.{name}.value"] = value
         if end is not None:
             changes[f"parameters.{name}.range"] = [min(end, 0), max(end, 0)]
-    ready = RunJob(scenario=scenario, scale=scale, seed=seed, changes=changes).prepare(["lrpc", "observations"])
-    return simulate(ready.cluster, seed)[0]
+    return RunJob(scenario=scenario, scale=scale, seed=seed, changes=changes)
 
 
 def _traffic(outcome: Outcome) -> Traffic:

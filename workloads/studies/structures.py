@@ -6,15 +6,16 @@ kernel it is a trap. On a small kernel it is a call of one large domain by SRC R
 LRPC/MP with a second processor and domain caching.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lrpc.cluster.run import Outcome
 from lrpc.kernel.simulated.costs import PARTS, CostModel
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.runs.jobs import RunJob
-from lrpc.workloads.studies.sweep import simulate
+from lrpc.workloads.studies.recorded import Carry, unrecorded
 
+COMMAND: Final = ("lrpc", "structures")
 SCENARIO: Final = "taos"
 WORKSTATION: Final = "workstation"
 STRUCTURE: Final = "parameters.structure.value"
@@ -41,26 +42,24 @@ COLUMNS: Final = (
 )
 
 
-def compare(scale: float, seed: int) -> Table:
+def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequence[str] = COMMAND) -> Table:
     """Run the scenario under each structure in turn, and return what its operations cost.
+
+    `carry` carries out each run; a dry run has no rows. `command` is noted in records.
 
     All columns are of the workstation's processors. `crossing` is what was charged for stubs,
     traps, the kernel, context switches, misses and copies, without the network. `_s` are virtual
     seconds of the whole run, `_us` microseconds of a mean operation, and `crossing_%` is a share of
     busy time.
     """
-    rows = [_row(name, *run(changes, scale, seed)) for name, changes in STRUCTURES.items()]
+    rows = []
+    for name, changes in STRUCTURES.items():
+        ready = RunJob(scenario=SCENARIO, scale=scale, seed=seed, changes=dict(changes)).prepare(list(command))
+        outcome = carry(name, ready)
+        if outcome is not None:
+            costs = next(machine.costs for machine in ready.cluster.machines if machine.name == WORKSTATION)
+            rows.append(_row(name, outcome, costs))
     return Table("structures", f"Structures compared: {SCENARIO} at scale {scale:g}, seed {seed}", COLUMNS, rows)
-
-
-def run(changes: Mapping[str, Any], scale: float, seed: int) -> tuple[Outcome, CostModel]:
-    """Run the scenario with changes, in this process.
-
-    Return its outcome and the workstation's cost model.
-    """
-    ready = RunJob(scenario=SCENARIO, scale=scale, seed=seed, changes=dict(changes)).prepare(["lrpc", "structures"])
-    costs = next(machine.costs for machine in ready.cluster.machines if machine.name == WORKSTATION)
-    return simulate(ready.cluster, seed)[0], costs
 
 
 def _row(name: str, outcome: Outcome, costs: CostModel) -> list[TableValue]:

@@ -13,6 +13,8 @@ from lrpc.workloads.reports.grids import Grid, as_rows
 from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note
+from lrpc.workloads.reports.waterfalls import waterfalls
+from lrpc.workloads.reports.words import FIELDS
 from tests.support.command import HERE, lrpc, office
 
 SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
@@ -91,6 +93,29 @@ def test_the_parts_of_a_picture_add_up_to_the_time_that_it_tells(replays: dict[s
     assert isinstance(bars, list)
     for at, (_, whole) in enumerate(times.bars):
         assert sum(bar["x"][at] for bar in bars) == pytest.approx(whole, rel=1e-3)
+
+
+def test_a_replay_draws_its_slowest_traces_span_by_span(replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    (section,) = (one for one in page.report({"replay": record}).sections if one.title == "The slowest traces")
+    *pictures, table = section.parts
+    assert isinstance(table, Table)
+    assert [len(one.bars) for one in pictures if isinstance(one, Plot)] == [9, 7, 6]
+    took = [float(str(row[1])) for row in table.rows]
+    assert took == sorted(took, reverse=True)
+    (first, *_) = (one for one in pictures if isinstance(one, Plot))
+    assert first.title.startswith("0fee392")
+    assert "48.8 ms as recorded, 40.4 ms in the replay" in first.title
+    assert [key.name for key in first.legend] == ["first span", "within a domain", *list(FIELDS.values())[2:]]
+
+
+@pytest.mark.parametrize("spoil", [["trace"], [""] * 9, ["x"] * 9, []])
+def test_rows_of_slow_traces_that_make_no_picture_do_no_harm(spoil: list[str], replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    assert record.trace is not None
+    more = [replace(one, rows=[spoil, *one.rows]) if one.name == "slowest" else one for one in record.trace.more]
+    found = list(waterfalls(replace(record, trace=replace(record.trace, more=more))))
+    assert [len(one.bars) for one in found if isinstance(one, Plot)] == [9, 7, 6]
 
 
 def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Record]) -> None:

@@ -1,5 +1,6 @@
 """A call explained: its steps are those that were charged, and add up to the time that it took."""
 
+import csv
 import importlib
 import json
 import operator
@@ -172,6 +173,19 @@ class TestCommand:
             "source",
             "Table V",
         )
+
+    def test_each_step_has_its_kind_and_its_source(self, tmp_path: Path) -> None:
+        """Costs whose sum is quoted are input where all of it is charged."""
+        command("explain", "Add", "--out", tmp_path / "page")
+        text = (tmp_path / "page" / "steps-lrpc.csv").read_text()
+        rows = list(csv.DictReader(text.splitlines()))
+        kinds = {row["what"].partition(" (x")[0]: (row["kind"], row["source"]) for row in rows}
+        assert kinds["run the server's stub, entered by an upcall"] == ("input", "section 5: 3 of the stubs' 21")
+        assert kinds["copy a byte between stub and A-stack"] == ("fitted", "Table IV")
+        assert {kind for kind, _ in kinds.values()} == {"input", "fitted"}
+        assert "section 5" in command("explain", "Add").out
+        far = json.loads(command("explain", "Add", "--json").out)[REMOTE]["steps"]
+        assert {step["kind"] for step in far} == {"input", "fitted", "predicted"}
 
     def test_a_test_that_is_not_there_is_refused_with_those_that_are(self) -> None:
         assert refused("explain", "Nil") == "lrpc: test Nil: there is none; give one of Null, Add, BigIn, BigInOut"

@@ -1,5 +1,7 @@
 """Table I's systems against results known without simulation: bounds, directions, operations."""
 
+import csv
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +24,7 @@ from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies import observations, structures
 from lrpc.workloads.systems.environment import kept_on_disk
 from tests.support.clusters import joined
-from tests.support.command import refused
+from tests.support.command import HERE, lrpc, record, refused
 from tests.support.recorded import Recorded
 
 ENDLESS: Final = 10**8
@@ -222,6 +224,32 @@ def test_halving_and_doubling_a_parameter_moves_the_share_as_structure_says(
         run = ran(name, scale, **{**values, key: type(value)(one)})
         shares.append(run.remote / run.local)
     assert sign * (shares[1] - shares[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("structures", ["lrpc", "lrpc-mp", "monolithic-kernel", "src-rpc"]),
+        ("observations", ["large", "moderate", "no-cache", "sprite", "taos"]),
+    ],
+)
+def test_a_study_leaves_its_table_and_a_record_of_each_run(name: str, runs: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    few = ("--scale", 0.0005, "--out", out)
+    assert lrpc(name, *few, "--dry-run").code == 0
+    assert not out.exists()
+    first = lrpc(name, *few)
+    assert first.code == 0, first
+    assert sorted(one.name for one in out.iterdir()) == sorted([*runs, f"{name}.csv"])
+    assert record(out / runs[0])["status"] == "complete"
+    assert record(out / runs[0])["command"][:2] == ["lrpc", name]
+    assert lrpc("verify", out / runs[-1], *HERE).out.startswith("the same: ")
+    assert refused(name, *few).endswith("name another folder, or add --force to replace that study")
+    again = lrpc(name, *few, "--force", "--actors", 0, "--links", "grpc", "--json")
+    assert again.code == 0, again
+    shown = json.loads(again.out)
+    kept = list(csv.DictReader((out / f"{name}.csv").read_text().splitlines()))
+    assert [str(row[next(iter(row))]) for row in shown] == [row[next(iter(row))] for row in kept]
 
 
 def test_the_operations_are_the_same_under_every_structure() -> None:

@@ -1,0 +1,250 @@
+"""A timeline has every call of a run, step by step, and changes nothing of it."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrpc.cluster.description import Cluster
+from lrpc.domains.simulated.timeline import TimelineBounds
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.workloads.records.nesting import layers
+from lrpc.workloads.records.parts import SliceColumns
+from lrpc.workloads.records.perfetto import INSTANT, SLICE_END
+from lrpc.workloads.records.records import COUNTS, total_counts
+from lrpc.workloads.records.timeline import FILE
+from tests.support.clusters import bank, cluster, digest
+from tests.support.command import HERE, lrpc, office, record, refused
+from tests.support.places import SAMPLE
+from tests.support.timelines import ReadTimeline, Slice, ran, read
+
+ONE_MACHINE = """
+name = "alone"
+
+[machines.here]
+cost_model = "cvax-firefly"
+processors = {processors}
+domain_caching = {caching}
+
+[domains.windows]
+machine = "here"
+exports.windows = {{ server = "window server" }}
+
+[domains.names]
+machine = "here"
+exports.names = {{ server = "name server" }}
+
+[domains.files]
+machine = "here"
+exports.files = {{ server = "file server", parameters = {{ buffers = 2000 }} }}
+
+[domains.user]
+machine = "here"
+imports = {{ names = "names", windows = "windows", files = "files" }}
+threads = [{{ program = "office user", parameters = {{ actions = 60 }} }}]
+"""
+
+
+def alone(folder: Path, processors: int = 1, caching: bool = False) -> Path:
+    """Write a scenario of one machine, and return its file."""
+    path = folder / "alone.toml"
+    path.write_text(ONE_MACHINE.format(processors=processors, caching=str(caching).lower()))
+    return path
+
+
+def assert_counts(found: ReadTimeline, counts: dict[str, int]) -> None:
+    """Check that calls and arrows are those that a record counts."""
+    assert {name: found.counted[name] for name in COUNTS} == {name: counts[name] for name in COUNTS}
+    flows = found.flows()
+    crossing = counts["cross_domain"] + counts["cross_machine"]
+    assert found.counted["procedure"] == crossing
+    assert len(flows) == 2 * crossing
+    for begins, ends in flows:
+        assert begins.end <= ends.begin or ends.category == "procedure"
+
+
+@pytest.mark.parametrize(("processors", "caching"), [(1, False), (2, True)])
+def test_one_machine_has_the_calls_of_its_record(processors: int, caching: bool, tmp_path: Path) -> None:
+    ended = lrpc("run", alone(tmp_path, processors, caching), *HERE, "--out", tmp_path / "run", "--timeline")
+    assert ended.code == 0
+    assert f"timeline {tmp_path / 'run' / FILE}: " in ended.out
+    found = read(tmp_path / "run" / FILE)
+    assert_counts(found, record(tmp_path / "run")["counts"])
+    assert {one.process for one in found.slices} == {"here"}
+    assert {one.track for one in found.of("processor")} == {f"processor {number}" for number in range(processors)}
+    tracks = {one.track for one in found.slices if one.category not in ("processor", "step")}
+    assert tracks == {f"user/0 in {domain}" for domain in ("user", "names", "windows", "files")}
+
+
+def test_a_replay_has_the_calls_of_its_record(tmp_path: Path) -> None:
+    lrpc("replay", SAMPLE, "--machines", 2, *HERE, "--out", tmp_path / "run", "--timeline")
+    counts = record(tmp_path / "run")["counts"]
+    assert min(counts[name] for name in COUNTS if name != "trap") > 0
+    assert_counts(read(tmp_path / "run" / FILE), counts)
+
+
+def test_the_time_of_a_call_is_that_of_its_steps_and_its_procedure(tmp_path: Path) -> None:
+    """One processor and one thread: nothing is waited for."""
+    lrpc("run", alone(tmp_path), *HERE, "--out", tmp_path / "run", "--timeline")
+    found = read(tmp_path / "run" / FILE)
+    inner = sorted((one.begin, one.end) for one in (*found.of("step"), *found.of("procedure")))
+    for call in found.of("cross_domain"):
+        reached = call.begin
+        for begin, end in (one for one in inner if call.begin <= one[0] and one[1] <= call.end):
+            assert begin <= reached
+            reached = max(reached, end)
+        assert reached == call.end
+
+
+def test_it_changes_nothing_of_the_run_and_is_the_same_however_that_is_carried_out(tmp_path: Path) -> None:
+    file = office(tmp_path)
+    lrpc("run", file, *HERE, "--out", tmp_path / "without")
+    lrpc("run", file, *HERE, "--out", tmp_path / "here", "--timeline")
+    lrpc("run", file, "--actors", 0, "--out", tmp_path / "grpc", "--timeline")
+    assert record(tmp_path / "without")["digest"] == record(tmp_path / "here")["digest"]
+    assert not (tmp_path / "without" / FILE).exists()
+    assert (tmp_path / "here" / FILE).read_bytes() == (tmp_path / "grpc" / FILE).read_bytes()
+
+
+@pytest.mark.ray
+class TestOnRay:
+    def test_an_office_over_two_actors_has_the_calls_of_its_record(self, tmp_path: Path) -> None:
+        file = office(tmp_path)
+        assert lrpc("run", file, "--actors", 2, "--out", tmp_path / "there", "--timeline").code == 0
+        assert_counts(read(tmp_path / "there" / FILE), record(tmp_path / "there")["counts"])
+        lrpc("run", file, *HERE, "--out", tmp_path / "here", "--timeline")
+        assert (tmp_path / "there" / FILE).read_bytes() == (tmp_path / "here" / FILE).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def described() -> Cluster:
+    """Return a cluster with contention, messages, callers that are released, and raising."""
+    return cluster(bank())
+
+
+@pytest.fixture(scope="module")
+def whole(described: Cluster, tmp_path_factory: pytest.TempPathFactory) -> ReadTimeline:
+    """Return the timeline of all of it."""
+    outcome, found = ran(described, tmp_path_factory.mktemp("whole"))
+    assert outcome.digest == digest(described)
+    counts = total_counts(outcome)
+    assert {name: found.counted[name] for name in COUNTS} == {name: counts[name] for name in COUNTS}
+    return found
+
+
+def test_arrows_lead_from_calls_to_their_procedures_and_back(whole: ReadTimeline) -> None:
+    names = defaultdict(set)
+    for begins, ends in whole.flows():
+        assert ends.begin >= begins.begin
+        names[begins.name].add(ends.category if ends.category == "procedure" else ends.name)
+    assert names == {"leaves": {"procedure"}, "returns": {"is back"}}
+    far = [(begins, ends) for begins, ends in whole.flows() if begins.process != ends.process]
+    assert len(far) > len(whole.of("cross_machine"))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_calls_that_are_lost_and_sent_again_are_one_call(seed: int, tmp_path: Path) -> None:
+    tables = bank()
+    tables["links"] = {"delay_us": 60.0, "loss": 0.1}
+    outcome, found = ran(cluster(tables), tmp_path, seed=seed)
+    counts = total_counts(outcome)
+    assert counts["calls_retransmitted"] > 10
+    assert {name: found.counted[name] for name in COUNTS} == {name: counts[name] for name in COUNTS}
+    assert len(found.flows()) > 2 * counts["cross_machine"]
+
+
+def test_a_window_holds_what_begins_in_it(described: Cluster, whole: ReadTimeline, tmp_path: Path) -> None:
+    times = sorted(one.begin for one in whole.of("cross_domain"))
+    begins, ends = times[len(times) // 3], times[2 * len(times) // 3]
+    _, found = ran(described, tmp_path, TimelineBounds(begins, ends, 1_000_000))
+    assert found.flows()
+    assert all(begins <= one.begin <= one.end <= ends for one in (*found.slices, *found.instants))
+    kinds = ("procedure", *COUNTS)
+    within = sorted(_told(one, ends) for one in whole.slices if one.category in kinds and begins <= one.begin < ends)
+    assert sorted(_told(one, ends) for one in found.slices if one.category in kinds) == within
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 1000, 5000])
+def test_one_that_is_cut_lacks_nothing_until_its_end(
+    most: int, described: Cluster, whole: ReadTimeline, tmp_path: Path
+) -> None:
+    _, found = ran(described, tmp_path, TimelineBounds(0, FOREVER, most))
+    assert len(found.slices) <= most + 40 * len(described.machines)
+    found.flows()
+    ends = max((one.end for one in found.slices), default=0)
+    kept = [_told(one, ends) for one in found.slices if one.category != "processor"]
+    there = [_told(one, ends) for one in whole.slices if one.category != "processor" and one.begin < ends]
+    assert sorted(kept) == sorted(there)
+
+
+def _told(one: Slice, ends: int) -> tuple[str, str, str, int, int]:
+    return one.process, one.category, one.name, one.begin, min(one.end, ends)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(*(st.integers(0, most) for most in (1, 12, 6, 1))).map(
+            lambda row: (row[0], row[1], row[1] + row[2] * (1 - row[3]), row[3])
+        ),
+        max_size=20,
+    )
+)
+def test_slices_that_cross_the_ends_of_others_go_to_tracks_beside(rows: list[tuple[int, int, int, int]]) -> None:
+    """Each layer nests, and together they have every slice and instant once."""
+    tracks, begins, ends, instants = (
+        np.array(column, dtype=np.int64) for column in list(zip(*rows, strict=True)) or [()] * 4
+    )
+    numbered = np.arange(len(rows))
+    written = []
+    for events in layers(SliceColumns(tracks, begins, ends, numbered, instants, numbered * 0)):
+        opened: list[tuple[int, int, int]] = []
+        for track, time, kind, name in zip(
+            *(column.tolist() for column in (events.tracks, events.times, events.kinds, events.names)), strict=True
+        ):
+            assert not opened or (opened[-1][0] == track and opened[-1][1] <= time)
+            if kind == SLICE_END:
+                began = opened.pop()
+                assert (track, began[1], time, 0) == rows[began[2]]
+                assert name == began[2]
+                written.append(name)
+            elif kind == INSTANT:
+                written.append(name)
+            else:
+                opened.append((track, time, name))
+        assert not opened
+    assert sorted(written) == list(range(len(rows)))
+
+
+def test_one_that_is_cut_says_so(tmp_path: Path) -> None:
+    ended = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run", "--timeline", "--timeline-slices", 500)
+    assert ended.code == 0
+    assert ended.line.startswith("note: the timeline ends at ")
+    told = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "told", "--timeline", "--json")
+    found = json.loads(told.out)["timeline"]
+    assert (found["file"], found["cut"]) == (FILE, False)
+    assert found["slices"] == len(read(tmp_path / "told" / FILE).slices)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--timeline-from", 5), "--timeline-from 5: it bounds a timeline; add --timeline"),
+        (("--timeline", "--timeline-from", 10, "--timeline-to", 5), "--timeline-to 5: the timeline begins at 10; "),
+        (("--timeline", "--timeline-to", 0), "--timeline-to 0: the timeline begins at 0; give a later time"),
+        (("--timeline", "--timeline-from", -1), "--timeline-from -1: give 0 or more microseconds"),
+        (("--timeline", "--timeline-to", "nan"), "--timeline-to nan: give 0 or more microseconds"),
+        (("--timeline", "--timeline-from", "1e300"), "--timeline-from 1e+300: give 0 or more microseconds"),
+        (("--timeline", "--timeline-slices", 0), "--timeline-slices 0: give 1 to 5,000,000"),
+        (("--timeline", "--timeline-to", "soon"), "Invalid value for '--timeline-to'"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(options: tuple[object, ...], why: str, tmp_path: Path) -> None:
+    assert refused("run", office(tmp_path), *HERE, "--out", tmp_path / "run", *options).startswith(f"lrpc: {why}")
+    assert refused("replay", SAMPLE, "--machines", 2, *HERE, "--out", tmp_path / "run", *options).startswith(
+        f"lrpc: {why}"
+    )
+    assert not (tmp_path / "run").exists()
