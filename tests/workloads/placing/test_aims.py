@@ -107,7 +107,7 @@ def test_pods_together_share_one() -> None:
             '[fixed]\nfront = 0\nads = 1\ncart = 1\n[together]\ntwo = ["ads", "front"]\n',
             "constraints fixed.front, fixed.ads, together.two cannot hold together",
         ),
-        ('[apart]\nall = ["front", "ads", "cart"]\n', "constraints apart.all cannot hold"),
+        ('[apart]\nall = ["front", "ads", "cart-0", "cart-1"]\n', "constraint apart.all cannot hold on 3 machines; "),
     ],
 )
 def test_constraints_that_cannot_hold_are_named(text: str, said: str) -> None:
@@ -136,7 +136,10 @@ def test_today_is_where_the_trace_says_that_pods_are() -> None:
 def test_where_nodes_are_not_known_or_too_many_the_trace_cannot_say_today() -> None:
     assert "┃ spread" in placed(nodes=False).out
     assert "┃ spread" in placed(machines=2).out
-    for nodes, machines, said in ((False, 3, "does not say on which node or host ads is"), (True, 2, "names 3 nodes")):
+    for nodes, machines, said in (
+        (False, 3, "does not say on which node or host pods are"),
+        (True, 2, "names 3 nodes"),
+    ):
         assert said in refused("place", shop(nodes), "--machines", machines, *HERE, "--baseline", "today")
 
 
