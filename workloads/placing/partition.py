@@ -39,9 +39,10 @@ from lrpc.workloads.placing import bounds, multilevel
 from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.problem import Limit, Problem
 
-# In a model. On larger ones the solver does not keep to its time, and of dense ones its bound says
-# nothing.
-MOST_VARIABLES: Final = 20_000
+# In a model. On larger ones the solver does not keep to its time (it took 11 s in place of 6 with
+# 18,000), and its bound says nothing for minutes.
+MOST_VARIABLES: Final = 12_000
+VARIABLES_PER_S: Final = 2_000  # that the solver prepares for its search, without a look at its limits
 MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
 START_SHARE: Final = 0.5  # of the seconds: for a division to begin at
 BOUND_SHARE: Final = 0.5  # of the seconds that are left: for the bound, before the solver has its turn
@@ -154,7 +155,9 @@ def solve(
         is_large, is_hurried = problem.variables > MOST_VARIABLES, time.monotonic() > begin_by
         share = (ends - time.monotonic()) * (1.0 if is_large or is_hurried else BOUND_SHARE)
         least = max(least, bounds.raised(problem, problem.crossing(best), share))
-        if problem.crossing(best) > least and (is_large or is_hurried or time.monotonic() > ends):
+        if not is_large:
+            is_hurried = is_hurried or ends - time.monotonic() < problem.variables / VARIABLES_PER_S
+        if problem.crossing(best) > least and (is_large or is_hurried):
             end: End = "size" if is_large and not is_hurried else "seconds"
             return Solution(problem.renumbered(best), problem.crossing(best), least, 0, end)
     if problem.crossing(best) <= least:
