@@ -272,7 +272,8 @@ def lines(compared: Compared) -> list[str]:
     most = f"placements whose fullest machine holds at most {float(asked.slack):g} fair shares{_kept(asked)}"
     said = [f"{bound}: {ENDED[found.end]}", f"proved of {most}"]
     if asked.raised:
-        said.append(f"slack {float(asked.slack):g}: the smallest that can be met, since {DEFAULT_SLACK} cannot")
+        which = "can be met" if asked.is_least else "was found to be met"
+        said.append(f"slack {float(asked.slack):g}: the smallest that {which}, since {DEFAULT_SLACK} cannot")
     if asked.strained:
         utilisation = float(asked.capacity.utilisation)
         said.append(f"utilisation {utilisation:g}: the smallest that can be met, since {DEFAULT_UTILISATION} cannot")

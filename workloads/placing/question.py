@@ -76,6 +76,7 @@ class Question:
     problem: Problem
     raised: bool = False  # whether the slack is the least that can be met, since none was asked for
     strained: bool = False  # likewise the utilisation
+    is_least: bool = True  # whether no slack below a raised one can be met, or none was found
 
     @property
     def pods(self) -> list[str]:
@@ -133,7 +134,9 @@ class Question:
         """Return the same question for another number of machines and another slack."""
         exact = Fraction(repr(slack))
         cap = int(exact * sum(self.problem.loads) / machines)
-        return replace(self, slack=exact, problem=replace(self.problem, machines=machines, cap=cap), raised=False)
+        return replace(
+            self, slack=exact, problem=replace(self.problem, machines=machines, cap=cap), raised=False, is_least=True
+        )
 
 
 def _most(loads: Mapping[str, int], placement: Mapping[str, int]) -> int:
@@ -222,7 +225,7 @@ def feasible(asked: Question, search: SearchLimits, *, slack: bool, utilisation:
             raise _overfull(asked, unmet, search) from None
         least = least_slack(asked.problem, unmet.least)
         problem = replace(asked.problem, cap=int(least * asked.fair))
-        return replace(asked, slack=least, problem=problem, raised=True)
+        return replace(asked, slack=least, problem=problem, raised=True, is_least=unmet.proven)
     except Unmet as unmet:
         if not unmet.proven:
             late = "no placement was found that keeps the constraints"

@@ -11,7 +11,10 @@ import yaml
 from lrpc.workloads.placing.curve import order
 from lrpc.workloads.placing.kubernetes import workload
 from lrpc.workloads.placing.moves import renamed
+from lrpc.workloads.placing.partition import Overfull, SearchLimits
 from lrpc.workloads.placing.place import Aims, ask, takes
+from lrpc.workloads.placing.problem import Problem
+from lrpc.workloads.placing.question import feasible
 from lrpc.workloads.replay.busy import busy
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.steps import activity
@@ -352,3 +355,16 @@ def test_numbers_of_machines_for_which_there_is_no_time_are_named(monkeypatch: p
 def numbers(ended: Ended) -> list[int]:
     """Return the numbers of machines that have a row in the last table."""
     return [int(row) for row in re.findall(r"^│ +(\d+) │ +\d+ │", ended.out.split("What more ")[1], re.MULTILINE)]
+
+
+def test_a_slack_that_was_not_proved_to_be_the_smallest_is_not_called_so() -> None:
+    asked = ask(ReplayJob(trace=str(SAMPLE), machines=4), 1.2)
+    assert feasible(asked, SearchLimits(20_000, 60.0), slack=True, utilisation=True).is_least
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrpc.workloads.placing.question.fitting", overfull)
+        found = feasible(asked, SearchLimits(20_000, 60.0), slack=True, utilisation=False)
+    assert (found.raised, found.is_least) == (True, False)
+
+
+def overfull(problem: Problem, limits: SearchLimits) -> tuple[int, ...]:
+    raise Overfull(sum(problem.loads), proven=False)
