@@ -107,7 +107,10 @@ Baseline = Annotated[
         show_default="today if the trace names nodes, else spread",
     ),
 ]
-Curve = Annotated[bool, typer.Option(help="Compare numbers of machines, from 1 on.")]
+Curve = Annotated[
+    bool,
+    typer.Option(help="Compare numbers of machines, from 1 on, in a quarter of --seconds or what is left of them."),
+]
 Kubernetes = Annotated[
     Path | None, typer.Option(help="File to write affinity rules for Kubernetes to.", show_default="none")
 ]
@@ -190,7 +193,7 @@ def find_placement(
     baseline: Baseline = None,
     curve: Curve = True,
     nodes: SearchNodes = 20_000,
-    seconds: SearchSeconds = 45.0,
+    seconds: SearchSeconds = 30.0,
     processors: Processors = DEFAULT_PROCESSORS,
     cost_model: CostModelName = "linux-python",
     link: LinkCosts = "model",

@@ -20,7 +20,7 @@ machines, or may not be on one.
 """
 
 import time
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 import numpy as np
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from lrpc.workloads.placing.problem import Problem
 
 MOST_VERTICES: Final = 4_000  # eigenvalues of more take too long
+EIGENVALUES_S: Final = 1.0  # that eigenvalues of 1,000 vertices take; of twice as many, eight times as long
 SAFE: Final = 1e-6  # of the bound, for rounding
 MOST_PRICED: Final = 2_000  # vertices whose bound is raised
 STEPS: Final = 400
@@ -38,9 +39,13 @@ ROUNDING: Final = 1e-12  # of the norm of a matrix, which is more than its eigen
 Vector = NDArray[np.float64]
 
 
-def bound(problem: Problem) -> int:
-    """Return a weight that crosses in any division of a problem, found without a search."""
-    return max(_certain(problem), _spectral(problem))
+def bound(problem: Problem, seconds: float = inf) -> int:
+    """Return a weight that crosses in any division of a problem, found without a search.
+
+    Eigenvalues that would take more than so many seconds are left out.
+    """
+    takes = EIGENVALUES_S * (len(problem.loads) / 1000) ** 3
+    return max(_certain(problem), _spectral(problem) if takes <= seconds else 0)
 
 
 def _certain(problem: Problem) -> int:
@@ -66,7 +71,8 @@ def raised(problem: Problem, crossing: int, seconds: float) -> int:
 
     Takes at most about so many seconds, and ends where the bound is that weight.
     """
-    if not sum(problem.loads) or not problem.weights or len(problem.loads) > MOST_PRICED:
+    takes = EIGENVALUES_S * (len(problem.loads) / 1000) ** 3
+    if not sum(problem.loads) or not problem.weights or len(problem.loads) > MOST_PRICED or takes > seconds:
         return 0
     dual = _Dual(problem)
     ends = time.monotonic() + seconds

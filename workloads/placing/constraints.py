@@ -7,15 +7,19 @@
     web = ["frontend", "adservice"]     # on one machine
 
     [apart]
-    store = ["redis-0", "redis-1"]      # no two on one machine
+    money = ["payment", "cart"]         # no pod of one on a machine of the other's
+    store = ["redis"]                   # no two pods of it on one machine
 
-A name is that of a pod, or of a service or deployment, which stands for all its pods. The tables
-may stand in a placement file, beside `[placement]`.
+A name is that of a pod, or of a service or deployment, which stands for all its pods alike. Names
+that are apart are so from each other: pods of one name may share a machine, unless it stands alone.
+The tables may stand in a placement file, beside `[placement]`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
+from itertools import combinations, product
 from pathlib import Path
 from typing import Final, Literal
 
@@ -41,12 +45,37 @@ class ConstraintTables(Document):
 
 @dataclass(frozen=True)
 class Constraint:
-    """One constraint: its name in the file, and the pods that it is about."""
+    """One constraint: its name in the file, and the pods that it is about.
+
+    Pods that are apart are in `parts`: no two of different parts may be on one machine.
+    """
 
     name: str
     kind: Literal["fixed", "together", "apart"]
     pods: tuple[str, ...]
     machine: int = 0  # where they are fixed
+    parts: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def rivals(self) -> list[frozenset[str]]:
+        """Return sets of pods, no two of a set on one machine, that have each two rivals in one.
+
+        Few large sets bound a search better than all pairs: the first ones take a pod of each part.
+        """
+        if len(self.parts) < 2:
+            return []
+        most = max(len(part) for part in self.parts)
+        found = [frozenset(part[at % len(part)] for part in self.parts) for at in range(most)]
+        covered = {frozenset(pair) for one in found for pair in combinations(one, 2)}
+        pairs = (frozenset(two) for one, other in combinations(self.parts, 2) for two in product(one, other))
+        return found + [pair for pair in pairs if pair not in covered]
+
+    def keeps(self, placement: Mapping[str, int]) -> bool:
+        """Return whether a placement of pods keeps this constraint."""
+        if self.kind == "apart":
+            return all(len({placement[pod] for pod in rivals}) == len(rivals) for rivals in self.rivals)
+        machines = {placement[pod] for pod in self.pods}
+        return machines <= {self.machine} if self.kind == "fixed" else len(machines) <= 1
 
 
 class Contradiction(Exception):
@@ -89,8 +118,12 @@ def read_constraints(path: Path, trace: Trace, machines: int, outside: Sequence[
     for kind, sets in (("together", tables.together), ("apart", tables.apart)):
         for label, members in sets.items():
             place = f"{kind}.{shown(label)}"
-            pods = tuple(sorted({pod for name in members for pod in _pods(path, place, name, names, outside)}))
-            found.append(Constraint(f"{kind}.{label}", "together" if kind == "together" else "apart", pods))
+            named = [_pods(path, place, name, names, outside) for name in members]
+            pods = tuple(sorted({pod for one in named for pod in one}))
+            if kind == "together":
+                found.append(Constraint(f"{kind}.{label}", "together", pods))
+            else:
+                found.append(Constraint(f"{kind}.{label}", "apart", pods, parts=_parts(named)))
     return found
 
 
@@ -115,17 +148,34 @@ def grouped(pods: Sequence[str], constraints: Sequence[Constraint]) -> Grouped:
     groups = tuple(tuple(group) for group in members.values())
     number = {pod: at for at, group in enumerate(groups) for pod in group}
     fixed: dict[int, int] = {}
-    apart = []
+    apart: dict[frozenset[int], None] = {}  # a set, in order
     for one in constraints:
         if one.kind == "fixed":
             for pod in one.pods:
                 if fixed.setdefault(number[pod], one.machine) != one.machine:
                     raise Contradiction
-        elif one.kind == "apart":
-            if len({number[pod] for pod in one.pods}) < len(one.pods):
+        for rivals in one.rivals:
+            if len({number[pod] for pod in rivals}) < len(rivals):
                 raise Contradiction
-            apart.append(frozenset(number[pod] for pod in one.pods))
+            apart[frozenset(number[pod] for pod in rivals)] = None
     return Grouped(groups, fixed, tuple(apart))
+
+
+def _parts(named: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Return the parts of pods that are apart, given the pods of each name.
+
+    A pod with several of the names is of the one that names the fewest pods. The pods of a name
+    that stands alone are apart from each other.
+    """
+    distinct = list(dict.fromkeys(named))
+    if len(distinct) == 1:
+        return tuple((pod,) for pod in distinct[0])
+    taken: set[str] = set()
+    parts = []
+    for pods in sorted(distinct, key=len):
+        parts.append(tuple(pod for pod in pods if pod not in taken))
+        taken.update(pods)
+    return tuple(part for part in parts if part)
 
 
 def _pods_by_name(trace: Trace) -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,9 @@
 The search of `partition` begins at such a division. A graph too large for it ends with one.
 """
 
+import time
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from lrpc.workloads.placing.problem import Problem
@@ -90,8 +92,11 @@ def improved(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
     return tuple(placed)
 
 
-def swapped(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
-    """Let two vertices change places, as far as they may, and move others, while that helps."""
+def swapped(problem: Problem, start: Sequence[int], ends: float = inf) -> tuple[int, ...]:
+    """Let two vertices change places, as far as they may, and move others, while that helps.
+
+    Stops at a monotonic time.
+    """
     placed = list(improved(problem, start))
     if len(placed) > MOST_SWAPPED:
         return tuple(placed)
@@ -103,6 +108,8 @@ def swapped(problem: Problem, start: Sequence[int]) -> tuple[int, ...]:
             room.move(vertex, machine)
         near = [_near(problem, vertex, placed) for vertex in range(len(placed))]
         for one in range(len(placed)):
+            if time.monotonic() > ends:
+                return tuple(placed)
             for other in range(one):
                 here, there = placed[one], placed[other]
                 if here == there:

@@ -31,29 +31,34 @@ def renamed(
 def moves(asked: Question, before: Mapping[str, int], after: Mapping[str, int], names: Sequence[str]) -> Table:
     """Return the table of moves from one placement to another, in an order in which they help.
 
-    The next move is always the one that saves most calls between machines at that time; what they
+    The next move is always the one that saves most of what is minimised at that time; what they
     save adds up to the whole. `names` are those of machines.
     """
-    beside: dict[str, dict[str, int]] = {pod: {} for pod in asked.pods}
-    for (one, other), count in asked.calls.items():
-        if one != other:
-            beside[one][other] = beside[other][one] = count
+    beside: dict[str, dict[str, Counter[str]]] = {pod: {} for pod in asked.pods}
+    units = list(dict.fromkeys([asked.unit, "calls"]))  # what is minimised comes first
+    for unit, between in ((asked.unit, asked.weighed), ("calls", asked.calls)):
+        for (one, other), amount in between.items():
+            if one != other:
+                pair = beside[one].setdefault(other, Counter())
+                pair[unit] = amount
+                beside[other][one] = pair
     now = dict(before)
     left = sorted(pod for pod in asked.pods if before[pod] != after[pod])
-    crossing = asked.crossing_calls(now)
+    crossing = Counter({asked.unit: asked.crossing_weight(now), "calls": asked.crossing_calls(now)})
     rows: list[Sequence[TableValue]] = []
 
-    def saved(pod: str) -> int:
+    def saved(pod: str, unit: str) -> int:
         return sum(
-            count * ((now[other] != now[pod]) - (now[other] != after[pod])) for other, count in beside[pod].items()
+            pair[unit] * ((now[other] != now[pod]) - (now[other] != after[pod])) for other, pair in beside[pod].items()
         )
 
     while left:
-        pod = max(left, key=lambda one: (saved(one), one))
-        gain = saved(pod)
-        crossing -= gain
-        rows.append((pod, names[now[pod]], names[after[pod]], gain, crossing))
+        pod = max(left, key=lambda one: (saved(one, asked.unit), one))
+        gains = {unit: saved(pod, unit) for unit in units}
+        crossing.subtract(gains)
+        figures = [figure for unit in units for figure in (gains[unit], crossing[unit])]
+        rows.append((pod, names[now[pod]], names[after[pod]], *figures))
         now[pod] = after[pod]
         left.remove(pod)
-    columns = ("pod", "from", "to", "calls saved", "calls between machines then")
-    return Table("moves", "Moves, each the best one at its time", columns, rows)
+    heads = [head for unit in units for head in (f"{unit} saved", f"{unit} between machines then")]
+    return Table("moves", "Moves, each the best one at its time", ("pod", "from", "to", *heads), rows)

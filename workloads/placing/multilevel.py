@@ -6,7 +6,9 @@ neither what is fixed or apart nor a second limit, and takes the cap as a wish. 
 its is made to fit, and dropped where that fails.
 """
 
+import time
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Final
 
 import pymetis
@@ -19,14 +21,19 @@ MOST_TRIES: Final = 40  # for each number of parts
 MOST_WEIGHT: Final = 10**9  # of all vertices or edges together: METIS has 32 bits
 
 
-def divisions(problem: Problem) -> Iterator[tuple[int, ...]]:
-    """Yield divisions that fit, which no move of a single vertex makes better."""
+def divisions(problem: Problem, ends: float = inf) -> Iterator[tuple[int, ...]]:
+    """Yield divisions that fit, which no move of a single vertex makes better.
+
+    Begins none after a monotonic time.
+    """
     total = sum(problem.loads)
     fewest = max(2, -(-total // max(1, problem.cap)))
     graph = _Graph(problem)
     for parts in sorted({fewest, (fewest + len(problem.labels)) // 2, len(problem.labels)} - {0, 1}):
         if parts <= len(problem.labels):
             for seed in range(max(1, min(MOST_TRIES, WORK // len(problem.loads)))):
+                if time.monotonic() > ends:
+                    return
                 found = _fitted(problem, graph.divided(parts, seed))
                 if found is not None:
                     yield improved(problem, found)

@@ -9,7 +9,8 @@ The placement to compare with is today's where the trace names nodes or hosts, n
 are machines, or `spread`; or one that is asked for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,9 +19,9 @@ from typing import Final
 
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.errors import Panic, Refused
-from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads.placing import kubernetes
 from lrpc.workloads.placing.constraints import read_constraints
+from lrpc.workloads.placing.curve import MachineCurve, curve
 from lrpc.workloads.placing.kubernetes import Topology
 from lrpc.workloads.placing.moves import moves, renamed
 from lrpc.workloads.placing.partition import OnProgress, SearchLimits, Solution, fitting, solve
@@ -33,25 +34,22 @@ from lrpc.workloads.placing.question import (
     feasible,
     question_of,
 )
+from lrpc.workloads.placing.times import Times, charges_of, times
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
-from lrpc.workloads.replay.accounts import Costs
-from lrpc.workloads.replay.gaps import Charged, LinkCost, charged, network_gaps
 from lrpc.workloads.replay.placement import machine_names, place, write_placement
-from lrpc.workloads.replay.steps import Activity, activity
+from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.reports.bars import spinner
 from lrpc.workloads.runs.execute import Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob
-from lrpc.workloads.traces.trace import Trace
 
 SPREAD: Final = "spread"
 TODAY: Final = "today"
 FOUND: Final = "found"
 FILE: Final = "placement.toml"
-CURVE: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of machines to compare
-CURVE_LIMITS: Final = SearchLimits(nodes=200, seconds=5.0)  # of the search for each of them
+CURVE_SHARE: Final = 0.25  # of the seconds: at least so many are for other numbers of machines
 ENDED: Final = {
     "optimal": "no placement crosses less",
     "nodes": "the search ended at --nodes",
@@ -89,22 +87,13 @@ class Compared:
     after: Mapping[str, int]
     label: str  # what the placement before is called
     machines: Sequence[str]  # the names of machines
-    times: Sequence["Times"]
-    curve: Table | None
+    times: Sequence[Times]
+    curve: MachineCurve | None
     file: Path
     baseline: Record
     found: Record
     folder: Path
     notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Times:
-    """The mean time of a trace in us, before and after, without waiting, by one cost."""
-
-    by: str
-    before: float
-    after: float
 
 
 def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
@@ -115,7 +104,7 @@ def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
     """
     trace = job.read()
     recorded = activity(trace)
-    each = _charged(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)).each
+    each = charges_of(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)).each
     if job.machines > 1 and each.machine_ns <= each.domain_ns:
         took = f"a call between machines takes {each.machine_ns / 1000} us, one between domains {each.domain_ns / 1000}"
         raise Refused(f"cost model {job.cost_model}: {took}; there is nothing to save by staying on a machine")
@@ -129,7 +118,7 @@ def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
         recorded,
         job.machines,
         constraints=kept,
-        charged=_charged(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)),
+        charged=charges_of(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)),
         weight=aims.weight,
         message_bytes=job.message_bytes,
         slack=slack,
@@ -166,9 +155,10 @@ def compare(
     job.check_parts(limit)
     with spinner(f"reading {job.trace}"):
         asked = ask(job, DEFAULT_SLACK if aims.slack is None else aims.slack, aims)
+    ends = time.monotonic() + search.seconds
     asked = feasible(asked, search, slack=aims.slack is None, utilisation=aims.utilisation is None)
-    label, before, names = _baseline(asked, job, aims)
-    starts = begin(asked, search, before)
+    label, before, names, notes = _baseline(asked, job, aims)
+    starts = begin(asked, search.until(ends), before)
     folder = folders.fresh("place") if options.out is None else options.out
     parts = {
         name: records.new_folder(folder / name, name, force=options.force, option="--record") for name in (label, FOUND)
@@ -180,9 +170,11 @@ def compare(
     if options.dry_run:
         _say_plan(asked, file, folder)
         return None
-    with _searching(asked) as show:
-        solution = solve(asked.problem, starts, search, show)
-        curve = _curve(asked, job, DEFAULT_SLACK if aims.slack is None else aims.slack) if aims.curve else None
+    with _searching(asked) as (say, show):
+        share = (1 - CURVE_SHARE if aims.curve and job.machines > 1 else 1) * (ends - time.monotonic())
+        solution = solve(asked.problem, starts, search.until(time.monotonic() + share), show)
+        slack = DEFAULT_SLACK if aims.slack is None else aims.slack
+        compared = curve(asked, job, slack, solution, ends, say) if aims.curve else None
     after = renamed(asked.placement(solution.placed), before, job.machines, set(asked.problem.fixed.values()))
     folder.mkdir(parents=True, exist_ok=True)
     write_placement(file, after)
@@ -197,20 +189,20 @@ def compare(
     if found.counts["cross_machine"] != asked.crossing_calls(after):
         crossed = found.counts["cross_machine"]
         raise Panic(f"{file}: {crossed} calls crossed machines in its replay, not {asked.crossing_calls(after)}")
-    notes: list[str] = []
+    notes += [] if compared is None else compared.notes
     if aims.kubernetes is not None:
         labels = {at: f"m{at}" for at in range(job.machines)}
-        notes = kubernetes.write(aims.kubernetes, asked.trace, after, labels, aims.topology)
+        notes += kubernetes.write(aims.kubernetes, asked.trace, after, labels, aims.topology)
         notes.append(f"affinity rules {aims.kubernetes}")
-    times = [_times(asked, job, link, before, after) for link in ("model", "trace")]
-    return Compared(asked, solution, before, after, label, names, times, curve, file, baseline, found, folder, notes)
+    both = times(asked, job, before, after)
+    return Compared(asked, solution, before, after, label, names, both, compared, file, baseline, found, folder, notes)
 
 
 def tables(compared: Compared) -> list[Table]:
     """Return both placements side by side, the moves between them, and the curve of machines."""
     asked, both = compared.question, (compared.before, compared.after)
     found = [_beside(compared), moves(asked, *both, compared.machines)]
-    return found if compared.curve is None else [*found, compared.curve]
+    return found if compared.curve is None else [*found, compared.curve.table]
 
 
 def _beside(compared: Compared) -> Table:
@@ -221,7 +213,7 @@ def _beside(compared: Compared) -> Table:
     calls = max(1, sum(asked.calls.values()))
     shares = [100 * count / calls for count in crossed]
     means = [_mean_us(record) for record in both]
-    weighed = [_weighed(asked, placement) for placement in placements]
+    weighed = [asked.crossing_weight(placement) for placement in placements]
     rows: list[Sequence[TableValue]] = [
         ("calls between machines", *(f"{count:,}" for count in crossed), _saved(*crossed)),
         ("% of calls between pods", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
@@ -254,9 +246,22 @@ def answer(compared: Compared) -> str:
     """Return in one line what the found placement saves."""
     asked = compared.question
     before, after = (asked.crossing_calls(one) for one in (compared.before, compared.after))
-    saved = sorted(_part_saved(one.before, one.after) for one in compared.times)
     crossing = f"{after:,} of {sum(asked.calls.values()):,} calls cross machines, in place of {before:,}"
-    return f"{crossing}; traces take {saved[0]:.2f} % to {saved[-1]:.2f} % less, by what a crossing costs"
+    if asked.weight != "calls":
+        weights = [asked.crossing_weight(one) for one in (compared.after, compared.before)]
+        crossing += f"; {weights[0]:,} {asked.unit} do, in place of {weights[1]:,}"
+    took = takes([_part_saved(one.before, one.after) for one in compared.times])
+    return f"{crossing}; traces take {took}, by what a crossing costs"
+
+
+def takes(saved: Sequence[float]) -> str:
+    """Return in words how much less or more something takes, given what it saves in percent."""
+    least, most = min(saved), max(saved)
+    if round(least, 2) < 0 < round(most, 2):
+        return f"from {-least:.2f} % more to {most:.2f} % less"
+    if round(least, 2) < 0:
+        return f"{abs(most):.2f} % to {-least:.2f} % more"
+    return f"{abs(least):.2f} % to {most:.2f} % less"
 
 
 def lines(compared: Compared) -> list[str]:
@@ -267,108 +272,58 @@ def lines(compared: Compared) -> list[str]:
     most = f"placements whose fullest machine holds at most {float(asked.slack):g} fair shares{_kept(asked)}"
     said = [f"{bound}: {ENDED[found.end]}", f"proved of {most}"]
     if asked.raised:
-        said.append(f"slack {float(asked.slack):g}: the smallest that can be met, since {DEFAULT_SLACK} cannot")
+        which = "can be met" if asked.is_least else "was found to be met"
+        said.append(f"slack {float(asked.slack):g}: the smallest that {which}, since {DEFAULT_SLACK} cannot")
     if asked.strained:
         utilisation = float(asked.capacity.utilisation)
         said.append(f"utilisation {utilisation:g}: the smallest that can be met, since {DEFAULT_UTILISATION} cannot")
-    if asked.problem.machines > 1 and asked.needed <= asked.capacity.utilisation and not asked.problem.apart:
+    on_one = dict.fromkeys(asked.pods, next(iter(asked.problem.fixed.values()), 0))
+    may_be = all(one.keeps(on_one) for one in asked.constraints)
+    if asked.problem.machines > 1 and asked.needed <= asked.capacity.utilisation and may_be:
         interval = f"the busiest {asked.capacity.interval_ns / 1e9:g} s"
         busy = f"busy to {float(100 * asked.needed):.2f} % of its {asked.capacity.processors} processors in {interval}"
         said.append(f"one machine is enough: with all pods it would be {busy}, and no call would cross")
-    if not asked.fits(compared.before):
-        said.append(f"{compared.label} does not fit: its fullest machine holds more than the slack allows")
+    broken = asked.broken(compared.before)
+    if broken:
+        said.append(f"{compared.label} does not fit: {', and '.join(broken)}")
     return [*said, *compared.notes, f"placement {compared.file}", f"records {compared.folder}"]
 
 
 def _kept(asked: Question) -> str:
     percent = float(100 * asked.capacity.utilisation)
     kept = f", and is busy to at most {percent:g} % in any {asked.capacity.interval_ns / 1e9:g} s"
-    return kept + (f", and that keep {len(asked.constraints)} constraints" if asked.constraints else "")
+    count = len(asked.constraints)
+    return kept + (f", and that keep {count} constraint{'s' if count > 1 else ''}" if count else "")
 
 
-def _baseline(asked: Question, job: ReplayJob, aims: Aims) -> tuple[str, dict[str, int], list[str]]:
-    """Return the placement before: what it is called, each pod's machine, and machines' names."""
+def _baseline(asked: Question, job: ReplayJob, aims: Aims) -> tuple[str, dict[str, int], list[str], list[str]]:
+    """Return the placement before: what it is called, each pod's machine, and machines' names.
+
+    Returns a line too that says why it is not today's, where nobody asked for another.
+    """
     nodes = asked.trace.nodes
-    names = sorted(set(nodes.values()))
-    knows = all(pod in nodes for pod in asked.pods)
-    if aims.baseline == TODAY and not knows:
-        missing = next(pod for pod in asked.pods if pod not in nodes)
-        raise Refused(f"--baseline today: {job.trace} does not say on which node or host {missing} is; name a file")
-    if aims.baseline == TODAY and len(names) > job.machines:
-        raise Refused(f"--baseline today: {job.trace} names {len(names)} nodes; give --machines {len(names)}")
-    if aims.baseline == TODAY or (aims.baseline is None and knows and 1 < len(names) <= job.machines):
-        more = machine_names(job.machines)[len(names) :]
-        return TODAY, {pod: names.index(nodes[pod]) for pod in asked.pods}, names + more
+    names = sorted({nodes[pod] for pod in asked.pods if pod in nodes})
+    missing = [pod for pod in asked.pods if pod not in nodes]
+    if missing:
+        which = "pods are" if len(missing) == len(asked.pods) else f"{missing[0]} is"
+        why, fix = f"{job.trace} does not say on which node or host {which}", "--baseline with a file"
+    else:
+        why, fix = f"{job.trace} names {len(names)} nodes", f"--machines {len(names)}"
+    cannot = bool(missing) or len(names) > job.machines
+    if aims.baseline == TODAY and cannot:
+        raise Refused(f"--baseline today: {why}; give {fix}")
+    if aims.baseline == TODAY or (aims.baseline is None and not cannot and (len(names) > 1 or job.machines == 1)):
+        unnamed = machine_names(job.machines)[len(names) :]
+        return TODAY, {pod: names.index(nodes[pod]) for pod in asked.pods}, names + unnamed, []
+    lines = []
+    if aims.baseline is None:
+        other = "another" if missing else "it"
+        if not cannot:
+            why, fix = f"{job.trace} has all pods on one, {names[0]}, where nothing crosses", "--baseline today"
+        lines = [f"spread stands in for today's placement: {why}; {fix} would compare with {other}"]
     policy = aims.baseline or SPREAD
     label = policy if policy in (SPREAD, "pack") else "before"
-    return label, place(asked.pods, job.machines, policy), machine_names(job.machines)
-
-
-def _curve(asked: Question, job: ReplayJob, slack: float) -> Table:
-    """Return what numbers of machines, up to the job's, would cross and take.
-
-    A slack that cannot be met on a number of machines is the least that can be.
-    """
-    most = job.machines
-    rows: list[Sequence[TableValue]] = []
-    for machines in sorted({*(one for one in CURVE if one < most), most}):
-        if any(machine >= machines for machine in asked.problem.fixed.values()):
-            continue
-        try:
-            one = feasible(asked.on(machines, slack), CURVE_LIMITS, slack=True, utilisation=True)
-        except Refused:
-            continue
-        found = solve(one.problem, [fitting(one.problem, CURVE_LIMITS)], CURVE_LIMITS)
-        placement = one.placement(found.placed)
-        means = [
-            _mean_time(asked, job.model_copy(update={"machines": machines}), link, placement)
-            for link in ("model", "trace")
-        ]
-        crossing = one.crossing_calls(placement)
-        share = 100 * crossing / max(1, sum(one.calls.values()))
-        busiest, fullest = one.busiest_share(placement), one.fullest(placement)
-        rows.append((machines, crossing, round(share, 2), *means, round(fullest, 4), round(busiest, 2)))
-    columns = (
-        "machines",
-        "calls between machines",
-        "% of calls between pods",
-        "mean time of a trace, us, by the cost model",
-        "by recorded gaps",
-        "fullest machine, fair shares",
-        "busiest machine, %",
-    )
-    return Table("curve", "What more machines cost", columns, rows, named=True)
-
-
-def _times(
-    asked: Question, job: ReplayJob, link: LinkCost, before: Mapping[str, int], after: Mapping[str, int]
-) -> Times:
-    by = "the cost model" if link == "model" else "gaps drawn from the trace"
-    return Times(by, *(_mean_time(asked, job, link, placement) for placement in (before, after)))
-
-
-def _mean_time(asked: Question, job: ReplayJob, link: LinkCost, placement: Mapping[str, int]) -> float:
-    """Return the mean time of a trace without waiting, in us, under a placement."""
-    recorded = asked.activity
-    calls = _charged(job, link, asked.trace, recorded, placement)
-    costs = Costs(asked.trace, recorded, network_gaps(asked.trace, recorded), placement, calls)
-    traces = sum(len(roots) for roots in recorded.roots.values())
-    return round(costs.simulated().total() / max(1, traces) / 1000, 1)
-
-
-def _charged(job: ReplayJob, link: LinkCost, trace: Trace, recorded: Activity, placement: Mapping[str, int]) -> Charged:
-    return charged(
-        trace,
-        recorded,
-        placement,
-        job.machines,
-        link=link,
-        costs=load_cost_model(job.cost_model),
-        link_delay_us=job.link_delay_us,
-        link_mbps=job.link_mbps,
-        seed=job.seed,
-        message_bytes=job.message_bytes,
-    )
+    return label, place(asked.pods, job.machines, policy), machine_names(job.machines), lines
 
 
 def _replay(asked: Question, job: ReplayJob, options: Options, command: list[str]) -> Record:
@@ -386,22 +341,12 @@ def _mean_us(record: Record) -> float:
     return whole_ns / max(1, record.trace.traces) / 1000
 
 
-def _weighed(asked: Question, placement: Mapping[str, int]) -> int:
-    """Return the weight between machines under a placement of pods."""
-    groups = asked.grouped.groups
-    return sum(
-        weight
-        for (one, other), weight in asked.problem.weights.items()
-        if placement[groups[one][0]] != placement[groups[other][0]]
-    )
-
-
 def _part_saved(before: float, after: float) -> float:
     return 100 * (before - after) / before if before else 0.0
 
 
 def _saved(before: float, after: float) -> str:
-    return f"{_part_saved(before, after):.2f} %" if before else ""
+    return f"{round(_part_saved(before, after), 2) + 0.0:.2f} %" if before else ""
 
 
 def _say_plan(asked: Question, file: Path, folder: Path) -> None:
@@ -421,11 +366,11 @@ def _check_file(file: Path, out: Path | None, option: str, *, force: bool) -> No
 
 
 @contextmanager
-def _searching(asked: Question) -> Iterator[OnProgress]:
-    """Show the progress of a search if standard error is a terminal."""
+def _searching(asked: Question) -> Iterator[tuple[Callable[[str], None], OnProgress]]:
+    """Show what is done, and the progress of a search, if standard error is a terminal."""
     with spinner(f"placing {len(asked.pods)} pods; Ctrl-C keeps the best so far") as say:
 
         def show(nodes: int, found: float, at_least: float) -> None:
             say(f"{nodes:,} nodes: {found:,.0f} {asked.unit} cross, at least {at_least:,.0f} must")
 
-        yield show
+        yield say, show

@@ -9,6 +9,7 @@ trace it may be busy for a part of its processors' time (`utilisation`). Where t
 is asked for, it is found.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,14 @@ DEFAULT_UTILISATION: Final = 0.6
 SLACK_DIGITS: Final = 4  # decimals of the least slack, and of the least utilisation, that can be met
 MOST_INTERVALS: Final = 8  # the busiest of a trace, each a limit
 LARGEST_WEIGHT: Final = 10**8  # of all edges together: the solver's precision ends beyond
+
+
+class Infeasible(Refused):
+    """No placement does what is asked for; `what` says so without the trace and without the fix."""
+
+    def __init__(self, origin: str, what: str, fix: str) -> None:
+        super().__init__(f"{origin}: {what}; {fix}")
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Question:
     grouped: Grouped
     constraints: Sequence[Constraint]
     calls: Mapping[tuple[str, str], int]  # calls between each two pods, in order of name
+    weighed: Mapping[tuple[str, str], int]  # what these weigh
     weight: Weight
     unit: str  # of weights
     slack: Fraction  # the most that a machine may hold, in fair shares
@@ -66,6 +76,7 @@ class Question:
     problem: Problem
     raised: bool = False  # whether the slack is the least that can be met, since none was asked for
     strained: bool = False  # likewise the utilisation
+    is_least: bool = True  # whether no slack below a raised one can be met, or none was found
 
     @property
     def pods(self) -> list[str]:
@@ -92,34 +103,48 @@ class Question:
         """Return how many calls cross machines under a placement of pods."""
         return sum(count for (one, other), count in self.calls.items() if placement[one] != placement[other])
 
+    def crossing_weight(self, placement: Mapping[str, int]) -> int:
+        """Return what crosses machines weighs, under a placement of pods."""
+        return sum(weight for (one, other), weight in self.weighed.items() if placement[one] != placement[other])
+
     def fullest(self, placement: Mapping[str, int]) -> float:
         """Return the computation of the fullest machine, in fair shares."""
-        held = Counter[int]()
-        for pod, load in self.activity.computed_ns.items():
-            held[placement[pod]] += load
-        return float(max(held.values()) / self.fair) if self.fair else 0.0
+        return float(_most(self.activity.computed_ns, placement) / self.fair) if self.fair else 0.0
 
     def busiest_share(self, placement: Mapping[str, int]) -> float:
         """Return how far the busiest machine is busy in its busiest interval, in percent."""
-        most = 0
-        for one in self.busiest:
-            held = Counter[int]()
-            for pod, load in one.items():
-                held[placement[pod]] += load
-            most = max(most, *held.values())
+        most = max((_most(one, placement) for one in self.busiest), default=0)
         return 100 * most / (self.capacity.processors * self.capacity.interval_ns)
 
     def fits(self, placement: Mapping[str, int]) -> bool:
         """Return whether a placement of pods keeps all that is asked for."""
-        first = [placement[group[0]] for group in self.grouped.groups]
-        together = all(len({placement[pod] for pod in group}) == 1 for group in self.grouped.groups)
-        return together and self.problem.fits(first)
+        return not self.broken(placement)
+
+    def broken(self, placement: Mapping[str, int]) -> list[str]:
+        """Return what a placement of pods breaks of what is asked for, in a few words each."""
+        constraints = [one for one in self.constraints if not one.keeps(placement)]
+        found = [f"it does not keep {_named(constraints)}"] if constraints else []
+        if _most(self.activity.computed_ns, placement) > self.problem.cap:
+            found.append("its fullest machine holds more than the slack allows")
+        if any(_most(one, placement) > self.capacity.cap_ns for one in self.busiest):
+            found.append("its busiest machine is busy for longer than the utilisation allows")
+        return found
 
     def on(self, machines: int, slack: float) -> "Question":
         """Return the same question for another number of machines and another slack."""
         exact = Fraction(repr(slack))
         cap = int(exact * sum(self.problem.loads) / machines)
-        return replace(self, slack=exact, problem=replace(self.problem, machines=machines, cap=cap), raised=False)
+        return replace(
+            self, slack=exact, problem=replace(self.problem, machines=machines, cap=cap), raised=False, is_least=True
+        )
+
+
+def _most(loads: Mapping[str, int], placement: Mapping[str, int]) -> int:
+    """Return the most that a machine has of the loads of pods."""
+    held = Counter[int]()
+    for pod, load in loads.items():
+        held[placement[pod]] += load
+    return max(held.values(), default=0)
 
 
 def question_of(
@@ -144,7 +169,9 @@ def question_of(
     try:
         groups = grouped(trace.pods, constraints)
     except Contradiction:
-        raise Refused(_conflict(origin, constraints, lambda some: _groups(trace.pods, some))) from None
+        conflicts = _conflicts(constraints, lambda some: _can_be_grouped(trace.pods, some))
+        together = ", and ".join(f"{_named(some)} cannot hold together" for some in conflicts)
+        raise Refused(f"{origin}: {together}; remove or change one") from None
     pairs = _weigh(trace, activity, lambda server: 1)
     if weight == "calls":
         weighed, unit = pairs, "calls"
@@ -168,7 +195,7 @@ def question_of(
     problem = Problem(sums, weights, machines, cap, (), groups.fixed, groups.apart)
     busiest = undominated(busy(trace, activity, capacity.interval_ns), MOST_INTERVALS)
     asked = Question(
-        origin, trace, activity, groups, constraints, pairs, weight, unit, exact, capacity, busiest, problem
+        origin, trace, activity, groups, constraints, pairs, weighed, weight, unit, exact, capacity, busiest, problem
     )
     return replace(asked, problem=replace(problem, limits=limits_of(asked)))
 
@@ -184,21 +211,26 @@ def limits_of(asked: Question) -> list[Limit]:
 def feasible(asked: Question, search: SearchLimits, *, slack: bool, utilisation: bool) -> Question:
     """Return a question that has an answer, with the least slack or utilisation that can be met.
 
-    Each is raised only if it may be, as nobody asked for one. Raises `Refused` if there is no
-    answer then, and names constraints that conflict.
+    Each is raised only if it may be, as nobody asked for one. All searches for that take so many
+    seconds together. Raises `Refused` if there is no answer then, and names constraints that
+    conflict.
     """
+    ends = time.monotonic() + search.seconds
     if utilisation:
         asked = _with_least_utilisation(asked, search)
     try:
-        fitting(asked.problem, search)
+        fitting(asked.problem, search.until(ends))
     except Overfull as unmet:
         if not slack:
-            raise Refused(_overfull(asked, unmet)) from None
+            raise _overfull(asked, unmet, search) from None
         least = least_slack(asked.problem, unmet.least)
         problem = replace(asked.problem, cap=int(least * asked.fair))
-        return replace(asked, slack=least, problem=problem, raised=True)
-    except Unmet:
-        raise Refused(_unmet(asked, search)) from None
+        return replace(asked, slack=least, problem=problem, raised=True, is_least=unmet.proven)
+    except Unmet as unmet:
+        if not unmet.proven:
+            late = "no placement was found that keeps the constraints"
+            raise Infeasible(asked.origin, late, "raise --seconds or --nodes, or remove one") from None
+        raise _unmet(asked, search) from None
     return asked
 
 
@@ -209,11 +241,11 @@ def least_slack(problem: Problem, load: int) -> Fraction:
 
 
 def _with_least_utilisation(asked: Question, search: SearchLimits) -> Question:
-    most = asked.capacity.cap_ns
+    most, ends = asked.capacity.cap_ns, time.monotonic() + search.seconds
     for limit in asked.problem.limits:
         alone = replace(asked.problem, loads=limit.loads, cap=limit.cap, limits=(), weights={})
         try:
-            fitting(alone, search)
+            fitting(alone, search.until(ends))
         except Overfull as unmet:
             most = max(most, unmet.least)
         except Unmet:
@@ -250,7 +282,7 @@ def _scaled(
     return Counter({pair: round(amount / size) for pair, amount in found.items()}), unit + what
 
 
-def _groups(pods: Sequence[str], constraints: Sequence[Constraint]) -> bool:
+def _can_be_grouped(pods: Sequence[str], constraints: Sequence[Constraint]) -> bool:
     try:
         grouped(pods, constraints)
     except Contradiction:
@@ -258,43 +290,85 @@ def _groups(pods: Sequence[str], constraints: Sequence[Constraint]) -> bool:
     return True
 
 
-def _conflict(origin: str, constraints: Sequence[Constraint], holds: Callable[[Sequence[Constraint]], bool]) -> str:
-    """Return in one line which constraints conflict: without any of them, the others hold."""
+def _can_hold(
+    asked: Question, some: Sequence[Constraint], search: SearchLimits, *, machines: int, limited: bool, cap: int | None
+) -> bool:
+    """Return whether a placement keeps some constraints, or none was proved to be missing.
+
+    `limited` says whether machines may be busy to a part of their time alone; without a `cap`, a
+    machine may hold everything.
+    """
+    try:
+        groups = grouped(asked.pods, some)
+        loads = asked.activity.computed_ns
+        sums = [sum(loads[pod] for pod in group) for group in groups.groups]
+        limits = limits_of(replace(asked, grouped=groups)) if limited else []
+        most = sum(sums) if cap is None else cap
+        fitting(Problem(sums, {}, machines, most, limits, groups.fixed, groups.apart), search)
+    except (Overfull, Unmet) as unmet:
+        return not unmet.proven
+    except Contradiction:
+        return False
+    return True
+
+
+def _conflicts(
+    constraints: Sequence[Constraint], holds: Callable[[Sequence[Constraint]], bool]
+) -> list[list[Constraint]]:
+    """Return sets of constraints that conflict: without any of a set, the others of it hold.
+
+    No constraint is in two of them. Without all of these, what is left holds.
+    """
+    found: list[list[Constraint]] = []
     left = list(constraints)
-    for one in constraints:
-        without = [other for other in left if other is not one]
-        if not holds(without):
-            left = without
-    names = ", ".join(shown(one.name, quote=False) for one in left)
-    return f"{origin}: constraints {names} cannot hold together; remove or change one"
+    while left and not holds(left):
+        least = list(left)
+        for one in left:
+            without = [other for other in least if other is not one]
+            if not holds(without):
+                least = without
+        found.append(least)
+        left = [one for one in left if one not in least]
+    return found
 
 
-def _unmet(asked: Question, search: SearchLimits) -> str:
-    """Return in one line which constraints no placement keeps."""
+def _unmet(asked: Question, search: SearchLimits) -> Infeasible:
+    """Return the error that says which constraints no placement keeps."""
+    machines, ends = asked.problem.machines, time.monotonic() + search.seconds
+    percent = f"{float(100 * asked.capacity.utilisation):g} %"
 
-    def holds(some: Sequence[Constraint]) -> bool:
-        try:
-            groups = grouped(asked.pods, some)
-            again = replace(asked, grouped=groups)
-            loads = asked.activity.computed_ns
-            sums = [sum(loads[pod] for pod in group) for group in groups.groups]
-            limits = limits_of(again)
-            fitting(Problem(sums, {}, asked.problem.machines, sum(sums), limits, groups.fixed, groups.apart), search)
-        except (Contradiction, Overfull, Unmet):
-            return False
-        return True
+    def holds(some: Sequence[Constraint], *, more: int = 0, limited: bool = True) -> bool:
+        return _can_hold(asked, some, search.until(ends), machines=machines + more, limited=limited, cap=None)
 
     if not holds([]):
-        percent = f"{float(100 * asked.capacity.utilisation):g} %"
         busy_to = f"no placement leaves every machine busy to at most {percent} of its processors"
-        return (
-            f"{asked.origin}: --utilisation on {asked.problem.machines} machines: {busy_to}; raise it, or add machines"
-        )
-    return _conflict(asked.origin, asked.constraints, holds)
+        what = f"--utilisation on {machines_text(machines)}: {busy_to}"
+        return Infeasible(asked.origin, what, "raise it, or add machines")
+    said, mends = [], ["remove or change one"]
+    for some in _conflicts(asked.constraints, holds):
+        together = f"{_named(some)} cannot hold" + (" together" if len(some) > 1 else "")
+        if holds(some, limited=False):
+            together += f" where machines are busy to at most {percent} of their processors"
+            mends.append("raise --utilisation")
+        elif holds(some, more=len(asked.pods), limited=False):
+            together += f" on {machines_text(machines)}"
+            mends.append("add machines")
+        said.append(together)
+    return Infeasible(asked.origin, ", and ".join(said), ", or ".join(dict.fromkeys(mends)))
 
 
-def _overfull(asked: Question, unmet: Overfull) -> str:
-    """Return in one line why no placement fits, with any pod too large by itself, and the fix."""
+def _named(some: Sequence[Constraint]) -> str:
+    names = ", ".join(shown(one.name, quote=False) for one in some)
+    return f"constraint{'s' if len(some) > 1 else ''} {names}"
+
+
+def machines_text(count: int) -> str:
+    """Return a number of machines as text."""
+    return f"{count:,} machine{'' if count == 1 else 's'}"
+
+
+def _overfull(asked: Question, unmet: Overfull, search: SearchLimits) -> Infeasible:
+    """Return the error that says why no placement fits, with any pod that is too large."""
     problem = asked.problem
     total = sum(problem.loads)
     least = float(least_slack(problem, unmet.least))
@@ -307,5 +381,14 @@ def _overfull(asked: Question, unmet: Overfull) -> str:
         what = f"{name} has {share:.2f} % of all computation, and a machine may hold {most}"
     else:
         what = f"no placement was found that leaves every machine at most {most} of all computation"
+    ends = time.monotonic() + search.seconds
+
+    def holds(some: Sequence[Constraint]) -> bool:
+        return _can_hold(asked, some, search.until(ends), machines=problem.machines, limited=True, cap=problem.cap)
+
+    if holds([]):
+        keeping = ", ".join(_named(some) for some in _conflicts(asked.constraints, holds))
+        what = f"{what}, with {keeping}" if keeping else what
     remedy = f"the smallest slack that can be met is {least}" if unmet.proven else f"a slack of {least} can be met"
-    return f"{asked.origin}: --slack {float(asked.slack):g} on {problem.machines} machines: {what}; {remedy}"
+    what = f"--slack {float(asked.slack):g} on {machines_text(problem.machines)}: {what}"
+    return Infeasible(asked.origin, what, remedy)

@@ -56,6 +56,7 @@ def as_json(compared: Compared) -> dict[str, object]:
         "placement": dict(compared.after),
         "before": {"name": compared.label, "placement": dict(compared.before)},
         "weight": compared.question.weight,
+        "unit": compared.question.unit,
         "crosses": found.crossing,
         "crosses_at_least": found.at_least,
         "ended": found.end,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lrpc.workloads.placing import bounds, multilevel, partition
-from lrpc.workloads.placing.exchange import largest_first
+from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.partition import SearchLimits, fitting, solve
 from lrpc.workloads.placing.problem import Limit, Problem
 from tests.workloads.placing.test_partition import best_of_all, made
@@ -84,6 +84,44 @@ def test_what_metis_does_not_know_of_is_kept(
     found = list(multilevel.divisions(problem))
     assert found
     assert all(problem.fits(one) for one in found)
+
+
+def dense(vertices: int, machines: int) -> Problem:
+    """Return a drawn problem in which most vertices call each other."""
+    chance = random.Random(vertices)
+    pairs = [(one, other) for other in range(vertices) for one in range(other) if chance.random() < 0.9]
+    loads = [chance.randint(50, 150) for _ in range(vertices)]
+    return Problem(loads, {pair: chance.randint(1, 99) for pair in pairs}, machines, 12 * sum(loads) // (10 * machines))
+
+
+def test_a_search_whose_seconds_are_over_has_a_division_and_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*more: object) -> None:
+        raise AssertionError("the solver has begun, which does not end in time")
+
+    monkeypatch.setattr(partition._Model, "run", refuse)
+    problem = dense(40, machines=3)
+    found = solve(problem, [largest_first(problem)], SearchLimits(20_000, 0.1))
+    assert found.end == "seconds"
+    assert problem.fits(found.placed)
+    assert 0 < found.at_least < found.crossing == problem.crossing(found.placed)
+
+
+def test_no_division_is_begun_and_none_improved_after_the_time_for_that() -> None:
+    problem = dense(40, machines=3)
+    start = largest_first(problem)
+    assert list(multilevel.divisions(problem, time.monotonic())) == []
+    assert swapped(problem, start, time.monotonic()) == improved(problem, start)
+
+
+@pytest.mark.long
+def test_a_dense_graph_of_a_hundred_pods_is_within_a_twelfth_of_its_bound() -> None:
+    problem = dense(100, machines=4)
+    limits = SearchLimits(20_000, 30.0)
+    began = time.monotonic()
+    found = solve(problem, [fitting(problem, limits)], limits)
+    assert time.monotonic() - began < 1.1 * limits.seconds
+    assert problem.fits(found.placed)
+    assert found.at_least < found.crossing < found.at_least * 13 / 12
 
 
 def test_the_solver_gets_the_seconds_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """What is found under constraints is the best of all that keep them; no bound claims too much."""
 
-from itertools import product
+from itertools import combinations, product
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lrpc.workloads.placing import bounds
+from lrpc.workloads.placing.constraints import Constraint
 from lrpc.workloads.placing.partition import Overfull, SearchLimits, Unmet, fitting, solve
 from lrpc.workloads.placing.problem import Limit, Problem
 
@@ -51,6 +52,15 @@ def test_what_is_found_equals_enumeration(problem: Problem) -> None:
     found = solve(problem, [start], ENOUGH)
     assert problem.fits(found.placed)
     assert (found.crossing, found.at_least, found.end) == (least, least, "optimal")
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5))
+def test_each_two_pods_of_different_names_are_rivals_and_no_others(sizes: list[int]) -> None:
+    parts = tuple(tuple(f"{name}-{at}" for at in range(size)) for name, size in enumerate(sizes))
+    rivals = Constraint("apart.all", "apart", (), parts=parts).rivals
+    found = {frozenset(pair) for one in rivals for pair in combinations(one, 2)}
+    apart = (frozenset(two) for one, other in combinations(parts, 2) for two in product(one, other))
+    assert found == set(apart)
 
 
 @settings(deadline=None)

@@ -3,7 +3,9 @@
 Bad input leaves no files.
 """
 
+import random
 import re
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,22 @@ def test_a_trace_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal("place", "none.csv", "--machines", 2)
     (tmp_path / "bad.jsonl").write_text('{"resourceSpans": 7}')
     assert "resourceSpans: 7 is not a list" in refusal("place", "bad.jsonl", "--machines", 2)
+
+
+@pytest.mark.long
+def test_a_trace_of_a_hundred_pods_that_all_call_each_other_says_how_far_from_the_best_it_may_be() -> None:
+    chance = random.Random(0)
+    rows = ["TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano"]
+    for trace in range(3_000):
+        one, other = chance.sample(range(100), 2)
+        rows += [f"{trace},a,root,pod-{one},o,0,1000", f"{trace},b,a,pod-{other},o,100,900"]
+    Path("dense.csv").write_text("\n".join(rows) + "\n")
+    began = time.monotonic()
+    ended = lrpc("place", "dense.csv", "--machines", 4, *HERE)
+    assert time.monotonic() - began < 60
+    told = re.search(r"at least [0-9,]+ calls cross in any placement \(gap ([0-9.]+) %", ended.out)
+    assert told is not None
+    assert 0 < float(told[1]) < 15
 
 
 def test_a_trace_too_large_to_solve_is_placed_by_moves(monkeypatch: pytest.MonkeyPatch) -> None:
