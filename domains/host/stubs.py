@@ -16,7 +16,7 @@ from lrpc.domains.interface import Procedure
 from lrpc.domains.stubs import in_order, pack, refer
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallFailed, NoSuchProcedure, raised
 from lrpc.kernel.host import native
-from lrpc.kernel.host.client import COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
+from lrpc.kernel.host.client import ABORTED, COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
 from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
 
 # The deadline of calls in this context, in nanoseconds of the monotonic clock.
@@ -154,14 +154,27 @@ class AwaitedCalls:
         self._futures: dict[int, asyncio.Future[Reply]] = {}
         self._queue: deque[asyncio.Future[None]] = deque()  # who waits for an A-stack
         self._looks = False  # whether the loop will look for free A-stacks by itself
+        self._early: dict[int, Callable[[bytes], None]] = {}
+        binding.on_early = self._from_any_thread
         assert binding.notify is not None
         self.loop.add_reader(binding.notify, self._notified)
         self.loop.add_reader(binding.door, self._ended)
         if binding.pidfd >= 0:
             self.loop.add_reader(binding.pidfd, self._end)
 
-    async def call(self, group: int, procedure: int, data: bytes, end: int, index: int = -1) -> Reply:
-        """Make a call; return as `native.Binding.call` does."""
+    async def call(
+        self,
+        group: int,
+        procedure: int,
+        data: bytes,
+        end: int,
+        index: int = -1,
+        early: Callable[[bytes], None] | None = None,
+    ) -> Reply:
+        """Make a call; return as `native.Binding.call` does.
+
+        `early` is called with what the server says of the call before its reply.
+        """
         own = self.binding.native
         if end != NEVER and native.now_ns() >= end:  # even where the answer could come first
             if index >= 0:
@@ -190,19 +203,37 @@ class AwaitedCalls:
             return began
         future: asyncio.Future[Reply] = self.loop.create_future()
         self._futures[began] = future
+        if early is not None:
+            self._early[began] = early
         self._notified()  # it may be done, or its server ended, already
         try:
+            if end == NEVER:
+                return await future
             async with asyncio.timeout_at(self._loop_time(end)):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as error:
             self._futures.pop(began, None)
             reply = future.result() if future.done() and not future.cancelled() else own.abort(began)
+            if reply == ABORTED:
+                self.binding.ring()
             self._admit()
             if isinstance(error, asyncio.CancelledError):
                 if isinstance(reply, tuple) and len(reply) == 4:
                     own.release(reply[1])  # results that found no room, and that nobody wants
                 raise
             return reply
+        finally:
+            if early is not None and self._early.get(began) is early:  # else a later call has the A-stack
+                del self._early[began]
+
+    def _from_any_thread(self, index: int, number: int, data: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._tell_early, index, number, data)
+
+    def _tell_early(self, index: int, number: int, data: bytes) -> None:
+        told = self._early.get(index)
+        if told is not None and self.binding.native.number(index) == number:
+            told(data)
 
     def _loop_time(self, end: int) -> float | None:
         return None if end == NEVER else self.loop.time() + (end - native.now_ns()) / 1e9

@@ -9,7 +9,7 @@ many as allowed, the one that has been idle for longest is reclaimed from its A-
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from lrpc.kernel.descriptors import Entry
 from lrpc.kernel.host import native
@@ -31,6 +31,32 @@ class Served(Protocol):
     entries: Sequence[Entry]
 
 
+class Attends(Protocol):
+    """What takes the calls of a server's bindings."""
+
+    listens: bool  # to the doors of bindings, in the dispatcher's place
+
+    @property
+    def count(self) -> int:
+        """Return how many calls it could run at a time, or runs."""
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a procedure runs."""
+
+    def attend(self, binding: Any) -> None:
+        """Take each call of a binding that nobody attends."""
+
+    def drain(self, seconds: float) -> None:
+        """Wait until no procedure runs, for at most so long."""
+
+    def close(self) -> None:
+        """Take no more calls."""
+
+    def join(self, seconds: float) -> bool:
+        """Wait until all has ended; return whether it has, within the time."""
+
+
 class Workers:
     """The workers of one domain.
 
@@ -39,6 +65,8 @@ class Workers:
     a binding that has ended under a worker, and `begin` on each worker's thread before its first
     call. Threads are called `name` and a number.
     """
+
+    listens = False
 
     def __init__(
         self,

@@ -225,7 +225,7 @@ class TestChannels:
         server = lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.local_without_tls", 1)])
         assert isinstance(server, ChannelServer)
         port = server.add_insecure_port("127.0.0.1:0")  # stands for one that has TLS
-        server._ports = [(address, number, WITHOUT_TLS) for address, number, _ in server._ports]
+        server.doors.ports = [(address, number, WITHOUT_TLS) for address, number, _ in server.doors.ports]
         server.start()
         option = [("lrpc.local_without_tls", 1)]
         credentials = grpc.ssl_channel_credentials()
