@@ -18,6 +18,7 @@ _LOG = logging.getLogger("lrpc.channel")
 # What gRPC's contexts say of time where a call has no deadline.
 NO_DEADLINE_S: Final = 9.223372035e18
 _USER_AGENT: Final = Metadatum("user-agent", f"grpc-python/{grpc.__version__}")
+_LOOPS_USER_AGENT: Final = Metadatum("user-agent", f"grpc-python-asyncio/{grpc.__version__}")
 _AUTH: Final = {"transport_security_type": [b"insecure"], "security_level": [b"TSI_SECURITY_NONE"]}
 
 
@@ -25,7 +26,33 @@ class Aborted(Exception):
     """What `abort` raises in the handler."""
 
 
-class Context(grpc.ServicerContext):
+class Caller:
+    """What a call on an A-stack says of its client, the same in contexts of all kinds."""
+
+    _binding: "ServerBinding"
+    _packed: bytes  # metadata
+
+    def invocation_metadata(self) -> tuple[Metadatum, ...]:
+        """Return the client's metadata, with its user agent before."""
+        agent = _LOOPS_USER_AGENT if self._binding.hears else _USER_AGENT
+        return (agent, *(unpack_metadata(self._packed) if self._packed else ()))
+
+    def peer(self) -> str:
+        """Return what gRPC says of a client over a UNIX socket."""
+        return "unix:"
+
+    def peer_identities(self) -> None:
+        """Return None: the client is not authenticated to gRPC."""
+
+    def peer_identity_key(self) -> None:
+        """Return None: the client is not authenticated to gRPC."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what gRPC says of an insecure connection."""
+        return dict(_AUTH)
+
+
+class Context(Caller, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's own
     """A `grpc.ServicerContext` whose call lies on an A-stack."""
 
     # Set by few calls: until then the class has them, and a call costs less to begin.
@@ -44,24 +71,6 @@ class Context(grpc.ServicerContext):
         self.deadline_ns = deadline_ns
 
     # --- what the client has sent ----------------------------------------------------------------
-
-    def invocation_metadata(self) -> tuple[Metadatum, ...]:
-        """Return the client's metadata, with its user agent before."""
-        return (_USER_AGENT, *(unpack_metadata(self._packed) if self._packed else ()))
-
-    def peer(self) -> str:
-        """Return what gRPC says of a client over a UNIX socket."""
-        return "unix:"
-
-    def peer_identities(self) -> None:
-        """Return None: the client is not authenticated to gRPC."""
-
-    def peer_identity_key(self) -> None:
-        """Return None: the client is not authenticated to gRPC."""
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:  # type: ignore[override]  # as gRPC's own
-        """Return what gRPC says of an insecure connection."""
-        return dict(_AUTH)
 
     def time_remaining(self) -> float:
         """Return the seconds that are left, or a very long time where there is no deadline."""

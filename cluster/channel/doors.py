@@ -60,7 +60,7 @@ class PortDoors:
     def open(
         self,
         serve: "Callable[[Doors], HostServer]",
-        stubs_for: "Callable[[ServerBinding], Sequence[Entry]]",
+        stubs_for: "Callable[[ServerBinding], Sequence[Entry]] | None",
     ) -> None:
         """Open the doors of the server that `serve` makes; where that fails, gRPC serves alone."""
         if os.environ.get(decision.OFF_VARIABLE) == "off":

@@ -9,14 +9,17 @@ import asyncio
 import base64
 import contextlib
 import socket
+import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Any, TypeVar
 
 from lrpc.kernel.host import messages, native
 from lrpc.kernel.host.bindings import ServerBinding
 from lrpc.kernel.host.messages import BadMessage
 from lrpc.kernel.host.server import HostServer
 from lrpc.kernel.host.workers import RESULTS
+
+T = TypeVar("T")
 
 
 class LoopCall:
@@ -31,7 +34,7 @@ class LoopCall:
         self._worker: native.Worker | None = worker
         self.binding, self.index, self.procedure, self.data = binding, index, procedure, data
         self.number = binding.native.number(index)
-        self.on_gone: Callable[[], None] | None = None  # called where nobody waits for the answer any more
+        self.on_gone: Callable[[], object] | None = None  # called where nobody waits for the answer any more
 
     @property
     def answered(self) -> bool:
@@ -66,7 +69,7 @@ class LoopCalls:
     `take` is called in the loop with each call. It stands in the place of a server's workers.
     """
 
-    listens: Final = True
+    listens = True
 
     def __init__(self, server: HostServer, loop: asyncio.AbstractEventLoop, take: Callable[[LoopCall], None]) -> None:
         self._server, self._loop, self._take = server, loop, take
@@ -174,3 +177,27 @@ class LoopCalls:
     def _close(self) -> None:
         for binding in list(self._doors):
             self._forget(binding)
+
+
+def in_thread(function: Callable[..., T], *values: object) -> "asyncio.Future[T]":
+    """Run a function that blocks in a thread of its own; return its result's future.
+
+    The loop's own executor is left to the program, which may have filled it with what waits for us.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(action: Callable[[Any], None], value: object) -> None:
+        if not future.done():
+            action(value)
+
+    def run() -> None:
+        try:
+            told: tuple[Callable[[Any], None], object] = future.set_result, function(*values)
+        except BaseException as error:
+            told = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, *told)
+
+    threading.Thread(target=run, name="lrpc waits", daemon=True).start()
+    return future

@@ -1,0 +1,395 @@
+"""Calls of a channel for asyncio, as programs see them while they run and once they have ended."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any, Final
+
+import grpc
+
+from lrpc.cluster.channel.form import Metadata, unpack_metadata
+
+_LOG = logging.getLogger("lrpc.channel")
+_BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
+_CANCELLED: Final = 1
+_LOCALLY: Final = "Locally cancelled by application!"
+_FAILED: Final = object()  # in the place of a response, where there is none
+Done = Callable[[Any], None]
+# What a way of making a call returns: see `AwaitedUnaryCall`.
+Made = bytes | grpc.aio.UnaryUnaryCall[Any, Any] | None
+
+
+class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
+    """A `grpc.aio.UnaryUnaryCall` that begins at once, on an A-stack or in the end by gRPC.
+
+    `run` makes the call. It returns the message, None where it has set another status, or gRPC's
+    own call, which then is in the place of this one.
+    """
+
+    def __init__(
+        self,
+        run: "Callable[[AwaitedUnaryCall], Coroutine[Any, Any, Made]]",
+        deserializer: Callable[[bytes], Any] | None,
+        timeout: float | None,
+    ) -> None:
+        self._run, self._deserializer = run, deserializer
+        self._until = None if timeout is None else time.time() + timeout
+        self._beside: grpc.aio.UnaryUnaryCall[Any, Any] | None = None
+        self._code: int | None = None  # of the status, once the call has ended
+        self._details = ""
+        self._initial: grpc.aio.Metadata | None = None
+        self._trailing: Metadata = ()
+        self._locally_cancelled = False
+        self._callbacks: list[Done] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._invoke())
+
+    # --- what makes the call ---------------------------------------------------------------------
+
+    async def _invoke(self) -> Any:
+        try:
+            found = await self._run(self)
+            if found is None:
+                return _FAILED
+            if not isinstance(found, bytes):
+                self._go_beside(found)
+                return await found
+        except asyncio.CancelledError:
+            if not self.cancelled():
+                self.cancel()
+            return _FAILED
+        except grpc.aio.AioRpcError:
+            if self._beside is None:
+                raise
+            return _FAILED
+        if self._code != 0:
+            return _FAILED
+        if self._deserializer is None:
+            return found
+        try:
+            return self._deserializer(found)
+        except Exception:
+            _LOG.exception("Exception deserializing message!")
+            return None
+
+    def set_status(self, code: int, details: str = "", initial: Metadata = (), trailing: Metadata = ()) -> None:
+        """End the call."""
+        self._code, self._details, self._trailing = code, details, trailing
+        if self._initial is None:
+            self._initial = grpc.aio.Metadata(*initial)
+        self._wake()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    def set_early(self, packed: bytes) -> None:
+        """Take the initial metadata that came before the reply. Raises `Malformed`."""
+        if self._initial is None:
+            self._initial = grpc.aio.Metadata(*unpack_metadata(packed))
+            self._wake()
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline, also below 0; None where there is none."""
+        return None if self._until is None else self._until - time.time()
+
+    def _go_beside(self, call: grpc.aio.UnaryUnaryCall[Any, Any]) -> None:
+        self._beside = call
+        self._wake()
+        for callback in self._callbacks:
+            self._add_beside(call, callback)
+
+    def _add_beside(self, call: grpc.aio.UnaryUnaryCall[Any, Any], callback: Done) -> None:
+        call.add_done_callback(lambda _: callback(self))
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _change(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def _end(self) -> "grpc.aio.UnaryUnaryCall[Any, Any] | None":
+        """Wait for the status; return gRPC's call, where that has it."""
+        while self._code is None and self._beside is None:
+            await self._change()
+        return None if self._code is not None else self._beside
+
+    # --- as a grpc.aio.UnaryUnaryCall ------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            response = yield from self._task
+        except asyncio.CancelledError:
+            if not self.cancelled():
+                self.cancel()
+            raise
+        if response is not _FAILED:
+            return response
+        if self._locally_cancelled:
+            raise asyncio.CancelledError
+        if self._beside is not None and self._code is None:
+            return (yield from self._beside.__await__())  # which raises its error
+        raise self._error()
+
+    def _error(self) -> grpc.aio.AioRpcError:
+        return grpc.aio.AioRpcError(
+            _BY_NUMBER.get(self._code or 0, grpc.StatusCode.UNKNOWN),
+            self._initial,
+            grpc.aio.Metadata(*self._trailing),
+            details=self._details,
+            debug_error_string="",
+        )
+
+    def cancel(self) -> bool:
+        """Cancel the call; return whether it still ran."""
+        if self.done():
+            return False
+        self._locally_cancelled = True
+        if self._beside is None:
+            self.set_status(_CANCELLED, _LOCALLY)
+        else:
+            self._beside.cancel()
+        self._task.cancel()
+        return True
+
+    def cancelled(self) -> bool:
+        """Return whether the call has ended with CANCELLED."""
+        return self._code == _CANCELLED or (self._beside is not None and self._beside.cancelled())
+
+    def done(self) -> bool:
+        """Return whether the call has ended."""
+        return self._code is not None or (self._beside is not None and self._beside.done())
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds that are left; None where there is no deadline."""
+        left = self.time_left()
+        return None if left is None else max(0, left)
+
+    def add_done_callback(self, callback: Done) -> None:
+        """Call `callback` with this call when it ends, or now where it has."""
+        if self._code is not None:
+            callback(self)
+        elif self._beside is not None:
+            self._add_beside(self._beside, callback)
+        else:
+            self._callbacks.append(callback)
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        """Return the server's initial metadata, as soon as they are there."""
+        while self._initial is None:
+            if self._beside is not None:
+                return await self._beside.initial_metadata()
+            await self._change()
+        return self._initial
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        """Return the server's trailing metadata."""
+        beside = await self._end()
+        return grpc.aio.Metadata(*self._trailing) if beside is None else await beside.trailing_metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        """Return the status code."""
+        beside = await self._end()
+        if beside is not None:
+            return await beside.code()
+        return _BY_NUMBER.get(self._code or 0, grpc.StatusCode.UNKNOWN)
+
+    async def details(self) -> str:
+        """Return the status details."""
+        beside = await self._end()
+        return self._details if beside is None else await beside.details()
+
+    async def debug_error_string(self) -> str:
+        """Return more than the details where there is more: on an A-stack there is not."""
+        beside: Any = await self._end()
+        return "" if beside is None else await beside.debug_error_string()
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the call has ended. Raises the error that it ended with."""
+        await self._task
+        if self._locally_cancelled:
+            raise asyncio.CancelledError
+        if self._beside is not None and self._code is None:
+            await self._beside.wait_for_connection()
+        elif self._code:
+            raise self._error()
+
+    def __repr__(self) -> str:
+        if self._beside is not None and self._code is None:
+            return repr(self._beside)
+        if self._code is None:
+            return f"<{type(self).__name__} object>"
+        code = _BY_NUMBER.get(self._code, grpc.StatusCode.UNKNOWN)
+        return (
+            f'<{type(self).__name__} of RPC that terminated with:\n\tstatus = {code}\n\tdetails = "{self._details}"\n>'
+        )
+
+
+class ReturnedCall(grpc.aio.UnaryUnaryCall[Any, Any]):
+    """The call of an interceptor that has returned a response."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._response
+        yield  # so that it is a generator
+
+    def cancel(self) -> bool:
+        """Return False: the call has ended."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Return False: the call has a response."""
+        return False
+
+    def done(self) -> bool:
+        """Return True: the call has ended."""
+        return True
+
+    def add_done_callback(self, callback: Done) -> None:
+        """Call `callback`: the call has ended."""
+        callback(self)
+
+    def time_remaining(self) -> float | None:
+        """Return None: there is no deadline."""
+        return None
+
+    async def initial_metadata(self) -> Any:
+        """Return None: no server was asked."""
+
+    async def trailing_metadata(self) -> Any:
+        """Return None: no server was asked."""
+
+    async def code(self) -> grpc.StatusCode:
+        """Return OK."""
+        return grpc.StatusCode.OK
+
+    async def details(self) -> str:
+        """Return no details."""
+        return ""
+
+    async def debug_error_string(self) -> str | None:
+        """Return None: there was no error."""
+        return None
+
+    async def wait_for_connection(self) -> None:
+        """Return at once."""
+
+
+class PassedCall(grpc.aio.UnaryUnaryCall[Any, Any]):
+    """A call that passes interceptors: `last` makes the call that they let through."""
+
+    def __init__(
+        self,
+        interceptors: Sequence[Any],
+        details: grpc.aio.ClientCallDetails,
+        request: Any,
+        last: Callable[[Any, Any], grpc.aio.UnaryUnaryCall[Any, Any]],
+    ) -> None:
+        self._callbacks: list[Done] = []
+        self._last = last
+        self._task = asyncio.get_running_loop().create_task(self._pass(tuple(interceptors), details, request))
+        self._task.add_done_callback(self._passed)
+
+    async def _pass(self, interceptors: tuple[Any, ...], details: Any, request: Any) -> Any:
+        if not interceptors:
+            return self._last(details, request)
+
+        async def continuation(details: Any, request: Any) -> Any:
+            return await self._pass(interceptors[1:], details, request)
+
+        found = await interceptors[0].intercept_unary_unary(continuation, details, request)
+        return found if isinstance(found, grpc.aio.UnaryUnaryCall) else ReturnedCall(found)
+
+    def _passed(self, task: "asyncio.Task[Any]") -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            self.add_done_callback(callback)
+
+    def _call(self) -> Any:
+        """Return the call that was let through; None where there is none yet, or an error."""
+        if not self._task.done() or self._task.cancelled() or self._task.exception() is not None:
+            return None
+        return self._task.result()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        call = yield from self._task.__await__()
+        return (yield from call.__await__())
+
+    def cancel(self) -> bool:
+        """Cancel the interceptors, or the call; return whether either still ran."""
+        if not self._task.done():
+            return self._task.cancel()
+        call = self._call()
+        return call is not None and call.cancel()
+
+    def cancelled(self) -> bool:
+        """Return whether the call has ended with CANCELLED."""
+        if self._task.cancelled():
+            return True
+        call = self._call()
+        if call is None:
+            error = self._task.exception() if self._task.done() else None
+            return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.CANCELLED
+        return bool(call.cancelled())
+
+    def done(self) -> bool:
+        """Return whether the call has ended."""
+        if not self._task.done():
+            return False
+        call = self._call()
+        return call is None or call.done()
+
+    def add_done_callback(self, callback: Done) -> None:
+        """Call `callback` with this call when it ends, or now where it has."""
+        if not self._task.done():
+            self._callbacks.append(callback)
+        elif (call := self._call()) is None or call.done():
+            callback(self)
+        else:
+            call.add_done_callback(lambda _: callback(self))
+
+    def time_remaining(self) -> float | None:
+        """Raise `NotImplementedError`, as gRPC's does."""
+        raise NotImplementedError
+
+    async def _told(self, name: str, cancelled: Any) -> Any:
+        """Return what the call, or the error in its place, says; or what a cancelled one does."""
+        try:
+            call = await self._task
+        except grpc.aio.AioRpcError as error:
+            return getattr(error, name)()
+        except asyncio.CancelledError:
+            return cancelled
+        return await getattr(call, name)()
+
+    async def initial_metadata(self) -> Any:
+        """Return the server's initial metadata."""
+        return await self._told("initial_metadata", None)
+
+    async def trailing_metadata(self) -> Any:
+        """Return the server's trailing metadata."""
+        return await self._told("trailing_metadata", None)
+
+    async def code(self) -> Any:
+        """Return the status code."""
+        return await self._told("code", grpc.StatusCode.CANCELLED)
+
+    async def details(self) -> Any:
+        """Return the status details."""
+        return await self._told("details", _LOCALLY)
+
+    async def debug_error_string(self) -> Any:
+        """Return more than the details where there is more."""
+        return await self._told("debug_error_string", "")
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the interceptors have let the call through, and it has ended."""
+        call = await self._task
+        await call.wait_for_connection()

@@ -1,0 +1,480 @@
+"""A `grpc.aio.Channel` whose unary calls take an A-stack where its target is on this computer.
+
+It decides as the channel for threads does, in a thread of its own, while calls wait for the first
+decision or go on with the last one. The end of a call wakes the event loop. A channel belongs to
+the loop in which it was first called, as gRPC's does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import grpc
+
+from lrpc.cluster.channel.aio.calls import AwaitedUnaryCall, Made, PassedCall
+from lrpc.cluster.channel.binder import AGAIN_NS, Binder
+from lrpc.cluster.channel.decision import ChannelOptions, Decision
+from lrpc.cluster.channel.doors import passed_on
+from lrpc.cluster.channel.form import (
+    MOST_METADATA,
+    OK,
+    REQUEST,
+    TAKE_GRPC,
+    Malformed,
+    Metadata,
+    checked,
+    pack_metadata,
+    size_of,
+    unpack_reply,
+)
+from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
+from lrpc.domains.host.here import require
+from lrpc.kernel.errors import Refused
+
+if TYPE_CHECKING:  # which needs the host kernel
+    from lrpc.domains.host.stubs import AwaitedCalls
+    from lrpc.kernel.host.client import ClientBinding, Reply
+
+_NEVER: Final = -1
+_LONG_S: Final = 1e9
+_HEAD: Final = len(OK)
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+
+class AwaitedChannel(grpc.aio.Channel):
+    """A gRPC channel for asyncio, and its binding. Made by `lrpc.aio.insecure_channel`."""
+
+    def __init__(
+        self,
+        target: str,
+        options: ChannelOptions | None,
+        beside: grpc.aio.Channel,
+        interceptors: Sequence[Any],
+        *,
+        secure: bool = False,
+    ) -> None:
+        self.beside, self.interceptors = beside, interceptors
+        self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
+        self.closed = False
+        self.outstanding: set[AwaitedUnaryCall] = set()  # on A-stacks, or not decided yet
+        self._binder = Binder(target, options, secure=secure, notified=True)
+        self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the first call
+        self._calls: AwaitedCalls | None = None  # by the binding that is held
+        self._left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
+        self._decided = False
+        self._again_ns = 0
+        self._deciding: asyncio.Task[None] | None = None
+
+    # --- as a grpc.aio.Channel -------------------------------------------------------------------
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> "grpc.aio.UnaryUnaryMultiCallable[Any, Any]":
+        """Return the stub of a unary method."""
+        return AwaitedUnaryUnary(self, method, request_serializer, response_deserializer, _registered_method)
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.unary_stream(*arguments, **named)
+
+    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.stream_unary(*arguments, **named)
+
+    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.stream_stream(*arguments, **named)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return the state of gRPC's connection."""
+        return self.beside.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Wait until gRPC's connection is in another state."""
+        await self.beside.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Wait until gRPC's connection is there."""
+        await self.beside.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channel; calls outstanding have `grace` seconds before they are cancelled."""
+        self.closed = True
+        closing = asyncio.ensure_future(self.beside.close(grace))
+        if self.outstanding and grace and grace > 0:
+            ends = [asyncio.ensure_future(one.code()) for one in self.outstanding]
+            await asyncio.wait(ends, timeout=grace)
+            for end in ends:
+                end.cancel()
+        for call in list(self.outstanding):
+            call.cancel()
+        if self._deciding is not None:
+            self._deciding.cancel()
+        self._let_go(self._calls)
+        self._calls = None
+        await closing
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        """End the binding with the last stub."""
+        loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
+        if loop is not None and self._calls is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                loop.call_soon_threadsafe(_end, self._calls)
+
+    # --- its binding -----------------------------------------------------------------------------
+
+    @property
+    def decision(self) -> Decision:
+        """Return how the channel has decided last, and why."""
+        return self._binder.decision
+
+    def takes_grpc(self, now_ns: int) -> bool:
+        """Return whether a call takes gRPC without asking: it is known, or of another loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if self.closed or self._loop is not asyncio.get_running_loop():
+            return True
+        return self._decided and self._calls is None and now_ns < self._again_ns
+
+    async def bound(self, now_ns: int) -> "AwaitedCalls | None":
+        """Return the calls by the binding that holds now; None where gRPC is to be taken."""
+        if now_ns >= self._again_ns:
+            if self._deciding is None:
+                self._deciding = asyncio.get_running_loop().create_task(self._decide())
+            if not self._decided:
+                await asyncio.shield(self._deciding)
+        return self._calls
+
+    def broken(self) -> None:
+        """Note that the binding has ended: calls wait until it was decided again."""
+        self._again_ns = 0
+        self._decided = False
+
+    def done(self, calls: "AwaitedCalls") -> None:
+        """Note that a call by a binding has ended: it may have been the last of one that is left."""
+        if calls in self._left and not calls.busy:
+            self._left.discard(calls)
+            _end(calls)
+
+    async def _decide(self) -> None:
+        from lrpc.domains.host.loops import in_thread
+        from lrpc.domains.host.stubs import AwaitedCalls
+        from lrpc.kernel.host import native
+
+        before = self._calls
+        held = None if before is None else before.binding
+        try:
+            found: ClientBinding | None = await in_thread(self._binder.bind, held)
+            if found is not held:
+                self._let_go(before)
+                self._calls = None if found is None else AwaitedCalls(found)
+        finally:
+            self._again_ns = native.now_ns() + AGAIN_NS
+            self._decided = True
+            self._deciding = None
+
+    def _let_go(self, calls: "AwaitedCalls | None") -> None:
+        if calls is not None and calls.busy and not self.closed:
+            self._left.add(calls)
+        elif calls is not None:
+            _end(calls)
+
+
+class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
+    """The stub of one unary method, for asyncio."""
+
+    def __init__(
+        self,
+        channel: AwaitedChannel,
+        method: str,
+        serializer: Serializer | None,
+        deserializer: Deserializer | None,
+        registered: bool | None,
+    ) -> None:
+        from lrpc.kernel.host import native
+
+        self._channel = channel
+        self._serializer, self._deserializer = serializer, deserializer
+        make: Any = channel.beside.unary_unary
+        self._beside = make(method, serializer, deserializer, registered)
+        self._now = native.now_ns
+        self._name = method.encode()
+        self._plain = REQUEST.pack(len(self._name), 0, _NEVER) + self._name  # without metadata or deadline
+        self._streams = False  # its handler does: calls take gRPC
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+        """Begin a call, and return it."""
+        if not self._channel.interceptors:
+            return self._begin(request, timeout, metadata, credentials, wait_for_ready, compression)
+        given = metadata if isinstance(metadata, grpc.aio.Metadata) else grpc.aio.Metadata(*(metadata or ()))
+        name: Any = self._name  # in bytes, as gRPC's own
+        details = grpc.aio.ClientCallDetails(name, timeout, given, credentials, wait_for_ready)
+
+        def last(details: Any, request: Any) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+            stub = self._named(details.method)
+            return stub._begin(
+                request, details.timeout, details.metadata, details.credentials, details.wait_for_ready, compression
+            )
+
+        return PassedCall(self._channel.interceptors, details, request, last)
+
+    def _named(self, method: str | bytes) -> "AwaitedUnaryUnary":
+        """Return the stub of a method, which an interceptor may have changed."""
+        name = method if isinstance(method, str) else method.decode()
+        if name.encode() == self._name:
+            return self
+        return AwaitedUnaryUnary(self._channel, name, self._serializer, self._deserializer, False)
+
+    def _begin(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+    ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+        channel = self._channel
+
+        def by_grpc(left: float | None) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+            channel.grpc_calls += 1
+            found: grpc.aio.UnaryUnaryCall[Any, Any] = self._beside(
+                request,
+                timeout=left,
+                metadata=metadata,
+                credentials=credentials,
+                wait_for_ready=wait_for_ready,
+                compression=compression,
+            )
+            return found
+
+        if channel.takes_grpc(self._now()) or credentials is not None or self._streams:
+            return by_grpc(timeout)
+        until = _NEVER  # also where the time is longer than a clock runs
+        if timeout is not None and timeout < _LONG_S:
+            until = max(0, self._now() + int(timeout * 1e9))
+        packed = self._packed(request, metadata, until)
+        if packed is None:
+            return by_grpc(timeout)
+        call = AwaitedUnaryCall(_Way(self, packed, until, by_grpc).run, self._deserializer, timeout)
+        channel.outstanding.add(call)
+        return call
+
+    def _packed(self, request: Any, metadata: Any, until: int) -> bytes | None:
+        """Return a request as it lies on an A-stack; None where gRPC is to say what is wrong."""
+        try:
+            data: object = request if self._serializer is None else self._serializer(request)
+        except Exception:
+            data = None  # gRPC sends an empty message then, and logs the exception
+        if type(data) is not bytes:
+            return None
+        if len(data) > self._channel.most_sent:
+            return None
+        if not metadata and until == _NEVER:
+            return self._plain + data
+        packed = b""
+        if metadata:
+            try:
+                pairs: Metadata = checked(grpc.aio.Metadata(*metadata))  # which puts equal keys together
+            except (ValueError, TypeError):
+                return None
+            if size_of(pairs) > MOST_METADATA:
+                return None
+            packed = pack_metadata(pairs)
+        return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
+
+
+class _Way:
+    """The way of one call: an A-stack, or in the end gRPC."""
+
+    def __init__(
+        self,
+        stub: AwaitedUnaryUnary,
+        packed: bytes,
+        until: int,
+        by_grpc: "Callable[[float | None], grpc.aio.UnaryUnaryCall[Any, Any]]",
+    ) -> None:
+        self._stub, self._channel = stub, stub._channel
+        self._packed, self._until, self._by_grpc = packed, until, by_grpc
+
+    async def run(self, call: AwaitedUnaryCall) -> Made:
+        """Make the call: see `AwaitedUnaryCall`."""
+        channel, until = self._channel, self._until
+        try:
+            if until != _NEVER and self._stub._now() >= until:
+                call.set_status(LATE, "Deadline Exceeded")
+                return None
+            calls = await self._bound()
+            if calls is None or not calls.binding.native.idle(0):
+                return self._by_grpc(call.time_left())
+            try:
+                reply = await self._call(calls, call)
+            finally:
+                channel.done(calls)
+            if type(reply) is bytes:
+                return self._returned(call, reply)
+            return self._failed(call, calls.binding, reply)
+        finally:
+            channel.outstanding.discard(call)
+
+    async def _bound(self) -> "AwaitedCalls | None":
+        """Return the calls by the binding; None also where there is none by the deadline."""
+        if self._until == _NEVER:
+            return await self._channel.bound(self._stub._now())
+        try:
+            async with asyncio.timeout((self._until - self._stub._now()) / 1e9):
+                return await self._channel.bound(self._stub._now())
+        except TimeoutError:
+            return None
+
+    async def _call(self, calls: "AwaitedCalls", call: AwaitedUnaryCall) -> "Reply":
+        from lrpc.kernel.host.client import BROKEN, COLLECT
+
+        index, procedure, data = -1, 0, self._packed
+        for _ in range(3):  # once for the request, once for the response
+            reply = await calls.call(0, procedure, data, self._until, index, call.set_early)
+            if type(reply) is not tuple or len(reply) != 4:
+                return reply
+            index = await self._make_room(calls, reply)
+            if reply[3]:  # the handler has run; its response found no room
+                procedure, data = COLLECT, b""
+        calls.binding.native.end()  # a server that is never content with what it asked for
+        return BROKEN
+
+    async def _make_room(self, calls: "AwaitedCalls", reply: tuple[int, int, int, bool]) -> int:
+        from lrpc.domains.host.loops import in_thread
+
+        making = in_thread(calls.binding.make_room, reply, self._until)
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(lambda made: _release(calls.binding, made))
+            raise
+
+    def _failed(self, call: AwaitedUnaryCall, binding: "ClientBinding", reply: "Reply") -> Made:
+        """End a call that the server has not answered, or have it go by gRPC."""
+        from lrpc.kernel.host.client import ENDED, QUARANTINED, UNTAKEN
+
+        if type(reply) is not int:
+            call.set_status(INTERNAL, f"the server's end of the A-stack failed: {str(reply)[:200]}")
+            return None
+        binding.take_late_answers()
+        if reply in (UNTAKEN, QUARANTINED):
+            if reply == UNTAKEN:
+                self._channel.broken()
+            return self._by_grpc(call.time_left())
+        error = binding.error(reply)
+        if binding.native.ended or reply == ENDED:
+            self._channel.broken()
+            call.set_status(UNAVAILABLE, f"the server ended while it had the call: {error}")
+        elif self._until != _NEVER and self._stub._now() >= self._until:
+            call.set_status(LATE, "Deadline Exceeded")
+        else:
+            call.set_status(UNAVAILABLE, str(error))
+        return None
+
+    def _returned(self, call: AwaitedUnaryCall, reply: bytes) -> Made:
+        """End a call that the server has answered; return its message."""
+        channel = self._channel
+        if reply.startswith(OK) and len(reply) - _HEAD <= channel.most_received:
+            channel.local_calls += 1
+            call.set_status(0)
+            return reply[_HEAD:]
+        try:
+            code, details, initial, trailing, message = unpack_reply(reply)
+        except Malformed as error:
+            call.set_status(INTERNAL, f"the server answered with {error}")
+            return None
+        if code == TAKE_GRPC:
+            self._stub._streams = True
+            return self._by_grpc(call.time_left())
+        channel.local_calls += 1
+        if not code and len(message) > channel.most_received:
+            text = f"CLIENT: Received message larger than max ({len(message)} vs. {channel.most_received})"
+            call.set_status(EXHAUSTED, text)
+            return None
+        call.set_status(code, details if code else "", initial, trailing)  # gRPC passes no details of OK
+        return None if code else message
+
+
+def _release(binding: "ClientBinding", made: "asyncio.Future[int]") -> None:
+    """Release the A-stack of a call that was cancelled while room was made for it."""
+    if made.exception() is None:
+        binding.native.release(made.result())
+
+
+def _end(calls: "AwaitedCalls") -> None:
+    calls.close()
+    calls.binding.close()
+
+
+# gRPC's own, also once `install` has put others under its names.
+_INSECURE, _SECURE = grpc.aio.insecure_channel, grpc.aio.secure_channel
+
+
+def _parted(interceptors: Sequence[Any] | None) -> tuple[list[Any], list[Any]]:
+    """Return the interceptors of unary calls, and those that are gRPC's to ask."""
+    given = list(interceptors or ())
+    unary = [one for one in given if isinstance(one, grpc.aio.UnaryUnaryClientInterceptor)]
+    return unary, [one for one in given if not isinstance(one, grpc.aio.UnaryUnaryClientInterceptor)]
+
+
+def insecure_channel(
+    target: str,
+    options: ChannelOptions | None = None,
+    compression: grpc.Compression | None = None,
+    interceptors: Sequence[Any] | None = None,
+) -> grpc.aio.Channel:
+    """Return a channel for asyncio, as `grpc.aio.insecure_channel` does: here by A-stacks.
+
+    Unary calls take an A-stack where the target is a server of lrpc's on this computer, and of the
+    same user; all else takes gRPC. Where this system has no host kernel, the channel is gRPC's.
+    """
+    try:
+        require()
+    except Refused:
+        return _INSECURE(target, passed_on(options), compression, interceptors)
+    unary, others = _parted(interceptors)
+    return AwaitedChannel(target, options, _INSECURE(target, passed_on(options), compression, others), unary)
+
+
+def secure_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials,
+    options: ChannelOptions | None = None,
+    compression: grpc.Compression | None = None,
+    interceptors: Sequence[Any] | None = None,
+) -> grpc.aio.Channel:
+    """Return a channel for asyncio with TLS, as `grpc.aio.secure_channel` does.
+
+    It takes A-stacks only where it has the option `lrpc.local_without_tls`, and the server too.
+    """
+    try:
+        require()
+    except Refused:
+        return _SECURE(target, credentials, passed_on(options), compression, interceptors)
+    unary, others = _parted(interceptors)
+    beside = _SECURE(target, credentials, passed_on(options), compression, others)
+    return AwaitedChannel(target, options, beside, unary, secure=True)

@@ -1,0 +1,188 @@
+"""Runs handlers of `grpc.aio` for calls on A-stacks, in the server's event loop.
+
+Each call is a task, as with gRPC. Texts and codes are those of gRPC's own server.
+"""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from lrpc.cluster.channel.aio.context import AwaitedContext, ThreadContext
+from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, pack_reply, unpack_metadata, unpack_request
+from lrpc.cluster.channel.methods import (
+    CANCELLED,
+    EXHAUSTED,
+    INTERNAL,
+    LATE,
+    LIMIT_TEXT,
+    STOPPING_TEXT,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    CallDetails,
+    Handler,
+    Methods,
+)
+from lrpc.domains.host.loops import LoopCall
+from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE
+
+_LOG = logging.getLogger("lrpc.channel")
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+
+@dataclass
+class AwaitedHandlers:
+    """How a server's handlers are run: coroutines in the loop, others on `pool`."""
+
+    methods: Methods
+    pool: Executor | None
+    context: contextvars.Context  # each call begins with a copy
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _found: dict[bytes, tuple[Handler, bool]] = field(default_factory=dict)
+
+    def take(self, call: LoopCall) -> None:
+        """Begin a call: its task answers."""
+        if call.procedure:
+            call.answer(b"", NO_SUCH_PROCEDURE)
+            return
+        try:
+            method, metadata, deadline_ns, message = unpack_request(call.data)
+            if metadata:
+                unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
+        except Malformed as error:
+            call.answer(pack_reply(INTERNAL, str(error), (), (), b""))
+            return
+        refusal = self.methods.too_large(message)
+        if refusal is not None:
+            call.answer(pack_reply(EXHAUSTED, refusal, (), (), b""))
+        elif self.methods.stopping:
+            call.answer(pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b""))
+        else:
+            self._begin(call, method, AwaitedContext(call, metadata, deadline_ns), message)
+
+    def _begin(self, call: LoopCall, method: bytes, context: AwaitedContext, message: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(method, context, message), context=self.context.copy())
+        self.tasks.add(task)
+        task.add_done_callback(functools.partial(self._ended, context))
+        call.on_gone = task.cancel
+        left = context.time_remaining()
+        if left is not None:
+            late = loop.call_later(left, self._late, context, task)
+            task.add_done_callback(lambda _: late.cancel())
+
+    def _late(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
+        if not context.finished:
+            context.answer(pack_reply(LATE, "Deadline Exceeded", (), (), b""))
+            task.cancel()
+
+    def _ended(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not context.finished:  # cancelled before it began
+            context.answer(pack_reply(CANCELLED, "CANCELLED", (), (), b""))
+        for callback in context.callbacks or ():
+            try:
+                callback(context)
+            except Exception:
+                _LOG.exception("Error in callback")
+
+    async def drain(self, grace: float | None) -> None:
+        """Wait for the calls that run, at most so many seconds; cancel those that are left."""
+        if self.tasks and grace:
+            await asyncio.wait(self.tasks, timeout=grace)
+        while self.tasks:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.wait(self.tasks)
+
+    async def _run(self, method: bytes, context: AwaitedContext, message: bytes) -> None:
+        try:
+            reply = await self._answer(method, context, message)
+        except asyncio.CancelledError:
+            # The server stops, or the handler raised it: gRPC's server never answers the latter.
+            code, text = (UNAVAILABLE, STOPPING_TEXT) if self.methods.stopping else (CANCELLED, "CANCELLED")
+            reply = pack_reply(code, text, (), (), b"")
+        except Exception as error:
+            if error is context.failed:
+                return  # it was answered by `abort`
+            _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method.decode())
+            reply = context.reply(context.number or UNKNOWN, f"Unexpected {type(error)}: {error}")
+        context.answer(reply)
+
+    async def _answer(self, method: bytes, context: AwaitedContext, message: bytes) -> bytes:
+        known = self._found.get(method)  # registered ones only: generic ones may look at metadata
+        if known is None:
+            handler = await self._find(method.decode(), context)
+            if handler is None:
+                return context.reply(UNIMPLEMENTED, "Method not found!")
+            known = handler, _is_awaited(handler.unary_unary)
+            if not self.methods.interceptors and method.decode() in self.methods.registered:
+                self._found[method] = known
+        handler, awaited = known
+        if handler.request_streaming or handler.response_streaming:
+            return pack_reply(TAKE_GRPC, "", (), (), b"")
+        if not self.methods.enter():
+            return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
+        try:
+            request = message if handler.request_deserializer is None else handler.request_deserializer(message)
+            if awaited:
+                response = await handler.unary_unary(request, context)
+            else:
+                response = await self._on_thread(handler.unary_unary, request, context)
+            context.require_running()
+            data = _serialized(handler, response) if not context.number else b""
+        finally:
+            self.methods.leave()
+        if not (context.number or context.has_said):
+            return OK + data
+        return context.reply(context.number, context.details(), data)
+
+    async def _on_thread(self, behaviour: Callable[[Any, Any], Any], request: object, context: AwaitedContext) -> Any:
+        loop = asyncio.get_running_loop()
+        own = ThreadContext(context, loop)
+        response = await loop.run_in_executor(self.pool, behaviour, request, own)
+        for callback in own.callbacks:
+            callback()
+        return response
+
+    async def _find(self, method: str, context: AwaitedContext) -> Handler:
+        """Return the handler of a method, through the interceptors; None where there is none."""
+        details = CallDetails(method, context.invocation_metadata())
+        if not self.methods.interceptors:
+            return self.methods.handler_of(method, details)
+
+        async def found(details: grpc.HandlerCallDetails) -> Handler:
+            return self.methods.handler_of(details.method, details)
+
+        return await _through(self.methods.interceptors, found)(details)
+
+
+def _through(interceptors: Sequence[Any], last: Continuation) -> Continuation:
+    """Return what asks each interceptor in turn, and in the end `last`."""
+    if not interceptors:
+        return last
+    return functools.partial(interceptors[0].intercept_service, _through(interceptors[1:], last))
+
+
+def _is_awaited(behaviour: object) -> bool:
+    return inspect.isawaitable(behaviour) or inspect.iscoroutinefunction(behaviour)
+
+
+def _serialized(handler: Handler, response: object) -> bytes:
+    """Return a response as bytes, as gRPC's server takes it: text is encoded, and None is empty."""
+    data: object = response.encode() if isinstance(response, str) else response
+    if handler.response_serializer is not None:
+        data = handler.response_serializer(data)
+    if data is None:
+        return b""
+    if not isinstance(data, bytes):
+        raise TypeError(f"Expected bytes, got {type(data).__name__}")
+    return data
