@@ -25,7 +25,7 @@ T = TypeVar("T")
 class LoopCall:
     """A call that an event loop has taken, to be answered once."""
 
-    __slots__ = ("_calls", "_worker", "binding", "data", "index", "number", "on_gone", "procedure")
+    __slots__ = ("_calls", "_worker", "binding", "data", "index", "on_gone", "procedure")
 
     def __init__(
         self, calls: "LoopCalls", worker: native.Worker, binding: ServerBinding, index: int, procedure: int, data: bytes
@@ -33,7 +33,6 @@ class LoopCall:
         self._calls = calls
         self._worker: native.Worker | None = worker
         self.binding, self.index, self.procedure, self.data = binding, index, procedure, data
-        self.number = binding.native.number(index)
         self.on_gone: Callable[[], object] | None = None  # called where nobody waits for the answer any more
 
     @property
@@ -51,7 +50,7 @@ class LoopCall:
     def tell(self, data: bytes) -> None:
         """Tell the client something of the call before its answer, where the client listens."""
         if self.binding.hears and not self.answered:
-            fields = {"early": [self.index, self.number, base64.b64encode(data).decode()]}
+            fields = {"early": [self.index, self.binding.native.number(self.index), base64.b64encode(data).decode()]}
             with contextlib.suppress(OSError):  # full, or gone: the answer will say it again
                 messages.send(self.binding.door, fields)
 
@@ -138,7 +137,7 @@ class LoopCalls:
             message = None
         if message is None:
             self._forget(binding)
-        elif message.fields.get("bell") is True:
+        elif message is messages.BELL or message.fields.get("bell") is True:
             message.close()
             if (self._look(binding) or not self._server.is_restless(binding)) and not binding.native.ended:
                 return

@@ -21,6 +21,8 @@ from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
 
 # The deadline of calls in this context, in nanoseconds of the monotonic clock.
 current_deadline: Final[ContextVar[int]] = ContextVar("deadline_ns", default=NEVER)
+Told = Callable[[Reply], None]
+Early = Callable[[bytes], None]
 _LONG_S: Final = 1e9  # seconds: a deadline beyond is none
 _MOST_TEXT: Final = 16_384  # characters of an exception that cross a boundary
 MOST_ERROR: Final = 1 << 18  # bytes of a reply that says what was raised, at most
@@ -151,10 +153,10 @@ class AwaitedCalls:
     def __init__(self, binding: ClientBinding) -> None:
         self.binding = binding
         self.loop = asyncio.get_running_loop()
-        self._futures: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, Told] = {}  # by A-stack, who is told of its reply
         self._queue: deque[asyncio.Future[None]] = deque()  # who waits for an A-stack
         self._looks = False  # whether the loop will look for free A-stacks by itself
-        self._early: dict[int, Callable[[bytes], None]] = {}
+        self._early: dict[int, Early] = {}
         binding.on_early = self._from_any_thread
         assert binding.notify is not None
         self.loop.add_reader(binding.notify, self._notified)
@@ -162,26 +164,45 @@ class AwaitedCalls:
         if binding.pidfd >= 0:
             self.loop.add_reader(binding.pidfd, self._end)
 
-    async def call(
-        self,
-        group: int,
-        procedure: int,
-        data: bytes,
-        end: int,
-        index: int = -1,
-        early: Callable[[bytes], None] | None = None,
-    ) -> Reply:
-        """Make a call; return as `native.Binding.call` does.
+    def start(self, group: int, procedure: int, data: bytes, index: int, told: Told, early: Early | None) -> Reply:
+        """Begin a call; return its A-stack, or PENDING where none is free, or as `call`.
 
-        `early` is called with what the server says of the call before its reply.
+        `told` is called with the reply, and `early` with what the server says of the call before.
         """
+        began = self.binding.native.begin(group, procedure, data, index)
+        if type(began) is int and began >= 0:
+            self._waiting[began] = told
+            if early is not None:
+                self._early[began] = early
+        return began
+
+    def stop(self, index: int) -> Reply:
+        """Give up the call that was started on an A-stack; return its reply, where it has one."""
+        self._waiting.pop(index, None)
+        self._early.pop(index, None)
+        reply = self.binding.native.abort(index)
+        if reply == ABORTED:
+            self.binding.ring()
+        self._admit()
+        return reply
+
+    async def call(
+        self, group: int, procedure: int, data: bytes, end: int, index: int = -1, early: Early | None = None
+    ) -> Reply:
+        """Make a call; return as `native.Binding.call` does. For `early`, see `start`."""
         own = self.binding.native
         if end != NEVER and native.now_ns() >= end:  # even where the answer could come first
             if index >= 0:
                 own.release(index)
             return WITHDRAWN
+        future: asyncio.Future[Reply] = self.loop.create_future()
+
+        def told(reply: Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
         while True:
-            began = own.begin(group, procedure, data, index)
+            began = self.start(group, procedure, data, index, told, early)
             if began != PENDING:
                 break
             waiter: asyncio.Future[None] = self.loop.create_future()
@@ -201,30 +222,16 @@ class AwaitedCalls:
                     self._queue.remove(waiter)
         if type(began) is not int or began < 0:
             return began
-        future: asyncio.Future[Reply] = self.loop.create_future()
-        self._futures[began] = future
-        if early is not None:
-            self._early[began] = early
-        self._notified()  # it may be done, or its server ended, already
         try:
-            if end == NEVER:
-                return await future
             async with asyncio.timeout_at(self._loop_time(end)):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as error:
-            self._futures.pop(began, None)
-            reply = future.result() if future.done() and not future.cancelled() else own.abort(began)
-            if reply == ABORTED:
-                self.binding.ring()
-            self._admit()
+            reply = future.result() if future.done() and not future.cancelled() else self.stop(began)
             if isinstance(error, asyncio.CancelledError):
                 if isinstance(reply, tuple) and len(reply) == 4:
                     own.release(reply[1])  # results that found no room, and that nobody wants
                 raise
             return reply
-        finally:
-            if early is not None and self._early.get(began) is early:  # else a later call has the A-stack
-                del self._early[began]
 
     def _from_any_thread(self, index: int, number: int, data: bytes) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -241,15 +248,17 @@ class AwaitedCalls:
     def _notified(self) -> None:
         notify = self.binding.notify
         with contextlib.suppress(OSError):
-            while notify is not None and notify.recv(16):
-                pass
-        for index, future in list(self._futures.items()):
-            reply = self.binding.native.collect(index)
+            while notify is not None and notify.recv(16) and len(self._waiting) > 1:
+                pass  # of several calls at once
+        collect = self.binding.native.collect
+        for index, told in list(self._waiting.items()):
+            reply = collect(index)
             if reply != PENDING:
-                del self._futures[index]
-                if not future.done():
-                    future.set_result(reply)
-        self._admit()
+                del self._waiting[index]
+                self._early.pop(index, None)
+                told(reply)
+        if self._queue:
+            self._admit()
 
     def _admit(self) -> None:
         if self._queue and not (first := self._queue.popleft()).done():
@@ -269,7 +278,7 @@ class AwaitedCalls:
     @property
     def busy(self) -> bool:
         """Return whether calls are outstanding, in a loop that still runs."""
-        return bool(self._futures or self._queue) and not self.loop.is_closed()
+        return bool(self._waiting or self._queue) and not self.loop.is_closed()
 
     def _ended(self) -> None:
         # What comes over the door is its end, or the late answer to an out-of-band segment.

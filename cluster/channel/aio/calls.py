@@ -1,87 +1,72 @@
 """Calls of a channel for asyncio, as programs see them while they run and once they have ended."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import grpc
 
 from lrpc.cluster.channel.form import Metadata, unpack_metadata
 
-_LOG = logging.getLogger("lrpc.channel")
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 _CANCELLED: Final = 1
 _LOCALLY: Final = "Locally cancelled by application!"
-_FAILED: Final = object()  # in the place of a response, where there is none
+FAILED: Final = object()  # in the place of a response, where there is none
 Done = Callable[[Any], None]
-# What a way of making a call returns: see `AwaitedUnaryCall`.
-Made = bytes | grpc.aio.UnaryUnaryCall[Any, Any] | None
 
 
 class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
-    """A `grpc.aio.UnaryUnaryCall` that begins at once, on an A-stack or in the end by gRPC.
+    """A `grpc.aio.UnaryUnaryCall` that has begun: its status, metadata and response.
 
-    `run` makes the call. It returns the message, None where it has set another status, or gRPC's
-    own call, which then is in the place of this one.
+    It ends by `set_status` and `settle`; or gRPC's own call comes in its place, by `go_beside`.
     """
 
-    def __init__(
-        self,
-        run: "Callable[[AwaitedUnaryCall], Coroutine[Any, Any, Made]]",
-        deserializer: Callable[[bytes], Any] | None,
-        timeout: float | None,
-    ) -> None:
-        self._run, self._deserializer = run, deserializer
-        self._until = None if timeout is None else time.time() + timeout
-        self._beside: grpc.aio.UnaryUnaryCall[Any, Any] | None = None
-        self._code: int | None = None  # of the status, once the call has ended
-        self._details = ""
-        self._initial: grpc.aio.Metadata | None = None
-        self._trailing: Metadata = ()
-        self._locally_cancelled = False
-        self._callbacks: list[Done] = []
-        self._waiters: list[asyncio.Future[None]] = []
-        self._task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._invoke())
+    # Set by few calls: until then the class has them, and a call costs less to begin.
+    _until: float | None = None  # the deadline
+    _beside: grpc.aio.UnaryUnaryCall[Any, Any] | None = None
+    _code: int | None = None  # of the status, once the call has ended
+    _details: str = ""
+    _initial: grpc.aio.Metadata | None = None
+    _trailing: Metadata = ()
+    _locally_cancelled: bool = False
+    _callbacks: list[Done] | None = None
+    _waiters: list[asyncio.Future[None]] | None = None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
+        self._loop = loop
+        self._response: asyncio.Future[Any] = loop.create_future()
+        if timeout is not None:
+            self._until = time.time() + timeout
 
     # --- what makes the call ---------------------------------------------------------------------
 
-    async def _invoke(self) -> Any:
-        try:
-            found = await self._run(self)
-            if found is None:
-                return _FAILED
-            if not isinstance(found, bytes):
-                self._go_beside(found)
-                return await found
-        except asyncio.CancelledError:
-            if not self.cancelled():
-                self.cancel()
-            return _FAILED
-        except grpc.aio.AioRpcError:
-            if self._beside is None:
-                raise
-            return _FAILED
-        if self._code != 0:
-            return _FAILED
-        if self._deserializer is None:
-            return found
-        try:
-            return self._deserializer(found)
-        except Exception:
-            _LOG.exception("Exception deserializing message!")
-            return None
+    def stop(self) -> None:
+        """Have whatever makes the call stop it: it was cancelled."""
+        raise NotImplementedError
+
+    def settle(self, response: object) -> None:
+        """Set the response, which is FAILED where there is none."""
+        if not self._response.done():
+            self._response.set_result(response)
 
     def set_status(self, code: int, details: str = "", initial: Metadata = (), trailing: Metadata = ()) -> None:
         """End the call."""
-        self._code, self._details, self._trailing = code, details, trailing
+        self._code, self._details = code, details
+        if initial or trailing:
+            self.set_metadata(initial, trailing)
+        if self._waiters is not None:
+            self._wake()
+        if self._callbacks is not None:
+            callbacks, self._callbacks = self._callbacks, None
+            for callback in callbacks:
+                callback(self)
+
+    def set_metadata(self, initial: Metadata, trailing: Metadata) -> None:
+        """Set the metadata that came with the reply."""
+        self._trailing = trailing
         if self._initial is None:
             self._initial = grpc.aio.Metadata(*initial)
-        self._wake()
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self)
 
     def set_early(self, packed: bytes) -> None:
         """Take the initial metadata that came before the reply. Raises `Malformed`."""
@@ -93,24 +78,26 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         """Return the seconds until the deadline, also below 0; None where there is none."""
         return None if self._until is None else self._until - time.time()
 
-    def _go_beside(self, call: grpc.aio.UnaryUnaryCall[Any, Any]) -> None:
+    def go_beside(self, call: grpc.aio.UnaryUnaryCall[Any, Any]) -> None:
+        """Put gRPC's own call in the place of this one."""
         self._beside = call
         self._wake()
-        for callback in self._callbacks:
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
             self._add_beside(call, callback)
 
     def _add_beside(self, call: grpc.aio.UnaryUnaryCall[Any, Any], callback: Done) -> None:
         call.add_done_callback(lambda _: callback(self))
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
     async def _change(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters = [*(self._waiters or ()), waiter]
         await waiter
 
     async def _end(self) -> "grpc.aio.UnaryUnaryCall[Any, Any] | None":
@@ -123,15 +110,13 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
 
     def __await__(self) -> Generator[Any, None, Any]:
         try:
-            response = yield from self._task
+            response = yield from self._response
         except asyncio.CancelledError:
             if not self.cancelled():
                 self.cancel()
             raise
-        if response is not _FAILED:
+        if response is not FAILED:
             return response
-        if self._locally_cancelled:
-            raise asyncio.CancelledError
         if self._beside is not None and self._code is None:
             return (yield from self._beside.__await__())  # which raises its error
         raise self._error()
@@ -139,7 +124,7 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
     def _error(self) -> grpc.aio.AioRpcError:
         return grpc.aio.AioRpcError(
             _BY_NUMBER.get(self._code or 0, grpc.StatusCode.UNKNOWN),
-            self._initial,
+            self._initial or grpc.aio.Metadata(),
             grpc.aio.Metadata(*self._trailing),
             details=self._details,
             debug_error_string="",
@@ -154,7 +139,8 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
             self.set_status(_CANCELLED, _LOCALLY)
         else:
             self._beside.cancel()
-        self._task.cancel()
+        self.stop()
+        self._response.cancel()
         return True
 
     def cancelled(self) -> bool:
@@ -177,13 +163,15 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         elif self._beside is not None:
             self._add_beside(self._beside, callback)
         else:
-            self._callbacks.append(callback)
+            self._callbacks = [*(self._callbacks or ()), callback]
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         """Return the server's initial metadata, as soon as they are there."""
         while self._initial is None:
             if self._beside is not None:
                 return await self._beside.initial_metadata()
+            if self._code is not None:
+                return grpc.aio.Metadata()
             await self._change()
         return self._initial
 
@@ -211,7 +199,7 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
 
     async def wait_for_connection(self) -> None:
         """Wait until the call has ended. Raises the error that it ended with."""
-        await self._task
+        await asyncio.wait((self._response,))
         if self._locally_cancelled:
             raise asyncio.CancelledError
         if self._beside is not None and self._code is None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 
-from lrpc.cluster.channel.aio.calls import AwaitedUnaryCall, Made, PassedCall
+from lrpc.cluster.channel.aio.calls import PassedCall
+from lrpc.cluster.channel.aio.ways import ChannelCall, Given
 from lrpc.cluster.channel.binder import AGAIN_NS, Binder
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
@@ -20,21 +21,17 @@ from lrpc.cluster.channel.form import (
     MOST_METADATA,
     OK,
     REQUEST,
-    TAKE_GRPC,
-    Malformed,
     Metadata,
     checked,
     pack_metadata,
     size_of,
-    unpack_reply,
 )
-from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
 from lrpc.domains.host.here import require
 from lrpc.kernel.errors import Refused
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.domains.host.stubs import AwaitedCalls
-    from lrpc.kernel.host.client import ClientBinding, Reply
+    from lrpc.kernel.host.client import ClientBinding
 
 _NEVER: Final = -1
 _LONG_S: Final = 1e9
@@ -58,7 +55,7 @@ class AwaitedChannel(grpc.aio.Channel):
         self.beside, self.interceptors = beside, interceptors
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
-        self.outstanding: set[AwaitedUnaryCall] = set()  # on A-stacks, or not decided yet
+        self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
         self._binder = Binder(target, options, secure=secure, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
         self._loop: asyncio.AbstractEventLoop | None = None  # of the first call
@@ -149,14 +146,21 @@ class AwaitedChannel(grpc.aio.Channel):
             return True
         return self._decided and self._calls is None and now_ns < self._again_ns
 
+    def ready(self, now_ns: int) -> "AwaitedCalls | None":
+        """Return the calls by the binding, where that holds now and has a free A-stack."""
+        calls = self._calls
+        if calls is None or now_ns >= self._again_ns or not calls.binding.native.idle(0):
+            return None
+        return calls
+
     async def bound(self, now_ns: int) -> "AwaitedCalls | None":
-        """Return the calls by the binding that holds now; None where gRPC is to be taken."""
+        """Return the calls by the binding that holds now; None where gRPC is taken."""
         if now_ns >= self._again_ns:
             if self._deciding is None:
                 self._deciding = asyncio.get_running_loop().create_task(self._decide())
             if not self._decided:
                 await asyncio.shield(self._deciding)
-        return self._calls
+        return self._calls if self._calls is not None and self._calls.binding.native.idle(0) else None
 
     def broken(self) -> None:
         """Note that the binding has ended: calls wait until it was decided again."""
@@ -164,8 +168,8 @@ class AwaitedChannel(grpc.aio.Channel):
         self._decided = False
 
     def done(self, calls: "AwaitedCalls") -> None:
-        """Note that a call by a binding has ended: it may have been the last of one that is left."""
-        if calls in self._left and not calls.busy:
+        """Note that a call by a binding has ended, maybe the last of one that is left."""
+        if self._left and calls in self._left and not calls.busy:
             self._left.discard(calls)
             _end(calls)
 
@@ -206,14 +210,14 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     ) -> None:
         from lrpc.kernel.host import native
 
-        self._channel = channel
-        self._serializer, self._deserializer = serializer, deserializer
+        self.channel = channel
+        self._serializer, self.deserializer = serializer, deserializer
         make: Any = channel.beside.unary_unary
         self._beside = make(method, serializer, deserializer, registered)
-        self._now = native.now_ns
+        self.now = native.now_ns
         self._name = method.encode()
         self._plain = REQUEST.pack(len(self._name), 0, _NEVER) + self._name  # without metadata or deadline
-        self._streams = False  # its handler does: calls take gRPC
+        self.streams = False  # its handler does: calls take gRPC
 
     def __call__(
         self,
@@ -226,7 +230,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         compression: grpc.Compression | None = None,
     ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
         """Begin a call, and return it."""
-        if not self._channel.interceptors:
+        if not self.channel.interceptors:
             return self._begin(request, timeout, metadata, credentials, wait_for_ready, compression)
         given = metadata if isinstance(metadata, grpc.aio.Metadata) else grpc.aio.Metadata(*(metadata or ()))
         name: Any = self._name  # in bytes, as gRPC's own
@@ -238,14 +242,14 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
                 request, details.timeout, details.metadata, details.credentials, details.wait_for_ready, compression
             )
 
-        return PassedCall(self._channel.interceptors, details, request, last)
+        return PassedCall(self.channel.interceptors, details, request, last)
 
     def _named(self, method: str | bytes) -> "AwaitedUnaryUnary":
         """Return the stub of a method, which an interceptor may have changed."""
         name = method if isinstance(method, str) else method.decode()
         if name.encode() == self._name:
             return self
-        return AwaitedUnaryUnary(self._channel, name, self._serializer, self._deserializer, False)
+        return AwaitedUnaryUnary(self.channel, name, self._serializer, self.deserializer, False)
 
     def _begin(
         self,
@@ -256,31 +260,33 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         wait_for_ready: bool | None,
         compression: Any,
     ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-        channel = self._channel
-
-        def by_grpc(left: float | None) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-            channel.grpc_calls += 1
-            found: grpc.aio.UnaryUnaryCall[Any, Any] = self._beside(
-                request,
-                timeout=left,
-                metadata=metadata,
-                credentials=credentials,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
-            return found
-
-        if channel.takes_grpc(self._now()) or credentials is not None or self._streams:
-            return by_grpc(timeout)
+        channel, now = self.channel, self.now()
+        given = (request, timeout, metadata, wait_for_ready, compression)
+        if credentials is not None or self.streams or channel.takes_grpc(now):
+            return self.by_grpc(given, credentials)
         until = _NEVER  # also where the time is longer than a clock runs
         if timeout is not None and timeout < _LONG_S:
-            until = max(0, self._now() + int(timeout * 1e9))
+            until = max(0, now + int(timeout * 1e9))
         packed = self._packed(request, metadata, until)
         if packed is None:
-            return by_grpc(timeout)
-        call = AwaitedUnaryCall(_Way(self, packed, until, by_grpc).run, self._deserializer, timeout)
-        channel.outstanding.add(call)
-        return call
+            return self.by_grpc(given)
+        return ChannelCall(self, packed, until, given, now)
+
+    def by_grpc(
+        self, given: Given, credentials: grpc.CallCredentials | None = None
+    ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+        """Begin a call by gRPC's own channel."""
+        request, timeout, metadata, wait_for_ready, compression = given
+        self.channel.grpc_calls += 1
+        found: grpc.aio.UnaryUnaryCall[Any, Any] = self._beside(
+            request,
+            timeout=timeout,
+            metadata=metadata,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+        return found
 
     def _packed(self, request: Any, metadata: Any, until: int) -> bytes | None:
         """Return a request as it lies on an A-stack; None where gRPC is to say what is wrong."""
@@ -290,7 +296,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             data = None  # gRPC sends an empty message then, and logs the exception
         if type(data) is not bytes:
             return None
-        if len(data) > self._channel.most_sent:
+        if len(data) > self.channel.most_sent:
             return None
         if not metadata and until == _NEVER:
             return self._plain + data
@@ -304,125 +310,6 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
                 return None
             packed = pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
-
-
-class _Way:
-    """The way of one call: an A-stack, or in the end gRPC."""
-
-    def __init__(
-        self,
-        stub: AwaitedUnaryUnary,
-        packed: bytes,
-        until: int,
-        by_grpc: "Callable[[float | None], grpc.aio.UnaryUnaryCall[Any, Any]]",
-    ) -> None:
-        self._stub, self._channel = stub, stub._channel
-        self._packed, self._until, self._by_grpc = packed, until, by_grpc
-
-    async def run(self, call: AwaitedUnaryCall) -> Made:
-        """Make the call: see `AwaitedUnaryCall`."""
-        channel, until = self._channel, self._until
-        try:
-            if until != _NEVER and self._stub._now() >= until:
-                call.set_status(LATE, "Deadline Exceeded")
-                return None
-            calls = await self._bound()
-            if calls is None or not calls.binding.native.idle(0):
-                return self._by_grpc(call.time_left())
-            try:
-                reply = await self._call(calls, call)
-            finally:
-                channel.done(calls)
-            if type(reply) is bytes:
-                return self._returned(call, reply)
-            return self._failed(call, calls.binding, reply)
-        finally:
-            channel.outstanding.discard(call)
-
-    async def _bound(self) -> "AwaitedCalls | None":
-        """Return the calls by the binding; None also where there is none by the deadline."""
-        if self._until == _NEVER:
-            return await self._channel.bound(self._stub._now())
-        try:
-            async with asyncio.timeout((self._until - self._stub._now()) / 1e9):
-                return await self._channel.bound(self._stub._now())
-        except TimeoutError:
-            return None
-
-    async def _call(self, calls: "AwaitedCalls", call: AwaitedUnaryCall) -> "Reply":
-        from lrpc.kernel.host.client import BROKEN, COLLECT
-
-        index, procedure, data = -1, 0, self._packed
-        for _ in range(3):  # once for the request, once for the response
-            reply = await calls.call(0, procedure, data, self._until, index, call.set_early)
-            if type(reply) is not tuple or len(reply) != 4:
-                return reply
-            index = await self._make_room(calls, reply)
-            if reply[3]:  # the handler has run; its response found no room
-                procedure, data = COLLECT, b""
-        calls.binding.native.end()  # a server that is never content with what it asked for
-        return BROKEN
-
-    async def _make_room(self, calls: "AwaitedCalls", reply: tuple[int, int, int, bool]) -> int:
-        from lrpc.domains.host.loops import in_thread
-
-        making = in_thread(calls.binding.make_room, reply, self._until)
-        try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            making.add_done_callback(lambda made: _release(calls.binding, made))
-            raise
-
-    def _failed(self, call: AwaitedUnaryCall, binding: "ClientBinding", reply: "Reply") -> Made:
-        """End a call that the server has not answered, or have it go by gRPC."""
-        from lrpc.kernel.host.client import ENDED, QUARANTINED, UNTAKEN
-
-        if type(reply) is not int:
-            call.set_status(INTERNAL, f"the server's end of the A-stack failed: {str(reply)[:200]}")
-            return None
-        binding.take_late_answers()
-        if reply in (UNTAKEN, QUARANTINED):
-            if reply == UNTAKEN:
-                self._channel.broken()
-            return self._by_grpc(call.time_left())
-        error = binding.error(reply)
-        if binding.native.ended or reply == ENDED:
-            self._channel.broken()
-            call.set_status(UNAVAILABLE, f"the server ended while it had the call: {error}")
-        elif self._until != _NEVER and self._stub._now() >= self._until:
-            call.set_status(LATE, "Deadline Exceeded")
-        else:
-            call.set_status(UNAVAILABLE, str(error))
-        return None
-
-    def _returned(self, call: AwaitedUnaryCall, reply: bytes) -> Made:
-        """End a call that the server has answered; return its message."""
-        channel = self._channel
-        if reply.startswith(OK) and len(reply) - _HEAD <= channel.most_received:
-            channel.local_calls += 1
-            call.set_status(0)
-            return reply[_HEAD:]
-        try:
-            code, details, initial, trailing, message = unpack_reply(reply)
-        except Malformed as error:
-            call.set_status(INTERNAL, f"the server answered with {error}")
-            return None
-        if code == TAKE_GRPC:
-            self._stub._streams = True
-            return self._by_grpc(call.time_left())
-        channel.local_calls += 1
-        if not code and len(message) > channel.most_received:
-            text = f"CLIENT: Received message larger than max ({len(message)} vs. {channel.most_received})"
-            call.set_status(EXHAUSTED, text)
-            return None
-        call.set_status(code, details if code else "", initial, trailing)  # gRPC passes no details of OK
-        return None if code else message
-
-
-def _release(binding: "ClientBinding", made: "asyncio.Future[int]") -> None:
-    """Release the A-stack of a call that was cancelled while room was made for it."""
-    if made.exception() is None:
-        binding.native.release(made.result())
 
 
 def _end(calls: "AwaitedCalls") -> None:

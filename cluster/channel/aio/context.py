@@ -28,7 +28,9 @@ class AwaitedContext(Caller, grpc.aio.ServicerContext[Any, Any]):  # type: ignor
     number: int = 0  # of the status code
     failed: grpc.aio.AbortError | None = None  # what `abort` has raised
     callbacks: list[Callable[[Any], None]] | None = None
+    began: bool = False
     finished: bool = False
+    late: asyncio.TimerHandle | None = None  # that ends the call at its deadline
     _code: object = None
     _details: str = ""
     _initial: Metadata = ()

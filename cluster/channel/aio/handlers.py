@@ -45,7 +45,7 @@ class AwaitedHandlers:
     methods: Methods
     pool: Executor | None
     context: contextvars.Context  # each call begins with a copy
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    running: dict[AwaitedContext, asyncio.Task[None]] = field(default_factory=dict)
     _found: dict[bytes, tuple[Handler, bool]] = field(default_factory=dict)
 
     def take(self, call: LoopCall) -> None:
@@ -71,51 +71,57 @@ class AwaitedHandlers:
     def _begin(self, call: LoopCall, method: bytes, context: AwaitedContext, message: bytes) -> None:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(method, context, message), context=self.context.copy())
-        self.tasks.add(task)
-        task.add_done_callback(functools.partial(self._ended, context))
-        call.on_gone = task.cancel
+        self.running[context] = task
+        call.on_gone = functools.partial(self._stop, context, task)
         left = context.time_remaining()
         if left is not None:
-            late = loop.call_later(left, self._late, context, task)
-            task.add_done_callback(lambda _: late.cancel())
+            context.late = loop.call_later(left, self._late, context, task)
+
+    def _stop(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        if not context.began:  # and will not: its coroutine never runs
+            self._ended(context)
 
     def _late(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         if not context.finished:
             context.answer(pack_reply(LATE, "Deadline Exceeded", (), (), b""))
-            task.cancel()
+            self._stop(context, task)
 
-    def _ended(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not context.finished:  # cancelled before it began
+    def _ended(self, context: AwaitedContext) -> None:
+        self.running.pop(context, None)
+        if context.late is not None:
+            context.late.cancel()
+        if not context.finished:
             context.answer(pack_reply(CANCELLED, "CANCELLED", (), (), b""))
-        for callback in context.callbacks or ():
-            try:
-                callback(context)
-            except Exception:
-                _LOG.exception("Error in callback")
+        if context.callbacks is not None:
+            asyncio.get_running_loop().call_soon(_call_back, context, context.callbacks)
 
     async def drain(self, grace: float | None) -> None:
         """Wait for the calls that run, at most so many seconds; cancel those that are left."""
-        if self.tasks and grace:
-            await asyncio.wait(self.tasks, timeout=grace)
-        while self.tasks:
-            for task in self.tasks:
-                task.cancel()
-            await asyncio.wait(self.tasks)
+        if self.running and grace:
+            await asyncio.wait(self.running.values(), timeout=grace)
+        while self.running:
+            for context, task in list(self.running.items()):
+                self._stop(context, task)
+            if self.running:
+                await asyncio.wait(self.running.values())
 
     async def _run(self, method: bytes, context: AwaitedContext, message: bytes) -> None:
+        context.began = True
         try:
             reply = await self._answer(method, context, message)
         except asyncio.CancelledError:
             # The server stops, or the handler raised it: gRPC's server never answers the latter.
             code, text = (UNAVAILABLE, STOPPING_TEXT) if self.methods.stopping else (CANCELLED, "CANCELLED")
-            reply = pack_reply(code, text, (), (), b"")
+            context.answer(pack_reply(code, text, (), (), b""))
         except Exception as error:
-            if error is context.failed:
-                return  # it was answered by `abort`
-            _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method.decode())
-            reply = context.reply(context.number or UNKNOWN, f"Unexpected {type(error)}: {error}")
-        context.answer(reply)
+            if error is not context.failed:  # that was answered by `abort`
+                _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method.decode())
+                context.answer(context.reply(context.number or UNKNOWN, f"Unexpected {type(error)}: {error}"))
+        else:
+            context.answer(reply)
+        finally:
+            self._ended(context)
 
     async def _answer(self, method: bytes, context: AwaitedContext, message: bytes) -> bytes:
         known = self._found.get(method)  # registered ones only: generic ones may look at metadata
@@ -163,6 +169,14 @@ class AwaitedHandlers:
             return self.methods.handler_of(details.method, details)
 
         return await _through(self.methods.interceptors, found)(details)
+
+
+def _call_back(context: AwaitedContext, callbacks: list[Callable[[Any], None]]) -> None:
+    for callback in callbacks:
+        try:
+            callback(context)
+        except Exception:
+            _LOG.exception("Error in callback")
 
 
 def _through(interceptors: Sequence[Any], last: Continuation) -> Continuation:
