@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -99,6 +100,7 @@ class ClientBinding:
             message = _exchange(self.door, name, hello, [] if theirs is None else [theirs.fileno()])
             try:
                 self._enter(message, len(signatures), waits)
+                self.door.setblocking(False)
             finally:
                 message.close()
         except BaseException:
@@ -175,6 +177,12 @@ class ClientBinding:
                 self.native.release(index)
                 raise
             self._turn += 1
+            try:
+                self._wait(select.POLLOUT, _until(deadline))
+            except CallError:
+                self.native.release(index)
+                os.close(segment)
+                raise
             self._offered[self._turn] = (index, segment, size)
             try:
                 messages.send(self.door, {"attach": index, "size": size, "turn": self._turn}, [segment])
@@ -189,15 +197,13 @@ class ClientBinding:
         Where a deadline passes before it, the A-stack stays away until it comes: until then, nobody
         knows which segment the server has. Turn 0 never comes: all that is there is taken.
         """
-        until = native.now_ns() + int(ANSWER_S * 1e9)
-        if deadline != NEVER:
-            until = min(until, deadline)
+        until = _until(deadline)
         while turn in self._offered or not turn:
-            self.door.settimeout(max(0.0, (until - native.now_ns()) / 1e9))
             try:
                 message = messages.receive(self.door)
-            except (TimeoutError, BlockingIOError):
-                raise self.error(WITHDRAWN) from None
+            except BlockingIOError:
+                self._wait(select.POLLIN, until)
+                continue
             if message is None:
                 raise self.error(ENDED)
             message.close()
@@ -219,6 +225,17 @@ class ClientBinding:
                     raise CallFailed(f"{self.name}: the server takes no segment of {size:,} bytes: {reason}")
             finally:
                 os.close(segment)
+
+    def _wait(self, event: int, until: int) -> None:
+        """Wait for the door; an event loop that also listens to it is not held up.
+
+        Raises `CallAborted` when it is late.
+        """
+        left = until - native.now_ns()
+        poll = select.poll()
+        poll.register(self.door, event)
+        if left <= 0 or not poll.poll(left / 1e6):
+            raise self.error(WITHDRAWN)
 
     def _take_early(self, fields: list[object]) -> None:
         index, number, data = fields if len(fields) == 3 else (None, None, None)
@@ -300,3 +317,9 @@ class ClientBinding:
         for _, segment, _ in self._offered.values():
             os.close(segment)
         self._offered.clear()
+
+
+def _until(deadline: int) -> int:
+    """Return when a server that should answer is late."""
+    soon = native.now_ns() + int(ANSWER_S * 1e9)
+    return soon if deadline == NEVER else min(soon, deadline)

@@ -122,12 +122,13 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         raise self._error()
 
     def _error(self) -> grpc.aio.AioRpcError:
+        code = _BY_NUMBER.get(self._code or 0, grpc.StatusCode.UNKNOWN)
         return grpc.aio.AioRpcError(
-            _BY_NUMBER.get(self._code or 0, grpc.StatusCode.UNKNOWN),
+            code,
             self._initial or grpc.aio.Metadata(),
             grpc.aio.Metadata(*self._trailing),
             details=self._details,
-            debug_error_string="",
+            debug_error_string=f"{code.name}:{self._details}" if self._details else code.name,
         )
 
     def cancel(self) -> bool:
