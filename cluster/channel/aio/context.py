@@ -158,8 +158,13 @@ class AwaitedContext(Caller, grpc.aio.ServicerContext[Any, Any]):  # type: ignor
         return bool(self._initial or self._trailing or self._details)
 
     def answer(self, reply: bytes) -> None:
-        """Answer the call, where it was not."""
-        self.finished = True
+        """Answer the call, where it was not, and nobody has given it up."""
+        if not self._call.answered:
+            self.finished = True
+            self._call.answer(reply)
+
+    def give_up(self, reply: bytes) -> None:
+        """Answer a call that its handler has not finished."""
         self._call.answer(reply)
 
     def reply(self, code: int, details: str | None, message: bytes = b"") -> bytes:

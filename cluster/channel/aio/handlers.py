@@ -84,7 +84,7 @@ class AwaitedHandlers:
 
     def _late(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         if not context.finished:
-            context.answer(pack_reply(LATE, "Deadline Exceeded", (), (), b""))
+            context.give_up(pack_reply(LATE, "Deadline Exceeded", (), (), b""))
             self._stop(context, task)
 
     def _ended(self, context: AwaitedContext) -> None:
@@ -92,7 +92,7 @@ class AwaitedHandlers:
         if context.late is not None:
             context.late.cancel()
         if not context.finished:
-            context.answer(pack_reply(CANCELLED, "CANCELLED", (), (), b""))
+            context.give_up(pack_reply(CANCELLED, "CANCELLED", (), (), b""))
         if context.callbacks is not None:
             asyncio.get_running_loop().call_soon(_call_back, context, context.callbacks)
 
@@ -113,7 +113,7 @@ class AwaitedHandlers:
         except asyncio.CancelledError:
             # The server stops, or the handler raised it: gRPC's server never answers the latter.
             code, text = (UNAVAILABLE, STOPPING_TEXT) if self.methods.stopping else (CANCELLED, "CANCELLED")
-            context.answer(pack_reply(code, text, (), (), b""))
+            context.give_up(pack_reply(code, text, (), (), b""))
         except Exception as error:
             if error is not context.failed:  # that was answered by `abort`
                 _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method.decode())
