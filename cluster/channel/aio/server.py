@@ -55,7 +55,7 @@ class AwaitedServer(grpc.aio.Server):
         self._grpc = _SERVER(
             pool, list(handlers), [*interceptors, *inner], passed_on(options), maximum_concurrent_rpcs, compression
         )
-        self._running: AwaitedHandlers | None = None  # once it has started, where it has doors
+        self._handlers: AwaitedHandlers | None = None  # once it has started, where it has doors
         self._stops = 0  # that are in progress, or were
         self._stopped = asyncio.Event()
 
@@ -95,10 +95,10 @@ class AwaitedServer(grpc.aio.Server):
         if self.doors.local is not None:
             self.doors.local.close_doors()
         ending = asyncio.ensure_future(self._grpc.stop(grace))
-        if self._running is not None:
+        if self._handlers is not None:
             from lrpc.domains.host.loops import in_thread
 
-            await self._running.drain(grace)
+            await self._handlers.drain(grace)
             await in_thread(self.doors.close)
         await ending
         self._stopped.set()
@@ -129,14 +129,14 @@ class AwaitedServer(grpc.aio.Server):
         from lrpc.kernel.host.server import HostServer
 
         loop = asyncio.get_running_loop()
-        running = self._running = AwaitedHandlers(self._methods, self._pool, contextvars.copy_context())
+        handlers = self._handlers = AwaitedHandlers(self._methods, self._pool, contextvars.copy_context())
         return HostServer(
             f"gRPC server {os.getpid()}",
             doors,
             broken,
             ALWAYS_SLEEPS,
             0,
-            attends=lambda server: LoopCalls(server, loop, running.take),
+            attends=lambda server: LoopCalls(server, loop, handlers.take),
         )
 
 
