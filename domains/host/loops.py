@@ -25,15 +25,18 @@ T = TypeVar("T")
 class LoopCall:
     """A call that an event loop has taken, to be answered once."""
 
-    __slots__ = ("_calls", "_worker", "binding", "data", "index", "on_gone", "procedure")
+    __slots__ = ("_door", "_worker", "data", "index", "on_gone", "procedure")
 
-    def __init__(
-        self, calls: "LoopCalls", worker: native.Worker, binding: ServerBinding, index: int, procedure: int, data: bytes
-    ) -> None:
-        self._calls = calls
+    def __init__(self, door: "_LoopDoor", worker: native.Worker, index: int, procedure: int, data: bytes) -> None:
+        self._door = door
         self._worker: native.Worker | None = worker
-        self.binding, self.index, self.procedure, self.data = binding, index, procedure, data
+        self.index, self.procedure, self.data = index, procedure, data
         self.on_gone: Callable[[], object] | None = None  # called where nobody waits for the answer any more
+
+    @property
+    def binding(self) -> ServerBinding:
+        """Return the binding by which it came."""
+        return self._door.binding
 
     @property
     def answered(self) -> bool:
@@ -44,22 +47,37 @@ class LoopCall:
         """Answer the call. Does nothing where it was answered or given up before."""
         worker = self._worker
         if worker is not None:
-            self._worker = None
-            self._calls.answered(self, worker, data, kind)
+            self._worker = self.on_gone = None  # which may know this call
+            del self._door.running[self.index]
+            worker.reply(kind, data, False, 0)
+            self._door.free.append(worker)
 
     def tell(self, data: bytes) -> None:
         """Tell the client something of the call before its answer, where the client listens."""
-        if self.binding.hears and not self.answered:
-            fields = {"early": [self.index, self.binding.native.number(self.index), base64.b64encode(data).decode()]}
+        binding = self.binding
+        if binding.hears and not self.answered:
+            fields = {"early": [self.index, binding.native.number(self.index), base64.b64encode(data).decode()]}
             with contextlib.suppress(OSError):  # full, or gone: the answer will say it again
-                messages.send(self.binding.door, fields)
+                messages.send(binding.door, fields)
 
     def give_up(self) -> None:
         """Let go of the A-stack: its client has aborted the call, or has ended."""
+        gone = self.on_gone
         if not self.answered:
             self.answer(b"")
-            if self.on_gone is not None:
-                self.on_gone()
+            if gone is not None:
+                gone()
+
+
+class _LoopDoor:
+    """The door of a binding, as the loop listens to it, and the calls that run."""
+
+    def __init__(self, binding: ServerBinding, free: list[native.Worker]) -> None:
+        self.binding, self.free = binding, free
+        self.running: dict[int, LoopCall] = {}  # by A-stack
+        self.socket = binding.door.dup()  # the loop's own copy
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)  # who it is was asked at the hello
 
 
 class LoopCalls:
@@ -72,19 +90,18 @@ class LoopCalls:
 
     def __init__(self, server: HostServer, loop: asyncio.AbstractEventLoop, take: Callable[[LoopCall], None]) -> None:
         self._server, self._loop, self._take = server, loop, take
-        self._doors: dict[ServerBinding, socket.socket] = {}  # the loop's own copies
-        self._running: dict[tuple[ServerBinding, int], LoopCall] = {}
+        self._doors: dict[ServerBinding, _LoopDoor] = {}
         self._free: list[native.Worker] = []
 
     @property
     def count(self) -> int:
         """Return how many calls run."""
-        return len(self._running)
+        return sum(len(door.running) for door in list(self._doors.values()))
 
     @property
     def busy(self) -> bool:
         """Return whether a call runs."""
-        return bool(self._running)
+        return self.count > 0
 
     def attend(self, binding: ServerBinding) -> None:
         """Have the loop listen to a binding; called by any thread."""
@@ -101,12 +118,6 @@ class LoopCalls:
         """Return True: there are no threads to wait for."""
         return True
 
-    def answered(self, call: LoopCall, worker: native.Worker, data: bytes, kind: int) -> None:
-        """Answer a call; its worker can take another."""
-        self._running.pop((call.binding, call.index), None)
-        worker.reply(kind, data, False, 0)
-        self._free.append(worker)
-
     def _soon(self, action: Callable[..., None], *values: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(action, *values)
@@ -115,39 +126,37 @@ class LoopCalls:
         if binding in self._doors or binding.native.ended:
             return
         try:
-            door = binding.door.dup()
+            door = _LoopDoor(binding, self._free)
         except OSError:  # it ended meanwhile
             return
-        door.setblocking(False)
         self._doors[binding] = door
-        binding.on_end.add(lambda: self._soon(self._forget, binding))
-        self._loop.add_reader(door, self._hear, binding, door)
+        binding.on_end.add(lambda: self._soon(self._forget, door))
+        self._loop.add_reader(door.socket, self._hear, door)
         if binding.native.ended:
-            self._forget(binding)
+            self._forget(door)
         else:
-            self._look(binding)
+            self._look(door)
 
-    def _hear(self, binding: ServerBinding, door: socket.socket) -> None:
+    def _hear(self, door: _LoopDoor) -> None:
         """Take what has come over a door."""
         try:
-            message = messages.receive(door)
+            message = messages.receive(door.socket)
         except (BlockingIOError, InterruptedError):
             return
         except (BadMessage, OSError):
             message = None
-        if message is None:
-            self._forget(binding)
-        elif message is messages.BELL or message.fields.get("bell") is True:
-            message.close()
-            if (self._look(binding) or not self._server.is_restless(binding)) and not binding.native.ended:
+        if message is not None and message.fields.get("bell") is True:
+            if self._look(door) or not (self._server.is_restless(door.binding) or door.binding.native.ended):
                 return
-            self._forget(binding)
+            message.close()
             message = None
-        self._server.heard(binding, message)
+        if message is None:
+            self._forget(door)
+        self._server.heard(door.binding, message)
 
-    def _look(self, binding: ServerBinding) -> bool:
+    def _look(self, door: _LoopDoor) -> bool:
         """Take new calls, and give up those that were aborted; return whether there were any."""
-        own = binding.native
+        own = door.binding.native
         found = own.unattended()
         for index in found:
             worker = self._free.pop() if self._free else native.Worker()
@@ -155,27 +164,26 @@ class LoopCalls:
             if taken is None:
                 self._free.append(worker)
                 continue
-            call = LoopCall(self, worker, binding, index, *taken)
-            self._running[binding, index] = call
+            call = door.running[index] = LoopCall(door, worker, index, *taken)
             self._take(call)
-        gone = own.aborted() if not found else ()
+        if found:
+            return True
+        gone = own.aborted()
         for index in gone:
-            if (running := self._running.get((binding, index))) is not None:
+            if (running := door.running.get(index)) is not None:
                 running.give_up()
-        return bool(found or gone)
+        return bool(gone)
 
-    def _forget(self, binding: ServerBinding) -> None:
-        door = self._doors.pop(binding, None)
-        if door is not None:
-            self._loop.remove_reader(door)
-            door.close()
-        for (other, _), call in list(self._running.items()):
-            if other is binding:
-                call.give_up()
+    def _forget(self, door: _LoopDoor) -> None:
+        if self._doors.pop(door.binding, None) is not None:
+            self._loop.remove_reader(door.socket)
+            door.socket.close()
+        for call in list(door.running.values()):
+            call.give_up()
 
     def _close(self) -> None:
-        for binding in list(self._doors):
-            self._forget(binding)
+        for door in list(self._doors.values()):
+            self._forget(door)
 
 
 def in_thread(function: Callable[..., T], *values: object) -> "asyncio.Future[T]":

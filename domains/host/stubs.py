@@ -153,10 +153,10 @@ class AwaitedCalls:
     def __init__(self, binding: ClientBinding) -> None:
         self.binding = binding
         self.loop = asyncio.get_running_loop()
-        self._waiting: dict[int, Told] = {}  # by A-stack, who is told of its reply
+        # By A-stack, who is told of its reply, and of what comes before.
+        self._waiting: dict[int, tuple[Told, Early | None]] = {}
         self._queue: deque[asyncio.Future[None]] = deque()  # who waits for an A-stack
         self._looks = False  # whether the loop will look for free A-stacks by itself
-        self._early: dict[int, Early] = {}
         binding.on_early = self._from_any_thread
         assert binding.notify is not None
         self.loop.add_reader(binding.notify, self._notified)
@@ -171,15 +171,12 @@ class AwaitedCalls:
         """
         began = self.binding.native.begin(group, procedure, data, index)
         if type(began) is int and began >= 0:
-            self._waiting[began] = told
-            if early is not None:
-                self._early[began] = early
+            self._waiting[began] = told, early
         return began
 
     def stop(self, index: int) -> Reply:
         """Give up the call that was started on an A-stack; return its reply, where it has one."""
         self._waiting.pop(index, None)
-        self._early.pop(index, None)
         reply = self.binding.native.abort(index)
         if reply == ABORTED:
             self.binding.ring()
@@ -238,25 +235,25 @@ class AwaitedCalls:
             self.loop.call_soon_threadsafe(self._tell_early, index, number, data)
 
     def _tell_early(self, index: int, number: int, data: bytes) -> None:
-        told = self._early.get(index)
-        if told is not None and self.binding.native.number(index) == number:
-            told(data)
+        _, early = self._waiting.get(index, (None, None))
+        if early is not None and self.binding.native.number(index) == number:
+            early(data)
 
     def _loop_time(self, end: int) -> float | None:
         return None if end == NEVER else self.loop.time() + (end - native.now_ns()) / 1e9
 
     def _notified(self) -> None:
-        notify = self.binding.notify
-        with contextlib.suppress(OSError):
-            while notify is not None and notify.recv(16) and len(self._waiting) > 1:
+        notify, waiting = self.binding.notify, self._waiting
+        try:
+            while notify is not None and notify.recv(16) and len(waiting) > 1:
                 pass  # of several calls at once
+        except OSError:
+            pass
         collect = self.binding.native.collect
-        for index, told in list(self._waiting.items()):
+        for index in list(waiting):
             reply = collect(index)
             if reply != PENDING:
-                del self._waiting[index]
-                self._early.pop(index, None)
-                told(reply)
+                waiting.pop(index)[0](reply)
         if self._queue:
             self._admit()
 

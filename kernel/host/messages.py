@@ -131,7 +131,7 @@ def receive(door: socket.socket) -> DoorMessage | None:
     Raises `BadMessage` for a packet that is none.
     """
     data, extra, flags, _ = door.recvmsg(MOST_BYTES, _SPACE, _CLOSE_ON_EXEC)
-    if data == b"b" and len(extra) == 1 and extra[0][1] == _WITH_CREDENTIALS:
+    if data == b"b" and (not extra or (len(extra) == 1 and extra[0][1] == _WITH_CREDENTIALS)):
         return BELL  # which comes with each call that nobody waits for
     descriptors = array.array("i")
     sender = None

@@ -58,9 +58,9 @@ class AwaitedChannel(grpc.aio.Channel):
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
         self._binder = Binder(target, options, secure=secure, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
-        self._loop: asyncio.AbstractEventLoop | None = None  # of the first call
+        self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
         self._calls: AwaitedCalls | None = None  # by the binding that is held
-        self._left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
+        self.left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
         self._decided = False
         self._again_ns = 0
         self._deciding: asyncio.Task[None] | None = None
@@ -126,7 +126,7 @@ class AwaitedChannel(grpc.aio.Channel):
 
     def __del__(self) -> None:
         """End the binding with the last stub."""
-        loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
+        loop: asyncio.AbstractEventLoop | None = getattr(self, "loop", None)
         if loop is not None and self._calls is not None:
             with contextlib.suppress(RuntimeError):  # it is closed
                 loop.call_soon_threadsafe(_end, self._calls)
@@ -140,18 +140,16 @@ class AwaitedChannel(grpc.aio.Channel):
 
     def takes_grpc(self, now_ns: int) -> bool:
         """Return whether a call takes gRPC without asking: it is known, or of another loop."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        if self.closed or self._loop is not asyncio.get_running_loop():
-            return True
-        return self._decided and self._calls is None and now_ns < self._again_ns
+        loop = asyncio.get_running_loop()
+        if self.loop is not loop:
+            if self.loop is not None:
+                return True
+            self.loop = loop
+        return self.closed or (self._calls is None and self._decided and now_ns < self._again_ns)
 
     def ready(self, now_ns: int) -> "AwaitedCalls | None":
-        """Return the calls by the binding, where that holds now and has a free A-stack."""
-        calls = self._calls
-        if calls is None or now_ns >= self._again_ns or not calls.binding.native.idle(0):
-            return None
-        return calls
+        """Return the calls by the binding, where that holds now."""
+        return self._calls if now_ns < self._again_ns else None
 
     async def bound(self, now_ns: int) -> "AwaitedCalls | None":
         """Return the calls by the binding that holds now; None where gRPC is taken."""
@@ -169,8 +167,8 @@ class AwaitedChannel(grpc.aio.Channel):
 
     def done(self, calls: "AwaitedCalls") -> None:
         """Note that a call by a binding has ended, maybe the last of one that is left."""
-        if self._left and calls in self._left and not calls.busy:
-            self._left.discard(calls)
+        if calls in self.left and not calls.busy:
+            self.left.discard(calls)
             _end(calls)
 
     async def _decide(self) -> None:
@@ -192,7 +190,7 @@ class AwaitedChannel(grpc.aio.Channel):
 
     def _let_go(self, calls: "AwaitedCalls | None") -> None:
         if calls is not None and calls.busy and not self.closed:
-            self._left.add(calls)
+            self.left.add(calls)
         elif calls is not None:
             _end(calls)
 

@@ -73,9 +73,8 @@ class AwaitedHandlers:
         task = loop.create_task(self._run(method, context, message), context=self.context.copy())
         self.running[context] = task
         call.on_gone = functools.partial(self._stop, context, task)
-        left = context.time_remaining()
-        if left is not None:
-            context.late = loop.call_later(left, self._late, context, task)
+        if context.deadline_ns >= 0:
+            context.late = loop.call_later(context.time_remaining() or 0.0, self._late, context, task)
 
     def _stop(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         task.cancel()

@@ -36,14 +36,15 @@ class ChannelCall(AwaitedUnaryCall):
     _index: int = -1  # of the A-stack on which it runs, where it has no task
 
     def __init__(self, stub: "AwaitedUnaryUnary", packed: bytes, until: int, given: Given, now: int) -> None:
+        channel = self._channel = stub.channel
         super().__init__(asyncio.get_running_loop(), given[1])
-        self._stub, self._channel = stub, stub.channel
-        self._packed, self._until_ns, self._given = packed, until, given
-        self._channel.outstanding.add(self)
-        calls = self._calls = self._channel.ready(now)
+        self._stub, self._packed, self._until_ns, self._given = stub, packed, until, given
+        channel.outstanding.add(self)
+        calls = channel.ready(now)
         if calls is None or 0 <= until <= now:
             self._go_on(None)
             return
+        self._calls = calls
         began = calls.start(0, 0, packed, -1, self._told, self.set_early)
         if type(began) is not int or began < 0:
             self._go_on(began)
@@ -66,9 +67,10 @@ class ChannelCall(AwaitedUnaryCall):
     def _leave(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._channel.outstanding.discard(self)
-        if self._calls is not None:
-            self._channel.done(self._calls)
+        channel = self._channel
+        channel.outstanding.discard(self)
+        if channel.left and self._calls is not None:
+            channel.done(self._calls)
 
     def _told(self, reply: "Reply") -> None:
         """Take the reply of the call."""
@@ -205,12 +207,12 @@ class ChannelCall(AwaitedUnaryCall):
 
     async def _unanswered(self, binding: "ClientBinding", reply: int) -> None:
         """End a call that the server has not answered, or have it go by gRPC."""
-        from lrpc.kernel.host.client import QUARANTINED, UNTAKEN
+        from lrpc.kernel.host.client import PENDING, QUARANTINED, UNTAKEN
 
         binding.take_late_answers()
         if reply == UNTAKEN:
             self._channel.broken()
-        if reply in (UNTAKEN, QUARANTINED):
+        if reply in (UNTAKEN, QUARANTINED, PENDING):  # all A-stacks are in use
             await self._by_grpc()
         else:
             self._fail(binding, binding.error(reply))
