@@ -26,7 +26,7 @@ class Aborted(Exception):
     """What `abort` raises in the handler."""
 
 
-class Caller:
+class ClientFacts:
     """What a call on an A-stack says of its client, the same in contexts of all kinds."""
 
     _binding: "ServerBinding"
@@ -52,7 +52,7 @@ class Caller:
         return dict(_AUTH)
 
 
-class Context(Caller, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's own
+class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's own
     """A `grpc.ServicerContext` whose call lies on an A-stack."""
 
     # Set by few calls: until then the class has them, and a call costs less to begin.
@@ -65,8 +65,8 @@ class Context(Caller, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's 
     _initial_sent = False
     _timer: threading.Timer | None = None
 
-    def __init__(self, binding: "ServerBinding", metadata: bytes, deadline_ns: int) -> None:
-        self._binding = binding
+    def __init__(self, binding: "ServerBinding", metadata: bytes, deadline_ns: int, index: int) -> None:
+        self._binding, self._index = binding, index
         self._packed = metadata
         self.deadline_ns = deadline_ns
 
@@ -81,7 +81,9 @@ class Context(Caller, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's 
     def is_active(self) -> bool:
         """Return whether the client still waits."""
         late = 0 <= self.deadline_ns <= time.monotonic_ns()
-        return not (self.finished or self.cancelled or late or self._binding.native.ended)
+        if self.finished or self.cancelled or late or self._binding.native.ended:
+            return False
+        return self._index not in self._binding.native.aborted()
 
     # --- what the handler answers ----------------------------------------------------------------
 
@@ -154,18 +156,21 @@ class Context(Caller, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's 
         if self.callbacks is None:
             self.callbacks = []
             self._binding.on_end.add(self.call_back)
+            self._binding.on_aborted[self._index] = self.call_back
             if self.deadline_ns >= 0:
                 self._timer = threading.Timer(self.time_remaining(), self.call_back)
                 self._timer.daemon = True
                 self._timer.start()
         self.callbacks.append(callback)
-        if self._binding.native.ended:  # it ended in between
+        if not self.is_active():  # it ended in between
             self.call_back()
         return True
 
     def call_back(self) -> None:
         """Call each callback, once."""
         self._binding.on_end.discard(self.call_back)
+        if self._binding.on_aborted.get(self._index) == self.call_back:  # not a later call's
+            del self._binding.on_aborted[self._index]
         if self._timer is not None:
             self._timer.cancel()
         while self.callbacks:

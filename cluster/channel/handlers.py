@@ -56,6 +56,8 @@ class Handlers(Methods):
 
     def stubs_for(self, binding: "ServerBinding") -> list[Entry]:
         """Return the one server stub of a binding: it takes a request and returns a reply."""
+        from lrpc.kernel.host.workers import attended
+
         fresh, run = contextvars.Context, self._run
 
         def enter(buffer: bytes | bytearray, offset: int) -> bytes:  # always all of some `bytes`
@@ -67,7 +69,7 @@ class Handlers(Methods):
                     unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
             except Malformed as error:
                 return pack_reply(INTERNAL, str(error), (), (), b"")
-            context = Context(binding, metadata, deadline_ns)
+            context = Context(binding, metadata, deadline_ns, attended.index)
             if self.executor is None:
                 return fresh().run(run, method, context, message)
             return self.executor.submit(contextvars.Context().run, self._run, method, context, message).result()

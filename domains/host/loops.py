@@ -104,7 +104,7 @@ class LoopCalls:
         return self.count > 0
 
     def attend(self, binding: ServerBinding) -> None:
-        """Have the loop listen to a binding; called by any thread."""
+        """Listen to a binding, in the loop; called by any thread."""
         self._soon(self._listen, binding)
 
     def drain(self, seconds: float) -> None:

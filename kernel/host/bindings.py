@@ -59,6 +59,7 @@ class ServerBinding:
         if export.stubs_for is not None:
             self.entries = export.stubs_for(self)
         self.on_end: set[Callable[[], None]] = set()  # called once it has ended
+        self.on_aborted: dict[int, Callable[[], None]] = {}  # by A-stack: called where its client aborts the call
         self.bytes = self.layout.size
         self.bells = self.bells_since_ns = self.calls_before = 0
         self.regions: dict[int, int] = {}

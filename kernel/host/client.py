@@ -245,7 +245,7 @@ class ClientBinding:
             self.on_early(index, number, base64.b64decode(data))
 
     def ring(self) -> None:
-        """Have the server look at its calls: one of them was aborted."""
+        """Ring: the server looks at its calls, one of which was aborted."""
         with contextlib.suppress(OSError):  # full: the bell rings already; closed: nobody is there
             self.door.send(b"b", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 

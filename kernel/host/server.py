@@ -271,7 +271,7 @@ class HostServer:
         door.close()
 
     def heard(self, binding: ServerBinding, message: DoorMessage | None) -> None:
-        """Have the dispatcher take a message of a bound client that another thread has received."""
+        """Hand the dispatcher a message of a bound client that another thread has received."""
         if message is None:
             self._do(lambda: self._end(binding, "client ended"))
         else:
@@ -312,6 +312,9 @@ class HostServer:
             self._end(binding, "client rang too often")
         else:
             self.workers.attend(binding)
+            if binding.on_aborted:
+                for index in binding.native.aborted():
+                    binding.on_aborted.pop(index, _nothing)()
 
     def is_restless(self, binding: ServerBinding) -> bool:
         """Return whether a client has sent more in a second than one that calls would."""
@@ -423,6 +426,10 @@ class HostServer:
     def _answer(self, door: socket.socket, fields: dict[str, object]) -> None:
         with contextlib.suppress(OSError):
             messages.send(door, fields)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know."""
 
 
 def _user_of(door: socket.socket) -> int:

@@ -20,6 +20,8 @@ WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
 RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
 
+# Of a worker's thread: `index`, the A-stack that it attends.
+attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
 OnError = Callable[[BaseException], tuple[int, bytes]]
 
@@ -182,6 +184,7 @@ class Workers:
         own, pending, on_error = worker.native, self._pending, self._on_error
         while (work := self.next(worker)) is not None:
             binding, index = work
+            attended.index = index
             entries = binding.entries
             count = len(entries)
             call = own.serve(binding.native, index, idle_ms)

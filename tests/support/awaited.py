@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -228,3 +228,13 @@ async def ended(call: Any, response: str | None) -> Seen:
     """Return what a call says of how it has ended."""
     metadata = tuple(await call.initial_metadata()), tuple(await call.trailing_metadata())
     return Seen(response, await call.code(), await call.details(), *metadata)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine, for at most half a minute."""
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+def text(value: str = "") -> StringValue:
+    """Return a message."""
+    return StringValue(value=value)

@@ -42,7 +42,7 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
     # --- what makes the call ---------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Have whatever makes the call stop it: it was cancelled."""
+        """Stop what makes the call: it was cancelled."""
         raise NotImplementedError
 
     def settle(self, response: object) -> None:

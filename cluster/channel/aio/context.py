@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
 
-from lrpc.cluster.channel.context import Caller
+from lrpc.cluster.channel.context import ClientFacts
 from lrpc.cluster.channel.form import Metadata, Metadatum, checked, pack_metadata, pack_reply
 from lrpc.cluster.channel.methods import CODES, INTERNAL, UNKNOWN
 
@@ -21,7 +21,7 @@ _WRONG: Final = "Invalid trailing metadata type, expected Tuple[Tuple[str, Union
 MostMetadata = Iterable[tuple[str, str | bytes]]  # what programs give for metadata
 
 
-class AwaitedContext(Caller, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]  # as gRPC's own
+class AwaitedContext(ClientFacts, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]  # as gRPC's own
     """A `grpc.aio.ServicerContext` whose call lies on an A-stack."""
 
     # Set by few calls: until then the class has them, and a call costs less to begin.
@@ -178,7 +178,7 @@ class AwaitedContext(Caller, grpc.aio.ServicerContext[Any, Any]):  # type: ignor
         return pack_reply(code, details or "", self._initial, trailing, message)
 
 
-class ThreadContext(Caller):
+class ThreadContext(ClientFacts):
     """The context of a handler that is no coroutine, and runs on a thread of the executor."""
 
     def __init__(self, context: AwaitedContext, loop: asyncio.AbstractEventLoop) -> None:

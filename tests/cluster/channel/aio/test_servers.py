@@ -19,8 +19,7 @@ import lrpc
 from lrpc.cluster.channel.aio.channel import AwaitedChannel
 from lrpc.cluster.channel.aio.server import AwaitedServer
 from lrpc.cluster.channel.form import WITHOUT_TLS
-from tests.cluster.channel.aio.test_calls import run, text
-from tests.support.awaited import awaited_pair, awaited_seen, awaited_serving, awaited_stub
+from tests.support.awaited import awaited_pair, awaited_seen, awaited_serving, awaited_stub, run, text
 from tests.support.channels import SERVICE
 from tests.support.host import ROOT
 
