@@ -43,14 +43,16 @@ class LoopCall:
         """Return whether it was answered, or given up."""
         return self._worker is None
 
-    def answer(self, data: bytes, kind: int = RESULTS) -> None:
-        """Answer the call. Does nothing where it was answered or given up before."""
+    def answer(self, data: bytes, kind: int = RESULTS) -> bool:
+        """Answer the call; return whether it was not answered or given up before."""
         worker = self._worker
-        if worker is not None:
-            self._worker = self.on_gone = None  # which may know this call
-            del self._door.running[self.index]
-            worker.reply(kind, data, False, 0)
-            self._door.free.append(worker)
+        if worker is None:
+            return False
+        worker.reply(kind, data, False, 0)
+        self._worker = self.on_gone = None  # which may know this call
+        del self._door.running[self.index]
+        self._door.free.append(worker)
+        return True
 
     def tell(self, data: bytes) -> None:
         """Tell the client something of the call before its answer, where the client listens."""

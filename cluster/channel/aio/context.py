@@ -159,9 +159,8 @@ class AwaitedContext(ClientFacts, grpc.aio.ServicerContext[Any, Any]):  # type: 
 
     def answer(self, reply: bytes) -> None:
         """Answer the call, where it was not, and nobody has given it up."""
-        if not self._call.answered:
+        if self._call.answer(reply):
             self.finished = True
-            self._call.answer(reply)
 
     def give_up(self, reply: bytes) -> None:
         """Answer a call that its handler has not finished."""

@@ -46,7 +46,7 @@ class AwaitedHandlers:
     pool: Executor | None
     context: contextvars.Context  # each call begins with a copy
     running: dict[AwaitedContext, asyncio.Task[None]] = field(default_factory=dict)
-    _found: dict[bytes, tuple[Handler, bool]] = field(default_factory=dict)
+    _found: dict[bytes, tuple[Handler, bool]] = field(default_factory=dict)  # registered ones
 
     def take(self, call: LoopCall) -> None:
         """Begin a call: its task answers."""
@@ -108,7 +108,26 @@ class AwaitedHandlers:
     async def _run(self, method: bytes, context: AwaitedContext, message: bytes) -> None:
         context.began = True
         try:
-            reply = await self._answer(method, context, message)
+            known = self._found.get(method)
+            if known is None:
+                known = await self._look_up(method, context)
+            handler, awaited = known
+            if handler is None:
+                context.answer(context.reply(UNIMPLEMENTED, "Method not found!"))
+            elif handler.request_streaming or handler.response_streaming:
+                context.answer(pack_reply(TAKE_GRPC, "", (), (), b""))
+            elif not self.methods.enter():
+                context.answer(pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b""))
+            else:
+                try:
+                    request = message if handler.request_deserializer is None else handler.request_deserializer(message)
+                    if awaited:
+                        response = await handler.unary_unary(request, context)
+                    else:
+                        response = await self._on_thread(handler.unary_unary, request, context)
+                    self._return(handler, response, context)
+                finally:
+                    self.methods.leave()
         except asyncio.CancelledError:
             # The server stops, or the handler raised it: gRPC's server never answers the latter.
             code, text = (UNAVAILABLE, STOPPING_TEXT) if self.methods.stopping else (CANCELLED, "CANCELLED")
@@ -117,38 +136,31 @@ class AwaitedHandlers:
             if error is not context.failed:  # that was answered by `abort`
                 _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method.decode())
                 context.answer(context.reply(context.number or UNKNOWN, f"Unexpected {type(error)}: {error}"))
-        else:
-            context.answer(reply)
         finally:
             self._ended(context)
 
-    async def _answer(self, method: bytes, context: AwaitedContext, message: bytes) -> bytes:
-        known = self._found.get(method)  # registered ones only: generic ones may look at metadata
-        if known is None:
-            handler = await self._find(method.decode(), context)
-            if handler is None:
-                return context.reply(UNIMPLEMENTED, "Method not found!")
-            known = handler, _is_awaited(handler.unary_unary)
-            if not self.methods.interceptors and method.decode() in self.methods.registered:
-                self._found[method] = known
-        handler, awaited = known
-        if handler.request_streaming or handler.response_streaming:
-            return pack_reply(TAKE_GRPC, "", (), (), b"")
-        if not self.methods.enter():
-            return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
-        try:
-            request = message if handler.request_deserializer is None else handler.request_deserializer(message)
-            if awaited:
-                response = await handler.unary_unary(request, context)
-            else:
-                response = await self._on_thread(handler.unary_unary, request, context)
-            context.require_running()
-            data = _serialized(handler, response) if not context.number else b""
-        finally:
-            self.methods.leave()
-        if not (context.number or context.has_said):
-            return OK + data
-        return context.reply(context.number, context.details(), data)
+    def _return(self, handler: Handler, response: object, context: AwaitedContext) -> None:
+        """Answer with what a handler has returned."""
+        context.require_running()
+        if context.number:  # gRPC passes no response of a call that failed
+            context.answer(context.reply(context.number, context.details()))
+            return
+        data: object = response.encode() if isinstance(response, str) else response  # as gRPC's server takes it
+        if handler.response_serializer is not None:
+            data = handler.response_serializer(data)
+        if data is None:
+            data = b""
+        elif not isinstance(data, bytes):
+            raise TypeError(f"Expected bytes, got {type(data).__name__}")
+        context.answer(context.reply(0, context.details(), data) if context.has_said else OK + data)
+
+    async def _look_up(self, method: bytes, context: AwaitedContext) -> tuple[Handler, bool]:
+        """Return the handler of a method, and whether it is a coroutine function."""
+        handler = await self._find(method.decode(), context)
+        found = handler, handler is not None and _is_awaited(handler.unary_unary)
+        if not self.methods.interceptors and method.decode() in self.methods.registered:
+            self._found[method] = found  # generic ones may look at metadata
+        return found
 
     async def _on_thread(self, behaviour: Callable[[Any, Any], Any], request: object, context: AwaitedContext) -> Any:
         loop = asyncio.get_running_loop()
@@ -187,15 +199,3 @@ def _through(interceptors: Sequence[Any], last: Continuation) -> Continuation:
 
 def _is_awaited(behaviour: object) -> bool:
     return inspect.isawaitable(behaviour) or inspect.iscoroutinefunction(behaviour)
-
-
-def _serialized(handler: Handler, response: object) -> bytes:
-    """Return a response as bytes, as gRPC's server takes it: text is encoded, and None is empty."""
-    data: object = response.encode() if isinstance(response, str) else response
-    if handler.response_serializer is not None:
-        data = handler.response_serializer(data)
-    if data is None:
-        return b""
-    if not isinstance(data, bytes):
-        raise TypeError(f"Expected bytes, got {type(data).__name__}")
-    return data
