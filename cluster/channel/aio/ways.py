@@ -14,7 +14,7 @@ import grpc
 from lrpc.cluster.channel.aio.calls import FAILED, AwaitedUnaryCall
 from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, unpack_reply
 from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
-from lrpc.kernel.errors import CallError, Refused
+from lrpc.kernel.errors import ArgumentError, CallError
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.cluster.channel.aio.channel import AwaitedUnaryUnary
@@ -132,8 +132,8 @@ class ChannelCall(AwaitedUnaryCall):
         binding = self._calls.binding
         try:
             reply = await self._with_room(self._calls, reply)
-        except Refused as error:
-            self.set_status(INTERNAL, str(error))
+        except ArgumentError as error:
+            self.set_status(EXHAUSTED, f"CLIENT: Received message larger than max: {error}")
             return
         except CallError as error:
             self._fail(binding, error)
@@ -185,7 +185,7 @@ class ChannelCall(AwaitedUnaryCall):
     async def _with_room(self, calls: "AwaitedCalls", reply: "Reply") -> "Reply":
         """Bring a call to its end whose request or response has found no room."""
         from lrpc.domains.host.loops import in_thread
-        from lrpc.kernel.host.client import BROKEN, COLLECT
+        from lrpc.kernel.host.client import BROKEN, COLLECT, PENDING, UNTAKEN
 
         procedure, data = 0, self._packed
         for _ in range(2):  # once for the request, once for the response
@@ -197,6 +197,10 @@ class ChannelCall(AwaitedUnaryCall):
             except asyncio.CancelledError:
                 making.add_done_callback(lambda made: _release(calls.binding, made))
                 raise
+            except CallError:
+                if reply[3]:
+                    raise
+                return UNTAKEN if calls.binding.has_ended else PENDING  # nothing was sent: gRPC may take it
             if reply[3]:  # the handler has run; its response found no room
                 procedure, data = COLLECT, b""
             reply = await calls.call(0, procedure, data, self._until_ns, index, self.set_early)
@@ -212,7 +216,7 @@ class ChannelCall(AwaitedUnaryCall):
         binding.take_late_answers()
         if reply == UNTAKEN:
             self._channel.broken()
-        if reply in (UNTAKEN, QUARANTINED, PENDING):  # all A-stacks are in use
+        if reply in (UNTAKEN, QUARANTINED, PENDING):  # which is that no A-stack is free
             await self._by_grpc()
         else:
             self._fail(binding, binding.error(reply))

@@ -79,7 +79,7 @@ def test_a_handler_is_told_the_time_that_remains(both: Both, timeout: float) -> 
     both.same("time", "", timeout=timeout)
 
 
-@pytest.mark.parametrize("size", [0, 2000, 2100, 100_000, 3 << 20, 4 << 20, 5 << 20])
+@pytest.mark.parametrize("size", [0, 2000, 2100, 100_000, 3 << 20, 4 << 20, 5 << 20, 9 << 20])
 def test_messages_of_any_size_return_or_are_refused_alike(both: Both, size: int) -> None:
     both.same("large", str(size))
     both.same("echo", "y" * size)
