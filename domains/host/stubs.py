@@ -193,8 +193,10 @@ class AwaitedCalls:
                 own.release(index)
             return WITHDRAWN
         future: asyncio.Future[Reply] = self.loop.create_future()
+        replies: list[Reply] = []  # also one that comes when the future is cancelled, and nobody has noticed
 
         def told(reply: Reply) -> None:
+            replies.append(reply)
             if not future.done():
                 future.set_result(reply)
 
@@ -223,7 +225,7 @@ class AwaitedCalls:
             async with asyncio.timeout_at(self._loop_time(end)):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as error:
-            reply = future.result() if future.done() and not future.cancelled() else self.stop(began)
+            reply = replies[0] if replies else self.stop(began)
             if isinstance(error, asyncio.CancelledError):
                 if isinstance(reply, tuple) and len(reply) == 4:
                     own.release(reply[1])  # results that found no room, and that nobody wants
@@ -251,8 +253,7 @@ class AwaitedCalls:
             pass
         collect = self.binding.native.collect
         for index in list(waiting):
-            reply = collect(index)
-            if reply != PENDING:
+            if index in waiting and (reply := collect(index)) != PENDING:  # who was told may stop others
                 waiting.pop(index)[0](reply)
         if self._queue:
             self._admit()

@@ -229,11 +229,14 @@ class ClientBinding:
     def _wait(self, event: int, until: int) -> None:
         """Wait for the door; an event loop that also listens to it is not held up.
 
-        Raises `CallAborted` when it is late.
+        Raises `CallAborted` when it is late, `CallFailed` where the binding was ended.
         """
         left = until - native.now_ns()
         poll = select.poll()
-        poll.register(self.door, event)
+        try:
+            poll.register(self.door, event)
+        except (OSError, ValueError):  # another thread has ended the binding
+            raise self.error(ENDED) from None
         if left <= 0 or not poll.poll(left / 1e6):
             raise self.error(WITHDRAWN)
 
@@ -259,7 +262,7 @@ class ClientBinding:
         if self._attaching.acquire(blocking=False):
             try:
                 with contextlib.suppress(CallAborted):
-                    self._await_answer(max(self._offered, default=0), 0)
+                    self._await_answer(0, 0)
             except (CallError, OSError, ValueError):
                 return False
             finally:

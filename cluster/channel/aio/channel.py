@@ -167,7 +167,7 @@ class AwaitedChannel(grpc.aio.Channel):
 
     def done(self, calls: "AwaitedCalls") -> None:
         """Note that a call by a binding has ended, maybe the last of one that is left."""
-        if calls in self.left and not calls.busy:
+        if calls in self.left and not self._uses(calls):
             self.left.discard(calls)
             _end(calls)
 
@@ -188,8 +188,12 @@ class AwaitedChannel(grpc.aio.Channel):
             self._decided = True
             self._deciding = None
 
+    def _uses(self, calls: "AwaitedCalls") -> bool:
+        """Return whether a call still takes a binding, or waits for room on one of its A-stacks."""
+        return any(call.calls is calls for call in self.outstanding)
+
     def _let_go(self, calls: "AwaitedCalls | None") -> None:
-        if calls is not None and calls.busy and not self.closed:
+        if calls is not None and self._uses(calls) and not self.closed:
             self.left.add(calls)
         elif calls is not None:
             _end(calls)

@@ -32,7 +32,8 @@ class ChannelCall(AwaitedUnaryCall):
 
     _task: asyncio.Task[None] | None = None
     _timer: asyncio.TimerHandle | None = None
-    _calls: "AwaitedCalls | None" = None
+    calls: "AwaitedCalls | None" = None  # by the binding that it takes
+    _reply: "Reply | None" = None  # from which the task goes on, until it begins
     _index: int = -1  # of the A-stack on which it runs, where it has no task
 
     def __init__(self, stub: "AwaitedUnaryUnary", packed: bytes, until: int, given: Given, now: int) -> None:
@@ -44,7 +45,7 @@ class ChannelCall(AwaitedUnaryCall):
         if calls is None or 0 <= until <= now:
             self._go_on(None)
             return
-        self._calls = calls
+        self.calls = calls
         began = calls.start(0, 0, packed, -1, self._told, self.set_early)
         if type(began) is not int or began < 0:
             self._go_on(began)
@@ -57,11 +58,9 @@ class ChannelCall(AwaitedUnaryCall):
         """Stop the call: it was cancelled."""
         if self._task is not None:
             self._task.cancel()
-        elif self._index >= 0 and self._calls is not None:
+        elif self._index >= 0 and self.calls is not None:
             index, self._index = self._index, -1
-            reply = self._calls.stop(index)
-            if isinstance(reply, tuple) and len(reply) == 4:
-                self._calls.binding.native.release(reply[1])  # a response without room, that nobody wants
+            _let_go(self.calls, self.calls.stop(index))
             self._leave()
 
     def _leave(self) -> None:
@@ -69,8 +68,8 @@ class ChannelCall(AwaitedUnaryCall):
             self._timer.cancel()
         channel = self._channel
         channel.outstanding.discard(self)
-        if channel.left and self._calls is not None:
-            channel.done(self._calls)
+        if channel.left and self.calls is not None:
+            channel.done(self.calls)
 
     def _told(self, reply: "Reply") -> None:
         """Take the reply of the call."""
@@ -83,8 +82,8 @@ class ChannelCall(AwaitedUnaryCall):
 
     def _late(self) -> None:
         index, self._index = self._index, -1
-        if index >= 0 and self._calls is not None:
-            self._told(self._calls.stop(index))
+        if index >= 0 and self.calls is not None:
+            self._told(self.calls.stop(index))
 
     def _return(self, message: bytes) -> None:
         """End the call with a message."""
@@ -103,10 +102,13 @@ class ChannelCall(AwaitedUnaryCall):
 
     def _go_on(self, reply: "Reply | None") -> None:
         """Go on by a task, from what the A-stack has returned where the call has begun there."""
-        self._task = self._loop.create_task(self._find(reply))
+        self._reply = reply
+        self._task = self._loop.create_task(self._find())
         self._task.add_done_callback(self._found)
 
     def _found(self, task: asyncio.Task[None]) -> None:
+        if self._reply is not None and self.calls is not None:  # it was cancelled before it began
+            _let_go(self.calls, self._reply)
         self._leave()
         if task.cancelled():
             self.cancel()  # with the loop; or it was cancelled before
@@ -117,21 +119,22 @@ class ChannelCall(AwaitedUnaryCall):
         elif not self._response.done():
             self._response.set_exception(error)
 
-    async def _find(self, reply: "Reply | None") -> None:
+    async def _find(self) -> None:
         until, channel = self._until_ns, self._channel
+        reply, self._reply = self._reply, None
         if reply is None:
             if until != _NEVER and self._stub.now() >= until:
                 self.set_status(LATE, "Deadline Exceeded")
                 return
-            self._calls = await self._bound()
-            if self._calls is None:
+            self.calls = await self._bound()
+            if self.calls is None:
                 await self._by_grpc()
                 return
-            reply = await self._calls.call(0, 0, self._packed, until, -1, self.set_early)
-        assert self._calls is not None
-        binding = self._calls.binding
+            reply = await self.calls.call(0, 0, self._packed, until, -1, self.set_early)
+        assert self.calls is not None
+        binding = self.calls.binding
         try:
-            reply = await self._with_room(self._calls, reply)
+            reply = await self._with_room(self.calls, reply)
         except ArgumentError as error:
             self.set_status(EXHAUSTED, f"CLIENT: Received message larger than max: {error}")
             return
@@ -230,6 +233,12 @@ class ChannelCall(AwaitedUnaryCall):
             self.set_status(LATE, "Deadline Exceeded")
         else:
             self.set_status(UNAVAILABLE, str(error))
+
+
+def _let_go(calls: "AwaitedCalls", reply: "Reply") -> None:
+    """Release the A-stack of a message without room, that nobody wants."""
+    if isinstance(reply, tuple) and len(reply) == 4:
+        calls.binding.native.release(reply[1])
 
 
 def _release(binding: "ClientBinding", made: "asyncio.Future[int]") -> None:
