@@ -20,6 +20,7 @@ from lrpc.kernel.host.server import HostServer
 from lrpc.kernel.host.workers import RESULTS
 
 T = TypeVar("T")
+_BELL = ord("b")
 
 
 class LoopCall:
@@ -94,6 +95,8 @@ class LoopCalls:
         self._server, self._loop, self._take = server, loop, take
         self._doors: dict[ServerBinding, _LoopDoor] = {}
         self._free: list[native.Worker] = []
+        self._buffer = bytearray(messages.MOST_BYTES)
+        self._into = [self._buffer]
 
     @property
     def count(self) -> int:
@@ -141,17 +144,19 @@ class LoopCalls:
 
     def _hear(self, door: _LoopDoor) -> None:
         """Take what has come over a door."""
+        message = None
         try:
-            message = messages.receive(door.socket)
+            size, extra, flags, _ = door.socket.recvmsg_into(self._into, messages.ANCILLARY, messages.CLOSE_ON_EXEC)
+            if size == 1 and not extra and self._buffer[0] == _BELL:
+                own, binding = door.binding.native, door.binding
+                if self._look(door) or not (self._server.is_restless(binding) or own.ended):
+                    return
+            else:
+                message = messages.understood(bytes(self._buffer[:size]), extra, flags)
         except (BlockingIOError, InterruptedError):
             return
         except (BadMessage, OSError):
-            message = None
-        if message is not None and message.fields.get("bell") is True:
-            if self._look(door) or not (self._server.is_restless(door.binding) or door.binding.native.ended):
-                return
-            message.close()
-            message = None
+            pass
         if message is None:
             self._forget(door)
         self._server.heard(door.binding, message)

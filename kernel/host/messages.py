@@ -29,9 +29,8 @@ _CREDENTIALS: Final = struct.Struct("iII")
 # Linux shows a user whom this namespace does not know as this one: it names nobody.
 OVERFLOW_USER: Final = 65534
 # As plain numbers: each message asks for them.
-_SPACE: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _RECEIVED_DESCRIPTORS)
-_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
-_WITH_CREDENTIALS: Final = int(socket.SCM_CREDENTIALS)
+ANCILLARY: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _RECEIVED_DESCRIPTORS)
+CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 T = TypeVar("T")
 
 
@@ -75,9 +74,6 @@ class DoorMessage:
         """Close the descriptors that came along."""
         for one in self.descriptors:
             close(one)
-
-
-BELL: Final = DoorMessage({"bell": True}, (), None)
 
 
 def close(fd: int) -> None:
@@ -130,9 +126,12 @@ def receive(door: socket.socket) -> DoorMessage | None:
 
     Raises `BadMessage` for a packet that is none.
     """
-    data, extra, flags, _ = door.recvmsg(MOST_BYTES, _SPACE, _CLOSE_ON_EXEC)
-    if data == b"b" and (not extra or (len(extra) == 1 and extra[0][1] == _WITH_CREDENTIALS)):
-        return BELL  # which comes with each call that nobody waits for
+    data, extra, flags, _ = door.recvmsg(MOST_BYTES, ANCILLARY, CLOSE_ON_EXEC)
+    return understood(data, extra, flags)
+
+
+def understood(data: bytes, extra: Sequence[tuple[int, int, bytes]], flags: int) -> DoorMessage | None:
+    """Return the message that was received so: see `receive`."""
     descriptors = array.array("i")
     sender = None
     for level, kind, value in extra:

@@ -59,10 +59,10 @@ class AwaitedChannel(grpc.aio.Channel):
         self._binder = Binder(target, options, secure=secure, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
         self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
-        self._calls: AwaitedCalls | None = None  # by the binding that is held
+        self.calls: AwaitedCalls | None = None  # by the binding that is held
         self.left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
         self._decided = False
-        self._again_ns = 0
+        self.again_ns = 0
         self._deciding: asyncio.Task[None] | None = None
 
     # --- as a grpc.aio.Channel -------------------------------------------------------------------
@@ -114,8 +114,8 @@ class AwaitedChannel(grpc.aio.Channel):
             call.cancel()
         if self._deciding is not None:
             self._deciding.cancel()
-        self._let_go(self._calls)
-        self._calls = None
+        self._let_go(self.calls)
+        self.calls = None
         await closing
 
     async def __aenter__(self) -> Self:
@@ -127,9 +127,9 @@ class AwaitedChannel(grpc.aio.Channel):
     def __del__(self) -> None:
         """End the binding with the last stub."""
         loop: asyncio.AbstractEventLoop | None = getattr(self, "loop", None)
-        if loop is not None and self._calls is not None:
+        if loop is not None and self.calls is not None:
             with contextlib.suppress(RuntimeError):  # it is closed
-                loop.call_soon_threadsafe(_end, self._calls)
+                loop.call_soon_threadsafe(_end, self.calls)
 
     # --- its binding -----------------------------------------------------------------------------
 
@@ -145,24 +145,20 @@ class AwaitedChannel(grpc.aio.Channel):
             if self.loop is not None:
                 return True
             self.loop = loop
-        return self.closed or (self._calls is None and self._decided and now_ns < self._again_ns)
-
-    def ready(self, now_ns: int) -> "AwaitedCalls | None":
-        """Return the calls by the binding, where that holds now."""
-        return self._calls if now_ns < self._again_ns else None
+        return self.closed or (self.calls is None and self._decided and now_ns < self.again_ns)
 
     async def bound(self, now_ns: int) -> "AwaitedCalls | None":
         """Return the calls by the binding that holds now; None where gRPC is taken."""
-        if now_ns >= self._again_ns:
+        if now_ns >= self.again_ns:
             if self._deciding is None:
                 self._deciding = asyncio.get_running_loop().create_task(self._decide())
             if not self._decided:
                 await asyncio.shield(self._deciding)
-        return self._calls if self._calls is not None and self._calls.binding.native.idle(0) else None
+        return self.calls if self.calls is not None and self.calls.binding.native.idle(0) else None
 
     def broken(self) -> None:
         """Note that the binding has ended: calls wait until it was decided again."""
-        self._again_ns = 0
+        self.again_ns = 0
         self._decided = False
 
     def done(self, calls: "AwaitedCalls") -> None:
@@ -176,15 +172,15 @@ class AwaitedChannel(grpc.aio.Channel):
         from lrpc.domains.host.stubs import AwaitedCalls
         from lrpc.kernel.host import native
 
-        before = self._calls
+        before = self.calls
         held = None if before is None else before.binding
         try:
             found: ClientBinding | None = await in_thread(self._binder.bind, held)
             if found is not held:
                 self._let_go(before)
-                self._calls = None if found is None else AwaitedCalls(found)
+                self.calls = None if found is None else AwaitedCalls(found)
         finally:
-            self._again_ns = native.now_ns() + AGAIN_NS
+            self.again_ns = native.now_ns() + AGAIN_NS
             self._decided = True
             self._deciding = None
 
@@ -233,16 +229,14 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
         """Begin a call, and return it."""
         if not self.channel.interceptors:
-            return self._begin(request, timeout, metadata, credentials, wait_for_ready, compression)
-        given = metadata if isinstance(metadata, grpc.aio.Metadata) else grpc.aio.Metadata(*(metadata or ()))
+            return self._begin((request, timeout, metadata, wait_for_ready, compression), credentials)
+        told = metadata if isinstance(metadata, grpc.aio.Metadata) else grpc.aio.Metadata(*(metadata or ()))
         name: Any = self._name  # in bytes, as gRPC's own
-        details = grpc.aio.ClientCallDetails(name, timeout, given, credentials, wait_for_ready)
+        details = grpc.aio.ClientCallDetails(name, timeout, told, credentials, wait_for_ready)
 
         def last(details: Any, request: Any) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-            stub = self._named(details.method)
-            return stub._begin(
-                request, details.timeout, details.metadata, details.credentials, details.wait_for_ready, compression
-            )
+            given = request, details.timeout, details.metadata, details.wait_for_ready, compression
+            return self._named(details.method)._begin(given, details.credentials)
 
         return PassedCall(self.channel.interceptors, details, request, last)
 
@@ -253,17 +247,9 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             return self
         return AwaitedUnaryUnary(self.channel, name, self._serializer, self.deserializer, False)
 
-    def _begin(
-        self,
-        request: Any,
-        timeout: float | None,
-        metadata: Any,
-        credentials: Any,
-        wait_for_ready: bool | None,
-        compression: Any,
-    ) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+    def _begin(self, given: Given, credentials: grpc.CallCredentials | None) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
+        request, timeout, metadata, _, _ = given
         channel, now = self.channel, self.now()
-        given = (request, timeout, metadata, wait_for_ready, compression)
         if credentials is not None or self.streams or channel.takes_grpc(now):
             return self.by_grpc(given, credentials)
         until = _NEVER  # also where the time is longer than a clock runs

@@ -60,21 +60,22 @@ class AwaitedHandlers:
         except Malformed as error:
             call.answer(pack_reply(INTERNAL, str(error), (), (), b""))
             return
-        refusal = self.methods.too_large(message)
-        if refusal is not None:
-            call.answer(pack_reply(EXHAUSTED, refusal, (), (), b""))
-        elif self.methods.stopping:
-            call.answer(pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b""))
-        else:
-            self._begin(call, method, AwaitedContext(call, metadata, deadline_ns), message)
-
-    def _begin(self, call: LoopCall, method: bytes, context: AwaitedContext, message: bytes) -> None:
+        methods = self.methods
+        if len(message) > methods.largest or methods.stopping:
+            self._refuse(call, message)
+            return
+        context = AwaitedContext(call, metadata, deadline_ns)
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(method, context, message), context=self.context.copy())
         self.running[context] = task
         call.on_gone = functools.partial(self._stop, context, task)
         if context.deadline_ns >= 0:
             context.late = loop.call_later(context.time_remaining() or 0.0, self._late, context, task)
+
+    def _refuse(self, call: LoopCall, message: bytes) -> None:
+        text = self.methods.too_large(message)
+        code = UNAVAILABLE if text is None else EXHAUSTED
+        call.answer(pack_reply(code, text or STOPPING_TEXT, (), (), b""))
 
     def _stop(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         task.cancel()

@@ -41,8 +41,8 @@ class ChannelCall(AwaitedUnaryCall):
         super().__init__(asyncio.get_running_loop(), given[1])
         self._stub, self._packed, self._until_ns, self._given = stub, packed, until, given
         channel.outstanding.add(self)
-        calls = channel.ready(now)
-        if calls is None or 0 <= until <= now:
+        calls = channel.calls
+        if calls is None or now >= channel.again_ns or 0 <= until <= now:
             self._go_on(None)
             return
         self.calls = calls
@@ -75,8 +75,8 @@ class ChannelCall(AwaitedUnaryCall):
         """Take the reply of the call."""
         self._index = -1
         if type(reply) is bytes and reply.startswith(OK) and len(reply) - _HEAD <= self._channel.most_received:
-            self._leave()
             self._return(reply[_HEAD:])
+            self._leave()
         else:
             self._go_on(reply)
 
@@ -90,13 +90,15 @@ class ChannelCall(AwaitedUnaryCall):
         self._channel.local_calls += 1
         response: Any = message
         self.set_status(0)
-        if self._stub.deserializer is not None:
+        deserializer = self._stub.deserializer
+        if deserializer is not None:
             try:
-                response = self._stub.deserializer(message)
+                response = deserializer(message)
             except Exception:
                 _LOG.exception("Exception deserializing message!")
                 response = None
-        self.settle(response)
+        if not self._response.done():
+            self._response.set_result(response)
 
     # --- by a task -------------------------------------------------------------------------------
 
