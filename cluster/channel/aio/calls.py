@@ -1,13 +1,14 @@
 """Calls of a channel for asyncio, as programs see them while they run and once they have ended."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import grpc
 
-from lrpc.cluster.channel.form import Metadata, unpack_metadata
+from lrpc.cluster.channel.form import Malformed, Metadata, unpack_metadata
 
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 _CANCELLED: Final = 1
@@ -69,10 +70,11 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
             self._initial = grpc.aio.Metadata(*initial)
 
     def set_early(self, packed: bytes) -> None:
-        """Take the initial metadata that came before the reply. Raises `Malformed`."""
-        if self._initial is None:
-            self._initial = grpc.aio.Metadata(*unpack_metadata(packed))
-            self._wake()
+        """Take the initial metadata that came before the reply."""
+        with contextlib.suppress(Malformed):
+            if self._initial is None:
+                self._initial = grpc.aio.Metadata(*unpack_metadata(packed))
+                self._wake()
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline, also below 0; None where there is none."""

@@ -102,6 +102,7 @@ class AwaitedHandlers:
             await asyncio.wait(self.running.values(), timeout=grace)
         while self.running:
             for context, task in list(self.running.items()):
+                context.give_up(pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b""))
                 self._stop(context, task)
             if self.running:
                 await asyncio.wait(self.running.values())
@@ -130,12 +131,12 @@ class AwaitedHandlers:
                 finally:
                     self.methods.leave()
         except asyncio.CancelledError:
-            # The server stops, or the handler raised it: gRPC's server never answers the latter.
-            code, text = (UNAVAILABLE, STOPPING_TEXT) if self.methods.stopping else (CANCELLED, "CANCELLED")
-            context.give_up(pack_reply(code, text, (), (), b""))
+            # Where it was not answered, the handler has raised it: gRPC never answers that.
+            context.give_up(pack_reply(CANCELLED, "CANCELLED", (), (), b""))
         except Exception as error:
             if error is not context.failed:  # that was answered by `abort`
-                _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, method.decode())
+                name = method.decode(errors="replace")
+                _LOG.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, name)
                 context.answer(context.reply(context.number or UNKNOWN, f"Unexpected {type(error)}: {error}"))
         finally:
             self._ended(context)
