@@ -319,6 +319,32 @@ class TestEnds:
 
         run(main())
 
+    def test_a_call_that_was_not_taken_goes_once_more_by_grpc(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            command = [sys.executable, "-c", SERVER, str(tmp_path)]
+            server = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+            assert server.stdout is not None
+            assert await server.stdout.readline() == b"ready\n"
+            async with lrpc.aio.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
+                assert isinstance(channel, AwaitedChannel)
+                await awaited_seen(channel, "echo", "a")
+                server.send_signal(signal.SIGSTOP)
+                call = awaited_stub(channel, "echo")(text("a"), wait_for_ready=True, timeout=20)
+                told: list[Any] = []
+                call.add_done_callback(told.append)
+                server.kill()
+                await server.wait()
+                (tmp_path / "grpc.sock").unlink(missing_ok=True)
+                async with awaited_serving(tmp_path):
+                    assert (await call).value == "a"
+                    assert (await call.code(), told, call.done()) == (grpc.StatusCode.OK, [call], True)
+                    assert (channel.local_calls, channel.grpc_calls) == (1, 1)
+                    channel.broken()  # as after five seconds
+                    assert (await awaited_seen(channel, "echo", "b")).response == "b"
+                    assert (channel.local_calls, channel.grpc_calls) == (2, 1)
+
+        run(main())
+
     def test_each_call_has_one_outcome_while_the_server_restarts(self, tmp_path: Path) -> None:
         allowed = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
