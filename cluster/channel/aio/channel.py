@@ -103,6 +103,8 @@ class AwaitedChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls outstanding have `grace` seconds before they are cancelled."""
+        if grace is not None and grace < 0:
+            await self.beside.close(grace)  # which says that it is wrong
         self.closed = True
         closing = asyncio.ensure_future(self.beside.close(grace))
         if self.outstanding and grace and grace > 0:

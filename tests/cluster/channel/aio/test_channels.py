@@ -38,6 +38,9 @@ class TestChannels:
                 channel = lrpc.aio.insecure_channel(target)
                 stub = awaited_stub(channel, "echo")
                 await stub(text())
+                with pytest.raises(ValueError, match="grace"):
+                    await channel.close(-1)
+                await stub(text())
                 await channel.close()
                 await channel.close()
                 with pytest.raises(grpc.aio.UsageError, match="Channel is closed"):
