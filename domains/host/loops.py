@@ -11,16 +11,17 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from lrpc.kernel.host import messages, native
 from lrpc.kernel.host.bindings import ServerBinding
-from lrpc.kernel.host.messages import BadMessage
+from lrpc.kernel.host.messages import BadMessage, DoorMessage
 from lrpc.kernel.host.server import HostServer
 from lrpc.kernel.host.workers import RESULTS
 
 T = TypeVar("T")
-_BELL = ord("b")
+_BELL: Final = ord("b")
+MOST_BELLS: Final = 64  # that are heard at once
 
 
 class LoopCall:
@@ -78,6 +79,7 @@ class _LoopDoor:
     def __init__(self, binding: ServerBinding, free: list[native.Worker]) -> None:
         self.binding, self.free = binding, free
         self.running: dict[int, LoopCall] = {}  # by A-stack
+        self.crowded = False  # whether there were several calls when we looked last
         self.socket = binding.door.dup()  # the loop's own copy
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)  # who it is was asked at the hello
@@ -144,22 +146,37 @@ class LoopCalls:
 
     def _hear(self, door: _LoopDoor) -> None:
         """Take what has come over a door."""
-        message = None
+        binding, rang = door.binding, 0
         try:
-            size, extra, flags, _ = door.socket.recvmsg_into(self._into, messages.ANCILLARY, messages.CLOSE_ON_EXEC)
-            if size == 1 and not extra and self._buffer[0] == _BELL:
-                own, binding = door.binding.native, door.binding
-                if self._look(door) or not (self._server.is_restless(binding) or own.ended):
-                    return
-            else:
-                message = messages.understood(bytes(self._buffer[:size]), extra, flags)
+            while (message := self._received(door)) is None:
+                rang += 1
+                # Where several calls came at once, all their bells are heard before we look.
+                if not door.crowded or rang == MOST_BELLS:
+                    break
         except (BlockingIOError, InterruptedError):
-            return
-        except (BadMessage, OSError):
             pass
-        if message is None:
+        except (BadMessage, OSError):
             self._forget(door)
-        self._server.heard(door.binding, message)
+            self._server.heard(binding, None)
+            return
+        else:
+            if message is not None:
+                self._server.heard(binding, message)
+        if rang and not self._look(door) and self._server.is_restless(binding):
+            binding.native.end()
+        if binding.native.ended:
+            self._forget(door)
+            self._server.heard(binding, None)
+
+    def _received(self, door: _LoopDoor) -> DoorMessage | None:
+        """Receive a message; None for a bell. Raises `OSError` where the client has gone."""
+        size, extra, flags, _ = door.socket.recvmsg_into(self._into, messages.ANCILLARY, messages.CLOSE_ON_EXEC)
+        if size == 1 and not extra and self._buffer[0] == _BELL:
+            return None
+        message = messages.understood(bytes(self._buffer[:size]), extra, flags)
+        if message is None:
+            raise ConnectionResetError
+        return message
 
     def _look(self, door: _LoopDoor) -> bool:
         """Take new calls, and give up those that were aborted; return whether there were any."""
@@ -173,13 +190,15 @@ class LoopCalls:
                 continue
             call = door.running[index] = LoopCall(door, worker, index, *taken)
             self._take(call)
-        if found:
+        if found and not door.crowded:
+            door.crowded = len(found) > 1
             return True
+        door.crowded = len(found) > 1
         gone = own.aborted()
         for index in gone:
             if (running := door.running.get(index)) is not None:
                 running.give_up()
-        return bool(gone)
+        return bool(found or gone)
 
     def _forget(self, door: _LoopDoor) -> None:
         if self._doors.pop(door.binding, None) is not None:
