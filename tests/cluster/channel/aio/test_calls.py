@@ -93,9 +93,10 @@ class TestCalls:
     def test_a_deadline_ends_the_call_and_its_handler(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with awaited_pair(tmp_path) as (service, ours, theirs):
-                for channel in (ours, ours, theirs):
+                await awaited_seen(ours, "echo", "")
+                for channel in (ours, theirs):
                     service.cancelled.clear()
-                    found = await awaited_seen(channel, "wait", "", timeout=0.05)
+                    found = await awaited_seen(channel, "wait", "", timeout=0.2)
                     assert (found.code, found.details) == (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
                     await service.cancelled.wait()
                 assert (await awaited_seen(ours, "echo", "", timeout=-1)).code is grpc.StatusCode.DEADLINE_EXCEEDED
