@@ -3,9 +3,9 @@
 There are three ways in. `Machine`, `Domain` and `bind` make a single simulated machine and calls
 between its domains. `read_cluster` and `run` run a scenario on a simulated cluster. `this_machine`
 makes the running process a domain, for real calls between processes of this computer; generated
-gRPC stubs make them through `insecure_channel` and `server`. Interfaces are defined with
-`Interface`, `procedure` and the types of arguments. Your own servers and programs derive from
-`Server` and `Program`, and a `Registry` gives them names.
+gRPC stubs make them through `insecure_channel` and `server`, with asyncio through those of
+`lrpc.aio`. Interfaces are defined with `Interface`, `procedure` and the types of arguments. Your
+own servers and programs derive from `Server` and `Program`, and a `Registry` gives them names.
 """
 
 import importlib
@@ -57,6 +57,7 @@ from lrpc.kernel.errors import (
 )
 
 if TYPE_CHECKING:
+    from lrpc import aio
     from lrpc.cluster.channel.channel import insecure_channel, secure_channel
     from lrpc.cluster.channel.install import install, uninstall
     from lrpc.cluster.channel.server import server
@@ -119,6 +120,7 @@ __all__ = [
     "UInt64",
     "UpTo",
     "WrongAStack",
+    "aio",
     "bind",
     "deadline",
     "insecure_channel",
@@ -161,7 +163,9 @@ _READ_WHEN_USED = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a name of `_READ_WHEN_USED` when it is first used."""
+    """Import a name of `_READ_WHEN_USED`, or `aio`, when it is first used."""
+    if name == "aio":
+        return importlib.import_module("lrpc.aio")
     if name in _READ_WHEN_USED:
         value: object = getattr(importlib.import_module(_READ_WHEN_USED[name]), name)
         globals()[name] = value

@@ -14,6 +14,7 @@ EXAMPLES = PROJECT / "examples"
 # Text that each must print: results of the mechanism, rather than of the layout.
 SAYS = {
     "greeter.py": ["Hello, you!", "A-stacks: 1"],
+    "awaited_greeter.py": ["Hello, you!", "Hello, me!", "Hello, all!", "A-stacks: 3"],
     "adder.py": ["1 + 2 = 3"],
     "one_machine.py": ["bob: the counter is 6", "nothing is left to do"],
     "own_classes.py": ["shop: shop: {'sold': 56}", "24 of 24 calls crossed machines", "remote/total: 100.0 %"],
@@ -24,7 +25,7 @@ SAYS = {
 
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_an_example_runs_from_anywhere(name: str, tmp_path: Path) -> None:
-    if name in ("adder.py", "greeter.py") and find_spec("lrpc.kernel.host.native") is None:
+    if name in ("adder.py", "greeter.py", "awaited_greeter.py") and find_spec("lrpc.kernel.host.native") is None:
         pytest.skip("the host kernel was not built here")
     said = subprocess.run(
         [sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -7,44 +7,34 @@ not taken when its binding broke may go once more by gRPC; one that it may have 
 repeated.
 """
 
-import logging
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, Self
 
 import grpc
 
-from lrpc.cluster.channel import decision
+from lrpc.cluster.channel.binder import AGAIN_NS, Binder
 from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
-from lrpc.cluster.channel.decision import ChannelOptions
+from lrpc.cluster.channel.decision import ChannelOptions, Decision
+from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
     MOST_METADATA,
     OK,
     REQUEST,
-    SIGNATURE,
     TAKE_GRPC,
-    WITHOUT_TLS,
     Malformed,
     checked,
     pack_metadata,
     size_of,
     unpack_reply,
 )
-from lrpc.cluster.channel.server import DOORS, INTERFACE, LOCAL_WITHOUT_TLS
 from lrpc.domains.host.here import require
 from lrpc.kernel.errors import CallError, Refused
 
-_LOG = logging.getLogger("lrpc.channel")
-LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
-AGAIN_NS: Final = 5_000_000_000
 _NEVER: Final = -1
 _LONG_S: Final = 1e9
-ANSWER_S: Final = 0.2  # that a door may take to answer, before calls go by gRPC
-MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
 _HEAD: Final = len(OK)
 
 
@@ -57,20 +47,11 @@ class Channel(grpc.Channel):
     def __init__(
         self, target: str, options: ChannelOptions | None, beside: grpc.Channel, *, secure: bool = False
     ) -> None:
-        self.target = target
         self.beside = beside
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
-        self.decision = decision.Decision(None, "nothing was called yet")
-        given = list(options or ())
-        own = {name: value for name, value in given if name.startswith("lrpc.")}
-        self._options = [(name, value) for name, value in given if not name.startswith("lrpc.")]
-        self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
-        self._signature = WITHOUT_TLS if secure else SIGNATURE  # a door stands for one kind of port
-        self._folder = None if DOORS not in own else Path(own[DOORS])
-        limits = dict(self._options)
-        self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
-        self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
+        self._binder = Binder(target, options, secure=secure, notified=False)
+        self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
         self._lock = threading.Lock()
@@ -133,6 +114,11 @@ class Channel(grpc.Channel):
         if binding is not None:
             binding.close()
 
+    @property
+    def decision(self) -> Decision:
+        """Return how the channel has decided last, and why."""
+        return self._binder.decision
+
     # --- its binding -----------------------------------------------------------------------------
 
     def binding(self, now_ns: int) -> Any:
@@ -151,32 +137,14 @@ class Channel(grpc.Channel):
         self._again_ns = 0
 
     def _decide(self, now_ns: int) -> Any:
-        from lrpc.kernel.host.client import ClientBinding
-        from lrpc.kernel.host.doors import Doors
-
         with self._lock:
             if now_ns < self._again_ns or self.closed:
                 return self._binding
-            found = decision.Decision(None, "TLS") if self._never else decision.decide(self.target, self._options)
-            held = self._binding
-            if held is not None and (held.native.ended or found.door != held.name):
-                self._left.add(held)  # it ends with the last call that runs on it
-                held = None
-            if held is None and found.door is not None:
-                try:
-                    doors = Doors(self._folder)
-                    try:
-                        held = ClientBinding(doors, found.door, INTERFACE, (self._signature,), 0, False, ANSWER_S)
-                        held.largest = min(held.largest, max(self.most_sent, self.most_received) + MOST_HEAD)
-                    finally:
-                        doors.close()
-                except (CallError, OSError) as error:
-                    found = decision.Decision(None, str(error))
-            if found != self.decision or held is not self._binding:
-                _tell(self.target, found)
-            self.decision, self._binding = found, held
+            before, self._binding = self._binding, self._binder.bind(self._binding)
+            if before is not None and before is not self._binding:
+                self._left.add(before)  # it ends with the last call that runs on it
             self._again_ns = now_ns + AGAIN_NS
-            return held
+            return self._binding
 
 
 class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of whatever messages
@@ -378,28 +346,13 @@ def _error(code: int, details: str) -> LocalRpcError:
     return LocalRpcError(LocalCall(code, details, (), ()))
 
 
-def _limit(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 1 << 30
-
-
-def _tell(target: str, found: decision.Decision) -> None:
-    path = "gRPC" if found.door is None else "A-stack"
-    _LOG.info("%s: %s: %s", target, path, found.reason)
-    if os.environ.get(LOG_VARIABLE):
-        print(f"lrpc: channel to {target}: {path}: {found.reason}", file=sys.stderr, flush=True)
-
-
-def _passed(options: ChannelOptions | None) -> ChannelOptions | None:
-    return [(name, value) for name, value in options or () if not name.startswith("lrpc.")] or None
-
-
 def insecure_channel(target: str, options: ChannelOptions | None = None, compression: Any = None) -> grpc.Channel:
     """Return a channel to a server, as `grpc.insecure_channel` does: on this computer by A-stacks.
 
     Unary calls take an A-stack where the target is an `lrpc.server` of this computer and of the
     same user; all else takes gRPC. Where this system has no host kernel, the channel is gRPC's.
     """
-    beside = _INSECURE(target, _passed(options), compression)
+    beside = _INSECURE(target, passed_on(options), compression)
     try:
         require()
     except Refused:
@@ -414,7 +367,7 @@ def secure_channel(
 
     It takes A-stacks only where it has the option `lrpc.local_without_tls`, and the server too.
     """
-    beside = _SECURE(target, credentials, _passed(options), compression)
+    beside = _SECURE(target, credentials, passed_on(options), compression)
     try:
         require()
     except Refused:

@@ -18,6 +18,7 @@ _LOG = logging.getLogger("lrpc.channel")
 # What gRPC's contexts say of time where a call has no deadline.
 NO_DEADLINE_S: Final = 9.223372035e18
 _USER_AGENT: Final = Metadatum("user-agent", f"grpc-python/{grpc.__version__}")
+_LOOPS_USER_AGENT: Final = Metadatum("user-agent", f"grpc-python-asyncio/{grpc.__version__}")
 _AUTH: Final = {"transport_security_type": [b"insecure"], "security_level": [b"TSI_SECURITY_NONE"]}
 
 
@@ -25,7 +26,33 @@ class Aborted(Exception):
     """What `abort` raises in the handler."""
 
 
-class Context(grpc.ServicerContext):
+class ClientFacts:
+    """What a call on an A-stack says of its client, the same in contexts of all kinds."""
+
+    _binding: "ServerBinding"
+    _packed: bytes  # metadata
+
+    def invocation_metadata(self) -> tuple[Metadatum, ...]:
+        """Return the client's metadata, with its user agent before."""
+        agent = _LOOPS_USER_AGENT if self._binding.hears else _USER_AGENT
+        return (agent, *(unpack_metadata(self._packed) if self._packed else ()))
+
+    def peer(self) -> str:
+        """Return what gRPC says of a client over a UNIX socket."""
+        return "unix:"
+
+    def peer_identities(self) -> None:
+        """Return None: the client is not authenticated to gRPC."""
+
+    def peer_identity_key(self) -> None:
+        """Return None: the client is not authenticated to gRPC."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what gRPC says of an insecure connection."""
+        return dict(_AUTH)
+
+
+class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's own
     """A `grpc.ServicerContext` whose call lies on an A-stack."""
 
     # Set by few calls: until then the class has them, and a call costs less to begin.
@@ -38,30 +65,12 @@ class Context(grpc.ServicerContext):
     _initial_sent = False
     _timer: threading.Timer | None = None
 
-    def __init__(self, binding: "ServerBinding", metadata: bytes, deadline_ns: int) -> None:
-        self._binding = binding
+    def __init__(self, binding: "ServerBinding", metadata: bytes, deadline_ns: int, index: int) -> None:
+        self._binding, self._index = binding, index
         self._packed = metadata
         self.deadline_ns = deadline_ns
 
     # --- what the client has sent ----------------------------------------------------------------
-
-    def invocation_metadata(self) -> tuple[Metadatum, ...]:
-        """Return the client's metadata, with its user agent before."""
-        return (_USER_AGENT, *(unpack_metadata(self._packed) if self._packed else ()))
-
-    def peer(self) -> str:
-        """Return what gRPC says of a client over a UNIX socket."""
-        return "unix:"
-
-    def peer_identities(self) -> None:
-        """Return None: the client is not authenticated to gRPC."""
-
-    def peer_identity_key(self) -> None:
-        """Return None: the client is not authenticated to gRPC."""
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:  # type: ignore[override]  # as gRPC's own
-        """Return what gRPC says of an insecure connection."""
-        return dict(_AUTH)
 
     def time_remaining(self) -> float:
         """Return the seconds that are left, or a very long time where there is no deadline."""
@@ -72,7 +81,9 @@ class Context(grpc.ServicerContext):
     def is_active(self) -> bool:
         """Return whether the client still waits."""
         late = 0 <= self.deadline_ns <= time.monotonic_ns()
-        return not (self.finished or self.cancelled or late or self._binding.native.ended)
+        if self.finished or self.cancelled or late or self._binding.native.ended:
+            return False
+        return self._index not in self._binding.native.aborted()
 
     # --- what the handler answers ----------------------------------------------------------------
 
@@ -145,18 +156,21 @@ class Context(grpc.ServicerContext):
         if self.callbacks is None:
             self.callbacks = []
             self._binding.on_end.add(self.call_back)
+            self._binding.on_aborted[self._index] = self.call_back
             if self.deadline_ns >= 0:
                 self._timer = threading.Timer(self.time_remaining(), self.call_back)
                 self._timer.daemon = True
                 self._timer.start()
         self.callbacks.append(callback)
-        if self._binding.native.ended:  # it ended in between
+        if not self.is_active():  # it ended in between
             self.call_back()
         return True
 
     def call_back(self) -> None:
         """Call each callback, once."""
         self._binding.on_end.discard(self.call_back)
+        if self._binding.on_aborted.get(self._index) == self.call_back:  # not a later call's
+            del self._binding.on_aborted[self._index]
         if self._timer is not None:
             self._timer.cancel()
         while self.callbacks:

@@ -5,12 +5,11 @@ Texts and codes are those of gRPC's own server.
 
 import contextvars
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import grpc
 
@@ -19,10 +18,24 @@ from lrpc.cluster.channel.form import (
     OK,
     TAKE_GRPC,
     Malformed,
-    Metadatum,
     pack_reply,
     unpack_metadata,
     unpack_request,
+)
+from lrpc.cluster.channel.methods import (
+    CANCELLED,
+    CODES,
+    EXHAUSTED,
+    INTERNAL,
+    LATE,
+    LIMIT_TEXT,
+    STOPPING_TEXT,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    CallDetails,
+    Handler,
+    Methods,
 )
 from lrpc.kernel.descriptors import Entry
 
@@ -30,44 +43,21 @@ if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.kernel.host.bindings import ServerBinding
 
 _LOG = logging.getLogger("lrpc.channel")
-_CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
-_NUMBER_UNKNOWN, _NUMBER_CANCELLED, _NUMBER_INTERNAL = 2, 1, 13
-_EXHAUSTED: Final = 8
-_LATE: Final = 4
-_UNIMPLEMENTED: Final = 12
-_UNAVAILABLE: Final = 14
-LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
-Handler = Any  # grpc.RpcMethodHandler of whatever messages
-
-
-class _Fields(NamedTuple):
-    method: str
-    invocation_metadata: tuple[Metadatum, ...]
-
-
-class _Details(_Fields, grpc.HandlerCallDetails):  # type: ignore[misc]  # as gRPC's own
-    """What interceptors and generic handlers are told of a call."""
 
 
 @dataclass
-class Handlers:
+class Handlers(Methods):
     """A server's handlers, and how they are run."""
 
-    interceptors: Sequence[Any] = ()
-    registered: dict[str, Handler] = field(default_factory=dict)
-    generic: list[Any] = field(default_factory=list)
     # One for each handler that may run at a time, on either path; None where nothing bounds them.
     permits: "SimpleQueue[None] | None" = None
-    most_concurrent: int | None = None
-    running: int = 0  # on either path, where `most_concurrent` bounds them
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    stopping: bool = False
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
-    largest: int = 4 << 20  # bytes of a request
     _found: dict[bytes, Handler] = field(default_factory=dict)
 
     def stubs_for(self, binding: "ServerBinding") -> list[Entry]:
         """Return the one server stub of a binding: it takes a request and returns a reply."""
+        from lrpc.kernel.host.workers import attended
+
         fresh, run = contextvars.Context, self._run
 
         def enter(buffer: bytes | bytearray, offset: int) -> bytes:  # always all of some `bytes`
@@ -78,8 +68,8 @@ class Handlers:
                 if metadata:
                     unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
             except Malformed as error:
-                return pack_reply(_NUMBER_INTERNAL, str(error), (), (), b"")
-            context = Context(binding, metadata, deadline_ns)
+                return pack_reply(INTERNAL, str(error), (), (), b"")
+            context = Context(binding, metadata, deadline_ns, attended.index)
             if self.executor is None:
                 return fresh().run(run, method, context, message)
             return self.executor.submit(contextvars.Context().run, self._run, method, context, message).result()
@@ -87,19 +77,19 @@ class Handlers:
         return [enter]
 
     def _run(self, method: bytes, context: Context, message: bytes) -> bytes:
-        if len(message) > self.largest:
-            text = f"SERVER: Received message larger than max ({len(message)} vs. {self.largest})"
-            return pack_reply(_EXHAUSTED, text, (), (), b"")
+        text = self.too_large(message)
+        if text is not None:
+            return pack_reply(EXHAUSTED, text, (), (), b"")
         if self.stopping:
-            return pack_reply(_UNAVAILABLE, "the server is stopping", (), (), b"")
+            return pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b"")
         if not self.enter():
-            return pack_reply(_EXHAUSTED, LIMIT_TEXT, (), (), b"")
+            return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
         permits = self.permits
         if permits is not None:
             permits.get()
         try:
             if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
-                return pack_reply(_LATE, "Deadline Exceeded", (), (), b"")
+                return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
             return self._answer(method, context, message)
         finally:
             if permits is not None:
@@ -109,22 +99,6 @@ class Handlers:
             if context.callbacks is not None:
                 context.call_back()
 
-    def enter(self) -> bool:
-        """Count a call, on either way; return False where it is one too many."""
-        if self.most_concurrent is None:
-            return True
-        with self.lock:
-            if self.running >= self.most_concurrent:
-                return False
-            self.running += 1
-            return True
-
-    def leave(self) -> None:
-        """Count a call no more."""
-        if self.most_concurrent is not None:
-            with self.lock:
-                self.running -= 1
-
     def _answer(self, method: bytes, context: Context, message: bytes) -> bytes:
         handler = self._found.get(method)  # registered ones only: generic ones may look at metadata
         if handler is None:
@@ -132,9 +106,9 @@ class Handlers:
                 handler = self._find(method.decode(), context)
             except Exception:
                 _LOG.exception("Error in service handler!")
-                return pack_reply(_NUMBER_UNKNOWN, "Error in service handler!", (), (), b"")
+                return pack_reply(UNKNOWN, "Error in service handler!", (), (), b"")
             if handler is None:
-                return self._reply(context, _UNIMPLEMENTED, "Method not found!")
+                return self._reply(context, UNIMPLEMENTED, "Method not found!")
             if not self.interceptors and method.decode() in self.registered:
                 self._found[method] = handler
         if handler.request_streaming or handler.response_streaming:
@@ -145,9 +119,9 @@ class Handlers:
                 request = handler.request_deserializer(message)
             except Exception:
                 _LOG.exception("Exception deserializing request!")
-                return self._reply(context, _NUMBER_INTERNAL, "Exception deserializing request!")
+                return self._reply(context, INTERNAL, "Exception deserializing request!")
             if request is None:
-                return self._reply(context, _NUMBER_INTERNAL, "Exception deserializing request!")
+                return self._reply(context, INTERNAL, "Exception deserializing request!")
         try:
             response = handler.unary_unary(request, context)
         except Exception as error:
@@ -156,13 +130,10 @@ class Handlers:
 
     def _find(self, method: str, context: Context) -> Handler:
         """Return the handler of a method, through the interceptors; None where there is none."""
-        details = _Details(method, context.invocation_metadata())
+        details = CallDetails(method, context.invocation_metadata())
 
         def found(details: grpc.HandlerCallDetails) -> Handler:
-            handler = self.registered.get(method)  # whatever an interceptor calls it
-            if handler is not None:
-                return handler
-            return next((one for generic in self.generic if (one := generic.service(details)) is not None), None)
+            return self.handler_of(method, details)  # whatever an interceptor calls it
 
         def continuation(at: int) -> Callable[[grpc.HandlerCallDetails], Handler]:
             if at == len(self.interceptors):
@@ -173,19 +144,19 @@ class Handlers:
 
     def _raised(self, context: Context, error: Exception) -> bytes:
         if context.cancelled:
-            return self._reply(context, _NUMBER_CANCELLED, "CANCELLED", own=False)
+            return self._reply(context, CANCELLED, "CANCELLED", own=False)
         if context.aborted:
-            return self._reply(context, _NUMBER_UNKNOWN, "RPC Aborted")
+            return self._reply(context, UNKNOWN, "RPC Aborted")
         try:
             details = f"Exception calling application: {error}"
         except Exception:
             details = "Calling application raised unprintable Exception!"
         _LOG.exception(details)
-        return self._reply(context, _NUMBER_UNKNOWN, details)
+        return self._reply(context, UNKNOWN, details)
 
     def _returned(self, handler: Handler, context: Context, response: object) -> bytes:
         if context.cancelled:
-            return self._reply(context, _NUMBER_CANCELLED, "CANCELLED", own=False)
+            return self._reply(context, CANCELLED, "CANCELLED", own=False)
         data: object = response
         if handler.response_serializer is not None:
             try:
@@ -194,7 +165,7 @@ class Handlers:
                 _LOG.exception("Exception serializing message!")
                 data = None
         if not isinstance(data, bytes):
-            return self._reply(context, _NUMBER_INTERNAL, "Failed to serialize response!")
+            return self._reply(context, INTERNAL, "Failed to serialize response!")
         if context.code_set is None and context.details_set is None and not context.initial and not context.trailing:
             return OK + data
         code = 0 if context.code_set is None else _number(context.code_set)
@@ -211,4 +182,4 @@ class Handlers:
 
 def _number(code: object) -> int:
     """Return a status code as a number: gRPC takes what is none for UNKNOWN."""
-    return _CODES.get(code, _NUMBER_UNKNOWN) if isinstance(code, grpc.StatusCode) else _NUMBER_UNKNOWN
+    return CODES.get(code, UNKNOWN) if isinstance(code, grpc.StatusCode) else UNKNOWN

@@ -6,32 +6,24 @@ threads are the same on both ways.
 """
 
 import functools
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
-from lrpc.cluster.channel import decision
-from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
-from lrpc.cluster.channel.handlers import LIMIT_TEXT, Handlers
-from lrpc.domains.host.here import require
-from lrpc.kernel.descriptors import ProcedureDescriptor
-from lrpc.kernel.errors import BindingRefused, Panic
+from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, passed_on
+from lrpc.cluster.channel.handlers import Handlers
+from lrpc.cluster.channel.methods import LIMIT_TEXT
 
-_LOG = logging.getLogger("lrpc.channel")
-INTERFACE: Final = "gRPC"
-# Options of ours, for channels and servers alike.
-LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"  # A-stacks in place of TLS, where both sides say so
-DOORS: Final = "lrpc.doors"  # the folder of the doors
-ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
-SIMULTANEOUS: Final = 16  # calls of one channel
+if TYPE_CHECKING:  # which needs the host kernel
+    from lrpc.kernel.host.doors import Doors
+    from lrpc.kernel.host.server import HostServer
+
 _MOST_WORKERS: Final = 1000
 _MORE_WORKERS: Final = 8
 _SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
@@ -50,12 +42,8 @@ class ChannelServer(grpc.Server):
         compression: Any = None,
         xds: bool = False,
     ) -> None:
-        given = list(options or ())
-        own = {name: value for name, value in given if name.startswith("lrpc.")}
-        passed = [(name, value) for name, value in given if not name.startswith("lrpc.")]
-        self._folder = None if DOORS not in own else Path(own[DOORS])
-        self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
-        largest = dict(passed).get("grpc.max_receive_message_length", 4 << 20)
+        options = list(options or ())  # it may be an iterator
+        self.doors = PortDoors(options)
         plain = type(thread_pool) is ThreadPoolExecutor
         self._pool = thread_pool
         handlers, interceptors = tuple(handlers or ()), tuple(interceptors or ())  # they may be iterators
@@ -64,7 +52,7 @@ class ChannelServer(grpc.Server):
             generic=list(handlers),
             most_concurrent=maximum_concurrent_rpcs,
             executor=None if plain else thread_pool,
-            largest=largest if isinstance(largest, int) and largest >= 0 else 1 << 30,
+            largest=largest_request(options),
         )
         if plain:
             permits: SimpleQueue[None] = SimpleQueue()
@@ -76,14 +64,11 @@ class ChannelServer(grpc.Server):
             cast(ThreadPoolExecutor, thread_pool),
             list(handlers),
             [*interceptors, inner],
-            passed or None,
+            passed_on(options),
             maximum_concurrent_rpcs,
             compression,
             xds=xds,
         )
-        self._ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
-        self._local: Any = None  # `lrpc.kernel.host.server.HostServer`, once it has started
-        self._doors: Any = None
         self._stopping = threading.Lock()
         self._until = 0.0  # of the grace, by the monotonic clock
         self._stopped: threading.Event | None = None
@@ -99,31 +84,24 @@ class ChannelServer(grpc.Server):
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
         """Register the handlers of a service by the names of its methods."""
         self._grpc.add_registered_method_handlers(service_name, dict(method_handlers))
-        for name, handler in method_handlers.items():
-            self._handlers.registered[f"/{service_name}/{name}"] = handler
+        self._handlers.register(service_name, dict(method_handlers))
 
     def add_insecure_port(self, address: str) -> int:
         """Open a port; a door will stand beside it."""
         port = self._grpc.add_insecure_port(address)
-        self._ports.append((address, port, SIGNATURE))
+        self.doors.add(address, port)
         return port
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
         """Open a port with TLS; a door stands beside it where `lrpc.local_without_tls` is set."""
         port = self._grpc.add_secure_port(address, server_credentials)
-        if self._without_tls:
-            self._ports.append((address, port, WITHOUT_TLS))
+        self.doors.add(address, port, secure=True)
         return port
 
     def start(self) -> None:
         """Start serving, on gRPC and at the doors."""
         self._grpc.start()
-        if os.environ.get(decision.OFF_VARIABLE) != "off":
-            try:
-                require()
-                self._open_doors()
-            except Exception as error:  # gRPC serves all the same
-                _LOG.warning("no doors: %s", error)
+        self.doors.open(self._serve, self._handlers.stubs_for)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; return whether the time ran out before."""
@@ -140,8 +118,8 @@ class ChannelServer(grpc.Server):
             self._handlers.stopping = True
             until = time.monotonic() + (grace or 0.0)
             self._until = until if self._stopped is None else min(self._until, until)
-            if self._local is not None:
-                self._local.close_doors()
+            if self.doors.local is not None:
+                self.doors.local.close_doors()
             ended = self._grpc.stop(grace)
             if self._stopped is None:
                 self._stopped = threading.Event()
@@ -149,50 +127,36 @@ class ChannelServer(grpc.Server):
             return self._stopped
 
     def _stop_local(self, ended: threading.Event, stopped: threading.Event) -> None:
-        if self._local is not None:
-            while time.monotonic() < self._until and self._local.workers.busy:
-                self._local.workers.drain(0.02)  # a later stop may shorten the grace
-            self._local.close(0.0)
-            self._doors.close()
+        local = self.doors.local
+        while local is not None and time.monotonic() < self._until and local.workers.busy:
+            local.workers.drain(0.02)  # a later stop may shorten the grace
+        self.doors.close()
         ended.wait()
         stopped.set()
 
     def __del__(self) -> None:
         """End the doors of a server that nobody has stopped, as gRPC's own side ends."""
-        local = getattr(self, "_local", None)
-        if local is not None and self._stopped is None:
-            threading.Thread(target=local.close, args=(0.0,), daemon=True).start()
+        doors: PortDoors | None = getattr(self, "doors", None)
+        if doors is not None and doors.local is not None and self._stopped is None:
+            threading.Thread(target=doors.close, daemon=True).start()
 
-    # --- its doors -------------------------------------------------------------------------------
-
-    def _open_doors(self) -> None:
-        from lrpc.kernel.host import processors
-        from lrpc.kernel.host.doors import Doors
+    def _serve(self, doors: "Doors") -> "HostServer":
         from lrpc.kernel.host.server import HostServer
 
-        processors.choose_spinning()
-        self._doors = Doors(self._folder)
         prefix = getattr(self._pool, "_thread_name_prefix", "lrpc server")
         workers = getattr(self._pool, "_max_workers", _MOST_WORKERS)
         begin = getattr(self._pool, "_initializer", None)
         arguments = getattr(self._pool, "_initargs", ())
-        self._local = HostServer(
+        return HostServer(
             f"gRPC server {os.getpid()}",
-            self._doors,
-            _broken,
+            doors,
+            broken,
             0,
             # Some more, which say no where the bounds of handlers are reached.
             (workers if isinstance(workers, int) else _MOST_WORKERS) + _MORE_WORKERS,
             thread_name=f"{prefix}_",
             begin=None if begin is None else lambda: begin(*arguments),
         )
-        descriptor = ProcedureDescriptor("call", _nothing, ROOM, ROOM, SIMULTANEOUS)
-        for address, port, signature in self._ports:
-            for name in _doors_of(address, port):
-                try:
-                    self._local.export(name, INTERFACE, (signature,), (descriptor,), None, self._handlers.stubs_for)
-                except BindingRefused as error:
-                    _LOG.warning("no door beside %s: %s", address, error)
 
 
 def server(
@@ -271,21 +235,3 @@ class _Counted(grpc.ServerInterceptor):
         self._handlers.leave()
         if self._handlers.permits is not None:
             self._handlers.permits.put(None)
-
-
-def _doors_of(address: str, port: int) -> list[str]:
-    """Return the names of the doors beside one of gRPC's ports."""
-    if address.startswith("unix:"):
-        door = decision.door_of_socket(address.removeprefix("unix:").removeprefix("//"))
-        return [] if door is None else [door]
-    return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
-
-
-def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:
-    raise Panic("a binding to a gRPC server has stubs of its own")
-
-
-def _broken(error: BaseException) -> tuple[int, bytes]:
-    """Return the reply where lrpc itself has failed: the stub answers for what handlers do."""
-    _LOG.error("a call on an A-stack failed", exc_info=error)
-    return 3, repr(error)[:1000].encode()

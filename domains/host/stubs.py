@@ -16,11 +16,13 @@ from lrpc.domains.interface import Procedure
 from lrpc.domains.stubs import in_order, pack, refer
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallFailed, NoSuchProcedure, raised
 from lrpc.kernel.host import native
-from lrpc.kernel.host.client import COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
+from lrpc.kernel.host.client import ABORTED, COLLECT, NEVER, PENDING, WITHDRAWN, ClientBinding, Reply
 from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
 
 # The deadline of calls in this context, in nanoseconds of the monotonic clock.
 current_deadline: Final[ContextVar[int]] = ContextVar("deadline_ns", default=NEVER)
+Told = Callable[[Reply], None]
+Early = Callable[[bytes], None]
 _LONG_S: Final = 1e9  # seconds: a deadline beyond is none
 _MOST_TEXT: Final = 16_384  # characters of an exception that cross a boundary
 MOST_ERROR: Final = 1 << 18  # bytes of a reply that says what was raised, at most
@@ -151,24 +153,55 @@ class AwaitedCalls:
     def __init__(self, binding: ClientBinding) -> None:
         self.binding = binding
         self.loop = asyncio.get_running_loop()
-        self._futures: dict[int, asyncio.Future[Reply]] = {}
+        # By A-stack, who is told of its reply, and of what comes before.
+        self._waiting: dict[int, tuple[Told, Early | None]] = {}
         self._queue: deque[asyncio.Future[None]] = deque()  # who waits for an A-stack
         self._looks = False  # whether the loop will look for free A-stacks by itself
+        binding.on_early = self._from_any_thread
         assert binding.notify is not None
         self.loop.add_reader(binding.notify, self._notified)
         self.loop.add_reader(binding.door, self._ended)
         if binding.pidfd >= 0:
             self.loop.add_reader(binding.pidfd, self._end)
 
-    async def call(self, group: int, procedure: int, data: bytes, end: int, index: int = -1) -> Reply:
-        """Make a call; return as `native.Binding.call` does."""
+    def start(self, group: int, procedure: int, data: bytes, index: int, told: Told, early: Early | None) -> Reply:
+        """Begin a call; return its A-stack, or PENDING where none is free, or as `call`.
+
+        `told` is called with the reply, and `early` with what the server says of the call before.
+        """
+        began = self.binding.native.begin(group, procedure, data, index)
+        if type(began) is int and began >= 0:
+            self._waiting[began] = told, early
+        return began
+
+    def stop(self, index: int) -> Reply:
+        """Give up the call that was started on an A-stack; return its reply, where it has one."""
+        self._waiting.pop(index, None)
+        reply = self.binding.native.abort(index)
+        if reply == ABORTED:
+            self.binding.ring()
+        self._admit()
+        return reply
+
+    async def call(
+        self, group: int, procedure: int, data: bytes, end: int, index: int = -1, early: Early | None = None
+    ) -> Reply:
+        """Make a call; return as `native.Binding.call` does. For `early`, see `start`."""
         own = self.binding.native
         if end != NEVER and native.now_ns() >= end:  # even where the answer could come first
             if index >= 0:
                 own.release(index)
             return WITHDRAWN
+        future: asyncio.Future[Reply] = self.loop.create_future()
+        replies: list[Reply] = []  # also one that comes when the future is cancelled, and nobody has noticed
+
+        def told(reply: Reply) -> None:
+            replies.append(reply)
+            if not future.done():
+                future.set_result(reply)
+
         while True:
-            began = own.begin(group, procedure, data, index)
+            began = self.start(group, procedure, data, index, told, early)
             if began != PENDING:
                 break
             waiter: asyncio.Future[None] = self.loop.create_future()
@@ -188,37 +221,42 @@ class AwaitedCalls:
                     self._queue.remove(waiter)
         if type(began) is not int or began < 0:
             return began
-        future: asyncio.Future[Reply] = self.loop.create_future()
-        self._futures[began] = future
-        self._notified()  # it may be done, or its server ended, already
         try:
             async with asyncio.timeout_at(self._loop_time(end)):
                 return await future
         except (TimeoutError, asyncio.CancelledError) as error:
-            self._futures.pop(began, None)
-            reply = future.result() if future.done() and not future.cancelled() else own.abort(began)
-            self._admit()
+            reply = replies[0] if replies else self.stop(began)
             if isinstance(error, asyncio.CancelledError):
                 if isinstance(reply, tuple) and len(reply) == 4:
                     own.release(reply[1])  # results that found no room, and that nobody wants
                 raise
             return reply
 
+    def _from_any_thread(self, index: int, number: int, data: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._tell_early, index, number, data)
+
+    def _tell_early(self, index: int, number: int, data: bytes) -> None:
+        _, early = self._waiting.get(index, (None, None))
+        if early is not None and self.binding.native.number(index) == number:
+            early(data)
+
     def _loop_time(self, end: int) -> float | None:
         return None if end == NEVER else self.loop.time() + (end - native.now_ns()) / 1e9
 
     def _notified(self) -> None:
-        notify = self.binding.notify
-        with contextlib.suppress(OSError):
-            while notify is not None and notify.recv(16):
-                pass
-        for index, future in list(self._futures.items()):
-            reply = self.binding.native.collect(index)
-            if reply != PENDING:
-                del self._futures[index]
-                if not future.done():
-                    future.set_result(reply)
-        self._admit()
+        notify, waiting = self.binding.notify, self._waiting
+        try:
+            while notify is not None and notify.recv(16) and len(waiting) > 1:
+                pass  # of several calls at once
+        except OSError:
+            pass
+        collect = self.binding.native.collect
+        for index in list(waiting):
+            if index in waiting and (reply := collect(index)) != PENDING:  # who was told may stop others
+                waiting.pop(index)[0](reply)
+        if self._queue:
+            self._admit()
 
     def _admit(self) -> None:
         if self._queue and not (first := self._queue.popleft()).done():
@@ -238,7 +276,7 @@ class AwaitedCalls:
     @property
     def busy(self) -> bool:
         """Return whether calls are outstanding, in a loop that still runs."""
-        return bool(self._futures or self._queue) and not self.loop.is_closed()
+        return bool(self._waiting or self._queue) and not self.loop.is_closed()
 
     def _ended(self) -> None:
         # What comes over the door is its end, or the late answer to an out-of-band segment.

@@ -7,9 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lrpc.kernel.descriptors import Authoriser, Entry, ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused
 from lrpc.kernel.host import native, segments
 from lrpc.kernel.host.doors import Door
 from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
+
+
+class Refusal(BindingRefused):
+    """A refusal to bind, with one of a few words that stand for its kind."""
+
+    def __init__(self, why: str, reason: str) -> None:
+        super().__init__(reason)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +34,32 @@ class HostExport:
     # Makes the server stubs of one binding, where they are not the same for all.
     stubs_for: Callable[["ServerBinding"], Sequence[Entry]] | None = None
 
+    def compare(self, interface: str, signatures: list[object]) -> None:
+        """Raise `Refusal` where client and server have different interfaces; say where."""
+        why = "another interface"
+        if interface != self.interface:
+            raise Refusal(why, f"import {self.name}: it is a {self.interface}, not a {interface[:80]}")
+        version = f"import {self.name}: another version of {interface}"
+        for own, other in zip(self.signatures, signatures, strict=False):
+            if own != other:
+                raise Refusal(why, f"{version}: the server has {own}, the client {str(other)[:300]}")
+        counts = len(self.signatures), len(signatures)
+        if counts[0] != counts[1]:
+            raise Refusal(why, f"{version}: the server has {counts[0]} procedures, the client {counts[1]}")
+
 
 class ServerBinding:
     """The server's end of one binding: its segment, and who is at the other end."""
 
     def __init__(self, export: HostExport, sender: Sender, door: socket.socket, notify: int | None, waits: int) -> None:
         self.export, self.sender, self.door = export, sender, door
+        self.hears = notify is not None  # its client listens to the door all the time
         self.layout = segments.lay_out(export.descriptors)
         self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
         if export.stubs_for is not None:
             self.entries = export.stubs_for(self)
         self.on_end: set[Callable[[], None]] = set()  # called once it has ended
+        self.on_aborted: dict[int, Callable[[], None]] = {}  # by A-stack: called where its client aborts the call
         self.bytes = self.layout.size
         self.bells = self.bells_since_ns = self.calls_before = 0
         self.regions: dict[int, int] = {}

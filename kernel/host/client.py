@@ -1,9 +1,12 @@
 """The client's side of a binding: the import through a door, and what lies beneath its stubs."""
 
+import base64
 import contextlib
 import os
+import select
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final, cast
 
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, CallError, CallFailed
@@ -78,6 +81,8 @@ class ClientBinding:
         # Segments that the server has not taken yet, by turn: A-stack, descriptor, bytes.
         self._offered: dict[int, tuple[int, int, int]] = {}
         self._turn = 0
+        # Is told what the server says of a call before its reply: A-stack, number, bytes.
+        self.on_early: Callable[[int, int, bytes], None] | None = None
         self.pidfd = -1
         self.notify: socket.socket | None = None
         theirs: socket.socket | None = None
@@ -95,6 +100,7 @@ class ClientBinding:
             message = _exchange(self.door, name, hello, [] if theirs is None else [theirs.fileno()])
             try:
                 self._enter(message, len(signatures), waits)
+                self.door.setblocking(False)
             finally:
                 message.close()
         except BaseException:
@@ -171,6 +177,12 @@ class ClientBinding:
                 self.native.release(index)
                 raise
             self._turn += 1
+            try:
+                self._wait(select.POLLOUT, _until(deadline))
+            except CallError:
+                self.native.release(index)
+                os.close(segment)
+                raise
             self._offered[self._turn] = (index, segment, size)
             try:
                 messages.send(self.door, {"attach": index, "size": size, "turn": self._turn}, [segment])
@@ -183,20 +195,21 @@ class ClientBinding:
         """Take the server's answers until that to the segment of this turn.
 
         Where a deadline passes before it, the A-stack stays away until it comes: until then, nobody
-        knows which segment the server has.
+        knows which segment the server has. Turn 0 never comes: all that is there is taken.
         """
-        until = native.now_ns() + int(ANSWER_S * 1e9)
-        if deadline != NEVER:
-            until = min(until, deadline)
-        while turn in self._offered:
-            self.door.settimeout(max(0.0, (until - native.now_ns()) / 1e9))
+        until = _until(deadline)
+        while turn in self._offered or not turn:
             try:
                 message = messages.receive(self.door)
-            except (TimeoutError, BlockingIOError):
-                raise self.error(WITHDRAWN) from None
+            except BlockingIOError:
+                self._wait(select.POLLIN, until)
+                continue
             if message is None:
                 raise self.error(ENDED)
             message.close()
+            if "early" in message.fields:
+                self._take_early(message.get("early", list))
+                continue
             answered = message.get("turn", int)
             if answered not in self._offered:
                 raise BadMessage("an answer to nothing")
@@ -213,17 +226,43 @@ class ClientBinding:
             finally:
                 os.close(segment)
 
-    def take_late_answers(self) -> bool:
-        """Bring back A-stacks whose segments the server has taken after a deadline.
+    def _wait(self, event: int, until: int) -> None:
+        """Wait for the door; an event loop that also listens to it is not held up.
 
-        Returns whether there may have been such answers.
+        Raises `CallAborted` when it is late, `CallFailed` where the binding was ended.
         """
-        if not self._offered:
+        left = until - native.now_ns()
+        poll = select.poll()
+        try:
+            poll.register(self.door, event)
+        except (OSError, ValueError):  # another thread has ended the binding
+            raise self.error(ENDED) from None
+        if left <= 0 or not poll.poll(left / 1e6):
+            raise self.error(WITHDRAWN)
+
+    def _take_early(self, fields: list[object]) -> None:
+        index, number, data = fields if len(fields) == 3 else (None, None, None)
+        if not (type(index) is int and type(number) is int and isinstance(data, str)):
+            raise BadMessage("something early of no call")
+        if self.on_early is not None:
+            self.on_early(index, number, base64.b64decode(data))
+
+    def ring(self) -> None:
+        """Ring: the server looks at its calls, one of which was aborted."""
+        with contextlib.suppress(OSError):  # full: the bell rings already; closed: nobody is there
+            self.door.send(b"b", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def take_late_answers(self) -> bool:
+        """Take what has come over the door: answers after a deadline, which bring A-stacks back.
+
+        Returns whether there may have been any.
+        """
+        if not self._offered and self.on_early is None:
             return False
         if self._attaching.acquire(blocking=False):
             try:
                 with contextlib.suppress(CallAborted):
-                    self._await_answer(max(self._offered), 0)
+                    self._await_answer(0, 0)
             except (CallError, OSError, ValueError):
                 return False
             finally:
@@ -281,3 +320,9 @@ class ClientBinding:
         for _, segment, _ in self._offered.values():
             os.close(segment)
         self._offered.clear()
+
+
+def _until(deadline: int) -> int:
+    """Return when a server that should answer is late."""
+    soon = native.now_ns() + int(ANSWER_S * 1e9)
+    return soon if deadline == NEVER else min(soon, deadline)

@@ -28,6 +28,9 @@ _RECEIVED_DESCRIPTORS: Final = 253  # that Linux lets one have
 _CREDENTIALS: Final = struct.Struct("iII")
 # Linux shows a user whom this namespace does not know as this one: it names nobody.
 OVERFLOW_USER: Final = 65534
+# As plain numbers: each message asks for them.
+ANCILLARY: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _RECEIVED_DESCRIPTORS)
+CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 T = TypeVar("T")
 
 
@@ -123,8 +126,12 @@ def receive(door: socket.socket) -> DoorMessage | None:
 
     Raises `BadMessage` for a packet that is none.
     """
-    space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _RECEIVED_DESCRIPTORS)
-    data, extra, flags, _ = door.recvmsg(MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    data, extra, flags, _ = door.recvmsg(MOST_BYTES, ANCILLARY, CLOSE_ON_EXEC)
+    return understood(data, extra, flags)
+
+
+def understood(data: bytes, extra: Sequence[tuple[int, int, bytes]], flags: int) -> DoorMessage | None:
+    """Return the message that was received so: see `receive`."""
     descriptors = array.array("i")
     sender = None
     for level, kind, value in extra:

@@ -627,7 +627,7 @@ static PyObject *binding_collect(PyObject *object, PyObject *number)
         return results(self, (uint32_t)index);
     if (PHASE(word) != CALLED && PHASE(word) != RUNNING)
         return broken(self);
-    return PyLong_FromLong(is_live(self) ? CALL_PENDING : CALL_ENDED);
+    return PyLong_FromLong(is_live(self) ? CALL_PENDING : PHASE(word) == CALLED ? CALL_UNTAKEN : CALL_ENDED);
 }
 
 /* abort(index) -> as `call` */
@@ -703,6 +703,34 @@ static PyObject *binding_unattended(PyObject *object, PyObject *unused)
     return found;
 }
 
+/* aborted() -> list of A-stacks whose calls run here, and whose callers have gone */
+static PyObject *binding_aborted(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    PyObject *found = PyList_New(0);
+    (void)unused;
+    for (uint32_t i = 0; found && is_live(self) && i < self->count; i++) {
+        Linkage *linkage = &self->astacks[i].linkage;
+        uint32_t word = atomic_load(&linkage->control->word);
+        if (!linkage->busy || PHASE(word) != ABORTED || NUMBER(word) != linkage->number)
+            continue;
+        PyObject *number = PyLong_FromUnsignedLong(i);
+        if (!number || PyList_Append(found, number))
+            Py_CLEAR(found);
+        Py_XDECREF(number);
+    }
+    return found;
+}
+
+/* number(index) -> the number of the last call on an A-stack, the same on both sides while it runs */
+static PyObject *binding_number(PyObject *object, PyObject *number)
+{
+    long index = own_index((Binding *)object, number);
+    if (index == -100)
+        return NULL;
+    return PyLong_FromLong(index < 0 ? -1 : (long)((Binding *)object)->astacks[index].linkage.number);
+}
+
 /* idle(group) -> whether an A-stack of the group is free */
 static PyObject *binding_idle(PyObject *object, PyObject *number)
 {
@@ -750,6 +778,8 @@ static PyMethodDef binding_methods[] = {
     {"idle", binding_idle, METH_O, NULL},
     {"attach", binding_attach, METH_VARARGS, NULL},
     {"unattended", binding_unattended, METH_NOARGS, NULL},
+    {"aborted", binding_aborted, METH_NOARGS, NULL},
+    {"number", binding_number, METH_O, NULL},
     {"counts", binding_counts, METH_NOARGS, NULL},
     {"end", binding_end, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -19,10 +19,10 @@ from typing import Final
 from lrpc.kernel.descriptors import Authoriser, Entry, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
 from lrpc.kernel.host import messages, native, segments
-from lrpc.kernel.host.bindings import HostExport, ServerBinding
+from lrpc.kernel.host.bindings import HostExport, Refusal, ServerBinding
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
-from lrpc.kernel.host.workers import OnError, Served, Workers
+from lrpc.kernel.host.workers import Attends, OnError, Served, Workers
 
 HELLO_S: Final = 1.0  # within which a hello arrives
 COUNTED: Final = ("calls", "spun", "slept", "aborted")  # of each binding, without end
@@ -34,19 +34,12 @@ _BELLS_A_SECOND: Final = 1000  # without a call, before a binding is ended
 _REASONS: Final = {1: "client ended", 2: "client broke the segment", 3: "forked", 4: "closed"}
 
 
-class _Refusal(BindingRefused):
-    """A refusal, with one of a few words that stand for its kind."""
-
-    def __init__(self, why: str, reason: str) -> None:
-        super().__init__(reason)
-        self.why = why
-
-
 class HostServer:
     """What one domain exports, and everybody bound to it.
 
     `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins. `begin` is called on
-    each worker's thread, and `thread_name` begins their names.
+    each worker's thread, and `thread_name` begins their names. `attends` makes what takes calls in
+    the place of workers.
     """
 
     def __init__(
@@ -58,10 +51,15 @@ class HostServer:
         most_workers: int,
         thread_name: str = "",
         begin: Callable[[], object] | None = None,
+        attends: "Callable[[HostServer], Attends] | None" = None,
     ) -> None:
         self.name, self.doors, self.waits = name, doors, waits
         threads = thread_name or f"{name} worker "
-        self.workers = Workers(threads, on_error, self._has_ended, most_workers, begin=begin)
+        self.workers: Attends
+        if attends is not None:
+            self.workers = attends(self)
+        else:
+            self.workers = Workers(threads, on_error, self._has_ended, most_workers, begin=begin)
         self.exports: dict[str, HostExport] = {}
         self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
@@ -207,7 +205,7 @@ class HostServer:
                 elif fd in self._strangers:
                     self._greet(fd)
                 elif fd in self.bindings:
-                    self._hear(self.bindings[fd], event)
+                    self._hear(self.bindings[fd], None, event)
                 elif fd in self._processes:
                     self._end(self._processes[fd], "client ended")
             if self._strangers:
@@ -272,16 +270,22 @@ class HostServer:
             self._answer(door, {"refused": reason})
         door.close()
 
-    def _hear(self, binding: ServerBinding, event: int) -> None:
+    def heard(self, binding: ServerBinding, message: DoorMessage | None) -> None:
+        """Hand the dispatcher a message of a bound client that another thread has received."""
+        if message is None:
+            self._do(lambda: self._end(binding, "client ended"))
+        else:
+            self._do(lambda: self._hear(binding, message, 0))
+
+    def _hear(self, binding: ServerBinding, message: DoorMessage | None, event: int) -> None:
         """Take one message of a bound client: a bell, an out-of-band segment, or its end."""
-        message = None
         try:
-            message = messages.receive(binding.door)
+            message = messages.receive(binding.door) if message is None else message
             if message is None:
                 self._end(binding, "client ended")
             elif message.fields.get("bell") is True:
                 self._ring(binding)
-            elif self._is_restless(binding):
+            elif self.is_restless(binding):
                 self._end(binding, "client sent too much")
             elif sum(one.bytes for one in self._of_user(binding.sender)) + message.get("size", int) > MOST_BYTES:
                 refusal = f"{MOST_BYTES:,} bytes of segments are the most that one user gets"
@@ -304,12 +308,15 @@ class HostServer:
     def _ring(self, binding: ServerBinding) -> None:
         if binding.native.ended:
             self._end(binding, _REASONS.get(binding.native.ended, "ended"))
-        elif self._is_restless(binding):
+        elif self.is_restless(binding):
             self._end(binding, "client rang too often")
         else:
             self.workers.attend(binding)
+            if binding.on_aborted:
+                for index in binding.native.aborted():
+                    binding.on_aborted.pop(index, _nothing)()
 
-    def _is_restless(self, binding: ServerBinding) -> bool:
+    def is_restless(self, binding: ServerBinding) -> bool:
         """Return whether a client has sent more in a second than one that calls would."""
         now, calls = native.now_ns(), binding.native.counts()["calls"]
         if now - binding.bells_since_ns > 1_000_000_000 or calls != binding.calls_before:
@@ -350,7 +357,7 @@ class HostServer:
             export, door, message = hello
             try:
                 self._welcome(export, door, message)
-            except _Refusal as error:
+            except Refusal as error:
                 self._refuse(door, error.why, str(error))
             except CallError as error:
                 self._refuse(door, "not a hello", str(error))
@@ -372,12 +379,12 @@ class HostServer:
             door.close()
             return
         self._authorise(export, sender)
-        _compare(export, message.get("interface", str), message.get("signatures", list))
+        export.compare(message.get("interface", str), message.get("signatures", list))
         held, mine = f"import {export.name}: user {sender.uid} ", self._of_user(sender)
         if len(mine) >= MOST_BINDINGS:
-            raise _Refusal("too many bindings", f"{held}has {MOST_BINDINGS} bindings, the most allowed")
+            raise Refusal("too many bindings", f"{held}has {MOST_BINDINGS} bindings, the most allowed")
         if sum(one.bytes for one in mine) + segments.lay_out(export.descriptors).size > MOST_BYTES:
-            raise _Refusal("too many bytes", f"{held}would have more than {MOST_BYTES:,} bytes of segments")
+            raise Refusal("too many bytes", f"{held}would have more than {MOST_BYTES:,} bytes of segments")
         notify = message.descriptors[0] if message.descriptors else None
         if notify is not None and not _is_unix_socket(notify):
             raise BadMessage("a descriptor that is no socket")
@@ -401,12 +408,13 @@ class HostServer:
             except Exception as error:
                 reason = f"its policy raised {type(error).__name__}: {error}"
         if reason is not None:
-            raise _Refusal("the clerk refused", f"import {export.name}: the clerk refuses: {reason}")
+            raise Refusal("the clerk refused", f"import {export.name}: the clerk refuses: {reason}")
 
     def _add(self, binding: ServerBinding) -> None:
         fd = binding.door.fileno()
         self.bindings[fd] = binding
-        self._poll.register(fd, select.EPOLLIN)
+        if not self.workers.listens:
+            self._poll.register(fd, select.EPOLLIN)
         if binding.pidfd >= 0:
             self._processes[binding.pidfd] = binding
             self._poll.register(binding.pidfd, select.EPOLLIN)
@@ -418,6 +426,10 @@ class HostServer:
     def _answer(self, door: socket.socket, fields: dict[str, object]) -> None:
         with contextlib.suppress(OSError):
             messages.send(door, fields)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know."""
 
 
 def _user_of(door: socket.socket) -> int:
@@ -432,17 +444,3 @@ def _is_unix_socket(fd: int) -> bool:
             return found.family == socket.AF_UNIX
     except OSError:
         return False
-
-
-def _compare(export: HostExport, interface: str, signatures: list[object]) -> None:
-    """Raise `BindingRefused` where client and server have different interfaces; say where."""
-    why = "another interface"
-    if interface != export.interface:
-        raise _Refusal(why, f"import {export.name}: it is a {export.interface}, not a {interface[:80]}")
-    version = f"import {export.name}: another version of {interface}"
-    for own, other in zip(export.signatures, signatures, strict=False):
-        if own != other:
-            raise _Refusal(why, f"{version}: the server has {own}, the client {str(other)[:300]}")
-    counts = len(export.signatures), len(signatures)
-    if counts[0] != counts[1]:
-        raise _Refusal(why, f"{version}: the server has {counts[0]} procedures, the client {counts[1]}")

@@ -9,7 +9,7 @@ many as allowed, the one that has been idle for longest is reclaimed from its A-
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from lrpc.kernel.descriptors import Entry
 from lrpc.kernel.host import native
@@ -20,6 +20,8 @@ WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
 RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
 
+# Of a worker's thread: `index`, the A-stack that it attends.
+attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
 OnError = Callable[[BaseException], tuple[int, bytes]]
 
@@ -31,6 +33,32 @@ class Served(Protocol):
     entries: Sequence[Entry]
 
 
+class Attends(Protocol):
+    """What takes the calls of a server's bindings."""
+
+    listens: bool  # to the doors of bindings, in the dispatcher's place
+
+    @property
+    def count(self) -> int:
+        """Return how many calls it could run at a time, or runs."""
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a procedure runs."""
+
+    def attend(self, binding: Any) -> None:
+        """Take each call of a binding that nobody attends."""
+
+    def drain(self, seconds: float) -> None:
+        """Wait until no procedure runs, for at most so long."""
+
+    def close(self) -> None:
+        """Take no more calls."""
+
+    def join(self, seconds: float) -> bool:
+        """Wait until all has ended; return whether it has, within the time."""
+
+
 class Workers:
     """The workers of one domain.
 
@@ -39,6 +67,8 @@ class Workers:
     a binding that has ended under a worker, and `begin` on each worker's thread before its first
     call. Threads are called `name` and a number.
     """
+
+    listens = False
 
     def __init__(
         self,
@@ -154,6 +184,7 @@ class Workers:
         own, pending, on_error = worker.native, self._pending, self._on_error
         while (work := self.next(worker)) is not None:
             binding, index = work
+            attended.index = index
             entries = binding.entries
             count = len(entries)
             call = own.serve(binding.native, index, idle_ms)

@@ -11,10 +11,25 @@ from typing import Any
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
+from hypothesis import strategies as st
 
 import lrpc
 
 SERVICE = "test.Service"
+# Metadata that are valid, and some that are not.
+PAIRS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.from_regex(r"[a-z][a-z0-9_.]{0,8}", fullmatch=True),
+            st.from_regex(r"[!-~]{1,20}", fullmatch=True),
+        ),
+        st.tuples(st.from_regex(r"[a-z]{1,5}-bin", fullmatch=True), st.binary(max_size=30)),
+    ),
+    max_size=5,
+)
+INVALID: tuple[Any, ...] = (("K", "v"), ("k", "ä"), (":k", "y"), ("", "y"), ("k", 1), ("k-bin", "x"))
+# Texts of gRPC's core, which vary from one version to the next.
+VARYING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 
 
 class Service:

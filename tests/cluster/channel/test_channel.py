@@ -16,14 +16,8 @@ import lrpc
 from lrpc.cluster.channel.channel import Channel
 from lrpc.cluster.channel.form import WITHOUT_TLS
 from lrpc.cluster.channel.server import ChannelServer
-from tests.support.channels import SERVICE, seen, serving, stub
+from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING, seen, serving, stub
 from tests.support.host import until
-
-KEYS = st.from_regex(r"[a-z][a-z0-9_.]{0,8}", fullmatch=True)
-VALUES = st.from_regex(r"[!-~]{1,20}", fullmatch=True)
-INVALID: tuple[Any, ...] = (("K", "v"), ("k", "ä"), (":k", "y"), ("", "y"), ("k", 1), ("k-bin", "x"))
-# Texts of gRPC's core, which vary from one version to the next.
-VARYING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +82,8 @@ class TestBothWays:
         st.sampled_from(["echo", "metadata", "status", "abort", "raises", "time", "none"]),
         st.text(max_size=300),
         st.integers(0, 16),
-        st.lists(
-            st.one_of(
-                st.tuples(
-                    st.from_regex(r"[a-z][a-z0-9_.]{0,8}", fullmatch=True),
-                    st.from_regex(r"[!-~]{1,20}", fullmatch=True),
-                ),
-                st.tuples(st.from_regex(r"[a-z]{1,5}-bin", fullmatch=True), st.binary(max_size=30)),
-            ),
-            max_size=5,
-        ),
-        st.sampled_from([None, 10.0, 100.0]),
+        PAIRS,
+        st.sampled_from([None, 10.0, 90.0]),
     )
     def test_random_calls_look_the_same(
         self,
@@ -225,7 +210,7 @@ class TestChannels:
         server = lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.local_without_tls", 1)])
         assert isinstance(server, ChannelServer)
         port = server.add_insecure_port("127.0.0.1:0")  # stands for one that has TLS
-        server._ports = [(address, number, WITHOUT_TLS) for address, number, _ in server._ports]
+        server.doors.ports = [(address, number, WITHOUT_TLS) for address, number, _ in server.doors.ports]
         server.start()
         option = [("lrpc.local_without_tls", 1)]
         credentials = grpc.ssl_channel_credentials()

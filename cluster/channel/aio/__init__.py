@@ -1,0 +1,1 @@
+"""The channel and the server for asyncio, twins of those for threads."""

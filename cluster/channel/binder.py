@@ -1,0 +1,79 @@
+"""Binds a channel, of either kind: decides which way its calls go, and imports through a door."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from lrpc.cluster.channel import decision
+from lrpc.cluster.channel.decision import ChannelOptions
+from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on
+from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
+from lrpc.kernel.errors import CallError
+
+_LOG = logging.getLogger("lrpc.channel")
+LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
+AGAIN_NS: Final = 5_000_000_000
+ANSWER_S: Final = 0.2  # that a door may take to answer, before calls go by gRPC
+MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
+
+
+class Binder:
+    """What a channel needs to bind, and how it has decided last.
+
+    With `notified`, the server sends a message at the end of a call, for an event loop.
+    """
+
+    def __init__(self, target: str, options: ChannelOptions | None, *, secure: bool, notified: bool) -> None:
+        self.target = target
+        self.decision = decision.Decision(None, "nothing was called yet")
+        own = {name: value for name, value in options or () if name.startswith("lrpc.")}
+        self._options = passed_on(options) or []
+        self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
+        self._signature = WITHOUT_TLS if secure else SIGNATURE  # a door stands for one kind of port
+        self._folder = None if DOORS not in own else Path(own[DOORS])
+        self._notified = notified
+        limits = dict(self._options)
+        self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
+        self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
+
+    def bind(self, held: Any) -> Any:
+        """Decide; return `held` where it is still right, or a new binding, or None for gRPC.
+
+        A binding is a `lrpc.kernel.host.client.ClientBinding`. This may take as long as a door
+        takes to answer.
+        """
+        from lrpc.kernel.host.client import ClientBinding
+        from lrpc.kernel.host.doors import Doors
+
+        found = decision.Decision(None, "TLS") if self._never else decision.decide(self.target, self._options)
+        before = held
+        if held is not None and (held.native.ended or found.door != held.name):
+            held = None
+        if held is None and found.door is not None:
+            try:
+                doors = Doors(self._folder)
+                try:
+                    signatures = (self._signature,)
+                    held = ClientBinding(doors, found.door, INTERFACE, signatures, 0, self._notified, ANSWER_S)
+                    held.largest = min(held.largest, max(self.most_sent, self.most_received) + MOST_HEAD)
+                finally:
+                    doors.close()
+            except (CallError, OSError) as error:
+                found = decision.Decision(None, str(error))
+        if found != self.decision or held is not before:
+            _tell(self.target, found)
+        self.decision = found
+        return held
+
+
+def _limit(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 1 << 30
+
+
+def _tell(target: str, found: decision.Decision) -> None:
+    path = "gRPC" if found.door is None else "A-stack"
+    _LOG.info("%s: %s: %s", target, path, found.reason)
+    if os.environ.get(LOG_VARIABLE):
+        print(f"lrpc: channel to {target}: {path}: {found.reason}", file=sys.stderr, flush=True)

@@ -1,0 +1,112 @@
+"""The doors beside a server's ports, whichever way it runs its handlers; and options of our own."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lrpc.cluster.channel import decision
+from lrpc.cluster.channel.decision import ChannelOptions
+from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
+from lrpc.domains.host.here import require
+from lrpc.kernel.descriptors import Entry, ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused, Panic
+
+if TYPE_CHECKING:  # which needs the host kernel
+    from lrpc.kernel.host.bindings import ServerBinding
+    from lrpc.kernel.host.doors import Doors
+    from lrpc.kernel.host.server import HostServer
+
+_LOG = logging.getLogger("lrpc.channel")
+INTERFACE: Final = "gRPC"
+# Options of ours, for channels and servers alike.
+LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"  # A-stacks in place of TLS, where both sides say so
+DOORS: Final = "lrpc.doors"  # the folder of the doors
+ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
+SIMULTANEOUS: Final = 16  # calls of one channel
+
+
+def passed_on(options: ChannelOptions | None) -> ChannelOptions | None:
+    """Return the options that are gRPC's; None where there are none."""
+    return [(name, value) for name, value in options or () if not name.startswith("lrpc.")] or None
+
+
+def largest_request(options: ChannelOptions | None) -> int:
+    """Return how many bytes a request may have that a server with these options takes."""
+    found = dict(options or ()).get("grpc.max_receive_message_length", 4 << 20)
+    return found if isinstance(found, int) and found >= 0 else 1 << 30
+
+
+class PortDoors:
+    """The doors of one server, beside the ports that it has opened."""
+
+    def __init__(self, options: ChannelOptions | None, simultaneous: int = SIMULTANEOUS) -> None:
+        own = dict(options or ())
+        self._folder = None if DOORS not in own else Path(own[DOORS])
+        self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
+        self._simultaneous = simultaneous
+        self.ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
+        self.local: HostServer | None = None  # once it has started
+        self._doors: Doors | None = None
+
+    def add(self, address: str, port: int, *, secure: bool = False) -> None:
+        """Note a port; one with TLS has a door only where `lrpc.local_without_tls` is set."""
+        if not secure:
+            self.ports.append((address, port, SIGNATURE))
+        elif self._without_tls:
+            self.ports.append((address, port, WITHOUT_TLS))
+
+    def open(
+        self,
+        serve: "Callable[[Doors], HostServer]",
+        stubs_for: "Callable[[ServerBinding], Sequence[Entry]] | None",
+    ) -> None:
+        """Open the doors of the server that `serve` makes; where that fails, gRPC serves alone."""
+        if os.environ.get(decision.OFF_VARIABLE) == "off":
+            return
+        try:
+            require()
+            self._open(serve, stubs_for)
+        except Exception as error:
+            _LOG.warning("no doors: %s", error)
+
+    def _open(self, serve: "Callable[[Doors], HostServer]", stubs_for: Any) -> None:
+        from lrpc.kernel.host import processors
+        from lrpc.kernel.host.doors import Doors
+
+        processors.choose_spinning()
+        self._doors = Doors(self._folder)
+        self.local = serve(self._doors)
+        descriptor = ProcedureDescriptor("call", _nothing, ROOM, ROOM, self._simultaneous)
+        for address, port, signature in self.ports:
+            for name in _doors_of(address, port):
+                try:
+                    self.local.export(name, INTERFACE, (signature,), (descriptor,), None, stubs_for)
+                except BindingRefused as error:
+                    _LOG.warning("no door beside %s: %s", address, error)
+
+    def close(self) -> None:
+        """End all bindings, and close the doors; what runs is not waited for."""
+        if self.local is not None:
+            self.local.close(0.0)
+        if self._doors is not None:
+            self._doors.close()
+
+
+def _doors_of(address: str, port: int) -> list[str]:
+    """Return the names of the doors beside one of gRPC's ports."""
+    if address.startswith("unix:"):
+        door = decision.door_of_socket(address.removeprefix("unix:").removeprefix("//"))
+        return [] if door is None else [door]
+    return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+
+
+def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:
+    raise Panic("a binding to a gRPC server has stubs of its own")
+
+
+def broken(error: BaseException) -> tuple[int, bytes]:
+    """Return the reply where lrpc itself has failed: the stub answers for what handlers do."""
+    _LOG.error("a call on an A-stack failed", exc_info=error)
+    return 3, repr(error)[:1000].encode()

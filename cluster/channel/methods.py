@@ -1,0 +1,73 @@
+"""A server's methods: who handles them, how many calls may run, and how a call is described."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import grpc
+
+from lrpc.cluster.channel.form import Metadatum
+
+CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
+CANCELLED, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 8, 12, 13, 14
+LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
+STOPPING_TEXT: Final = "the server is stopping"
+Handler = Any  # grpc.RpcMethodHandler of whatever messages
+
+
+class _Fields(NamedTuple):
+    method: str
+    invocation_metadata: tuple[Metadatum, ...]
+
+
+class CallDetails(_Fields, grpc.HandlerCallDetails):  # type: ignore[misc]  # as gRPC's own
+    """What interceptors and generic handlers are told of a call."""
+
+
+@dataclass
+class Methods:
+    """What is registered with a server, and the bounds that hold on both ways together."""
+
+    interceptors: Sequence[Any] = ()
+    registered: dict[str, Handler] = field(default_factory=dict)
+    generic: list[Any] = field(default_factory=list)
+    most_concurrent: int | None = None
+    running: int = 0  # on either path, where `most_concurrent` bounds them
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopping: bool = False
+    largest: int = 4 << 20  # bytes of a request
+
+    def register(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Register the handlers of a service by the names of its methods."""
+        for name, handler in handlers.items():
+            self.registered[f"/{service}/{name}"] = handler
+
+    def handler_of(self, method: str, details: grpc.HandlerCallDetails) -> Handler:
+        """Return the handler of a method; None where there is none."""
+        handler = self.registered.get(method)
+        if handler is not None:
+            return handler
+        return next((one for generic in self.generic if (one := generic.service(details)) is not None), None)
+
+    def too_large(self, message: bytes) -> str | None:
+        """Return what gRPC says of a request that is too large; None where it is not."""
+        if len(message) <= self.largest:
+            return None
+        return f"SERVER: Received message larger than max ({len(message)} vs. {self.largest})"
+
+    def enter(self) -> bool:
+        """Count a call, on either way; return False where it is one too many."""
+        if self.most_concurrent is None:
+            return True
+        with self.lock:
+            if self.running >= self.most_concurrent:
+                return False
+            self.running += 1
+            return True
+
+    def leave(self) -> None:
+        """Count a call no more."""
+        if self.most_concurrent is not None:
+            with self.lock:
+                self.running -= 1
