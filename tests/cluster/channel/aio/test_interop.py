@@ -1,8 +1,4 @@
-"""gRPC's interoperability cases over asyncio, each with either side lrpc's or gRPC's own.
-
-The cases are those of gRPC's public description of its interoperability tests; the messages are
-JSON here, since what they are made of is not what is tried.
-"""
+"""gRPC's interoperability cases over asyncio, each with either side lrpc's or gRPC's own."""
 
 import asyncio
 import contextlib
@@ -17,19 +13,20 @@ import pytest
 import lrpc
 from lrpc.cluster.channel.aio.channel import AwaitedChannel
 from tests.support.awaited import run
+from tests.support.interop import (
+    ECHO_INITIAL,
+    ECHO_TRAILING,
+    LARGE_REQUEST,
+    LARGE_RESPONSE,
+    METADATA,
+    SERVICE,
+    SIZES,
+    SPECIAL,
+    packed,
+    zeros,
+)
 
-SERVICE: Final = "grpc.testing.TestService"
-ECHO_INITIAL: Final = "x-grpc-test-echo-initial"
-ECHO_TRAILING: Final = "x-grpc-test-echo-trailing-bin"
-LARGE_REQUEST, LARGE_RESPONSE = 271_828, 314_159
-SIZES: Final = ((31_415, 27_182), (9, 8), (2_653, 1_828), (58_979, 45_904))  # of responses, of requests
-SPECIAL: Final = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"
 Case = Callable[[grpc.aio.Channel], Awaitable[None]]
-
-
-def packed(message: Any) -> bytes:
-    """Return a message as bytes."""
-    return json.dumps(message).encode()
 
 
 async def empty_call(request: Any, context: Any) -> Any:
@@ -41,7 +38,7 @@ async def unary_call(request: Any, context: Any) -> Any:
     """Return as many bytes as the request asks for, or end with its status."""
     await echo_metadata(context)
     await end_with(request, context)
-    return {"payload": "\0" * request.get("size", 0)}
+    return zeros(request.get("size", 0))
 
 
 async def streaming_input(requests: AsyncIterator[Any], context: Any) -> Any:
@@ -52,7 +49,7 @@ async def streaming_input(requests: AsyncIterator[Any], context: Any) -> Any:
 async def streaming_output(request: Any, context: Any) -> AsyncIterator[Any]:
     """Yield responses of the sizes that the request asks for."""
     for size in request["sizes"]:
-        yield {"payload": "\0" * size}
+        yield zeros(size)
 
 
 async def full_duplex(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -61,7 +58,7 @@ async def full_duplex(requests: AsyncIterator[Any], context: Any) -> AsyncIterat
     async for request in requests:
         await end_with(request, context)
         for size in request.get("sizes", ()):
-            yield {"payload": "\0" * size}
+            yield zeros(size)
 
 
 async def echo_metadata(context: Any) -> None:
@@ -119,7 +116,7 @@ async def large_unary(channel: grpc.aio.Channel) -> None:
 async def client_streaming(channel: grpc.aio.Channel) -> None:
     call = stub(channel, "stream_unary", "StreamingInputCall")()
     for _, size in SIZES:
-        await call.write({"payload": "\0" * size})
+        await call.write(zeros(size))
     await call.done_writing()
     assert await call == {"total": sum(size for _, size in SIZES)}
 
@@ -166,22 +163,21 @@ async def cancel_after_first_response(channel: grpc.aio.Channel) -> None:
 async def timeout_on_sleeping_server(channel: grpc.aio.Channel) -> None:
     call = stub(channel, "stream_stream", "FullDuplexCall")(timeout=0.001)
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        await call.write({"payload": "\0" * 27_182})
+        await call.write(zeros(27_182))
     assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def custom_metadata(channel: grpc.aio.Channel) -> None:
-    metadata = ((ECHO_INITIAL, "test_initial_metadata_value"), (ECHO_TRAILING, b"\xab\xab\xab"))
-    unary = stub(channel, "unary_unary", "UnaryCall")({"size": LARGE_RESPONSE}, metadata=metadata)
+    unary = stub(channel, "unary_unary", "UnaryCall")({"size": LARGE_RESPONSE}, metadata=METADATA)
     await unary
-    duplex = stub(channel, "stream_stream", "FullDuplexCall")(metadata=metadata)
+    duplex = stub(channel, "stream_stream", "FullDuplexCall")(metadata=METADATA)
     await duplex.write({"sizes": [1]})
     await duplex.read()
     await duplex.done_writing()
     assert await duplex.read() is grpc.aio.EOF
     for call in (unary, duplex):
-        assert dict(await call.initial_metadata())[ECHO_INITIAL] == metadata[0][1]
-        assert dict(await call.trailing_metadata())[ECHO_TRAILING] == metadata[1][1]
+        assert dict(await call.initial_metadata())[ECHO_INITIAL] == METADATA[0][1]
+        assert dict(await call.trailing_metadata())[ECHO_TRAILING] == METADATA[1][1]
 
 
 async def status_code_and_message(channel: grpc.aio.Channel) -> None:
