@@ -23,6 +23,7 @@ INTERFACE: Final = "gRPC"
 # Options of ours, for channels and servers alike.
 LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"  # A-stacks in place of TLS, where both sides say so
 DOORS: Final = "lrpc.doors"  # the folder of the doors
+METADATA_BOUNDS: Final = ("grpc.max_metadata_size", "grpc.absolute_max_metadata_size")
 ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
 SIMULTANEOUS: Final = 16  # calls of one channel
 
@@ -34,7 +35,16 @@ def passed_on(options: ChannelOptions | None) -> ChannelOptions | None:
 
 def largest_request(options: ChannelOptions | None) -> int:
     """Return how many bytes a request may have that a server with these options takes."""
-    found = dict(options or ()).get("grpc.max_receive_message_length", 4 << 20)
+    return _bytes(options, "grpc.max_receive_message_length", 4 << 20)
+
+
+def largest_response(options: ChannelOptions | None) -> int:
+    """Return how many bytes a response may have that a server with these options sends."""
+    return _bytes(options, "grpc.max_send_message_length", -1)
+
+
+def _bytes(options: ChannelOptions | None, name: str, usual: int) -> int:
+    found = dict(options or ()).get(name, usual)
     return found if isinstance(found, int) and found >= 0 else 1 << 30
 
 
@@ -46,6 +56,7 @@ class PortDoors:
         self._folder = None if DOORS not in own else Path(own[DOORS])
         self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
         self._simultaneous = simultaneous
+        self._bounds_metadata = any(name in own for name in METADATA_BOUNDS)  # which gRPC must keep to
         self.ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
         self.local: HostServer | None = None  # once it has started
         self._doors: Doors | None = None
@@ -63,7 +74,7 @@ class PortDoors:
         stubs_for: "Callable[[ServerBinding], Sequence[Entry]] | None",
     ) -> None:
         """Open the doors of the server that `serve` makes; where that fails, gRPC serves alone."""
-        if os.environ.get(decision.OFF_VARIABLE) == "off":
+        if os.environ.get(decision.OFF_VARIABLE) == "off" or self._bounds_metadata:
             return
         try:
             require()

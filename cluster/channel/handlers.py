@@ -166,6 +166,8 @@ class Handlers(Methods):
                 data = None
         if not isinstance(data, bytes):
             return self._reply(context, INTERNAL, "Failed to serialize response!")
+        if (text := self.too_long(data)) is not None:
+            return pack_reply(EXHAUSTED, text, context.initial, (), b"")
         if context.code_set is None and context.details_set is None and not context.initial and not context.trailing:
             return OK + data
         code = 0 if context.code_set is None else _number(context.code_set)

@@ -37,6 +37,7 @@ class Methods:
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False
     largest: int = 4 << 20  # bytes of a request
+    most_sent: int = 1 << 30  # bytes of a response
 
     def register(self, service: str, handlers: dict[str, Handler]) -> None:
         """Register the handlers of a service by the names of its methods."""
@@ -55,6 +56,12 @@ class Methods:
         if len(message) <= self.largest:
             return None
         return f"SERVER: Received message larger than max ({len(message)} vs. {self.largest})"
+
+    def too_long(self, message: bytes) -> str | None:
+        """Return what gRPC says of a response that is too large; None where it is not."""
+        if len(message) <= self.most_sent:
+            return None
+        return f"SERVER: Sent message larger than max ({len(message)} vs. {self.most_sent})"
 
     def enter(self) -> bool:
         """Count a call, on either way; return False where it is one too many."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
-from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, passed_on
+from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.handlers import Handlers
 from lrpc.cluster.channel.methods import LIMIT_TEXT
 
@@ -53,6 +53,7 @@ class ChannelServer(grpc.Server):
             most_concurrent=maximum_concurrent_rpcs,
             executor=None if plain else thread_pool,
             largest=largest_request(options),
+            most_sent=largest_response(options),
         )
         if plain:
             permits: SimpleQueue[None] = SimpleQueue()

@@ -154,6 +154,10 @@ class AwaitedHandlers:
             data = b""
         elif not isinstance(data, bytes):
             raise TypeError(f"Expected bytes, got {type(data).__name__}")
+        if (text := self.methods.too_long(data)) is not None:
+            context.set_trailing_metadata(())  # which gRPC does not send then
+            context.answer(context.reply(EXHAUSTED, text))
+            return
         context.answer(context.reply(0, context.details(), data) if context.has_said else OK + data)
 
     async def _look_up(self, method: bytes, context: AwaitedContext) -> tuple[Handler, bool]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lrpc.cluster.channel.decision import ChannelOptions
-from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, passed_on
+from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.methods import LIMIT_TEXT, Methods
 
 if TYPE_CHECKING:  # which needs the host kernel
@@ -50,6 +50,7 @@ class AwaitedServer(grpc.aio.Server):
             generic=list(handlers),
             most_concurrent=maximum_concurrent_rpcs,
             largest=largest_request(options),
+            most_sent=largest_response(options),
         )
         inner = () if maximum_concurrent_rpcs is None else (_CountedCalls(self._methods),)
         self._grpc = _SERVER(

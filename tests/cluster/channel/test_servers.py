@@ -165,6 +165,30 @@ class TestServers:
             service.release.set()
             waiting.join()
 
+    def test_a_response_beyond_the_servers_limit_is_refused_as_by_grpc(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, options=[("grpc.max_send_message_length", 50)]) as (_, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            codes = []
+            for size in (5, 60):
+                sent = (("k", "v" * size),)
+                mine, plain = (seen(channel, "metadata", "", metadata=sent) for channel in (ours, theirs))
+                assert (mine.code, mine.details, mine.trailing) == (plain.code, plain.details, plain.trailing)
+                codes.append(mine.code)
+            assert codes == [grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED]
+            assert isinstance(ours, Channel)
+            assert ours.local_calls == 2
+
+    def test_a_server_with_a_limit_of_its_own_for_metadata_is_called_by_grpc(self, tmp_path: Path) -> None:
+        options = [("grpc.absolute_max_metadata_size", 400)]
+        with serving(tmp_path, options=options) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            found = seen(channel, "echo", "a", metadata=(("k", "v" * 1000),))
+            assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert isinstance(channel, Channel)
+            assert channel.local_calls == 0
+
     def test_a_stop_with_grace_lets_calls_in_flight_finish(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
             ends: list[Any] = []

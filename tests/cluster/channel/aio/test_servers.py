@@ -169,6 +169,21 @@ class TestServers:
 
         run(main())
 
+    def test_a_response_beyond_the_servers_limit_is_refused_as_by_grpc(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            options = [("grpc.max_send_message_length", 50)]
+            async with awaited_pair(tmp_path, options=options) as (_, ours, theirs):
+                codes = []
+                for size in (5, 60):
+                    sent = (("k", "v" * size),)
+                    mine, plain = [await awaited_seen(one, "metadata", "", metadata=sent) for one in (ours, theirs)]
+                    assert (mine.code, mine.details, mine.trailing) == (plain.code, plain.details, plain.trailing)
+                    codes.append(mine.code)
+                assert codes == [grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED]
+                assert ours.local_calls == 2
+
+        run(main())
+
     def test_calls_beyond_the_limit_are_refused_on_both_ways_together(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with awaited_pair(tmp_path, maximum_concurrent_rpcs=2) as (service, ours, theirs):
