@@ -15,7 +15,7 @@ ROOMS: Final = ("kernel", "domains", "cluster", "workloads")
 # How a docstring must not begin: such words say nothing of what a function does.
 MOST_LINES: Final = 450  # of a module
 # Modules of a folder: of one room as a rule, and of the two that are one subject.
-MOST_MODULES: Final = {"kernel/simulated": 24, "cluster": 24}
+MOST_MODULES: Final = {"kernel/simulated": 25, "cluster": 24}
 EMPTY_VERBS: Final = re.compile(r"(Have|Be|Know)\b")
 
 

@@ -146,14 +146,14 @@ COPIES: Final[dict[str, tuple[str, str, str]]] = {
     "restricted message passing": ("ADE", "ADE", "BF"),
 }
 
-# Where the bytes of a message are on its way.
-SENDER: Final = "sender"  # a buffer in the client's memory
-KERNEL: Final = "kernel"  # one in the kernel's
-RECEIVER: Final = "receiver"  # one in the server's
-SHARED: Final = "shared"  # one that is mapped into every domain
-STUB: Final = "stub"  # the client stub's arguments, or the results that it returns
-STACK: Final = "stack"  # the stack on which the server's procedure finds arguments
-CopyPath = dict[str, tuple[str, str]]  # from where to where each copy goes, by Table III's letter
+# Where the bytes of a message are on its way; the first four are buffers.
+SENDER: Final = 0  # a buffer in the client's memory
+KERNEL: Final = 1  # one in the kernel's
+RECEIVER: Final = 2  # one in the server's
+SHARED: Final = 3  # one that is mapped into every domain
+STUB: Final = 4  # the client stub's arguments, or the results that it returns
+STACK: Final = 5  # the stack on which the server's procedure finds arguments
+CopyPath = dict[str, tuple[int, int]]  # from where to where each copy goes, by Table III's letter
 ARGUMENT_PATHS: Final[dict[str, CopyPath]] = {
     "shared buffers": {"A": (STUB, SHARED), "E": (SHARED, STACK)},
     "message passing": {

@@ -2,7 +2,7 @@
 
 A span takes some three steps. As objects they need 150 bytes a span, which for a million spans is
 more than all else that is known of them. On the tape a step is a code and a number, 9 bytes; the
-steps of one span are made when they are asked for.
+steps of one span are made when they are asked for. They are values: nothing changes them.
 """
 
 from array import array
@@ -11,28 +11,28 @@ from dataclasses import dataclass
 from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Compute:
     """Occupy a processor for `ns` nanoseconds."""
 
     ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait:
     """Let `ns` nanoseconds pass without a processor."""
 
     ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Do:
     """Perform another span, and wait for its end."""
 
     span: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fork:
     """Start a thread that runs `steps` `after_ns` from now; if `joined`, a `Join` waits for it."""
 
@@ -41,7 +41,7 @@ class Fork:
     joined: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Join:
     """Wait for all threads with `joined` that were forked since the last `Join`."""
 
@@ -56,6 +56,7 @@ FORK: Final = 3
 FORK_JOINED: Final = 4
 JOIN: Final = 5
 END: Final = 6
+ALONE: Final = bytes([COMPUTE, END])  # the steps of a span that only computes
 NONE: Final = -1  # where a span without steps of its own would begin
 
 
@@ -84,6 +85,8 @@ class StepTape(Mapping[int, Steps]):
         at = self._begins[span] if 0 <= span < len(self._begins) else NONE
         if at == NONE:
             raise KeyError(span)
+        if self._codes.startswith(ALONE, at):  # as of most spans
+            return (Compute(self._numbers[at]),)
         return self._read(at)[0]
 
     def __iter__(self) -> Iterator[int]:
@@ -116,8 +119,9 @@ class StepTape(Mapping[int, Steps]):
     def _read(self, at: int) -> tuple[Steps, int]:
         """Return the steps that begin at a place on the tape, and the place after their end."""
         found: list[Compute | Wait | Do | Fork | Join] = []
-        while (code := self._codes[at]) != END:
-            number = self._numbers[at]
+        codes, numbers = self._codes, self._numbers
+        while (code := codes[at]) != END:
+            number = numbers[at]
             at += 1
             if code == COMPUTE:
                 found.append(Compute(number))
