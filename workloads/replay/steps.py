@@ -57,7 +57,7 @@ class Activity:
 def activity(trace: Trace) -> Activity:
     """Return the steps of a trace's spans, by the rules in this module's docstring."""
     spans = trace.spans
-    starts_ns, ends_ns, pods = spans.starts_ns, spans.ends_ns, spans.pods
+    starts_ns, ends_ns, pods, kinds = spans.starts_ns, spans.ends_ns, spans.pods, spans.kinds
     calls = paired(trace)
     replied = {server: ends_ns[client] for client, server in calls.items() if asynchronous(trace, server)}
     tape = StepTape()
@@ -66,6 +66,11 @@ def activity(trace: Trace) -> Activity:
     for index, end_ns in enumerate(ends_ns):
         if index in calls:
             tape.skip()
+            continue
+        if index not in replied and kinds[index] is not SpanKind.CLIENT and not trace.children[index]:
+            ns = end_ns - starts_ns[index]  # as most spans do, it computes all the time
+            computed_ns[pods[index]] += ns
+            tape.add((Compute(ns),) if ns else ())
             continue
         steps = _Span(trace, index, min(end_ns, replied.get(index, end_ns))).steps()
         computed_ns[pods[index]] += _total(Compute, steps)

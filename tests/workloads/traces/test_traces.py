@@ -150,6 +150,7 @@ def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
         ("t,x,root1,back,o,٢,300,", Reason.BAD_TIME, "from 0 to"),
         (f"t,x,root1,back,o,200,{MAX_TIME + 1},", Reason.BAD_TIME, str(MAX_TIME)),
         (f"t,x,root1,back,o,200,{'9' * 5000},", Reason.BAD_TIME, "…"),
+        (f"t,x,root1,back,o,{MAX_TIME + 1},,", Reason.BAD_TIME, f"it would start at {MAX_TIME + 1} ns"),
         ("t,x,root1,back,o,300,200,", Reason.BACKWARDS, "starts at 300 ns and ends at 200 ns"),
         (",x,root1,back,o,200,300,", Reason.EMPTY, "TraceID"),
         ("t,,root1,back,o,200,300,", Reason.EMPTY, "SpanID"),

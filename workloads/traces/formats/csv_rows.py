@@ -15,7 +15,7 @@ from typing import Final
 
 from lrpc.workloads.traces.attributes import UNTOLD, MessageSizes
 from lrpc.workloads.traces.formats.columns import OWN, PUBLISHED, UNITS, ColumnLayout
-from lrpc.workloads.traces.rows import UNIDENTIFIED, RowCollector, SpanKey, Unfit, nanoseconds, quoted
+from lrpc.workloads.traces.rows import MOST_DIGITS, UNIDENTIFIED, RowCollector, SpanKey, Unfit, nanoseconds, quoted
 from lrpc.workloads.traces.sources import MOST_SHOWN, Source
 from lrpc.workloads.traces.spans import MAX_TIME, Reason, Span, SpanKind, TraceRefused, kind_of
 
@@ -139,7 +139,12 @@ class _Rows:
         self._source = [columns.get(role) for role in roles]
         self._needed = [(columns[role], role) for role in ("trace", "span", "path", "operation") if role in columns]
         self._trace, self._operation = columns["trace"], columns["operation"]
+        self._parent, self._kind, self._peer = (columns.get(role) for role in ("parent", "kind", "peer"))
         self._sized = "request" in columns or "response" in columns
+        self._last = "end" if "end" in columns else "duration"
+        # The columns of times, with their units.
+        self._begin_at, self._last_at = columns["start"], columns[self._last]
+        self._begin_unit, self._last_unit = layout.units["start"], layout.units[self._last]
 
     def span(self, fields: list[str], trouble: str) -> Span:
         """Return the span of a row; raise `Unfit` if it has none."""
@@ -155,16 +160,16 @@ class _Rows:
         begin_ns, end_ns = self._times(fields)
         if self._layout.is_call_graph:
             return self._call(fields, trace, operation, begin_ns, end_ns)
-        parent = self._field(fields, "parent")
-        first = None if parent.lower() in NO_PARENT else parent
-        source = _source(*("" if at is None else fields[at] for at in self._source))
+        parent = "" if self._parent is None else fields[self._parent]
+        first = None if parent in NO_PARENT or parent.lower() in NO_PARENT else parent
+        source = _source(*["" if at is None else fields[at] for at in self._source])
         if not (source.pod or source.instance or source.service):
             roles = [role for role in ("pod", "service", "instance") if role in self._columns]
             raise Unfit(Reason.EMPTY, f"no {self._layout.columns[roles[0]]} is given")
-        said = self._field(fields, "kind")
-        kind = kind_of(said) if said else SpanKind.UNSAID
+        kind = SpanKind.UNSAID if self._kind is None else kind_of(fields[self._kind])
         span = fields[self._columns["span"]]
-        told = self._field(fields, "peer"), self._sizes(fields) if self._sized else UNTOLD
+        peer = "" if self._peer is None else fields[self._peer]
+        told = peer, self._sizes(fields) if self._sized else UNTOLD
         return Span(trace, span, first, "", operation, begin_ns, end_ns, kind, False, source, *told)
 
     def identity(self, fields: list[str]) -> SpanKey:
@@ -177,15 +182,19 @@ class _Rows:
         return "" if at is None else fields[at]
 
     def _times(self, fields: list[str]) -> tuple[int, int]:
-        begin_ns = self._time(fields, "start")
-        if fields[self._columns["end" if "end" in self._columns else "duration"]].lower() in NOT_ENDED:
-            return begin_ns, 0
-        if "end" in self._columns:
-            end_ns = self._time(fields, "end")
+        begin_ns = _usual(fields[self._begin_at], self._begin_unit)
+        if begin_ns is None:
+            begin_ns = self._time(fields, "start")
+        last = fields[self._last_at]
+        last_ns = _usual(last, self._last_unit)
+        if last_ns is None and last.lower() in NOT_ENDED:
+            end_ns = 0
         else:
-            end_ns = begin_ns + self._time(fields, "duration")
-        if end_ns > MAX_TIME:
-            raise Unfit(Reason.BAD_TIME, f"it would end at {end_ns} ns, after {MAX_TIME}")
+            last_ns = self._time(fields, self._last) if last_ns is None else last_ns
+            end_ns = last_ns if self._last == "end" else begin_ns + last_ns
+        if max(begin_ns, end_ns) > MAX_TIME:
+            what = "end" if end_ns > MAX_TIME else "start"
+            raise Unfit(Reason.BAD_TIME, f"it would {what} at {max(begin_ns, end_ns)} ns, after {MAX_TIME}")
         return begin_ns, end_ns
 
     def _time(self, fields: list[str], role: str) -> int:
@@ -221,6 +230,11 @@ class _Rows:
         parent = path.rpartition(".")[0] or None
         source = _source("", service, "", "", "")
         return Span(trace, path, parent, "", operation, begin_ns, end_ns, kind, False, source, peer)
+
+
+def _usual(text: str, unit: int) -> int | None:
+    """Return a time in ns, given in digits as nearly all are; None for any other."""
+    return int(text) * unit if len(text) <= MOST_DIGITS and text.isdecimal() and text.isascii() else None
 
 
 @lru_cache(maxsize=4096)
