@@ -68,6 +68,24 @@ class Binder:
         return held
 
 
+class StreamsBeside:
+    """The stubs of streams, which a channel of either kind takes from gRPC's channel beside it."""
+
+    beside: Any
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.unary_stream(*arguments, **named)
+
+    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.stream_unary(*arguments, **named)
+
+    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+        """Return gRPC's own stub."""
+        return self.beside.stream_stream(*arguments, **named)
+
+
 def _limit(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 1 << 30
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import grpc
 
-from lrpc.cluster.channel.binder import AGAIN_NS, Binder
+from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
 from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
@@ -41,13 +41,13 @@ _HEAD: Final = len(OK)
 _channels: "Final[weakref.WeakSet[Channel]]" = weakref.WeakSet()
 
 
-class Channel(grpc.Channel):
+class Channel(StreamsBeside, grpc.Channel):
     """A gRPC channel, and the binding beside it. Made by `lrpc.insecure_channel`."""
 
     def __init__(
         self, target: str, options: ChannelOptions | None, beside: grpc.Channel, *, secure: bool = False
     ) -> None:
-        self.beside = beside
+        self.beside: grpc.Channel = beside
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
         self._binder = Binder(target, options, secure=secure, notified=False)
@@ -70,18 +70,6 @@ class Channel(grpc.Channel):
         """Return the stub of a unary method."""
         beside = self.beside.unary_unary(method, request_serializer, response_deserializer, _registered_method)  # type: ignore[call-arg]  # of the stubs of its types
         return UnaryUnary(self, method, request_serializer, response_deserializer, beside)
-
-    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
-        """Return gRPC's own stub."""
-        return self.beside.unary_stream(*arguments, **named)
-
-    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
-        """Return gRPC's own stub."""
-        return self.beside.stream_unary(*arguments, **named)
-
-    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
-        """Return gRPC's own stub."""
-        return self.beside.stream_stream(*arguments, **named)
 
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = None

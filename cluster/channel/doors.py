@@ -2,13 +2,16 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import grpc
 
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
+from lrpc.cluster.channel.methods import Methods
 from lrpc.domains.host.here import require
 from lrpc.kernel.descriptors import Entry, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused, Panic
@@ -121,3 +124,34 @@ def broken(error: BaseException) -> tuple[int, bytes]:
     """Return the reply where lrpc itself has failed: the stub answers for what handlers do."""
     _LOG.error("a call on an A-stack failed", exc_info=error)
     return 3, repr(error)[:1000].encode()
+
+
+class RegisteredServer:
+    """What a server of either kind registers and opens: with gRPC's server, and at its doors."""
+
+    doors: PortDoors
+    _grpc: Any
+    _methods: Methods
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
+        """Register generic handlers."""
+        given = tuple(generic_rpc_handlers)
+        self._grpc.add_generic_rpc_handlers(given)
+        self._methods.generic.extend(given)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        """Register the handlers of a service by the names of its methods."""
+        self._grpc.add_registered_method_handlers(service_name, dict(method_handlers))
+        self._methods.register(service_name, dict(method_handlers))
+
+    def add_insecure_port(self, address: str) -> int:
+        """Open a port; a door will stand beside it."""
+        port: int = self._grpc.add_insecure_port(address)
+        self.doors.add(address, port)
+        return port
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """Open a port with TLS; a door stands beside it where `lrpc.local_without_tls` is set."""
+        port: int = self._grpc.add_secure_port(address, server_credentials)
+        self.doors.add(address, port, secure=True)
+        return port

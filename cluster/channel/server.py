@@ -9,14 +9,14 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
-from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, largest_response, passed_on
+from lrpc.cluster.channel.doors import PortDoors, RegisteredServer, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.handlers import Handlers
 from lrpc.cluster.channel.methods import LIMIT_TEXT
 
@@ -29,7 +29,7 @@ _MORE_WORKERS: Final = 8
 _SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
 
 
-class ChannelServer(grpc.Server):
+class ChannelServer(RegisteredServer, grpc.Server):
     """A gRPC server, and the doors beside its ports. Made by `lrpc.server`."""
 
     def __init__(
@@ -47,7 +47,7 @@ class ChannelServer(grpc.Server):
         plain = type(thread_pool) is ThreadPoolExecutor
         self._pool = thread_pool
         handlers, interceptors = tuple(handlers or ()), tuple(interceptors or ())  # they may be iterators
-        self._handlers = Handlers(
+        self._methods = self._handlers = Handlers(
             interceptors=interceptors,
             generic=list(handlers),
             most_concurrent=maximum_concurrent_rpcs,
@@ -75,29 +75,6 @@ class ChannelServer(grpc.Server):
         self._stopped: threading.Event | None = None
 
     # --- as a grpc.Server ------------------------------------------------------------------------
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
-        """Register generic handlers."""
-        given = tuple(generic_rpc_handlers)
-        self._grpc.add_generic_rpc_handlers(given)
-        self._handlers.generic.extend(given)
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
-        """Register the handlers of a service by the names of its methods."""
-        self._grpc.add_registered_method_handlers(service_name, dict(method_handlers))
-        self._handlers.register(service_name, dict(method_handlers))
-
-    def add_insecure_port(self, address: str) -> int:
-        """Open a port; a door will stand beside it."""
-        port = self._grpc.add_insecure_port(address)
-        self.doors.add(address, port)
-        return port
-
-    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """Open a port with TLS; a door stands beside it where `lrpc.local_without_tls` is set."""
-        port = self._grpc.add_secure_port(address, server_credentials)
-        self.doors.add(address, port, secure=True)
-        return port
 
     def start(self) -> None:
         """Start serving, on gRPC and at the doors."""

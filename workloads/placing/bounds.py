@@ -44,8 +44,12 @@ def bound(problem: Problem, seconds: float = inf) -> int:
 
     Eigenvalues that would take more than so many seconds are left out.
     """
-    takes = EIGENVALUES_S * (len(problem.loads) / 1000) ** 3
-    return max(_certain(problem), _spectral(problem) if takes <= seconds else 0)
+    return max(_certain(problem), _spectral(problem) if _eigenvalues_s(problem) <= seconds else 0)
+
+
+def _eigenvalues_s(problem: Problem) -> float:
+    """Return how many seconds the eigenvalues of a problem's graph take, about."""
+    return float(EIGENVALUES_S * (len(problem.loads) / 1000) ** 3)
 
 
 def _certain(problem: Problem) -> int:
@@ -71,8 +75,9 @@ def raised(problem: Problem, crossing: int, seconds: float) -> int:
 
     Takes at most about so many seconds, and ends where the bound is that weight.
     """
-    takes = EIGENVALUES_S * (len(problem.loads) / 1000) ** 3
-    if not sum(problem.loads) or not problem.weights or len(problem.loads) > MOST_PRICED or takes > seconds:
+    if not sum(problem.loads) or not problem.weights or len(problem.loads) > MOST_PRICED:
+        return 0
+    if _eigenvalues_s(problem) > seconds:
         return 0
     dual = _Dual(problem)
     ends = time.monotonic() + seconds

@@ -78,7 +78,7 @@ def _spans(trace: Trace, activity: Activity, found: Counter[str], outcome: Outco
     roots = [root for begun in activity.roots.values() for _, root in begun]
     calls = crossed + found["outside"] + sum(root in activity.outside for root in roots)
     below = counts["within_domain"] + crossed + found["outside"] + found["client_sides"]
-    outside = len(set(activity.outside.values()))
+    outside, marks = len(set(activity.outside.values())), trace.marks()
     return {
         "spans": len(trace.spans),
         "traces begun (first spans)": found["roots"],
@@ -86,8 +86,8 @@ def _spans(trace: Trace, activity: Activity, found: Counter[str], outcome: Outco
         "calls between domains": calls,
         "of these, to domains that are not traced": calls - crossed,
         "their client sides": found["client_sides"],
-        "marks without length, within their parents": trace.marks(),
-        "spans accounted for": found["roots"] + below + trace.marks(),
+        "marks without length, within their parents": marks,
+        "spans accounted for": found["roots"] + below + marks,
         "domains": len(set(activity.pods)) + outside,
         "of these, not traced": outside,
         "end after their parent": len(trace.outliving()),

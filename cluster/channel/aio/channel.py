@@ -14,7 +14,7 @@ import grpc
 
 from lrpc.cluster.channel.aio.calls import PassedCall
 from lrpc.cluster.channel.aio.ways import ChannelCall, Given
-from lrpc.cluster.channel.binder import AGAIN_NS, Binder
+from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
@@ -40,7 +40,7 @@ Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
 
 
-class AwaitedChannel(grpc.aio.Channel):
+class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
     """A gRPC channel for asyncio, and its binding. Made by `lrpc.aio.insecure_channel`."""
 
     def __init__(
@@ -52,7 +52,8 @@ class AwaitedChannel(grpc.aio.Channel):
         *,
         secure: bool = False,
     ) -> None:
-        self.beside, self.interceptors = beside, interceptors
+        self.beside: grpc.aio.Channel = beside
+        self.interceptors = interceptors
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
@@ -76,18 +77,6 @@ class AwaitedChannel(grpc.aio.Channel):
     ) -> "grpc.aio.UnaryUnaryMultiCallable[Any, Any]":
         """Return the stub of a unary method."""
         return AwaitedUnaryUnary(self, method, request_serializer, response_deserializer, _registered_method)
-
-    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
-        """Return gRPC's own stub."""
-        return self.beside.unary_stream(*arguments, **named)
-
-    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
-        """Return gRPC's own stub."""
-        return self.beside.stream_unary(*arguments, **named)
-
-    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
-        """Return gRPC's own stub."""
-        return self.beside.stream_stream(*arguments, **named)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the state of gRPC's connection."""

@@ -9,14 +9,14 @@ import contextvars
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from lrpc.cluster.channel.decision import ChannelOptions
-from lrpc.cluster.channel.doors import PortDoors, broken, largest_request, largest_response, passed_on
+from lrpc.cluster.channel.doors import PortDoors, RegisteredServer, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.methods import LIMIT_TEXT, Methods
 
 if TYPE_CHECKING:  # which needs the host kernel
@@ -29,7 +29,7 @@ ALWAYS_SLEEPS: Final = 1
 _SERVER: Final = grpc.aio.server  # gRPC's own, also once `install` has put another under its name
 
 
-class AwaitedServer(grpc.aio.Server):
+class AwaitedServer(RegisteredServer, grpc.aio.Server):
     """A gRPC server for asyncio, and the doors beside its ports. Made by `lrpc.aio.server`."""
 
     def __init__(
@@ -59,29 +59,6 @@ class AwaitedServer(grpc.aio.Server):
         self._handlers: AwaitedHandlers | None = None  # once it has started, where it has doors
         self._stops = 0  # that are in progress, or were
         self._stopped = asyncio.Event()
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
-        """Register generic handlers."""
-        given = tuple(generic_rpc_handlers)
-        self._grpc.add_generic_rpc_handlers(given)
-        self._methods.generic.extend(given)
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
-        """Register the handlers of a service by the names of its methods."""
-        self._grpc.add_registered_method_handlers(service_name, dict(method_handlers))
-        self._methods.register(service_name, dict(method_handlers))
-
-    def add_insecure_port(self, address: str) -> int:
-        """Open a port; a door will stand beside it."""
-        port = self._grpc.add_insecure_port(address)
-        self.doors.add(address, port)
-        return port
-
-    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """Open a port with TLS; a door stands beside it where `lrpc.local_without_tls` is set."""
-        port = self._grpc.add_secure_port(address, server_credentials)
-        self.doors.add(address, port, secure=True)
-        return port
 
     async def start(self) -> None:
         """Start serving, on gRPC and at the doors."""
