@@ -11,7 +11,7 @@ from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.workloads.options import MOST_SLICES, TIMELINE_SLICES, command_line
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.reports.bars import spinner
-from lrpc.workloads.reports.output import print_note, say, say_json
+from lrpc.workloads.reports.output import print_note, say_json
 from lrpc.workloads.runs.execute import Finished, Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
@@ -41,11 +41,12 @@ def carry_out(
         say_json({"folder": str(finished.folder), **record_of(finished.folder), **told})
         tell_of_timeline(finished)
         return finished
-    from lrpc.workloads.reports import terminal  # with Rich, which a dry run does without
+    from lrpc.workloads.reports import answers, terminal  # with Rich, which a dry run does without
 
-    terminal.print_record(terminal.make_console(), finished.record, finished.folder)
-    if finished.timeline is not None:
-        say(f"timeline {finished.folder / finished.timeline.file}: {finished.timeline}")
+    kept = finished.timeline
+    beside = [] if kept is None else [f"timeline {finished.folder / kept.file}: {kept}"]
+    last = [*beside, *answers.told(finished.record)]
+    terminal.print_record(terminal.make_console(), finished.record, finished.folder, last)
     tell_of_timeline(finished)
     return finished
 

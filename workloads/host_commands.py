@@ -90,8 +90,8 @@ def measure_table_iv(out: Path) -> None:
     made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], found.repeated, found.disturbed)
     record.write(out, made)
     terminal.print_table(terminal.make_console(), record.today(made))
-    say(made.answer)
     say(f"record and page: {out}")
+    say(made.answer)
 
 
 def bench(
@@ -145,5 +145,5 @@ def bench(
         say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
     if made.disturbed:
         say("the computer was disturbed while this was measured: repeat it")
-    say(made.answer)
     say(f"record and page: {folder}")
+    say(made.answer)

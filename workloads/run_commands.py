@@ -82,8 +82,8 @@ def reproduce(
         report = page.make([finished.folder], None, force=True)
         if as_json:
             return
-        terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
-        terminal.print_lines(terminal.make_console(), [f"report {report / page.PAGES[0]}"])
+        console = terminal.make_console()
+        terminal.print_lines(console, [f"report {report / page.PAGES[0]}", *terminal.verdict(finished.record.cells)])
         if here:
             host_commands.measure_table_iv(finished.folder / "here")
 
