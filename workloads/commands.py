@@ -24,18 +24,20 @@ def carry_out(
     limit: int = MOST_PARTS,
     *,
     as_json: bool = False,
+    printed: bool = True,
 ) -> Finished | None:
     """Execute a job and print its record. A dry run has no record and returns None.
 
-    With `as_json` the record is printed as its file has it, with the folder that holds it.
+    With `as_json` the record is printed as its file has it, with the folder that holds it; without
+    `printed` nothing is.
     """
     check_result(as_json=as_json, dry_run=options.dry_run)
     with spinner("reading and checking what to run"):
         ready = job.prepare(command_line(), own, limit)
         options = chosen(options, ready.cluster, ready.run.seed)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
-    if finished is None:
-        return None
+    if finished is None or not printed:
+        return finished
     if as_json:
         told = {} if finished.timeline is None else {"timeline": asdict(finished.timeline)}
         say_json({"folder": str(finished.folder), **record_of(finished.folder), **told})
