@@ -166,8 +166,8 @@ def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int)
 
 
 def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
-    """Print the first `most` rows of a table, without the columns that are empty."""
-    shown = [at for at in range(len(table.columns)) if not at or any(row[at] not in (None, "") for row in table.rows)]
+    """Print the first `most` rows of a table, without the columns that are empty or all zero."""
+    shown = [at for at in range(len(table.columns)) if not at or any(row[at] for row in table.rows)]
     heads = [table.columns[at] if table.named else hyphened(table.columns[at]).replace("_", " ") for at in shown]
     figures = [any(row[at] is not None and not isinstance(row[at], str) for row in table.rows) for at in shown]
     rows = [[_in_words(row[at]) for at in shown] for row in table.rows[:most]]
@@ -223,8 +223,10 @@ class Sheet:
         table = Table(title=title, title_justify="left", caption=self.caption or None, show_header=has_heads)
         table.caption_justify = "left"
         for head, is_figure, width in zip(self.heads, self.figures, widths, strict=True):
-            broken = head.replace("-", "-\n") if _longest_word(head) > width else head
-            table.add_column(broken, justify="right" if is_figure else "left", width=width)
+            breaks = "-\n" if _longest_word(head) > width else "-"
+            table.add_column(
+                Text(breaks.join(map(visible, head.split("-")))), justify="right" if is_figure else "left", width=width
+            )
         for row in self.rows:
             if self.summed and row is self.rows[-1]:
                 table.add_section()

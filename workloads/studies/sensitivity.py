@@ -13,7 +13,7 @@ changed one at a time, each run is compared with the run that changes none.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Final
@@ -85,12 +85,19 @@ def report(console: Console | None, done: Sweep, out: Path) -> Table:
     if console is None:
         return whole
     if len(done.runs) <= page.MOST_ROWS and len(whole.columns) <= MOST_COLUMNS:
-        terminal.print_table(console, whole)
+        terminal.print_table(console, _without_digests(whole))
     for item in (item for section in made.sections[:-1] for item in section.parts if isinstance(item, Table)):
         terminal.print_table(console, item, 15)
     said = [part.text for part in made.answer if isinstance(part, Note)]
     terminal.print_lines(console, [f"table {file}", f"report {out / 'report' / page.PAGES[0]}", *said])
     return whole
+
+
+def _without_digests(whole: Table) -> Table:
+    """Return a sweep's table as a terminal shows it: its file has the digests too."""
+    kept = [at for at, column in enumerate(whole.columns) if column != "digest"]
+    rows = [[row[at] for at in kept] for row in whole.rows]
+    return replace(whole, columns=[whole.columns[at] for at in kept], rows=rows)
 
 
 def report_on(sweep: Sweep, rows: Sequence[Row], table: Table) -> page.Report:
@@ -120,6 +127,8 @@ def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[
         yield from _tornado(done, unchanged)
         return
     groups = _samples(sweep, done)
+    if not groups:
+        yield Note(f"No run has a share: none that is complete has {LOCAL.replace(' and ', ' or ')}.")
     if len(groups) > 1:
         shares = [share for found in groups.values() for share in found]
         combined = f"over {len(groups)} combinations of values"
