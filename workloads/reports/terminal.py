@@ -107,7 +107,8 @@ def print_record(console: Console, record: Record, folder: Path, last: Iterable[
     print_latencies(console, record.latency_us)
     done = sum(record.counts[name] for name in COUNTS)
     if record.wall_s:
-        print_lines(console, [f"{done:,} operations in {record.wall_s:,.1f} s: {done / record.wall_s:,.0f} a second"])
+        took = f"{record.wall_s:,.1f}" if record.wall_s >= 1 else f"{record.wall_s:.2g}"
+        print_lines(console, [f"{done:,} operations in {took} s: {done / record.wall_s:,.0f} a second"])
     print_lines(console, [f"digest {record.digest}", f"record {folder}", *last])
 
 
