@@ -70,7 +70,7 @@ def _clients(found: Results) -> Iterator[SectionItem]:
     """Yield how many remote calls a hundred clients make."""
     rates = {f"actors: {actors}": float(rate) for actors, rate in found.get("remote_calls_per_s", {}).items()}
     if rates:
-        title = "A hundred clients: remote calls a second of wall time"
+        title = "A hundred clients: cross-machine calls a second of wall time"
         yield plots.rows(title, list(rates), list(rates.values()), "calls/s")
 
 

@@ -90,7 +90,7 @@ def moved(records: Mapping[str, Record]) -> Table:
         if len(set(where)) > 1:
             rows.append((domain, *where, *(counted[domain] for counted in crossing.values())))
     rows.sort(key=lambda row: int(row[-1] or 0) - int(row[-len(records)] or 0))
-    heads = [f"machine, {name}" for name in records] + [f"crossing calls, {name}" for name in records]
+    heads = [f"machine, {name}" for name in records] + [f"{IN_WORDS['cross_machine']}, {name}" for name in records]
     return Table("moved", f"Domains that moved: {len(rows)} of {len(domains)}", ("domain", *heads), rows, named=True)
 
 
