@@ -5,9 +5,9 @@ the only KeyboardInterrupt. So the handler sets a timer that raises it again eac
 program has acted on it when it enters a block of `undisturbed`, in which it releases what it holds.
 No KeyboardInterrupt is raised in such a block, so a second Ctrl-C leaves nothing behind.
 
-The native part of Ray answers SIGTERM while it starts: it prints a trace of the stack, takes SIGALRM
-over to abort the process three seconds later, and only then passes the signal on. So the handler
-takes SIGALRM back whenever a signal comes.
+The native part of Ray answers SIGTERM while it starts. It prints a trace of the stack, has SIGALRM
+abort the process three seconds later, and only then passes the signal on. So the handler takes
+SIGALRM back whenever a signal comes.
 
 Nor is one raised while the process forks, as Ray does for each process that it starts. Python would
 drop it, and with it the rest of a function that is called after a fork: that of `logging` releases
