@@ -162,7 +162,8 @@ class SpanRunner:
     def _call(self, span: int) -> None:
         pod = self.activity.pods[span]
         if pod not in self._pods:
-            self._pods[pod] = self.domain.bind(Pod, pod)
+            # Another thread may have bound it while this one waited for its clerk.
+            self._pods.setdefault(pod, self.domain.bind(Pod, pod))
         extra_ns = self.activity.extra_ns.get(span)
         if extra_ns:
             self.domain.kernel.sleep(extra_ns)
@@ -170,7 +171,7 @@ class SpanRunner:
 
     def _fork(self, fork: Fork) -> Thread:
         kernel = self.domain.kernel
-        name = f"{self.domain.name}/{kernel.threads_made}"
+        name = kernel.name_for(self.domain)
         return kernel.spawn(self.domain, lambda: self._run(fork.steps), name, at_ns=kernel.now_ns + fork.after_ns)
 
 
