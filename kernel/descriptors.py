@@ -53,6 +53,7 @@ class ProcedureDescriptor:
     private_size: Measure = _none  # measures those
     private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
+    reads_in_place: bool = False  # the procedure reads arguments where they lie, as it runs
 
     @property
     def astack_size(self) -> int:

@@ -230,7 +230,7 @@ class Port:
         processor.checkpoint()
         self._copy_arguments(message, self._on_dispatch)
         try:
-            results = self.descriptors[message.procedure].entry(self._found(message), 0)
+            results = self.descriptors[message.procedure].entry(*self._found(message))
             self._place(message, results)
         except Exception as error:
             message.fault = raised(error)
@@ -246,16 +246,23 @@ class Port:
             text = f"{self.export.name}: its reply was to message {other}, not to {own}, which it serves"
             message.fault = CallFailed(text)
 
-    def _found(self, message: Message) -> bytes:
-        """Return the arguments as the procedure finds them: on the stack, or where they lie."""
+    def _found(self, message: Message) -> tuple[bytes | bytearray, int]:
+        """Return the arguments as the procedure finds them: on the stack, or where they lie.
+
+        They begin at the offset that is returned with them. Beside some on the stack, all are as
+        they were when the procedure began.
+        """
         if message.end == HEADER or self._copies_all:
-            return message.stack
-        found = _access(self.export.domain, message.buffer, self._own_place, READ)[HEADER : message.end]
+            return message.stack, 0
+        lies = _access(self.export.domain, message.buffer, self._own_place, READ)
+        if self.descriptors[message.procedure].reads_in_place and not message.private_size:
+            return lies, HEADER
+        found = lies[HEADER : message.end]
         if message.private_size:
             stack = message.stack or _POISONED * len(found)
             for at, size in self._private(message, found):
                 found[at : at + size] = stack[at : at + size]
-        return bytes(found)
+        return bytes(found), 0
 
     def _private(self, message: Message, packed: bytearray) -> list[tuple[int, int]]:
         """Return which bytes of packed arguments the server has on its stack: (offset, bytes)."""

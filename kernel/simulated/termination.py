@@ -53,7 +53,7 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
     here = None if kernel.processor is None else kernel.running_thread()
     ran_here = here is not None and here.domain is domain
     for name in [name for name, export in kernel.exports.items() if export.domain is domain]:
-        del kernel.exports[name]
+        kernel.exports.pop(name).clerk_thread.close()
         port = kernel.ports.pop(name, None)
         if port is not None:
             port.close(fault)

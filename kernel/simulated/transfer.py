@@ -118,6 +118,8 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
         if astack.argument_segment is not None:
             buffer = server.memory.access(astack.argument_segment, READ)
             offset = 0
+        if descriptor.private_values or descriptor.reads_in_place:
+            processor.checkpoint()  # the client may change until now what is copied here, or read
         if descriptor.private_values:
             kernel.counts.copies["E"] += descriptor.private_values
             processor.clock += charges.copy(descriptor.private_values, descriptor.private_size(buffer, offset))

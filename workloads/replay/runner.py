@@ -74,7 +74,8 @@ class SpanRunner:
         pod = self.activity.pods[span]
         perform = self._pods.get(pod)
         if perform is None:
-            perform = self._pods[pod] = self._bind(pod)
+            # Another thread may have bound it while this one waited for its clerk.
+            perform = self._pods.setdefault(pod, self._bind(pod))
         extra_ns = self.activity.extra_ns.get(span)
         if extra_ns:
             self.kernel.sleep(extra_ns)
@@ -82,5 +83,6 @@ class SpanRunner:
 
     def _fork(self, after_ns: int, at: int) -> Thread:
         """Start a thread that runs the steps from a place on the tape, so long from now."""
-        name = f"{self.domain.name}/{self.kernel.threads_made}"
-        return self.kernel.spawn(self.domain, lambda: self._run(at), name, at_ns=self.kernel.now_ns + after_ns)
+        kernel = self.kernel
+        name = kernel.name_for(self.domain)
+        return kernel.spawn(self.domain, lambda: self._run(at), name, at_ns=kernel.now_ns + after_ns)

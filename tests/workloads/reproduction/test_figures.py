@@ -80,10 +80,10 @@ def test_table_v_is_the_sum_of_what_null_charges(firefly: Figures) -> None:
 
 def test_a_tagged_buffer_spares_the_misses_from_the_second_call_on() -> None:
     one = machine(FIREFLY.with_tlb(tagged=True))
+    null = one.tests().null
     took: list[int] = []
 
     def body() -> None:
-        null = one.tests().null
         took.extend(charged(one.kernel, null)[0] for _ in range(3))
 
     one.run(body)
