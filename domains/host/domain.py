@@ -26,7 +26,7 @@ from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.host import native, processors
 from lrpc.kernel.host.client import ClientBinding
-from lrpc.kernel.host.doors import Doors
+from lrpc.kernel.host.doors import doors_at
 from lrpc.kernel.host.server import HostServer
 from lrpc.kernel.random import Stream
 
@@ -45,7 +45,7 @@ class HostDomain:
 
     convention: Convention = "argument pointer"
 
-    def __init__(self, name: str | None, folder: Path | None, waits: Waits, workers: int, seed: int) -> None:
+    def __init__(self, name: str | None, folder: Path | str | None, waits: Waits, workers: int, seed: int) -> None:
         if waits not in _WAITS:
             raise Refused(f"waits={waits!r}: it is one of {', '.join(map(repr, _WAITS))}")
         if not 1 <= workers <= 10_000:
@@ -54,7 +54,7 @@ class HostDomain:
         self.seed = seed
         self._waits, self._most_workers = _WAITS[waits], workers
         self._began_ns = native.now_ns()
-        self._doors = Doors(folder)
+        self._doors = doors_at(folder)
         self._server: HostServer | None = None
         self._bindings: weakref.WeakSet[ClientBinding] = weakref.WeakSet()
         self._loop: _EventLoop | None = None
@@ -66,7 +66,7 @@ class HostDomain:
         _open.add(self)
 
     def __repr__(self) -> str:
-        return f"<domain {self.name} of this computer, doors in {self._doors.folder}>"
+        return f"<domain {self.name} of this computer, doors in {self._doors.where}>"
 
     def __enter__(self) -> Self:
         return self
@@ -183,9 +183,14 @@ class HostDomain:
             _open.discard(self)
 
     @property
-    def folder(self) -> Path:
-        """Return the folder of the doors that this domain opens and looks for."""
+    def folder(self) -> Path | None:
+        """Return the folder of the doors that this domain opens and looks for, if it has one."""
         return self._doors.folder
+
+    @property
+    def doors(self) -> str:
+        """Return where its doors are, as messages say it: a folder, or users of abstract doors."""
+        return self._doors.where
 
     def status(self) -> dict[str, object]:
         """Return what is exported and who is bound: counts of calls, spins, sleeps and the like."""

@@ -31,7 +31,7 @@ def status(doors: Doors, name: str) -> dict[str, object]:
     """
     door = doors.connect(name, ANSWER_S)
     try:
-        message = _exchange(door, name, {"lrpc": messages.VERSION, "want": "status"}, [])
+        message = _exchange(door, name, {"lrpc": messages.VERSION, "want": "status", **doors.card()}, [])
         message.close()
         return dict(message.fields)
     finally:
@@ -96,10 +96,11 @@ class ClientBinding:
                 "want": "binding",
                 "interface": interface,
                 "signatures": list(signatures),
+                **doors.card(),
             }
             message = _exchange(self.door, name, hello, [] if theirs is None else [theirs.fileno()])
             try:
-                self._enter(message, len(signatures), waits)
+                self._enter(doors, message, len(signatures), waits)
                 self.door.setblocking(False)
             finally:
                 message.close()
@@ -110,9 +111,9 @@ class ClientBinding:
             if theirs is not None:
                 theirs.close()
 
-    def _enter(self, message: messages.DoorMessage, procedures: int, waits: int) -> None:
+    def _enter(self, doors: Doors, message: messages.DoorMessage, procedures: int, waits: int) -> None:
         """Check what the server has sent, and map its segment."""
-        sender, name = message.sender, self.name
+        sender, name = doors.known(message.sender), self.name
         try:
             bound = messages.DoorMessage(message.get("bound", dict), (), None)
             size = bound.get("size", int)
@@ -122,8 +123,11 @@ class ClientBinding:
         except CallError as error:
             raise BindingRefused(f"import {name}: the server speaks another language: {error}") from None
         self.groups = layout.groups
-        if sender is None or not sender.is_own_user:
-            raise BindingRefused(f"import {name}: its server is {sender}, not of user {os.geteuid()}")
+        if sender is None:
+            raise BindingRefused(f"import {name}: Linux did not say who its server is")
+        reason = doors.refusal(sender, message.fields)
+        if reason is not None:
+            raise BindingRefused(f"import {name}: its server is {sender}: {reason}")
         segments.check(message.descriptors[0], size)
         self.sender = sender
         if sender.pid:

@@ -4,6 +4,11 @@ A door is a socket named like its export, in a folder that only its owner can en
 checked through descriptors, so that no link is followed. A lock beside the socket says who is
 alive: its holder owns the door, and whoever gets the lock may clear away what a crash has left. A
 socket is bound under a temporary name and then renamed, so that a door that can be seen answers.
+
+Containers of one pod share no folder, but a network namespace, and in it the abstract names of
+sockets. Those have no permissions: anybody there may take one, or connect to it. So they are used
+only where it is asked for, with a list of the users that either side accepts. Process ids mean
+nothing there, and users mean the same only within one user namespace.
 """
 
 import contextlib
@@ -16,14 +21,21 @@ import socket
 import stat
 import struct
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from lrpc.kernel.errors import BindingRefused
+from lrpc.kernel.host import messages
+from lrpc.kernel.host.messages import Sender
 
 FOLDER_VARIABLE: Final = "LRPC_DOORS"
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _LOCK: Final = ".lock"
+ABSTRACT: Final = "abstract:"  # and users' numbers, in the place of a folder
+_LISTENS: Final = "00010000"  # the flags of a listening socket in /proc/net/unix
+_PREFIX: Final = "lrpc/"  # of abstract names
+NOBODY: Final = "stands for all whom this user namespace does not know, and so for nobody"
 
 
 def check_name(name: str) -> None:
@@ -50,28 +62,100 @@ def default_folder() -> Path:
     return Path(tempfile.gettempdir(), f"lrpc-{os.geteuid()}")
 
 
-class Doors:
+class Doors(Protocol):
+    """Where the doors of some exports are, and whose processes may meet there."""
+
+    where: str  # how messages call it
+    users: frozenset[int] | None  # who may be at the other end; None: this process's own user
+    folder: Path | None
+
+    def card(self) -> dict[str, object]:
+        """Return what both sides say of themselves beside their names."""
+
+    def known(self, sender: Sender | None) -> Sender | None:
+        """Return what counts of what the system says of a sender."""
+
+    def refusal(self, sender: Sender, fields: Mapping[str, object]) -> str | None:
+        """Return why a sender is not to be talked to, by its user and its card; None: it may be."""
+
+    def names(self) -> list[str]:
+        """Return the names of all doors there, whether somebody answers or not."""
+
+    def connect(self, name: str, timeout: float) -> socket.socket:
+        """Return a connection to the door of an export.
+
+        Raises `BindingRefused` where there is none, or nobody answers.
+        """
+
+    def open(self, name: str) -> "Door":
+        """Open a door to export under a name. Raises `BindingRefused` where the name is taken."""
+
+    def close(self) -> None:
+        """Look for no more doors, and open none."""
+
+
+class Door(Protocol):
+    """An open door."""
+
+    listening: socket.socket
+
+    def hide(self) -> None:
+        """Take the door's name away where that can be done: who looks for it finds none."""
+
+    def close(self) -> None:
+        """Take the door away; a client that connects from now on is refused."""
+
+    def forget(self) -> None:
+        """Close this process's copies in a forked child; the door stays its parent's."""
+
+
+def doors_at(where: Path | str | None = None) -> Doors:
+    """Return the doors in a folder, or with `abstract:` and users' numbers those of this pod.
+
+    Where nothing is said, they are in this user's folder: see `default_folder`. Raises
+    `BindingRefused` where that is not this user's alone, or a list of users is none.
+    """
+    named = str(where or os.environ.get(FOLDER_VARIABLE) or default_folder())
+    if named.startswith(ABSTRACT):
+        return AbstractDoors(named.removeprefix(ABSTRACT))
+    return FolderDoors(Path(named))
+
+
+def listed_users(where: str | None = None) -> frozenset[int] | None:
+    """Return who may be at the other end of abstract doors; None for doors in a folder."""
+    named = where or os.environ.get(FOLDER_VARIABLE) or ""
+    if not named.startswith(ABSTRACT):
+        return None
+    with contextlib.suppress(BindingRefused):
+        return AbstractDoors(named.removeprefix(ABSTRACT)).users
+    return frozenset()  # a list that is none: nobody
+
+
+class FolderDoors:
     """A folder of doors, held open; its owner is this process's user and no other may enter it.
 
     Raises `BindingRefused` where the folder cannot be made, is a link, or is open to others.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = default_folder() if folder is None else folder
+    users: frozenset[int] | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Path | None = folder
+        self.where = str(folder)
         try:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(self.folder, 0o700)
-            self._fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                os.mkdir(folder, 0o700)
+            self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise BindingRefused(
-                f"doors {self.folder}: {error.strerror}; set {FOLDER_VARIABLE} to a folder of yours"
+                f"doors {folder}: {error.strerror}; set {FOLDER_VARIABLE} to a folder of yours"
             ) from None
         found = os.fstat(self._fd)
         mode = stat.S_IMODE(found.st_mode)
         if found.st_uid != os.geteuid() or mode & 0o077:
             os.close(self._fd)
             raise BindingRefused(
-                f"doors {self.folder}: it belongs to user {found.st_uid} with mode {mode:04o}, and must be yours "
+                f"doors {folder}: it belongs to user {found.st_uid} with mode {mode:04o}, and must be yours "
                 f"with mode 0700; remove it, or set {FOLDER_VARIABLE}"
             )
 
@@ -80,6 +164,22 @@ class Doors:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def card(self) -> dict[str, object]:
+        """Return nothing: that the other side could enter the folder says enough."""
+        return {}
+
+    def known(self, sender: Sender | None) -> Sender | None:
+        """Return all that the system says."""
+        return sender
+
+    def refusal(self, sender: Sender, fields: Mapping[str, object]) -> str | None:
+        """Return why not, where a sender is not of this process's user."""
+        if sender.is_own_user:
+            return None
+        if sender.uid == messages.overflow_user():
+            return f"user {sender.uid} {NOBODY}"
+        return f"only processes of user {os.geteuid()} may, not of {sender.uid}"
 
     def path(self, name: str) -> str:
         """Return a path of a file in the folder, by the folder's descriptor.
@@ -91,6 +191,9 @@ class Doors:
     def names(self) -> list[str]:
         """Return the names of all doors in the folder, whether somebody answers or not."""
         return sorted(name for name in os.listdir(self._fd) if _NAME.fullmatch(name) and self._is_socket(name))
+
+    def _there(self, name: str) -> str:
+        return os.path.join(self.where, name)
 
     def _is_socket(self, name: str) -> bool:
         try:
@@ -105,33 +208,19 @@ class Doors:
         """
         check_name(name)
         if not self._is_socket(name):
-            raise BindingRefused(f"import {name}: nobody exports it on this computer: no door {self.folder / name}")
-        door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            # Blocking: Linux refuses others at once where many wait to be accepted.
-            door.setsockopt(
-                socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
-            )
-            door.connect(self.path(name))
-            door.settimeout(timeout)
-        except OSError as error:
-            door.close()
-            if error.errno == errno.ECONNREFUSED:
-                raise BindingRefused(
-                    f"import {name}: its server has ended and left the door {self.folder / name}; start it again"
-                ) from None
-            raise BindingRefused(f"import {name}: the door does not answer: {error}") from None
-        return door
+            raise BindingRefused(f"import {name}: nobody exports it on this computer: no door {self._there(name)}")
+        nobody = f"import {name}: its server has ended and left the door {self._there(name)}; start it again"
+        return _connected(name, self.path(name), timeout, nobody)
 
-    def open(self, name: str) -> "Door":
+    def open(self, name: str) -> "FolderDoor":
         """Open a door to export under a name. Raises `BindingRefused` where the name is taken."""
-        return Door(self, name)
+        return FolderDoor(self, name)
 
 
-class Door:
+class FolderDoor:
     """An open door: a listening socket, and the lock that says that it is alive."""
 
-    def __init__(self, doors: Doors, name: str) -> None:
+    def __init__(self, doors: FolderDoors, name: str) -> None:
         check_name(name)
         self.doors, self.name = doors, name
         try:
@@ -182,3 +271,117 @@ class Door:
         if self._lock >= 0:
             os.close(self._lock)  # a lock of flock belongs to all copies: the parent keeps it
             self._lock = -1
+
+
+class AbstractDoors:
+    """Doors without a folder, for the containers of one pod; the users at the other end are listed.
+
+    Raises `BindingRefused` for a list that is none, or where this user namespace cannot be told.
+    """
+
+    folder: Path | None = None
+
+    def __init__(self, users: str) -> None:
+        self.where = ABSTRACT + users[:200]
+        fix = f"write {ABSTRACT} and the numbers of the users at the other end, such as {ABSTRACT}1000,1001"
+        if not re.fullmatch(r"[0-9]{1,10}(,[0-9]{1,10})*", users):
+            raise BindingRefused(f"doors {self.where}: not a list of users; {fix}")
+        numbers = frozenset(map(int, users.split(",")))
+        self.users: frozenset[int] | None = numbers
+        if messages.overflow_user() in numbers:
+            raise BindingRefused(f"doors {self.where}: user {messages.overflow_user()} {NOBODY}; {fix}")
+        try:
+            self._namespace = os.stat("/proc/self/ns/user").st_ino
+        except OSError as error:
+            raise BindingRefused(f"doors {self.where}: /proc does not tell the user namespace: {error}") from None
+
+    def card(self) -> dict[str, object]:
+        """Return the user namespace, in which users' numbers mean what they mean here."""
+        return {"users": self._namespace}
+
+    def known(self, sender: Sender | None) -> Sender | None:
+        """Return a sender without its process, whose number means nothing in another container."""
+        return None if sender is None else Sender(0, sender.uid, sender.gid)
+
+    def refusal(self, sender: Sender, fields: Mapping[str, object]) -> str | None:
+        """Return why not, where a sender's user is not listed, or of another user namespace.
+
+        Who it is, Linux says. Its namespace it says itself: honest sides refuse each other where a
+        number could mean two users, and who lies is still of a user that is listed.
+        """
+        if sender.uid == messages.overflow_user():
+            return f"user {sender.uid} {NOBODY}"
+        if self.users is None or sender.uid not in self.users:
+            return f"user {sender.uid} is not listed in {self.where}"
+        if fields.get("users") != self._namespace:
+            return "it is in another user namespace, where users' numbers mean others"
+        return None
+
+    def names(self) -> list[str]:
+        """Return the names of all abstract doors of this network namespace, whoever has them."""
+        with open("/proc/net/unix", errors="replace") as file:
+            rows = [line.split() for line in file]
+        paths = {row[-1] for row in rows if len(row) == 8 and row[3] == _LISTENS}
+        found = {path.removeprefix(f"@{_PREFIX}") for path in paths if path.startswith(f"@{_PREFIX}")}
+        return sorted(name for name in found if _NAME.fullmatch(name))
+
+    def connect(self, name: str, timeout: float) -> socket.socket:
+        """Return a connection to the door of an export.
+
+        Raises `BindingRefused` where there is none, or nobody answers.
+        """
+        check_name(name)
+        nobody = f"import {name}: nobody exports it by an abstract door of this network namespace"
+        return _connected(name, f"\0{_PREFIX}{name}", timeout, nobody)
+
+    def open(self, name: str) -> "AbstractDoor":
+        """Open a door to export under a name. Raises `BindingRefused` where the name is taken."""
+        return AbstractDoor(name)
+
+    def close(self) -> None:
+        """Do nothing: there is no folder to close."""
+
+
+class AbstractDoor:
+    """An open door with an abstract name, which Linux gives to one socket at a time."""
+
+    def __init__(self, name: str) -> None:
+        check_name(name)
+        self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self.listening.bind(f"\0{_PREFIX}{name}")
+            self.listening.listen(64)
+        except OSError as error:
+            self.listening.close()
+            if error.errno == errno.EADDRINUSE:
+                raise BindingRefused(
+                    f"export {name}: another process of this network namespace exports it; end that, "
+                    "or choose another name"
+                ) from None
+            raise BindingRefused(f"export {name}: its door cannot be made: {error}") from None
+
+    def hide(self) -> None:
+        """Do nothing: the name is there as long as somebody listens."""
+
+    def close(self) -> None:
+        """Take the door away; a client that connects from now on is refused."""
+        self.listening.close()
+
+    forget = close
+
+
+def _connected(name: str, address: str, timeout: float, nobody: str) -> socket.socket:
+    """Return a connection; raise `BindingRefused` with `nobody` where nobody listens."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        # Blocking: Linux refuses others at once where many wait to be accepted.
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))
+        door.connect(address)
+        door.settimeout(timeout)
+    except OSError as error:
+        door.close()
+        if error.errno == errno.ECONNREFUSED:
+            raise BindingRefused(nobody) from None
+        raise BindingRefused(f"import {name}: the door does not answer: {error}") from None
+    return door

@@ -204,15 +204,15 @@ static void *map(int fd, size_t size)
     return base;
 }
 
-/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh): astacks is a list of (offset, size,
+/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh, pins): astacks is a list of (offset, size,
    group); A-stack i's control block lies at 128 i. */
 static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unused)
 {
-    int fd, door, pidfd, notify, waits, fresh;
+    int fd, door, pidfd, notify, waits, fresh, pins = 1;
     Py_ssize_t size;
     PyObject *list;
     (void)unused;
-    if (!PyArg_ParseTuple(args, "inO!iiiip", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh))
+    if (!PyArg_ParseTuple(args, "inO!iiiip|p", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh, &pins))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Binding *self = (Binding *)allocate(type, 0);
@@ -224,6 +224,7 @@ static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unuse
     self->pidfd = copy_of(pidfd);
     self->ends.notify = copy_of(notify);
     self->ends.waits = waits;
+    self->ends.pins = pins;
     self->astacks = calloc((size_t)count + 1, sizeof *self->astacks);
     if (!self->astacks) {
         PyErr_NoMemory();

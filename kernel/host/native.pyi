@@ -11,6 +11,7 @@ class Binding:
         notify: int,
         waits: int,
         fresh: bool,
+        pins: bool = True,
         /,
     ) -> Binding: ...
     @property

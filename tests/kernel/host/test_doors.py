@@ -11,8 +11,8 @@ import pytest
 import lrpc
 from lrpc.domains.host.here import this_machine
 from lrpc.kernel.descriptors import ImportRequest
-from lrpc.kernel.host import messages, server
-from lrpc.kernel.host.doors import Doors, default_folder
+from lrpc.kernel.host import knocks, messages, server
+from lrpc.kernel.host.doors import FolderDoors, default_folder
 from tests.support.host import SERVE, Shop, ShopServer, descriptors, process, shop, until
 
 
@@ -184,7 +184,7 @@ class TestStrangers:
             assert here.bind(Shop, "shop").add(1, 2) == 3
 
     def test_a_hello_that_never_comes_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "HELLO_S", 0.1)
+        monkeypatch.setattr(knocks, "HELLO_S", 0.1)
         with shop(tmp_path) as (serving, _):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
                 door.settimeout(10)
@@ -253,7 +253,7 @@ def test_a_server_that_is_no_servers_answer_is_refused_by_the_client(tmp_path: P
         b'{"bound": {"size": 4096, "astacks": [[0, 10, 0]], "groups": [0,0,0,0,0,0,0,0,0,0]}}',
         b'{"bound": {"size": 4096, "astacks": [[128, 10, 1000000]], "groups": [0,0,0,0,0,0,0,0,0,0]}}',
     ]
-    doors = Doors(tmp_path)
+    doors = FolderDoors(tmp_path)
     door = doors.open("shop")
     door.listening.setblocking(True)
 
