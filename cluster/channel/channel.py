@@ -227,7 +227,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         begun: tuple[bytes, Any] | None = None,
     ) -> tuple[Any, LocalCall]:
         """Make a call with all that it may have; `begun` is its request, and how it went so far."""
-        from lrpc.kernel.host.client import ENDED, UNTAKEN
+        from lrpc.kernel.host.client import ENDED, UNTAKEN, NoRoom, TooLarge
 
         channel = self._channel
         if channel.closed and begun is None:
@@ -253,8 +253,11 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 kind, reply = binding.finish(reply, 0, 0, until, packed)
                 if kind:
                     raise _error(_INTERNAL, f"the server's end of the A-stack failed: {reply[:200]!r}")
-        except Refused as error:
-            raise _error(_INTERNAL, str(error)) from None
+        except (NoRoom, TooLarge) as error:
+            if not error.executed and not binding.has_ended:  # nothing was sent
+                left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
+                return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+            raise _error(_EXHAUSTED, f"CLIENT: Received message larger than max: {error}") from None
         except CallError as error:
             if channel.closed:
                 raise _error(_CANCELLED, "Channel closed!") from None

@@ -119,7 +119,8 @@ class HostDomain:
         signatures = tuple(one.signature for one in procedures)
         definition = interface.interface.__name__
         binding = ClientBinding(self._doors, name, definition, signatures, self._waits, notified)
-        binding.largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
+        largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
+        binding.largest = min(binding.largest, largest)
         self._bindings.add(binding)
         return binding
 

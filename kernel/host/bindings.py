@@ -95,6 +95,12 @@ class ServerBinding:
         self.bytes += size - self.regions.get(index, 0)
         self.regions[index] = size
 
+    def detach(self, message: DoorMessage) -> None:
+        """Take an A-stack's out-of-band segment away: its client needs it no more."""
+        index = message.get("detach", int)
+        self.native.detach(index)
+        self.bytes -= self.regions.pop(index, 0)
+
     def close(self) -> None:
         """End the binding: workers leave it, and its descriptors are closed."""
         self.native.end()

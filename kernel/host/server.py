@@ -252,6 +252,9 @@ class HostServer:
                 self._ring(binding)
             elif self.is_restless(binding):
                 self._end(binding, "client sent too much")
+            elif "detach" in message.fields:
+                binding.detach(message)
+                answer(binding.door, {"attached": False, "turn": message.get("turn", int)})
             elif sum(one.bytes for one in self._of_user(binding.sender)) + message.get("size", int) > MOST_BYTES:
                 refusal = f"{MOST_BYTES:,} bytes of segments are the most that one user gets"
                 answer(binding.door, {"refused": refusal, "turn": message.get("turn", int)})

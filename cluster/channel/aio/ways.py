@@ -14,7 +14,7 @@ import grpc
 from lrpc.cluster.channel.aio.calls import FAILED, AwaitedUnaryCall
 from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, unpack_reply
 from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
-from lrpc.kernel.errors import ArgumentError, CallError
+from lrpc.kernel.errors import CallError
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.cluster.channel.aio.channel import AwaitedUnaryUnary
@@ -122,6 +122,8 @@ class ChannelCall(AwaitedUnaryCall):
             self._response.set_exception(error)
 
     async def _find(self) -> None:
+        from lrpc.kernel.host.client import NoRoom, TooLarge
+
         until, channel = self._until_ns, self._channel
         reply, self._reply = self._reply, None
         if reply is None:
@@ -137,7 +139,7 @@ class ChannelCall(AwaitedUnaryCall):
         binding = self.calls.binding
         try:
             reply = await self._with_room(self.calls, reply)
-        except ArgumentError as error:
+        except (NoRoom, TooLarge) as error:
             self.set_status(EXHAUSTED, f"CLIENT: Received message larger than max: {error}")
             return
         except CallError as error:

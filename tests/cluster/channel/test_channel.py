@@ -72,7 +72,7 @@ class TestBothWays:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)
 
-    @pytest.mark.parametrize("size", [4 << 20, 5 << 20])
+    @pytest.mark.parametrize("size", [4 << 20, 5 << 20, 7 << 20])
     def test_messages_beyond_the_limit_are_refused_alike(self, both: tuple[Channel, grpc.Channel], size: int) -> None:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)

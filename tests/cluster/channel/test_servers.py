@@ -181,6 +181,22 @@ class TestServers:
             assert isinstance(ours, Channel)
             assert ours.local_calls == 2
 
+    def test_messages_that_find_no_room_take_grpc_and_responses_without_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from lrpc.kernel.host import server
+
+        monkeypatch.setattr(server, "MOST_BYTES", 100_000)
+        with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            assert seen(channel, "echo", "a").response == "a"
+            assert seen(channel, "echo", "a" * 200_000, timeout=20).response == "a" * 200_000
+            assert seen(channel, "echo", "a" * 200_000).response == "a" * 200_000
+            assert channel.local_calls == 1
+            # The handler has run, so it is not asked again by gRPC.
+            assert seen(channel, "large", "200000").code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert seen(channel, "echo", "a").response == "a"
+
     def test_a_server_with_a_limit_of_its_own_for_metadata_is_called_by_grpc(self, tmp_path: Path) -> None:
         options = [("grpc.absolute_max_metadata_size", 400)]
         with serving(tmp_path, options=options) as (_, target, _), lrpc.insecure_channel(target) as channel:

@@ -184,6 +184,24 @@ class TestServers:
 
         run(main())
 
+    def test_messages_that_find_no_room_take_grpc_and_responses_without_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from lrpc.kernel.host import server
+
+        monkeypatch.setattr(server, "MOST_BYTES", 1_000_000)
+
+        async def main() -> None:
+            async with awaited_pair(tmp_path) as (_, ours, _):
+                assert (await awaited_seen(ours, "echo", "a")).response == "a"
+                assert (await awaited_seen(ours, "echo", "a" * 2_000_000)).response == "a" * 2_000_000
+                assert ours.local_calls == 1
+                refused = await awaited_seen(ours, "large", "2000000")
+                assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert (await awaited_seen(ours, "echo", "a")).response == "a"
+
+        run(main())
+
     def test_calls_beyond_the_limit_are_refused_on_both_ways_together(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with awaited_pair(tmp_path, maximum_concurrent_rpcs=2) as (service, ours, theirs):
