@@ -8,7 +8,8 @@ from typing import Any, Final
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on
-from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
+from lrpc.cluster.channel.form import MOST_METADATA, MOST_RECEIVED, SIGNATURE, WITHOUT_TLS, Ended, Metadata, received
+from lrpc.cluster.channel.methods import EXHAUSTED
 from lrpc.kernel.errors import BindingRefused, CallError
 
 _LOG = logging.getLogger("lrpc.channel")
@@ -36,6 +37,15 @@ class Binder:
         limits = dict(self._options)
         self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
         self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
+        soft = _limit(limits.get("grpc.max_metadata_size", MOST_METADATA))
+        self._most_metadata = _limit(limits.get("grpc.absolute_max_metadata_size", max(MOST_RECEIVED, soft * 5 // 4)))
+
+    def received(self, code: int, details: str, initial: Metadata, trailing: Metadata) -> Ended:
+        """Return how a call ends, as its metadata are within the channel's limits or not.
+
+        Between its two limits, gRPC refuses some by chance; here all of these pass.
+        """
+        return received(Ended(code, details, initial, trailing), self._most_metadata, EXHAUSTED)
 
     def bind(self, held: Any) -> Any:
         """Decide; return `held` where it is still right, or a new binding, or None for gRPC.

@@ -52,6 +52,7 @@ class Channel(StreamsBeside, grpc.Channel):
         self.closed = False
         self._binder = Binder(target, options, secure=secure, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
+        self.received = self._binder.received
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
         self._lock = threading.Lock()
@@ -283,6 +284,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             self._streams = True
             return self._by_grpc(request, *given)
         channel.local_calls += 1
+        if initial or trailing:
+            code, details, initial, trailing = channel.received(code, details, initial, trailing)
         if code:
             raise LocalRpcError(LocalCall(code, details, initial, trailing))
         if len(message) > channel.most_received:

@@ -159,7 +159,10 @@ class ChannelCall(AwaitedUnaryCall):
         if code == TAKE_GRPC:
             self._stub.streams = True
             await self._by_grpc()
-        elif code:
+            return
+        if initial or trailing:
+            code, details, initial, trailing = channel.received(code, details, initial, trailing)
+        if code:
             channel.local_calls += 1
             self.set_status(code, details, initial, trailing)
         elif len(message) > channel.most_received:

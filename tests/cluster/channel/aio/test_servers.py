@@ -330,7 +330,8 @@ class TestEnds:
             command = [sys.executable, "-c", SERVER, str(tmp_path)]
             async with lrpc.aio.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
                 assert isinstance(channel, AwaitedChannel)
-                for _ in range(2):
+                took = []
+                for _ in range(3):
                     server = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
                     assert server.stdout is not None
                     assert await server.stdout.readline() == b"ready\n"
@@ -344,11 +345,12 @@ class TestEnds:
                     server.send_signal(signal.SIGKILL)
                     began = time.monotonic()
                     assert await call.code() is grpc.StatusCode.UNAVAILABLE
-                    assert time.monotonic() - began < 2
+                    took.append(time.monotonic() - began)
                     assert channel.local_calls == before + 1  # the handler may have run: it is not repeated
                     assert (await awaited_seen(channel, "echo", "a")).code is grpc.StatusCode.UNAVAILABLE
                     await server.wait()
                     (tmp_path / "grpc.sock").unlink(missing_ok=True)
+                assert sorted(took)[1] < 0.1  # the middle one: this computer may be busy
 
         run(main())
 
