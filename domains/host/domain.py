@@ -33,6 +33,7 @@ from lrpc.kernel.random import Stream
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WAITS: Final[dict[Waits, int]] = {"adapt": 0, "sleep": 1, "spin": 2}
 _open: Final["weakref.WeakSet[HostDomain]"] = weakref.WeakSet()
 
@@ -144,10 +145,11 @@ class HostDomain:
             vars(server)["domain"] = self
 
     def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve calls until SIGINT, SIGTERM or `close`; then close the domain.
+        """Serve calls until SIGINT, SIGTERM, SIGHUP or `close`; then close the domain.
 
         Calls are served from the moment of their export: this only waits. Outside the main thread,
-        signals are left alone. `ready` is called once a signal would end the domain in order.
+        signals are left alone, as are those that the process ignores. `ready` is called once a
+        signal would end the domain in order.
         """
         before: dict[signal.Signals, object] = {}
 
@@ -156,7 +158,8 @@ class HostDomain:
 
         try:
             if threading.current_thread() is threading.main_thread():
-                before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+                ends = (one for one in _ENDS if signal.getsignal(one) is not signal.SIG_IGN)
+                before = {one: signal.signal(one, stop) for one in ends}
             ready()
             self._closed.wait()
         except _Stopped:
@@ -247,7 +250,7 @@ class HostDomain:
             binding.forget()
         if self._server is not None:
             self._server.forget()
-        self._doors.close()
+        self._doors.forget()
 
     # --- time and threads ------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import socket
 import stat
 import struct
@@ -32,6 +31,7 @@ from lrpc.kernel.host.messages import Sender
 FOLDER_VARIABLE: Final = "LRPC_DOORS"
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _LOCK: Final = ".lock"
+_TRIES: Final = 100
 ABSTRACT: Final = "abstract:"  # and users' numbers, in the place of a folder
 _LISTENS: Final = "00010000"  # the flags of a listening socket in /proc/net/unix
 _PREFIX: Final = "lrpc/"  # of abstract names
@@ -93,6 +93,9 @@ class Doors(Protocol):
     def close(self) -> None:
         """Look for no more doors, and open none."""
 
+    def forget(self) -> None:
+        """Close a forked child's copies; the parent goes on."""
+
 
 class Door(Protocol):
     """An open door."""
@@ -142,28 +145,49 @@ class FolderDoors:
     def __init__(self, folder: Path) -> None:
         self.folder: Path | None = folder
         self.where = str(folder)
+        self._made = folder == default_folder() and not os.environ.get(FOLDER_VARIABLE)  # by lrpc, which removes it
+        self._fds = [self._opened(folder)]
+
+    def _opened(self, folder: Path) -> int:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-            self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._made = True
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise BindingRefused(
                 f"doors {folder}: {error.strerror}; set {FOLDER_VARIABLE} to a folder of yours"
             ) from None
-        found = os.fstat(self._fd)
+        found = os.fstat(fd)
         mode = stat.S_IMODE(found.st_mode)
         if found.st_uid != os.geteuid() or mode & 0o077:
-            os.close(self._fd)
+            os.close(fd)
             raise BindingRefused(
                 f"doors {folder}: it belongs to user {found.st_uid} with mode {mode:04o}, and must be yours "
                 f"with mode 0700; remove it, or set {FOLDER_VARIABLE}"
             )
+        return fd
 
     def close(self) -> None:
-        """Close the folder."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the folder; remove it where lrpc has made it, and nothing is left in it."""
+        if self._fds and self._made:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.where)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close a forked child's copies."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def look_again(self) -> None:
+        """Open the folder again where it was removed and made anew, as its last server does."""
+        try:
+            stale = not os.path.samestat(os.stat(self.where, follow_symlinks=False), os.fstat(self._fds[-1]))
+        except FileNotFoundError:
+            stale = True
+        if stale:
+            self._fds.append(self._opened(Path(self.where)))  # another thread may use the old one
 
     def card(self) -> dict[str, object]:
         """Return nothing: that the other side could enter the folder says enough."""
@@ -186,18 +210,19 @@ class FolderDoors:
 
         It is short enough for a socket's address wherever the folder lies.
         """
-        return f"/proc/self/fd/{self._fd}/{name}"
+        return f"/proc/self/fd/{self._fds[-1] if self._fds else -1}/{name}"
 
     def names(self) -> list[str]:
         """Return the names of all doors in the folder, whether somebody answers or not."""
-        return sorted(name for name in os.listdir(self._fd) if _NAME.fullmatch(name) and self._is_socket(name))
+        self.look_again()
+        return sorted(name for name in os.listdir(self._fds[-1]) if _NAME.fullmatch(name) and self._is_socket(name))
 
     def _there(self, name: str) -> str:
         return os.path.join(self.where, name)
 
     def _is_socket(self, name: str) -> bool:
         try:
-            return stat.S_ISSOCK(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
+            return stat.S_ISSOCK(os.stat(name, dir_fd=self._fds[-1], follow_symlinks=False).st_mode)
         except FileNotFoundError:
             return False
 
@@ -207,6 +232,7 @@ class FolderDoors:
         Raises `BindingRefused` where there is none, or nobody answers.
         """
         check_name(name)
+        self.look_again()
         if not self._is_socket(name):
             raise BindingRefused(f"import {name}: nobody exports it on this computer: no door {self._there(name)}")
         nobody = f"import {name}: its server has ended and left the door {self._there(name)}; start it again"
@@ -223,21 +249,12 @@ class FolderDoor:
     def __init__(self, doors: FolderDoors, name: str) -> None:
         check_name(name)
         self.doors, self.name = doors, name
-        try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._lock = os.open(doors.path(name + _LOCK), flags, 0o600)
-        except OSError as error:
-            raise BindingRefused(f"export {name}: its lock {name}{_LOCK} cannot be opened: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise BindingRefused(
-                f"export {name}: another process exports it; end that, or choose another name"
-            ) from None
+        self._lock = self._locked()
         self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        temporary = f".{secrets.token_hex(8)}"
+        temporary = f".{name}"
         try:
+            with contextlib.suppress(FileNotFoundError):  # left by a crash
+                os.unlink(doors.path(temporary))
             self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             self.listening.bind(doors.path(temporary))
             os.chmod(doors.path(temporary), 0o600)
@@ -247,8 +264,38 @@ class FolderDoor:
             with contextlib.suppress(OSError):
                 os.unlink(doors.path(temporary))
             self.listening.close()
+            with contextlib.suppress(OSError):
+                os.unlink(doors.path(name + _LOCK))
             os.close(self._lock)
             raise BindingRefused(f"export {name}: its door cannot be made: {error}") from None
+
+    def _locked(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        path = self.doors.path(self.name + _LOCK)
+        for _ in range(_TRIES):
+            self.doors.look_again()
+            path = self.doors.path(self.name + _LOCK)
+            try:
+                held = os.open(path, flags, 0o600)
+            except FileNotFoundError:  # the folder was removed meanwhile
+                continue
+            except OSError as error:
+                raise BindingRefused(
+                    f"export {self.name}: its lock {self.name}{_LOCK} cannot be opened: {error.strerror}"
+                ) from None
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(held)
+                raise BindingRefused(
+                    f"export {self.name}: another process exports it; end that, or choose another name"
+                ) from None
+            # Its last holder may have removed the file since it was opened: then it is no lock.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(held)):
+                    return held
+            os.close(held)
+        raise BindingRefused(f"export {self.name}: its lock {path} comes and goes; try again")
 
     def hide(self) -> None:
         """Take the door's name away: who looks for it from now on finds none."""
@@ -261,7 +308,8 @@ class FolderDoor:
             return
         self.hide()
         self.listening.close()
-        # The lock's file stays: removing it would let two processes hold locks of two files.
+        with contextlib.suppress(OSError):  # while it is held: see `_locked`
+            os.unlink(self.doors.path(self.name + _LOCK))
         os.close(self._lock)
         self._lock = -1
 
@@ -340,6 +388,8 @@ class AbstractDoors:
 
     def close(self) -> None:
         """Do nothing: there is no folder to close."""
+
+    forget = close
 
 
 class AbstractDoor:

@@ -64,6 +64,48 @@ class TestFolders:
         with this_machine(folder=tmp_path / "doors"):
             assert stat.S_IMODE((tmp_path / "doors").stat().st_mode) == 0o700
 
+    def test_a_folder_that_was_made_goes_with_its_last_door_and_is_found_again(self, tmp_path: Path) -> None:
+        folder = tmp_path / "doors"
+        with this_machine(folder=folder) as here:
+            folder.rmdir()  # as whoever has made it does, where it is the last
+            for _ in range(2):
+                with shop(folder):
+                    assert here.bind(Shop, "shop").add(1, 2) == 3
+                    assert sorted(os.listdir(folder)) == ["shop", "shop.lock"]
+                assert not folder.exists()
+
+    def test_a_folder_that_was_there_stays(self, tmp_path: Path) -> None:
+        with shop(tmp_path):
+            pass
+        assert tmp_path.exists()
+
+    def test_servers_that_come_and_go_in_threads_leave_one_door_at_a_time(self, tmp_path: Path) -> None:
+        folder = tmp_path / "doors"
+        taken: list[int] = []
+        wrong: list[object] = []
+
+        def many() -> None:
+            for _ in range(100):
+                doors = FolderDoors(folder)
+                try:
+                    door = doors.open("shop")
+                except lrpc.BindingRefused as error:
+                    wrong.extend([] if "another process exports it" in str(error) else [error])
+                else:
+                    taken.append(1)
+                    wrong.extend([] if len(taken) == 1 else ["two doors of one name"])
+                    taken.pop()
+                    door.close()
+                doors.close()
+
+        threads = [threading.Thread(target=many) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(30)
+        assert wrong == []
+        assert not folder.exists() or not os.listdir(folder)
+
     def test_a_folder_that_others_may_enter_is_refused(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o750)
         with pytest.raises(lrpc.BindingRefused, match="must be yours with mode 0700"):
