@@ -52,6 +52,7 @@ class Channel(StreamsBeside, grpc.Channel):
         self.closed = False
         self._binder = Binder(target, options, secure=secure, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
+        self.received = self._binder.received
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
         self._lock = threading.Lock()
@@ -227,7 +228,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         begun: tuple[bytes, Any] | None = None,
     ) -> tuple[Any, LocalCall]:
         """Make a call with all that it may have; `begun` is its request, and how it went so far."""
-        from lrpc.kernel.host.client import ENDED, UNTAKEN
+        from lrpc.kernel.host.client import ENDED, UNTAKEN, NoRoom, TooLarge
 
         channel = self._channel
         if channel.closed and begun is None:
@@ -253,8 +254,11 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 kind, reply = binding.finish(reply, 0, 0, until, packed)
                 if kind:
                     raise _error(_INTERNAL, f"the server's end of the A-stack failed: {reply[:200]!r}")
-        except Refused as error:
-            raise _error(_INTERNAL, str(error)) from None
+        except (NoRoom, TooLarge) as error:
+            if not error.executed and not binding.has_ended:  # nothing was sent
+                left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
+                return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+            raise _error(_EXHAUSTED, f"CLIENT: Received message larger than max: {error}") from None
         except CallError as error:
             if channel.closed:
                 raise _error(_CANCELLED, "Channel closed!") from None
@@ -280,6 +284,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             self._streams = True
             return self._by_grpc(request, *given)
         channel.local_calls += 1
+        if initial or trailing:
+            code, details, initial, trailing = channel.received(code, details, initial, trailing)
         if code:
             raise LocalRpcError(LocalCall(code, details, initial, trailing))
         if len(message) > channel.most_received:

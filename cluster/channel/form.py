@@ -21,6 +21,10 @@ _PAIR: Final = struct.Struct("<HI")
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 MOST_METADATA: Final = 8192  # bytes, of keys and values and 32 for each pair: gRPC's default
+MOST_RECEIVED: Final = 16384  # likewise, beyond which gRPC always refuses what it receives
+# What gRPC sends with a reply's initial metadata (:status, content-type, grpc-accept-encoding), and
+# with its trailing ones (grpc-status, grpc-message).
+_INITIAL_HEAD, _TRAILING_HEAD = 177, 88
 
 
 class Metadatum(NamedTuple):
@@ -31,6 +35,15 @@ class Metadatum(NamedTuple):
 
 
 Metadata = tuple[Metadatum, ...]
+
+
+class Ended(NamedTuple):
+    """How a call has ended."""
+
+    code: int
+    details: str
+    initial: Metadata
+    trailing: Metadata
 
 
 class Malformed(ValueError):
@@ -60,6 +73,28 @@ def checked(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...
 def size_of(metadata: Metadata) -> int:
     """Return the bytes of metadata as gRPC counts them."""
     return sum(len(key) + len(value) + 32 for key, value in metadata)
+
+
+def received(ended: Ended, most: int, exhausted: int) -> Ended:
+    """Return how a call ends whose metadata may be of `most` bytes, as gRPC counts them.
+
+    Beyond, gRPC ends it as `exhausted`, with the metadata as far as it has read them.
+    """
+    initial = _too_long(ended.initial, _INITIAL_HEAD, most)
+    text = f"received metadata size exceeds hard limit ({most})"
+    if initial is not None:
+        return Ended(exhausted, text, initial, ())
+    trailing = _too_long(ended.trailing, _TRAILING_HEAD + len(ended.details.encode(errors="replace")), most)
+    return ended if trailing is None else Ended(exhausted, text, ended.initial, trailing)
+
+
+def _too_long(metadata: Metadata, size: int, most: int) -> Metadata | None:
+    """Return metadata up to the pair with which they are too long; None where they are not."""
+    for at, pair in enumerate(metadata):
+        size += size_of((pair,))
+        if size > most:
+            return metadata[: at + 1]
+    return None
 
 
 def pack_metadata(metadata: Metadata) -> bytes:

@@ -131,6 +131,7 @@ typedef struct {
     _Atomic int ended;      /* why; 0 while the binding lives */
     _Atomic uint32_t alarm; /* the private word of the client's waits */
     int waits;              /* ADAPTIVE, ALWAYS_SLEEP or ALWAYS_SPIN */
+    int pins;               /* whether workers may go to, or off, the processor that the client names */
     int door, notify;       /* sockets: -1 where there is none */
     int64_t wakes_since;
     uint32_t wakes;
@@ -492,13 +493,13 @@ static void unpin(Worker *worker)
 }
 
 /* Move off the caller's processor, to spin on another one. Returns whether there is another. */
-static int move_away(const Linkage *linkage)
+static int move_away(const Ends *ends, const Linkage *linkage)
 {
     uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
     cpu_set_t mask, others;
     if (cpu >= CPU_SETSIZE || sched_getcpu() != (int)cpu)
         return 1;
-    if (sched_getaffinity(0, sizeof mask, &mask))
+    if (!ends->pins || sched_getaffinity(0, sizeof mask, &mask))
         return 0;
     others = mask;
     CPU_CLR(cpu, &others);
@@ -553,7 +554,7 @@ static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, i
         atomic_store_explicit(&wanted_at, now, memory_order_relaxed);
         return;
     }
-    linkage->spinning = move_away(linkage);
+    linkage->spinning = move_away(ends, linkage);
     if (linkage->spinning)
         atomic_fetch_add(&spinners, 1);
     linkage->misses = linkage->spun_calls = 0;
@@ -575,7 +576,7 @@ static int server_spins(Ends *ends, Linkage *linkage)
     if (ends->waits == ALWAYS_SLEEP)
         return 0;
     if (ends->waits == ALWAYS_SPIN)
-        return move_away(linkage);
+        return move_away(ends, linkage);
     if (!linkage->spinning)
         return 0;
     uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
@@ -672,7 +673,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
                 continue;
             now = asleep;
         }
-        if (!was_pinned && linkage->pins && ends->waits != ALWAYS_SPIN) {
+        if (!was_pinned && ends->pins && linkage->pins && ends->waits != ALWAYS_SPIN) {
             pin(worker, linkage, linkage->done_at);
             was_pinned = worker->pinned;
         }

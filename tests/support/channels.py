@@ -95,6 +95,17 @@ class Service:
     def large(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
         return StringValue(value="x" * int(request.value))
 
+    def much(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        kind, _, count = request.value.partition(" ")
+        pairs = tuple((f"k{n}", "v" * 1000) for n in range(int(count)))
+        if "i" in kind:
+            context.send_initial_metadata(pairs)
+        if "t" in kind:
+            context.set_trailing_metadata(pairs)
+        if "a" in kind:
+            context.abort(grpc.StatusCode.NOT_FOUND, "aborted")
+        return request
+
     def stream(self, request: StringValue, context: grpc.ServicerContext) -> Iterator[StringValue]:
         yield from (StringValue(value=f"{request.value}{n}") for n in range(3))
 

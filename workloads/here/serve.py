@@ -26,7 +26,7 @@ def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: in
     try:
         with this_machine(name, folder=folder, waits=waits, workers=workers) as here:
             here.export(found.interface, made, name)
-            said = f"serving {name} ({found.interface.__name__}) in {here.folder}; Ctrl-C ends it"
+            said = f"serving {name} ({found.interface.__name__}) in {here.doors}; Ctrl-C ends it"
             here.serve(lambda: print_note(said))
     except BindingRefused as error:
         raise Refused(str(error)) from None

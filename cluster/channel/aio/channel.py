@@ -59,6 +59,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
         self._binder = Binder(target, options, secure=secure, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
+        self.received = self._binder.received
         self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
         self.calls: AwaitedCalls | None = None  # by the binding that is held
         self.left: set[AwaitedCalls] = set()  # by bindings whose last calls still run

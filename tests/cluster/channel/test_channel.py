@@ -72,10 +72,17 @@ class TestBothWays:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)
 
-    @pytest.mark.parametrize("size", [4 << 20, 5 << 20])
+    @pytest.mark.parametrize("size", [4 << 20, 5 << 20, 7 << 20])
     def test_messages_beyond_the_limit_are_refused_alike(self, both: tuple[Channel, grpc.Channel], size: int) -> None:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)
+
+    @pytest.mark.parametrize("count", [7, 20])
+    @pytest.mark.parametrize("kind", ["i", "t", "it", "ia", "ta"])
+    def test_metadata_of_replies_beyond_the_limit_are_refused_alike(
+        self, both: tuple[Channel, grpc.Channel], kind: str, count: int
+    ) -> None:
+        same(both, "much", f"{kind} {count}")
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(

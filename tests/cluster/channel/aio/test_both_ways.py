@@ -85,6 +85,12 @@ def test_messages_of_any_size_return_or_are_refused_alike(both: Both, size: int)
     both.same("echo", "y" * size)
 
 
+@pytest.mark.parametrize("count", [7, 20])
+@pytest.mark.parametrize("kind", ["i", "t", "it", "ia", "ta"])
+def test_metadata_of_replies_beyond_the_limit_are_refused_alike(both: Both, kind: str, count: int) -> None:
+    both.same("much", f"{kind} {count}")
+
+
 @pytest.mark.parametrize("pair", INVALID)
 def test_invalid_metadata_is_refused_alike(both: Both, pair: Any) -> None:
     async def end(channel: grpc.aio.Channel) -> object:
