@@ -19,6 +19,7 @@ WORKERS ?= auto
 BIN := .venv/bin
 READY := .venv/ready
 TOOLS := .venv/tools
+PICTURES := reproduce replay place run explain sweep
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: reproduce test test-ci test-all properties lint format browser screenshots pictures manual protos constraints clean libraries compiled
@@ -65,9 +66,14 @@ pictures: browser
 	$(BIN)/lrpc replay workloads/traces/sample-trace.csv --machines 2 --force --out build/pictures/replay
 	$(BIN)/lrpc report build/pictures/replay --force
 	$(BIN)/lrpc place workloads/traces/sample-trace.csv --machines 2 --slack 1.7 --force --out build/pictures/found.toml --record build/pictures/place
+	$(BIN)/lrpc run office --actors 0 --links memory --force --out build/pictures/run
+	$(BIN)/lrpc report build/pictures/run --force
+	$(BIN)/lrpc explain Add --force --out build/pictures/explain/report
+	$(BIN)/python -c 'from pathlib import Path; from tests.support.shown import file_of; print(file_of(Path("docs/measure.md"), "caches.toml"))' > build/pictures/caches.toml
+	$(BIN)/lrpc sweep build/pictures/caches.toml --force --parallel 0 --out build/pictures/sweep
 	$(BIN)/python -m tests.support.pages build/pictures/screens build/pictures/*/report/report.html
 	mkdir -p docs/pictures
-	for name in reproduce replay place; do cp build/pictures/screens/$$name-light-1600.png docs/pictures/$$name.png; done
+	for name in $(PICTURES); do cp build/pictures/screens/$$name-light-1600.png docs/pictures/$$name.png; done
 
 # Strictly: a link that leads nowhere, or a docstring that cannot be read, ends it.
 manual: $(TOOLS)

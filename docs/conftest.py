@@ -1,4 +1,4 @@
-"""The files that docs/own-servers.md tells its reader to have in the current folder."""
+"""The files that docs/measure.md tells its reader to have in the current folder."""
 
 import importlib.util
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = "own-servers.md"
+PAGE = "measure.md"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

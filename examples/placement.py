@@ -12,7 +12,7 @@ SAMPLE = Path(traces.__file__).with_name("sample-trace.csv")
 
 
 def main() -> None:
-    """Print the placement with the fewest calls between machines, beside the policy `spread`."""
+    """Print the placement with the fewest cross-machine calls, beside the policy `spread`."""
     job = ReplayJob(trace=str(SAMPLE), machines=2)
     question = ask(job, slack=1.7)  # a machine may hold 1.7 times its fair share of all computation
     limits = SearchLimits(nodes=20_000, seconds=60.0)
@@ -20,7 +20,7 @@ def main() -> None:
     spread = tuple(place(question.pods, job.machines, "spread").values())
     for pod, before, after in zip(question.pods, spread, solution.placed, strict=True):
         print(f"{pod:12} machine {before} -> {after}")
-    print(f"calls between machines: {question.problem.crossing(spread)} -> {solution.crossing}")
+    print(f"cross-machine calls: {question.problem.crossing(spread)} -> {solution.crossing}")
     print(f"no placement within the slack has fewer than {solution.at_least}")
 
 

@@ -5,38 +5,46 @@ Their Python examples run as doctests.
 
 import ast
 import builtins
+import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from lrpc.cluster import run, scenario, transport
-from lrpc.cluster.description import describe
+from lrpc.cluster.parameters import ParameterTable
 from lrpc.cluster.scenario import ClusterTable
-from lrpc.kernel.documents import validate
+from lrpc.kernel.documents import Document
+from lrpc.kernel.simulated import costs
 from lrpc.workloads import launcher
-from lrpc.workloads.programs.registry import REGISTRY
+from lrpc.workloads.placing.constraints import ConstraintTables
 from lrpc.workloads.records import records
+from lrpc.workloads.runs.jobs import ReplayJob, RunJob
 from lrpc.workloads.studies import sweep
 from lrpc.workloads.traces import depth, rows
 from lrpc.workloads.traces import read as trace_files
 from lrpc.workloads.traces.formats import json_rows
 from tests.conftest import HAS_HOST
+from tests.support import reference, shown
 from tests.support.command import lrpc
 from tests.support.places import PROJECT, SAMPLE
 
 README: Final = PROJECT / "README.md"
 DOCS: Final = PROJECT / "docs"
 REPRODUCTION: Final = DOCS / "reproduction.md"
-TUTORIAL: Final = DOCS / "tutorial.md"
 DESIGN: Final = DOCS / "design.md"
 MAP: Final = DOCS / "paper-to-code.md"
-OWN_SERVERS: Final = DOCS / "own-servers.md"
+MEASURE: Final = DOCS / "measure.md"
 EXAMPLES: Final = PROJECT / "examples"
 PAGES: Final = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md"), *EXAMPLES.glob("*.md")])
 ROOMS: Final = ("kernel", "domains", "cluster", "workloads", "protos", "tests", "benchmarks", "examples", "lrpc")
@@ -118,11 +126,13 @@ def help_of(command: str) -> str:
 
 def commands(text: str) -> Iterator[list[str]]:
     """Yield every lrpc command line on a page, as words."""
-    shown = [line.strip() for line in text.splitlines()] + spans(text)
-    for line in shown:
+    for line in [*(line.strip().removeprefix("$ ") for line in text.splitlines()), *spans(text)]:
         words = line.partition("  ")[0].partition(" #")[0].split()
         if len(words) > 1 and words[0] == "lrpc" and re.fullmatch(r"[a-z]+", words[1]):
             yield words
+
+
+WITH_COMMANDS: Final = [page for page in PAGES if shown.has_commands(page.read_text())]
 
 
 def command_names() -> set[str]:
@@ -133,9 +143,9 @@ def command_names() -> set[str]:
 def test_every_table_of_what_is_reproduced_is_one_that_reproduce_prints(tmp_path: Path) -> None:
     """Few calls suffice: the figures are means."""
     said = lrpc("reproduce", "--calls", "50", "--actors", "0", "--links", "memory", "--out", tmp_path / "run").out
-    shown = re.split(r"\n(?=Table )", blocks(text_of(REPRODUCTION), "text")[0].strip())
-    assert len(shown) == 4
-    for table in shown:
+    tables = re.split(r"\n(?=Table )", blocks(text_of(REPRODUCTION), "text")[0].strip())
+    assert len(tables) == 4
+    for table in tables:
         assert table in printed(said)
 
 
@@ -192,39 +202,82 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
         ]
 
 
-def test_the_tutorials_scenario_can_be_run() -> None:
-    tables = [tomllib.loads(block) for block in blocks(text_of(TUTORIAL), "toml")]
-    scenario = next(one for one in tables if "machines" in one)
-    assert describe(validate(ClusterTable, scenario, "tutorial"), REGISTRY, "tutorial").talks
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
+def test_every_command_of_a_page_runs_and_prints_what_the_page_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for one in shown.run_page(text_of(page), tmp_path):
+        assert one.code == 0, f"{one.command}: {one.printed}"
+        assert one.holds, f"{one.command} prints:\n{one.printed}"
 
 
-def test_the_tutorial_shows_what_replaying_and_placing_its_trace_prints(tmp_path: Path) -> None:
-    trace = SAMPLE
-    times, places = blocks(text_of(TUTORIAL), "text")
-    where = ("--machines", 2, "--actors", 0, "--links", "memory")
-    assert times.strip() in printed(lrpc("replay", trace, *where, "--out", tmp_path / "run").out)
-    placed = lrpc("place", trace, *where, "--slack", 1.7, "--out", tmp_path / "p.toml", "--record", tmp_path / "runs")
-    assert printed(placed.out).startswith(places.strip())
+def test_the_guides_and_the_first_page_show_commands() -> None:
+    assert {"index.md", "split.md", "teach.md", "measure.md"} <= {page.name for page in WITH_COMMANDS}
 
 
-def test_the_page_on_own_servers_shows_the_example_whole() -> None:
-    text = text_of(OWN_SERVERS)
+@pytest.mark.skipif(not HAS_HOST, reason="needs the host kernel")
+def test_the_commands_of_the_page_on_use_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve, call, doors = blocks(text_of(DOCS / "use-it.md"), "text")[0].splitlines()
+    monkeypatch.setenv("LRPC_DOORS", str(tmp_path))
+    here = [sys.executable, "-c", "import lrpc_command; lrpc_command.main()", *serve.split()[1:], "--json"]
+    with subprocess.Popen(here, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        told = json.loads("".join(takewhile(lambda line: line != "}\n", server.stdout)) + "}")
+        assert (told["name"], told["interface"], told["pid"]) == ("adder", "Adder", server.pid)
+        assert lrpc(*call.split()[1:]).out == "3\n"
+        assert "adder" in lrpc(*doors.split()[1:]).out
+        server.send_signal(signal.SIGINT)
+    assert server.returncode == 0
+
+
+def test_the_reference_of_the_command_is_what_the_commands_say() -> None:
+    assert text_of(reference.PAGE) == reference.reference()
+
+
+def test_every_key_of_a_file_is_on_the_page_about_files() -> None:
+    tables: list[type[Document]] = [
+        *(ClusterTable, scenario.MachineTable, scenario.DomainTable, scenario.ExportTable, scenario.ThreadTable),
+        *(scenario.LinksTable, scenario.PairTable, ParameterTable, sweep.SweepFile, sweep.DrawsTable, sweep.EachTable),
+        *(RunJob, ReplayJob, ConstraintTables, costs.CostFile, costs.StepCost, costs.Total, costs.Tlb),
+        *(costs.MessagePassing, costs.Retransmission),
+    ]
+    said = set(re.findall(r"[a-z_]+", " ".join(spans(text_of(DOCS / "files.md")))))
+    missing = {(table.__name__, key) for table in tables for key in table.model_fields if key not in said}
+    assert missing == set()
+
+
+def test_every_key_of_a_record_and_every_column_is_on_the_page_about_records(tmp_path: Path) -> None:
+    text = text_of(DOCS / "records.md")
+    said = set(spans(text))
+    assert {one.name for one in fields(records.Record)} - said == set()
+    page = {row[1]: re.findall(r"`([^`]+)`", row[2]) for row in re.finditer(r"^\| `([\w-]+)\.csv` \| (.*)", text, re.M)}
+    run = lrpc("run", "v", "--scale", 0.001, "--actors", 0, "--links", "memory", "--out", tmp_path / "run")
+    (tmp_path / "trace.csv").write_text(f"{SAMPLE.read_text()}t9,no,times\n")  # a row is left out
+    where = ("--machines", 2, "--actors", 0, "--links", "memory", "--out", tmp_path / "replay")
+    assert (run.code, lrpc("replay", tmp_path / "trace.csv", *where).code) == (0, 0)
+    found = {}
+    for file in [*(tmp_path / "run").glob("*.csv"), *(tmp_path / "replay").glob("*.csv")]:
+        found[file.stem] = file.read_text().splitlines()[0].split(",")
+    assert page == found
+
+
+def test_the_page_on_designs_shows_the_example_whole() -> None:
+    text = text_of(MEASURE)
     code = (EXAMPLES / "own_classes.py").read_text()
-    shown = [block for block in blocks(text, "python") if not block.startswith(">>>")]
-    assert len(shown) == 4
-    for block in shown:
+    parts = [block for block in blocks(text, "python") if not block.startswith(">>>")]
+    assert len(parts) == 4
+    for block in parts:
         assert block in code
-    assert blocks(text, "toml")[0] == (EXAMPLES / "own_classes.toml").read_text()
+    assert (EXAMPLES / "own_classes.toml").read_text() in blocks(text, "toml")
 
 
-def test_the_commands_of_the_page_on_own_servers_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_page_on_designs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run them in the folder that the page sets up, with the record that its Python saves."""
     monkeypatch.chdir(tmp_path)
     for ending in ("py", "toml"):
         shutil.copy(EXAMPLES / f"own_classes.{ending}", f"town.{ending}")
-    text = text_of(OWN_SERVERS)
-    Path("stock.toml").write_text(blocks(text, "toml")[1])
-    said: list[str] = []
+    text = text_of(MEASURE)
     for line in "".join(blocks(text, "sh")).splitlines():
         words = line.removeprefix("lrpc ").split()
         if words[0] == "events":
@@ -233,9 +286,7 @@ def test_the_commands_of_the_page_on_own_servers_run(tmp_path: Path, monkeypatch
             )
         ended = lrpc(*words)
         assert ended.code == 0, f"{line}: {ended.err}"
-        said.append(ended.out)
-    assert [out.startswith("the same: 3 machines") for out in said].count(True) == 2
-    assert len(list(Path("stock").glob("0*/record.json"))) == 6
+        assert words[0] != "verify" or ended.out.startswith("the same: 3 machines")
 
 
 def test_every_definition_on_the_map_is_in_the_file_that_it_names() -> None:
@@ -252,11 +303,11 @@ def test_every_definition_on_the_map_is_in_the_file_that_it_names() -> None:
 
 
 def test_every_module_and_folder_of_the_rooms_is_in_the_design() -> None:
-    shown = set(re.findall(r"\w+", blocks(text_of(DESIGN), "text")[0]))
+    named = set(re.findall(r"\w+", blocks(text_of(DESIGN), "text")[0]))
     for room in ("kernel", "domains", "cluster", "workloads"):
         for path in (PROJECT / room).rglob("*.py"):
             name = path.parent.name if path.stem == "__init__" else path.stem
-            assert name in shown, f"docs/design.md: the rooms lack {path.relative_to(PROJECT)}"
+            assert name in named, f"docs/design.md: the rooms lack {path.relative_to(PROJECT)}"
 
 
 def test_every_contract_is_in_the_design() -> None:

@@ -19,7 +19,7 @@ SAYS = {
     "one_machine.py": ["bob: the counter is 6", "nothing is left to do"],
     "own_classes.py": ["shop: shop: {'sold': 56}", "24 of 24 calls crossed machines", "remote/total: 100.0 %"],
     "analysis.py": ["remote_percent", "158      0"],
-    "placement.py": ["calls between machines: 6 -> 2", "has fewer than 2"],
+    "placement.py": ["cross-machine calls: 6 -> 2", "has fewer than 2"],
 }
 
 
@@ -46,4 +46,4 @@ def test_the_example_of_own_classes_runs_from_the_command_line(tmp_path: Path) -
     where = ("--actors", 0, "--links", "memory", "--seed", 1, "--out", tmp_path / "run")
     registry = f"{EXAMPLES / 'own_classes.py'}:REGISTRY"
     said = lrpc("run", EXAMPLES / "own_classes.toml", "--registry", registry, *where).out
-    assert "cross_machine" in said
+    assert "cross-machine calls" in said

@@ -11,7 +11,7 @@ from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.workloads.options import MOST_SLICES, TIMELINE_SLICES, command_line
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.reports.bars import spinner
-from lrpc.workloads.reports.output import print_note, say, say_json
+from lrpc.workloads.reports.output import print_note, say_json
 from lrpc.workloads.runs.execute import Finished, Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
@@ -24,28 +24,31 @@ def carry_out(
     limit: int = MOST_PARTS,
     *,
     as_json: bool = False,
+    printed: bool = True,
 ) -> Finished | None:
     """Execute a job and print its record. A dry run has no record and returns None.
 
-    With `as_json` the record is printed as its file has it, with the folder that holds it.
+    With `as_json` the record is printed as its file has it, with the folder that holds it; without
+    `printed` nothing is.
     """
     check_result(as_json=as_json, dry_run=options.dry_run)
     with spinner("reading and checking what to run"):
         ready = job.prepare(command_line(), own, limit)
         options = chosen(options, ready.cluster, ready.run.seed)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
-    if finished is None:
-        return None
+    if finished is None or not printed:
+        return finished
     if as_json:
         told = {} if finished.timeline is None else {"timeline": asdict(finished.timeline)}
         say_json({"folder": str(finished.folder), **record_of(finished.folder), **told})
         tell_of_timeline(finished)
         return finished
-    from lrpc.workloads.reports import terminal  # with Rich, which a dry run does without
+    from lrpc.workloads.reports import answers, terminal  # with Rich, which a dry run does without
 
-    terminal.print_record(terminal.make_console(), finished.record, finished.folder)
-    if finished.timeline is not None:
-        say(f"timeline {finished.folder / finished.timeline.file}: {finished.timeline}")
+    kept = finished.timeline
+    beside = [] if kept is None else [f"timeline {finished.folder / kept.file}: {kept}"]
+    last = [*beside, *answers.told(finished.record)]
+    terminal.print_record(terminal.make_console(), finished.record, finished.folder, last)
     tell_of_timeline(finished)
     return finished
 

@@ -35,9 +35,10 @@ def serve_class(
     folder: Folder = None,
     waits: Annotated[Waits, typer.Option(help="How workers wait: spin where that pays, sleep, or spin.")] = "adapt",
     workers: Annotated[int, typer.Option(min=1, max=10_000, help="Most procedures that run at a time.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is served as JSON, once it is.")] = False,
 ) -> None:
     """Serve a class of yours to other processes of this computer, until Ctrl-C."""
-    serve.serve(server, name, folder, waits, workers)
+    serve.serve(server, name, folder, waits, workers, as_json=as_json)
 
 
 def call_procedure(
@@ -85,16 +86,21 @@ def look(
         time.sleep(watch)
 
 
-def measure_table_iv(out: Path) -> None:
-    """Measure Table IV between processes of this computer, print it, and leave a record."""
+def measure_table_iv(out: Path, *, as_json: bool = False) -> None:
+    """Measure Table IV between processes of this computer, and leave a record.
+
+    It is printed too, except with `as_json`.
+    """
     wanted = {peer for _, peer, _ in record.TABLE_IV}
     with spinner("measuring Table IV on this computer") as tell:
         found = measure.measure([one for one in PEERS if one.name in wanted], record.FOUR_TESTS, measure.QUICK, tell)
     made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], found.repeated, found.disturbed)
     record.write(out, made)
+    if as_json:
+        return
     terminal.print_table(terminal.make_console(), record.today(made))
-    say(made.answer)
     say(f"record and page: {out}")
+    say(made.answer)
 
 
 def bench(
@@ -148,5 +154,5 @@ def bench(
         say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
     if made.disturbed:
         say("the computer was disturbed while this was measured: repeat it")
-    say(made.answer)
     say(f"record and page: {folder}")
+    say(made.answer)

@@ -64,7 +64,11 @@ Tracebacks = Annotated[
 ]
 MaxCalls = Annotated[
     int | None,
-    typer.Option(min=1, help="Stop after this many calls between domains, as a failed run.", show_default="any number"),
+    typer.Option(
+        min=1,
+        help="Stop after this many operations (traps and calls of every kind), as a failed run.",
+        show_default="any number",
+    ),
 ]
 LinkDelay = Annotated[
     float, typer.Option(min=0.001, max=1e9, help="Delay of the links between machines, in microseconds.")

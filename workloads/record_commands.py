@@ -9,7 +9,7 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.options import AsJson
 from lrpc.workloads.records import events
 from lrpc.workloads.reports import page
-from lrpc.workloads.reports.output import say, say_json
+from lrpc.workloads.reports.output import say, say_json, say_json_list
 
 
 def make_report(
@@ -41,6 +41,7 @@ def show_events(
     in_words: Annotated[
         bool, typer.Option("--words", help="Print what happened in words, a line for each event.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the event log of a run as CSV, in words, or its digest.
 
@@ -49,8 +50,14 @@ def show_events(
     """
     if digest_only and in_words:
         raise Refused("--digest and --words exclude each other; leave one of the two out")
+    if in_words and as_json:
+        raise Refused("--words and --json exclude each other: JSON has the words too; leave one of the two out")
     if digest_only:
-        print(events.digest(log))
+        found = events.digest(log)
+        say_json({"digest": found}) if as_json else print(found)
+        return
+    if as_json:
+        say_json_list(events.objects(log))
         return
     for line in events.words(log) if in_words else events.lines(log):
         print(line)

@@ -8,8 +8,8 @@ import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.domains.host.here import require
-from lrpc.kernel.errors import Refused, RunFailed
-from lrpc.workloads.commands import carry_out, timeline_of
+from lrpc.kernel.errors import RunFailed
+from lrpc.workloads.commands import carry_out, record_of, timeline_of
 from lrpc.workloads.options import (
     ActorsOption,
     Address,
@@ -72,18 +72,21 @@ def reproduce(
     if here:
         require()
     job = ReproduceJob(cost_model=cost_model, calls=calls, only=tuple(only or ()), seed=seed)
-    if here and as_json:
-        raise Refused("--here and --json exclude each other; leave one of the two out")
-    finished = carry_out(job, Options(out, force, actors, links, address, event_log, dry_run), as_json=as_json)
+    options = Options(out, force, actors, links, address, event_log, dry_run)
+    finished = carry_out(job, options, as_json=as_json, printed=not (here and as_json))
     if finished is not None:
         from lrpc.workloads import host_commands
         from lrpc.workloads.reports import page, terminal
 
         report = page.make([finished.folder], None, force=True)
         if as_json:
+            if here:
+                host_commands.measure_table_iv(finished.folder / "here", as_json=True)
+                told = {"folder": str(finished.folder), **record_of(finished.folder)}
+                say_json(told | {"here": record_of(finished.folder / "here")})
             return
-        terminal.print_lines(terminal.make_console(), terminal.verdict(finished.record.cells))
-        terminal.print_lines(terminal.make_console(), [f"report {report / page.PAGES[0]}"])
+        console = terminal.make_console()
+        terminal.print_lines(console, [f"report {report / page.PAGES[0]}", *terminal.verdict(finished.record.cells)])
         if here:
             host_commands.measure_table_iv(finished.folder / "here")
 

@@ -1,5 +1,6 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,7 +110,7 @@ def compare_structures(
     """
     check_result(as_json=as_json, dry_run=dry_run)
     study = RecordedStudy("structures", _options(out, force, actors, links, address, dry_run))
-    _show(study, structures.compare(scale, seed, study.carry_out, command_line()), as_json)
+    _show(study, structures.compare(scale, seed, study.carry_out, command_line()), structures.answer, as_json)
 
 
 def compare_observations(
@@ -134,7 +135,7 @@ def compare_observations(
     """
     check_result(as_json=as_json, dry_run=dry_run)
     study = RecordedStudy("observations", _options(out, force, actors, links, address, dry_run))
-    _show(study, observations.compare(scale, seed, study.carry_out, command_line()), as_json)
+    _show(study, observations.compare(scale, seed, study.carry_out, command_line()), observations.answer, as_json)
 
 
 def compare_systems(
@@ -185,8 +186,8 @@ def _options(
     return Options(out, force, actors, links or ("grpc" if actors else "memory"), address, dry_run=dry)
 
 
-def _show(study: RecordedStudy, table: Table, as_json: bool) -> None:
-    """Write the table of a study and print it; nothing after a dry run, which has no rows."""
+def _show(study: RecordedStudy, table: Table, answer: Callable[[Table], str], as_json: bool) -> None:
+    """Write and print a study's table, and its answer; a dry run has no rows."""
     if not table.rows:
         return
     path = study.write(table)
@@ -195,6 +196,7 @@ def _show(study: RecordedStudy, table: Table, as_json: bool) -> None:
     else:
         terminal.print_table(terminal.make_console(), table)
         say(f"records {study.folder}, table {path}")
+        say(answer(table))
 
 
 def explain_call(
@@ -225,6 +227,6 @@ def explain_call(
     for way, explanation in found.items():
         terminal.print_table(console, explain.steps(way, explanation, costs))
     terminal.print_table(console, explain.beside(found, chosen, costs))
-    terminal.print_lines(console, [explain.answer(found)])
     if out is not None:
         say(f"report {out / page.PAGES[0]}")
+    terminal.print_lines(console, [explain.answer(found)])

@@ -55,7 +55,7 @@ from lrpc.workloads.traces.read import read_trace
 LinkCosts = Annotated[
     Literal["model", "trace", "trace-median"],
     typer.Option(
-        help="What a call between machines costs: what the cost model and the link say, gaps drawn from "
+        help="What a cross-machine call costs: what the cost model and the link say, gaps drawn from "
         "those that the trace recorded between the two domains, or their medians."
     ),
 ]
@@ -243,10 +243,11 @@ def find_placement(
     if done is not None and as_json:
         say_json(told.as_json(done) | {"report": str(told.write(done))})
     elif done is not None:
-        terminal.print_lines(terminal.make_console(), [place.answer(done)])
         for table in place.tables(done):
             terminal.print_table(terminal.make_console(), table)
-        terminal.print_lines(terminal.make_console(), [*place.lines(done), f"report {told.write(done)}"])
+        terminal.print_lines(
+            terminal.make_console(), [*place.lines(done), f"report {told.write(done)}", place.answer(done)]
+        )
 
 
 def tell(

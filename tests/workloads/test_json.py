@@ -11,9 +11,6 @@ from tests.conftest import HAS_HOST
 from tests.support.command import HERE, lrpc, office, refused
 from tests.support.places import SAMPLE
 
-SERVES = "serve"  # has no result: it works until it is ended
-LINES = "events"  # prints a log, which is CSV
-
 
 def told(*arguments: object) -> Any:
     """Return the document that a command prints."""
@@ -22,8 +19,8 @@ def told(*arguments: object) -> Any:
     return json.loads(ended.out)
 
 
-def test_every_command_that_has_a_result_takes_the_option() -> None:
-    for name in SUBCOMMANDS.keys() - {SERVES, LINES}:
+def test_every_command_takes_the_option() -> None:
+    for name in SUBCOMMANDS:
         assert "--json" in lrpc(name, "--help").out, name
 
 
@@ -40,8 +37,30 @@ def test_a_run_prints_its_record_and_verify_and_report_what_they_found(tmp_path:
 def test_reproduce_prints_its_cells(tmp_path: Path) -> None:
     found = told("reproduce", "--calls", 10, "--only", "V", *HERE, "--out", tmp_path / "run")
     assert ("V", "total") in {(cell["table"], cell["row"]) for cell in found["cells"]}
-    if HAS_HOST:
-        assert "--here and --json exclude each other" in refused("reproduce", "--here", "--json")
+
+
+@pytest.mark.skipif(not HAS_HOST, reason="needs the host kernel")
+def test_reproduce_prints_what_it_measured_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lrpc.workloads.bench import measure
+    from tests.workloads.bench.test_bench import TINY
+
+    monkeypatch.setattr(measure, "QUICK", TINY)
+    found = told("reproduce", "--here", "--calls", 10, "--only", "V", *HERE, "--out", tmp_path / "run")
+    assert found["here"]["kind"] == "bench"
+    assert {cell["test"] for cell in found["here"]["cells"]} == {"Null", "Add", "BigIn", "BigInOut"}
+
+
+def test_a_log_of_events_is_a_list(tmp_path: Path) -> None:
+    done = lrpc("run", office(tmp_path, actions=3), *HERE, "--out", tmp_path / "run", "--events", tmp_path / "log")
+    assert done.code == 0, done.err
+    events = told("events", tmp_path / "log")
+    lines = lrpc("events", tmp_path / "log").out.splitlines()[1:]
+    assert len(events) == len(lines) > 10
+    parts = ("machine", "time_ns", "event", "subject", "object")
+    assert [",".join(str(one[part]) for part in parts) for one in events] == lines
+    assert events[0]["words"] == "the run begins, with seed 0"
+    assert told("events", tmp_path / "log", "--digest")["digest"] in done.out
+    assert "exclude each other" in refused("events", tmp_path / "log", "--words", "--json")
 
 
 def test_what_is_read_of_a_trace_and_done_with_it(tmp_path: Path) -> None:

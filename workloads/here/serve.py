@@ -1,19 +1,22 @@
 """Serves a class of a user's from a shell."""
 
 import inspect
+import os
+import sys
 from pathlib import Path
 
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.domains.interface import Interface
 from lrpc.kernel.errors import BindingRefused, Refused
 from lrpc.workloads.programs.registry import load_object
-from lrpc.workloads.reports.output import print_note
+from lrpc.workloads.reports.output import print_note, say_json
 
 
-def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: int) -> None:
+def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: int, *, as_json: bool = False) -> None:
     """Export an instance of the class `server` (`module:NAME` or `path.py:NAME`) until Ctrl-C.
 
-    The class implements an interface, and is made without arguments. Raises `Refused` where there
+    The class implements an interface, and is made without arguments. Once it is served, a line says
+    so; with `as_json` an object does, on standard output. Raises `Refused` where there
     is no such class, or it cannot be made or exported.
     """
     _, found = load_object(server, server, "a class that implements an lrpc.Interface")
@@ -27,6 +30,15 @@ def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: in
         with this_machine(name, folder=folder, waits=waits, workers=workers) as here:
             here.export(found.interface, made, name)
             said = f"serving {name} ({found.interface.__name__}) in {here.doors}; Ctrl-C ends it"
-            here.serve(lambda: print_note(said))
+            told = {"name": name, "interface": found.interface.__name__, "folder": str(here.doors), "pid": os.getpid()}
+
+            def ready() -> None:
+                if as_json:
+                    say_json(told)
+                    sys.stdout.flush()
+                else:
+                    print_note(said)
+
+            here.serve(ready)
     except BindingRefused as error:
         raise Refused(str(error)) from None

@@ -12,6 +12,7 @@ from typing import Final
 from lrpc.workloads.placing.partition import LEAST_SECONDS, SearchLimits, Solution, fitting, solve
 from lrpc.workloads.placing.question import Infeasible, Question, feasible, machines_text
 from lrpc.workloads.placing.times import mean_times
+from lrpc.workloads.records.call_tables import IN_WORDS, LEAVING
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.spans import shown
@@ -124,9 +125,9 @@ def _row(asked: Question, one: Question, job: ReplayJob, solution: Solution) -> 
 def _table(asked: Question, rows: Sequence[Sequence[TableValue]]) -> Table:
     columns = (
         "machines",
-        "calls between machines",
-        "% of calls between pods",
-        *(() if asked.weight == "calls" else (f"{asked.unit} between machines",)),
+        IN_WORDS["cross_machine"],
+        f"% of {LEAVING}",
+        *(() if asked.weight == "calls" else (f"cross-machine {asked.unit}",)),
         "mean time of a trace, us, by the cost model",
         "by recorded gaps",
         "fullest machine, fair shares",

@@ -60,5 +60,5 @@ def moves(asked: Question, before: Mapping[str, int], after: Mapping[str, int], 
         rows.append((pod, names[now[pod]], names[after[pod]], *figures))
         now[pod] = after[pod]
         left.remove(pod)
-    heads = [head for unit in units for head in (f"{unit} saved", f"{unit} between machines then")]
+    heads = [head for unit in units for head in (f"{unit} saved", f"cross-machine {unit} then")]
     return Table("moves", "Moves, each the best one at its time", ("pod", "from", "to", *heads), rows)

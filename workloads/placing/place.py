@@ -36,6 +36,7 @@ from lrpc.workloads.placing.question import (
 )
 from lrpc.workloads.placing.times import Times, charges_of, times
 from lrpc.workloads.records import events, folders, records
+from lrpc.workloads.records.call_tables import IN_WORDS, LEAVING
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.replay.placement import machine_names, place, write_placement
@@ -106,7 +107,7 @@ def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
     recorded = activity(trace)
     each = charges_of(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)).each
     if job.machines > 1 and each.machine_ns <= each.domain_ns:
-        took = f"a call between machines takes {each.machine_ns / 1000} us, one between domains {each.domain_ns / 1000}"
+        took = f"a cross-machine call takes {each.machine_ns / 1000} us, a cross-domain one {each.domain_ns / 1000}"
         raise Refused(f"cost model {job.cost_model}: {took}; there is nothing to save by staying on a machine")
     outside = sorted(set(recorded.outside.values()))
     kept = [] if aims.constraints is None else read_constraints(aims.constraints, trace, job.machines, outside)
@@ -215,8 +216,8 @@ def _beside(compared: Compared) -> Table:
     means = [_mean_us(record) for record in both]
     weighed = [asked.crossing_weight(placement) for placement in placements]
     rows: list[Sequence[TableValue]] = [
-        ("calls between machines", *(f"{count:,}" for count in crossed), _saved(*crossed)),
-        ("% of calls between pods", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
+        (IN_WORDS["cross_machine"], *(f"{count:,}" for count in crossed), _saved(*crossed)),
+        (f"% of {LEAVING}", *(f"{share:.2f} %" for share in shares), f"{shares[0] - shares[1]:.2f} points"),
     ]
     if asked.weight != "calls":
         rows.append((f"what they weigh, {asked.unit}", *(f"{weight:,}" for weight in weighed), _saved(*weighed)))

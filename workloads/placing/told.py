@@ -5,13 +5,14 @@ from typing import Final
 
 from lrpc.workloads.placing import place
 from lrpc.workloads.placing.place import FOUND, Compared
+from lrpc.workloads.records.call_tables import IN_WORDS
 from lrpc.workloads.records.tables import Table, as_objects
 from lrpc.workloads.reports import comparison, page, placements, plots
 from lrpc.workloads.reports.plots import Plot, Series
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
 
 MACHINES: Final = "machines"
-CROSSING: Final = "calls between machines"
+CROSSING: Final = IN_WORDS["cross_machine"]
 
 
 def write(compared: Compared) -> Path:
@@ -45,7 +46,7 @@ def _curve(curve: Table) -> Plot:
     series = [Series(CROSSING, [x for x, _ in points], [y for _, y in points])]
     bars = [(f"{x:g} machines", y) for x, y in points]
     values = Table("curve crossing", CROSSING, (MACHINES, CROSSING), points, named=True)
-    return plots.curves("Calls between machines, by number of machines", series, (MACHINES, "calls"), bars, values)
+    return plots.curves("Cross-machine calls, by number of machines", series, (MACHINES, "calls"), bars, values)
 
 
 def as_json(compared: Compared) -> dict[str, object]:

@@ -18,6 +18,13 @@ from lrpc.kernel.simulated.histogram import Histogram, Route, bounds
 
 Crossing = Literal["within_domain", "cross_domain", "cross_machine"]
 CROSSINGS: Final[tuple[Crossing, ...]] = ("within_domain", "cross_domain", "cross_machine")
+# What people read for each, everywhere: one phrase for one thing.
+IN_WORDS: Final[Mapping[str, str]] = {
+    "within_domain": "within-domain calls",
+    "cross_domain": "cross-domain calls",
+    "cross_machine": "cross-machine calls",
+}
+LEAVING: Final = "calls that leave their domain"  # cross-domain and cross-machine calls together
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 

@@ -159,6 +159,22 @@ def lines(path: Path) -> Iterator[str]:
                 yield f"{name},{time_ns},{NAMES.get(kind, kind)},{subject},{object_}"
 
 
+def objects(path: Path) -> Iterator[dict[str, object]]:
+    """Yield an exported log as JSON has it, an object for each event, also in words."""
+    machines = _machines(path)
+    for machine, (_, chunks) in zip(machines, read(path), strict=True):
+        for chunk in chunks:
+            for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
+                yield {
+                    "machine": machine,
+                    "time_ns": time_ns,
+                    "event": NAMES.get(kind, str(kind)),
+                    "subject": subject,
+                    "object": object_,
+                    "words": _in_words(kind, subject, object_, machines),
+                }
+
+
 def words(path: Path) -> Iterator[str]:
     """Yield an exported log in words, a line each: virtual time in us, machine, what happened."""
     machines = [one_line(name) for name in _machines(path)]

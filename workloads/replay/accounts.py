@@ -21,6 +21,7 @@ from statistics import median
 from typing import Final
 
 from lrpc.cluster.run import Outcome
+from lrpc.workloads.records.call_tables import IN_WORDS, LEAVING
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.records.tables import TimePart
 from lrpc.workloads.replay.durations import Durations
@@ -82,8 +83,8 @@ def _spans(trace: Trace, activity: Activity, found: Counter[str], outcome: Outco
     return {
         "spans": len(trace.spans),
         "traces begun (first spans)": found["roots"],
-        "within a domain": counts["within_domain"],
-        "calls between domains": calls,
+        IN_WORDS["within_domain"]: counts["within_domain"],
+        LEAVING: calls,
         "of these, to domains that are not traced": calls - crossed,
         "their client sides": found["client_sides"],
         "marks without length, within their parents": marks,
@@ -108,15 +109,15 @@ def _calls(gaps: Mapping[int, int], charged: Charged, found: Counter[str]) -> di
         extra = sum(charged.extra_ns.values()) / len(charged.extra_ns)
         each_gap = "from the trace's gaps" if charged.link == "trace" else "the median of its pair's gaps"
         drawn = {
-            f"a call between machines, {each_gap}, mean, us": round((each.machine_ns + extra) / 1000, 1),
-            "calls between machines without a recorded gap (the cost model's)": charged.without,
+            f"a cross-machine call, {each_gap}, mean, us": round((each.machine_ns + extra) / 1000, 1),
+            "cross-machine calls without a recorded gap (the cost model's)": charged.without,
         }
     return {
         "calls with sizes of messages told": charged.told,
         "bytes of a request or response, assumed of others": charged.assumed_bytes,
         "median network gap of a call, recorded, us": round(median(gaps.values()) / 1000, 1) if gaps else 0.0,
-        "a call between domains, simulated, us": each.domain_ns / 1000,
-        **(drawn or {"a call between machines, simulated, us": each.machine_ns / 1000}),
+        "a cross-domain call, simulated, us": each.domain_ns / 1000,
+        **(drawn or {"a cross-machine call, simulated, us": each.machine_ns / 1000}),
         "mean time of a trace, recorded, us": round(found["recorded_ns"] / traces / 1000, 1),
         "mean time of a trace, simulated, us": round(found["simulated_ns"] / traces / 1000, 1),
     }
@@ -167,7 +168,7 @@ def _times(
 
     The first parts are in both times. In the recorded time, the part of the recorded gaps follows;
     the rest was spent beside children that are not waited for, or is the skew of clocks. In the
-    simulated time, calls within a domain, between domains and between machines follow, in this
+    simulated time, within-domain, cross-domain and cross-machine calls follow, in this
     order; the rest is waiting for processors, A-stacks and the bus, and switching processors to
     domains.
     """
@@ -186,9 +187,9 @@ def _times(
         TimePart("less what was at the same time, or after the reply", both, both),
         TimePart("network gaps between client's and server's view", with_gaps - free, None),
         TimePart("beside children that are not waited for, and clocks' skew", recorded_ns - with_gaps, None),
-        TimePart("calls within a domain", None, within - free),
-        TimePart("calls between domains of a machine", None, domains - within),
-        TimePart("calls between machines", None, machines - domains),
+        TimePart(IN_WORDS["within_domain"], None, within - free),
+        TimePart(IN_WORDS["cross_domain"], None, domains - within),
+        TimePart(IN_WORDS["cross_machine"], None, machines - domains),
         TimePart("waiting for processors, and switching them", None, simulated_ns - machines),
         TimePart("in all", recorded_ns, simulated_ns),
     ]

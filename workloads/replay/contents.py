@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lrpc.workloads.records.call_tables import LEAVING
 from lrpc.workloads.records.tables import Table, TableValue, as_objects
 from lrpc.workloads.replay.accounts import by_reason, notes, views_by_shape
 from lrpc.workloads.replay.gaps import MESSAGE_BYTES, network_gaps
@@ -41,7 +42,7 @@ def tell(trace: Trace) -> Contents:
         "domains that are not traced": len(set(unknown.values())),
         "services": len({service for services in trace.services.values() for service in services}),
         "nodes or hosts": len(set(trace.nodes.values())),
-        "calls between domains": len(trace.calls()) + len(unknown),
+        LEAVING: len(trace.calls()) + len(unknown),
         "calls with a client's view": len(recorded.calls),
         "calls to what is not traced": len(unknown),
         **{f"spans of kind {kind}": kinds[kind] for kind in SpanKind if kinds[kind]},

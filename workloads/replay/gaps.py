@@ -61,9 +61,9 @@ class Charged:
         model = f"what the cost model {self.costs.name} says"
         if self.link == "model":
             link = f"and a link of {self.link_delay_us:g} us and {self.link_mbps:g} Mbit/s"
-            return f"assumed: calls between machines cost {model}, {link}; others what it says"
+            return f"assumed: cross-machine calls cost {model}, {link}; others what it says"
         what = "the median of the gaps" if self.link == "trace-median" else "what is drawn from the gaps"
-        return f"assumed: calls between machines cost {what} recorded between two domains; others {model}"
+        return f"assumed: cross-machine calls cost {what} recorded between two domains; others {model}"
 
 
 def network_gaps(trace: Trace, activity: Activity) -> dict[int, int]:

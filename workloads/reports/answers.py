@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.records import tables
+from lrpc.workloads.records.call_tables import LEAVING
 from lrpc.workloads.records.cells import Cell, crossing_shares, furthest
 from lrpc.workloads.records.kinds import KINDS
 from lrpc.workloads.records.records import COUNTS, Record, TraceAccounts
@@ -22,15 +23,15 @@ NEGLIGIBLE: Final = 1e-4  # of the longest bar: a part that nobody would see
 
 @dataclass(frozen=True)
 class Crossed:
-    """How many calls between domains crossed machines."""
+    """How many of the calls that leave their domain cross machines."""
 
-    between: int
+    leaving: int
     machines: int
 
     def __str__(self) -> str:
         """Return it as a clause."""
-        share = f" ({percent(self.machines, self.between)})" if self.between else ""
-        return f"{self.machines:,} of {self.between:,} calls between domains cross machines{share}"
+        share = f" ({percent(self.machines, self.leaving)})" if self.leaving else ""
+        return f"{self.machines:,} of {self.leaving:,} {LEAVING} cross machines{share}"
 
 
 def of_record(record: Record) -> list[SectionItem]:
@@ -42,8 +43,14 @@ def of_record(record: Record) -> list[SectionItem]:
     return list(_run(record) if is_plain_run(record) else _reproduction(record.cells))
 
 
+def told(record: Record) -> list[str]:
+    """Return the sentences that say what came out of a run or a replay."""
+    is_one = record.trace is not None or is_plain_run(record)
+    return [part.text for part in of_record(record) if isinstance(part, Note)] if is_one else []
+
+
 def crossed(record: Record) -> Crossed:
-    """Return how many of a record's calls between domains crossed machines."""
+    """Return how many of a record's calls that leave their domain cross machines."""
     machines = record.counts.get("cross_machine", 0)
     return Crossed(record.counts.get("cross_domain", 0) + machines, machines)
 

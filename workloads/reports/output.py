@@ -7,6 +7,7 @@ without it.
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -23,6 +24,15 @@ def say(text: str) -> None:
 def say_json(value: object) -> None:
     """Print a result as one document of JSON, in place of tables."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def say_json_list(values: Iterable[object]) -> None:
+    """Print results as one list of JSON, a line for each, however many there are."""
+    first = True
+    for value in values:
+        print(("[" if first else ",") + "\n" + json.dumps(value, ensure_ascii=False), end="")
+        first = False
+    print("[]" if first else "\n]")
 
 
 def drop_output() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lrpc.workloads.records import tables
+from lrpc.workloads.records.call_tables import IN_WORDS, LEAVING
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
@@ -62,9 +63,9 @@ def beside(records: Mapping[str, Record]) -> Table:
     ]
     machines: list[float] = [len(set(_machines_of(record).values())) for record in found]
     figures: dict[str, list[float]] = {
-        "calls between machines": [one.machines for one in calls],
-        "calls between machines, % of those between domains": [
-            100 * one.machines / one.between if one.between else 0.0 for one in calls
+        IN_WORDS["cross_machine"]: [one.machines for one in calls],
+        f"{IN_WORDS['cross_machine']}, % of {LEAVING}": [
+            100 * one.machines / one.leaving if one.leaving else 0.0 for one in calls
         ],
         "mean time of a trace, simulated, µs": [us for _, us in times],
         "mean time of a trace, recorded, µs": [us for us, _ in times],

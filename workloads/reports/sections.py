@@ -29,7 +29,7 @@ FEW_PAIRS: Final = 12  # pairs that are bars; more are a matrix
 MOST_CURVES: Final = 8
 OPERATIONS: Final = "operations"  # the table of a replay that its answer has
 OTHERS: Final = "(others)"
-SHARE: Final = "share_of_all_calls"  # within a domain, between domains and between machines
+SHARE: Final = "share_of_all_calls"  # within-domain, cross-domain and cross-machine calls
 PAPERS_PROCESSORS: Final = 5  # of Figure 2, and of the speed-up that its text gives
 # Fields of a record that have a place of their own; others are listed as "Also recorded".
 SHOWN: Final = frozenset(
@@ -109,7 +109,7 @@ def flatten(value: object, name: str = "") -> list[tuple[str, TableValue]]:
 
 
 def calls_made(record: Record) -> int:
-    """Return the calls of a run within domains, between domains and between machines."""
+    """Return the within-domain, cross-domain and cross-machine calls of a run."""
     return sum(record.counts.get(crosses, 0) for crosses in CROSSINGS)
 
 
@@ -250,8 +250,8 @@ def _calls(record: Record) -> Iterator[SectionItem]:
     domains = [
         (f"{row.client_machine}/{row.client_domain}", f"{row.server_machine}/{row.server_domain}") for row in known
     ]
-    yield from _matrix("machines calls", "Calls between machines", known, machines)
-    yield from _matrix("domains calls", "Calls between domains", known, domains)
+    yield from _matrix("machines calls", "Who calls whom, by machine", known, machines)
+    yield from _matrix("domains calls", "Who calls whom, by domain", known, domains)
     busiest = sorted(record.calls, key=lambda row: -row.calls)
     yield tables.calls(busiest)
 

@@ -7,16 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from lrpc.kernel.text import one_line
+from lrpc.workloads.records.call_tables import IN_WORDS
 
 LABEL: Final = 36  # most characters of a name beside a bar or at an axis
 PAIR: Final = " → "  # between the names of caller and called
 UNITS: Final = {"_us": "µs", "_ns": "ns", "_s": "s", "_mbps": "Mbit/s"}  # by the ending of a field's name
-FIELDS: Final = {
-    "trap": "traps",
-    "within_domain": "within a domain",
-    "cross_domain": "between domains of a machine",
-    "cross_machine": "between machines",
-}
+FIELDS: Final[Mapping[str, str]] = {"trap": "traps", "astacks_taken": "A-stacks taken", **IN_WORDS}
+HYPHENED: Final = re.compile(r"(?<![a-z])(within|cross)[_ ](domain|machine)(?![a-z])")
 # What Kubernetes ends a pod's name with: the hash of its set, in either of its alphabets, and five
 # characters of its own. Neither has vowels, so words are no hashes.
 HASH: Final = re.compile(r"-(?:[0-9a-f]{8,10}|[b-df-hj-np-tv-xz2456789]{5,10})-[b-df-hj-np-tv-xz2456789]{5}(?![\w-])")
@@ -57,10 +54,16 @@ def readable(name: str) -> str:
     """Return the name of a field as words, with its unit after a comma, and µs for us."""
     if name in FIELDS:
         return FIELDS[name]
+    name = hyphened(name)
     for ending, unit in UNITS.items():
         if name.endswith(ending):
             name = f"{name.removesuffix(ending)}, {unit}"
     return re.sub(r"\bus\b", "µs", name.replace("_", " "))
+
+
+def hyphened(name: str) -> str:
+    """Return the name of a field with `cross-machine` and its like as people write them."""
+    return HYPHENED.sub(r"\1-\2", name)
 
 
 def number(value: float) -> str:

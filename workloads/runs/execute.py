@@ -55,7 +55,7 @@ class Options:
     anywhere: bool = False  # in this process or on actors, as `fastest.chosen` predicts
     # Where a run is stopped, and fails: at the end of the window that reaches one of these.
     until_us: float | None = None  # virtual time
-    max_calls: int | None = None  # between domains
+    max_calls: int | None = None  # traps and calls of every kind
     timeline: TimelineBounds | None = None  # what a timeline in the record's folder may hold
 
 

@@ -133,6 +133,14 @@ def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequenc
     return Table("observations", f"Second observations, at scale {scale:g}, seed {seed}", columns, rows)
 
 
+def answer(found: Table) -> str:
+    """Return the sentence that says what came out."""
+    at = found.columns.index("verdict")
+    outside = [str(row[0]) for row in found.rows if row[at] != "within"]
+    which = f"; outside: {', '.join(outside)}" if outside else ""
+    return f"{len(found.rows) - len(outside)} of {len(found.rows)} figures are within their tolerance{which}."
+
+
 def _basis(one: Observation) -> Basis:
     path = scenarios.find(one.scenario)
     return from_parameters(resolve(read_toml(path), str(path)).parameters, [one.place] if one.place else [])

@@ -1,4 +1,4 @@
-"""What a sweep's runs say together: how the share of remote calls varies, and what moves it.
+"""What a sweep's runs say together: how the share of cross-machine calls varies, and what moves it.
 
 The share is Table I's: calls that cross machines over those that cross only a protection boundary,
 in percent. A mean, with its 95 % confidence interval by Student's t since a sweep may have few
@@ -13,7 +13,7 @@ changed one at a time, each run is compared with the run that changes none.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Final
@@ -36,7 +36,8 @@ SEED: Final = "seed"  # moves nothing, though runs differ in it
 LEAST_RANKED: Final = 5  # runs that say something about ranks
 MOST_CURVES: Final = 6  # against one parameter, each for values of the others
 SHARE: Final = SHARES["remote/local"]  # the column of the share, in percent
-LOCAL: Final = "calls that cross machines over traps and calls between domains of a machine, in percent"
+LOCAL: Final = "traps and cross-domain calls"  # Table I's local operations
+AXIS: Final = f"cross-machine calls, % of {LOCAL}"
 Alike = tuple[tuple[str, object], ...]  # what runs have in common, by parameter
 
 
@@ -84,11 +85,19 @@ def report(console: Console | None, done: Sweep, out: Path) -> Table:
     if console is None:
         return whole
     if len(done.runs) <= page.MOST_ROWS and len(whole.columns) <= MOST_COLUMNS:
-        terminal.print_table(console, whole)
+        terminal.print_table(console, _without_digests(whole))
     for item in (item for section in made.sections[:-1] for item in section.parts if isinstance(item, Table)):
         terminal.print_table(console, item, 15)
-    terminal.print_lines(console, [f"table {file}", f"report {out / 'report' / page.PAGES[0]}"])
+    said = [part.text for part in made.answer if isinstance(part, Note)]
+    terminal.print_lines(console, [f"table {file}", f"report {out / 'report' / page.PAGES[0]}", *said])
     return whole
+
+
+def _without_digests(whole: Table) -> Table:
+    """Return a sweep's table as a terminal shows it: its file has the digests too."""
+    kept = [at for at, column in enumerate(whole.columns) if column != "digest"]
+    rows = [[row[at] for at in kept] for row in whole.rows]
+    return replace(whole, columns=[whole.columns[at] for at in kept], rows=rows)
 
 
 def report_on(sweep: Sweep, rows: Sequence[Row], table: Table) -> page.Report:
@@ -99,7 +108,7 @@ def report_on(sweep: Sweep, rows: Sequence[Row], table: Table) -> page.Report:
     done = [row for row in rows if row.share is not None]
     paper = next((row.paper for row in done if row.paper is not None), None)
     sections = [
-        Section("The share of remote calls", list(_distribution(sweep, done, paper))),
+        Section("The share of cross-machine calls", list(_distribution(sweep, done, paper))),
         Section("What moves it", list(_influences(sweep, done, paper))),
         Section("Every run", [table]),
     ]
@@ -114,14 +123,16 @@ def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[
     beside = "" if paper is None else f"; the paper's is {paper:.3g} %"
     unchanged = next((row.share for row in done if not row.values), None)
     if sweep.base is not None and unchanged is not None:
-        yield Note(f"With no parameter changed, remote calls are {unchanged:.3g} % of local calls{beside}.")
+        yield Note(f"With no parameter changed, cross-machine calls are {unchanged:.3g} % of {LOCAL}{beside}.")
         yield from _tornado(done, unchanged)
         return
     groups = _samples(sweep, done)
+    if not groups:
+        yield Note(f"No run has a share: none that is complete has {LOCAL.replace(' and ', ' or ')}.")
     if len(groups) > 1:
         shares = [share for found in groups.values() for share in found]
         combined = f"over {len(groups)} combinations of values"
-        yield Note(f"Remote calls are {min(shares):.3g} to {max(shares):.3g} % of local calls {combined}{beside}.")
+        yield Note(f"Cross-machine calls are {min(shares):.3g} to {max(shares):.3g} % of {LOCAL} {combined}{beside}.")
         yield from (_against(name, groups, paper) for name in _varied(sweep, done)[:MOST_PLOTS])
         return
     found = spread([row.share for row in done if row.share is not None])
@@ -129,7 +140,7 @@ def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[
         return
     sure = f"{100 * CONFIDENCE:g} % confidence: {max(0.0, found.low):.3g} to {found.high:.3g} %"
     runs = f"in {found.runs} runs ({sure}), from {found.least:.3g} to {found.most:.3g} %"
-    yield Note(f"Remote calls are {found.mean:.3g} % of local calls on average {runs}{beside}.")
+    yield Note(f"Cross-machine calls are {found.mean:.3g} % of {LOCAL} on average {runs}{beside}.")
     yield from _cumulative(done, paper)
     if ranks := _ranks(sweep, done):
         names = list(ranks)[:MOST_PLOTS]
@@ -160,7 +171,7 @@ def _tornado(done: Sequence[Row], unchanged: float) -> Iterator[SectionItem]:
         least, most = sorted(ends[order[0]])
         yield Note(f"{order[0]} moves the share furthest: from {least:.3g} to {most:.3g} %.")
         title = "How far each parameter moves the share"
-        yield plots.tornado(title, order, [ends[name] for name in order], unchanged, "remote over local calls, %")
+        yield plots.tornado(title, order, [ends[name] for name in order], unchanged, AXIS)
 
 
 def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | None) -> Plot:
@@ -189,7 +200,7 @@ def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | 
     bars = [(f"{value:.6g}" if len(curves) == 1 else f"{value:.6g}, {with_}", mean) for with_, value, mean, *_ in rows]
     columns = ["with", name, SHARE, "from_percent", "to_percent"]
     table = Table(f"against {name}", f"Against {name}", columns, rows)
-    axes = (name, "remote over local calls, %")
+    axes = (name, AXIS)
     return plots.curves(f"The share against {name}", series, axes, bars, table, from_zero=False)
 
 
@@ -198,7 +209,7 @@ def _short(value: object) -> str:
 
 
 def _distribution(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
-    yield Note(f"Remote over local: {LOCAL}. Calls within a domain do not count.")
+    yield Note(f"The share is that of cross-machine calls over {LOCAL}. Within-domain calls do not count.")
     groups = _samples(sweep, done)
     if len(groups) > 1:
         if any(len(shares) > 1 for shares in groups.values()):
@@ -220,7 +231,7 @@ def _distribution(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Ite
     ]
     if paper is not None:
         rows += [("the paper's, %", paper), ("runs below the paper's", sum(share < paper for share in shares))]
-    yield Table("share", "Remote over local calls", ["what", "value"], rows)
+    yield Table("share", "Cross-machine calls beside local operations", ["what", "value"], rows)
 
 
 def _by_values(groups: Mapping[Alike, Sequence[float]]) -> Table:
@@ -234,7 +245,7 @@ def _by_values(groups: Mapping[Alike, Sequence[float]]) -> Table:
             [*(_short(own[name]) if name in own else None for name in names), len(shares), fmean(shares), *about]
         )
     columns = [*names, "seeds", "mean, %", "standard deviation, %", "from, %", "to, %"]
-    title = f"Remote over local calls, and the mean's {100 * CONFIDENCE:g} % confidence interval over seeds"
+    title = f"{AXIS}, and the mean's {100 * CONFIDENCE:g} % confidence interval over seeds"
     return Table("share", title, columns, rows, named=True)
 
 
@@ -246,7 +257,7 @@ def _cumulative(done: Sequence[Row], paper: float | None) -> Iterator[Plot]:
     values = Table("shares", "Shares in order", [SHARE], [[share] for share in across])
     found = spread(across)
     bars = [] if found is None else [(f"quantile {one:g}", value) for one, value in found.quantiles.items()]
-    axes = ("remote over local calls, %", "part of the runs")
+    axes = (AXIS, "part of the runs")
     yield plots.curves("Runs with at most that share", series, axes, bars, values, steps=True)
 
 
@@ -296,7 +307,7 @@ def _scatter(name: str, points: Sequence[tuple[float, float]], paper: float | No
     cut = [points[len(points) * at // 4 : len(points) * (at + 1) // 4] for at in range(4)]
     bars = [(f"{part[0][0]:.4g} to {part[-1][0]:.4g}", fmean(y for _, y in part)) for part in cut if part]
     values = Table(f"by {name}", f"By {name}", [name, SHARE], points, named=True)
-    axes = (name, "remote over local calls, %")
+    axes = (name, AXIS)
     return plots.curves(f"{name}", series, axes, bars, values, text_title=f"{name}: mean share, %")
 
 
@@ -325,9 +336,7 @@ def _line(name: str, points: Sequence[tuple[float, float]]) -> Plot:
     series = [plots.Series(name, [x for x, _ in points], [y for _, y in points])]
     bars = [(f"{x:.6g}", y) for x, y in points]
     values = Table(f"by {name}", f"By {name}", [name, SHARE], points, named=True)
-    return plots.curves(
-        name, series, (name, "remote over local calls, %"), bars, values, text_title=f"{name}: share, %"
-    )
+    return plots.curves(name, series, (name, AXIS), bars, values, text_title=f"{name}: share, %")
 
 
 def _number(row: Row, name: str) -> float | None:

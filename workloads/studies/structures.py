@@ -33,7 +33,7 @@ STRUCTURES: Final[Mapping[str, Mapping[str, Any]]] = {
 COLUMNS: Final = (
     "structure",
     "operations",
-    "remote",
+    "cross_machine",
     "crossing_s",
     "busy_s",
     "crossing_%",
@@ -60,6 +60,13 @@ def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequenc
             costs = next(machine.costs for machine in ready.cluster.machines if machine.name == WORKSTATION)
             rows.append(_row(name, outcome, costs))
     return Table("structures", f"Structures compared: {SCENARIO} at scale {scale:g}, seed {seed}", COLUMNS, rows)
+
+
+def answer(found: Table) -> str:
+    """Return the sentence that says what came out."""
+    at = found.columns.index("crossing_%")
+    said = ", ".join(f"{row[at]} % ({row[0]})" for row in found.rows)
+    return f"Of the time that the workstation's processors are busy, crossing boundaries takes {said}."
 
 
 def _row(name: str, outcome: Outcome, costs: CostModel) -> list[TableValue]:

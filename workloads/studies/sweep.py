@@ -132,7 +132,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one run. Shares are remote over local calls, in percent."""
+    """The result of one run. Shares are of cross-machine calls over local ones, in percent."""
 
     run: SweepRun
     record: records.Record | None
@@ -144,7 +144,7 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """Return this run's share of remote calls; None if it has none or did not complete."""
+        """Return the share of cross-machine calls; None without one, or if incomplete."""
         return self._cell("remote/local", "ours")
 
     @property

@@ -89,7 +89,7 @@ def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(measure, "QUICK", TINY)
     ended = lrpc("bench", "--quick", "--only", "lrpc/mp", "--only", "socket", "--out", tmp_path / "bench")
     assert ended.code == 0
-    assert ended.out.splitlines()[-2].startswith("Add takes gRPC")
+    assert ended.out.splitlines()[-1].startswith("Add takes gRPC")
     found = json.loads((tmp_path / "bench" / "record.json").read_text())
     assert found["status"] == "complete"
     keys = {"peer", "test", "mode", "median_us", "p99_us", "cpu_us", "ratio"}

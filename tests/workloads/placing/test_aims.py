@@ -255,11 +255,12 @@ def test_gaps_and_bytes_are_weighed_where_that_is_asked_for() -> None:
         ended = lrpc(*args, *HERE, "--record", f"runs-{weight}")
         assert ended.code == 0
         assert f"what they weigh, {unit}" in ended.out
-        assert re.match(rf"\d+ of 11 calls cross machines, in place of 6; [0-9,]+ {unit} do, in place of ", ended.out)
+        crossing = rf"\d+ of 11 calls cross machines, in place of 6; [0-9,]+ {unit} do, in place of "
+        assert re.match(crossing, ended.out.splitlines()[-1])
         found = json.loads(lrpc(*args, *HERE, "--record", f"json-{weight}", "--json").out)
-        heads = [f"{unit} saved", f"{unit} between machines then", "calls saved", "calls between machines then"]
+        heads = [f"{unit} saved", f"cross-machine {unit} then", "calls saved", "cross-machine calls then"]
         assert list(found["moves"][0]) == ["pod", "from", "to", *heads]
-        assert found["moves"][-1][heads[1]] == found["crosses"] == found["curve"][-1][f"{unit} between machines"]
+        assert found["moves"][-1][heads[1]] == found["crosses"] == found["curve"][-1][f"cross-machine {unit}"]
         assert re.search(rf"at least [0-9,]+ {unit} cross in any placement \(gap 0.00 %", ended.out)
     asked = ask(ReplayJob(trace=str(SAMPLE), machines=2, message_bytes=500), 1.7, Aims(weight="bytes"))
     assert sum(asked.problem.weights.values()) == 2 * 500 * 11

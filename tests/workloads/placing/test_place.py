@@ -124,7 +124,7 @@ def test_both_placements_are_replayed_and_what_is_saved_comes_from_their_records
     assert (beside["settings"]["placement"], found["settings"]["placement"]) == ("spread", "mine.toml")
     crossed = [one["counts"]["cross_machine"] for one in (beside, found)]
     assert crossed[1] < crossed[0]
-    assert re.search(rf"calls between machines +│ {crossed[0]} +│ {crossed[1]} +│ ", ended.out)
+    assert re.search(rf"cross-machine calls +│ {crossed[0]} +│ {crossed[1]} +│ ", ended.out)
     means = [one["trace"]["times"][-1]["simulated_ns"] / 5 / 1000 for one in (beside, found)]
     assert re.search(rf"mean time of a trace.* │ {means[0]:,.1f} +│ {means[1]:,.1f} +│ ", ended.out)
     assert f"at least {crossed[1]} calls cross in any placement (gap 0.00 %" in ended.out
@@ -179,7 +179,7 @@ def test_where_the_default_placement_holds_too_much_it_is_said() -> None:
 def test_one_machine_holds_all() -> None:
     ended = placed(machines=1, slack=1)
     assert ended.code == 0
-    assert re.search(r"calls between machines +│ 0 +│ 0 +│ +│", ended.out)
+    assert re.search(r"cross-machine calls +│ 0 +│ 0 +│ +│", ended.out)
 
 
 # Bad input

@@ -33,7 +33,7 @@ def test_the_sample_is_accounted_for_on_any_number_of_machines(machines: int, cr
     found = record(tmp_path / "run")
     counts, summary = found["counts"], found["trace"]["summary"]
     assert summary["spans"] == summary["spans accounted for"] == 36
-    assert (summary["traces begun (first spans)"], summary["calls between domains"]) == (5, 11)
+    assert (summary["traces begun (first spans)"], summary["calls that leave their domain"]) == (5, 11)
     assert (counts["cross_machine"], counts["cross_domain"]) == (crossing, 11 - crossing)
     assert counts["astacks_taken"] == counts["linkages_pushed"] == counts["cross_domain"]
     assert counts["link_requests"] == counts["link_replies"] == counts["cross_machine"]
@@ -174,7 +174,7 @@ if BOUTIQUE.exists():
         outcome, found = boutique.on(machines)
         counts, summary = total_counts(outcome), found.summary
         assert summary["spans"] == summary["spans accounted for"] == 22_969
-        assert summary["calls between domains"] == summary["their client sides"] == 5_525
+        assert summary["calls that leave their domain"] == summary["their client sides"] == 5_525
         assert (counts["cross_machine"], counts["cross_domain"]) == (crossing, 5_525 - crossing)
         assert counts["astacks_taken"] == counts["linkages_pushed"] == counts["cross_domain"]
         assert counts["link_requests"] == counts["link_replies"] == counts["cross_machine"]
@@ -198,5 +198,5 @@ if BOUTIQUE.exists():
         assert whole["simulated_ns"] == pytest.approx(whole["recorded_ns"], rel=0.15)
         for time in ("recorded_ns", "simulated_ns"):
             assert sum(part[time] or 0 for part in times.values()) == 2 * whole[time]
-        assert "assumed: calls between machines cost what is drawn from the gaps recorded between two domains" in said
+        assert "assumed: cross-machine calls cost what is drawn from the gaps recorded between two domains" in said
         assert "assumed: 5,525 spans without a kind, whose one child ran elsewhere, are clients' views" in said

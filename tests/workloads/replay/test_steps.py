@@ -149,7 +149,7 @@ def test_client_and_server_span_are_one_call(tmp_path: Path) -> None:
     assert (here.counts["cross_domain"], here.counts["cross_machine"], here.counts["within_domain"]) == (1, 0, 0)
     assert (apart.counts["cross_domain"], apart.counts["cross_machine"], apart.counts["within_domain"]) == (0, 1, 0)
     for done in (here, apart):
-        assert (done.account("calls between domains"), done.account("their client sides")) == (1, 1)
+        assert (done.account("calls that leave their domain"), done.account("their client sides")) == (1, 1)
         assert done.account("spans accounted for") == 3
 
 
@@ -259,10 +259,10 @@ def test_recorded_and_simulated_time_are_split_into_what_explains_their_differen
     assert done.time("less what was at the same time") == (free - work, free - work)
     assert done.time("network gaps") == (1000 * (20 + 8), None)
     assert done.time("beside children that are not waited for") == (1000 * 5, None)  # from 95 on
-    assert done.time("calls within a domain") == (None, 0)  # x's call ends while d is still awaited
-    assert done.time("calls between domains of a machine") == (None, done.each.domain_ns)
+    assert done.time("within-domain calls") == (None, 0)  # x's call ends while d is still awaited
+    assert done.time("cross-domain calls") == (None, done.each.domain_ns)
     assert done.each.domain_ns == 1000 * (1 + 2 * 3)
-    assert done.time("calls between machines") == (None, done.each.machine_ns)
+    assert done.time("cross-machine calls") == (None, done.each.machine_ns)
     assert done.each.machine_ns == 1000 * (7 + 2 * 5)
     assert done.time("waiting for processors") == (None, 0)
     assert done.time("in all") == (100_000, 1000 * round(done.us))

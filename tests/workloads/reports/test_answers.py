@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lrpc.workloads.records import records
+from lrpc.workloads.records.call_tables import IN_WORDS
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import page
@@ -14,7 +15,6 @@ from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note
 from lrpc.workloads.reports.waterfalls import waterfalls
-from lrpc.workloads.reports.words import FIELDS
 from tests.support.command import HERE, lrpc, office
 
 SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
@@ -106,7 +106,7 @@ def test_a_replay_draws_its_slowest_traces_span_by_span(replays: dict[str, Recor
     (first, *_) = (one for one in pictures if isinstance(one, Plot))
     assert first.title.startswith("0fee392")
     assert "48.8 ms as recorded, 40.4 ms in the replay" in first.title
-    assert [key.name for key in first.legend] == ["first span", "within a domain", *list(FIELDS.values())[2:]]
+    assert [key.name for key in first.legend] == ["first span", *IN_WORDS.values()]
 
 
 @pytest.mark.parametrize("spoil", [["trace"], [""] * 9, ["x"] * 9, []])
@@ -124,7 +124,7 @@ def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Reco
     counts = [record.counts["cross_machine"] for record in (before, after)]
     assert f"With pack, {counts[1]:,} of" in sentence(made)
     assert f"in place of {counts[0]:,} with spread" in sentence(made)
-    assert table(made, "placements").rows[0][:3] == ("calls between machines", *counts)
+    assert table(made, "placements").rows[0][:3] == ("cross-machine calls", *counts)
     moved = table(made, "moved")
     assert moved.rows
     assert all(row[1] != row[2] for row in moved.rows)
@@ -181,9 +181,10 @@ def test_a_placement_has_a_page_with_what_it_saves_and_what_moved(tmp_path: Path
     run = ("place", SAMPLE, "--machines", 2, "--slack", 1.7, *HERE, "--record", tmp_path / "place")
     ended = lrpc(*run, "--out", tmp_path / "placement.toml")
     assert ended.code == 0
-    assert ended.out.endswith(f"report {tmp_path / 'place' / 'report' / 'report.html'}\n")
+    *_, page, answer = ended.out.splitlines()
+    assert page == f"report {tmp_path / 'place' / 'report' / 'report.html'}"
     text = (tmp_path / "place" / "report" / "report.html").read_text()
-    assert ended.out.splitlines()[0] in text.replace("&nbsp;", " ")
+    assert answer in text.replace("&nbsp;", " ")
     assert {"placements.csv", "moves.csv", "pairs.csv"} <= {
         path.name for path in (tmp_path / "place" / "report").iterdir()
     }

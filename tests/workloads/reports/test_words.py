@@ -44,8 +44,11 @@ def test_times_have_the_unit_that_a_reader_would_choose(us: float, text: str) ->
 
 def test_fields_are_words_with_units_spelt_in_one_way() -> None:
     assert readable("lock_wait_us") == "lock wait, µs"
-    assert readable("a call between domains, simulated, us") == "a call between domains, simulated, µs"
-    assert readable("cross_machine") == "between machines"
+    assert readable("a cross-domain call, simulated, us") == "a cross-domain call, simulated, µs"
+    assert readable("cross_machine") == "cross-machine calls"
+    assert (
+        readable("cross_machine_percent_of_trap_and_cross_domain") == "cross-machine percent of trap and cross-domain"
+    )
 
 
 def test_a_change_from_nothing_is_none() -> None:

@@ -126,7 +126,7 @@ def replayed(name: str, out: Path) -> tuple[int, int, float, str]:
     found = record(out)
     told = found["trace"]["summary"]
     ms = told["mean time of a trace, simulated, us"] / 1000
-    return told["spans"], told["calls between domains"], ms, found["digest"]
+    return told["spans"], told["calls that leave their domain"], ms, found["digest"]
 
 
 def test_every_case_is_tried() -> None:
