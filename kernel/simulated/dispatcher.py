@@ -122,9 +122,10 @@ class Dispatcher:
         }
         processor = min(free, key=lambda one: (needs[one.number], one.number))
         if 4 * domain.needed > 5 * needs[processor.number]:
-            processor.clock = max(processor.clock, now)
+            begins = processor.clock = max(processor.clock, now)
             processor.load(domain, domain.pages_on_call)
             processor.refill()
+            processor.sent_ns += processor.clock - begins
 
     def _need_of(self, domain: "ProtectionDomain") -> int:
         """Return how much a domain needs idle processors, earlier needs having decayed."""

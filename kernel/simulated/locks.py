@@ -130,7 +130,9 @@ class MemoryBus:
         """Spend the cost of `misses`, of which the bus's part begins once the bus is free."""
         mean = self.mean_ns(misses)
         processor.clock += processor.charges.misses(misses, processor) - mean
+        processor.due_ns = mean
         processor.checkpoint()
+        processor.due_ns = 0
         wait = self._free_at - processor.clock
         if wait > 0:
             processor.bus_wait_ns += wait

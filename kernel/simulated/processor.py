@@ -31,6 +31,8 @@ class Processor:
         self.bus_mean_ns = 0  # the mean of the same: what is charged
         self.bus_wait_ns = 0  # for the memory bus
         self.lock_wait_ns = 0  # spinning
+        self.own_ns = 0  # of computations, and of what system calls do: no step is charged for it
+        self.sent_ns = 0  # charged while it was sent, idle, to another context
         self.exchanges = 0  # threads that moved here, to a context that was loaded
         # What is here now. `assign`, `attach` and `release` set the thread, `load` the context.
         self.thread: Thread | None = None
@@ -41,6 +43,7 @@ class Processor:
         self._resume = self.resume  # bound once, since every event takes it
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
+        self.due_ns = 0  # what is charged already of a fetch that waits for its turn on the bus
         self._missing = 0  # pages that `load` found missing and `refill` has yet to fetch
 
     def spend(self, path: Path) -> None:
@@ -89,13 +92,19 @@ class Processor:
         """Spend `ns` on a computation, which can be cut short at any time."""
         self.computes_from = self.clock
         self.clock += ns
+        self.own_ns += ns
         self.checkpoint()
         self.computes_from = -1
 
-    def stop_computing(self, now: int) -> None:
-        """Cut a computation short at `now`, or at its beginning if that is later."""
+    def stop(self, now: int) -> None:
+        """End what the thread does: a computation at `now`, a fetch once its misses are there."""
+        self.clock += self.due_ns
+        self.due_ns = 0
         if self.computes_from >= 0:
-            self.clock = min(self.clock, max(now, self.computes_from))
+            rest = self.clock - max(now, self.computes_from)
+            if rest > 0:
+                self.clock -= rest
+                self.own_ns -= rest
             self.computes_from = -1
 
     def assign(self, thread: "Thread") -> None:

@@ -237,6 +237,7 @@ class Scheduler:
         self.counts.trap += 1
         processor.spend(self.charges.trap)
         processor.clock += ns
+        processor.own_ns += ns
         self.log.add(processor.clock, events.SYSTEM_CALL, self.running_thread().number, ns)
         processor.checkpoint()
         self.take_turns()

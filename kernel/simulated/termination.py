@@ -116,7 +116,7 @@ def _evict(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
     """Remove a thread from a terminated domain, whether it runs, computes, waits or is ready."""
     kernel.reap_soon(thread.stack)
     if thread.processor is not None:
-        thread.processor.stop_computing(kernel.now_ns)
+        thread.processor.stop(kernel.now_ns)
     thread.stop_waiting()
     kernel.dispatcher.withdraw(thread)
     if thread.state != THREAD_WAITING:
