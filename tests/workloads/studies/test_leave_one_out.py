@@ -16,7 +16,7 @@ FEW = 3
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> sweep.Sweep:
     """Return three short draws of all systems, carried out."""
-    found = leave_one_out.prepare(FEW, 0.01, 5, tmp_path_factory.mktemp("systems"), ["lrpc", "systems"])
+    found = leave_one_out.prepare(FEW, 0.05, 5, tmp_path_factory.mktemp("systems"), ["lrpc", "systems"])
     assert sweep.carry_out(found, 0, None, lambda number, problem: None) == {}
     return found
 
