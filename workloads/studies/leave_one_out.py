@@ -70,7 +70,7 @@ def compare(done: Sweep) -> Table:
     for scenario, results in each.items():
         kept[f"fitted on {scenario}"] = [number for number, row in enumerate(results) if _near(row)]
     lines = [
-        _line(scenario, people, [results[number] for number in numbers])
+        _line(scenario, people, results, numbers)
         for scenario, results in each.items()
         for people, numbers in kept.items()
         if people != f"fitted on {scenario}"
@@ -104,12 +104,12 @@ def _near(row: Row) -> bool:
     return row.paper / NEAR <= row.share <= row.paper * NEAR
 
 
-def _line(scenario: str, people: str, found: Sequence[Row]) -> list[TableValue]:
-    shares = [row.share for row in found if row.share is not None]
-    paper = next((row.paper for row in found if row.paper is not None), None)
+def _line(scenario: str, people: str, results: Sequence[Row], kept: Sequence[int]) -> list[TableValue]:
+    shares = [share for number in kept if (share := results[number].share) is not None]
+    paper = next((row.paper for row in results if row.paper is not None), None)
     over = spread(shares)
     if over is None or paper is None:
-        return [scenario, people, len(shares), None, None, None, paper, ""]
+        return [scenario, people, len(shares), None, None, None, paper and round(paper, 2), ""]
     low, middle, high = (over.quantiles[one] for one in (0.05, 0.5, 0.95))
     where = "inside" if low <= paper <= high else "below" if paper < low else "above"
     return [scenario, people, len(shares), round(low, 2), round(middle, 2), round(high, 2), round(paper, 2), where]

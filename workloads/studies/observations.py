@@ -24,7 +24,7 @@ from lrpc.workloads.systems.recorded import Recorded
 from lrpc.workloads.systems.unix import BLOCK_BYTES
 
 COMMAND: Final = ("lrpc", "observations")
-SCALE: Final = 1.0  # four days: the studies' traces were days long too
+SCALE: Final = 0.2  # most of a day, of which a user is active for seven hours
 _PEOPLE: Final = "domains.unix.threads.0.parameters"  # where the scenario `sun` has its people
 # Changes of the scenario `sun` that bring it closer to the studies of caches. Written blocks wait
 # for half a minute. A call moves a whole block, since the studies count accesses in blocks. Calls
@@ -37,18 +37,18 @@ _BLOCKS: Final = {
     "event_calls": (0.0, 60.0),
 }
 # The 4.2BSD study traced time-sharing machines: about a dozen people at once use one cache
-# (recalled).
+# (recalled). Paging is no part of its figures, so there is memory for all.
 _SHARED: Final = {
     **_BLOCKS,
-    "memory_kb": 8192,
+    "memory_kb": (65_536, 65_536),
     **{f"{_PEOPLE}.processes.{process}.users": 12 for process in ("person", "builds")},
 }
 # Its 90 % is that of a cache from which a written block goes to the disk only when it leaves it
 # (recalled).
 _UNTIL_EVICTED_S: Final = 1e6
 # Sprite's caches of 7 MB were "one-quarter to one-third of main memory" (quoted), so there are
-# 24 MB. Several workstations, as many as the scenario allows, have the same server.
-_SPRITE: Final = {**_BLOCKS, "memory_kb": (24_576, 24_576), "cache_kb": (7168, 7168), "workstations": 8}
+# 24 MB. Several workstations have the same server.
+_SPRITE: Final = {**_BLOCKS, "memory_kb": (24_576, 24_576), "cache_kb": (7168, 7168), "workstations": 4}
 RUNS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "taos": ("taos", {}),
     "moderate": ("sun", _SHARED),  # the cache of the scenario: 400 KB
