@@ -26,6 +26,9 @@ from lrpc.cluster.channel.form import (
     TAKE_GRPC,
     Malformed,
     checked,
+    is_for_core,
+    is_plain_name,
+    is_plain_time,
     pack_metadata,
     size_of,
     unpack_reply,
@@ -34,7 +37,6 @@ from lrpc.domains.host.here import require
 from lrpc.kernel.errors import CallError, Refused
 
 _NEVER: Final = -1
-_LONG_S: Final = 1e9
 _HEAD: Final = len(OK)
 
 
@@ -142,7 +144,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
     def __init__(
         self,
         channel: Channel,
-        method: str,
+        method: str | bytes,  # as gRPC takes it
         serializer: Callable[[Any], bytes] | None,
         deserializer: Callable[[bytes], Any] | None,
         beside: Any,
@@ -153,10 +155,10 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         self._serializer, self._deserializer = serializer, deserializer
         self._beside = beside
         self._now = native.now_ns
-        name = method.encode()
+        name = method if isinstance(method, bytes) else method.encode()
         self._name = name
-        self._plain = REQUEST.pack(len(name), 0, _NEVER) + name  # of a call without metadata or deadline
-        self._streams = False  # its handler does: calls take gRPC
+        self._plain = REQUEST.pack(len(name) & 0xFFFF, 0, _NEVER) + name  # of a call without metadata or deadline
+        self._streams = not is_plain_name(name)  # or its handler does: calls take gRPC
 
     def __call__(
         self,
@@ -233,8 +235,10 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         channel = self._channel
         if channel.closed and begun is None:
             raise ValueError("Cannot invoke RPC on closed channel!")
-        until = _NEVER  # also where the time is longer than a clock runs
-        if timeout is not None and timeout < _LONG_S:
+        if not is_plain_time(timeout):
+            return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
+        until = _NEVER
+        if timeout is not None:
             until = max(0, self._now() + int(timeout * 1e9))
         try:
             pairs = checked(metadata) if metadata else ()
@@ -242,7 +246,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)  # which says what is wrong
         if begun is None:
             packed = self._packed(request, pairs, until)
-            if packed is None or size_of(pairs) > MOST_METADATA:
+            if packed is None or size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
             if timeout is not None and timeout <= 0:
                 raise _error(_DEADLINE, "Deadline Exceeded")

@@ -19,6 +19,10 @@ _HEAD: Final = REQUEST.size
 _unpack_head: Final = REQUEST.unpack_from
 _PAIR: Final = struct.Struct("<HI")
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
+# Keys that gRPC's core keeps for itself: it acts on some, and passes on few.
+_OF_CORE: Final = re.compile(r"grpc-.*|lb-.*|te|content-.*|user-agent|endpoint-load-metrics-bin")
+MOST_METHOD: Final = 4096  # bytes of a method's name
+MOST_TIMEOUT_S: Final = 9e7  # gRPC cuts longer ones short, or takes them for none at all
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 MOST_METADATA: Final = 8192  # bytes, of keys and values and 32 for each pair: gRPC's default
 MOST_RECEIVED: Final = 16384  # likewise, beyond which gRPC always refuses what it receives
@@ -68,6 +72,21 @@ def checked(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...
             raise ValueError(f"metadata was invalid: {metadata!r}")
         found.append(Metadatum(key, value))
     return tuple(found)
+
+
+def is_for_core(metadata: Metadata) -> bool:
+    """Return whether metadata have a key that gRPC's core keeps for itself."""
+    return any(_OF_CORE.fullmatch(key) is not None for key, _ in metadata)
+
+
+def is_plain_time(timeout: object) -> bool:
+    """Return whether a time-out is one that an A-stack keeps to as gRPC does."""
+    return timeout is None or (isinstance(timeout, (int, float)) and timeout < MOST_TIMEOUT_S)
+
+
+def is_plain_name(name: bytes) -> bool:
+    """Return whether a method's name is one that an A-stack carries as gRPC does."""
+    return 0 < len(name) <= MOST_METHOD
 
 
 def size_of(metadata: Metadata) -> int:

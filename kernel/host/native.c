@@ -1136,7 +1136,7 @@ static int execute(PyObject *module)
     if (!forks && pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child))
         return -1;
     forks = 1;
-    atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+    atomic_store(&miss_budget, MISSES_SAVED);
     atomic_store(&miss_budget_at, now_ns());
     binding_type = (PyTypeObject *)PyType_FromSpec(&binding_spec);
     PyObject *worker = PyType_FromSpec(&worker_spec);

@@ -93,6 +93,8 @@ class HostServer:
         """Open a door for an export. Raises `BindingRefused` where its name is taken or unfit."""
         if self._closed.is_set():
             raise CallFailed(f"export {name}: domain {self.name} is closed")
+        if name in self.exports:
+            raise BindingRefused(f"export {name}: domain {self.name} exports it already; choose another name")
         if segments.lay_out(descriptors).size > segments.MOST_SEGMENT:
             raise BindingRefused(f"export {name}: its A-stacks would be larger than {segments.MOST_SEGMENT:,} bytes")
         export = HostExport(name, interface, signatures, descriptors, clerk, self.doors.open(name), stubs_for)

@@ -42,7 +42,7 @@ int main(int count, char **arguments)
     client_ends.waits = server_ends.waits = count > 2 ? atoi(arguments[2]) : ADAPTIVE;
     client_ends.pins = server_ends.pins = 1;
     client_ends.door = client_ends.notify = server_ends.door = server_ends.notify = -1;
-    atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+    atomic_store(&miss_budget, MISSES_SAVED);
     atomic_store(&control.word, WORD(0, IDLE));
     pthread_create(&thread, NULL, serve, NULL);
     for (long n = 1; n <= calls; n++) {
