@@ -229,8 +229,12 @@ class Group:
         return outcomes
 
     def close(self) -> None:
-        """Close the event logs, complete or not."""
-        self._sinks.close()
+        """Close the event logs and the parts of a timeline, complete or not."""
+        try:
+            for machine in self._machines.values():
+                machine.close()
+        finally:
+            self._sinks.close()
 
     def _check_logs(self) -> None:
         for log in self._logs:

@@ -8,6 +8,8 @@ already, Linux exchanges the two in one step. Elsewhere there is a moment with n
 `claimed` holds a lock beside the target while a run works, so that no other run replaces what this
 one has put there. The lock is the system's, and ends with its process however that ends.
 
+`scratch` gives a run a temporary folder, and removes those that killed runs have left.
+
 `check` runs before any work begins. It finds out whether `put` could write there, so that a long
 run does not fail at its end because of a mistyped path.
 """
@@ -16,6 +18,8 @@ import ctypes
 import fcntl
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -26,6 +30,7 @@ from lrpc.kernel.errors import Refused, RunFailed
 
 _HERE: Final = -100  # AT_FDCWD and RENAME_EXCHANGE, from Linux' headers
 _EXCHANGE: Final = 2
+_YOUNG_S: Final = 60.0  # a temporary folder that is younger may not have its lock yet
 
 
 def fresh(name: str) -> Path:
@@ -97,6 +102,38 @@ def claimed(out: Path, option: str = "--out") -> Iterator[None]:
         with suppress(OSError):  # of the folders made for the lock, those that hold something stay
             for parent in made:
                 parent.rmdir()
+
+
+@contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """Yield a temporary folder whose name begins with `prefix`, and remove it afterwards.
+
+    A process that is killed cannot remove its own. So folders of that prefix that no living process
+    holds are removed as well.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        held = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for other in Path(name).parent.glob(f"{prefix}*"):
+                _remove_left(other)
+            yield Path(name)
+        finally:
+            os.close(held)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove a temporary folder of this user's that no process holds."""
+    with suppress(OSError):
+        found = folder.lstat()
+        if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _YOUNG_S:
+            return
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(held)
 
 
 def _lock(path: Path) -> int:

@@ -14,7 +14,8 @@ names that look alike stay apart that way, and Plotly takes none for a date.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import partial
+from html import escape as escape_html
 from typing import Final, Literal
 
 from lrpc.workloads.records.tables import Table
@@ -32,6 +33,8 @@ PAPERS: Final = ", the paper's"
 OURS: Final = ", ours"
 PAPERS_POINT: Final = {"symbol": "diamond-open", "size": 12, "line": {"width": 2}}  # around ours
 
+# Plotly reads no &quot;.
+escape: Final = partial(escape_html, quote=False)
 Figure = Mapping[str, object]  # in Plotly's format
 Form = Literal["area", "hatched", "line", "dashed", "points"]
 
@@ -156,7 +159,12 @@ def waterfall(
         own = [takes[row] for row in at]
         data.append(
             _across(own)
-            | {"y": at, "base": [begins[row] for row in at], "name": escape(key.name), "marker": {"color": key.colour}}
+            | {
+                "y": at,
+                "base": [begins[row] for row in at],
+                "name": escape(key.name),
+                "marker": {"color": key.colour},
+            }
             | {"width": 0.7}  # of one row: it would be that of the rows between those of a kind
             | {"customdata": own, "hovertemplate": "%{y}: %{customdata:.4g} from %{base:.4g}"}
         )

@@ -11,7 +11,6 @@ with what had been measured. A run that is refused leaves nothing.
 """
 
 import resource
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -112,18 +111,19 @@ def _record(
     """Run a cluster and write its record to `folder`; also where it fails, an incomplete one."""
     began = time.monotonic()
     measured: list[Outcome] = []
+    files: TimelineFiles | None = None
 
     def keep(reason: str) -> records.Record:
         record = incomplete(run, cluster, reason, measured[-1] if measured else None, time.monotonic() - began)
         with undisturbed():
-            records.write(folder, record)
+            beside = [] if files is None else _timeline_until(files, cluster, folder)
+            records.write(folder, record, beside)
         return record
 
-    with (
-        tempfile.TemporaryDirectory(prefix="lrpc-timeline-") as parts,
-        _keeping(keep, folder, lambda: measured[-1].machines if measured else ()),
-    ):
-        files = None if options.timeline is None else TimelineFiles(Path(parts), options.timeline)
+    with ExitStack() as stack:
+        if options.timeline is not None:
+            files = TimelineFiles(stack.enter_context(folders.scratch("lrpc-timeline-")), options.timeline)
+        stack.enter_context(_keeping(keep, folder, lambda: measured[-1].machines if measured else ()))
         with progress_bar(run.workload, planned_calls(cluster)) as show:
             outcome = simulate(
                 cluster,
@@ -143,10 +143,24 @@ def _record(
             return Finished(record, folder)
         from lrpc.workloads.records import timeline  # with numpy, which other runs do without
 
-        made = Path(parts) / timeline.FILE
+        made = files.folder / timeline.FILE
         written = timeline.write(made, files, [machine.name for machine in outcome.machines])
         records.write(folder, record, [made])
         return Finished(record, folder, written)
+
+
+def _timeline_until(files: TimelineFiles, cluster: Cluster, folder: Path) -> list[Path]:
+    """Return the timeline of a run that failed, if its parts are here; say what is kept."""
+    from lrpc.workloads.records import timeline
+
+    made = files.folder / timeline.FILE
+    try:
+        written = timeline.write(made, files, [machine.name for machine in cluster.machines])
+    except (RunFailed, ValueError):
+        print_note("note: no timeline is kept: the run ended before its machines' parts were here")
+        return []
+    print_note(f"note: the timeline until then is {folder / timeline.FILE}: {written}")
+    return [made]
 
 
 def simulate(
@@ -166,7 +180,7 @@ def simulate(
     with ExitStack() as stack:
         logs = None
         if options.events is not None:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lrpc-events-")))
+            logs = stack.enter_context(folders.scratch("lrpc-events-"))
         outcome = run_cluster(
             cluster,
             seed=seed,

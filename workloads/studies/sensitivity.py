@@ -37,7 +37,7 @@ LEAST_RANKED: Final = 5  # runs that say something about ranks
 MOST_CURVES: Final = 6  # against one parameter, each for values of the others
 SHARE: Final = SHARES["remote/local"]  # the column of the share, in percent
 LOCAL: Final = "traps and cross-domain calls"  # Table I's local operations
-AXIS: Final = f"cross-machine calls, % of {LOCAL}"
+AXIS: Final = "cross-machine over local calls, %"
 Alike = tuple[tuple[str, object], ...]  # what runs have in common, by parameter
 
 

@@ -1,6 +1,8 @@
 """A timeline has every call of a run, step by step, and changes nothing of it."""
 
 import json
+import os
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from lrpc.cluster.description import Cluster
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.workloads.records import folders
 from lrpc.workloads.records.nesting import layers
 from lrpc.workloads.records.parts import SliceColumns
 from lrpc.workloads.records.perfetto import INSTANT, SLICE_END
@@ -227,6 +230,38 @@ def test_one_that_is_cut_says_so(tmp_path: Path) -> None:
     found = json.loads(told.out)["timeline"]
     assert (found["file"], found["cut"]) == (FILE, False)
     assert found["slices"] == len(read(tmp_path / "told" / FILE).slices)
+
+
+def test_a_run_that_is_stopped_keeps_its_timeline_until_then(tmp_path: Path) -> None:
+    path = office(tmp_path)
+    ended = lrpc("run", path, *HERE, "--out", tmp_path / "run", "--timeline", "--max-calls", 50)
+    assert ended.code == 3
+    note, stopped = ended.err.splitlines()
+    assert note.startswith(f"note: the timeline until then is {tmp_path / 'run' / FILE}: ")
+    assert "stopped after " in stopped
+    counts = json.loads((tmp_path / "run" / "record.json").read_text())["counts"]
+    found = read(tmp_path / "run" / FILE)
+    assert len(found.of("cross_domain")) == counts["cross_domain"] > 0
+    whole = lrpc("run", path, *HERE, "--out", tmp_path / "whole", "--timeline")
+    assert whole.code == 0
+    begun = {(one.process, one.track, one.name, one.begin) for one in found.slices}
+    assert begun <= {(one.process, one.track, one.name, one.begin) for one in read(tmp_path / "whole" / FILE).slices}
+
+
+def test_temporary_folders_of_killed_runs_are_removed_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, young = tmp_path / "lrpc-timeline-left", tmp_path / "lrpc-timeline-young"
+    for folder in (left, young):
+        folder.mkdir()
+    os.utime(left, (0, 0))
+    with folders.scratch("lrpc-timeline-") as held:
+        os.utime(held, (0, 0))
+        assert not left.exists()
+        with folders.scratch("lrpc-timeline-"):
+            assert held.exists()
+    assert list(tmp_path.iterdir()) == [young]
 
 
 @pytest.mark.parametrize(
