@@ -70,16 +70,21 @@ def run_fewest(calls: int) -> RemoteRun:
 
     environment = Environment(initial_time=0)
     costs = load_cost_model("linux-python")
-    here, there = [0] * PROCESSORS, [0] * PROCESSORS
-    ends = [0]
+    here, there = [0.0] * PROCESSORS, [0.0] * PROCESSORS
+    ends = [0.0]
     for _ in range(CLIENTS):
         environment.process(_client(environment, costs, here, there, calls, ends))
     seconds = timed(environment.run)
-    return RemoteRun(CLIENTS * calls, ends[0], seconds)
+    return RemoteRun(CLIENTS * calls, round(ends[0]), seconds)
 
 
 def _client(
-    environment: "simpy.Environment", costs: CostModel, here: list[int], there: list[int], calls: int, ends: list[int]
+    environment: "simpy.Environment",
+    costs: CostModel,
+    here: list[float],
+    there: list[float],
+    calls: int,
+    ends: list[float],
 ) -> Generator["simpy.Event", object, None]:
     """Make calls: two events each. `here` and `there` are heaps of when processors are free."""
     receive, send = costs.ns[NETWORK_RECEIVE], costs.ns[NETWORK_SEND]
