@@ -23,7 +23,6 @@ from lrpc.kernel.simulated.kernel import NESTED_CALLS, Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.remote import Network
 from lrpc.kernel.simulated.threads import Thread
 
 END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual time that a run may last
@@ -296,12 +295,9 @@ class Machine:
 
         Raises `RunFailed` where this machine has no links.
         """
-        network = self.kernel.network
-        if network is None or self.links is None:
+        if self.links is None:
             raise RunFailed(f"machine {self.name}: received a message, though it has no links to other machines")
-        source, body = envelope.source, envelope.body
-        network.expect(body)
-        self.links.deliver(envelope, lambda: network.arrive(source, body))
+        self.links.deliver(envelope)
 
     def close(self) -> None:
         """End the machine's part of a timeline, if it records one."""
@@ -355,8 +351,8 @@ class Machine:
         return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
     def _connect(self, cluster: Cluster, rank: int, names: NameService, reach: Reach) -> None:
-        self.links = Links(cluster, rank, reach, self.kernel.engine, self.outbox)
-        self.kernel.network = Network(self.kernel, rank, self.links.send, names.locate, self.links.traits_of)
+        self.links = Links(cluster, rank, reach, self.kernel, names.locate, self.outbox)
+        self.kernel.network = self.links.network
 
     def _populate(self, spec: MachineSpec) -> None:
         servers = [server for domain in spec.domains for server in self._export_all(domain)]

@@ -43,11 +43,31 @@ class Dispatcher:
     def ready(self, thread: "Thread") -> None:
         """Give a ready thread the idle processor that suits it best, or queue it for one."""
         if self._idle:
-            processor = min(self._idle, key=lambda idle: _preference(idle, thread))
-            self._idle.remove(processor)
-            processor.assign(thread)
+            self._idle.pop(self._most_suitable(thread)).assign(thread)
         else:
             self._ready.append(thread)
+
+    def _most_suitable(self, thread: "Thread") -> int:
+        """Return where in `_idle` the processor is that suits a thread best.
+
+        That is the soonest free; of those, one with the right context; of those, the first by
+        number.
+        """
+        found, found_at = 0, 0
+        best: Processor | None = None
+        for at, one in enumerate(self._idle):
+            free_at = max(one.clock, thread.ready_at)
+            if best is not None:
+                if free_at != found_at:
+                    if free_at > found_at:
+                        continue
+                elif (one.context is thread.domain) != (best.context is thread.domain):
+                    if best.context is thread.domain:
+                        continue
+                elif one.number > best.number:
+                    continue
+            best, found, found_at = one, at, free_at
+        return found
 
     def reassign(self, processor: "Processor") -> None:
         """Release a processor's thread, and give the processor to the next ready one.
@@ -132,8 +152,3 @@ class Dispatcher:
         halvings, rest = divmod(self._needs - domain.needed_at, HALVED_AFTER)
         whole = domain.needed >> min(halvings, 63)
         return whole - whole * rest // (2 * HALVED_AFTER)
-
-
-def _preference(idle: "Processor", thread: "Thread") -> tuple[int, bool, int]:
-    """Order idle processors: the soonest free, then the right context, then by number."""
-    return max(idle.clock, thread.ready_at), idle.context is not thread.domain, idle.number

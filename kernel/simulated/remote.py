@@ -73,6 +73,54 @@ class PendingCall:
         self.network.close(self)
 
 
+class ServedCall:
+    """A call of another machine, which a thread was made to serve: that thread's body."""
+
+    def __init__(self, network: "Network", source: int, message: CallMessage) -> None:
+        self.network = network
+        self.source = source
+        self.message = message
+
+    def __call__(self) -> None:
+        """Serve the call."""
+        self.network.execute(self.source, self.message)
+
+    @property
+    def name(self) -> str:
+        """Return the thread's name."""
+        return f"{self.message.export}/from{self.source}/{self.message.number}"
+
+    def lost(self) -> None:
+        """Reply that the call's server has terminated."""
+        self.network.tell_lost(self.source, self.message, self.name)
+
+
+class Arrival:
+    """A message from another machine: what happens when it comes off the wire, and afterwards."""
+
+    def __init__(self, network: "Network", source: int, body: Body) -> None:
+        self.network = network
+        self.source = source
+        self.body = body
+        self._arrived = False
+
+    def __call__(self) -> None:
+        """Receive the message; the second time, when the network processor has, handle it."""
+        if self._arrived:
+            self.network.handle(self.source, self.body)
+        else:
+            self._arrived = True
+            self.network.arrive(self)
+
+
+class _Route:
+    """Where calls of one export go, and what a caller waits for there."""
+
+    def __init__(self, machine: int, export: str) -> None:
+        self.machine = machine
+        self.waits_for = f"a reply from {export} on another machine"
+
+
 class LastCall:
     """The last call of a caller on another machine, and the reply to it once there is one."""
 
@@ -99,6 +147,7 @@ class Network:
         self.last_calls: dict[tuple[int, int], LastCall] = {}  # by machine and caller
         self.outstanding: dict[int, PendingCall] = {}  # by number
         self.raised: deque[str] = deque(maxlen=MOST_RAISED)  # the last exceptions of its servers, and where
+        self._routes: dict[str, _Route] = {}  # by export
         self._calls = 0  # sent so far: their numbers
         self._replies = 0  # that were on their way so far
         self._over_lossy_link = False  # a call went over one: replies may come twice
@@ -121,21 +170,24 @@ class Network:
         call or never answered.
         """
         own = self.kernel.check_key(key, self.kernel.running_thread().domain)
-        where = self.locate(own.name) if own.export is None else None
-        if where is None:
-            raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
+        route = self._routes.get(own.name) if own.export is None else None
+        if route is None:
+            where = self.locate(own.name) if own.export is None else None
+            if where is None:
+                raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
+            route = self._routes[own.name] = _Route(where[0], own.name)
         kernel = self.kernel
         processor = kernel.running_processor()
         # From here to the sending nothing else may intervene: lookahead rests on that.
         processor.checkpoint()
         processor.spend(kernel.charges.remote_client)
-        pending = self._open(kernel.running_thread(), where[0], own.name, procedure, arguments)
+        pending = self._open(kernel.running_thread(), route.machine, own.name, procedure, arguments)
         kernel.counts.cross_machine += 1
-        self.packets.send(processor, where[0], pending.message, len(arguments))
+        self.packets.send(processor, route.machine, pending.message, len(arguments))
         kernel.counts.link_requests += 1
         if pending.message.caller:
             self._set_timer(pending)
-        fault = kernel.block(f"a reply from {own.name} on another machine")
+        fault = kernel.block(route.waits_for)
         if pending.results is not None:
             self._receive(kernel.running_processor(), len(pending.results))
         if fault is not None:
@@ -197,18 +249,22 @@ class Network:
         if isinstance(body, ReplyMessage):
             self._replies += 1
 
-    def arrive(self, source: int, body: Body) -> None:
+    def arrive(self, arrival: "Arrival") -> None:
         """Receive a packet that is off the wire now, and the message that it completes, if any.
 
-        It is an action of the engine's.
+        It is an action of the engine's. The network processor, if any, handles the packet first.
         """
+        source, body = arrival.source, arrival.body
         self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, logged_content(body))
         if isinstance(body, Fragment):
             self.packets.receive_packet(body.size)
+        elif self.packets.processor is None:
+            self.handle(source, body)
         else:
-            self.packets.receive(last_packet_size(body), lambda: self._handle(source, body))
+            self.kernel.engine.schedule(self.packets.receive_packet(last_packet_size(body)), arrival)
 
-    def _handle(self, source: int, body: Body) -> None:
+    def handle(self, source: int, body: Body) -> None:
+        """Handle a message that has arrived."""
         if isinstance(body, CallMessage):
             self._accept(source, body)
         elif isinstance(body, Acknowledgement):
@@ -233,11 +289,11 @@ class Network:
         kernel = self.kernel
         export = kernel.exports.get(message.export)
         domain = kernel.domain("kernel") if export is None else export.domain
-        name = f"{message.export}/from{source}/{message.number}"
-        thread = kernel.new_thread(name, domain, lambda: self._execute(source, message))
+        served = ServedCall(self, source, message)
+        thread = kernel.new_thread(served, domain, served)
         thread.serves = True
         thread.serves_call = source << 32 | message.number & 0x7FFF_FFFF
-        thread.on_lost = lambda: self._tell_lost(source, message, name)
+        thread.service = served
         kernel.wake(thread)
 
     def _repeat(self, source: int, message: CallMessage, last: LastCall) -> None:
@@ -257,7 +313,7 @@ class Network:
 
         self._kernel_thread(f"{message.export}/from{source}/{message.number}/again{last.repeated}", answer)
 
-    def _tell_lost(self, source: int, message: CallMessage, name: str) -> None:
+    def tell_lost(self, source: int, message: CallMessage, name: str) -> None:
         """Reply that a call's server has terminated, from a thread of the kernel's own."""
         what = f"machine {self.kernel.machine}: the domain that exported {message.export} has terminated"
         reply = ReplyMessage(message.number, b"", ("", what))
@@ -268,7 +324,7 @@ class Network:
         thread.serves = True
         self.kernel.wake(thread)
 
-    def _execute(self, source: int, message: CallMessage) -> None:
+    def execute(self, source: int, message: CallMessage) -> None:
         """Receive a call, run its procedure in the server's domain, and reply.
 
         This is the body of the thread that serves the call.
@@ -288,7 +344,7 @@ class Network:
         processor = self.kernel.running_processor()
         processor.checkpoint()
         self.packets.send(processor, source, reply, len(reply.results))
-        self.kernel.running_thread().on_lost = None  # replied: not lost any more
+        self.kernel.running_thread().service = None  # replied: not lost any more
         self.kernel.counts.link_replies += 1
         last = self.last_calls.get((source, caller))
         if last is not None and last.number == reply.number:

@@ -27,7 +27,7 @@ from lrpc.kernel.simulated.engine import Engine
 from lrpc.kernel.simulated.locks import MemoryBus
 from lrpc.kernel.simulated.log import EventLog, Sink
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.threads import Stack, Thread, ThreadStack
+from lrpc.kernel.simulated.threads import Service, Stack, Thread, ThreadStack
 from lrpc.kernel.states import THREAD_READY, THREAD_WAITING
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Scheduler:
         """Return a name for the next thread of a domain: its number, clerks not counted."""
         return f"{domain.name}/{self.threads_made - self.clerks_made}"
 
-    def new_thread(self, name: str, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
+    def new_thread(self, name: str | Service, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
         """Return a new thread that will run `body`; it waits to be woken."""
         self.refuse_if_reaping()
         self.threads_made += 1

@@ -218,7 +218,7 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     successor.stack = caller
     successor.begun = True
     successor.serves = captured.serves
-    successor.on_lost, captured.on_lost = captured.on_lost, None
+    successor.service, captured.service = captured.service, None
     if captured.port is not None:
         captured.port.pass_message_to(captured, successor)
     captured.replace(successor)

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
 from lrpc.cluster import transport
-from lrpc.cluster.envelope import Envelope, from_protobuf, to_protobuf
+from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.messages import from_report, to_report, to_times
+from lrpc.cluster.messages import from_protobuf, from_report, to_protobuf, to_report, to_times
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.run import digest_of, run_cluster
 from lrpc.cluster.synchronisation import Progress, Window
