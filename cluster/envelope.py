@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
+from lrpc.kernel.simulated.network.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
 
 LOOPBACK: Final = "127.0.0.1"  # where stations of one computer are reached

@@ -21,7 +21,7 @@ from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER, Engine
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.packets import Body, LinkTraits, last_packet_size
+from lrpc.kernel.simulated.network.packets import Body, LinkTraits, last_packet_size
 
 
 @dataclass(frozen=True)

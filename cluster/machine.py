@@ -16,14 +16,15 @@ from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.domains.simulated.explain import CallObservation, Explanation
 from lrpc.domains.simulated.timeline import TimelineBounds, TimelineNotes
 from lrpc.kernel.errors import CallError, Refused, RunFailed
-from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
+from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import NESTED_CALLS, Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.log import Sink
+from lrpc.kernel.simulated.network.remote import Network
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.remote import Network
 from lrpc.kernel.simulated.threads import Thread
 
 END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual time that a run may last

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
-from lrpc.kernel.simulated.costs import (
+from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
     KERNEL,

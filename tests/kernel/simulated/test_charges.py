@@ -20,7 +20,8 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.plans import CopyPlan
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import Convention
-from lrpc.kernel.simulated.costs import BUS_STEPS, COPIES, PARTS, STEPS, Bus, CostModel, Discipline, StepCost
+from lrpc.kernel.simulated.costs import BUS_STEPS, PARTS, STEPS, Bus, CostModel, StepCost
+from lrpc.kernel.simulated.disciplines import COPIES, Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from tests.support.properties import examples
