@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from lrpc.kernel.simulated.packets import Body
+from lrpc.kernel.simulated.network.packets import Body
 
 LOOPBACK: Final = "127.0.0.1"  # where stations of one computer are reached
 Transport = Literal["grpc", "memory"]  # how envelopes travel

@@ -22,8 +22,8 @@ from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.packets import Body, LinkTraits, last_packet_size
-from lrpc.kernel.simulated.remote import Arrival, Locate, Network
+from lrpc.kernel.simulated.network.packets import Body, LinkTraits, last_packet_size
+from lrpc.kernel.simulated.network.remote import Arrival, Locate, Network
 
 
 @dataclass(frozen=True)

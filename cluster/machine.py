@@ -16,7 +16,8 @@ from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.domains.simulated.explain import CallObservation, Explanation
 from lrpc.domains.simulated.timeline import TimelineBounds, TimelineNotes
 from lrpc.kernel.errors import CallError, Refused, RunFailed
-from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
+from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import NESTED_CALLS, Kernel

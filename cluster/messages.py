@@ -10,7 +10,7 @@ from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.synchronisation_state import ACTORS, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import MOST_PLACES, MOST_TRACE, RaisedAt, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
+from lrpc.kernel.simulated.network.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
 
 

@@ -162,9 +162,9 @@ class TimelineNotes(Notes):
 
     def add_misses(self, count: int, ns: int, processor: Processor) -> None:
         """Record misses that a processor is about to spend, but for their turn on a shared bus."""
-        thread, bus = processor.thread, self.kernel.bus
-        if thread is not None and bus is not None:
-            ns -= bus.mean_ns(count)
+        thread = processor.thread
+        if self.kernel.charges.bus:
+            ns -= self.kernel.charges.bus_ns(TLB_MISS, count)
         domain = processor.number if thread is None else self._place(thread)
         number = 0 if thread is None else thread.number
         head = COPY_SLICE | TLB_MISS << KIND_BITS | TLB_MISS << KIND_BITS + 8

@@ -63,12 +63,17 @@ NETWORK_PROCESSOR: Final = -1  # its number in a note
 
 
 class Path:
-    """Steps that follow each other with nothing in between: their cost and their number of uses."""
+    """Steps that follow each other with nothing in between: their cost and their number of uses.
 
-    def __init__(self, costs: CostModel, steps: Sequence[int], number: int = 0) -> None:
+    With `bus`, a part of their cost is spent on the memory bus, later (`Processor.refill`).
+    """
+
+    def __init__(self, costs: CostModel, steps: Sequence[int], number: int = 0, *, bus: bool = False) -> None:
         self.steps = tuple(steps)
         self.number = number  # among the paths of its machine
-        self.ns = (sum(costs.ps[step] for step in self.steps) + 500) // 1000  # rounded once
+        self.bus_ns = (sum(costs.bus_ps(step) for step in self.steps) + 500) // 1000 if bus else 0
+        whole = (sum(costs.ps[step] for step in self.steps) + 500) // 1000  # rounded once
+        self.ns = whole - self.bus_ns  # off the bus
         self.times = 0
 
 
@@ -124,7 +129,7 @@ class ChargeNotes(Notes):
         """Keep the charge of a path; it and those that follow are made where `processor` is."""
         self._processor = NETWORK_PROCESSOR if processor is None else processor.number
         self._domain = "" if processor is None or processor.context is None else processor.context.name
-        self._add([(step, 1) for step in path.steps], path.ns)
+        self._add([(step, 1) for step in path.steps], path.ns + path.bus_ns)
 
     def add_copy(self, value_step: int, byte_step: int, values: int, size: int, ns: int) -> None:
         """Keep the charge of a copy."""
@@ -144,14 +149,17 @@ class ChargeNotes(Notes):
 class Charges:
     """The charges of one machine: its paths, the copies it made and the misses it had.
 
-    `notes` is told of them in order, where somebody wants to see them.
+    `notes` is told of them in order, where somebody wants to see them. With `bus`, the machine has
+    processors that share one.
     """
 
-    def __init__(self, costs: CostModel) -> None:
+    def __init__(self, costs: CostModel, *, bus: bool = False) -> None:
         self.notes: Notes | None = None
         self.paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
+        self.bus = bus
+        self._bus_ps = [costs.bus_ps(step) for step in range(len(STEPS))]
         tlb = costs.file.tlb
         # The most misses that one switch can have.
         most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))
@@ -198,6 +206,10 @@ class Charges:
     def copy_results(self, values: int, size: int) -> int:
         """Count one of message passing's copies of results, as `copy` does."""
         return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
+
+    def bus_ns(self, step: int, times: int) -> int:
+        """Return for how long a step occupies the memory bus, on average, taken so many times."""
+        return times * self._bus_ps[step] // 1000
 
     def carry(self, size: int) -> int:
         """Count `size` bytes of a message that travels whole; return their cost in ns.
@@ -261,6 +273,6 @@ class Charges:
 
     def _path(self, *steps: int) -> Path:
         charged = [step for step in steps if STEPS[step] in self._costs.file.steps]
-        path = Path(self._costs, charged, len(self.paths))
+        path = Path(self._costs, charged, len(self.paths), bus=self.bus)
         self.paths.append(path)
         return path

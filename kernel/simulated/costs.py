@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated.disciplines import Discipline
 
 # The steps that paths charge. A step's number is its index here, and in every list of costs and
 # charges.
@@ -118,6 +119,20 @@ IO_INTERRUPT: Final = 44
 RECEIVE_HANDLING: Final = 45
 WAKEUP: Final = 46
 
+# The steps that can occupy the memory bus: those that move what another processor, or the cache of
+# their own, does not have at hand.
+BUS_STEPS: Final = (
+    "tlb_miss",
+    "kernel_call",
+    "kernel_return",
+    "exchange",
+    "copy_byte",
+    "exchanged_byte",
+    "message_buffer",
+    "message_argument_byte",
+    "message_result_byte",
+)
+
 # The steps of each packet: on the calling processor, and on the network processors that send and
 # receive it.
 PACKET_SEND: Final = (UDP_HEADER, UDP_CHECKSUM, NETWORK_TRAP, NETWORK_QUEUE, PROCESSOR_INTERRUPT)
@@ -134,40 +149,6 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "messages": STEPS[NETWORK_SEND : NETWORK_BYTE + 1],
     # Each packet is sent and received step by step, with a network processor.
     "packets": STEPS[UDP_HEADER : WAKEUP + 1],
-}
-
-# The copies, by Table III's letters, that a message-passing system makes of each mutable argument,
-# each immutable argument and each result. Taos' shared buffers are mapped into every domain, and so
-# need no copies between domains.
-Discipline = Literal["shared buffers", "message passing", "restricted message passing"]
-COPIES: Final[dict[str, tuple[str, str, str]]] = {
-    "shared buffers": ("A", "AE", "F"),
-    "message passing": ("ABCE", "ABCE", "BCF"),
-    "restricted message passing": ("ADE", "ADE", "BF"),
-}
-
-# Where the bytes of a message are on its way; the first four are buffers.
-SENDER: Final = 0  # a buffer in the client's memory
-KERNEL: Final = 1  # one in the kernel's
-RECEIVER: Final = 2  # one in the server's
-SHARED: Final = 3  # one that is mapped into every domain
-STUB: Final = 4  # the client stub's arguments, or the results that it returns
-STACK: Final = 5  # the stack on which the server's procedure finds arguments
-CopyPath = dict[str, tuple[int, int]]  # from where to where each copy goes, by Table III's letter
-ARGUMENT_PATHS: Final[dict[str, CopyPath]] = {
-    "shared buffers": {"A": (STUB, SHARED), "E": (SHARED, STACK)},
-    "message passing": {
-        "A": (STUB, SENDER),
-        "B": (SENDER, KERNEL),
-        "C": (KERNEL, RECEIVER),
-        "E": (RECEIVER, STACK),
-    },
-    "restricted message passing": {"A": (STUB, SENDER), "D": (SENDER, RECEIVER), "E": (RECEIVER, STACK)},
-}
-RESULT_PATHS: Final[dict[str, CopyPath]] = {
-    "shared buffers": {"F": (SHARED, STUB)},
-    "message passing": {"B": (RECEIVER, KERNEL), "C": (KERNEL, SENDER), "F": (SENDER, STUB)},
-    "restricted message passing": {"B": (RECEIVER, KERNEL), "F": (KERNEL, STUB)},
 }
 
 Origin = Literal["source", "fitted", "assumed"]
@@ -223,10 +204,14 @@ class Tlb(Document):
 
 
 class Bus(StepCost):
-    """The memory bus that processors share: how long, on average, a miss occupies it.
+    """The memory bus that processors share, and which steps occupy it.
 
-    That time, `us`, is a part of the miss's own cost.
+    `shares` says for how long, on average, each step does; that is a part of the step's own cost.
+    `us` is their sum over a call that takes each step as often as `of` says.
     """
+
+    of: dict[str, Annotated[int, Field(gt=0, le=LARGEST_COUNT)]] = Field(min_length=1)
+    shares: dict[str, StepCost] = Field(min_length=1)
 
 
 class Retransmission(StepCost):
@@ -282,10 +267,25 @@ class CostFile(Document):
             raise ValueError("steps.network_send: missing; network needs it and the rest of messages, or of packets")
         if "message_validate" in self.steps and self.message_passing is None:
             raise ValueError("message_passing: missing; message passing needs to know its discipline")
-        if self.bus is not None and self.bus.us > self.steps["tlb_miss"].us:
-            raise ValueError(
-                f"bus.us: a miss occupies the bus for {self.bus.us:g} of its {self.steps['tlb_miss'].us:g}; lower it"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_bus_is_shared_by_steps_that_use_it(self) -> "CostFile":
+        bus = self.bus
+        if bus is None:
+            return self
+        for step, share in bus.shares.items():
+            if step not in BUS_STEPS:
+                raise ValueError(f"bus.shares.{step}: does not use the bus; {', '.join(BUS_STEPS)} can")
+            whole = self.steps[step].us if step in self.steps else share.us
+            if share.us > whole:
+                raise ValueError(f"bus.shares.{step}.us: occupies the bus for {share.us:g} of its {whole:g}; lower it")
+        missing = sorted(set(bus.of) - set(bus.shares))
+        if missing:
+            raise ValueError(f"bus.shares.{missing[0]}: missing; bus.of counts it")
+        found = sum(bus.shares[step].us * times for step, times in bus.of.items())
+        if abs(found - bus.us) > 0.001:
+            raise ValueError(f"bus.us: its shares add up to {found:g}, not to {bus.us:g}; correct one")
         return self
 
     @model_validator(mode="after")
@@ -346,6 +346,11 @@ class CostModel:
         """Return whether messages are sent packet by packet, by a network processor."""
         return self.has("packets")
 
+    def bus_ps(self, step: int) -> int:
+        """Return for how long a step occupies the memory bus, on average, in picoseconds."""
+        share = None if self.file.bus is None else self.file.bus.shares.get(STEPS[step])
+        return 0 if share is None else share.ps
+
     def with_tlb(self, *, tagged: bool) -> "CostModel":
         """Return this model with another translation buffer."""
         tlb = self.file.tlb.model_copy(update={"tagged": tagged})
@@ -355,6 +360,9 @@ class CostModel:
         """Return this model with the costs of some steps at nothing, as far as it has them."""
         free = {step: one.model_copy(update={"us": 0.0}) for step, one in self.file.steps.items() if step in steps}
         file = self.file.model_copy(update={"steps": {**self.file.steps, **free}, "totals": ()})
+        if file.bus is not None:
+            shares = {step: share for step, share in file.bus.shares.items() if step not in free}
+            file = file.model_copy(update={"bus": file.bus.model_copy(update={"shares": shares})})
         numbers = {STEPS.index(step) for step in free}
         ns, ps = (tuple(0 if at in numbers else cost for at, cost in enumerate(all_)) for all_ in (self.ns, self.ps))
         return CostModel(file, ns, ps)

@@ -38,7 +38,13 @@ class Dispatcher:
         self.kernel = kernel
         self._needs = 0  # calls that needed an idle processor so far
         self._idle = list(processors)
+        self._others = len(processors) - 1
         self._ready: deque[Thread] = deque()
+
+    @property
+    def others_idle(self) -> bool:
+        """Return whether at most one processor has a thread."""
+        return len(self._idle) >= self._others
 
     def ready(self, thread: "Thread") -> None:
         """Give a ready thread the idle processor that suits it best, or queue it for one."""
@@ -124,6 +130,7 @@ class Dispatcher:
         idle.clock = processor.clock
         idle.exchanges += 1
         idle.attach(thread)
+        idle.take_over(processor)
         idle.spend(idle.charges.exchange)
         self.kernel.processor = idle
         self.kernel.log.add(idle.clock, EXCHANGE, thread.number, idle.number)

@@ -17,14 +17,15 @@ from lrpc.kernel.simulated.bindings import (
     astack_size,
     pools_of,
 )
-from lrpc.kernel.simulated.costs import CostModel, Discipline
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.domain import Export, ProtectionDomain
 from lrpc.kernel.simulated.histogram import Histogram, Route, Tally
 from lrpc.kernel.simulated.locks import SpinLock
 from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.memory import PhysicalMemory
 from lrpc.kernel.simulated.message_passing import Port
-from lrpc.kernel.simulated.remote import Network
+from lrpc.kernel.simulated.network.remote import Network
 from lrpc.kernel.simulated.scheduler import Scheduler
 from lrpc.kernel.states import LINKAGE_FREE
 

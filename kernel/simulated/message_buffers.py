@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.errors import CallError
-from lrpc.kernel.simulated.costs import ARGUMENT_PATHS, KERNEL, RESULT_PATHS, SENDER, SHARED, STUB
+from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, KERNEL, RESULT_PATHS, SENDER, SHARED, STUB
 from lrpc.kernel.simulated.locks import WaitQueue
 from lrpc.kernel.simulated.memory import READ, WRITE, Region
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
-from lrpc.kernel.simulated.costs import (
+from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
     KERNEL,
@@ -141,6 +141,7 @@ class Port:
             if kernel.check_key(key, thread.domain).export is not self.export:
                 raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
             self._copy_arguments(message, self._on_trap)
+            processor.settle()
             kernel.transfer_lock.hold(processor, charges.message_transfer)
             if self.fault is not None:
                 raise self.fault.copy()
@@ -158,7 +159,7 @@ class Port:
                 raise fault
             self._copy_results(message, self._on_return)
             self.buffers.put_back(buffer)
-            kernel.running_processor().checkpoint()
+            kernel.running_processor().settle()
             return message.results
         except Exception:
             if not message.abandoned:  # else the server still has it, and gives its buffer back
@@ -200,6 +201,7 @@ class Port:
             processor.spend(processor.charges.trap)
             self._validate_reply(message)
             self._copy_results(message, self._on_reply)
+            processor.settle()
             kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
             thread = kernel.running_thread()  # a successor, if a call by the procedure was aborted
             del self._handed[thread]  # only now: a port that closes earlier must find the message
@@ -321,7 +323,7 @@ class Port:
                 size += message.private_size
             if values:
                 processor = self.kernel.running_processor()
-                processor.clock += processor.charges.copy_arguments(values, size)
+                processor.copy_arguments(values, size)
                 self.kernel.counts.copies[step.letter] += values
 
     def _copy_results(self, message: Message, steps: list[CopyStep]) -> None:
@@ -335,5 +337,5 @@ class Port:
         for step in steps:
             self._move_results(message, step)
             processor = self.kernel.running_processor()
-            processor.clock += processor.charges.copy_results(values, message.result_size)
+            processor.copy_results(values, message.result_size)
             self.kernel.counts.copies[step.letter] += values

@@ -64,10 +64,9 @@ class Scheduler:
         self.log = EventLog(sink)
         self.log.add(0, events.SEED, seed & events.LARGEST, 0)
         self.counts = Counts()
-        self.charges = Charges(costs)
-        self.bus: MemoryBus | None = None
-        if costs.file.bus is not None and processors > 1:
-            self.bus = MemoryBus(costs.file.bus.ps, self.random("memory bus"))
+        shared = costs.file.bus is not None and processors > 1
+        self.charges = Charges(costs, bus=shared)
+        self.bus = MemoryBus(self.random("memory bus")) if shared else None
         self.threads_made = 0
         self.clerks_made = 0  # of these, the threads of clerks
         self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again

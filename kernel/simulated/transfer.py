@@ -93,9 +93,9 @@ def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
     if other is None:
         processor.load(server, server.pages_on_call)
         if astack.values:
-            processor.clock += processor.charges.copy(astack.values, astack.written)
+            processor.copy(astack.values, astack.written)
     elif astack.values:
-        other.clock += other.charges.copy_exchanged(astack.values, astack.written)
+        other.copy_exchanged(astack.values, astack.written)
     astack.values = 0
 
 
@@ -122,7 +122,7 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
             processor.checkpoint()  # the client may change until now what is copied here, or read
         if descriptor.private_values:
             kernel.counts.copies["E"] += descriptor.private_values
-            processor.clock += charges.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
+            processor.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
         astack.results = 0
         results = descriptor.entry(buffer, offset)
         if results:

@@ -23,7 +23,7 @@ from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.simulated.costs import STEPS, Retransmission
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, packet_sizes
+from lrpc.kernel.simulated.network.packets import PAYLOAD, packet_sizes
 from tests.support.clusters import REGISTRY, bank, cluster, digest, joined, pair
 from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of

@@ -23,7 +23,7 @@ from lrpc.cluster.synchronisation import Coordinator, Progress, Window
 from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import CallMessage
+from lrpc.kernel.simulated.network.packets import CallMessage
 from tests.support.clusters import SECRET, Gate, LedgerServer, Teller, bank, cluster, digest, joined, pair
 from tests.support.properties import examples
 from tests.support.simulated import costs_of

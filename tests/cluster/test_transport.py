@@ -25,7 +25,7 @@ from lrpc.cluster.synchronisation import Progress, Window
 from lrpc.cluster.transport import SECRET_KEY, new_secret
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
+from lrpc.kernel.simulated.network.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
 from lrpc.protos.transport_pb2_grpc import TransportStub
 from tests.support.clusters import SECRET, Joined, bank, cluster, digest, joined, pair

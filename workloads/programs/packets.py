@@ -8,7 +8,7 @@ from lrpc.domains.codecs import FixedBytes
 from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Count, Findings, Program, Server
-from lrpc.kernel.simulated.packets import PAYLOAD
+from lrpc.kernel.simulated.network.packets import PAYLOAD
 
 
 class PacketCalls(Interface):

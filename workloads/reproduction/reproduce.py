@@ -54,6 +54,13 @@ CURVES: Final[dict[str, tuple[str, Transfer]]] = {
     "LRPC": ("figure-2-lrpc", "lrpc"),
     "SRC RPC": ("figure-2-src-rpc", MESSAGES),
 }
+# What-ifs of Figure 2: a machine's name, what it has beyond one of LRPC's curve, and its processors
+# for each client. With domain caching, each client's server has a processor that spins there.
+WHAT_IFS: Final[dict[str, tuple[str, dict[str, Any], int]]] = {
+    "tagged TLB": ("figure-2-tagged", {"tagged_tlb": True}, 1),
+    "LRPC/MP": ("figure-2-mp", {"domain_caching": True}, 2),
+}
+WHAT_IF_PROCESSORS: Final = (4, 16)
 SURVEY: Final = "survey"
 REMOTE_CALLS: Final = 100  # at most: all take equally long, so more would not change the mean
 REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by call
@@ -108,7 +115,8 @@ class Measurements:
         """Return how fast a machine's processors called, and what their time went to."""
         one = self.machines[machine]
         calls = sum(found["calls"] for found in self.found(machine))
-        charges = {step: count // one.counts["cross_domain"] for step, count in one.charges.items()}
+        made = one.counts["cross_domain"]
+        charges = {step: (count + made // 2) // made for step, count in one.charges.items()}  # warm-ups aside
         whole_ns = one.end_ns * len(one.processors)
         bus = sum(processor.bus_wait_ns for processor in one.processors)
         lock = sum(processor.lock_wait_ns for processor in one.processors)
@@ -226,11 +234,15 @@ def _copies(plan: Plan) -> MachineTables:
 
 def _throughput(plan: Plan) -> MachineTables:
     machines: MachineTables = {}
+    until = {"until_us": plan.window_us}
     for stem, transfer in CURVES.values():
         for processors in PROCESSORS:
             name = f"{stem}-{processors:02}"
-            until = {"until_us": plan.window_us}
             machines |= _machine(name, plan, "throughput", until, transfer, clients=processors, processors=processors)
+    for stem, like, each in WHAT_IFS.values():
+        for processors in WHAT_IF_PROCESSORS:
+            name, clients = f"{stem}-{processors:02}", processors // each
+            machines |= _machine(name, plan, "throughput", until, clients=clients, processors=processors, **like)
     return machines
 
 
@@ -293,8 +305,12 @@ def _figure_2(run: Measurements) -> list[Cell]:
         column: {processors: run.rate(f"{stem}-{processors:02}") for processors in PROCESSORS}
         for column, (stem, _) in CURVES.items()
     }
-    part = run.plan.window_us / WINDOW_US
-    return paper.figure_2(rates, run.costs[f"{CURVES['LRPC'][0]}-01"], part)
+    what_ifs = {
+        column: {processors: run.rate(f"{stem}-{processors:02}") for processors in WHAT_IF_PROCESSORS}
+        for column, (stem, _, _) in WHAT_IFS.items()
+    }
+    part, costs = run.plan.window_us / WINDOW_US, run.costs[f"{CURVES['LRPC'][0]}-01"]
+    return paper.figure_2(rates, costs, part) + paper.figure_2_what_if(what_ifs, costs, part)
 
 
 def _firefly_rpc(run: Measurements) -> list[Cell]:

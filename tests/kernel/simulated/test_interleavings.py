@@ -26,7 +26,7 @@ from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import BindingObject, ImportRequest
 from lrpc.kernel.errors import CallError, RunFailed
 from lrpc.kernel.simulated import transfer as transfers
-from lrpc.kernel.simulated.costs import PARTS, Bus, CostModel
+from lrpc.kernel.simulated.costs import PARTS, Bus, CostModel, StepCost
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
@@ -60,7 +60,8 @@ def costs(buffers: int) -> CostModel:
     found = costs_of(1, {step: 1 + 2 * number for number, step in enumerate(steps)}, pages=(4, 3))
     passing = found.file.message_passing
     assert passing is not None
-    bus = Bus(us=found.file.steps["tlb_miss"].us / 4, origin="assumed", source="a test")
+    share = StepCost(us=found.file.steps["tlb_miss"].us / 4, origin="assumed", source="a test")
+    bus = Bus(us=share.us, of={"tlb_miss": 1}, shares={"tlb_miss": share}, origin="assumed", source="a test")
     changed = {"bus": bus, "message_passing": passing.model_copy(update={"buffers": buffers})}
     return replace(found, file=found.file.model_copy(update=changed))
 

@@ -10,7 +10,8 @@ from lrpc.domains.codecs import Check, Immutable, Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import AccessFault, CallFailed, Refused
-from lrpc.kernel.simulated.costs import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline, cost_model
+from lrpc.kernel.simulated.costs import cost_model
+from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel

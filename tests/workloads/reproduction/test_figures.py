@@ -159,7 +159,7 @@ def test_lrpc_mps_costs_are_solved_from_the_cells_they_name() -> None:
 def test_the_bus_is_fitted_to_the_speed_up_on_four_processors() -> None:
     """Solve by mean value analysis: a call thinks outside the bus, and queues for the bus."""
     assert FIREFLY.file.bus is not None
-    demand = 43 * FIREFLY.file.bus.us
+    demand = FIREFLY.file.bus.us
     queue, calls = 0.0, 0.0
     for processors in range(1, 5):
         response = demand * (1 + queue)

@@ -32,8 +32,8 @@ HOUSES: Final = {
     "Binding": "kernel.simulated.bindings",
     "Charges": "kernel.simulated.charges",
     "Dispatcher": "kernel.simulated.dispatcher",
-    "Network": "kernel.simulated.remote",
-    "Packets": "kernel.simulated.packets",
+    "Network": "kernel.simulated.network.remote",
+    "Packets": "kernel.simulated.network.packets",
     "Port": "kernel.simulated.message_passing",
     "Processor": "kernel.simulated.processor",
 }

@@ -28,7 +28,7 @@ from lrpc.kernel.errors import (
 )
 from lrpc.kernel.simulated.engine import Event
 from lrpc.kernel.simulated.log import ARRIVE
-from lrpc.kernel.simulated.packets import (
+from lrpc.kernel.simulated.network.packets import (
     Acknowledgement,
     Body,
     CallMessage,
