@@ -169,6 +169,12 @@ class StepCost(Document):
     source: str = Field(min_length=1)
     solved_from: tuple[CellName, ...] = Field(default=(), strict=False)
 
+    @model_validator(mode="after")
+    def _what_is_fitted_names_its_cells(self) -> "StepCost":
+        if self.origin == "fitted" and not self.solved_from:
+            raise ValueError("solved_from: missing; a fitted cost names the cells that it was solved from")
+        return self
+
     @property
     def ps(self) -> int:
         """Return the cost in picoseconds."""

@@ -54,6 +54,7 @@ def refusal(change: Callable[[Tables], None]) -> str:
     return said
 
 
+FITTED = "steps.copy_byte: solved_from: missing; a fitted cost names the cells that it was solved from"
 NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
 
 
@@ -73,6 +74,18 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.trap.source", ""), "steps.trap.source: "),
         (at("steps.trap.solved_from", "IV/Null"), "steps.trap.solved_from: "),
         (at("steps.trap.solved_from", ["IV/Null"]), "steps.trap.solved_from.0: "),  # it has no column
+        (at("steps.copy_byte.solved_from", []), FITTED),
+        (without("steps.copy_byte.solved_from"), FITTED),
+        (at("steps.copy_byte.solved_from", [""]), "steps.copy_byte.solved_from.0: "),
+        (
+            without("bus.solved_from"),
+            "bus: solved_from: missing; a fitted cost names the cells that it was solved from",
+        ),
+        (
+            at("message_passing.buffers", 0),
+            "message_passing.buffers: Input should be greater than or equal to 1; it is 0",
+        ),
+        (at("message_passing.buffers", 2.5), "message_passing.buffers: Input should be a valid integer"),
         (without("steps.trap.us"), "steps.trap.us: missing; add it"),
         (without("steps.trap"), "steps.trap: missing; machine needs it"),
         (without("steps.message_buffer"), "steps.message_buffer: missing; message passing needs it"),
