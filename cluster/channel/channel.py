@@ -20,6 +20,7 @@ from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
+    LONG_DETAILS,
     MOST_METADATA,
     OK,
     REQUEST,
@@ -288,7 +289,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             self._streams = True
             return self._by_grpc(request, *given)
         channel.local_calls += 1
-        if initial or trailing:
+        if initial or trailing or len(details) > LONG_DETAILS:
             code, details, initial, trailing = channel.received(code, details, initial, trailing)
         if code:
             raise LocalRpcError(LocalCall(code, details, initial, trailing))

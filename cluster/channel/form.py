@@ -24,6 +24,7 @@ _OF_CORE: Final = re.compile(r"grpc-.*|lb-.*|te|content-.*|user-agent|endpoint-l
 MOST_METHOD: Final = 4096  # bytes of a method's name
 MOST_TIMEOUT_S: Final = 9e7  # gRPC cuts longer ones short, or takes them for none at all
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+LONG_DETAILS: Final = 1000  # characters: fewer are never too many
 MOST_METADATA: Final = 8192  # bytes, of keys and values and 32 for each pair: gRPC's default
 MOST_RECEIVED: Final = 16384  # likewise, beyond which gRPC always refuses what it receives
 # What gRPC sends with a reply's initial metadata (:status, content-type, grpc-accept-encoding), and
@@ -103,17 +104,24 @@ def received(ended: Ended, most: int, exhausted: int) -> Ended:
     text = f"received metadata size exceeds hard limit ({most})"
     if initial is not None:
         return Ended(exhausted, text, initial, ())
-    trailing = _too_long(ended.trailing, _TRAILING_HEAD + len(ended.details.encode(errors="replace")), most)
+    trailing = _too_long(ended.trailing, _TRAILING_HEAD + _as_percent(ended.details), most)
     return ended if trailing is None else Ended(exhausted, text, ended.initial, trailing)
 
 
 def _too_long(metadata: Metadata, size: int, most: int) -> Metadata | None:
     """Return metadata up to the pair with which they are too long; None where they are not."""
+    if size > most:
+        return ()
     for at, pair in enumerate(metadata):
         size += size_of((pair,))
         if size > most:
             return metadata[: at + 1]
     return None
+
+
+def _as_percent(text: str) -> int:
+    """Return the bytes of details as gRPC sends them: what is not printable ASCII takes three."""
+    return sum(1 if 0x20 <= one <= 0x7E and one != 0x25 else 3 for one in text.encode(errors="replace"))
 
 
 def pack_metadata(metadata: Metadata) -> bytes:

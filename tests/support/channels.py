@@ -74,6 +74,25 @@ class Service:
         context.set_code(5)  # type: ignore[arg-type]  # what some programs do
         return request
 
+    def bad_initial(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.send_initial_metadata((("K", "v"),))
+        return request
+
+    def bad_trailing(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.set_trailing_metadata((("K", "v"),))
+        return request
+
+    def bad_details(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.set_code(grpc.StatusCode.NOT_FOUND)
+        context.set_details(None)  # type: ignore[arg-type]  # what some programs do
+        return request
+
+    def bad_abort(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.abort(grpc.StatusCode.NOT_FOUND, None)  # type: ignore[arg-type]  # likewise
+
+    def long_details(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        raise ValueError("ü%" * 3000)
+
     def cancel(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
         context.cancel()
         return request

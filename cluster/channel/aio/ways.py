@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lrpc.cluster.channel.aio.calls import FAILED, AwaitedUnaryCall
-from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, unpack_reply
+from lrpc.cluster.channel.form import LONG_DETAILS, OK, TAKE_GRPC, Malformed, unpack_reply
 from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
 from lrpc.kernel.errors import CallError
 
@@ -160,7 +160,7 @@ class ChannelCall(AwaitedUnaryCall):
             self._stub.streams = True
             await self._by_grpc()
             return
-        if initial or trailing:
+        if initial or trailing or len(details) > LONG_DETAILS:
             code, details, initial, trailing = channel.received(code, details, initial, trailing)
         if code:
             channel.local_calls += 1

@@ -44,7 +44,13 @@ def same(both: tuple[Channel, grpc.Channel], name: str, value: str, **given: Any
 
 
 class TestBothWays:
-    @pytest.mark.parametrize("name", ["echo", "none", "odd_code", "cancel", "who", "time", "raises"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("echo", "none", "odd_code", "cancel", "who", "time", "raises"),
+            *("bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
+        ],
+    )
     def test_each_way_of_ending_a_call_looks_the_same(self, both: tuple[Channel, grpc.Channel], name: str) -> None:
         same(both, name, "")
 
