@@ -1,14 +1,26 @@
 """The subcommand `lrpc list`."""
 
+import shutil
+import sys
+import textwrap
 from typing import Final
 
 from lrpc.kernel.documents import read_toml
 from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
+from lrpc.kernel.text import visible
 from lrpc.workloads import scenarios
 from lrpc.workloads.options import AsJson
-from lrpc.workloads.reports.output import say, say_json
+from lrpc.workloads.reports.output import say_json
 
 USED: Final = {"scenarios": "lrpc run NAME", "sweeps": "lrpc sweep NAME", "cost models": "--cost-model NAME"}
+
+
+def _line(name: str, description: str) -> str:
+    """Return a name and what it is, on lines that a terminal does not break within words."""
+    if not sys.stdout.isatty():
+        return f"  {name:14} {description}"
+    columns = max(40, shutil.get_terminal_size().columns)
+    return textwrap.fill(description, columns, initial_indent=f"  {name:14} ", subsequent_indent=" " * 17)
 
 
 def list_all(as_json: AsJson = False) -> None:
@@ -26,4 +38,4 @@ def list_all(as_json: AsJson = False) -> None:
     for what, described in found.items():
         print(f"{what} ({USED[what]})")
         for name, description in described.items():
-            say(f"  {name:14} {description}")
+            print(_line(name, visible(str(description))))

@@ -22,13 +22,16 @@ def make_report(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that exists already.")] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write each table as Parquet too, which needs lrpc[parquet].")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a report on one record, or compare several.
 
     A report is a web page, Markdown and CSV files. It is made from the records; nothing is run.
     """
-    folder = page.make(record, out, force=force)
+    folder = page.make(record, out, force=force, parquet=parquet)
     if as_json:
         say_json({"report": str(folder / page.PAGES[0])})
     else:

@@ -16,11 +16,12 @@ HEIGHT: Final = 900
 PATIENCE_MS: Final = 60_000  # however busy the computer is; only a failure takes that long
 Scheme = Literal["light", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
-# Whether every plot that can be seen has been drawn.
+# Whether every plot that can be seen has been drawn, in the width that there is.
 DRAWN: Final = """() => [...document.querySelectorAll("div.plot")].every((one) => {
   const place = one.getBoundingClientRect();
   const away = !one.checkVisibility() || place.top > innerHeight || place.bottom < 0;
-  return away || one.querySelector("svg.main-svg");
+  const drawn = one.querySelector("svg.main-svg");
+  return away || (drawn && Math.abs(drawn.clientWidth - one.clientWidth) < 2);
 })"""
 # The words of tables that stand on two lines: their parts lie at different heights. Lines may end
 # after hyphens and slashes.

@@ -130,6 +130,12 @@ def of_bench(folder: Path) -> Path:
     return folder
 
 
+def of_explain(folder: Path) -> Path:
+    """Return the page of a call, explained step by step."""
+    done("explain", "Add", "--out", folder)
+    return folder
+
+
 def of_cluster(folder: Path) -> Path:
     """Return the report on what a simulated cluster costs, of results that are made up."""
     speed = {"measured_speedup": 1.5, "predicted_speedup": 1.7, "windows": 33}
@@ -151,6 +157,7 @@ KINDS: Final[Mapping[str, Callable[[Path], Path]]] = {
     "sweep": of_sweep,
     "draws": of_draws,
     "cluster": of_cluster,
+    "explain": of_explain,
     **({"bench": of_bench} if HAS_HOST else {}),
 }
 

@@ -5,6 +5,7 @@ values; how a value is shown to people is left to the report.
 """
 
 import csv
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -206,6 +207,28 @@ def write_csv(path: Path, table: Table) -> None:
         writer = csv.writer(file)
         writer.writerow(map(csv_text, table.columns))
         writer.writerows([csv_text(one) if isinstance(one, str) else one for one in row] for row in table.rows)
+
+
+def check_parquet() -> None:
+    """Raise `Refused` where the library that writes Parquet is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise Refused("--parquet: pyarrow is not installed; run pip install 'lrpc[parquet]', or take the CSV files")
+
+
+def write_parquet(path: Path, table: Table) -> None:
+    """Write a table to a Parquet file. A column of text and numbers is written as text."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {}
+    for at, name in enumerate(table.columns):
+        values = [row[at] for row in table.rows]
+        if len({isinstance(value, str) for value in values if value is not None}) > 1:
+            values = [None if value is None else str(value) for value in values]
+        elif any(isinstance(value, float) for value in values):
+            values = [None if value is None else float(value) for value in values]
+        columns[name] = pyarrow.array(values)
+    parquet.write_table(pyarrow.table(columns), path)
 
 
 def csv_text(text: str) -> str:

@@ -60,7 +60,7 @@ class Charged:
         """Return a line that says what calls cost in a replay."""
         model = f"what the cost model {self.costs.name} says"
         if self.link == "model":
-            link = f"and a link of {self.link_delay_us:g} us and {self.link_mbps:g} Mbit/s"
+            link = f"and a link of {self.link_delay_us:g} µs and {self.link_mbps:g} Mbit/s"
             return f"assumed: cross-machine calls cost {model}, {link}; others what it says"
         what = "the median of the gaps" if self.link == "trace-median" else "what is drawn from the gaps"
         return f"assumed: cross-machine calls cost {what} recorded between two domains; others {model}"

@@ -54,13 +54,16 @@ class Report:
         return list({id(part): part for part in shown if isinstance(part, Table)}.values())
 
 
-def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
+def make(paths: Sequence[Path], out: Path | None, *, force: bool, parquet: bool = False) -> Path:
     """Write a report on the records in these folders, and return the report's folder.
 
     By default that is `report` in the folder of a single record, or a new folder under `records/`
     for several. A path may also be that of a `record.json`. Raises `Refused` if a record cannot be
-    read or the folder cannot be used, and `RunFailed` if writing the report fails.
+    read or the folder cannot be used, and `RunFailed` if writing the report fails. With `parquet`
+    each table has a Parquet file beside its CSV file.
     """
+    if parquet:
+        tables.check_parquet()
     holders = [path.parent if path.name == "record.json" else path for path in paths]
     for at, holder in enumerate(holders):
         if holder.resolve() in [other.resolve() for other in holders[:at]]:
@@ -76,7 +79,7 @@ def make(paths: Sequence[Path], out: Path | None, *, force: bool) -> Path:
             out = holders[0] / "report" if len(holders) == 1 else folders.fresh("report")
         check_place(out, force=force)
         stack.enter_context(folders.claimed(out))
-        write(report(found), out)
+        write(report(found), out, parquet=parquet)
     return out
 
 
@@ -85,22 +88,24 @@ def check_place(out: Path, *, force: bool) -> None:
     folders.check(out, "report", _is_report, force=force)
 
 
-def write(made: Report, out: Path) -> None:
+def write(made: Report, out: Path, *, parquet: bool = False) -> None:
     """Write a report as a page, as Markdown and as CSV to a folder, whole or not at all.
 
     Raises `RunFailed` if that fails.
     """
-    folders.put(out, "report", lambda folder: fill(made, folder))
+    folders.put(out, "report", lambda folder: fill(made, folder, parquet=parquet))
 
 
-def fill(made: Report, folder: Path) -> None:
-    """Write a report's page, Markdown and CSV files into a folder."""
+def fill(made: Report, folder: Path, *, parquet: bool = False) -> None:
+    """Write a report's page, Markdown and CSV files into a folder, and Parquet files if asked."""
     for name, pieces in zip(PAGES, (as_html(made), as_markdown(made)), strict=True):
         with (folder / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.writelines(pieces)
     files = file_names(made.tables)
     for table in made.tables:
         tables.write_csv(folder / files[id(table)], table)
+        if parquet:
+            tables.write_parquet((folder / files[id(table)]).with_suffix(".parquet"), table)
 
 
 def report(found: Mapping[str, Record]) -> Report:

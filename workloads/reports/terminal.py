@@ -25,7 +25,7 @@ from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import SHORTENED, Cell, furthest, predictions_rest_on, shortened
 from lrpc.workloads.records.kinds import KINDS
 from lrpc.workloads.records.records import COUNTS, Record
-from lrpc.workloads.reports.words import brief, hyphened, readable
+from lrpc.workloads.reports.words import brief, micro, readable
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",
@@ -168,10 +168,12 @@ def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int)
 def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
     """Print the first `most` rows of a table, without the columns that are empty or all zero."""
     shown = [at for at in range(len(table.columns)) if not at or any(row[at] for row in table.rows)]
-    heads = [table.columns[at] if table.named else hyphened(table.columns[at]).replace("_", " ") for at in shown]
+    heads = [micro(table.columns[at]) if table.named else readable(table.columns[at]) for at in shown]
     figures = [any(row[at] is not None and not isinstance(row[at], str) for row in table.rows) for at in shown]
     rows = [[_in_words(row[at]) for at in shown] for row in table.rows[:most]]
-    Sheet(heads, rows, figures).print(console, table.title)
+    if not table.columns[0]:  # what each row has, with its unit
+        rows = [[micro(first), *rest] for first, *rest in rows]
+    Sheet(heads, rows, figures).print(console, micro(table.title))
     if len(table.rows) > most:
         console.print(f"and {len(table.rows) - most} more rows, in the record")
 

@@ -95,24 +95,26 @@ const colours = () => {
 };
 const everyPlot = (colour) =>
   document.querySelectorAll("div.plot.drawn").forEach((one) => Plotly.relayout(one, colour));
-const fit = (axis, most) => {
-  if (!axis?.ticktext) return;
+const shorten = (text, most, between, joined) => {
   const place = document.createElement("textarea");
-  axis.ticktext = axis.ticktext.map((text) => {
-    place.innerHTML = text;
-    return place.value.split(" → ").map((name) => {
-      const end = Math.floor((most - 1) / 2);
-      place.textContent = name.length <= most ? name : `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
-      return place.innerHTML;
-    }).join(" →<br>");
-  });
+  place.innerHTML = text;
+  return place.value.split(between).map((name) => {
+    const end = Math.floor((most - 1) / 2);
+    place.textContent = name.length <= most ? name : `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+    return place.innerHTML;
+  }).join(joined);
+};
+const fit = (axis, most, title) => {
+  if (axis?.ticktext) axis.ticktext = axis.ticktext.map((text) => shorten(text, most, " → ", " →<br>"));
+  if (axis?.title?.text) axis.title.text = shorten(axis.title.text, title);
 };
 const draw = async (place) => {
   loaded ??= library();
   await loaded;
   const figure = JSON.parse(place.nextElementSibling.textContent);
-  fit(figure.layout.yaxis, Math.max(12, Math.floor(place.clientWidth / 25)));
-  fit(figure.layout.xaxis, Math.max(12, Math.floor(place.clientWidth / 40)));
+  const fits = (pixels) => Math.max(12, Math.floor(place.clientWidth / pixels));
+  fit(figure.layout.yaxis, fits(22), 40);  // as high as every plot
+  fit(figure.layout.xaxis, fits(40), fits(9));
   const many = place.clientWidth < 600 ? 6 : 15;  // columns whose cells have room for numbers
   for (const one of figure.data) if (one.z?.[0]?.length > many) delete one.texttemplate;
   place.textContent = "";

@@ -58,12 +58,17 @@ def readable(name: str) -> str:
     for ending, unit in UNITS.items():
         if name.endswith(ending):
             name = f"{name.removesuffix(ending)}, {unit}"
-    return re.sub(r"\bus\b", "µs", name.replace("_", " "))
+    return micro(name.replace("_", " "))
 
 
 def hyphened(name: str) -> str:
     """Return the name of a field with `cross-machine` and its like as people write them."""
     return HYPHENED.sub(r"\1-\2", name)
+
+
+def micro(text: str) -> str:
+    """Return text with µs for us."""
+    return re.sub(r"\bus\b", "µs", text)
 
 
 def number(value: float) -> str:

@@ -33,6 +33,7 @@ LOCAL: Final[Mapping[str, tuple[int, bool, Transfer]]] = {  # processors, domain
     "LRPC/MP": (2, True, "lrpc"),
     "message passing": (1, False, "message passing"),
 }
+WRITTEN: Final = {"astack": "A-stack", "tlb": "TLB", "udp": "UDP", "io": "I/O"}
 REMOTE: Final = "another machine"
 # What the steps of a call on one machine are for, as parts of a picture.
 GROUPS: Final[Mapping[str, Collection[str]]] = {
@@ -74,13 +75,18 @@ def ways(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -
     return found
 
 
+def named(step: str) -> str:
+    """Return the name of a step as people write it."""
+    return " ".join(WRITTEN.get(word, word) for word in step.split("_"))
+
+
 def beside(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Table:
     """Return what each step takes in a call, a column for each way, and what remains, and sums."""
     names = dict.fromkeys(step.name for way in found.values() for step in way.steps)
     rows: list[list[TableValue]] = []
     for name in names:
         taken = [[step.us for step in way.steps if step.name == name] for way in found.values()]
-        rows.append([name.replace("_", " "), *(round(sum(us), 3) if us else None for us in taken)])
+        rows.append([named(name), *(round(sum(us), 3) if us else None for us in taken)])
     rows.append(["wire and waiting", *(way.elsewhere_us or None for way in found.values())])
     rows.append(["in all", *(way.took_us for way in found.values())])
     title = f"One call of {test}, in virtual microseconds by the cost model {costs.name}"
