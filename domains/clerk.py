@@ -69,4 +69,6 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         private_size=lambda buffer, at: arguments.private_bytes(buffer, at, everything=everything),
         private_spans=lambda buffer, at: arguments.private_spans(buffer, at, everything=everything),
         largest_arguments=arguments.largest,
+        argument_shapes=arguments.shapes,
+        result_shapes=procedure.results.shapes,
     )

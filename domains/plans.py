@@ -19,10 +19,12 @@ from lrpc.domains.codecs import (
     Codec,
     FixedBytes,
     Reference,
+    Scalar,
     length_prefix,
     read_length,
     room,
 )
+from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, TEXT, WORDS, Shape
 from lrpc.kernel.errors import ArgumentError
 
 
@@ -43,6 +45,19 @@ class ValuePlan:
         The server relies on its value, which the client could otherwise change during the call.
         """
         return self.immutable or self.check is not None
+
+    @property
+    def shape(self) -> Shape:
+        """Return what a stub marshals for another machine: words, an array or a text.
+
+        A codec of one's own is an array, and so is a protobuf message.
+        """
+        codec = self.codec
+        if isinstance(codec, Scalar):
+            return WORDS, codec.size
+        if codec.format is not None:
+            return ARRAY, codec.size
+        return (TEXT if getattr(codec, "kind", bytes) is str else OPEN_ARRAY), 0
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the fields: a compiled frozen class cannot be filled in later."""
@@ -67,6 +82,7 @@ class CopyPlan:
         self._sized = [(n, one.codec.size) for n, one in enumerate(self.values) if isinstance(one.codec, FixedBytes)]
         self.references = [n for n, one in enumerate(self.values) if one.by_reference]
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
+        self.shapes = tuple(value.shape for value in self.values)  # for stubs of other machines
         # The server's procedure gets values as they were unpacked.
         self.plain = not self.references and not self._server_checks
 

@@ -140,6 +140,10 @@ class Dispatcher:
         return whole - whole * rest // (2 * HALVED_AFTER)
 
 
-def _preference(idle: "Processor", thread: "Thread") -> tuple[int, bool, int]:
-    """Order idle processors: the soonest free, then the right context, then by number."""
-    return max(idle.clock, thread.ready_at), idle.context is not thread.domain, idle.number
+def _preference(idle: "Processor", thread: "Thread") -> tuple[int, bool, bool, int]:
+    """Order idle processors: the soonest free, then the right context, then by number.
+
+    Of several that are free, one that interrupts are taken from comes last.
+    """
+    soonest = max(idle.clock, thread.ready_at)
+    return soonest, idle.takes_interrupts, idle.context is not thread.domain, idle.number
