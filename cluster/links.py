@@ -8,8 +8,8 @@ ready to send them. Those of other machines are sent to the hub without any dela
 join the queue as they arrive. So no entity exists that all machines would have to be synchronised
 with. A queue serves packets first come, first served: there are no collisions.
 
-The lookahead of both directions stays wide: towards the hub it is what the sender's network
-processor takes, and from the hub it is what a packet takes on the wire. A packet's place in the
+The lookahead of both directions stays wide: towards the hub it is what the sender's controller
+takes at least, and from the hub it is what a packet takes on the wire. A packet's place in the
 queue is settled as it joins, since nothing that is due earlier can still come.
 """
 
@@ -22,7 +22,7 @@ from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.network.packets import Body, LinkTraits, last_packet_size
+from lrpc.kernel.simulated.network.packets import Body, LinkTraits, OffWire, last_packet_size
 from lrpc.kernel.simulated.network.remote import Arrival, Locate, Network
 
 
@@ -62,20 +62,26 @@ class Links:
         neighbour = self._neighbour(machine)
         return LinkTraits(neighbour.link.loss_ppb, neighbour.wired)
 
-    def send(self, destination: int, leaves_ns: int, body: Body, size: int) -> int:
+    def send(self, destination: int, leaves_ns: int, body: Body, size: int, off_wire: OffWire) -> int:
         """Send a packet, or a whole message, that leaves the controller at `leaves_ns`.
 
-        `size` is its data in bytes. Returns when it is off the link; over the wire, when it begins
-        to wait for the wire. Times are virtual.
+        `size` is its data in bytes. `off_wire` is told when the wire has taken it, once that is
+        known: at once but for the hub's packets. Other machines do not hear how long a packet
+        waits for a wire that others use: they are told when it would be off an idle one. Returns
+        when the packet is off the link; over the wire, when it begins to wait for the wire. Times
+        are virtual.
         """
         neighbour = self._neighbour(destination)
         if not neighbour.wired:
-            return self._post(destination, leaves_ns, leaves_ns + neighbour.link.ns(size), body, neighbour)
+            arrives = leaves_ns + neighbour.link.ns(size)
+            off_wire(arrives)
+            return self._post(destination, leaves_ns, arrives, body, neighbour)
         if self.wire is None:
             # The hub has the wire's queue, so the packet is there at once, to wait for the wire.
-            # All of its lookahead lies before: it is what the network processor here took.
+            # All of its lookahead lies before: it is what the controller here takes.
+            off_wire(leaves_ns + neighbour.link.ns(size))
             return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, neighbour)
-        self._engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour))
+        self._engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour, off_wire))
         return leaves_ns
 
     def deliver(self, envelope: Envelope) -> None:
@@ -100,11 +106,13 @@ class Links:
         takes = self._neighbour(envelope.source).link.ns(size)
         self._engine.schedule(self.wire.serve(self._engine.now, takes, size), arrival)
 
-    def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour) -> None:
+    def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour, off_wire: OffWire) -> None:
         """Queue one of the hub's own packets for the wire, and post it."""
         assert self.wire is not None
         now = self._engine.now
-        self._post(destination, now, self.wire.serve(now, neighbour.link.ns(size), size), body, neighbour)
+        arrives = self.wire.serve(now, neighbour.link.ns(size), size)
+        off_wire(arrives)
+        self._post(destination, now, arrives, body, neighbour)
 
     def _post(self, destination: int, sent_ns: int, arrives_ns: int, body: Body, neighbour: _Neighbour) -> int:
         """Append a message to the outbox; return when it arrives.

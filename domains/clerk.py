@@ -70,4 +70,6 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         private_spans=lambda buffer, at: arguments.private_spans(buffer, at, everything=everything),
         largest_arguments=arguments.largest,
         reads_in_place=arguments.in_place and not everything,
+        argument_shapes=arguments.shapes,
+        result_shapes=procedure.results.shapes,
     )

@@ -23,10 +23,12 @@ from lrpc.domains.codecs import (
     Place,
     Reference,
     Referent,
+    Scalar,
     length_prefix,
     read_length,
     room,
 )
+from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, TEXT, WORDS, Shape
 from lrpc.kernel.errors import ArgumentError
 
 
@@ -48,6 +50,19 @@ class ValuePlan:
         The server relies on its value, which the client could otherwise change during the call.
         """
         return self.immutable or self.check is not None
+
+    @property
+    def shape(self) -> Shape:
+        """Return what a stub marshals for another machine: words, an array or a text.
+
+        A codec of one's own is an array, and so is a protobuf message.
+        """
+        codec = self.codec
+        if isinstance(codec, Scalar):
+            return WORDS, codec.size
+        if codec.format is not None:
+            return ARRAY, codec.size
+        return (TEXT if getattr(codec, "kind", bytes) is str else OPEN_ARRAY), 0
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the fields: a compiled frozen class cannot be filled in later."""
@@ -73,6 +88,7 @@ class CopyPlan:
         self.references = [n for n, one in enumerate(self.values) if one.by_reference]
         self._boxed = [n for n, one in enumerate(self.values) if one.by_reference or one.mutable]
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
+        self.shapes = tuple(value.shape for value in self.values)  # for stubs of other machines
         # Callers and the server's procedure have values as they are packed.
         self.bare = not self._boxed
         self.plain = self.bare and not self._server_checks

@@ -64,7 +64,7 @@ class ClientStub:
         network = self.kernel.network
         if network is None:
             raise self._remote_bit_altered()
-        data = network.call(self.key, self.number, packed)
+        data = network.call(self.key, self.number, packed, self.arguments.shapes, self.results.shapes)
         self.kernel.counts.result_bytes += len(data)
         return self.results.unpack(data, 0)
 

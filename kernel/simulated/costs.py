@@ -64,11 +64,20 @@ STEPS: Final = (
     "interrupt_handling",
     "controller_start",
     "controller_transmit",
+    "transmit_byte",
     "controller_receive",
-    "controller_byte",
+    "receive_byte",
     "io_interrupt",
     "receive_handling",
     "wakeup",
+    "marshal_word",
+    "marshal_array",
+    "marshal_array_byte",
+    "marshal_open_array",
+    "marshal_open_array_byte",
+    "marshal_nil",
+    "marshal_text",
+    "marshal_text_byte",
 )
 
 PROCEDURE_CALL: Final = 0
@@ -113,11 +122,20 @@ PROCESSOR_INTERRUPT: Final = 38
 INTERRUPT_HANDLING: Final = 39
 CONTROLLER_START: Final = 40
 CONTROLLER_TRANSMIT: Final = 41
-CONTROLLER_RECEIVE: Final = 42
-CONTROLLER_BYTE: Final = 43
-IO_INTERRUPT: Final = 44
-RECEIVE_HANDLING: Final = 45
-WAKEUP: Final = 46
+TRANSMIT_BYTE: Final = 42
+CONTROLLER_RECEIVE: Final = 43
+RECEIVE_BYTE: Final = 44
+IO_INTERRUPT: Final = 45
+RECEIVE_HANDLING: Final = 46
+WAKEUP: Final = 47
+MARSHAL_WORD: Final = 48
+MARSHAL_ARRAY: Final = 49
+MARSHAL_ARRAY_BYTE: Final = 50
+MARSHAL_OPEN_ARRAY: Final = 51
+MARSHAL_OPEN_ARRAY_BYTE: Final = 52
+MARSHAL_NIL: Final = 53
+MARSHAL_TEXT: Final = 54
+MARSHAL_TEXT_BYTE: Final = 55
 
 # The steps that can occupy the memory bus: those that move what another processor, or the cache of
 # their own, does not have at hand.
@@ -133,11 +151,13 @@ BUS_STEPS: Final = (
     "message_result_byte",
 )
 
-# The steps of each packet: on the calling processor, and on the network processors that send and
-# receive it.
+# The steps of each packet, in order and by who takes them: the calling processor, its machine's I/O
+# processor and controller, and those of the machine that receives it.
 PACKET_SEND: Final = (UDP_HEADER, UDP_CHECKSUM, NETWORK_TRAP, NETWORK_QUEUE, PROCESSOR_INTERRUPT)
-PACKET_OUT: Final = (INTERRUPT_HANDLING, CONTROLLER_START, CONTROLLER_TRANSMIT)
-PACKET_IN: Final = (CONTROLLER_RECEIVE, IO_INTERRUPT, RECEIVE_HANDLING, UDP_CHECKSUM, WAKEUP)
+PACKET_OUT: Final = (INTERRUPT_HANDLING, CONTROLLER_START)
+TRANSMIT: Final = (CONTROLLER_TRANSMIT,)
+RECEIVE: Final = (CONTROLLER_RECEIVE,)
+PACKET_IN: Final = (IO_INTERRUPT, RECEIVE_HANDLING, UDP_CHECKSUM, WAKEUP)
 
 # A cost model gives all steps of a part or none. Without a part, that kind of call is refused.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
@@ -147,8 +167,10 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "network": STEPS[REMOTE_CLIENT : REMOTE_SERVER + 1],
     # A message is sent and received whole, by the processors that run threads.
     "messages": STEPS[NETWORK_SEND : NETWORK_BYTE + 1],
-    # Each packet is sent and received step by step, with a network processor.
+    # Each packet is sent and received step by step, by an I/O processor and a controller.
     "packets": STEPS[UDP_HEADER : WAKEUP + 1],
+    # What stubs add to a call of another machine, by the types of its values.
+    "marshaling": STEPS[MARSHAL_WORD : MARSHAL_TEXT_BYTE + 1],
 }
 
 Origin = Literal["source", "fitted", "assumed"]
@@ -239,6 +261,17 @@ class Retransmission(StepCost):
         return wait_ns
 
 
+class Variation(Document):
+    """How the time that a service takes in a call to another machine varies around its cost.
+
+    It takes `floor` times its cost at least. What it takes beyond that is exponential.
+    """
+
+    floor: float = Field(gt=0, le=1, allow_inf_nan=False)
+    origin: Origin
+    source: str = Field(min_length=1)
+
+
 class MessagePassing(Document):
     """How messages travel between domains: which of Table III's copies are made."""
 
@@ -257,6 +290,7 @@ class CostFile(Document):
     bus: Bus | None = None
     message_passing: MessagePassing | None = None
     retransmission: Retransmission | None = None
+    variation: Variation | None = None
     steps: dict[str, StepCost]
     totals: tuple[Total, ...] = Field(default=(), strict=False)
 
@@ -335,10 +369,19 @@ class CostModel:
     @property
     def lookahead_ns(self) -> int:
         """Return the least time from the last checkpoint before a message to its leaving."""
-        # Each packet passes a checkpoint just before it joins the network processor's queue.
+        # That a controller begins to transmit a packet is an event of its own.
         if self.in_packets:
-            return (sum(self.ps[step] for step in PACKET_OUT) + 500) // 1000
+            return self.floor_ns((sum(self.ps[step] for step in TRANSMIT) + 500) // 1000)
         return self.ns[NETWORK_SEND]
+
+    def floor_ns(self, ns: int) -> int:
+        """Return the least that a service takes which costs `ns`, where its time varies."""
+        variation = self.file.variation
+        return ns if variation is None else ns * round(variation.floor * 1_000_000) // 1_000_000
+
+    def without_variation(self) -> "CostModel":
+        """Return this model with services that always take what they cost."""
+        return CostModel(self.file.model_copy(update={"variation": None}), self.ns, self.ps)
 
     @property
     def retransmission(self) -> Retransmission:
@@ -349,7 +392,7 @@ class CostModel:
 
     @property
     def in_packets(self) -> bool:
-        """Return whether messages are sent packet by packet, by a network processor."""
+        """Return whether messages are sent packet by packet, by an I/O processor."""
         return self.has("packets")
 
     def bus_ps(self, step: int) -> int:

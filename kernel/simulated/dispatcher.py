@@ -56,8 +56,8 @@ class Dispatcher:
     def _most_suitable(self, thread: "Thread") -> int:
         """Return where in `_idle` the processor is that suits a thread best.
 
-        That is the soonest free; of those, one with the right context; of those, the first by
-        number.
+        That is the soonest free; of those, one that takes no interrupts; of those, one with the
+        right context; of those, the first by number.
         """
         found, found_at = 0, 0
         best: Processor | None = None
@@ -66,6 +66,9 @@ class Dispatcher:
             if best is not None:
                 if free_at != found_at:
                     if free_at > found_at:
+                        continue
+                elif one.takes_interrupts != best.takes_interrupts:
+                    if one.takes_interrupts:
                         continue
                 elif (one.context is thread.domain) != (best.context is thread.domain):
                     if best.context is thread.domain:

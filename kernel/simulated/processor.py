@@ -41,6 +41,8 @@ class Processor:
         self.own_ns = 0  # of computations, and of what system calls do: no step is charged for it
         self.sent_ns = 0  # charged while it was sent, idle, to another context
         self.exchanges = 0  # threads that moved here, to a context that was loaded
+        self.interrupt_ns = 0  # spent on interrupts of packets, whoever had it
+        self.takes_interrupts = False  # it drives the machine's controller
         # What is here now. `assign`, `attach` and `release` set the thread, `load` the context.
         self.thread: Thread | None = None
         self.attached_at = 0  # since when
@@ -52,6 +54,8 @@ class Processor:
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
         self.due_ns = 0  # what is charged already of a fetch that waits for its turn on the bus
         self._missing = 0  # pages that `load` found missing and `refill` has yet to fetch
+        self._interrupted_until = 0
+        self._interrupted_ns = 0  # of the time since it was attached
         self._owed_ns = 0  # of what was spent, the bus's part, which `refill` or `settle` will take
 
     def spend(self, path: Path) -> None:
@@ -154,11 +158,23 @@ class Processor:
         self.clock += self.due_ns
         self.due_ns = 0
         if self.computes_from >= 0:
-            rest = self.clock - max(now, self.computes_from)
+            rest = self.clock - max(now, self.computes_from, self._interrupted_until)
             if rest > 0:
                 self.clock -= rest
                 self.own_ns -= rest
             self.computes_from = -1
+
+    def interrupt(self, begin: int, takes: int) -> None:
+        """Take an interrupt that begins at `begin` and takes so long; the thread, if any, waits."""
+        self.interrupt_ns += takes
+        self._interrupted_until = begin + takes
+        if self.thread is None:
+            self.clock = max(self.clock, begin) + takes
+            return
+        self._interrupted_ns += takes
+        self.clock += takes
+        if self.kernel.processor is not self:  # else it runs, and passes a checkpoint later
+            self.resume_soon()
 
     def assign(self, thread: "Thread") -> None:
         """Give this processor to a ready thread and schedule its resume.
@@ -179,12 +195,13 @@ class Processor:
     def attach(self, thread: "Thread") -> None:
         """Attach a thread to this processor."""
         self.attached_at = self.slice_began = self.clock
+        self._interrupted_ns = 0
         self.thread = thread
         thread.processor = self
 
     def release(self) -> None:
         """Release the thread; its pending resume event becomes stale."""
-        self.busy_ns += self.clock - self.attached_at
+        self.busy_ns += self.clock - self.attached_at - self._interrupted_ns
         if self.notes_all and self.charges.notes is not None:
             self.charges.notes.add_release(self, self.attached_at)
         if self.thread is not None:

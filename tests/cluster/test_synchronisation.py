@@ -29,8 +29,8 @@ from tests.support.properties import examples
 from tests.support.simulated import costs_of
 
 K = TypeVar("K")
-# The network processor takes three steps to send a packet; lookahead includes that.
-SEND_NS = 3000
+# The controller takes one step to send a packet; lookahead includes that.
+SEND_NS = 1000
 COSTS = costs_of(1)
 
 

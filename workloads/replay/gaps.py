@@ -32,7 +32,7 @@ LinkCost = Literal["model", "trace", "trace-median"]
 Pair = tuple[str, str]  # the calling domain and the called one
 LEAST_DELAY_US: Final = 1.0  # of a link: machines advance by as much at a time
 MESSAGE_BYTES: Final = 4  # of a replay's own requests and responses
-REMOTE: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"])
+REMOTE: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"], *PARTS["marshaling"])
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """How messages leave and enter a machine, packet by packet, and how packets are lost.
 
 A packet's steps have their places. The calling processor makes it ready (header, checksum, trap,
-queue, interrupt). The network processor sends it; on the receiving machine, another network
-processor receives it, checks it and hands it to a thread. On a Firefly that is the I/O processor
-with its controller, which is none of a machine's `processors`. It serves packets of both directions
-first come, first served. A packet's turn is settled as it joins the queue, since nothing earlier is
-due then.
+queue, interrupt). Then the machine's I/O processor starts the controller, which sends it. On the
+receiving machine, another controller receives it, and another I/O processor checks it and hands it
+to a thread. stations.py says how packets queue for these, and how their times vary.
 
 A cost model may instead give `network_send` and `network_receive`, for a message whole. Then there
-is no network processor, and a message counts as one packet, unless its link is shared or loses
-packets.
+is neither, and a message counts as one packet, unless its link is shared or loses packets.
 
 The sender draws which packets are lost, so both ends agree in any number of processes. A message of
 which a packet is lost is of no use, but its other packets take their time all the same. A lost
@@ -21,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from lrpc.kernel.simulated.locks import FifoQueue
+from lrpc.kernel.simulated.charges import CONTROLLER, IO_PROCESSOR, Path, Service
 from lrpc.kernel.simulated.log import LOSE, SEND
+from lrpc.kernel.simulated.network.stations import Controller, IoProcessor, ServiceTimes
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
@@ -106,10 +104,12 @@ class Fragment:
 
 
 Body = CallMessage | ReplyMessage | Acknowledgement | Fragment
+# Is told when the wire has taken a packet, once that is known.
+OffWire = Callable[[int], None]
 # Sends a packet, or a message that travels whole. Called with the destination's rank, the time when
-# the controller sends it, the body, and the bytes of data in this packet. Returns when it is off
-# the wire and the next may be on it.
-Send = Callable[[int, int, Body, int], int]
+# the controller sends it, the body, the bytes of data in this packet, and whom to tell when it is
+# off the wire. Returns when the next may be sent to the same machine.
+Send = Callable[[int, int, Body, int, OffWire], int]
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,19 @@ class LinkTraits:
 
 
 class Packets:
-    """The packets that one machine sends and receives, and its network processor if it has one."""
+    """The packets that one machine sends and receives, and what serves them there."""
 
     def __init__(self, kernel: "Kernel", send: Send, traits_of: Callable[[int], LinkTraits]) -> None:
-        self.processor = FifoQueue() if kernel.costs.in_packets else None
+        self.io: IoProcessor | None = None  # None where messages are sent whole
+        self.controller = Controller(kernel.engine)
+        self.sending = ServiceTimes(kernel.costs, kernel.random("packets handed over"))
+        self.interrupts = ServiceTimes(kernel.costs, kernel.random("interrupts of packets"))
+        self.transfers = ServiceTimes(kernel.costs, kernel.random("packets in the controller"))
+        self.whole_ns = 0  # spent on messages that travel whole
+        if kernel.costs.in_packets:
+            self.io = IoProcessor(kernel.processors[0])
         self._kernel = kernel
+        self._charges = kernel.charges
         self._send = send
         self._traits_of = traits_of
         self._links: dict[int, LinkTraits] = {}
@@ -141,25 +149,50 @@ class Packets:
     def send(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
         """Send a message from the thread that `processor` runs.
 
-        The caller passes a checkpoint and sends, with nothing in between: lookahead rests on that.
+        The caller passes a checkpoint and sends. Where messages travel whole, nothing may intervene
+        between these: lookahead rests on that.
         """
-        processor.spend(processor.charges.network_send)
-        processor.clock += processor.charges.carry(size)
-        link = self.link(machine)
-        # Whole, as the cost model has it, and counted as one packet.
-        if self.processor is None and not link.shared and not link.loss_ppb:
-            self._kernel.counts.packets_sent += 1
-            self._kernel.log.add(processor.clock, SEND, machine, logged_content(body))
-            self._send(machine, processor.clock, body, size)
-            return
+        if self.io is None:
+            self._spend_whole(processor, processor.charges.network_send, size)
+            link = self.link(machine)
+            # Whole, as the cost model has it, and counted as one packet.
+            if not link.shared and not link.loss_ppb:
+                self._kernel.counts.packets_sent += 1
+                self._kernel.log.add(processor.clock, SEND, machine, logged_content(body))
+                self._send(machine, processor.clock, body, size, _nobody)
+                return
         self._send_packets(processor, machine, body, packet_sizes(size))
 
-    def receive_packet(self, size: int) -> int:
-        """Queue a packet that comes off the wire now; return when it has been handled, in ns."""
-        now = self._kernel.engine.now
-        if self.processor is None:
-            return now
-        return self.processor.serve(now, self._kernel.charges.packet_in(size), size)
+    def receive(self, body: Body, then: Callable[[], None]) -> None:
+        """Receive a packet, which comes off the wire now; call `then` once it has been handled."""
+        io, charges = self.io, self._charges
+        if io is None:
+            then()
+            return
+        size = last_packet_size(body)
+
+        def received() -> None:
+            now = self._kernel.engine.now
+            takes = self.interrupts.draw(charges.serve(charges.packet_in, size))
+            done = io.interrupt(now, takes, size)
+            self._note(charges.packet_in, size, done - takes, takes, IO_PROCESSOR)
+            self._kernel.engine.schedule(done, then)
+
+        takes = self.transfers.draw(charges.serve(charges.receive, size))
+        self.controller.receive(
+            takes, size, lambda ends: self._note(charges.receive, size, ends - takes, takes, CONTROLLER), received
+        )
+
+    def take_in(self, processor: "Processor", size: int) -> None:
+        """Spend what receiving a message costs the thread, beyond what packets cost."""
+        if self.io is None:
+            self._spend_whole(processor, processor.charges.network_receive, size)
+
+    def _spend_whole(self, processor: "Processor", path: Path, size: int) -> None:
+        began = processor.clock
+        processor.spend(path)
+        processor.clock += processor.charges.carry(size)
+        self.whole_ns += processor.clock - began
 
     def _send_packets(self, processor: "Processor", machine: int, body: Body, sizes: list[int]) -> None:
         """Send a message's packets one behind the other. Those that are lost are not sent."""
@@ -168,26 +201,61 @@ class Packets:
         lost = [loss_ppb > 0 and self._chance.chance(loss_ppb, BILLION) for _ in sizes]
         off_wire = 0
         for at, size in enumerate(sizes):
-            leaves = self._hand_over(processor, size)
+            if self.io is not None:
+                self.spend(processor, self._charges.packet_send, size, self.sending)
+                processor.checkpoint()  # interrupts that come earlier must have come
             counts.packets_sent += 1
+            whole = at == len(sizes) - 1 and True not in lost
             if lost[at]:
                 counts.packets_lost += 1
-                log.add(leaves, LOSE, machine, logged_content(body))
-                continue
-            whole = at == len(sizes) - 1 and True not in lost
-            if whole:
-                log.add(leaves, SEND, machine, logged_content(body))
-            off_wire = self._send(machine, max(leaves, off_wire), body if whole else Fragment(body.number, size), size)
+                log.add(processor.clock, LOSE, machine, logged_content(body))
+            elif whole:
+                log.add(processor.clock, SEND, machine, logged_content(body))
+            packet = body if whole else Fragment(body.number, size)
+            if self.io is not None:
+                self._hand_over(processor, self.io, machine, packet, size, lost[at])
+            elif not lost[at]:
+                off_wire = self._send(machine, max(processor.clock, off_wire), packet, size, _nobody)
 
-    def _hand_over(self, processor: "Processor", size: int) -> int:
-        """Make a packet ready, and queue it for sending; return when it leaves."""
-        if self.processor is None:
-            return processor.clock
-        charges = processor.charges
-        processor.spend(charges.packet_send)
-        processor.clock += charges.checksum(size)
-        processor.checkpoint()  # packets that join the queue earlier must have joined it
-        return self.processor.serve(processor.clock, charges.packet_out(size), size)
+    def spend(self, processor: "Processor", service: Service, size: int, times: ServiceTimes) -> None:
+        """Spend a service on the processor of a thread that calls, or serves a call."""
+        begin = processor.clock
+        takes = times.draw(processor.charges.serve(service, size))
+        processor.clock += takes
+        if self._charges.notes is not None:
+            self._charges.notes.add_service(service, size, begin, takes, processor.number, processor)
+
+    def _hand_over(
+        self, processor: "Processor", io: IoProcessor, machine: int, packet: Body, size: int, lost: bool
+    ) -> None:
+        """Hand a packet over to the I/O processor, which starts the controller."""
+        charges = self._charges
+        takes = self.interrupts.draw(charges.serve(charges.packet_out, size))
+        done = io.interrupt(processor.clock, takes, size)
+        self._note(charges.packet_out, size, done - takes, takes, IO_PROCESSOR)
+        self._kernel.engine.schedule(done, lambda: self._start(machine, packet, size, lost))
+
+    def _start(self, machine: int, packet: Body, size: int, lost: bool) -> None:
+        """Have the controller send a packet: an action of the engine's."""
+        charges = self._charges
+        takes = self.transfers.draw(charges.serve(charges.transmit, size))
+
+        def begin(leaves: int) -> None:
+            self._note(charges.transmit, size, leaves - takes, takes, CONTROLLER)
+            if lost:
+                self.controller.hold(leaves, leaves)
+            else:
+                self._send(machine, leaves, packet, size, lambda off: self.controller.hold(leaves, off))
+
+        self.controller.send(takes, size, begin)
+
+    def _note(self, service: Service, size: int, begin: int, ns: int, place: int) -> None:
+        if self._charges.notes is not None:
+            self._charges.notes.add_service(service, size, begin, ns, place, None)
+
+
+def _nobody(off: int) -> None:
+    """Tell nobody when the wire has taken a packet."""
 
 
 def packet_sizes(size: int) -> list[int]:

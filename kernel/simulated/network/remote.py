@@ -12,11 +12,12 @@ links that lose nothing, nothing is remembered or timed.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.descriptors import BindingObject, Shape
 from lrpc.kernel.errors import (
     BindingRefused,
     CallError,
@@ -28,23 +29,22 @@ from lrpc.kernel.errors import (
 )
 from lrpc.kernel.simulated.engine import Event
 from lrpc.kernel.simulated.log import ARRIVE
+from lrpc.kernel.simulated.network.marshaling import marshal
 from lrpc.kernel.simulated.network.packets import (
     Acknowledgement,
     Body,
     CallMessage,
-    Fragment,
     LinkTraits,
     Packets,
     ReplyMessage,
     Send,
     data_size,
-    last_packet_size,
     logged_content,
 )
+from lrpc.kernel.simulated.network.stations import ServiceTimes
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
-    from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
 
 # Kinds of faults that a kernel tells of itself; no class has such a name.
@@ -96,21 +96,16 @@ class ServedCall:
 
 
 class Arrival:
-    """A message from another machine: what happens when it comes off the wire, and afterwards."""
+    """A message from another machine: what happens when it comes off the wire."""
 
     def __init__(self, network: "Network", source: int, body: Body) -> None:
         self.network = network
         self.source = source
         self.body = body
-        self._arrived = False
 
     def __call__(self) -> None:
-        """Receive the message; the second time, when the network processor has, handle it."""
-        if self._arrived:
-            self.network.handle(self.source, self.body)
-        else:
-            self._arrived = True
-            self.network.arrive(self)
+        """Receive the message."""
+        self.network.arrive(self.source, self.body)
 
 
 class _Route:
@@ -148,6 +143,8 @@ class Network:
         self.outstanding: dict[int, PendingCall] = {}  # by number
         self.raised: deque[str] = deque(maxlen=MOST_RAISED)  # the last exceptions of its servers, and where
         self._routes: dict[str, _Route] = {}  # by export
+        self.stubs = ServiceTimes(kernel.costs, kernel.random("stubs and run-time"))
+        self.marshaling_ns = 0  # spent on values by their types
         self._calls = 0  # sent so far: their numbers
         self._replies = 0  # that were on their way so far
         self._over_lossy_link = False  # a call went over one: replies may come twice
@@ -162,12 +159,19 @@ class Network:
         """
         return self._over_lossy_link or self._replies < self._calls
 
-    def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
+    def call(
+        self,
+        key: BindingObject,
+        procedure: int,
+        arguments: bytes,
+        takes: Sequence[Shape] = (),
+        gives: Sequence[Shape] = (),
+    ) -> bytes:
         """Call a procedure of another machine with packed arguments, and return its packed results.
 
-        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, `BindingRefused` where the other
-        machine does not export the interface any more, or `CallFailed` where its kernel refused the
-        call or never answered.
+        Stubs marshal values of the shapes that it `takes` and `gives`. Raises `ProcedureRaised`,
+        `ForgedBinding`, `CallAborted`, `BindingRefused` where the other machine does not export the
+        interface any more, or `CallFailed` where its kernel refused the call or never answered.
         """
         own = self.kernel.check_key(key, self.kernel.running_thread().domain)
         route = self._routes.get(own.name) if own.export is None else None
@@ -178,9 +182,11 @@ class Network:
             route = self._routes[own.name] = _Route(where[0], own.name)
         kernel = self.kernel
         processor = kernel.running_processor()
-        # From here to the sending nothing else may intervene: lookahead rests on that.
+        # Where messages travel whole, nothing else may intervene from here to the sending:
+        # lookahead rests on that.
         processor.checkpoint()
-        processor.spend(kernel.charges.remote_client)
+        self.packets.spend(processor, kernel.charges.remote_client, 0, self.stubs)
+        self.marshaling_ns += marshal(processor, takes, arguments, caller=True)
         pending = self._open(kernel.running_thread(), route.machine, own.name, procedure, arguments)
         kernel.counts.cross_machine += 1
         self.packets.send(processor, route.machine, pending.message, len(arguments))
@@ -189,10 +195,23 @@ class Network:
             self._set_timer(pending)
         fault = kernel.block(route.waits_for)
         if pending.results is not None:
-            self._receive(kernel.running_processor(), len(pending.results))
+            self.packets.take_in(kernel.running_processor(), len(pending.results))
+            if fault is None:
+                self.marshaling_ns += marshal(kernel.running_processor(), gives, pending.results, caller=True)
         if fault is not None:
             raise fault
         return pending.results or b""
+
+    def spent(self) -> dict[str, int]:
+        """Return what the processors spent on calls between machines, in ns by what it was."""
+        packets = self.packets
+        found = {
+            "stubs and run-time": self.stubs.drawn_ns,
+            "marshaling": self.marshaling_ns,
+            "sending packets": packets.sending.drawn_ns + packets.whole_ns,
+            "interrupts": 0 if packets.io is None else packets.io.interrupts.busy_ns,
+        }
+        return {what: ns for what, ns in found.items() if ns}
 
     def close(self, pending: PendingCall) -> None:
         """Remove a call from the outstanding ones; stop its timer and free its caller's number."""
@@ -249,19 +268,17 @@ class Network:
         if isinstance(body, ReplyMessage):
             self._replies += 1
 
-    def arrive(self, arrival: "Arrival") -> None:
+    def arrive(self, source: int, body: Body) -> None:
         """Receive a packet that is off the wire now, and the message that it completes, if any.
 
-        It is an action of the engine's. The network processor, if any, handles the packet first.
+        It is an action of the engine's. The controller and the I/O processor, if any, handle the
+        packet first.
         """
-        source, body = arrival.source, arrival.body
         self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, logged_content(body))
-        if isinstance(body, Fragment):
-            self.packets.receive_packet(body.size)
-        elif self.packets.processor is None:
+        if self.packets.io is None:
             self.handle(source, body)
         else:
-            self.kernel.engine.schedule(self.packets.receive_packet(last_packet_size(body)), arrival)
+            self.packets.receive(body, partial(self.handle, source, body))
 
     def handle(self, source: int, body: Body) -> None:
         """Handle a message that has arrived."""
@@ -330,14 +347,21 @@ class Network:
         This is the body of the thread that serves the call.
         """
         processor = self.kernel.running_processor()
-        self._receive(processor, len(message.arguments))
-        processor.spend(self.kernel.charges.remote_server)
+        self.packets.take_in(processor, len(message.arguments))
+        self.packets.spend(processor, self.kernel.charges.remote_server, 0, self.stubs)
+        export = self.kernel.exports.get(message.export)
+        descriptors = [] if export is None else export.descriptors
+        known = descriptors[message.procedure] if 0 <= message.procedure < len(descriptors) else None
+        if known is not None:
+            self.marshaling_ns += marshal(processor, known.argument_shapes, message.arguments, caller=False)
         processor.checkpoint()
         results, fault = b"", None
         try:
             results = self._call_procedure(message)
         except Exception as error:
             fault = self._told(error)
+        if known is not None and fault is None:
+            self.marshaling_ns += marshal(self.kernel.running_processor(), known.result_shapes, results, caller=False)
         self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
 
     def _reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
@@ -370,11 +394,6 @@ class Network:
         problem = raised(error)
         self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
         return problem.kind, problem.message
-
-    def _receive(self, processor: "Processor", size: int) -> None:
-        """Spend what receiving a message costs beyond the network processor's part."""
-        processor.spend(processor.charges.network_receive)
-        processor.clock += processor.charges.carry(size)
 
 
 class _NotExported(CallError):

@@ -107,6 +107,10 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (without("bus.shares.kernel_call"), "bus.shares.kernel_call: missing; bus.of counts it"),
         (without("bus.shares"), "bus.shares: missing; add it"),
         (at("bus.of.kernel_call", 0), "bus.of.kernel_call: "),
+        (at("variation.floor", 0.0), "variation.floor: Input should be greater than 0; it is 0.0"),
+        (at("variation.floor", 1.5), "variation.floor: Input should be less than or equal to 1; it is 1.5"),
+        (without("variation.origin"), "variation.origin: missing; add it"),
+        (without("steps.marshal_nil"), "steps.marshal_nil: missing; marshaling needs it"),
         (at("message_passing.discipline", "pigeons"), "message_passing.discipline: Input should be 'shared buffers', "),
         (without("message_passing"), "message_passing: missing; message passing needs to know its discipline"),
         (at("steps.trap", {"ms": 18.0, "origin": "assumed", "source": "x"}), "steps.trap.ms: unknown key; "),
@@ -205,7 +209,8 @@ def test_costs_are_kept_in_picoseconds() -> None:
 
 
 def test_a_machine_looks_ahead_by_what_sending_costs_once_nothing_intervenes() -> None:
-    assert FIREFLY.lookahead_ns == (76 + 22 + 70) * 1000  # a packet's time at the network processor
+    assert FIREFLY.lookahead_ns == 70_000 // 2  # the floor of a packet's time in the controller
+    assert FIREFLY.without_variation().lookahead_ns == 70_000
     assert load_cost_model("linux-python").lookahead_ns == 73_750
 
 

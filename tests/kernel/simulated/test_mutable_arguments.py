@@ -119,9 +119,10 @@ def boundaries(benign: Outcome) -> list[int]:
     """
     times = {BEGINS_NS, *benign.server.times}
     at = BEGINS_NS
-    for note in benign.notes:
-        at += note.ns
-        times |= {at, at + benign.ns - sum(one.ns for one in benign.notes)}
+    spent = [(sum(NO_BUS.ps[step] * count for step, count in note.steps) + 500) // 1000 for note in benign.notes]
+    for ns in spent:
+        at += ns
+        times |= {at, at + benign.ns - sum(spent)}
     last = BEGINS_NS + benign.ns
     return sorted({time + beside for time in times for beside in (-1, 0, 1)} | {last - 1, last, last + 1})
 
