@@ -144,7 +144,7 @@ def from_state(message: transport_pb2.SynchronisationState, like: Synchronisatio
     are. Raises `RunFailed` where the message refers to machines or stations that do not exist.
     """
     stations = len(like.due)
-    state = SynchronisationState(like.reach, like.home, stations)
+    state = SynchronisationState(like.reach, like.home, stations, in_order=like.in_order)
     try:
         for rank, due_ns in from_times(message.next).items():
             state.next_ns[rank] = due_ns
