@@ -1,4 +1,4 @@
-"""Compiles the modules that every simulated call runs through, where there is a C compiler.
+"""Compiles the modules that most of the work runs through, where there is a C compiler.
 
 Elsewhere their sources are run. mypyc writes C for each module of compiled-modules.txt, and leaves
 out what `help` shows. So the docstrings of the sources are written into that C before it is

@@ -37,7 +37,8 @@ from lrpc.domains.residents import Program, Registry, Server
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import CostModel, Discipline, load_cost_model
+from lrpc.kernel.simulated.costs import CostModel, load_cost_model
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.kernel import NESTED_CALLS
 
 K = TypeVar("K")

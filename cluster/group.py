@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -23,6 +23,8 @@ from lrpc.kernel.simulated.engine import FOREVER
 # actors follows from these sums.
 SHARES: Final = 8
 
+# The horizons of a machine that does not run in a window.
+STANDS_STILL: Final = (0, 0)
 # Sends what a group's machines sent in one window to its destinations, the group itself included.
 Outlet = Callable[[list[Envelope]], None]
 
@@ -56,8 +58,36 @@ class WindowReport:
     missing: list[int] = field(default_factory=list)
 
 
+class Lane:
+    """A machine as the group's loop needs it, at hand without a search for attributes."""
+
+    def __init__(self, machine: Machine, least_to: int, least_call_to: int) -> None:
+        self.name = machine.name
+        self.kernel = machine.kernel
+        self.engine = machine.kernel.engine
+        self.outbox = machine.outbox
+        # The least time from an event elsewhere to a message here, and to a call.
+        self.least_to = least_to
+        self.least_call_to = least_call_to
+        self._links = machine.links
+
+    @property
+    def waits(self) -> bool:
+        """Return whether replies from other machines may come besides those delivered."""
+        return self._links is not None and self._links.network.waits
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Schedule the arrival of a message. Raises `RunFailed` where the machine has no links."""
+        if self._links is None:
+            raise RunFailed(f"machine {self.name}: received a message, though it has no links to other machines")
+        self._links.deliver(envelope)
+
+
 class Group:
     """Some machines of a cluster, run by one operating-system thread.
+
+    They run in one order of events, and reach each other without the `outlet`. With `apart`, each
+    is as far from the others as from machines of other groups.
 
     Only `arrived` and `beat` may be used from other threads: machines are made of greenlets, which
     cannot change threads.
@@ -70,6 +100,8 @@ class Group:
         seed: int,
         events: Path | None,
         timeline: TimelineFiles | None = None,
+        *,
+        apart: bool = False,
     ) -> None:
         names = NameService(cluster)
         self.reach = Reach(cluster)
@@ -85,7 +117,18 @@ class Group:
         self._events = dict.fromkeys(ranks, 0)
         self._all_calls = 0
         self._all_events = 0
-        self._running: Machine | None = None
+        self._apart = apart
+        self._lanes: dict[int, Lane] = {}
+        # A heap of machines' next events and ranks. Every machine has an entry that is not too
+        # late; entries that are too early are left out as they come up.
+        self._queue: list[tuple[int, int]] = []
+        self._back_ns: dict[int, int] = {}  # a cache of `_comes_back_ns`
+        # Of the window that runs: what was sent to `outlet`, all messages, and the work by shares.
+        self._sent: list[Envelope] = []
+        self._messages = 0
+        self._work_ns: list[int] = []
+        self._until = FOREVER  # how far its machines may run, whatever their horizons
+        self._running: Lane | None = None
         self.duplicates = 0  # messages that arrived again and were dropped
         with ExitStack() as sinks:
 
@@ -104,11 +147,15 @@ class Group:
                     cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part
                 )
             self._sinks = sinks.pop_all()
+        for rank, machine in self._machines.items():
+            self._lanes[rank] = Lane(machine, self.reach.least_to[rank], self.reach.least_call_to[rank])
+            self._queue.append((machine.next_ns, rank))
+        heapify(self._queue)
 
     @property
     def next_ns(self) -> int:
         """Return the time of the earliest event of all machines; `FOREVER` where there is none."""
-        return min(machine.next_ns for machine in self._machines.values())
+        return min(lane.engine.next_time for lane in self._lanes.values())
 
     def state(self) -> WindowReport:
         """Return a report on all machines."""
@@ -132,68 +179,162 @@ class Group:
                 raise RunFailed(f"transport: {what} came before message {last + 1}")
             self._received[rank, source] = envelope.sequence
             self._touched.add(rank)
-            self._machines[rank].deliver(envelope)
+            self._arrive(self._lanes[rank], rank, envelope)
 
-    def advance(self, horizons: Mapping[int, tuple[int, int]], outlet: Outlet) -> WindowReport:
-        """Run machines, by rank, each strictly below its horizon; hand what they sent to `outlet`.
+    def advance(self, horizons: dict[int, tuple[int, int]], outlet: Outlet) -> WindowReport:
+        """Run machines strictly below their horizons, by rank; hand what they sent to `outlet`.
 
         The second horizon of a pair applies where, as is known here, no more replies to the machine
-        will come.
+        will come. Machines without a pair stand still.
         """
         while self.arrived:
             self.deliver(self.arrived.popleft())
-        sent: list[Envelope] = []
-        work_ns = [0] * SHARES
-        for rank, (while_waiting, afterwards) in horizons.items():
-            machine = self._running = self._machines[rank]
-            began = time.perf_counter_ns()
-            machine.kernel.run(while_waiting if machine.waits else afterwards)
-            work_ns[rank % SHARES] += time.perf_counter_ns() - began
-            sent += machine.outbox
-            machine.outbox.clear()
-        if sent:
-            outlet(sent)
-        self._check_logs()
+        self._sent = []
+        self._messages = 0
+        self._work_ns = [0] * SHARES
+        if self._apart:
+            self._run_apart(horizons)
+        else:
+            self._run_in_order(horizons, FOREVER)
         self._touched.update(horizons)
-        report = self._report(self._touched, sent)
+        if self._sent:
+            outlet(self._sent)
+        self._check_logs()
+        report = self._report(self._touched, self._sent)
         self._touched = set()
-        report.work_ns = work_ns
+        report.messages = self._messages
+        report.work_ns = self._work_ns
         return report
 
     def advance_in_order(self, until: int) -> WindowReport:
-        """Run all machines strictly below `until`, always the one whose next event is the earliest.
+        """Run all machines strictly below `until`: for a group of all machines of a cluster."""
+        self._sent = []
+        self._messages = 0
+        self._work_ns = [0] * SHARES
+        self._run_in_order(None, until)
+        self._check_logs()
+        report = self._report(self._touched, [])
+        self._touched = set()
+        report.messages = self._messages
+        return report
+
+    def _run_apart(self, horizons: dict[int, tuple[int, int]]) -> None:
+        """Run machines one after another, as if each were in a group of its own."""
+        for rank, (while_waiting, afterwards) in horizons.items():
+            lane = self._lanes[rank]
+            began = time.perf_counter_ns()
+            self._running = lane
+            lane.kernel.run(while_waiting if lane.waits else afterwards)
+            self._work_ns[rank % SHARES] += time.perf_counter_ns() - began
+            self._messages += len(lane.outbox)
+            self._sent += lane.outbox
+            lane.outbox.clear()
+
+    def _run_in_order(self, horizons: dict[int, tuple[int, int]] | None, until: int) -> None:
+        """Run machines in one order of events, the one whose next event is the earliest first.
 
         It runs on while no other can reach it: until the next event of another, and the least time
-        that a message from there takes. What it sends arrives at once in the heap of its
-        destination. This is for a group of all machines, among which it costs no search for paths.
+        that a message from there takes. Without horizons, all run strictly below `until`. A machine
+        at its horizon holds up those behind it, as a message to another group does; what promises
+        allow these beyond that, they run afterwards.
         """
-        machines, reach = self._machines, self.reach
-        queue = [(machine.next_ns, rank) for rank, machine in machines.items()]
-        heapify(queue)
-        messages = 0
-        while queue and queue[0][0] < until:
+        lanes, queue = self._lanes, self._queue
+        self._until = until
+        aside: list[tuple[int, int]] = []  # machines that must stand still
+        aside_due = FOREVER  # the earliest event of those
+        first, second = until, until
+        while queue and queue[0][0] < self._until:
             due, rank = heappop(queue)
-            machine = self._running = machines[rank]
-            engine = machine.kernel.engine
-            if due != engine.next_time:  # a message has come since: there is an earlier entry
+            lane = lanes[rank]
+            if due != lane.engine.next_time:  # a message has come since: there is an earlier entry
                 continue
+            if horizons is not None:
+                first, second = horizons.get(rank, STANDS_STILL)
             # An entry that is out of date is too early, if anything: the horizon is so as well.
-            others = queue[0][0] if queue else FOREVER
-            takes = reach.least_to[rank] if machine.waits else reach.least_call_to[rank]
-            machine.kernel.run(min(until, others + takes))
-            for envelope in machine.outbox:
-                messages += 1
-                other = machines[envelope.destination]
-                before = other.kernel.engine.next_time
-                other.deliver(envelope)
-                if other.kernel.engine.next_time < before:
-                    heappush(queue, (other.kernel.engine.next_time, envelope.destination))
-            machine.outbox.clear()
-            heappush(queue, (engine.next_time, rank))
-        self._check_logs()
-        report = self._report(machines, [])
-        report.messages = messages
-        return report
+            others = min(queue[0][0], aside_due) if queue else aside_due
+            if lane.waits:
+                end = min(first, self._until, others + lane.least_to)
+            else:
+                end = min(second, self._until, others + lane.least_call_to)
+            if due < end:
+                self._run(lane, rank, end, timed=horizons is not None)
+                heappush(queue, (lane.engine.next_time, rank))
+            else:
+                aside.append((due, rank))
+                aside_due = min(aside_due, due)
+        for one in aside:
+            heappush(queue, one)
+        if horizons is not None:
+            self._run_by_promises(horizons)
+
+    def _run_by_promises(self, horizons: dict[int, tuple[int, int]]) -> None:
+        """Run machines that others of this group hold up, as far as no event of these reaches them.
+
+        They run as in a window of stations with a machine each. What was sent to other groups in
+        this window may be answered from its arrival on.
+        """
+        held: dict[int, int] = {}  # how far other groups allow machines to run
+        for rank, (first, second) in horizons.items():
+            lane = self._lanes[rank]
+            end = first if lane.waits else second
+            if lane.engine.next_time < end:
+                held[rank] = end
+        if not held:
+            return
+        next_ns, waits = [FOREVER] * self.reach.machines, [True] * self.reach.machines
+        for rank, lane in self._lanes.items():
+            next_ns[rank], waits[rank] = lane.engine.next_time, lane.waits
+        for envelope in self._sent:
+            next_ns[envelope.destination] = min(next_ns[envelope.destination], envelope.arrives_ns)
+        reached, called = self.reach.horizons(next_ns, waits, max(held.values()))
+        for rank, end in held.items():
+            lane = self._lanes[rank]
+            end = min(end, reached[rank] if waits[rank] else called[rank])
+            if next_ns[rank] < end:
+                self._run(lane, rank, end, timed=True)
+                heappush(self._queue, (lane.engine.next_time, rank))
+
+    def _run(self, lane: Lane, rank: int, end: int, *, timed: bool) -> None:
+        """Run a machine strictly below `end`.
+
+        What it sends arrives at once in the heap of its destination; what it sends to other groups
+        is kept, and all stop before the earliest time at which an answer can be back.
+        """
+        began = time.perf_counter_ns() if timed else 0
+        self._running = lane
+        lane.kernel.run(end)
+        if timed:
+            self._work_ns[rank % SHARES] += time.perf_counter_ns() - began
+        self._touched.add(rank)
+        outbox = lane.outbox
+        if not outbox:
+            return
+        for envelope in outbox:
+            destination = envelope.destination
+            other = self._lanes.get(destination)
+            if other is None:
+                self._sent.append(envelope)
+                self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
+            else:
+                self._touched.add(destination)
+                self._arrive(other, destination, envelope)
+        self._messages += len(outbox)
+        outbox.clear()
+
+    def _arrive(self, lane: Lane, rank: int, envelope: Envelope) -> None:
+        """Deliver a message, and queue its machine where that is now the machine's next event."""
+        engine = lane.engine
+        before = engine.next_time
+        lane.deliver(envelope)
+        if engine.next_time < before and not self._apart:
+            heappush(self._queue, (engine.next_time, rank))
+
+    def _comes_back_ns(self, destination: int) -> int:
+        """Return the least time from an event on another group's machine to a message here."""
+        found = self._back_ns.get(destination)
+        if found is None:
+            found = self._back_ns[destination] = self.reach.comes_back_ns(self._lanes, destination)
+        return found
 
     @property
     def runs(self) -> str:
@@ -205,10 +346,11 @@ class Group:
 
         May be called from another thread than the one that runs the machines.
         """
-        machine = self._running
-        if machine is None:
+        lane = self._running
+        if lane is None:
             return self._all_events, "no machine has begun"
-        return self._all_events + machine.kernel.log.events, f"machine {machine.name}, at {machine.now_us:.3f} us"
+        now_us = lane.kernel.now_ns / 1000
+        return self._all_events + lane.kernel.log.events, f"machine {lane.name}, at {now_us:.3f} us"
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what every machine did so far."""
@@ -244,11 +386,11 @@ class Group:
     def _report(self, ranks: Iterable[int], sent: list[Envelope]) -> WindowReport:
         report = WindowReport(messages=len(sent))
         for rank in ranks:
-            machine = self._machines[rank]
-            report.next_ns[rank] = machine.next_ns
-            if machine.waits:
+            lane = self._lanes[rank]
+            report.next_ns[rank] = lane.engine.next_time
+            if lane.waits:
                 report.waits.add(rank)
-            counts, events = machine.kernel.counts, machine.kernel.log.events
+            counts, events = lane.kernel.counts, lane.kernel.log.events
             calls = counts.trap + counts.cross_domain + counts.cross_machine + counts.within_domain
             self._all_calls += calls - self._calls[rank]
             self._all_events += events - self._events[rank]

@@ -5,6 +5,10 @@ the only KeyboardInterrupt. So the handler sets a timer that raises it again eac
 program has acted on it when it enters a block of `undisturbed`, in which it releases what it holds.
 No KeyboardInterrupt is raised in such a block, so a second Ctrl-C leaves nothing behind.
 
+The native part of Ray answers SIGTERM while it starts. It prints a trace of the stack, has SIGALRM
+abort the process three seconds later, and only then passes the signal on. So the handler takes
+SIGALRM back whenever a signal comes.
+
 Nor is one raised while the process forks, as Ray does for each process that it starts. Python would
 drop it, and with it the rest of a function that is called after a fork: that of `logging` releases
 a lock.
@@ -39,6 +43,7 @@ class _Interruption:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, and again later, unless the program cleans up."""
         self.pressed = True
+        signal.signal(signal.SIGALRM, self.handle)
         if not self.acknowledged and not self.undisturbed:
             signal.setitimer(signal.ITIMER_REAL, FORK_S if self.forking else AGAIN_S)
             if not self.forking:

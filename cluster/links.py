@@ -8,20 +8,22 @@ ready to send them. Those of other machines are sent to the hub without any dela
 join the queue as they arrive. So no entity exists that all machines would have to be synchronised
 with. A queue serves packets first come, first served: there are no collisions.
 
-The lookahead of both directions stays wide: towards the hub it is what the sender's network
-processor takes, and from the hub it is what a packet takes on the wire. A packet's place in the
+The lookahead of both directions stays wide: towards the hub it is what the sender's controller
+takes at least, and from the hub it is what a packet takes on the wire. A packet's place in the
 queue is settled as it joins, since nothing that is due earlier can still come.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lrpc.cluster.description import Cluster, Link
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.reach import Reach
-from lrpc.kernel.simulated.engine import FOREVER, Engine
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.packets import Body, LinkTraits, last_packet_size
+from lrpc.kernel.simulated.network.packets import Body, LinkTraits, OffWire, last_packet_size
+from lrpc.kernel.simulated.network.remote import Arrival, Locate, Network
 
 
 @dataclass(frozen=True)
@@ -37,62 +39,80 @@ class Links:
     """One machine's ends of its links.
 
     The machine's kernel calls `send`; the group that runs the machine calls `deliver`. Messages to
-    other machines are appended to `outbox`, and the group takes them from there.
+    other machines are appended to `outbox`, and the group takes them from there. `locate` finds the
+    exports of other machines.
     """
 
-    def __init__(self, cluster: Cluster, rank: int, reach: Reach, engine: Engine, outbox: list[Envelope]) -> None:
+    def __init__(
+        self, cluster: Cluster, rank: int, reach: Reach, kernel: Kernel, locate: Locate, outbox: list[Envelope]
+    ) -> None:
         self.wire = FifoQueue() if cluster.hub == cluster.machines[rank].name else None
         self._cluster = cluster
         self._rank = rank
         self._reach = reach
-        self._engine = engine
+        self._engine = kernel.engine
         self._outbox = outbox
         self._lookahead_ns = cluster.machines[rank].costs.lookahead_ns
         self._neighbours: dict[int, _Neighbour] = {}
         self._sent: dict[int, int] = {}  # sequence of the last message, by the destination's rank
+        self.network = Network(kernel, rank, self.send, locate, self.traits_of)
 
     def traits_of(self, machine: int) -> LinkTraits:
         """Return what the kernel must know of the link to another machine, by rank."""
         neighbour = self._neighbour(machine)
         return LinkTraits(neighbour.link.loss_ppb, neighbour.wired)
 
-    def send(self, destination: int, leaves_ns: int, body: Body, size: int) -> int:
+    def send(self, destination: int, leaves_ns: int, body: Body, size: int, off_wire: OffWire) -> int:
         """Send a packet, or a whole message, that leaves the controller at `leaves_ns`.
 
-        `size` is its data in bytes. Returns when it is off the link; over the wire, when it begins
-        to wait for the wire. Times are virtual.
+        `size` is its data in bytes. `off_wire` is told when the wire has taken it, once that is
+        known: at once but for the hub's packets. Other machines do not hear how long a packet
+        waits for a wire that others use: they are told when it would be off an idle one. Returns
+        when the packet is off the link; over the wire, when it begins to wait for the wire. Times
+        are virtual.
         """
-        neighbour = self._neighbours.get(destination) or self._neighbour(destination)
+        neighbour = self._neighbour(destination)
         if not neighbour.wired:
-            return self._post(destination, leaves_ns, leaves_ns + neighbour.link.ns(size), body, neighbour)
+            arrives = leaves_ns + neighbour.link.ns(size)
+            off_wire(arrives)
+            return self._post(destination, leaves_ns, arrives, body, neighbour)
         if self.wire is None:
             # The hub has the wire's queue, so the packet is there at once, to wait for the wire.
-            # All of its lookahead lies before: it is what the network processor here took.
+            # All of its lookahead lies before: it is what the controller here takes.
+            off_wire(leaves_ns + neighbour.link.ns(size))
             return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, neighbour)
-        self._engine.schedule(leaves_ns, lambda: self._put_on_wire(destination, body, size, neighbour))
+        self._engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour, off_wire))
         return leaves_ns
 
-    def deliver(self, envelope: Envelope, arrive: Callable[[], None]) -> None:
-        """Call `arrive` when a message from another machine arrives: at its time, or off the wire.
+    def deliver(self, envelope: Envelope) -> None:
+        """Have a message from another machine arrive: at its time, or when it is off the wire.
 
         On the hub, a message that comes over the wire first queues for the wire at its arrival
         time.
         """
+        network = self.network
+        network.expect(envelope.body)
+        arrival = Arrival(network, envelope.source, envelope.body)
+        if self.wire is not None and self._neighbour(envelope.source).wired:
+            joins = partial(self._join_wire, envelope, arrival)
+            self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, joins)
+        else:
+            self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, arrival)
 
-        def join() -> None:
-            assert self.wire is not None
-            size = last_packet_size(envelope.body)
-            self._engine.schedule(self.wire.serve(self._engine.now, neighbour.link.ns(size), size), arrive)
+    def _join_wire(self, envelope: Envelope, arrival: Arrival) -> None:
+        """Queue a packet that has come to the hub for the wire."""
+        assert self.wire is not None
+        size = last_packet_size(envelope.body)
+        takes = self._neighbour(envelope.source).link.ns(size)
+        self._engine.schedule(self.wire.serve(self._engine.now, takes, size), arrival)
 
-        neighbour = self._neighbours.get(envelope.source) or self._neighbour(envelope.source)
-        action = join if neighbour.wired and self.wire is not None else arrive
-        self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
-
-    def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour) -> None:
+    def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour, off_wire: OffWire) -> None:
         """Queue one of the hub's own packets for the wire, and post it."""
         assert self.wire is not None
         now = self._engine.now
-        self._post(destination, now, self.wire.serve(now, neighbour.link.ns(size), size), body, neighbour)
+        arrives = self.wire.serve(now, neighbour.link.ns(size), size)
+        off_wire(arrives)
+        self._post(destination, now, arrives, body, neighbour)
 
     def _post(self, destination: int, sent_ns: int, arrives_ns: int, body: Body, neighbour: _Neighbour) -> int:
         """Append a message to the outbox; return when it arrives.
@@ -106,9 +126,10 @@ class Links:
         return arrives_ns
 
     def _neighbour(self, machine: int) -> _Neighbour:
-        if machine not in self._neighbours:
+        found = self._neighbours.get(machine)
+        if found is None:
             here, there = (self._cluster.machines[rank].name for rank in (self._rank, machine))
             back_ns = self._reach.return_ns(self._rank, machine)
             wired = self._cluster.wired(here, there)
-            self._neighbours[machine] = _Neighbour(self._cluster.between(here, there), wired, back_ns)
-        return self._neighbours[machine]
+            found = self._neighbours[machine] = _Neighbour(self._cluster.between(here, there), wired, back_ns)
+        return found

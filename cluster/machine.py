@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, construct
@@ -16,14 +16,15 @@ from lrpc.domains.simulated.domain import SimulatedDomain, simulated
 from lrpc.domains.simulated.explain import CallObservation, Explanation
 from lrpc.domains.simulated.timeline import TimelineBounds, TimelineNotes
 from lrpc.kernel.errors import CallError, Refused, RunFailed
-from lrpc.kernel.simulated.costs import STEPS, CostModel, Discipline, load_cost_model
+from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
 from lrpc.kernel.simulated.kernel import NESTED_CALLS, Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.log import Sink
+from lrpc.kernel.simulated.network.remote import Network
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.remote import Network
 from lrpc.kernel.simulated.threads import Thread
 
 END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual time that a run may last
@@ -33,15 +34,16 @@ END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual 
 class ProcessorOutcome:
     """What one processor did, in virtual nanoseconds.
 
-    Its busy time includes waits for the memory bus and for locks.
+    Its busy time includes waits for the memory bus and for locks, and no interrupts.
     """
 
     busy_ns: int  # it had a thread
     bus_ns: int  # it used the memory bus
     bus_wait_ns: int
     lock_wait_ns: int
-    idle_ns: int  # the rest, up to the machine's end
+    idle_ns: int  # the rest, up to the machine's end, less interrupts
     exchanges: int  # calls and returns in which it took another processor's thread over
+    interrupt_ns: int = 0  # interrupts of packets, which take it from its thread
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class QueueOutcome:
     bytes: int  # of data in them
     busy_ns: int
     wait_ns: int  # of all packets together, before their turn
+    held_ns: int = 0  # of a controller: while its packet was on the wire, or waited for it
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,17 @@ class MachineOutcome:
     astack_bytes: Mapping[int, int]
     latencies: Mapping[Route, Histogram]
     findings: Mapping[str, Findings]  # by domain and resident
-    # None where the cost model has no network processor, or the machine has no links.
-    network_processor: QueueOutcome | None = None
+    # None where messages are not sent in packets, or the machine has no links.
+    interrupts: QueueOutcome | None = None  # of packets, on processor 0
+    controller: QueueOutcome | None = None
     wire: QueueOutcome | None = None  # None unless this machine is the wire's hub
     # The cost model's remark about the sources of its network costs, if packets were sent.
     mixes: str = ""
     # Where its servers raised the last exceptions of which only name and text crossed to another
     # machine.
     raised: tuple[str, ...] = ()
+    # What its processors did for calls between machines: ns, by what it was.
+    remote_ns: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def busy_ns(self) -> int:
@@ -296,12 +302,9 @@ class Machine:
 
         Raises `RunFailed` where this machine has no links.
         """
-        network = self.kernel.network
-        if network is None or self.links is None:
+        if self.links is None:
             raise RunFailed(f"machine {self.name}: received a message, though it has no links to other machines")
-        source, body = envelope.source, envelope.body
-        network.expect(body)
-        self.links.deliver(envelope, lambda: network.arrive(source, body))
+        self.links.deliver(envelope)
 
     def close(self) -> None:
         """End the machine's part of a timeline, if it records one."""
@@ -341,10 +344,11 @@ class Machine:
             dict(sorted(kernel.astack_bytes.counts.items())),
             kernel.latencies,
             findings,
-            _queue_outcome(None if kernel.network is None else kernel.network.packets.processor),
+            *_stations(kernel.network),
             _queue_outcome(None if self.links is None else self.links.wire),
             kernel.costs.file.mixes if kernel.counts.packets_sent else "",
             () if kernel.network is None else tuple(kernel.network.raised),
+            {} if kernel.network is None else kernel.network.spent(),
         )
 
     @property
@@ -355,8 +359,8 @@ class Machine:
         return max(kernel.now_ns, *(processor.clock for processor in kernel.processors))
 
     def _connect(self, cluster: Cluster, rank: int, names: NameService, reach: Reach) -> None:
-        self.links = Links(cluster, rank, reach, self.kernel.engine, self.outbox)
-        self.kernel.network = Network(self.kernel, rank, self.links.send, names.locate, self.links.traits_of)
+        self.links = Links(cluster, rank, reach, self.kernel, names.locate, self.outbox)
+        self.kernel.network = self.links.network
 
     def _populate(self, spec: MachineSpec) -> None:
         servers = [server for domain in spec.domains for server in self._export_all(domain)]
@@ -388,8 +392,23 @@ class Machine:
 
 def _processor_outcome(one: Processor, end_ns: int) -> ProcessorOutcome:
     return ProcessorOutcome(
-        one.busy_ns, one.bus_ns, one.bus_wait_ns, one.lock_wait_ns, end_ns - one.busy_ns, one.exchanges
+        one.busy_ns,
+        one.bus_ns,
+        one.bus_wait_ns,
+        one.lock_wait_ns,
+        end_ns - one.busy_ns - one.interrupt_ns,
+        one.exchanges,
+        one.interrupt_ns,
     )
+
+
+def _stations(network: Network | None) -> tuple[QueueOutcome | None, QueueOutcome | None]:
+    """Return what the interrupts of packets did, and the controller."""
+    if network is None or network.packets.io is None:
+        return None, None
+    controller = network.packets.controller
+    served = (controller.served, controller.bytes, controller.busy_ns, controller.wait_ns, controller.wire_ns)
+    return _queue_outcome(network.packets.io.interrupts), QueueOutcome(*served)
 
 
 def _queue_outcome(one: FifoQueue | None) -> QueueOutcome | None:

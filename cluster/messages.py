@@ -1,15 +1,81 @@
-"""Conversion between Python objects and protobuf messages: windows, reports and states.
+"""Conversion between Python objects and protobuf messages: envelopes, windows, reports and states.
 
-Messages are not trusted: what cannot have come from a station raises `RunFailed`.
+Messages are not trusted: what no machine or station can have sent raises `RunFailed`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.synchronisation_state import ACTORS, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import MOST_PLACES, MOST_TRACE, RaisedAt, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.network.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
+
+
+def to_protobuf(envelopes: Iterable[Envelope]) -> list[transport_pb2.Message]:
+    """Return envelopes as protobuf messages."""
+    return [_message(envelope) for envelope in envelopes]
+
+
+def _message(envelope: Envelope) -> transport_pb2.Message:
+    message = transport_pb2.Message(
+        source=envelope.source,
+        destination=envelope.destination,
+        sequence=envelope.sequence,
+        sent_ns=envelope.sent_ns,
+        arrives_ns=envelope.arrives_ns,
+    )
+    body = envelope.body
+    if isinstance(body, CallMessage):
+        call = transport_pb2.Call(
+            number=body.number,
+            export=body.export,
+            procedure=body.procedure,
+            arguments=body.arguments,
+            caller=body.caller,
+        )
+        message.call.CopyFrom(call)
+    elif isinstance(body, ReplyMessage):
+        message.reply.CopyFrom(transport_pb2.Reply(number=body.number, results=body.results))
+        if body.fault is not None:
+            message.reply.fault.CopyFrom(transport_pb2.Fault(kind=body.fault[0], message=body.fault[1]))
+    elif isinstance(body, Acknowledgement):
+        message.acknowledgement.CopyFrom(transport_pb2.Acknowledgement(number=body.number))
+    else:
+        message.fragment.CopyFrom(transport_pb2.Fragment(number=body.number, size=body.size))
+    return message
+
+
+def from_protobuf(message: transport_pb2.Message, machines: int) -> Envelope:
+    """Return the envelope in a protobuf message of a cluster with `machines` machines.
+
+    Raises `RunFailed` where no machine of it can have sent the message.
+    """
+    well_formed = (
+        message.source < machines
+        and message.destination < machines
+        and message.source != message.destination
+        and message.sequence > 0
+        and 0 <= message.sent_ns < message.arrives_ns < FOREVER
+    )
+    kind = message.WhichOneof("body")
+    if not well_formed or kind is None or message.fragment.size > PAYLOAD:
+        raise RunFailed(f"transport: a malformed message from machine {message.source} to {message.destination}")
+    body: Body
+    if kind == "call":
+        call = message.call
+        body = CallMessage(call.number, call.export, call.procedure, call.arguments, call.caller)
+    elif kind == "acknowledgement":
+        body = Acknowledgement(message.acknowledgement.number)
+    elif kind == "fragment":
+        body = Fragment(message.fragment.number, message.fragment.size)
+    else:
+        reply = message.reply
+        fault = (reply.fault.kind, reply.fault.message) if reply.HasField("fault") else None
+        body = ReplyMessage(reply.number, reply.results, fault)
+    return Envelope(message.source, message.destination, message.sequence, message.sent_ns, message.arrives_ns, body)
 
 
 def to_report(report: WindowReport, window: int) -> transport_pb2.Report:
@@ -78,7 +144,7 @@ def from_state(message: transport_pb2.SynchronisationState, like: Synchronisatio
     are. Raises `RunFailed` where the message refers to machines or stations that do not exist.
     """
     stations = len(like.due)
-    state = SynchronisationState(like.reach, like.home, stations)
+    state = SynchronisationState(like.reach, like.home, stations, in_order=like.in_order)
     try:
         for rank, due_ns in from_times(message.next).items():
             state.next_ns[rank] = due_ns

@@ -17,10 +17,10 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import grpc
 
-from lrpc.cluster.envelope import Envelope, to_protobuf
+from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.messages import from_raised_at, from_report, from_state, to_state, to_times
+from lrpc.cluster.messages import from_raised_at, from_report, from_state, to_protobuf, to_state, to_times
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
 from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY

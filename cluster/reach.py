@@ -11,7 +11,8 @@ The least time from an event to the arrival of a message that it sends is the lo
 cost model says the sender spends between its last checkpoint and the message's leaving, and the
 link's delay. On an Ethernet it is one of the two, since the wire's queue is on the hub (`links`).
 
-What a machine sets off itself can come back to it. Promises ignore these consequences. Otherwise no
+What a machine sets off itself can come back to it, and the same holds for the machines of one
+group, which run in one order of events. Promises ignore these consequences. Otherwise no
 machine could run further than one round trip past its next event. Instead a machine stops by itself
 as it sends: `return_ns` says how soon after a message's arrival an answer, by whatever way, can be
 back.
@@ -42,6 +43,7 @@ class Reach:
         while len(self._caused) < len(self._numbers):
             for rank, hops in list(self._numbers)[len(self._caused) :]:
                 self._caused.append(self._edges(rank, hops))
+        self._places = [rank for rank, _ in self._numbers]  # likewise
         # The least times from an event on any other machine to a message at each, and to a call.
         self.least_to = [FOREVER] * self.machines
         self.least_call_to = [FOREVER] * self.machines
@@ -62,18 +64,29 @@ class Reach:
         direct = self._direct_ns(other).get(machine, FOREVER)
         if direct <= 2 * self._least:  # no way over a third machine is shorter
             return direct
+        return self._shortest_ns({machine}, other, direct)
+
+    def comes_back_ns(self, machines: Collection[int], other: int) -> int:
+        """Return the least time, in ns, from an event on `other` to a message at any of `machines`.
+
+        The result is `FOREVER` where there is no way.
+        """
+        return self._shortest_ns(machines, other, FOREVER)
+
+    def _shortest_ns(self, machines: Collection[int], other: int, most: int) -> int:
+        """Return the length of the shortest way from `other` to any of `machines`, up to `most`."""
         least = {other: 0}
         queue = [(0, other)]
-        while queue and queue[0][0] < direct:
+        while queue and queue[0][0] < most:
             due, rank = heappop(queue)
-            for near, takes, _, _ in self._initial[rank]:
+            for near, takes in self._direct_ns(rank).items():
                 reached = due + takes
-                if near == machine:
-                    direct = min(direct, reached)
-                elif reached < least.get(near, direct):
+                if near in machines:
+                    most = min(most, reached)
+                elif reached < least.get(near, most):
                     least[near] = reached
                     heappush(queue, (reached, near))
-        return direct
+        return most
 
     def _direct_ns(self, source: int) -> dict[int, int]:
         """Return the least times from an event on a machine to its messages at each other."""
@@ -85,16 +98,23 @@ class Reach:
         return self._direct[source]
 
     def horizons(
-        self, next_ns: Sequence[int], waits: Sequence[bool], until: int = FOREVER
+        self,
+        next_ns: Sequence[int],
+        waits: Sequence[bool],
+        until: int = FOREVER,
+        home: Sequence[int] | None = None,
     ) -> tuple[list[int], list[int]]:
         """Return the earliest time, in ns, at which another machine's actions can reach each one.
+
+        With `home`, which has the group of each machine, another is one of another group.
 
         The second list has the same for calls alone, which is the bound once a machine has no reply
         to wait for any more. Both have `until` where nothing comes before that. `next_ns` has the
         time of each machine's next event of its own, where a message on its way to the machine
         counts as one; `waits` whether replies to it may come.
         """
-        return earliest_arrivals(self._initial, self._caused, next_ns, waits, until)
+        groups = list(home or range(self.machines))
+        return earliest_arrivals(self._initial, self._caused, self._places, next_ns, waits, until, groups)
 
     def _edges(self, source: int, hops: Collection[Hop]) -> list[Edge]:
         """Return the paths of these messages from a machine, and number their consequences."""

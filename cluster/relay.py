@@ -150,13 +150,11 @@ class Relay:
     def _hold(self, envelopes: list[Envelope]) -> None:
         """Hold messages back, by destination, until a station that needs them runs.
 
-        Those to machines of this station are delivered at once, unless there is no other station:
-        then they cross a socket as well.
+        There are none for this station's own machines, unless it is the only station: then even
+        those cross a socket.
         """
         for envelope in envelopes:
             self._held.setdefault(self._like.home[envelope.destination], []).append(envelope)
-        if len(self._peers) > 1:
-            self._group.deliver(self._held.pop(self._number, []))
 
     def _send_held(self, state: SynchronisationState) -> None:
         for number in list(self._held):

@@ -203,8 +203,11 @@ def run_cluster(
 class _Memory:
     """A runner with every machine in this thread, in one order of events."""
 
+    _apart = False
+
     def __init__(self, cluster: Cluster, seed: int, events: Path | None, timeline: TimelineFiles | None = None) -> None:
-        self._group = Group(cluster, list(range(len(cluster.machines))), seed, events, timeline)
+        ranks = list(range(len(cluster.machines)))
+        self._group = Group(cluster, ranks, seed, events, timeline, apart=self._apart)
 
     def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
         """Return what runs the machines to their end."""
@@ -235,6 +238,8 @@ class _Windows(_Memory):
 
     It is its own only station. The sums of its progress predict how long actors would take.
     """
+
+    _apart = True
 
     def driver(self, cluster: Cluster, on_progress: Callable[[Progress], None]) -> InOrder | Coordinator:
         """Return what runs the machines to their end."""
@@ -368,6 +373,7 @@ class _Remote:
             timeline=timeline,
             spread=spread,
         )
+        self._in_order = transport == "memory" or count > 1
         self.check = self.actors.check
         self.processes = self.actors.processes
         self.finish = self.actors.finish
@@ -377,7 +383,14 @@ class _Remote:
 
         The actors put the replacement of a lost station in its place.
         """
-        return Coordinator(cluster, self.actors.peers, self.actors.first, on_progress, self.actors.replace)
+        return Coordinator(
+            cluster,
+            self.actors.peers,
+            self.actors.first,
+            on_progress,
+            self.actors.replace,
+            in_order=self._in_order,
+        )
 
     def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
         """Return what was done so far, without stations that do not answer in time."""

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import Discipline
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.kernel import LEAST_QUANTUM_US, MOST_NESTED_CALLS, MOST_QUANTUM_US, NESTED_CALLS
 
 LEAST_MBPS: Final = 0.001  # at less, a byte takes longer than any run

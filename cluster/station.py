@@ -92,7 +92,7 @@ class Station:
         self._bytes = 0
         self._engine = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         ranks = [rank for rank, station in enumerate(placement) if station == number]
-        self._make_group = lambda: Group(cluster, ranks, seed, events, timeline)
+        self._make_group = lambda: Group(cluster, ranks, seed, events, timeline, apart=not self._in_order)
         self._group: Group
         self._relay: Relay
         self._open = ExitStack()
@@ -103,6 +103,11 @@ class Station:
     def address(self) -> StationAddress:
         """Return where this station can be found."""
         return StationAddress(self.endpoint, os.getpid(), self._folder)
+
+    @property
+    def _in_order(self) -> bool:
+        """Return whether its machines run in one order of events, without a socket between them."""
+        return self._transport == "memory" or len(self._peers) > 1
 
     @property
     def strangers(self) -> int:
@@ -121,7 +126,7 @@ class Station:
             self._peers[number] = self._peer(number, endpoint)
         self._group = self._do(self._make_group).result()
         self._open.callback(self._group.close)
-        like = SynchronisationState(self._group.reach, self._placement, len(endpoints))
+        like = SynchronisationState(self._group.reach, self._placement, len(endpoints), in_order=self._in_order)
         mailbox = self._server.mailbox
         self._relay = Relay(self._number, self._incarnation, self._group, mailbox, self._peers, like)
         return self._do(self._group.state).result()
@@ -231,21 +236,11 @@ class Station:
         return report
 
     def _send(self, envelopes: list[Envelope]) -> None:
-        """Send messages to the stations of their destinations, one batch for each.
-
-        Those to this station's own machines are delivered directly, unless there is no other
-        station.
-        """
-        if self._transport == "memory":
-            self._group.deliver(envelopes)
-            return
+        """Send messages to the stations of their destinations, one batch for each."""
         batches: dict[int, list[Envelope]] = {}
         for envelope in envelopes:
             batches.setdefault(self._placement[envelope.destination], []).append(envelope)
         for number, batch in batches.items():
-            if number == self._number and len(self._peers) > 1:
-                self._group.deliver(batch)
-                continue
             self._batches[number], size = self._peers[number].send(self._number, batch)
             self._bytes += size
 

@@ -18,7 +18,9 @@ replies is given two horizons: one for while it waits, and one for when all repl
 delivered. The machine knows when that is, and the coordinator does not.
 
 Machines that share a thread need neither promises nor windows among themselves: they run in one
-order of events (`InOrder`). The event that is the earliest of all is always safe to run.
+order of events (`group`). The event that is the earliest of all is always safe to run. So horizons
+bound what other stations can do, and a cluster in one thread has none (`InOrder`). Only a lone
+station that sends every message over gRPC runs its machines in windows, as if each had a station.
 
 Where one station at a time has anything to do, it takes over the coordinator's work (`relay`). A
 station that is lost is replaced: the new one runs its machines again from the beginning, which has
@@ -153,7 +155,8 @@ class Coordinator:
     """Grants windows until no machine has anything left to do.
 
     `first` has each station's report on all its machines before the run, in order of the stations.
-    `on_progress` is called after every window. `replace` replaces lost stations.
+    `on_progress` is called after every window. `replace` replaces lost stations. `in_order` says
+    whether a station's machines run in one order of events; if not given, where there are several.
     """
 
     def __init__(
@@ -163,13 +166,20 @@ class Coordinator:
         first: Sequence[WindowReport],
         on_progress: Callable[[Progress], None],
         replace: Replace = nobody_replaces,
+        *,
+        in_order: bool | None = None,
     ) -> None:
         self._names = [machine.name for machine in cluster.machines]
         self._stations = stations
         self._replace = replace
         self._on_progress = on_progress
         home = {rank: number for number, report in enumerate(first) for rank in report.next_ns}
-        self._state = SynchronisationState(Reach(cluster), [home[rank] for rank in range(len(home))], len(stations))
+        self._state = SynchronisationState(
+            Reach(cluster),
+            [home[rank] for rank in range(len(home))],
+            len(stations),
+            in_order=len(stations) > 1 if in_order is None else in_order,
+        )
         # Since when stations have waited for batches, in seconds of `time.monotonic`.
         self._missing: dict[int, float] = {}
         self._alone = 0  # windows in a row in which only one station had work

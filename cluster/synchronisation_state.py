@@ -15,6 +15,10 @@ from lrpc.kernel.simulated.engine import FOREVER
 
 # The most machines of a cluster whose state may travel: it grows with them.
 SMALL: Final = 256
+# Up to how many machines of a station get horizons, even those with nothing to do: so many, and so
+# many more for each that has something.
+FEW: Final = 64
+MOST_IDLE: Final = 4
 # About the wall time of a window, so that progress is shown and Ctrl-C is noticed.
 SLOW_WINDOW_S: Final = 0.2
 FIRST_SPAN_NS: Final = 1_000_000
@@ -83,9 +87,13 @@ class SynchronisationState:
     before it runs again.
     """
 
-    def __init__(self, reach: Reach, home: Sequence[int], stations: int) -> None:
+    def __init__(self, reach: Reach, home: Sequence[int], stations: int, *, in_order: bool) -> None:
         self.reach = reach
         self.home = home  # the station of each machine, by rank
+        self.in_order = in_order  # a station's machines run in one order of events
+        self._members: list[list[int]] = [[] for _ in range(stations)]
+        for rank, station in enumerate(home):
+            self._members[station].append(rank)
         self.next_ns = [FOREVER] * len(home)
         self.waits = [False] * len(home)
         # Sequences of batches, by receiver and sender.
@@ -109,15 +117,23 @@ class SynchronisationState:
     def grant(self) -> dict[int, Horizons]:
         """Return the horizons of the next window's machines, by the stations that hold them.
 
-        Machines without an event before their horizon are left out, and so are stations without
-        such machines.
+        Stations without a machine that has an event before its horizon are left out. So are
+        machines without one, unless others of their station, which run in one order of events with
+        them, could send them something within the window.
         """
         granted: dict[int, Horizons] = {}
         next_ns = self.next_ns
         until = min(self.now_ns + self.span_ns, FOREVER)
-        for rank, ends in enumerate(zip(*self.reach.horizons(next_ns, self.waits, until), strict=True)):
+        home = self.home if self.in_order else None
+        horizons = list(zip(*self.reach.horizons(next_ns, self.waits, until, home), strict=True))
+        for rank, ends in enumerate(horizons):
             if next_ns[rank] < ends[0]:
                 granted.setdefault(self.home[rank], {})[rank] = ends
+        if self.in_order:
+            for station, some in granted.items():
+                members = self._members[station]
+                if len(members) <= FEW + MOST_IDLE * len(some):
+                    granted[station] = {rank: horizons[rank] for rank in members}
         return granted
 
     def adapt(self, took_s: float) -> None:

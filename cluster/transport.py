@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import grpc
 
 from lrpc.cluster.certificates import Identity
-from lrpc.cluster.envelope import Envelope, from_protobuf
+from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import WindowReport
-from lrpc.cluster.messages import horizons_of, to_raised_at, to_report
+from lrpc.cluster.messages import from_protobuf, horizons_of, to_raised_at, to_report
 from lrpc.cluster.synchronisation_state import Horizons
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.text import one_line

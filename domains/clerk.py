@@ -59,7 +59,7 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
     everything = convention == "execution stack"
     return ProcedureDescriptor(
         procedure.name,
-        server_stub(procedure, body),
+        server_stub(procedure, body, copies_all=everything),
         arguments.size,
         procedure.results.size,
         procedure.simultaneous,
@@ -69,4 +69,7 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         private_size=lambda buffer, at: arguments.private_bytes(buffer, at, everything=everything),
         private_spans=lambda buffer, at: arguments.private_spans(buffer, at, everything=everything),
         largest_arguments=arguments.largest,
+        reads_in_place=arguments.in_place and not everything,
+        argument_shapes=arguments.shapes,
+        result_shapes=procedure.results.shapes,
     )

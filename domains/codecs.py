@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Final, Generic, Protocol, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from lrpc.kernel.descriptors import ETHERNET_PACKET
-from lrpc.kernel.errors import ArgumentError
+from lrpc.kernel.errors import AccessFault, ArgumentError
 
 _LENGTH: Final = struct.Struct("<I")
 REFERENCE_SIZE: Final = 4  # bytes of a reference on an E-stack: an address of a VAX
@@ -30,7 +30,8 @@ class Immutable:
     """Marks a parameter that the client must not be able to change while the call runs.
 
     The server stub copies it off the A-stack (copy E of Table III), for a server that interprets
-    its value: `Annotated[Int32, Immutable]`.
+    its value: `Annotated[Int32, Immutable]`. Its opposite is `Mutable`. A parameter that is neither
+    is read once, as the procedure begins.
     """
 
 
@@ -53,13 +54,94 @@ class Reference(Generic[T]):
     """A parameter passed by reference: `def fill(self, block: Reference[Bytes200]) -> None`.
 
     The stubs copy the referent to the A-stack and, when the call returns, back. The server gets a
-    reference of its own, made on its E-stack, so that no address comes from the client.
+    reference of its own, made on its E-stack, so that no address comes from the client. Until the
+    server assigns a `value`, that is read where it lies, as with `Mutable`, unless the parameter is
+    `Immutable` or has a `Check`.
     """
 
     __slots__ = ("value",)
 
     def __init__(self, value: T) -> None:
         self.value = value
+
+
+class Mutable(Generic[T]):
+    """A parameter that the server reads where it lies: `def put(self, data: Mutable[Bytes200])`.
+
+    The client passes `Mutable(data)`, and the server reads `data.value`: off the A-stack, each time
+    anew, so that it sees what the client has changed there meanwhile. That is what LRPC does with
+    parameters under Modula2+'s convention, and what `Immutable` guards against. Once the call has
+    returned, `value` raises `AccessFault`.
+
+    Where arguments are copied, `value` stays what it was as the call began: on the execution stack,
+    in messages but for shared buffers, from another machine, and between real processes.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> T:
+        """Return the value as it is now."""
+        return self._value
+
+
+class Place(Generic[T]):
+    """Where an argument lies until its call returns: `read` decodes what is there now."""
+
+    __slots__ = ("_name", "_read")
+
+    def __init__(self, name: str, read: Callable[[], T]) -> None:
+        self._name = name
+        self._read: Callable[[], T] | None = read
+
+    def read(self) -> T:
+        """Return the value that lies there.
+
+        Raises `ArgumentError` where that is none, and `AccessFault` once the call has returned.
+        """
+        if self._read is None:
+            raise AccessFault(f"{self._name}: its call has returned; read what is needed later before that")
+        return self._read()
+
+    def leave(self) -> None:
+        """End the place: its call returns."""
+        self._read = None
+
+
+class InPlace(Mutable[T]):
+    """A `Mutable` as the server gets it, which lies in a place."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Place[T]) -> None:
+        self._place = place
+
+    @property
+    def value(self) -> T:
+        """Return what lies in the place now."""
+        return self._place.read()
+
+
+class Referent(Reference[T]):
+    """A `Reference` as the server gets it: what it refers to lies in a place, until it is set."""
+
+    __slots__ = ("_place", "_set")
+
+    def __init__(self, place: Place[T]) -> None:
+        self._place = place
+        self._set: list[T] = []  # the value, once there is one
+
+    @property
+    def value(self) -> T:
+        """Return what was set last, else what lies in the place now."""
+        return self._set[0] if self._set else self._place.read()
+
+    @value.setter
+    def value(self, value: T) -> None:
+        self._set = [value]
 
 
 class Codec(Protocol):

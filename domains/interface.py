@@ -24,6 +24,7 @@ from lrpc.domains.codecs import (
     FixedBytes,
     Immutable,
     Marshaled,
+    Mutable,
     Reference,
     Scalar,
     UpTo,
@@ -174,6 +175,8 @@ def _procedure(interface: str, method: types.FunctionType) -> Procedure:
     if not isinstance(raises, tuple) or not all(isinstance(one, type) and issubclass(one, Exception) for one in raises):
         raise InterfaceRefused(f"{name}: raises={raises!r}; it takes a tuple of classes of exceptions")
     returned = [replace(value, by_reference=False) for value in arguments if value.by_reference]
+    if any(value.mutable for value in results):
+        raise InterfaceRefused(f"{name}: a result is no Mutable; the caller has it to itself")
     plan = CopyPlan(name, [*returned, *results])
     awaited = inspect.iscoroutinefunction(method)
     return Procedure(method.__name__, CopyPlan(name, arguments), plan, single, simultaneous, awaited, raises)
@@ -189,8 +192,16 @@ def _results(name: str, hint: object) -> tuple[list[ValuePlan], bool]:
 
 def _value(procedure_name: str, name: str, hint: object) -> ValuePlan:
     """Return the copy plan of the value with this annotation."""
-    if typing.get_origin(hint) is Reference:
-        return replace(_value(procedure_name, name, typing.get_args(hint)[0]), by_reference=True)
+    box = typing.get_origin(hint)
+    if box is Reference or box is Mutable:
+        found = _value(procedure_name, name, typing.get_args(hint)[0])
+        found = replace(
+            found, by_reference=found.by_reference or box is Reference, mutable=found.mutable or box is Mutable
+        )
+        if found.mutable and (found.by_reference or found.private):
+            other = "a Reference" if found.by_reference else "Immutable" if found.immutable else "checked"
+            raise InterfaceRefused(f"{procedure_name}: {name}: both Mutable and {other}; choose one")
+        return found
     notes: tuple[object, ...] = ()
     kind = hint
     if typing.get_origin(hint) is Annotated:

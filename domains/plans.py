@@ -18,11 +18,17 @@ from lrpc.domains.codecs import (
     Check,
     Codec,
     FixedBytes,
+    InPlace,
+    Mutable,
+    Place,
     Reference,
+    Referent,
+    Scalar,
     length_prefix,
     read_length,
     room,
 )
+from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, TEXT, WORDS, Shape
 from lrpc.kernel.errors import ArgumentError
 
 
@@ -35,6 +41,7 @@ class ValuePlan:
     immutable: bool = False
     check: Check | None = None
     by_reference: bool = False  # `codec` is then the referent's
+    mutable: bool = False  # the procedure reads it where it lies
 
     @property
     def private(self) -> bool:
@@ -44,9 +51,22 @@ class ValuePlan:
         """
         return self.immutable or self.check is not None
 
+    @property
+    def shape(self) -> Shape:
+        """Return what a stub marshals for another machine: words, an array or a text.
+
+        A codec of one's own is an array, and so is a protobuf message.
+        """
+        codec = self.codec
+        if isinstance(codec, Scalar):
+            return WORDS, codec.size
+        if codec.format is not None:
+            return ARRAY, codec.size
+        return (TEXT if getattr(codec, "kind", bytes) is str else OPEN_ARRAY), 0
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the fields: a compiled frozen class cannot be filled in later."""
-        return ValuePlan, (self.name, self.codec, self.immutable, self.check, self.by_reference)
+        return ValuePlan, (self.name, self.codec, self.immutable, self.check, self.by_reference, self.mutable)
 
 
 class CopyPlan:
@@ -66,27 +86,33 @@ class CopyPlan:
         self._kinds = tuple(getattr(value.codec, "kind", bytes) for value in self.values)
         self._sized = [(n, one.codec.size) for n, one in enumerate(self.values) if isinstance(one.codec, FixedBytes)]
         self.references = [n for n, one in enumerate(self.values) if one.by_reference]
+        self._boxed = [n for n, one in enumerate(self.values) if one.by_reference or one.mutable]
         self._server_checks = [(n, one.check) for n, one in enumerate(self.values) if one.check is not None]
-        # The server's procedure gets values as they were unpacked.
-        self.plain = not self.references and not self._server_checks
+        self.shapes = tuple(value.shape for value in self.values)  # for stubs of other machines
+        # Callers and the server's procedure have values as they are packed.
+        self.bare = not self._boxed
+        self.plain = self.bare and not self._server_checks
+        # A server that does not copy everything reads some where they lie.
+        self.in_place = any(not self.values[n].private for n in self._boxed)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as what the plan is made from: a compiled `struct` format cannot be pickled."""
         return CopyPlan, (self.procedure, self.values)
 
     def referents(self, values: Sequence[object]) -> list[object]:
-        """Return the values that a caller gave, each reference replaced by its referent.
+        """Return the values that a caller gave, each `Reference` or `Mutable` replaced by its own.
 
-        Raises `ArgumentError` where a value that should be a `Reference` is none.
+        Raises `ArgumentError` where a value that should be a `Reference` or a `Mutable` is none.
         """
         found = list(values)
-        for number in self.references:
+        for number in self._boxed:
             if number < len(found):
-                reference = found[number]
-                if not isinstance(reference, Reference):
-                    name = self.values[number].name
-                    raise ArgumentError(f"{self.procedure}: {name}: takes a Reference, not {type(reference).__name__}")
-                found[number] = reference.value
+                value, box = self.values[number], found[number]
+                if (value.by_reference and isinstance(box, Reference)) or (value.mutable and isinstance(box, Mutable)):
+                    found[number] = box.value
+                else:
+                    takes = "Reference" if value.by_reference else "Mutable"
+                    raise ArgumentError(f"{self.procedure}: {value.name}: takes a {takes}, not {type(box).__name__}")
         return found
 
     def delivered(self, values: Sequence[object]) -> list[object]:
@@ -100,8 +126,21 @@ class CopyPlan:
                 name = self.values[number].name
                 raise ArgumentError(f"{self.procedure}: {name}: {values[number]!r}: must be {check.text}")
         found = list(values)
-        for number in self.references:
-            found[number] = Reference(found[number])
+        for number in self._boxed:
+            found[number] = Reference(found[number]) if self.values[number].by_reference else Mutable(found[number])
+        return found
+
+    def places(self, buffer: bytes | bytearray, at: int) -> dict[int, Place[object]]:
+        """Return where values lie that the server's procedure reads in place, by number.
+
+        They lie packed in `buffer` from `at` on. Raises `ArgumentError` as `unpack` does.
+        """
+        found: dict[int, Place[object]] = {}
+        for number, value in enumerate(self.values):
+            start, size = self._extent(value, buffer, at)
+            if (value.by_reference or value.mutable) and not value.private:
+                found[number] = self._place(value, buffer, at)
+            at = start + size
         return found
 
     def pack(self, values: Sequence[object]) -> bytes:
@@ -183,21 +222,43 @@ class CopyPlan:
     def _unpack_each(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         values: list[object] = []
         for value in self.values:
-            codec = value.codec
-            size = codec.size
-            if codec.format is None:
-                size = read_length(buffer, at)
-                at += LENGTH_SIZE
-                if size > codec.size - LENGTH_SIZE:
-                    raise ArgumentError(f"{self.procedure}: {value.name}: a length of {size} bytes")
-            if at + size > len(buffer):
-                raise ArgumentError(f"{self.procedure}: {value.name}: the values end early")
-            try:
-                values.append(codec.decode(bytes(buffer[at : at + size])))
-            except ArgumentError as error:
-                raise ArgumentError(f"{self.procedure}: {value.name}: {error}") from None
-            at += size
+            start, size = self._extent(value, buffer, at)
+            values.append(self._decode(value, buffer, start, size))
+            at = start + size
         return tuple(values)
+
+    def _extent(self, value: ValuePlan, buffer: bytes | bytearray, at: int) -> tuple[int, int]:
+        """Return where a value's own bytes begin, and how many they are; it is packed at `at`."""
+        size = value.codec.size
+        if value.codec.format is None:
+            try:
+                size = read_length(buffer, at)
+            except struct.error:
+                raise ArgumentError(f"{self.procedure}: the values end early") from None
+            at += LENGTH_SIZE
+            if size > value.codec.size - LENGTH_SIZE:
+                raise ArgumentError(f"{self.procedure}: {value.name}: a length of {size} bytes")
+        if at + size > len(buffer):
+            raise ArgumentError(f"{self.procedure}: {value.name}: the values end early")
+        return at, size
+
+    def _decode(self, value: ValuePlan, buffer: bytes | bytearray, start: int, size: int) -> object:
+        try:
+            return value.codec.decode(bytes(buffer[start : start + size]))
+        except ArgumentError as error:
+            raise ArgumentError(f"{self.procedure}: {value.name}: {error}") from None
+
+    def _place(self, value: ValuePlan, buffer: bytes | bytearray, at: int) -> Place[object]:
+        def read() -> object:
+            start, size = self._extent(value, buffer, at)
+            return self._decode(value, buffer, start, size)
+
+        return Place(f"{self.procedure}: {value.name}", read)
+
+
+def in_place(value: ValuePlan, place: Place[object]) -> object:
+    """Return an argument that lies in a place as the server's procedure gets it."""
+    return Referent(place) if value.by_reference else InPlace(place)
 
 
 def _pack(codec: Codec, value: object) -> bytes:

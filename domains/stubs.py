@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping
 
 from lrpc.domains.codecs import Reference
 from lrpc.domains.interface import Procedure
-from lrpc.domains.plans import CopyPlan
+from lrpc.domains.plans import CopyPlan, in_place
 from lrpc.kernel.descriptors import Entry
 from lrpc.kernel.errors import ArgumentError
 
 
-def server_stub(procedure: Procedure, body: Callable[..., object]) -> Entry:
+def server_stub(procedure: Procedure, body: Callable[..., object], *, copies_all: bool = False) -> Entry:
     """Return a procedure's server stub: unpack and check arguments, run `body`, pack results.
 
-    The kernel enters a server's domain through it. Errors in arguments and results raise
-    `ArgumentError`.
+    The kernel enters a server's domain through it. Unless it `copies_all`, the procedure reads
+    those arguments where they lie that are `Mutable` or referents. Errors in arguments and results
+    raise `ArgumentError`.
     """
     arguments, results, single = procedure.arguments, procedure.results, procedure.single
 
@@ -29,9 +30,16 @@ def server_stub(procedure: Procedure, body: Callable[..., object]) -> Entry:
         if arguments.plain:
             return results.pack(as_results(single, body(*values)))
         given = arguments.delivered(values)
-        returned = as_results(single, body(*given))
-        changed = [reference.value for reference in given if isinstance(reference, Reference)]
-        return results.pack((*changed, *returned))
+        places = arguments.places(buffer, offset) if arguments.in_place and not copies_all else {}
+        for number, place in places.items():
+            given[number] = in_place(arguments.values[number], place)
+        try:
+            returned = as_results(single, body(*given))
+            changed = [reference.value for reference in given if isinstance(reference, Reference)]
+            return results.pack((*changed, *returned))
+        finally:
+            for place in places.values():
+                place.leave()
 
     return enter
 
@@ -61,11 +69,11 @@ def in_order(plan: CopyPlan, values: tuple[object, ...], named: Mapping[str, obj
 
 
 def pack(plan: CopyPlan, values: tuple[object, ...]) -> bytes:
-    """Return a call's arguments packed, with referents in place of references.
+    """Return a call's arguments packed, with the values of references and of `Mutable` ones.
 
     Raises `ArgumentError` that names the first argument of a wrong type, size or range.
     """
-    return plan.pack(plan.referents(values) if plan.references else values)
+    return plan.pack(values if plan.bare else plan.referents(values))
 
 
 def refer(plan: CopyPlan, values: tuple[object, ...], results: tuple[object, ...]) -> tuple[object, ...]:

@@ -26,6 +26,15 @@ Measure = Callable[[bytes | bytearray, int], int]
 Spans = Callable[[bytes | bytearray, int], list[tuple[int, int]]]
 
 
+# What a value is to a stub that marshals it for another machine, and the bytes that it has packed;
+# arrays and texts of variable size say theirs themselves, behind a length of 4 bytes.
+WORDS: Final = 0
+ARRAY: Final = 1
+OPEN_ARRAY: Final = 2  # of variable length
+TEXT: Final = 3
+Shape = tuple[int, int]
+
+
 def _none(buffer: bytes | bytearray, offset: int) -> int:
     return 0
 
@@ -53,6 +62,9 @@ class ProcedureDescriptor:
     private_size: Measure = _none  # measures those
     private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
+    reads_in_place: bool = False  # the procedure reads arguments where they lie, as it runs
+    argument_shapes: tuple[Shape, ...] = ()
+    result_shapes: tuple[Shape, ...] = ()
 
     @property
     def astack_size(self) -> int:

@@ -187,13 +187,13 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
     ]
     assert list(found.values())[-len(limits) :] == limits
     if HAS_HOST:
-        from lrpc.kernel.host import messages, segments, server
+        from lrpc.kernel.host import knocks, messages, segments, server
 
         quarantined = re.search(r"MOST_QUARANTINED (\d+)", (PROJECT / "kernel" / "host" / "native.c").read_text())
         assert quarantined
         assert list(found.values())[: -len(limits)] == [
-            server.MOST_STRANGERS,
-            server.HELLO_S,
+            knocks.MOST_KNOCKS,
+            knocks.HELLO_S,
             server.MOST_BINDINGS,
             server.MOST_BYTES,
             segments.MOST_SEGMENT,

@@ -22,7 +22,10 @@ from lrpc.workloads.reports.output import say, say_json
 
 Folder = Annotated[
     Path | None,
-    typer.Option(help="Folder of the doors.", show_default="$LRPC_DOORS, or a folder of the user's"),
+    typer.Option(
+        help="Folder of the doors, or abstract:UID,UID for containers of one pod.",
+        show_default="$LRPC_DOORS, or a folder of the user's",
+    ),
 ]
 
 

@@ -87,6 +87,9 @@ SUBCOMMANDS: Final = {
     "observations": Subcommand(
         "study_commands", "compare_observations", "Compare two scenarios with figures of other studies."
     ),
+    "systems": Subcommand(
+        "study_commands", "compare_systems", "Predict each of Table I's systems by people fitted on another."
+    ),
     "list": Subcommand("listing", "list_all", "List the scenarios, sweeps and cost models of lrpc."),
     "events": Subcommand(
         "record_commands", "show_events", "Print the event log of a run as CSV, in words, or its digest."

@@ -29,12 +29,12 @@ from lrpc.workloads.options import (
     command_line,
 )
 from lrpc.workloads.records import folders
-from lrpc.workloads.records.tables import Table, as_objects
+from lrpc.workloads.records.tables import Table, as_objects, write_csv
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
 from lrpc.workloads.reports.output import print_note, say, say_json
 from lrpc.workloads.runs.execute import Options
-from lrpc.workloads.studies import explain, observations, sensitivity, structures, sweep
+from lrpc.workloads.studies import explain, leave_one_out, observations, sensitivity, structures, sweep
 from lrpc.workloads.studies.recorded import RecordedStudy
 
 StudyFolder = Annotated[
@@ -136,6 +136,47 @@ def compare_observations(
     check_result(as_json=as_json, dry_run=dry_run)
     study = RecordedStudy("observations", _options(out, force, actors, links, address, dry_run))
     _show(study, observations.compare(scale, seed, study.carry_out, command_line()), observations.answer, as_json)
+
+
+def compare_systems(
+    out: SweepFolder,
+    count: Annotated[int, typer.Option("--draws", min=2, max=10_000, help="How many draws of all parameters.")] = (
+        leave_one_out.DRAWS
+    ),
+    scale: Annotated[
+        float, typer.Option(min=1e-6, max=10.0, help="How many times as long as by default each system runs.")
+    ] = 1.0,
+    seed: Seed = 0,
+    parallel: Parallel = None,
+    address: Address = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Predict each of Table I's systems by people fitted on another.
+
+    Draws people and systems from their ranges, the same people for all three systems. Prints the
+    interval of each system's share over all draws, and over those in which another system's share
+    came near the paper's.
+    """
+    check_result(as_json=as_json, dry_run=dry_run)
+    found = leave_one_out.prepare(count, scale, seed, out, command_line())
+    if dry_run:
+        say(f"systems: {len(found.runs)} runs, {sum(one.done for one in found.runs)} of them done, in {out}")
+        return
+    with folders.claimed(out):
+        with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
+            failed = sweep.carry_out(found, parallel, address, note)
+        table = leave_one_out.compare(found)
+        path = out / f"{table.name}.csv"
+        write_csv(path, table)
+    if as_json:
+        say_json(as_objects(table))
+    else:
+        terminal.print_table(terminal.make_console(), table)
+        say(f"records {out}, table {path}")
+    if failed:
+        first = min(failed)
+        raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")
 
 
 def _options(

@@ -3,14 +3,14 @@
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on
-from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
-from lrpc.kernel.errors import CallError
+from lrpc.cluster.channel.form import MOST_METADATA, MOST_RECEIVED, SIGNATURE, WITHOUT_TLS, Ended, Metadata, received
+from lrpc.cluster.channel.methods import EXHAUSTED
+from lrpc.kernel.errors import BindingRefused, CallError
 
 _LOG = logging.getLogger("lrpc.channel")
 LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
@@ -32,11 +32,20 @@ class Binder:
         self._options = passed_on(options) or []
         self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
         self._signature = WITHOUT_TLS if secure else SIGNATURE  # a door stands for one kind of port
-        self._folder = None if DOORS not in own else Path(own[DOORS])
+        self._where = None if DOORS not in own else str(own[DOORS])
         self._notified = notified
         limits = dict(self._options)
         self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
         self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
+        soft = _limit(limits.get("grpc.max_metadata_size", MOST_METADATA))
+        self._most_metadata = _limit(limits.get("grpc.absolute_max_metadata_size", max(MOST_RECEIVED, soft * 5 // 4)))
+
+    def received(self, code: int, details: str, initial: Metadata, trailing: Metadata) -> Ended:
+        """Return how a call ends, as its metadata are within the channel's limits or not.
+
+        Between its two limits, gRPC refuses some by chance; here all of these pass.
+        """
+        return received(Ended(code, details, initial, trailing), self._most_metadata, EXHAUSTED)
 
     def bind(self, held: Any) -> Any:
         """Decide; return `held` where it is still right, or a new binding, or None for gRPC.
@@ -45,23 +54,28 @@ class Binder:
         takes to answer.
         """
         from lrpc.kernel.host.client import ClientBinding
-        from lrpc.kernel.host.doors import Doors
+        from lrpc.kernel.host.doors import doors_at, listed_users
 
-        found = decision.Decision(None, "TLS") if self._never else decision.decide(self.target, self._options)
+        found = decision.Decision(None, "TLS")
+        if not self._never:
+            found = decision.decide(self.target, self._options, listed_users(self._where))
         before = held
-        if held is not None and (held.native.ended or found.door != held.name):
+        if held is not None and (held.native.ended or found.door != held.name or found.user != held.sender.uid):
             held = None
         if held is None and found.door is not None:
             try:
-                doors = Doors(self._folder)
+                doors = doors_at(self._where)
                 try:
                     signatures = (self._signature,)
                     held = ClientBinding(doors, found.door, INTERFACE, signatures, 0, self._notified, ANSWER_S)
                     held.largest = min(held.largest, max(self.most_sent, self.most_received) + MOST_HEAD)
                 finally:
                     doors.close()
+                if found.user != held.sender.uid:
+                    held.close()
+                    raise BindingRefused(f"the door is of user {held.sender.uid}, the socket of user {found.user}")
             except (CallError, OSError) as error:
-                found = decision.Decision(None, str(error))
+                held, found = None, decision.Decision(None, str(error))
         if found != self.decision or held is not before:
             _tell(self.target, found)
         self.decision = found

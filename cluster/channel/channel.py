@@ -20,12 +20,16 @@ from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
+    LONG_DETAILS,
     MOST_METADATA,
     OK,
     REQUEST,
     TAKE_GRPC,
     Malformed,
     checked,
+    is_for_core,
+    is_plain_name,
+    is_plain_time,
     pack_metadata,
     size_of,
     unpack_reply,
@@ -34,7 +38,6 @@ from lrpc.domains.host.here import require
 from lrpc.kernel.errors import CallError, Refused
 
 _NEVER: Final = -1
-_LONG_S: Final = 1e9
 _HEAD: Final = len(OK)
 
 
@@ -52,6 +55,7 @@ class Channel(StreamsBeside, grpc.Channel):
         self.closed = False
         self._binder = Binder(target, options, secure=secure, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
+        self.received = self._binder.received
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
         self._lock = threading.Lock()
@@ -141,7 +145,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
     def __init__(
         self,
         channel: Channel,
-        method: str,
+        method: str | bytes,  # as gRPC takes it
         serializer: Callable[[Any], bytes] | None,
         deserializer: Callable[[bytes], Any] | None,
         beside: Any,
@@ -152,10 +156,10 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         self._serializer, self._deserializer = serializer, deserializer
         self._beside = beside
         self._now = native.now_ns
-        name = method.encode()
+        name = method if isinstance(method, bytes) else method.encode()
         self._name = name
-        self._plain = REQUEST.pack(len(name), 0, _NEVER) + name  # of a call without metadata or deadline
-        self._streams = False  # its handler does: calls take gRPC
+        self._plain = REQUEST.pack(len(name) & 0xFFFF, 0, _NEVER) + name  # of a call without metadata or deadline
+        self._streams = not is_plain_name(name)  # or its handler does: calls take gRPC
 
     def __call__(
         self,
@@ -227,13 +231,15 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         begun: tuple[bytes, Any] | None = None,
     ) -> tuple[Any, LocalCall]:
         """Make a call with all that it may have; `begun` is its request, and how it went so far."""
-        from lrpc.kernel.host.client import ENDED, UNTAKEN
+        from lrpc.kernel.host.client import ENDED, UNTAKEN, NoRoom, TooLarge
 
         channel = self._channel
         if channel.closed and begun is None:
             raise ValueError("Cannot invoke RPC on closed channel!")
-        until = _NEVER  # also where the time is longer than a clock runs
-        if timeout is not None and timeout < _LONG_S:
+        if not is_plain_time(timeout):
+            return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
+        until = _NEVER
+        if timeout is not None:
             until = max(0, self._now() + int(timeout * 1e9))
         try:
             pairs = checked(metadata) if metadata else ()
@@ -241,7 +247,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)  # which says what is wrong
         if begun is None:
             packed = self._packed(request, pairs, until)
-            if packed is None or size_of(pairs) > MOST_METADATA:
+            if packed is None or size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
             if timeout is not None and timeout <= 0:
                 raise _error(_DEADLINE, "Deadline Exceeded")
@@ -253,8 +259,11 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 kind, reply = binding.finish(reply, 0, 0, until, packed)
                 if kind:
                     raise _error(_INTERNAL, f"the server's end of the A-stack failed: {reply[:200]!r}")
-        except Refused as error:
-            raise _error(_INTERNAL, str(error)) from None
+        except (NoRoom, TooLarge) as error:
+            if not error.executed and not binding.has_ended:  # nothing was sent
+                left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
+                return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+            raise _error(_EXHAUSTED, f"CLIENT: Received message larger than max: {error}") from None
         except CallError as error:
             if channel.closed:
                 raise _error(_CANCELLED, "Channel closed!") from None
@@ -280,6 +289,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             self._streams = True
             return self._by_grpc(request, *given)
         channel.local_calls += 1
+        if initial or trailing or len(details) > LONG_DETAILS:
+            code, details, initial, trailing = channel.received(code, details, initial, trailing)
         if code:
             raise LocalRpcError(LocalCall(code, details, initial, trailing))
         if len(message) > channel.most_received:

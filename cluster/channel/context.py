@@ -61,6 +61,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     initial: Metadata = ()
     trailing: Metadata = ()
     aborted = cancelled = finished = False
+    invalid = False  # the initial metadata are
     callbacks: list[Callable[[], None]] | None = None
     _initial_sent = False
     _timer: threading.Timer | None = None
@@ -91,8 +92,11 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         """Set the initial metadata. Raises `ValueError` the second time."""
         if self._initial_sent:
             raise ValueError("Initial metadata no longer allowed!")
-        self.initial = checked(initial_metadata or ())
         self._initial_sent = True
+        try:
+            self.initial = checked(initial_metadata or ())
+        except (ValueError, TypeError):  # the call will end with that, and its handler does not learn of it
+            self.invalid = True
 
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Set the trailing metadata."""
@@ -106,13 +110,25 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         """Set the status code."""
         self.code_set = code
 
+    def has_said_nothing(self) -> bool:
+        """Return whether the handler has set nothing that goes with a response."""
+        said = self.code_set is not None or self.details_set is not None or self._initial_sent
+        return not (said or self.trailing)
+
+    def metadata_are_right(self) -> bool:
+        """Return whether what was set as metadata can be sent."""
+        try:
+            return not self.invalid and checked(self.trailing) is not None
+        except (ValueError, TypeError):
+            return False
+
     def code(self) -> object:
         """Return the status code that was set."""
         return self.code_set
 
     def set_details(self, details: str | bytes) -> None:
         """Set the status details."""
-        self.details_set = details.decode() if isinstance(details, bytes) else details
+        self.details_set = (details if isinstance(details, bytes) else details.encode()).decode()
 
     def details(self) -> object:
         """Return the details that were set, as gRPC's contexts do: in bytes."""
@@ -123,8 +139,9 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         if code == grpc.StatusCode.OK:
             _LOG.error("abort() called with StatusCode.OK; returning UNKNOWN")
             code, details = grpc.StatusCode.UNKNOWN, ""
+        self.code_set = code
         self.set_details(details)
-        self.code_set, self.aborted = code, True
+        self.aborted = True
         raise Aborted
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:

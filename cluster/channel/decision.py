@@ -15,7 +15,7 @@ import re
 import socket
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,17 +57,22 @@ class Decision:
 
     door: str | None  # None: gRPC
     reason: str
+    user: int | None = None  # whose the target's socket is, and the door must be
 
 
-def decide(target: str, options: ChannelOptions) -> Decision:
-    """Return the name of the door that stands for a target, or why gRPC is to be taken."""
+def decide(target: str, options: ChannelOptions, users: Collection[int] | None = None) -> Decision:
+    """Return the name of the door that stands for a target, or why gRPC is to be taken.
+
+    The target's socket must belong to one of `users`, or to this process's own.
+    """
+    users = (os.geteuid(),) if users is None else users
     if os.environ.get(OFF_VARIABLE) == "off":
         return Decision(None, f"{OFF_VARIABLE}=off")
     unfit = unfit_option(options)
     if unfit is not None:
         return Decision(None, unfit)
     if target.startswith("unix:") and (not target.startswith("unix://") or target.startswith("unix:///")):
-        return _unix(target.removeprefix("unix:").removeprefix("//"))
+        return _unix(target.removeprefix("unix:").removeprefix("//"), users)
     scheme, colon, rest = target.partition(":")
     if colon and scheme == "dns":
         target = rest.removeprefix("///")
@@ -75,7 +80,7 @@ def decide(target: str, options: ChannelOptions) -> Decision:
         target = rest
     elif re.match(r"[a-z][a-z0-9+.-]*:///?", target) or "://" in target or target.startswith("unix-abstract:"):
         return Decision(None, f"target {target}: not an address")
-    return _port(target, options)
+    return _port(target, options, users)
 
 
 def unfit_option(options: ChannelOptions) -> str | None:
@@ -90,13 +95,7 @@ def unfit_option(options: ChannelOptions) -> str | None:
 
 def door_of_socket(path: str) -> str | None:
     """Return the name of the door beside a UNIX socket; None where there is no socket of ours."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-        return None
-    return f"grpc-unix-{found.st_dev}-{found.st_ino}"
+    return _unix(path, (os.geteuid(),)).door
 
 
 def door_of_inode(inode: int) -> str:
@@ -148,12 +147,17 @@ def _answers(ask: socket.socket) -> list[Listener]:
             at += (size + 3) & ~3
 
 
-def _unix(path: str) -> Decision:
-    door = door_of_socket(path)
-    return Decision(door, f"socket {path}" if door else f"{path}: no socket of this user")
+def _unix(path: str, users: Collection[int]) -> Decision:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return Decision(None, f"{path}: no socket there")
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in users:
+        return Decision(None, f"{path}: no socket of {_named(users)}")
+    return Decision(f"grpc-unix-{found.st_dev}-{found.st_ino}", f"socket {path}", found.st_uid)
 
 
-def _port(target: str, options: ChannelOptions) -> Decision:
+def _port(target: str, options: ChannelOptions, users: Collection[int]) -> Decision:
     if dict(options).get("grpc.enable_http_proxy") != 0 and any(os.environ.get(one) for one in _PROXIES):
         return Decision(None, "a proxy is set in the environment")
     host, colon, port = target.rpartition(":")
@@ -177,9 +181,14 @@ def _port(target: str, options: ChannelOptions) -> Decision:
         return Decision(None, f"listening sockets cannot be listed: {error}")
     if len(there) != 1:
         return Decision(None, f"{len(there)} sockets listen on port {port}")
-    if there[0].user != os.geteuid():
-        return Decision(None, f"port {port} belongs to user {there[0].user}")
-    return Decision(door_of_inode(there[0].inode), f"port {port}, socket {there[0].inode}")
+    own = there[0]
+    if own.user not in users:
+        return Decision(None, f"port {port} belongs to user {own.user}, not to {_named(users)}")
+    return Decision(door_of_inode(own.inode), f"port {port}, socket {own.inode}", own.user)
+
+
+def _named(users: Collection[int]) -> str:
+    return " or ".join(f"user {one}" for one in sorted(users)[:10])
 
 
 def _reached(listening: str, addresses: set[str]) -> bool:

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -25,7 +24,7 @@ _LOG = logging.getLogger("lrpc.channel")
 INTERFACE: Final = "gRPC"
 # Options of ours, for channels and servers alike.
 LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"  # A-stacks in place of TLS, where both sides say so
-DOORS: Final = "lrpc.doors"  # the folder of the doors
+DOORS: Final = "lrpc.doors"  # the folder of the doors, or the users of abstract ones
 METADATA_BOUNDS: Final = ("grpc.max_metadata_size", "grpc.absolute_max_metadata_size")
 ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
 SIMULTANEOUS: Final = 16  # calls of one channel
@@ -56,7 +55,7 @@ class PortDoors:
 
     def __init__(self, options: ChannelOptions | None, simultaneous: int = SIMULTANEOUS) -> None:
         own = dict(options or ())
-        self._folder = None if DOORS not in own else Path(own[DOORS])
+        self._where = None if DOORS not in own else str(own[DOORS])
         self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
         self._simultaneous = simultaneous
         self._bounds_metadata = any(name in own for name in METADATA_BOUNDS)  # which gRPC must keep to
@@ -87,10 +86,10 @@ class PortDoors:
 
     def _open(self, serve: "Callable[[Doors], HostServer]", stubs_for: Any) -> None:
         from lrpc.kernel.host import processors
-        from lrpc.kernel.host.doors import Doors
+        from lrpc.kernel.host.doors import doors_at
 
         processors.choose_spinning()
-        self._doors = Doors(self._folder)
+        self._doors = doors_at(self._where)
         self.local = serve(self._doors)
         descriptor = ProcedureDescriptor("call", _nothing, ROOM, ROOM, self._simultaneous)
         for address, port, signature in self.ports:

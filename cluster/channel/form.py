@@ -19,8 +19,17 @@ _HEAD: Final = REQUEST.size
 _unpack_head: Final = REQUEST.unpack_from
 _PAIR: Final = struct.Struct("<HI")
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
+# Keys that gRPC's core keeps for itself: it acts on some, and passes on few.
+_OF_CORE: Final = re.compile(r"grpc-.*|lb-.*|te|content-.*|user-agent|endpoint-load-metrics-bin")
+MOST_METHOD: Final = 4096  # bytes of a method's name
+MOST_TIMEOUT_S: Final = 9e7  # gRPC cuts longer ones short, or takes them for none at all
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+LONG_DETAILS: Final = 1000  # characters: fewer are never too many
 MOST_METADATA: Final = 8192  # bytes, of keys and values and 32 for each pair: gRPC's default
+MOST_RECEIVED: Final = 16384  # likewise, beyond which gRPC always refuses what it receives
+# What gRPC sends with a reply's initial metadata (:status, content-type, grpc-accept-encoding), and
+# with its trailing ones (grpc-status, grpc-message).
+_INITIAL_HEAD, _TRAILING_HEAD = 177, 88
 
 
 class Metadatum(NamedTuple):
@@ -31,6 +40,15 @@ class Metadatum(NamedTuple):
 
 
 Metadata = tuple[Metadatum, ...]
+
+
+class Ended(NamedTuple):
+    """How a call has ended."""
+
+    code: int
+    details: str
+    initial: Metadata
+    trailing: Metadata
 
 
 class Malformed(ValueError):
@@ -57,9 +75,53 @@ def checked(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...
     return tuple(found)
 
 
+def is_for_core(metadata: Metadata) -> bool:
+    """Return whether metadata have a key that gRPC's core keeps for itself."""
+    return any(_OF_CORE.fullmatch(key) is not None for key, _ in metadata)
+
+
+def is_plain_time(timeout: object) -> bool:
+    """Return whether a time-out is one that an A-stack keeps to as gRPC does."""
+    return timeout is None or (isinstance(timeout, (int, float)) and timeout < MOST_TIMEOUT_S)
+
+
+def is_plain_name(name: bytes) -> bool:
+    """Return whether a method's name is one that an A-stack carries as gRPC does."""
+    return 0 < len(name) <= MOST_METHOD
+
+
 def size_of(metadata: Metadata) -> int:
     """Return the bytes of metadata as gRPC counts them."""
     return sum(len(key) + len(value) + 32 for key, value in metadata)
+
+
+def received(ended: Ended, most: int, exhausted: int) -> Ended:
+    """Return how a call ends whose metadata may be of `most` bytes, as gRPC counts them.
+
+    Beyond, gRPC ends it as `exhausted`, with the metadata as far as it has read them.
+    """
+    initial = _too_long(ended.initial, _INITIAL_HEAD, most)
+    text = f"received metadata size exceeds hard limit ({most})"
+    if initial is not None:
+        return Ended(exhausted, text, initial, ())
+    trailing = _too_long(ended.trailing, _TRAILING_HEAD + _as_percent(ended.details), most)
+    return ended if trailing is None else Ended(exhausted, text, ended.initial, trailing)
+
+
+def _too_long(metadata: Metadata, size: int, most: int) -> Metadata | None:
+    """Return metadata up to the pair with which they are too long; None where they are not."""
+    if size > most:
+        return ()
+    for at, pair in enumerate(metadata):
+        size += size_of((pair,))
+        if size > most:
+            return metadata[: at + 1]
+    return None
+
+
+def _as_percent(text: str) -> int:
+    """Return the bytes of details as gRPC sends them: what is not printable ASCII takes three."""
+    return sum(1 if 0x20 <= one <= 0x7E and one != 0x25 else 3 for one in text.encode(errors="replace"))
 
 
 def pack_metadata(metadata: Metadata) -> bytes:

@@ -27,6 +27,7 @@ from lrpc.cluster.channel.methods import (
     CODES,
     EXHAUSTED,
     INTERNAL,
+    INVALID_TEXT,
     LATE,
     LIMIT_TEXT,
     STOPPING_TEXT,
@@ -168,9 +169,11 @@ class Handlers(Methods):
             return self._reply(context, INTERNAL, "Failed to serialize response!")
         if (text := self.too_long(data)) is not None:
             return pack_reply(EXHAUSTED, text, context.initial, (), b"")
-        if context.code_set is None and context.details_set is None and not context.initial and not context.trailing:
+        if context.has_said_nothing():
             return OK + data
         code = 0 if context.code_set is None else _number(context.code_set)
+        if not context.metadata_are_right():
+            return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
         return pack_reply(code, context.details_set or "", context.initial, context.trailing, data)
 
     def _reply(self, context: Context, code: int, details: str, *, own: bool = True) -> bytes:
@@ -179,6 +182,8 @@ class Handlers(Methods):
             code = _number(context.code_set)
         if own and context.details_set is not None:
             details = context.details_set
+        if not context.metadata_are_right():
+            return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
         return pack_reply(code, details, context.initial, context.trailing, b"")
 
 

@@ -12,6 +12,7 @@ from lrpc.cluster.channel.form import Metadatum
 CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
 CANCELLED, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 8, 12, 13, 14
 LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
+INVALID_TEXT: Final = "Invalid metadata"
 STOPPING_TEXT: Final = "the server is stopping"
 Handler = Any  # grpc.RpcMethodHandler of whatever messages
 

@@ -1,6 +1,7 @@
 """The class that implements `lrpc.domains.domain.Domain` for the host kernel: this process."""
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import inspect
@@ -26,13 +27,14 @@ from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.host import native, processors
 from lrpc.kernel.host.client import ClientBinding
-from lrpc.kernel.host.doors import Doors
+from lrpc.kernel.host.doors import doors_at
 from lrpc.kernel.host.server import HostServer
 from lrpc.kernel.random import Stream
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WAITS: Final[dict[Waits, int]] = {"adapt": 0, "sleep": 1, "spin": 2}
 _open: Final["weakref.WeakSet[HostDomain]"] = weakref.WeakSet()
 
@@ -45,7 +47,7 @@ class HostDomain:
 
     convention: Convention = "argument pointer"
 
-    def __init__(self, name: str | None, folder: Path | None, waits: Waits, workers: int, seed: int) -> None:
+    def __init__(self, name: str | None, folder: Path | str | None, waits: Waits, workers: int, seed: int) -> None:
         if waits not in _WAITS:
             raise Refused(f"waits={waits!r}: it is one of {', '.join(map(repr, _WAITS))}")
         if not 1 <= workers <= 10_000:
@@ -54,7 +56,7 @@ class HostDomain:
         self.seed = seed
         self._waits, self._most_workers = _WAITS[waits], workers
         self._began_ns = native.now_ns()
-        self._doors = Doors(folder)
+        self._doors = doors_at(folder)
         self._server: HostServer | None = None
         self._bindings: weakref.WeakSet[ClientBinding] = weakref.WeakSet()
         self._loop: _EventLoop | None = None
@@ -66,7 +68,7 @@ class HostDomain:
         _open.add(self)
 
     def __repr__(self) -> str:
-        return f"<domain {self.name} of this computer, doors in {self._doors.folder}>"
+        return f"<domain {self.name} of this computer, doors in {self._doors.where}>"
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +121,8 @@ class HostDomain:
         signatures = tuple(one.signature for one in procedures)
         definition = interface.interface.__name__
         binding = ClientBinding(self._doors, name, definition, signatures, self._waits, notified)
-        binding.largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
+        largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
+        binding.largest = min(binding.largest, largest)
         self._bindings.add(binding)
         return binding
 
@@ -143,10 +146,11 @@ class HostDomain:
             vars(server)["domain"] = self
 
     def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve calls until SIGINT, SIGTERM or `close`; then close the domain.
+        """Serve calls until SIGINT, SIGTERM, SIGHUP or `close`; then close the domain.
 
         Calls are served from the moment of their export: this only waits. Outside the main thread,
-        signals are left alone. `ready` is called once a signal would end the domain in order.
+        signals are left alone, as are those that the process ignores. `ready` is called once a
+        signal would end the domain in order.
         """
         before: dict[signal.Signals, object] = {}
 
@@ -155,7 +159,8 @@ class HostDomain:
 
         try:
             if threading.current_thread() is threading.main_thread():
-                before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+                ends = (one for one in _ENDS if signal.getsignal(one) is not signal.SIG_IGN)
+                before = {one: signal.signal(one, stop) for one in ends}
             ready()
             self._closed.wait()
         except _Stopped:
@@ -170,6 +175,13 @@ class HostDomain:
         self._closed.set()
         self._shut()
 
+    def quit(self) -> None:
+        """Close all doors, at the end of a program that has not done so; nothing is waited for."""
+        self._closed.set()
+        if self._server is not None:
+            self._server.close(0.0)
+        self._doors.close()
+
     def _shut(self) -> None:
         with self._lock:
             if self._server is not None:
@@ -183,9 +195,14 @@ class HostDomain:
             _open.discard(self)
 
     @property
-    def folder(self) -> Path:
-        """Return the folder of the doors that this domain opens and looks for."""
+    def folder(self) -> Path | None:
+        """Return the folder of the doors that this domain opens and looks for, if it has one."""
         return self._doors.folder
+
+    @property
+    def doors(self) -> str:
+        """Return where its doors are, as messages say it: a folder, or users of abstract doors."""
+        return self._doors.where
 
     def status(self) -> dict[str, object]:
         """Return what is exported and who is bound: counts of calls, spins, sleeps and the like."""
@@ -241,7 +258,7 @@ class HostDomain:
             binding.forget()
         if self._server is not None:
             self._server.forget()
-        self._doors.close()
+        self._doors.forget()
 
     # --- time and threads ------------------------------------------------------------------------
 
@@ -357,4 +374,10 @@ def _forget_all() -> None:
     _open.clear()
 
 
+def _quit_all() -> None:
+    for domain in list(_open):
+        domain.quit()
+
+
 os.register_at_fork(after_in_child=_forget_all)
+atexit.register(_quit_all)

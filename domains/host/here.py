@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lrpc.kernel.errors import Refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lrpc.domains.host.domain import HostDomain
 
 # How a domain waits: its workers for calls, and its callers for replies. "adapt" spins only while
@@ -32,6 +33,8 @@ def this_machine(
 
     `name` is how messages and `lrpc doors` call it. `folder` is where doors are; only processes
     with the same folder find each other. The default is $LRPC_DOORS, or a folder of the user's.
+    `abstract:1000,1001` in its place is for containers of one pod: doors without a folder, and the
+    users that may be at the other end, in the same user namespace.
     `waits` says how this domain waits, its workers for calls and its callers for replies: "adapt"
     spins where that pays, "sleep" hands the processor over at each call, "spin" watches memory.
     `workers` is the most threads that run procedures at a time. `seed` begins the random streams
@@ -43,7 +46,7 @@ def this_machine(
     require()
     from lrpc.domains.host.domain import HostDomain
 
-    return HostDomain(name, None if folder is None else Path(folder), waits, workers, seed)
+    return HostDomain(name, folder, waits, workers, seed)
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lrpc.kernel.simulated.charges import ChargeNote, ChargeNotes
+from lrpc.kernel.simulated.charges import CONTROLLER, ChargeNote, ChargeNotes
 from lrpc.kernel.simulated.costs import STEPS, CostModel
 from lrpc.kernel.simulated.kernel import Kernel
 
@@ -48,22 +48,31 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "remote_client": ("run stub and run-time at the caller", "Network.call"),
     "remote_server": ("run stub and run-time at the server", "Network._execute"),
     "network_send": ("send a message", "Packets.send"),
-    "network_receive": ("receive a message", "Network._receive"),
+    "network_receive": ("receive a message", "Packets.take_in"),
     "network_byte": ("carry a byte of a message", "Charges.carry"),
-    "udp_header": ("finish the packet's UDP header", "Packets._hand_over"),
-    "udp_checksum": ("compute the packet's checksum", "Packets._hand_over, Charges.packet_in"),
-    "checksum_byte": ("include a byte in the checksum", "Charges.checksum"),
-    "network_trap": ("trap to the network's driver", "Packets._hand_over"),
-    "network_queue": ("queue the packet for transmission", "Packets._hand_over"),
-    "processor_interrupt": ("interrupt the I/O processor", "Packets._hand_over"),
-    "interrupt_handling": ("handle the interrupt from the other processor", "Charges.packet_out"),
-    "controller_start": ("start the Ethernet's controller", "Charges.packet_out"),
-    "controller_transmit": ("let the controller send, until its first byte is on the wire", "Charges.packet_out"),
-    "controller_receive": ("let the controller receive, after the last byte", "Charges.packet_in"),
-    "controller_byte": ("carry a byte through the controller", "Charges.packet_out, Charges.packet_in"),
-    "io_interrupt": ("interrupt the I/O processor with a packet", "Charges.packet_in"),
-    "receive_handling": ("handle the received packet's interrupt", "Charges.packet_in"),
-    "wakeup": ("wake the thread that waits for the packet", "Charges.packet_in"),
+    "udp_header": ("finish the packet's UDP header", "Packets._send_packets"),
+    "udp_checksum": ("compute the packet's checksum", "Packets._send_packets, Packets.receive"),
+    "checksum_byte": ("include a byte in the checksum", "Packets._send_packets, Packets.receive"),
+    "network_trap": ("trap to the network's driver", "Packets._send_packets"),
+    "network_queue": ("queue the packet for transmission", "Packets._send_packets"),
+    "processor_interrupt": ("interrupt the I/O processor", "Packets._send_packets"),
+    "interrupt_handling": ("handle the interrupt from the other processor", "Packets._hand_over"),
+    "controller_start": ("start the Ethernet's controller", "Packets._hand_over"),
+    "controller_transmit": ("let the controller send, until its first byte is on the wire", "Packets._start"),
+    "transmit_byte": ("let the controller fetch a byte that it sends", "Packets._start"),
+    "controller_receive": ("let the controller receive, after the last byte", "Packets.receive"),
+    "receive_byte": ("let the controller store a byte that it has received", "Packets.receive"),
+    "io_interrupt": ("interrupt the I/O processor with a packet", "Packets.receive"),
+    "receive_handling": ("handle the received packet's interrupt", "Packets.receive"),
+    "wakeup": ("wake the thread that waits for the packet", "Packets.receive"),
+    "marshal_word": ("put a word into the packet, or take it out", "marshaling.marshal"),
+    "marshal_array": ("copy an array of fixed length", "marshaling.marshal"),
+    "marshal_array_byte": ("copy a byte of it", "marshaling.marshal"),
+    "marshal_open_array": ("copy an array of variable length", "marshaling.marshal"),
+    "marshal_open_array_byte": ("copy a byte of it", "marshaling.marshal"),
+    "marshal_nil": ("marshal a text that is empty", "marshaling.marshal"),
+    "marshal_text": ("put a text into the packet, or make it from there", "marshaling.marshal"),
+    "marshal_text_byte": ("copy a byte of it", "marshaling.marshal"),
 }
 
 
@@ -76,7 +85,7 @@ class Step:
     """
 
     machine: str
-    processor: int  # `charges.NETWORK_PROCESSOR` for a machine's network processor
+    processor: int  # or, of what serves packets, `charges.IO_PROCESSOR` or `charges.CONTROLLER`
     domain: str
     name: str
     times: int
@@ -113,7 +122,7 @@ class Explanation:
 
 def place_of(step: Step) -> str:
     """Return where a step was made: the domain, or what is outside of all domains."""
-    return step.domain or f"{step.machine}'s network"
+    return step.domain or f"{step.machine}'s {'controller' if step.processor == CONTROLLER else 'interrupts'}"
 
 
 class CallObservation:

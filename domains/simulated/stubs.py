@@ -64,7 +64,7 @@ class ClientStub:
         network = self.kernel.network
         if network is None:
             raise self._remote_bit_altered()
-        data = network.call(self.key, self.number, packed)
+        data = network.call(self.key, self.number, packed, self.arguments.shapes, self.results.shapes)
         self.kernel.counts.result_bytes += len(data)
         return self.results.unpack(data, 0)
 
@@ -111,14 +111,14 @@ class LrpcStub(ClientStub):
             # The kernel charges copy A when it knows which processor will read the arguments. Where
             # the call failed before, the copy was made all the same, and is charged here.
             if astack.values:
-                processor.clock += processor.charges.copy(astack.values, astack.written)
+                processor.copy(astack.values, astack.written)
                 astack.values = 0
             group.put_back(astack, processor)
-            processor.checkpoint()
+            processor.settle()
             raise
         processor = kernel.running_processor()
         group.put_back(astack, processor)
-        processor.checkpoint()
+        processor.settle()
         return returned
 
     def _write(self, astack: AStack, packed: bytes) -> None:
@@ -150,11 +150,10 @@ class LrpcStub(ClientStub):
         kernel.counts.result_bytes += astack.results
         kernel.counts.copies["F"] += plan.count
         processor = kernel.running_processor()
-        charges = processor.charges
         if astack.read_elsewhere:
-            processor.clock += charges.copy_exchanged(plan.count, astack.results)
+            processor.copy_exchanged(plan.count, astack.results)
         else:
-            processor.clock += charges.copy(plan.count, astack.results)
+            processor.copy(plan.count, astack.results)
         return returned
 
 

@@ -22,8 +22,8 @@ from typing import Final, NamedTuple
 from librt.strings import BytesWriter, write_i64_le
 
 from lrpc.kernel.descriptors import Entry, ProcedureDescriptor
-from lrpc.kernel.simulated.charges import NETWORK_PROCESSOR, Notes, Path
-from lrpc.kernel.simulated.costs import CONTROLLER_BYTE, TLB_MISS
+from lrpc.kernel.simulated.charges import NO_BYTES, Notes, Path, Service
+from lrpc.kernel.simulated.costs import TLB_MISS
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.log import CALL, LOSE, MESSAGE, SEND, SYSTEM_CALL, WITHIN, Sink
@@ -91,7 +91,6 @@ class TimelineNotes(Notes):
         self._threads: dict[int, str] = {}  # names of those with slices
         self._domains: dict[int, str] = {}
         self._procedures: list[str] = []
-        self._network_ns = 0  # where the network processor is with the steps of a packet
         kernel.charges.notes = self
         kernel.log.notes = self
         for processor in kernel.processors:
@@ -134,37 +133,42 @@ class TimelineNotes(Notes):
             one.head, one.begin, max(one.begin, self.kernel.now_ns), one.thread, one.domain, one.number, one.left_ns
         )
 
-    def add_path(self, path: Path, processor: Processor | None) -> None:
-        """Record the steps of a path that a processor has spent, or the network processor will."""
-        if processor is None:
-            packets = None if self.kernel.network is None else self.kernel.network.packets.processor
-            begin = max(self.kernel.now_ns, 0 if packets is None else packets.free_at)
-            self._network_ns = begin + path.ns
-            self._step(STEPS_SLICE, path.number, begin, path.ns, 0, NETWORK_PROCESSOR, len(path.steps), 0)
-        elif path.ns:
-            thread = processor.thread
-            domain = processor.number if thread is None else self._place(thread)
-            number = 0 if thread is None else thread.number
-            begin = processor.clock - path.ns
-            self._step(STEPS_SLICE, path.number, begin, path.ns, number, domain, len(path.steps), 0)
+    def add_path(self, path: Path, processor: Processor) -> None:
+        """Record the steps of a path that a processor has spent."""
+        if path.ns:
+            self._add_steps(path, processor.clock - path.ns, path.ns, processor.number, processor)
+
+    def add_service(
+        self, service: Service, size: int, begin: int, ns: int, place: int, processor: Processor | None
+    ) -> None:
+        """Record a service of a packet, or of a thread that calls another machine.
+
+        Its steps, and then its bytes, share its time as they share its cost.
+        """
+        steps_ns = ns
+        if service.byte_step != NO_BYTES and size:
+            bytes_ns = (size * self.kernel.costs.ps[service.byte_step] + 500) // 1000
+            steps_ns = ns * service.path.ns // max(1, service.path.ns + bytes_ns)
+        thread = None if processor is None else processor.thread
+        domain, number = (place, 0) if thread is None else (self._place(thread), thread.number)
+        self._add_steps(service.path, begin, steps_ns, place, processor)
+        if steps_ns < ns:
+            head = COPY_SLICE | service.byte_step << KIND_BITS | service.byte_step << KIND_BITS + 8
+            self._step(head, 0, begin + steps_ns, ns - steps_ns, number, domain, 0, size)
 
     def add_copy(self, value_step: int, byte_step: int, values: int, size: int, ns: int) -> None:
-        """Record a copy that the running thread is about to spend, or the network processor."""
-        kernel = self.kernel
+        """Record a copy that the running thread is about to spend."""
         head = COPY_SLICE | value_step << KIND_BITS | byte_step << KIND_BITS + 8
-        processor = kernel.processor
-        if processor is None or byte_step == CONTROLLER_BYTE:
-            self._step(head, 0, self._network_ns, ns, 0, NETWORK_PROCESSOR, values, size)
-            self._network_ns += ns
-        elif processor.thread is not None:
+        processor = self.kernel.processor
+        if processor is not None and processor.thread is not None:
             thread = processor.thread
             self._step(head, 0, processor.clock, ns, thread.number, self._place(thread), values, size)
 
     def add_misses(self, count: int, ns: int, processor: Processor) -> None:
         """Record misses that a processor is about to spend, but for their turn on a shared bus."""
-        thread, bus = processor.thread, self.kernel.bus
-        if thread is not None and bus is not None:
-            ns -= bus.mean_ns(count)
+        thread = processor.thread
+        if self.kernel.charges.bus:
+            ns -= self.kernel.charges.bus_ns(TLB_MISS, count)
         domain = processor.number if thread is None else self._place(thread)
         number = 0 if thread is None else thread.number
         head = COPY_SLICE | TLB_MISS << KIND_BITS | TLB_MISS << KIND_BITS + 8
@@ -206,6 +210,11 @@ class TimelineNotes(Notes):
         }
         text = json.dumps(told).encode()
         self._sink.write(text + len(text).to_bytes(8, "little"))
+
+    def _add_steps(self, path: Path, begin: int, ns: int, place: int, processor: Processor | None) -> None:
+        thread = None if processor is None else processor.thread
+        domain, number = (place, 0) if thread is None else (self._place(thread), thread.number)
+        self._step(STEPS_SLICE, path.number, begin, ns, number, domain, len(path.steps), 0)
 
     def _begin(self, head: int, number: int) -> OpenSlice | None:
         processor = self.kernel.processor

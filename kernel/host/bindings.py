@@ -51,8 +51,16 @@ class HostExport:
 class ServerBinding:
     """The server's end of one binding: its segment, and who is at the other end."""
 
-    def __init__(self, export: HostExport, sender: Sender, door: socket.socket, notify: int | None, waits: int) -> None:
-        self.export, self.sender, self.door = export, sender, door
+    def __init__(
+        self,
+        export: HostExport,
+        sender: Sender,
+        door: socket.socket,
+        notify: int | None,
+        waits: int,
+        pins: bool = True,  # whether workers may go to the processors that the client names
+    ) -> None:
+        self.export, self.sender, self.door, self.pins = export, sender, door, pins
         self.hears = notify is not None  # its client listens to the door all the time
         self.layout = segments.lay_out(export.descriptors)
         self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
@@ -71,7 +79,7 @@ class ServerBinding:
             self.segment = segments.make(self.layout.size)
             own = -1 if notify is None else notify
             self.native = native.Binding(
-                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, own, waits, True
+                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, own, waits, True, pins
             )
         except BaseException:
             self._close_descriptors()  # but not the door: the reason goes over it
@@ -86,6 +94,12 @@ class ServerBinding:
         self.native.attach(index, message.descriptors[0], size)
         self.bytes += size - self.regions.get(index, 0)
         self.regions[index] = size
+
+    def detach(self, message: DoorMessage) -> None:
+        """Take an A-stack's out-of-band segment away: its client needs it no more."""
+        index = message.get("detach", int)
+        self.native.detach(index)
+        self.bytes -= self.regions.pop(index, 0)
 
     def close(self) -> None:
         """End the binding: workers leave it, and its descriptors are closed."""

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, CallError, CallFailed
-from lrpc.kernel.host import messages, native, segments
+from lrpc.kernel.host import messages, native, segments, spares
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.messages import BadMessage
 
 ANSWER_S: Final = 5.0  # within which a server answers a hello, or takes an out-of-band segment
+GIVEN_BACK_S: Final = 0.5  # likewise, or takes back an out-of-band segment that is not used
 NEVER: Final = -1  # the deadline of a call without one
 COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
 NO_ROOM: Final = 1
@@ -31,7 +32,7 @@ def status(doors: Doors, name: str) -> dict[str, object]:
     """
     door = doors.connect(name, ANSWER_S)
     try:
-        message = _exchange(door, name, {"lrpc": messages.VERSION, "want": "status"}, [])
+        message = _exchange(door, name, {"lrpc": messages.VERSION, "want": "status", **doors.card()}, [])
         message.close()
         return dict(message.fields)
     finally:
@@ -57,6 +58,28 @@ def _exchange(
     return message
 
 
+class NoRoom(CallFailed):
+    """A call's values find no room: the server takes no segment for them, or there is no memory.
+
+    `executed` says whether its procedure has run.
+    """
+
+    def __init__(self, message: str, executed: bool) -> None:
+        super().__init__(message)
+        self.executed = executed
+
+
+class TooLarge(ArgumentError):
+    """A call's values are larger than any segment, or than its client believes.
+
+    `executed` says whether its procedure has run.
+    """
+
+    def __init__(self, message: str, executed: bool) -> None:
+        super().__init__(message)
+        self.executed = executed
+
+
 class ClientBinding:
     """A client's end of a binding: calls go through `native`, the rest is here.
 
@@ -78,7 +101,8 @@ class ClientBinding:
         self.largest = segments.MOST_SEGMENT  # bytes of arguments or results that are believed
         self.forked = False
         self._attaching = threading.RLock()
-        # Segments that the server has not taken yet, by turn: A-stack, descriptor, bytes.
+        # Segments that the server has not taken yet, by turn: A-stack, descriptor, bytes. What is
+        # given back has no descriptor.
         self._offered: dict[int, tuple[int, int, int]] = {}
         self._turn = 0
         # Is told what the server says of a call before its reply: A-stack, number, bytes.
@@ -96,10 +120,11 @@ class ClientBinding:
                 "want": "binding",
                 "interface": interface,
                 "signatures": list(signatures),
+                **doors.card(),
             }
             message = _exchange(self.door, name, hello, [] if theirs is None else [theirs.fileno()])
             try:
-                self._enter(message, len(signatures), waits)
+                self._enter(doors, message, len(signatures), waits)
                 self.door.setblocking(False)
             finally:
                 message.close()
@@ -110,9 +135,9 @@ class ClientBinding:
             if theirs is not None:
                 theirs.close()
 
-    def _enter(self, message: messages.DoorMessage, procedures: int, waits: int) -> None:
+    def _enter(self, doors: Doors, message: messages.DoorMessage, procedures: int, waits: int) -> None:
         """Check what the server has sent, and map its segment."""
-        sender, name = message.sender, self.name
+        sender, name = doors.known(message.sender), self.name
         try:
             bound = messages.DoorMessage(message.get("bound", dict), (), None)
             size = bound.get("size", int)
@@ -122,8 +147,11 @@ class ClientBinding:
         except CallError as error:
             raise BindingRefused(f"import {name}: the server speaks another language: {error}") from None
         self.groups = layout.groups
-        if sender is None or not sender.is_own_user:
-            raise BindingRefused(f"import {name}: its server is {sender}, not of user {os.geteuid()}")
+        if sender is None:
+            raise BindingRefused(f"import {name}: Linux did not say who its server is")
+        reason = doors.refusal(sender, message.fields)
+        if reason is not None:
+            raise BindingRefused(f"import {name}: its server is {sender}: {reason}")
         segments.check(message.descriptors[0], size)
         self.sender = sender
         if sender.pid:
@@ -163,42 +191,81 @@ class ClientBinding:
     def make_room(self, reply: tuple[int, ...], deadline: int) -> int:
         """Give an A-stack the out-of-band segment that a call needs; return the A-stack's index.
 
-        Raises `CallFailed` where the server does not take it, and `CallAborted` at the deadline.
+        Raises `NoRoom` where the server does not take it, `TooLarge` where nobody would, and
+        `CallAborted` at the deadline.
         """
-        _, index, need, _ = reply
+        _, index, need, executed = reply
         size = segments.region_size(need)
+        if need > self.largest:
+            self.native.release(index)
+            at_most = f"{self.name}: values of {need:,} bytes; at most {self.largest:,} travel"
+            raise TooLarge(at_most, bool(executed))
+        refusal = self._offer(index, size, deadline)
+        if refusal is not None:  # what was lent before may be in the way
+            spares.give_all()
+            refusal = self._offer(index, size, deadline)
+        if refusal is not None:
+            self.native.release(index)
+            raise NoRoom(f"{self.name}: the server takes no segment of {size:,} bytes: {refusal}", bool(executed))
+        spares.watch(self)
+        return index
+
+    def _offer(self, index: int, size: int, deadline: int) -> str | None:
+        """Offer the server a segment for an A-stack; return why it does not take it."""
         with self._attaching:
-            if need > self.largest:
-                self.native.release(index)
-                raise ArgumentError(f"{self.name}: values of {need:,} bytes; at most {self.largest:,} travel")
             try:
                 segment = segments.make(size)
-            except CallError:
-                self.native.release(index)
-                raise
-            self._turn += 1
+            except BindingRefused as error:
+                return str(error)
             try:
                 self._wait(select.POLLOUT, _until(deadline))
             except CallError:
                 self.native.release(index)
                 os.close(segment)
                 raise
-            self._offered[self._turn] = (index, segment, size)
-            try:
-                messages.send(self.door, {"attach": index, "size": size, "turn": self._turn}, [segment])
-                self._await_answer(self._turn, deadline)
-            except (OSError, ValueError, BadMessage):
-                raise self.error(ENDED) from None
-        return index
+            return self._send({"attach": index, "size": size}, index, segment, size, deadline)
 
-    def _await_answer(self, turn: int, deadline: int) -> None:
-        """Take the server's answers until that to the segment of this turn.
+    def _send(self, fields: dict[str, object], index: int, segment: int, size: int, deadline: int) -> str | None:
+        """Send what is to change an A-stack's segment, and await the answer: a refusal, or None."""
+        self._turn += 1
+        self._offered[self._turn] = (index, segment, size)
+        try:
+            messages.send(self.door, {**fields, "turn": self._turn}, [] if segment < 0 else [segment])
+            return self._await_answer(self._turn, deadline)
+        except (OSError, ValueError, BadMessage):
+            raise self.error(ENDED) from None
+
+    @property
+    def holds_regions(self) -> bool:
+        """Return whether it has out-of-band segments that could be given back."""
+        return not self.forked and not self.native.ended and self.native.regions() > 0
+
+    def give_back(self, idle_ns: int) -> bool:
+        """Give back the segments that were not used for so long; return whether others are left."""
+        with self._attaching:
+            self.take_late_answers()
+            while not self.forked and (index := self.native.spare(idle_ns)) >= 0:
+                soon = native.now_ns() + int(GIVEN_BACK_S * 1e9)
+                try:
+                    self._wait(select.POLLOUT, soon)
+                except CallError:
+                    self.native.release(index)
+                    break
+                try:
+                    self._send({"detach": index}, index, -1, 0, soon)
+                except CallError:  # its answer comes later, or never
+                    break
+                self.native.release(index)
+        return self.holds_regions
+
+    def _await_answer(self, turn: int, deadline: int) -> str | None:
+        """Take the server's answers until that to the segment of this turn; return a refusal.
 
         Where a deadline passes before it, the A-stack stays away until it comes: until then, nobody
         knows which segment the server has. Turn 0 never comes: all that is there is taken.
         """
         until = _until(deadline)
-        while turn in self._offered or not turn:
+        while True:
             try:
                 message = messages.receive(self.door)
             except BlockingIOError:
@@ -214,17 +281,21 @@ class ClientBinding:
             if answered not in self._offered:
                 raise BadMessage("an answer to nothing")
             index, segment, size = self._offered.pop(answered)
+            attached = message.fields.get("attached")
             try:
-                if message.fields.get("attached") is True:
+                if attached is True and segment >= 0:
                     self.native.attach(index, segment, size)
-                if answered != turn:
-                    self.native.release(index)  # its call went on without it
-                elif message.fields.get("attached") is not True:
-                    self.native.release(index)
-                    reason = str(message.fields.get("refused", "it does not say why"))[:300]
-                    raise CallFailed(f"{self.name}: the server takes no segment of {size:,} bytes: {reason}")
+                elif attached is False and segment < 0:
+                    self.native.detach(index)
             finally:
-                os.close(segment)
+                if segment >= 0:
+                    os.close(segment)
+            if answered != turn:
+                self.native.release(index)  # its call went on without it
+            elif type(attached) is bool:
+                return None
+            else:
+                return str(message.fields.get("refused", "it does not say why"))[:300]
 
     def _wait(self, event: int, until: int) -> None:
         """Wait for the door; an event loop that also listens to it is not held up.
@@ -318,7 +389,8 @@ class ClientBinding:
             os.close(self.pidfd)
             self.pidfd = -1
         for _, segment, _ in self._offered.values():
-            os.close(segment)
+            if segment >= 0:
+                os.close(segment)
         self._offered.clear()
 
 

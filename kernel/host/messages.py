@@ -52,7 +52,7 @@ class Sender:
         return self.uid == os.geteuid() and self.uid != overflow_user()
 
     def __str__(self) -> str:
-        return f"process {self.pid} of user {self.uid}"
+        return f"process {self.pid} of user {self.uid}" if self.pid else f"a process of user {self.uid}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ typedef struct {
     size_t size;
     uint8_t *region; /* its out-of-band segment, if it has one */
     size_t region_size;
+    int64_t region_used; /* when */
     uint32_t group;
     int32_t next;       /* on the client: the next of the LIFO queue */
     int64_t aborted_at; /* on the client: when it was quarantined, 0 where it is not */
@@ -204,15 +205,15 @@ static void *map(int fd, size_t size)
     return base;
 }
 
-/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh): astacks is a list of (offset, size,
+/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh, pins): astacks is a list of (offset, size,
    group); A-stack i's control block lies at 128 i. */
 static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unused)
 {
-    int fd, door, pidfd, notify, waits, fresh;
+    int fd, door, pidfd, notify, waits, fresh, pins = 1;
     Py_ssize_t size;
     PyObject *list;
     (void)unused;
-    if (!PyArg_ParseTuple(args, "inO!iiiip", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh))
+    if (!PyArg_ParseTuple(args, "inO!iiiip|p", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh, &pins))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Binding *self = (Binding *)allocate(type, 0);
@@ -224,6 +225,7 @@ static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unuse
     self->pidfd = copy_of(pidfd);
     self->ends.notify = copy_of(notify);
     self->ends.waits = waits;
+    self->ends.pins = pins;
     self->astacks = calloc((size_t)count + 1, sizeof *self->astacks);
     if (!self->astacks) {
         PyErr_NoMemory();
@@ -418,6 +420,8 @@ static int write_bytes(AStack *one, PyObject *data, _Atomic uint32_t *length, _A
     uint32_t where = size <= line_size ? INLINE : size <= one->size ? ON_ASTACK : OUT_OF_BAND;
     if (where == OUT_OF_BAND && size > one->region_size)
         return 0;
+    if (where == OUT_OF_BAND)
+        one->region_used = now_ns();
     memcpy(where == INLINE ? line : where == ON_ASTACK ? one->room : one->region, PyBytes_AsString(data), size);
     atomic_store_explicit(length, (uint32_t)size, memory_order_relaxed);
     atomic_store_explicit(place, where, memory_order_relaxed);
@@ -433,6 +437,8 @@ static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint3
     size_t most = where == INLINE ? line_size : where == ON_ASTACK ? one->size : one->region_size;
     if (size > most || where > INLINE)
         return NULL;
+    if (where == OUT_OF_BAND)
+        one->region_used = now_ns();
     const uint8_t *from = where == INLINE ? line : where == ON_ASTACK ? one->room : one->region;
     return PyBytes_FromStringAndSize((const char *)from, (Py_ssize_t)size);
 }
@@ -677,7 +683,58 @@ static PyObject *binding_attach(PyObject *object, PyObject *args)
         munmap(one->region, one->region_size);
     one->region = region;
     one->region_size = (size_t)size;
+    one->region_used = now_ns();
     Py_RETURN_NONE;
+}
+
+/* detach(index): take an A-stack's out-of-band segment away */
+static PyObject *binding_detach(PyObject *object, PyObject *number)
+{
+    Binding *self = (Binding *)object;
+    long index = own_index(self, number);
+    if (index == -100)
+        return NULL;
+    if (index < 0 || self->astacks[index].linkage.busy || !is_live(self)) {
+        PyErr_SetString(PyExc_ValueError, "no such A-stack, or it is in use");
+        return NULL;
+    }
+    AStack *one = &self->astacks[index];
+    if (one->region)
+        munmap(one->region, one->region_size);
+    one->region = NULL;
+    one->region_size = 0;
+    Py_RETURN_NONE;
+}
+
+/* spare(idle_ns) -> an A-stack, off its queue, whose out-of-band segment was not used for so long;
+   -1 where there is none */
+static PyObject *binding_spare(PyObject *object, PyObject *number)
+{
+    Binding *self = (Binding *)object;
+    long long idle = PyLong_AsLongLong(number);
+    if (PyErr_Occurred())
+        return NULL;
+    int64_t before = now_ns() - idle;
+    for (uint32_t group = 0; is_live(self) && group < self->groups; group++)
+        for (int32_t *at = &self->free[group]; *at >= 0; at = &self->astacks[*at].next) {
+            int32_t index = *at;
+            if (!self->astacks[index].region || self->astacks[index].region_used > before)
+                continue;
+            *at = self->astacks[index].next;
+            return PyLong_FromLong(index);
+        }
+    return PyLong_FromLong(-1);
+}
+
+/* regions() -> how many A-stacks have an out-of-band segment */
+static PyObject *binding_regions(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    uint32_t found = 0;
+    (void)unused;
+    for (uint32_t i = 0; i < self->count; i++)
+        found += self->astacks[i].region != NULL;
+    return PyLong_FromUnsignedLong(found);
 }
 
 /* unattended() -> list of A-stacks with calls that no worker attends; ends a binding with a word
@@ -777,6 +834,9 @@ static PyMethodDef binding_methods[] = {
     {"release", binding_release, METH_O, NULL},
     {"idle", binding_idle, METH_O, NULL},
     {"attach", binding_attach, METH_VARARGS, NULL},
+    {"detach", binding_detach, METH_O, NULL},
+    {"spare", binding_spare, METH_O, NULL},
+    {"regions", binding_regions, METH_NOARGS, NULL},
     {"unattended", binding_unattended, METH_NOARGS, NULL},
     {"aborted", binding_aborted, METH_NOARGS, NULL},
     {"number", binding_number, METH_O, NULL},
@@ -1076,7 +1136,7 @@ static int execute(PyObject *module)
     if (!forks && pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child))
         return -1;
     forks = 1;
-    atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+    atomic_store(&miss_budget, MISSES_SAVED);
     atomic_store(&miss_budget_at, now_ns());
     binding_type = (PyTypeObject *)PyType_FromSpec(&binding_spec);
     PyObject *worker = PyType_FromSpec(&worker_spec);

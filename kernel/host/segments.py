@@ -129,8 +129,12 @@ def check(fd: int, size: int) -> None:
 
 
 def region_size(need: int) -> int:
-    """Return the size of the out-of-band segment for values of `need` bytes: a power of two."""
-    return max(mmap.PAGESIZE, 1 << (need - 1).bit_length())
+    """Return the size of the out-of-band segment for values of `need` bytes, and some more.
+
+    Values that grow little by little find room for a while: it is one of eight sizes between two
+    powers of two.
+    """
+    return _up(need, max(mmap.PAGESIZE, 1 << max(0, (need - 1).bit_length() - 3)))
 
 
 def _up(number: int, to: int) -> int:

@@ -9,10 +9,9 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Final
 
@@ -21,12 +20,11 @@ from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
 from lrpc.kernel.host import messages, native, segments
 from lrpc.kernel.host.bindings import HostExport, Refusal, ServerBinding
 from lrpc.kernel.host.doors import Doors
+from lrpc.kernel.host.knocks import Hello, Knocks, answer
 from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
 from lrpc.kernel.host.workers import Attends, OnError, Served, Workers
 
-HELLO_S: Final = 1.0  # within which a hello arrives
 COUNTED: Final = ("calls", "spun", "slept", "aborted")  # of each binding, without end
-MOST_STRANGERS: Final = 64  # connections of one user that are not bound yet
 _PAUSE_NS: Final = 50_000_000  # without accepting, where no descriptor is left
 MOST_BINDINGS: Final = 256  # of one user
 MOST_BYTES: Final = 512 << 20  # of segments, of one user
@@ -63,19 +61,17 @@ class HostServer:
         self.exports: dict[str, HostExport] = {}
         self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
-        self.refusals: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self._past: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of ended bindings, by export
         self._counting = threading.Lock()
-        self._strangers: dict[int, tuple[socket.socket, HostExport, int]] = {}  # with the time they have
-        self._unbound: Counter[int] = Counter()  # connections by user, until they are bound or refused
         self._paused_until = 0  # the doors do not accept until then
         self._poll = select.epoll()
+        self._knocks = Knocks(self._poll)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._poll.register(self._wake_read, select.EPOLLIN)
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()  # for the dispatcher
-        self._hellos: SimpleQueue[tuple[HostExport, socket.socket, DoorMessage] | None] = SimpleQueue()
+        self._hellos: SimpleQueue[Hello | None] = SimpleQueue()
         self._closed = threading.Event()
         self._listening: dict[int, HostExport] = {}
         self._threads = [
@@ -97,6 +93,8 @@ class HostServer:
         """Open a door for an export. Raises `BindingRefused` where its name is taken or unfit."""
         if self._closed.is_set():
             raise CallFailed(f"export {name}: domain {self.name} is closed")
+        if name in self.exports:
+            raise BindingRefused(f"export {name}: domain {self.name} exports it already; choose another name")
         if segments.lay_out(descriptors).size > segments.MOST_SEGMENT:
             raise BindingRefused(f"export {name}: its A-stacks would be larger than {segments.MOST_SEGMENT:,} bytes")
         export = HostExport(name, interface, signatures, descriptors, clerk, self.doors.open(name), stubs_for)
@@ -123,7 +121,7 @@ class HostServer:
             },
             "workers": self.workers.count,
             "bindings": bindings[:MOST_BINDINGS],
-            "refusals": dict(self.refusals),
+            "refusals": dict(self._knocks.refusals),
             "ended": dict(self.ended),
         }
 
@@ -145,6 +143,7 @@ class HostServer:
         """Take all doors away: nobody binds any more; bindings go on."""
         for export in self.exports.values():
             export.door.hide()
+        self._do(self._listen_no_more)
 
     def close(self, grace_s: float = 5.0) -> None:
         """Close all doors and end all bindings; wait for procedures that run, within the grace."""
@@ -156,16 +155,15 @@ class HostServer:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(grace_s, 1.0))  # a policy may be stuck
+        while not self._todo.empty():  # exports and bindings that were made meanwhile
+            self._todo.get()()
         for export in self.exports.values():
             export.door.close()
-        while not self._todo.empty():  # bindings that were made meanwhile
-            self._todo.get()()
         for fd, one in list(self.bindings.items()):
             self._remove(fd, one)
         self.workers.close()
         self.workers.join(grace_s)
-        for door, _, _ in self._strangers.values():
-            door.close()
+        self._knocks.close()
         self._poll.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -177,8 +175,7 @@ class HostServer:
             export.door.forget()
         for one in self.bindings.values():
             one.forget()
-        for door, _, _ in self._strangers.values():
-            door.close()
+        self._knocks.close()
         self._poll.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -195,21 +192,22 @@ class HostServer:
 
     def _dispatch(self) -> None:
         while not self._closed.is_set():
-            for fd, event in self._poll.poll(0.05 if self._strangers or self._paused_until else None):
+            for fd, event in self._poll.poll(0.05 if self._knocks or self._paused_until else None):
                 if fd == self._wake_read.fileno():
                     self._wake_read.recv(4096)
                     while not self._todo.empty():
                         self._todo.get()()
                 elif fd in self._listening:
                     self._accept(self._listening[fd])
-                elif fd in self._strangers:
-                    self._greet(fd)
+                elif fd in self._knocks:
+                    if (hello := self._knocks.hello(fd)) is not None:
+                        self._hellos.put(hello)
                 elif fd in self.bindings:
                     self._hear(self.bindings[fd], None, event)
                 elif fd in self._processes:
                     self._end(self._processes[fd], "client ended")
-            if self._strangers:
-                self._send_away_the_silent()
+            if self._knocks:
+                self._knocks.send_away_the_silent()
             if self._paused_until and native.now_ns() > self._paused_until:
                 self._paused_until = 0
                 for fd in self._listening:
@@ -219,56 +217,25 @@ class HostServer:
         self._listening[export.door.listening.fileno()] = export
         self._poll.register(export.door.listening, select.EPOLLIN)
 
+    def _listen_no_more(self) -> None:
+        for fd, export in self._listening.items():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                self._poll.unregister(fd)
+            export.door.listening.close()
+        self._listening.clear()
+
     def _accept(self, export: HostExport) -> None:
         try:
             door, _ = export.door.listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # no descriptors left: who waits goes on waiting
-            self.refusals["no descriptors left"] += 1
+            self._knocks.refusals["no descriptors left"] += 1
             self._paused_until = native.now_ns() + _PAUSE_NS
             for fd in self._listening:
                 self._poll.modify(fd, 0)
             return
-        user = _user_of(door)
-        if self._unbound[user] >= MOST_STRANGERS:
-            self.refusals["too many connections that are not bound"] += 1
-            door.close()
-            return
-        self._unbound[user] += 1
-        door.setblocking(False)
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._strangers[door.fileno()] = (door, export, native.now_ns() + int(HELLO_S * 1e9))
-        self._poll.register(door, select.EPOLLIN)
-
-    def _greet(self, fd: int) -> None:
-        door, export, _ = self._strangers.pop(fd)
-        self._poll.unregister(fd)
-        try:
-            message = messages.receive(door)
-        except (BadMessage, OSError) as error:
-            self._refuse(door, "no hello", f"not a hello: {error}")
-            return
-        if message is None:
-            self._refuse(door, "no hello", "")
-            return
-        self._hellos.put((export, door, message))
-
-    def _send_away_the_silent(self) -> None:
-        now = native.now_ns()
-        for fd, (door, _, until) in list(self._strangers.items()):
-            if now > until:
-                del self._strangers[fd]
-                self._poll.unregister(fd)
-                self._refuse(door, "no hello in time", "no hello came in time")
-
-    def _refuse(self, door: socket.socket, why: str, reason: str) -> None:
-        """Send a stranger away. `why` is one of a few words, to be counted."""
-        self.refusals[why] += 1
-        self._unbound[_user_of(door)] -= 1
-        if reason:
-            self._answer(door, {"refused": reason})
-        door.close()
+        self._knocks.admit(door, export)
 
     def heard(self, binding: ServerBinding, message: DoorMessage | None) -> None:
         """Hand the dispatcher a message of a bound client that another thread has received."""
@@ -287,17 +254,20 @@ class HostServer:
                 self._ring(binding)
             elif self.is_restless(binding):
                 self._end(binding, "client sent too much")
+            elif "detach" in message.fields:
+                binding.detach(message)
+                answer(binding.door, {"attached": False, "turn": message.get("turn", int)})
             elif sum(one.bytes for one in self._of_user(binding.sender)) + message.get("size", int) > MOST_BYTES:
                 refusal = f"{MOST_BYTES:,} bytes of segments are the most that one user gets"
-                self._answer(binding.door, {"refused": refusal, "turn": message.get("turn", int)})
+                answer(binding.door, {"refused": refusal, "turn": message.get("turn", int)})
             else:
                 binding.attach(message)
-                self._answer(binding.door, {"attached": True, "turn": message.get("turn", int)})
+                answer(binding.door, {"attached": True, "turn": message.get("turn", int)})
         except BlockingIOError:
             if event & (select.EPOLLHUP | select.EPOLLERR):
                 self._end(binding, "client ended")
         except (CallError, ValueError, OverflowError) as error:
-            self._answer(binding.door, {"refused": str(error)})
+            answer(binding.door, {"refused": str(error)})
             self._end(binding, "client sent nonsense")
         except OSError:
             self._end(binding, "client ended")
@@ -358,27 +328,27 @@ class HostServer:
             try:
                 self._welcome(export, door, message)
             except Refusal as error:
-                self._refuse(door, error.why, str(error))
+                self._knocks.refuse(door, error.why, str(error))
             except CallError as error:
-                self._refuse(door, "not a hello", str(error))
+                self._knocks.refuse(door, "not a hello", str(error))
             except OSError as error:
-                self._refuse(door, "no room", f"import {export.name}: the server has no room: {error.strerror}")
+                self._knocks.refuse(door, "no room", f"import {export.name}: the server has no room: {error.strerror}")
             finally:
                 message.close()
 
     def _welcome(self, export: HostExport, door: socket.socket, message: DoorMessage) -> None:
         if message.get("lrpc", int) != messages.VERSION:
             raise BadMessage(f"this server speaks version {messages.VERSION} of lrpc's doors; use the same lrpc")
-        sender = message.sender
+        sender = self.doors.known(message.sender)
         if sender is None:
             raise BindingRefused(f"import {export.name}: Linux did not say who asks")
         if message.get("want", str) == "status":
-            self._unbound[_user_of(door)] -= 1
-            if sender.is_own_user:
-                self._answer(door, self.status())
+            self._knocks.settle(door)
+            if self.doors.refusal(sender, message.fields) is None:
+                answer(door, self.status())
             door.close()
             return
-        self._authorise(export, sender)
+        self._authorise(export, sender, message.fields)
         export.compare(message.get("interface", str), message.get("signatures", list))
         held, mine = f"import {export.name}: user {sender.uid} ", self._of_user(sender)
         if len(mine) >= MOST_BINDINGS:
@@ -388,21 +358,21 @@ class HostServer:
         notify = message.descriptors[0] if message.descriptors else None
         if notify is not None and not _is_unix_socket(notify):
             raise BadMessage("a descriptor that is no socket")
-        binding = ServerBinding(export, sender, door, notify, self.waits)
-        self._unbound[_user_of(door)] -= 1
+        binding = ServerBinding(export, sender, door, notify, self.waits, self.doors.users is None)
+        self._knocks.settle(door)
         try:
-            messages.send(door, {"bound": binding.layout.as_fields()}, [binding.segment])
+            messages.send(door, {"bound": binding.layout.as_fields(), **self.doors.card()}, [binding.segment])
         except OSError:  # the client has gone already
             binding.close()
             return
         self._do(lambda: self._add(binding))
 
-    def _authorise(self, export: HostExport, sender: Sender) -> None:
-        """Ask the clerk, or accept the same user where it has no policy."""
-        request = ImportRequest(f"process {sender.pid}", "this computer", export.name, sender.uid, sender.pid)
-        if export.clerk is None:
-            reason = None if sender.is_own_user else f"only processes of user {os.geteuid()} may, not of {sender.uid}"
-        else:
+    def _authorise(self, export: HostExport, sender: Sender, fields: Mapping[str, object]) -> None:
+        """Ask the clerk; where it has no policy, or users are listed, ask the doors."""
+        client = f"process {sender.pid}" if sender.pid else "a process"
+        request = ImportRequest(client, "this computer", export.name, sender.uid, sender.pid or None)
+        reason = self.doors.refusal(sender, fields)
+        if export.clerk is not None and (reason is None or self.doors.users is None):
             try:
                 reason = export.clerk.authorise(request)
             except Exception as error:
@@ -423,19 +393,9 @@ class HostServer:
     def _of_user(self, sender: Sender) -> list[ServerBinding]:
         return [one for one in list(self.bindings.values()) if one.sender.uid == sender.uid]
 
-    def _answer(self, door: socket.socket, fields: dict[str, object]) -> None:
-        with contextlib.suppress(OSError):
-            messages.send(door, fields)
-
 
 def _nothing() -> None:
     """Do nothing: nobody wants to know."""
-
-
-def _user_of(door: socket.socket) -> int:
-    """Return the user who made a connection, as Linux says."""
-    _, user, _ = struct.unpack("iII", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(user)
 
 
 def _is_unix_socket(fd: int) -> bool:

@@ -69,7 +69,10 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define QUICK_NS (40 * MICROSECOND)       /* a gap between calls that spinning would have covered */
 #define QUICK_CALLS 16                    /* as many in a row before a worker begins to spin */
 #define SPIN_TURN_NS (10 * MILLISECOND)   /* after which a worker that spins gives way to one that would */
-#define MISSES_SHARE 10                   /* spins that miss: one part in this many of a processor */
+/* Spins that miss take at most a tenth of a processor over any second: what was saved up, as much
+   again that comes at once after a pause, and what comes in a second. */
+#define MISSES_SAVED (10 * MILLISECOND)
+#define MISSES_PERCENT 8
 #define TRIAL_CALLS 32   /* that try whether pinning pays, or does not, */
 #define TRIAL_EVERY 1024 /* once in so many */
 #define SLOW_WAKE_NS (500 * MICROSECOND)  /* a wake on the caller's processor that did not pay */
@@ -131,6 +134,7 @@ typedef struct {
     _Atomic int ended;      /* why; 0 while the binding lives */
     _Atomic uint32_t alarm; /* the private word of the client's waits */
     int waits;              /* ADAPTIVE, ALWAYS_SLEEP or ALWAYS_SPIN */
+    int pins;               /* whether workers may go to, or off, the processor that the client names */
     int door, notify;       /* sockets: -1 where there is none */
     int64_t wakes_since;
     uint32_t wakes;
@@ -234,23 +238,40 @@ static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *ala
 
 /* --- spinning ------------------------------------------------------------------------------- */
 
-/* Spins that miss may take a tenth of a processor, over any second, in the whole process. */
+/* What spins that miss may still take, in the whole process. */
 static _Atomic int64_t miss_budget, miss_budget_at;
 static _Atomic int spinners, spinners_most = 1; /* workers that spin; 0 allowed: spinning does not pay here */
 static _Atomic int64_t wanted_at;               /* when a worker last would have spun, and had no turn */
 
+/* Return whether the budget has room for a spin that misses. */
 static int may_spin(void)
 {
-    if (atomic_load_explicit(&miss_budget, memory_order_relaxed) > SPIN_NS)
+    if (atomic_load_explicit(&miss_budget, memory_order_relaxed) >= SPIN_NS)
         return 1;
     int64_t now = now_ns(), at = atomic_load_explicit(&miss_budget_at, memory_order_relaxed);
     if (now - at > MILLISECOND && atomic_compare_exchange_strong(&miss_budget_at, &at, now)) {
-        int64_t more = now - at < SECOND ? (now - at) / MISSES_SHARE : SECOND / MISSES_SHARE;
-        if (atomic_fetch_add(&miss_budget, more) + more > SECOND / MISSES_SHARE)
-            atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+        int64_t more = (now - at) / 100 * MISSES_PERCENT;
+        more = more < MISSES_SAVED ? more : MISSES_SAVED;
+        int64_t surplus = atomic_fetch_add(&miss_budget, more) + more - MISSES_SAVED;
+        if (surplus > 0)
+            atomic_fetch_sub(&miss_budget, surplus);
     }
-    return atomic_load_explicit(&miss_budget, memory_order_relaxed) > SPIN_NS;
+    return atomic_load_explicit(&miss_budget, memory_order_relaxed) >= SPIN_NS;
 }
+
+/* Take a spin's time off the budget, as if it had missed; return whether there was room. */
+static int reserve_spin(void)
+{
+    if (!may_spin())
+        return 0;
+    if (atomic_fetch_sub(&miss_budget, SPIN_NS) >= SPIN_NS)
+        return 1;
+    atomic_fetch_add(&miss_budget, SPIN_NS); /* others were faster */
+    return 0;
+}
+
+/* Give back what a spin has not missed of its time. */
+static void settle_spin(int64_t missed) { atomic_fetch_add(&miss_budget, SPIN_NS - missed); }
 
 /* Watch the word until its phase leaves the two given (returns 0), or it was watched for `most_ns`,
    the deadline has passed, or something is raised (returns how long it was watched). The clock is
@@ -342,16 +363,18 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
             return BROKEN;
         if (atomic_load(&ends->ended))
             return ENDED;
+        if (spins && ends->waits == ADAPTIVE)
+            spins = reserve_spin();
         if (spins) {
             int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
             int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, NULL, most, deadline);
+            if (ends->waits == ADAPTIVE)
+                settle_spin(missed);
             spins = 0;
             if (!missed) {
                 linkage->skipped_last = 0;
                 ends->spun++;
             } else { /* the next few calls sleep at once: twice as many after each miss */
-                if (ends->waits == ADAPTIVE)
-                    atomic_fetch_sub(&miss_budget, missed);
                 linkage->skipped_last = linkage->skipped_last ? linkage->skipped_last * 2 : 1;
                 if (linkage->skipped_last > 1024)
                     linkage->skipped_last = 1024;
@@ -492,13 +515,13 @@ static void unpin(Worker *worker)
 }
 
 /* Move off the caller's processor, to spin on another one. Returns whether there is another. */
-static int move_away(const Linkage *linkage)
+static int move_away(const Ends *ends, const Linkage *linkage)
 {
     uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
     cpu_set_t mask, others;
     if (cpu >= CPU_SETSIZE || sched_getcpu() != (int)cpu)
         return 1;
-    if (sched_getaffinity(0, sizeof mask, &mask))
+    if (!ends->pins || sched_getaffinity(0, sizeof mask, &mask))
         return 0;
     others = mask;
     CPU_CLR(cpu, &others);
@@ -553,7 +576,7 @@ static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, i
         atomic_store_explicit(&wanted_at, now, memory_order_relaxed);
         return;
     }
-    linkage->spinning = move_away(linkage);
+    linkage->spinning = move_away(ends, linkage);
     if (linkage->spinning)
         atomic_fetch_add(&spinners, 1);
     linkage->misses = linkage->spun_calls = 0;
@@ -575,7 +598,7 @@ static int server_spins(Ends *ends, Linkage *linkage)
     if (ends->waits == ALWAYS_SLEEP)
         return 0;
     if (ends->waits == ALWAYS_SPIN)
-        return move_away(linkage);
+        return move_away(ends, linkage);
     if (!linkage->spinning)
         return 0;
     uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
@@ -594,12 +617,9 @@ static int server_spins(Ends *ends, Linkage *linkage)
 
 /* A spin has missed: hand the processor over again after two in a row, for twice as long as the
    last time unless spinning paid in between. */
-static void spin_missed(Ends *ends, Linkage *linkage, int64_t missed)
+static void spin_missed(Ends *ends, Linkage *linkage)
 {
-    if (ends->waits != ADAPTIVE)
-        return;
-    atomic_fetch_sub(&miss_budget, missed);
-    if (++linkage->misses < 2)
+    if (ends->waits != ADAPTIVE || ++linkage->misses < 2)
         return;
     linkage->back_off = linkage->back_off ? linkage->back_off * 2 : MILLISECOND;
     if (linkage->back_off > SECOND)
@@ -648,8 +668,15 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
                 if (!atomic_compare_exchange_strong(word, &now, (now & ~WORKER_BITS) | WORKER_AWAKE))
                     continue;
             }
+            if (ends->waits == ADAPTIVE && !reserve_spin()) {
+                stop_spinning(linkage);
+                atomic_store_explicit(&control->spins, 0, memory_order_relaxed);
+                continue;
+            }
             int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
             int64_t missed = spin(word, DONE, IDLE, &ends->ended, &worker->leave, most, FOREVER);
+            if (ends->waits == ADAPTIVE)
+                settle_spin(missed);
             if (!missed) {
                 ends->spun++;
                 linkage->misses = 0;
@@ -658,7 +685,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
                 spun = 1;
                 continue;
             }
-            spin_missed(ends, linkage, missed);
+            spin_missed(ends, linkage);
             atomic_store_explicit(&control->spins, linkage->spinning || ends->waits == ALWAYS_SPIN, memory_order_relaxed);
             continue;
         }
@@ -672,7 +699,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
                 continue;
             now = asleep;
         }
-        if (!was_pinned && linkage->pins && ends->waits != ALWAYS_SPIN) {
+        if (!was_pinned && ends->pins && linkage->pins && ends->waits != ALWAYS_SPIN) {
             pin(worker, linkage, linkage->done_at);
             was_pinned = worker->pinned;
         }

@@ -3,22 +3,178 @@
 Procedures whose A-stacks are of similar size share a pool of them: within a pool, the largest size
 is at most a quarter more than the smallest. Sharing bounds their simultaneous calls together, so a
 pool has as many A-stacks as the procedure that asks for most.
+
+An export's clerk is a thread of its server, which waits in the server's domain. An import has the
+kernel wake it, and waits for its answer: the procedure descriptor list (section 3.1). Outside a run
+the clerk's thread runs alone, on no processor, so that no time passes and nothing else happens.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.descriptors import BindingObject, ProcedureDescriptor
-from lrpc.kernel.errors import CallError, NoSuchProcedure
+from lrpc.kernel.descriptors import BindingObject, ImportRequest, ProcedureDescriptor
+from lrpc.kernel.errors import BindingRefused, CallError, NoSuchProcedure, raised
 from lrpc.kernel.simulated.astacks import MOST_REGIONS, AStack, AStackGroup
 from lrpc.kernel.simulated.memory import READ, WRITE, Region
 from lrpc.kernel.states import ASTACK_TAKEN, BINDING_BOUND, BINDING_REVOKED, LINKAGE_FREE, follow
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import Export, ProtectionDomain
+    from lrpc.kernel.simulated.engine import Event
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.threads import Thread
 
 LARGEST_BINDING: Final = 64 * 1024 * 1024  # most bytes of A-stacks of one binding
+PATIENCE_NS: Final = 10 * 10**9  # of importers, from when a clerk begins to decide; no source has one
+Descriptors = tuple[ProcedureDescriptor, ...]
+
+
+class ImportCall:
+    """An import that a clerk is to answer, and the thread that waits for the answer."""
+
+    __slots__ = ("answer", "fault", "importer", "request")
+
+    def __init__(self, request: ImportRequest, importer: "Thread | None") -> None:
+        self.request = request
+        self.importer = importer  # None outside a run, and once nobody waits any more
+        self.answer: Descriptors = ()
+        self.fault: CallError | None = None  # in place of an answer
+
+    def abandon(self) -> None:
+        """Stop waiting for the answer; a late one is dropped."""
+        self.importer = None
+
+
+class ClerkThread:
+    """The clerk of one export: a thread that waits in the server's domain for imports."""
+
+    def __init__(self, kernel: "Kernel", export: "Export") -> None:
+        self.kernel = kernel
+        self.export = export
+        kernel.clerks_made += 1
+        self.thread = kernel.new_thread(f"{export.name}/clerk", export.domain, self._serve)
+        self.thread.serves = True
+        self.thread.waits_for = f"an import of {export.name}"
+        self.idle = True  # waits for an import
+        self.deciding: ImportCall | None = None  # the import that it decides about
+        self.imports: deque[ImportCall] = deque()  # those that wait for it
+        self._late = False  # its importers have lost patience, and it has not answered since
+        self._closed: BindingRefused | None = None  # what importers get, once its domain has terminated
+        self._timer: Event | None = None
+
+    def ask(self, request: ImportRequest) -> Descriptors:
+        """Wake the clerk for an import, wait for its answer, and return that.
+
+        Raises `BindingRefused` where the clerk refuses, raises, has not answered in time, or ends,
+        and `CallAborted` where the caller is released.
+        """
+        kernel = self.kernel
+        if kernel.processor is not None:
+            kernel.processor.checkpoint()  # imports are answered in the order of their times
+        if self._closed is not None:
+            raise self._closed.copy()
+        if self._late:
+            raise self._refusal("has not answered an earlier import yet")
+        if kernel.processor is None:
+            return self._ask_aside(ImportCall(request, None))
+        thread = kernel.running_thread()
+        one = ImportCall(request, thread)
+        self.imports.append(one)
+        if self.idle:
+            self.idle = False
+            kernel.wake(self.thread)
+        thread.outstanding = one
+        fault = kernel.block(f"the clerk of {self.export.name}") or one.fault
+        if fault is not None:
+            raise fault
+        return one.answer
+
+    def close(self) -> None:
+        """End the clerk, whose domain terminates, and refuse what waits for it."""
+        self._closed = self._refusal(f"has ended: {self.export.domain} has terminated")
+        self._fail_all(self._closed)
+
+    def _ask_aside(self, one: ImportCall) -> Descriptors:
+        """Have the clerk answer outside a run, and return its answer."""
+        if not self.idle:
+            raise self._refusal("decides about another import, and no time passes outside a run; run its machine")
+        self.imports.append(one)
+        self.idle = False
+        waited = self.kernel.run_aside(self.thread)
+        self._late = not self.idle  # it never goes on
+        if waited:
+            raise self._refusal(
+                "waits or takes time, and none passes outside a run; import in the body of a thread instead"
+            )
+        if one.fault is not None:
+            raise one.fault
+        return one.answer
+
+    def _serve(self) -> None:
+        """Answer imports, one after the other: the body of the clerk's thread."""
+        kernel = self.kernel
+        while True:
+            while self.imports:
+                one = self.deciding = self.imports.popleft()
+                if kernel.processor is not None:
+                    self._timer = kernel.engine.schedule(kernel.now_ns + PATIENCE_NS, self._lose_patience)
+                fault = self._decide(one.request)
+                kernel.refuse_if_reaping()
+                if kernel.processor is not None:
+                    self.thread = kernel.running_thread()  # a successor, if a call by the policy was aborted
+                self._stop_timer()
+                self._late = False
+                self.deciding = None
+                self._answer(one, fault)
+            self.idle = True
+            if kernel.processor is None:
+                kernel.step_aside()
+            else:
+                kernel.block(f"an import of {self.export.name}")
+
+    def _decide(self, request: ImportRequest) -> CallError | None:
+        """Return None where the policy accepts an import, or why it is refused."""
+        try:
+            reason = self.export.clerk.authorise(request)
+        except Exception as error:
+            told = raised(error)
+            fault = self._refusal(f"raised {told}")
+            for note in getattr(told, "__notes__", ()):
+                fault.add_note(note)
+            return fault
+        return None if reason is None else self._refusal(f"refused domain {request.client}: {reason}")
+
+    def _answer(self, one: ImportCall, fault: CallError | None) -> None:
+        if fault is None:
+            one.answer = self.export.descriptors
+        else:
+            one.fault = fault
+        importer, one.importer = one.importer, None
+        if importer is not None:
+            importer.outstanding = None
+            self.kernel.wake(importer)
+
+    def _lose_patience(self) -> None:
+        """Refuse all imports that wait: the clerk does not answer."""
+        self._timer = None
+        self._late = True
+        self._fail_all(self._refusal(f"has not answered within {PATIENCE_NS // 10**9} s"))
+
+    def _fail_all(self, fault: BindingRefused) -> None:
+        self._stop_timer()
+        waiting = [*self.imports] if self.deciding is None else [self.deciding, *self.imports]
+        self.imports.clear()
+        for one in waiting:
+            self._answer(one, fault.copy())
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self.kernel.engine.cancel(timer)
+
+    def _refusal(self, what: str) -> BindingRefused:
+        return BindingRefused(f"import {self.export.name}: its clerk {what}")
 
 
 class Grant:
@@ -45,12 +201,20 @@ class Binding(Grant):
     """A binding of a client to a server on the same machine, with A-stacks mapped to both."""
 
     def __init__(
-        self, kernel: "Kernel", number: int, key: int, client: "ProtectionDomain", export: "Export", *, grows: bool
+        self,
+        kernel: "Kernel",
+        number: int,
+        key: int,
+        client: "ProtectionDomain",
+        export: "Export",
+        descriptors: Descriptors,
+        *,
+        grows: bool,
     ) -> None:
         super().__init__(number, key, client, export.name, export)
         self.kernel = kernel
         self.server: ProtectionDomain = export.domain
-        self.descriptors = list(export.descriptors)
+        self.descriptors = list(descriptors)
         self.grows = grows  # makes more A-stacks when all are taken; otherwise clients wait
         self.bytes = 0  # mapped: A-stacks and out-of-band segments
         self.groups: list[AStackGroup] = []  # by procedure

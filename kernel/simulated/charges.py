@@ -17,7 +17,6 @@ from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
     CHECKSUM_BYTE,
     CLIENT_STUB,
-    CONTROLLER_BYTE,
     COPY_BYTE,
     COPY_VALUE,
     EXCHANGE,
@@ -45,6 +44,8 @@ from lrpc.kernel.simulated.costs import (
     PACKET_OUT,
     PACKET_SEND,
     PROCEDURE_CALL,
+    RECEIVE,
+    RECEIVE_BYTE,
     REMOTE_CLIENT,
     REMOTE_SERVER,
     SECONDARY_REGION,
@@ -52,6 +53,8 @@ from lrpc.kernel.simulated.costs import (
     STEPS,
     SWITCH,
     TLB_MISS,
+    TRANSMIT,
+    TRANSMIT_BYTE,
     TRAP,
     CostModel,
 )
@@ -59,30 +62,48 @@ from lrpc.kernel.simulated.costs import (
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.processor import Processor
 
-NETWORK_PROCESSOR: Final = -1  # its number in a note
+# The numbers in notes of what serves packets beside processors.
+IO_PROCESSOR: Final = -1
+CONTROLLER: Final = -2
+NO_BYTES: Final = -1  # in place of the step that a service takes for each byte
 
 
 class Path:
-    """Steps that follow each other with nothing in between: their cost and their number of uses."""
+    """Steps that follow each other with nothing in between: their cost and their number of uses.
 
-    def __init__(self, costs: CostModel, steps: Sequence[int], number: int = 0) -> None:
+    With `bus`, a part of their cost is spent on the memory bus, later (`Processor.refill`).
+    """
+
+    def __init__(self, costs: CostModel, steps: Sequence[int], number: int = 0, *, bus: bool = False) -> None:
         self.steps = tuple(steps)
         self.number = number  # among the paths of its machine
-        self.ns = (sum(costs.ps[step] for step in self.steps) + 500) // 1000  # rounded once
+        self.bus_ns = (sum(costs.bus_ps(step) for step in self.steps) + 500) // 1000 if bus else 0
+        whole = (sum(costs.ps[step] for step in self.steps) + 500) // 1000  # rounded once
+        self.ns = whole - self.bus_ns  # off the bus
         self.times = 0
 
 
-class ChargeNote(NamedTuple):
-    """A charge as it was made: where, for which steps, how often for each, and what it cost.
+class Service:
+    """A path of steps for a packet or a call, whose time varies around its cost.
 
-    `domain` is the one whose context the processor had; it is empty for the network processor.
+    Of each byte of data in it, `byte_step` is taken too.
+    """
+
+    def __init__(self, path: Path, byte_step: int = NO_BYTES) -> None:
+        self.path = path
+        self.byte_step = byte_step
+
+
+class ChargeNote(NamedTuple):
+    """A charge as it was made: where, for which steps, and how often for each.
+
+    `domain` is the one whose context the processor had; it is empty for what serves packets.
     """
 
     machine: str
     processor: int
     domain: str
     steps: tuple[tuple[int, int], ...]
-    ns: int
 
 
 class Notes:
@@ -91,8 +112,16 @@ class Notes:
     This base class keeps nothing.
     """
 
-    def add_path(self, path: Path, processor: "Processor | None") -> None:
-        """Note a path that a processor has spent; without one, the network processor will."""
+    def add_path(self, path: Path, processor: "Processor") -> None:
+        """Note a path that a processor has spent."""
+
+    def add_service(
+        self, service: Service, size: int, begin: int, ns: int, place: int, processor: "Processor | None"
+    ) -> None:
+        """Note a service of `size` bytes that takes `ns` from `begin` on.
+
+        `place` is the processor's number, or that of what serves packets where there is none.
+        """
 
     def add_copy(self, value_step: int, byte_step: int, values: int, size: int, ns: int) -> None:
         """Note a copy that is about to be spent where the thread runs, or at the last path's."""
@@ -120,38 +149,52 @@ class ChargeNotes(Notes):
         self._processor = 0
         self._domain = ""
 
-    def add_path(self, path: Path, processor: "Processor | None") -> None:
+    def add_path(self, path: Path, processor: "Processor") -> None:
         """Keep the charge of a path; it and those that follow are made where `processor` is."""
-        self._processor = NETWORK_PROCESSOR if processor is None else processor.number
-        self._domain = "" if processor is None or processor.context is None else processor.context.name
-        self._add([(step, 1) for step in path.steps], path.ns)
+        self._move(processor.number, processor)
+        self._add([(step, 1) for step in path.steps])
+
+    def add_service(
+        self, service: Service, size: int, begin: int, ns: int, place: int, processor: "Processor | None"
+    ) -> None:
+        """Keep the charge of a service, with what its bytes cost."""
+        self._move(place, processor)
+        bytes_ = [] if service.byte_step == NO_BYTES else [(service.byte_step, size)]
+        self._add([(step, 1) for step in service.path.steps] + bytes_)
 
     def add_copy(self, value_step: int, byte_step: int, values: int, size: int, ns: int) -> None:
         """Keep the charge of a copy."""
-        self._add([(value_step, values), (byte_step, size)], ns)
+        self._add([(value_step, values), (byte_step, size)])
 
     def add_misses(self, count: int, ns: int, processor: "Processor") -> None:
         """Keep the charge of misses."""
-        self._add([(TLB_MISS, count)], ns)
+        self._add([(TLB_MISS, count)])
 
-    def _add(self, steps: Sequence[tuple[int, int]], ns: int) -> None:
+    def _move(self, place: int, processor: "Processor | None") -> None:
+        self._processor = place
+        self._domain = "" if processor is None or processor.context is None else processor.context.name
+
+    def _add(self, steps: Sequence[tuple[int, int]]) -> None:
         """Keep a charge, unless it is for nothing."""
         made = tuple((step, times) for step, times in steps if times)
         if made:
-            self.kept.append(ChargeNote(self.machine, self._processor, self._domain, made, ns))
+            self.kept.append(ChargeNote(self.machine, self._processor, self._domain, made))
 
 
 class Charges:
     """The charges of one machine: its paths, the copies it made and the misses it had.
 
-    `notes` is told of them in order, where somebody wants to see them.
+    `notes` is told of them in order, where somebody wants to see them. With `bus`, the machine has
+    processors that share one.
     """
 
-    def __init__(self, costs: CostModel) -> None:
+    def __init__(self, costs: CostModel, *, bus: bool = False) -> None:
         self.notes: Notes | None = None
         self.paths: list[Path] = []
         self._costs = costs
         self._ps = list(costs.ps)
+        self.bus = bus
+        self._bus_ps = [costs.bus_ps(step) for step in range(len(STEPS))]
         tlb = costs.file.tlb
         # The most misses that one switch can have.
         most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))
@@ -159,6 +202,7 @@ class Charges:
         self._copied = [0] * len(STEPS)  # values and bytes, by step number
         self._missed = 0
         self._carries = costs.has("messages")
+        self.marshals = costs.has("marshaling")
         self.procedure_call = self._path(PROCEDURE_CALL)
         self.trap = self._path(TRAP)
         self.switch = self._path(SWITCH)
@@ -175,13 +219,15 @@ class Charges:
             MESSAGE_VALIDATE, MESSAGE_ENQUEUE, MESSAGE_TRANSFER, MESSAGE_SCHEDULE, MESSAGE_SWITCH
         )
         self.message_dispatch = self._path(MESSAGE_DISPATCH, MESSAGE_SERVER_STUB)
-        self.remote_client = self._path(REMOTE_CLIENT)
-        self.remote_server = self._path(REMOTE_SERVER)
         self.network_send = self._path(NETWORK_SEND)
         self.network_receive = self._path(NETWORK_RECEIVE)
-        self.packet_send = self._path(*PACKET_SEND)
-        self._packet_out = self._path(*PACKET_OUT)
-        self._packet_in = self._path(*PACKET_IN)
+        self.remote_client = Service(self._path(REMOTE_CLIENT))
+        self.remote_server = Service(self._path(REMOTE_SERVER))
+        self.packet_send = Service(self._path(*PACKET_SEND), CHECKSUM_BYTE)
+        self.packet_out = Service(self._path(*PACKET_OUT))
+        self.transmit = Service(self._path(*TRANSMIT), TRANSMIT_BYTE)
+        self.receive = Service(self._path(*RECEIVE), RECEIVE_BYTE)
+        self.packet_in = Service(self._path(*PACKET_IN), CHECKSUM_BYTE)
 
     def copy(self, values: int, size: int) -> int:
         """Count a copy of `values` values, `size` bytes in all; return its cost in ns."""
@@ -199,6 +245,10 @@ class Charges:
         """Count one of message passing's copies of results, as `copy` does."""
         return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
 
+    def bus_ns(self, step: int, times: int) -> int:
+        """Return for how long a step occupies the memory bus, on average, taken so many times."""
+        return times * self._bus_ps[step] // 1000
+
     def carry(self, size: int) -> int:
         """Count `size` bytes of a message that travels whole; return their cost in ns.
 
@@ -208,27 +258,17 @@ class Charges:
             return 0
         return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
 
-    def checksum(self, size: int) -> int:
-        """Count a checksum over `size` bytes of a packet; return its cost in ns."""
-        return self._copy(CHECKSUM_BYTE, CHECKSUM_BYTE, 0, size)
+    def marshal(self, value_step: int, byte_step: int, values: int, size: int) -> int:
+        """Count what a stub marshals for another machine, as `copy` does."""
+        return self._copy(value_step, byte_step, values, size)
 
-    def packet_out(self, size: int) -> int:
-        """Count a packet that the network processor sends; return its cost in ns.
-
-        `size` is its bytes of data.
-        """
-        self._packet_out.times += 1
-        self._note_packet(self._packet_out)
-        return self._packet_out.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size)
-
-    def packet_in(self, size: int) -> int:
-        """Count a packet that the network processor receives; return its cost in ns.
-
-        That includes checking it and handing it to a thread. `size` is its bytes of data.
-        """
-        self._packet_in.times += 1
-        self._note_packet(self._packet_in)
-        return self._packet_in.ns + self._copy(CONTROLLER_BYTE, CONTROLLER_BYTE, 0, size) + self.checksum(size)
+    def serve(self, service: Service, size: int) -> int:
+        """Count a service for `size` bytes of data; return its cost in ns."""
+        service.path.times += 1
+        if service.byte_step == NO_BYTES:
+            return service.path.ns
+        self._copied[service.byte_step] += size
+        return service.path.ns + (size * self._ps[service.byte_step] + 500) // 1000
 
     def misses(self, count: int, processor: "Processor") -> int:
         """Count the misses after one switch, which a processor will spend; return their ns."""
@@ -255,12 +295,8 @@ class Charges:
             self.notes.add_copy(value_step, byte_step, values, size, ns)
         return ns
 
-    def _note_packet(self, path: Path) -> None:
-        if self.notes is not None:
-            self.notes.add_path(path, None)
-
     def _path(self, *steps: int) -> Path:
         charged = [step for step in steps if STEPS[step] in self._costs.file.steps]
-        path = Path(self._costs, charged, len(self.paths))
+        path = Path(self._costs, charged, len(self.paths), bus=self.bus)
         self.paths.append(path)
         return path

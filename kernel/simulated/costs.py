@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.simulated.disciplines import Discipline
 
 # The steps that paths charge. A step's number is its index here, and in every list of costs and
 # charges.
@@ -63,11 +64,20 @@ STEPS: Final = (
     "interrupt_handling",
     "controller_start",
     "controller_transmit",
+    "transmit_byte",
     "controller_receive",
-    "controller_byte",
+    "receive_byte",
     "io_interrupt",
     "receive_handling",
     "wakeup",
+    "marshal_word",
+    "marshal_array",
+    "marshal_array_byte",
+    "marshal_open_array",
+    "marshal_open_array_byte",
+    "marshal_nil",
+    "marshal_text",
+    "marshal_text_byte",
 )
 
 PROCEDURE_CALL: Final = 0
@@ -112,17 +122,42 @@ PROCESSOR_INTERRUPT: Final = 38
 INTERRUPT_HANDLING: Final = 39
 CONTROLLER_START: Final = 40
 CONTROLLER_TRANSMIT: Final = 41
-CONTROLLER_RECEIVE: Final = 42
-CONTROLLER_BYTE: Final = 43
-IO_INTERRUPT: Final = 44
-RECEIVE_HANDLING: Final = 45
-WAKEUP: Final = 46
+TRANSMIT_BYTE: Final = 42
+CONTROLLER_RECEIVE: Final = 43
+RECEIVE_BYTE: Final = 44
+IO_INTERRUPT: Final = 45
+RECEIVE_HANDLING: Final = 46
+WAKEUP: Final = 47
+MARSHAL_WORD: Final = 48
+MARSHAL_ARRAY: Final = 49
+MARSHAL_ARRAY_BYTE: Final = 50
+MARSHAL_OPEN_ARRAY: Final = 51
+MARSHAL_OPEN_ARRAY_BYTE: Final = 52
+MARSHAL_NIL: Final = 53
+MARSHAL_TEXT: Final = 54
+MARSHAL_TEXT_BYTE: Final = 55
 
-# The steps of each packet: on the calling processor, and on the network processors that send and
-# receive it.
+# The steps that can occupy the memory bus: those that move what another processor, or the cache of
+# their own, does not have at hand.
+BUS_STEPS: Final = (
+    "tlb_miss",
+    "kernel_call",
+    "kernel_return",
+    "exchange",
+    "copy_byte",
+    "exchanged_byte",
+    "message_buffer",
+    "message_argument_byte",
+    "message_result_byte",
+)
+
+# The steps of each packet, in order and by who takes them: the calling processor, its machine's I/O
+# processor and controller, and those of the machine that receives it.
 PACKET_SEND: Final = (UDP_HEADER, UDP_CHECKSUM, NETWORK_TRAP, NETWORK_QUEUE, PROCESSOR_INTERRUPT)
-PACKET_OUT: Final = (INTERRUPT_HANDLING, CONTROLLER_START, CONTROLLER_TRANSMIT)
-PACKET_IN: Final = (CONTROLLER_RECEIVE, IO_INTERRUPT, RECEIVE_HANDLING, UDP_CHECKSUM, WAKEUP)
+PACKET_OUT: Final = (INTERRUPT_HANDLING, CONTROLLER_START)
+TRANSMIT: Final = (CONTROLLER_TRANSMIT,)
+RECEIVE: Final = (CONTROLLER_RECEIVE,)
+PACKET_IN: Final = (IO_INTERRUPT, RECEIVE_HANDLING, UDP_CHECKSUM, WAKEUP)
 
 # A cost model gives all steps of a part or none. Without a part, that kind of call is refused.
 PARTS: Final[dict[str, tuple[str, ...]]] = {
@@ -132,42 +167,10 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "network": STEPS[REMOTE_CLIENT : REMOTE_SERVER + 1],
     # A message is sent and received whole, by the processors that run threads.
     "messages": STEPS[NETWORK_SEND : NETWORK_BYTE + 1],
-    # Each packet is sent and received step by step, with a network processor.
+    # Each packet is sent and received step by step, by an I/O processor and a controller.
     "packets": STEPS[UDP_HEADER : WAKEUP + 1],
-}
-
-# The copies, by Table III's letters, that a message-passing system makes of each mutable argument,
-# each immutable argument and each result. Taos' shared buffers are mapped into every domain, and so
-# need no copies between domains.
-Discipline = Literal["shared buffers", "message passing", "restricted message passing"]
-COPIES: Final[dict[str, tuple[str, str, str]]] = {
-    "shared buffers": ("A", "AE", "F"),
-    "message passing": ("ABCE", "ABCE", "BCF"),
-    "restricted message passing": ("ADE", "ADE", "BF"),
-}
-
-# Where the bytes of a message are on its way; the first four are buffers.
-SENDER: Final = 0  # a buffer in the client's memory
-KERNEL: Final = 1  # one in the kernel's
-RECEIVER: Final = 2  # one in the server's
-SHARED: Final = 3  # one that is mapped into every domain
-STUB: Final = 4  # the client stub's arguments, or the results that it returns
-STACK: Final = 5  # the stack on which the server's procedure finds arguments
-CopyPath = dict[str, tuple[int, int]]  # from where to where each copy goes, by Table III's letter
-ARGUMENT_PATHS: Final[dict[str, CopyPath]] = {
-    "shared buffers": {"A": (STUB, SHARED), "E": (SHARED, STACK)},
-    "message passing": {
-        "A": (STUB, SENDER),
-        "B": (SENDER, KERNEL),
-        "C": (KERNEL, RECEIVER),
-        "E": (RECEIVER, STACK),
-    },
-    "restricted message passing": {"A": (STUB, SENDER), "D": (SENDER, RECEIVER), "E": (RECEIVER, STACK)},
-}
-RESULT_PATHS: Final[dict[str, CopyPath]] = {
-    "shared buffers": {"F": (SHARED, STUB)},
-    "message passing": {"B": (RECEIVER, KERNEL), "C": (KERNEL, SENDER), "F": (SENDER, STUB)},
-    "restricted message passing": {"B": (RECEIVER, KERNEL), "F": (KERNEL, STUB)},
+    # What stubs add to a call of another machine, by the types of its values.
+    "marshaling": STEPS[MARSHAL_WORD : MARSHAL_TEXT_BYTE + 1],
 }
 
 Origin = Literal["source", "fitted", "assumed"]
@@ -187,6 +190,12 @@ class StepCost(Document):
     origin: Origin
     source: str = Field(min_length=1)
     solved_from: tuple[CellName, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _what_is_fitted_names_its_cells(self) -> "StepCost":
+        if self.origin == "fitted" and not self.solved_from:
+            raise ValueError("solved_from: missing; a fitted cost names the cells that it was solved from")
+        return self
 
     @property
     def ps(self) -> int:
@@ -223,10 +232,14 @@ class Tlb(Document):
 
 
 class Bus(StepCost):
-    """The memory bus that processors share: how long, on average, a miss occupies it.
+    """The memory bus that processors share, and which steps occupy it.
 
-    That time, `us`, is a part of the miss's own cost.
+    `shares` says for how long, on average, each step does; that is a part of the step's own cost.
+    `us` is their sum over a call that takes each step as often as `of` says.
     """
+
+    of: dict[str, Annotated[int, Field(gt=0, le=LARGEST_COUNT)]] = Field(min_length=1)
+    shares: dict[str, StepCost] = Field(min_length=1)
 
 
 class Retransmission(StepCost):
@@ -248,6 +261,17 @@ class Retransmission(StepCost):
         return wait_ns
 
 
+class Variation(Document):
+    """How the time that a service takes in a call to another machine varies around its cost.
+
+    It takes `floor` times its cost at least. What it takes beyond that is exponential.
+    """
+
+    floor: float = Field(gt=0, le=1, allow_inf_nan=False)
+    origin: Origin
+    source: str = Field(min_length=1)
+
+
 class MessagePassing(Document):
     """How messages travel between domains: which of Table III's copies are made."""
 
@@ -266,6 +290,7 @@ class CostFile(Document):
     bus: Bus | None = None
     message_passing: MessagePassing | None = None
     retransmission: Retransmission | None = None
+    variation: Variation | None = None
     steps: dict[str, StepCost]
     totals: tuple[Total, ...] = Field(default=(), strict=False)
 
@@ -282,10 +307,25 @@ class CostFile(Document):
             raise ValueError("steps.network_send: missing; network needs it and the rest of messages, or of packets")
         if "message_validate" in self.steps and self.message_passing is None:
             raise ValueError("message_passing: missing; message passing needs to know its discipline")
-        if self.bus is not None and self.bus.us > self.steps["tlb_miss"].us:
-            raise ValueError(
-                f"bus.us: a miss occupies the bus for {self.bus.us:g} of its {self.steps['tlb_miss'].us:g}; lower it"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_bus_is_shared_by_steps_that_use_it(self) -> "CostFile":
+        bus = self.bus
+        if bus is None:
+            return self
+        for step, share in bus.shares.items():
+            if step not in BUS_STEPS:
+                raise ValueError(f"bus.shares.{step}: does not use the bus; {', '.join(BUS_STEPS)} can")
+            whole = self.steps[step].us if step in self.steps else share.us
+            if share.us > whole:
+                raise ValueError(f"bus.shares.{step}.us: occupies the bus for {share.us:g} of its {whole:g}; lower it")
+        missing = sorted(set(bus.of) - set(bus.shares))
+        if missing:
+            raise ValueError(f"bus.shares.{missing[0]}: missing; bus.of counts it")
+        found = sum(bus.shares[step].us * times for step, times in bus.of.items())
+        if abs(found - bus.us) > 0.001:
+            raise ValueError(f"bus.us: its shares add up to {found:g}, not to {bus.us:g}; correct one")
         return self
 
     @model_validator(mode="after")
@@ -329,10 +369,19 @@ class CostModel:
     @property
     def lookahead_ns(self) -> int:
         """Return the least time from the last checkpoint before a message to its leaving."""
-        # Each packet passes a checkpoint just before it joins the network processor's queue.
+        # That a controller begins to transmit a packet is an event of its own.
         if self.in_packets:
-            return (sum(self.ps[step] for step in PACKET_OUT) + 500) // 1000
+            return self.floor_ns((sum(self.ps[step] for step in TRANSMIT) + 500) // 1000)
         return self.ns[NETWORK_SEND]
+
+    def floor_ns(self, ns: int) -> int:
+        """Return the least that a service takes which costs `ns`, where its time varies."""
+        variation = self.file.variation
+        return ns if variation is None else ns * round(variation.floor * 1_000_000) // 1_000_000
+
+    def without_variation(self) -> "CostModel":
+        """Return this model with services that always take what they cost."""
+        return CostModel(self.file.model_copy(update={"variation": None}), self.ns, self.ps)
 
     @property
     def retransmission(self) -> Retransmission:
@@ -343,8 +392,13 @@ class CostModel:
 
     @property
     def in_packets(self) -> bool:
-        """Return whether messages are sent packet by packet, by a network processor."""
+        """Return whether messages are sent packet by packet, by an I/O processor."""
         return self.has("packets")
+
+    def bus_ps(self, step: int) -> int:
+        """Return for how long a step occupies the memory bus, on average, in picoseconds."""
+        share = None if self.file.bus is None else self.file.bus.shares.get(STEPS[step])
+        return 0 if share is None else share.ps
 
     def with_tlb(self, *, tagged: bool) -> "CostModel":
         """Return this model with another translation buffer."""
@@ -355,6 +409,9 @@ class CostModel:
         """Return this model with the costs of some steps at nothing, as far as it has them."""
         free = {step: one.model_copy(update={"us": 0.0}) for step, one in self.file.steps.items() if step in steps}
         file = self.file.model_copy(update={"steps": {**self.file.steps, **free}, "totals": ()})
+        if file.bus is not None:
+            shares = {step: share for step, share in file.bus.shares.items() if step not in free}
+            file = file.model_copy(update={"bus": file.bus.model_copy(update={"shares": shares})})
         numbers = {STEPS.index(step) for step in free}
         ns, ps = (tuple(0 if at in numbers else cost for at, cost in enumerate(all_)) for all_ in (self.ns, self.ps))
         return CostModel(file, ns, ps)

@@ -38,16 +38,45 @@ class Dispatcher:
         self.kernel = kernel
         self._needs = 0  # calls that needed an idle processor so far
         self._idle = list(processors)
+        self._others = len(processors) - 1
         self._ready: deque[Thread] = deque()
+
+    @property
+    def others_idle(self) -> bool:
+        """Return whether at most one processor has a thread."""
+        return len(self._idle) >= self._others
 
     def ready(self, thread: "Thread") -> None:
         """Give a ready thread the idle processor that suits it best, or queue it for one."""
         if self._idle:
-            processor = min(self._idle, key=lambda idle: _preference(idle, thread))
-            self._idle.remove(processor)
-            processor.assign(thread)
+            self._idle.pop(self._most_suitable(thread)).assign(thread)
         else:
             self._ready.append(thread)
+
+    def _most_suitable(self, thread: "Thread") -> int:
+        """Return where in `_idle` the processor is that suits a thread best.
+
+        That is the soonest free; of those, one that takes no interrupts; of those, one with the
+        right context; of those, the first by number.
+        """
+        found, found_at = 0, 0
+        best: Processor | None = None
+        for at, one in enumerate(self._idle):
+            free_at = max(one.clock, thread.ready_at)
+            if best is not None:
+                if free_at != found_at:
+                    if free_at > found_at:
+                        continue
+                elif one.takes_interrupts != best.takes_interrupts:
+                    if one.takes_interrupts:
+                        continue
+                elif (one.context is thread.domain) != (best.context is thread.domain):
+                    if best.context is thread.domain:
+                        continue
+                elif one.number > best.number:
+                    continue
+            best, found, found_at = one, at, free_at
+        return found
 
     def reassign(self, processor: "Processor") -> None:
         """Release a processor's thread, and give the processor to the next ready one.
@@ -104,6 +133,7 @@ class Dispatcher:
         idle.clock = processor.clock
         idle.exchanges += 1
         idle.attach(thread)
+        idle.take_over(processor)
         idle.spend(idle.charges.exchange)
         self.kernel.processor = idle
         self.kernel.log.add(idle.clock, EXCHANGE, thread.number, idle.number)
@@ -122,17 +152,13 @@ class Dispatcher:
         }
         processor = min(free, key=lambda one: (needs[one.number], one.number))
         if 4 * domain.needed > 5 * needs[processor.number]:
-            processor.clock = max(processor.clock, now)
+            begins = processor.clock = max(processor.clock, now)
             processor.load(domain, domain.pages_on_call)
             processor.refill()
+            processor.sent_ns += processor.clock - begins
 
     def _need_of(self, domain: "ProtectionDomain") -> int:
         """Return how much a domain needs idle processors, earlier needs having decayed."""
         halvings, rest = divmod(self._needs - domain.needed_at, HALVED_AFTER)
         whole = domain.needed >> min(halvings, 63)
         return whole - whole * rest // (2 * HALVED_AFTER)
-
-
-def _preference(idle: "Processor", thread: "Thread") -> tuple[int, bool, int]:
-    """Order idle processors: the soonest free, then the right context, then by number."""
-    return max(idle.clock, thread.ready_at), idle.context is not thread.domain, idle.number

@@ -17,6 +17,7 @@ from lrpc.kernel.simulated.threads import Thread
 from lrpc.kernel.states import DOMAIN_LIVE
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.bindings import ClerkThread
     from lrpc.kernel.simulated.kernel import Kernel
 
 
@@ -37,6 +38,7 @@ class Export:
         self.domain = domain
         self.descriptors = descriptors
         self.clerk = clerk
+        self.clerk_thread: ClerkThread  # which asks the clerk; there once the export is registered
         self.server = server  # for calls from within the domain, which need no transfer
 
 
@@ -101,7 +103,7 @@ class ProtectionDomain:
         Raises `CallFailed` if the domain has terminated.
         """
         self.require_live()
-        return self.kernel.spawn(self, body, name or f"{self.name}/{self.kernel.threads_made}")
+        return self.kernel.spawn(self, body, name or self.kernel.name_for(self))
 
     def abort(self, thread: Thread) -> Thread:
         """Release a thread of this domain from its outermost call.

@@ -7,15 +7,25 @@ from typing import Final
 from lrpc.kernel.descriptors import BindingObject, ImportRequest
 from lrpc.kernel.errors import BindingRefused, BindingRevoked, CallError, ForgedBinding, Refused
 from lrpc.kernel.simulated import log as events
-from lrpc.kernel.simulated.bindings import LARGEST_BINDING, Binding, Grant, astack_count, astack_size, pools_of
-from lrpc.kernel.simulated.costs import CostModel, Discipline
+from lrpc.kernel.simulated.bindings import (
+    LARGEST_BINDING,
+    Binding,
+    ClerkThread,
+    Descriptors,
+    Grant,
+    astack_count,
+    astack_size,
+    pools_of,
+)
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.domain import Export, ProtectionDomain
 from lrpc.kernel.simulated.histogram import Histogram, Route, Tally
 from lrpc.kernel.simulated.locks import SpinLock
 from lrpc.kernel.simulated.log import Sink
 from lrpc.kernel.simulated.memory import PhysicalMemory
 from lrpc.kernel.simulated.message_passing import Port
-from lrpc.kernel.simulated.remote import Network
+from lrpc.kernel.simulated.network.remote import Network
 from lrpc.kernel.simulated.scheduler import Scheduler
 from lrpc.kernel.states import LINKAGE_FREE
 
@@ -95,7 +105,7 @@ class Kernel(Scheduler):
         return self.domains[name]
 
     def export(self, export: Export) -> None:
-        """Register an export under its name.
+        """Register an export under its name, and start its clerk, which waits for imports.
 
         Raises `BindingRefused` if the name is taken, it has no procedures, or its A-stacks are too
         large.
@@ -113,25 +123,26 @@ class Kernel(Scheduler):
             raise BindingRefused(
                 f"export {export.name}: A-stacks of {size} bytes; at most {LARGEST_BINDING} are mapped"
             )
+        export.clerk_thread = ClerkThread(self, export)
         self.exports[export.name] = export
 
-    def authorise(self, client: ProtectionDomain, name: str) -> Export:
-        """Return the export `name` once its clerk has accepted this client.
+    def authorise(self, client: ProtectionDomain, name: str) -> tuple[Export, Descriptors]:
+        """Return the export `name`, and what its clerk answers to an import of this client.
 
-        Raises `BindingRefused` with the reason if the clerk refuses or there is no such export.
+        The running thread waits for the answer. Raises `BindingRefused` with the reason if the
+        clerk refuses, does not answer in time or ends, or if there is no such export, and
+        `CallAborted`.
         """
         self.refuse_if_reaping()
         client.require_live()
         export = self.exports.get(name)
         if export is None:
             raise BindingRefused(f"import {name}: machine {self.machine} does not export it")
-        reason = export.clerk.authorise(ImportRequest(client.name, self.machine, name))
-        if reason is not None:
-            raise BindingRefused(f"import {name}: its clerk refused domain {client.name}: {reason}")
+        descriptors = export.clerk_thread.ask(ImportRequest(client.name, self.machine, name))
         client.require_live()  # either domain may have terminated while the clerk decided
         if self.exports.get(name) is not export:
             raise BindingRefused(f"import {name}: machine {self.machine} no longer exports it")
-        return export
+        return export, descriptors
 
     def bind(self, client: ProtectionDomain, name: str, *, grows: bool = False) -> Binding:
         """Bind a domain to an export of this machine, with A-stacks and linkage records.
@@ -141,9 +152,9 @@ class Kernel(Scheduler):
         has no LRPC.
         """
         self.costs.require("lrpc")
-        export = self.authorise(client, name)
+        export, descriptors = self.authorise(client, name)
         number = self._new_number()
-        binding = Binding(self, number, self._keys.word(), client, export, grows=grows)
+        binding = Binding(self, number, self._keys.word(), client, export, descriptors, grows=grows)
         self.bindings[number] = binding
         self._register(binding)
         return binding

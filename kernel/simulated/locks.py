@@ -112,30 +112,29 @@ class SpinLock:
 class MemoryBus:
     """The memory bus that the processors of a machine share, first come, first served.
 
-    Each miss of a translation buffer occupies the bus for a part of its cost. The time for all
-    misses of one switch is drawn from an exponential distribution: processors that took equal times
-    would fall into step, and never meet.
+    Several steps occupy the bus for a part of their cost: misses of a translation buffer, linkages,
+    copies. A processor takes the bus for all that it has done since the last time at once, where
+    its thread could yield. That time is drawn from an exponential distribution: processors that
+    took equal times would fall into step, and never meet. While no other processor has a thread,
+    nobody is met, and the mean is taken.
     """
 
-    def __init__(self, ps_per_miss: int, stream: Stream) -> None:
-        self._ps_per_miss = ps_per_miss
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._free_at = 0
 
-    def mean_ns(self, misses: int) -> int:
-        """Return for how long misses occupy the bus, in the mean."""
-        return misses * self._ps_per_miss // 1000
-
-    def fetch(self, processor: "Processor", misses: int) -> None:
-        """Spend the cost of `misses`, of which the bus's part begins once the bus is free."""
-        mean = self.mean_ns(misses)
-        processor.clock += processor.charges.misses(misses, processor) - mean
+    def take(self, processor: "Processor", mean: int) -> None:
+        """Occupy the bus once it is free, for about `mean` ns."""
+        processor.due_ns = mean
         processor.checkpoint()
-        wait = self._free_at - processor.clock
-        if wait > 0:
-            processor.bus_wait_ns += wait
-            processor.clock += wait
-        drawn = self._stream.exponential(mean)
+        processor.due_ns = 0
+        drawn = mean
+        if not processor.kernel.dispatcher.others_idle:
+            wait = self._free_at - processor.clock
+            if wait > 0:
+                processor.bus_wait_ns += wait
+                processor.clock += wait
+            drawn = self._stream.exponential(mean)
         processor.bus_ns += drawn
         processor.bus_mean_ns += mean
         processor.clock += drawn

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.errors import CallError
-from lrpc.kernel.simulated.costs import ARGUMENT_PATHS, KERNEL, RESULT_PATHS, SENDER, SHARED, STUB
+from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, KERNEL, RESULT_PATHS, SENDER, SHARED, STUB
 from lrpc.kernel.simulated.locks import WaitQueue
 from lrpc.kernel.simulated.memory import READ, WRITE, Region
 
@@ -57,13 +57,13 @@ class MessageBuffers:
         Raises the error that `close` gave to those that wait. Once closed, buffers have no memory.
         """
         free = self._free
-        if free and free[-1].client is client and not self.waiting.waiting and HEADER + size <= free[-1].room:
+        if len(free) > self.waiting.woken and free[-1].client is client and HEADER + size <= free[-1].room:
             return free.pop()  # the usual case
         if self._closed:
             buffer = MessageBuffer(client)
             buffer.mapped = False
             return buffer
-        if len(self._free) <= self.waiting.woken and len(self.members) == self.most:
+        if len(free) + self.most - len(self.members) <= self.waiting.woken:
             self.waiting.wait()
         buffer = self._taken(client)
         self.fit(buffer, size)

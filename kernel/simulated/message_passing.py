@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
-from lrpc.kernel.simulated.costs import (
+from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
     KERNEL,
@@ -141,6 +141,7 @@ class Port:
             if kernel.check_key(key, thread.domain).export is not self.export:
                 raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
             self._copy_arguments(message, self._on_trap)
+            processor.settle()
             kernel.transfer_lock.hold(processor, charges.message_transfer)
             if self.fault is not None:
                 raise self.fault.copy()
@@ -158,7 +159,7 @@ class Port:
                 raise fault
             self._copy_results(message, self._on_return)
             self.buffers.put_back(buffer)
-            kernel.running_processor().checkpoint()
+            kernel.running_processor().settle()
             return message.results
         except Exception:
             if not message.abandoned:  # else the server still has it, and gives its buffer back
@@ -200,6 +201,7 @@ class Port:
             processor.spend(processor.charges.trap)
             self._validate_reply(message)
             self._copy_results(message, self._on_reply)
+            processor.settle()
             kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
             thread = kernel.running_thread()  # a successor, if a call by the procedure was aborted
             del self._handed[thread]  # only now: a port that closes earlier must find the message
@@ -230,7 +232,7 @@ class Port:
         processor.checkpoint()
         self._copy_arguments(message, self._on_dispatch)
         try:
-            results = self.descriptors[message.procedure].entry(self._found(message), 0)
+            results = self.descriptors[message.procedure].entry(*self._found(message))
             self._place(message, results)
         except Exception as error:
             message.fault = raised(error)
@@ -246,16 +248,23 @@ class Port:
             text = f"{self.export.name}: its reply was to message {other}, not to {own}, which it serves"
             message.fault = CallFailed(text)
 
-    def _found(self, message: Message) -> bytes:
-        """Return the arguments as the procedure finds them: on the stack, or where they lie."""
+    def _found(self, message: Message) -> tuple[bytes | bytearray, int]:
+        """Return the arguments as the procedure finds them: on the stack, or where they lie.
+
+        They begin at the offset that is returned with them. Beside some on the stack, all are as
+        they were when the procedure began.
+        """
         if message.end == HEADER or self._copies_all:
-            return message.stack
-        found = _access(self.export.domain, message.buffer, self._own_place, READ)[HEADER : message.end]
+            return message.stack, 0
+        lies = _access(self.export.domain, message.buffer, self._own_place, READ)
+        if self.descriptors[message.procedure].reads_in_place and not message.private_size:
+            return lies, HEADER
+        found = lies[HEADER : message.end]
         if message.private_size:
             stack = message.stack or _POISONED * len(found)
             for at, size in self._private(message, found):
                 found[at : at + size] = stack[at : at + size]
-        return bytes(found)
+        return bytes(found), 0
 
     def _private(self, message: Message, packed: bytearray) -> list[tuple[int, int]]:
         """Return which bytes of packed arguments the server has on its stack: (offset, bytes)."""
@@ -314,7 +323,7 @@ class Port:
                 size += message.private_size
             if values:
                 processor = self.kernel.running_processor()
-                processor.clock += processor.charges.copy_arguments(values, size)
+                processor.copy_arguments(values, size)
                 self.kernel.counts.copies[step.letter] += values
 
     def _copy_results(self, message: Message, steps: list[CopyStep]) -> None:
@@ -328,5 +337,5 @@ class Port:
         for step in steps:
             self._move_results(message, step)
             processor = self.kernel.running_processor()
-            processor.clock += processor.charges.copy_results(values, message.result_size)
+            processor.copy_results(values, message.result_size)
             self.kernel.counts.copies[step.letter] += values

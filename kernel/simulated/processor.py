@@ -6,6 +6,13 @@ Between checkpoints a processor's clock runs ahead of the engine's time; engine.
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.simulated.charges import Charges, Path
+from lrpc.kernel.simulated.costs import (
+    COPY_BYTE,
+    EXCHANGED_BYTE,
+    MESSAGE_ARGUMENT_BYTE,
+    MESSAGE_RESULT_BYTE,
+    TLB_MISS,
+)
 from lrpc.kernel.simulated.engine import Engine
 from lrpc.kernel.simulated.memory import TranslationBuffer
 
@@ -31,7 +38,11 @@ class Processor:
         self.bus_mean_ns = 0  # the mean of the same: what is charged
         self.bus_wait_ns = 0  # for the memory bus
         self.lock_wait_ns = 0  # spinning
+        self.own_ns = 0  # of computations, and of what system calls do: no step is charged for it
+        self.sent_ns = 0  # charged while it was sent, idle, to another context
         self.exchanges = 0  # threads that moved here, to a context that was loaded
+        self.interrupt_ns = 0  # spent on interrupts of packets, whoever had it
+        self.takes_interrupts = False  # it drives the machine's controller
         # What is here now. `assign`, `attach` and `release` set the thread, `load` the context.
         self.thread: Thread | None = None
         self.attached_at = 0  # since when
@@ -41,12 +52,17 @@ class Processor:
         self._resume = self.resume  # bound once, since every event takes it
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
+        self.due_ns = 0  # what is charged already of a fetch that waits for its turn on the bus
         self._missing = 0  # pages that `load` found missing and `refill` has yet to fetch
+        self._interrupted_until = 0
+        self._interrupted_ns = 0  # of the time since it was attached
+        self._owed_ns = 0  # of what was spent, the bus's part, which `refill` or `settle` will take
 
     def spend(self, path: Path) -> None:
         """Spend what the steps of a path cost, and count the path."""
         path.times += 1
         self.clock += path.ns
+        self._owed_ns += path.bus_ns
         if self.notes_all:
             self._note(path)
 
@@ -54,6 +70,29 @@ class Processor:
         notes = self.charges.notes
         assert notes is not None
         notes.add_path(path, self)
+
+    def copy(self, values: int, size: int) -> None:
+        """Spend the cost of a copy of `values` values, `size` bytes in all."""
+        self._spend_copy(self.charges.copy(values, size), COPY_BYTE, size)
+
+    def copy_exchanged(self, values: int, size: int) -> None:
+        """Spend the cost of a copy of what another processor wrote."""
+        self._spend_copy(self.charges.copy_exchanged(values, size), EXCHANGED_BYTE, size)
+
+    def copy_arguments(self, values: int, size: int) -> None:
+        """Spend the cost of one of message passing's copies of arguments."""
+        self._spend_copy(self.charges.copy_arguments(values, size), MESSAGE_ARGUMENT_BYTE, size)
+
+    def copy_results(self, values: int, size: int) -> None:
+        """Spend the cost of one of message passing's copies of results."""
+        self._spend_copy(self.charges.copy_results(values, size), MESSAGE_RESULT_BYTE, size)
+
+    def _spend_copy(self, ns: int, byte_step: int, size: int) -> None:
+        self.clock += ns
+        if self.charges.bus:
+            owed = self.charges.bus_ns(byte_step, size)
+            self.clock -= owed
+            self._owed_ns += owed
 
     def load(self, domain: "ProtectionDomain", pages: frozenset[int]) -> None:
         """Switch to a domain's context, where the code will touch `pages`.
@@ -67,16 +106,37 @@ class Processor:
         self._missing = self.buffer.touch(pages)
 
     def refill(self) -> None:
-        """Fetch the missing pages of the context loaded last, over the memory bus if any."""
+        """Fetch the missing pages of the context loaded last, and occupy the memory bus if any.
+
+        It is occupied for that and for what was spent before.
+        """
         missing = self._missing
-        if not missing:
-            return
-        self._missing = 0
-        bus = self.kernel.bus
-        if bus is None or self.thread is None:  # an idle processor's misses delay no other
-            self.clock += self.charges.misses(missing, self)
+        if missing:
+            self._missing = 0
+            owed = self.charges.bus_ns(TLB_MISS, missing) if self.charges.bus else 0
+            self.clock += self.charges.misses(missing, self) - owed
+            self._owed_ns += owed
+        if self._owed_ns:
+            self._take_bus()
+
+    def take_over(self, other: "Processor") -> None:
+        """Take over another processor's time on the bus: its thread is here now."""
+        self._owed_ns, other._owed_ns = other._owed_ns, 0
+
+    def settle(self) -> None:
+        """Pass a checkpoint, and occupy the memory bus for what was spent before."""
+        if self._owed_ns:
+            self._take_bus()
         else:
-            bus.fetch(self, missing)
+            self.checkpoint()
+
+    def _take_bus(self) -> None:
+        owed, self._owed_ns = self._owed_ns, 0
+        bus = self.kernel.bus
+        if bus is None or self.thread is None:  # an idle processor delays no other
+            self.clock += owed
+        else:
+            bus.take(self, owed)
 
     def checkpoint(self) -> None:
         """Yield until nothing else of this machine is due before this processor's clock."""
@@ -89,14 +149,32 @@ class Processor:
         """Spend `ns` on a computation, which can be cut short at any time."""
         self.computes_from = self.clock
         self.clock += ns
+        self.own_ns += ns
         self.checkpoint()
         self.computes_from = -1
 
-    def stop_computing(self, now: int) -> None:
-        """Cut a computation short at `now`, or at its beginning if that is later."""
+    def stop(self, now: int) -> None:
+        """End what the thread does: a computation at `now`, a fetch once its misses are there."""
+        self.clock += self.due_ns
+        self.due_ns = 0
         if self.computes_from >= 0:
-            self.clock = min(self.clock, max(now, self.computes_from))
+            rest = self.clock - max(now, self.computes_from, self._interrupted_until)
+            if rest > 0:
+                self.clock -= rest
+                self.own_ns -= rest
             self.computes_from = -1
+
+    def interrupt(self, begin: int, takes: int) -> None:
+        """Take an interrupt that begins at `begin` and takes so long; the thread, if any, waits."""
+        self.interrupt_ns += takes
+        self._interrupted_until = begin + takes
+        if self.thread is None:
+            self.clock = max(self.clock, begin) + takes
+            return
+        self._interrupted_ns += takes
+        self.clock += takes
+        if self.kernel.processor is not self:  # else it runs, and passes a checkpoint later
+            self.resume_soon()
 
     def assign(self, thread: "Thread") -> None:
         """Give this processor to a ready thread and schedule its resume.
@@ -117,12 +195,13 @@ class Processor:
     def attach(self, thread: "Thread") -> None:
         """Attach a thread to this processor."""
         self.attached_at = self.slice_began = self.clock
+        self._interrupted_ns = 0
         self.thread = thread
         thread.processor = self
 
     def release(self) -> None:
         """Release the thread; its pending resume event becomes stale."""
-        self.busy_ns += self.clock - self.attached_at
+        self.busy_ns += self.clock - self.attached_at - self._interrupted_ns
         if self.notes_all and self.charges.notes is not None:
             self.charges.notes.add_release(self, self.attached_at)
         if self.thread is not None:

@@ -27,7 +27,7 @@ from lrpc.kernel.simulated.engine import Engine
 from lrpc.kernel.simulated.locks import MemoryBus
 from lrpc.kernel.simulated.log import EventLog, Sink
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.threads import Stack, Thread, ThreadStack
+from lrpc.kernel.simulated.threads import Service, Stack, Thread, ThreadStack
 from lrpc.kernel.states import THREAD_READY, THREAD_WAITING
 
 if TYPE_CHECKING:
@@ -64,17 +64,22 @@ class Scheduler:
         self.log = EventLog(sink)
         self.log.add(0, events.SEED, seed & events.LARGEST, 0)
         self.counts = Counts()
-        self.charges = Charges(costs)
-        self.bus: MemoryBus | None = None
-        if costs.file.bus is not None and processors > 1:
-            self.bus = MemoryBus(costs.file.bus.ps, self.random("memory bus"))
+        shared = costs.file.bus is not None and processors > 1
+        self.charges = Charges(costs, bus=shared)
+        self.bus = MemoryBus(self.random("memory bus")) if shared else None
         self.threads_made = 0
+        self.clerks_made = 0  # of these, the threads of clerks
         self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again
         self.threads: set[Thread] = set()  # those that have not ended
         # The processor whose thread runs now, None between threads. Set by whatever switches to
         # another thread or to the loop.
         self.processor: Processor | None = None
         tagged = costs.file.tlb.tagged
+        # A thread that runs without a processor, outside a run; who waits for it; whether it was
+        # refused what takes time.
+        self.aside: Thread | None = None
+        self._waits_aside: greenlet | None = None
+        self._waited_aside = False
         self.processors = [Processor(self, number, self.charges, tagged=tagged) for number in range(processors)]
         self.dispatcher = Dispatcher(self, self.processors)
         self._dead: list[Stack] = []  # to be reaped
@@ -114,7 +119,11 @@ class Scheduler:
         if self._reaping:
             self._refuse()
 
-    def new_thread(self, name: str, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
+    def name_for(self, domain: "ProtectionDomain") -> str:
+        """Return a name for the next thread of a domain: its number, clerks not counted."""
+        return f"{domain.name}/{self.threads_made - self.clerks_made}"
+
+    def new_thread(self, name: str | Service, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
         """Return a new thread that will run `body`; it waits to be woken."""
         self.refuse_if_reaping()
         self.threads_made += 1
@@ -153,8 +162,35 @@ class Scheduler:
         thread.waits += 1
         self.dispatcher.reassign(processor)
         delivered = cast("CallError | None", self.switch_away())
-        self.running_processor().refill()
+        if self.processor is not None:  # else it runs aside
+            self.processor.refill()
         return delivered
+
+    def run_aside(self, thread: Thread) -> bool:
+        """Run a waiting thread outside a run, on no processor, until it steps aside.
+
+        It runs alone and at the present time. Whatever needs a processor is refused; return whether
+        that happened. Should the thread ask for it again, it never goes on. Raises `RunFailed` in
+        another thread of the process than the one that made the machine.
+        """
+        here = getcurrent()
+        if self.aside is None and here is not self.engine.loop:
+            raise RunFailed(f"machine {self.machine}: {thread} is asked outside a run; ask in the thread that made it")
+        outer = self.aside, self._waits_aside, self._waited_aside
+        self.aside, self._waits_aside, self._waited_aside = thread, here, False
+        thread.begun = True
+        try:
+            thread.stack.switch(None)
+            return self._waited_aside
+        finally:
+            self.aside, self._waits_aside, self._waited_aside = outer
+
+    def step_aside(self) -> None:
+        """Leave a thread that runs aside; returns when the thread is woken, or run aside again."""
+        assert self._waits_aside is not None
+        self._waits_aside.switch()
+        if self.processor is not None:
+            self.processor.refill()
 
     def compute(self, ns: int) -> None:
         """Occupy the running processor for `ns`; where threads take turns, in slices."""
@@ -200,6 +236,7 @@ class Scheduler:
         self.counts.trap += 1
         processor.spend(self.charges.trap)
         processor.clock += ns
+        processor.own_ns += ns
         self.log.add(processor.clock, events.SYSTEM_CALL, self.running_thread().number, ns)
         processor.checkpoint()
         self.take_turns()
@@ -209,7 +246,8 @@ class Scheduler:
 
         Raises `RunFailed`, which ends the run, for any exception that the body raises.
         """
-        self.running_processor().refill()
+        if self.processor is not None:  # else it runs aside
+            self.processor.refill()
         try:
             body()
         except Exception as error:
@@ -306,6 +344,11 @@ class Scheduler:
         greenlet is left suspended here, so that reaping ends.
         """
         here = getcurrent()
+        if self.aside is not None and here is self.aside.stack.greenlet:
+            while self._waited_aside:
+                cast("greenlet", self._waits_aside).switch()
+            self._waited_aside = True
+            raise RunFailed(f"machine {self.machine}: {self.aside} waits or takes time outside a run")
         if here is self.engine.loop or here.parent is None:
             raise RunFailed(
                 f"machine {self.machine}: a call was made outside any simulated thread; make it in the body of one"

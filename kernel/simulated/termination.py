@@ -53,7 +53,7 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
     here = None if kernel.processor is None else kernel.running_thread()
     ran_here = here is not None and here.domain is domain
     for name in [name for name, export in kernel.exports.items() if export.domain is domain]:
-        del kernel.exports[name]
+        kernel.exports.pop(name).clerk_thread.close()
         port = kernel.ports.pop(name, None)
         if port is not None:
             port.close(fault)
@@ -116,7 +116,7 @@ def _evict(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:
     """Remove a thread from a terminated domain, whether it runs, computes, waits or is ready."""
     kernel.reap_soon(thread.stack)
     if thread.processor is not None:
-        thread.processor.stop_computing(kernel.now_ns)
+        thread.processor.stop(kernel.now_ns)
     thread.stop_waiting()
     kernel.dispatcher.withdraw(thread)
     if thread.state != THREAD_WAITING:

@@ -33,6 +33,17 @@ class Outstanding(Protocol):
         """Stop waiting for the reply; a late one is dropped."""
 
 
+class Service(Protocol):
+    """What a thread was made to do for another machine."""
+
+    @property
+    def name(self) -> str:
+        """Return the thread's name."""
+
+    def lost(self) -> None:
+        """Tell the caller that its call is lost, since the server's domain has terminated."""
+
+
 class Stack:
     """An execution stack: a greenlet, and the bound method that switches to it."""
 
@@ -69,11 +80,16 @@ class Thread:
     """A simulated thread. `home` is the domain where it began, `domain` where it runs now."""
 
     def __init__(
-        self, kernel: "Scheduler", number: int, name: str, home: "ProtectionDomain", body: Callable[[], None]
+        self,
+        kernel: "Scheduler",
+        number: int,
+        name: str | Service,
+        home: "ProtectionDomain",
+        body: Callable[[], None],
     ) -> None:
         self.kernel = kernel
         self.number = number
-        self.name = name
+        self._name = name  # or what has one, which is made where somebody asks
         self.home = home
         self.domain = home
         self.state = THREAD_WAITING
@@ -95,11 +111,15 @@ class Thread:
         # The call of another machine that it was made to serve: the machine's rank << 32, and the
         # number as the event log has it; 0 for any other thread.
         self.serves_call = 0
-        # Set while it serves a call of another machine: replies that the call is lost.
-        self.on_lost: Callable[[], None] | None = None
+        self.service: Service | None = None  # while the call of another machine has no reply yet
         self._body = body
         self._delivered: CallError | None = None
-        self._ended = WaitQueue(kernel, f"thread {name} to end")
+        self._ended: WaitQueue | None = None  # made by whoever waits for it first
+
+    @property
+    def name(self) -> str:
+        """Return its name, for people."""
+        return self._name if isinstance(self._name, str) else self._name.name
 
     def __str__(self) -> str:
         return f"thread {self.name} of domain {self.home.name}"
@@ -140,6 +160,8 @@ class Thread:
         Returns at once if this thread's home domain has terminated.
         """
         if self.state != THREAD_ENDED and self.successor is None and self.home.live:
+            if self._ended is None:
+                self._ended = WaitQueue(self.kernel, f"thread {self.name} to end")
             self._ended.wait()
         if self.successor is not None:
             self.successor.join()
@@ -150,7 +172,7 @@ class Thread:
         Threads that join this one then join the successor.
         """
         self.successor = successor
-        self._ended.wake_all()
+        self._wake_joining()
 
     def stop_waiting(self) -> None:
         """Cancel what this thread waits for, so that none of it wakes the thread later."""
@@ -166,15 +188,19 @@ class Thread:
 
         The thread itself may still have a call in another domain.
         """
-        if self.on_lost is not None:
-            self.on_lost()
-            self.on_lost = None
-        self._ended.wake_all()
+        if self.service is not None:
+            self.service.lost()
+            self.service = None
+        self._wake_joining()
 
     def end(self) -> None:
         """Enter the ended state and wake those who join; the scheduler reassigns the processor."""
         self.enter_state(THREAD_ENDED)
         if self.successor is None:
+            self._wake_joining()
+
+    def _wake_joining(self) -> None:
+        if self._ended is not None:
             self._ended.wake_all()
 
     def run(self) -> None:

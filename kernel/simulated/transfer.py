@@ -93,9 +93,9 @@ def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
     if other is None:
         processor.load(server, server.pages_on_call)
         if astack.values:
-            processor.clock += processor.charges.copy(astack.values, astack.written)
+            processor.copy(astack.values, astack.written)
     elif astack.values:
-        other.clock += other.charges.copy_exchanged(astack.values, astack.written)
+        other.copy_exchanged(astack.values, astack.written)
     astack.values = 0
 
 
@@ -118,9 +118,11 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
         if astack.argument_segment is not None:
             buffer = server.memory.access(astack.argument_segment, READ)
             offset = 0
+        if descriptor.private_values or descriptor.reads_in_place:
+            processor.checkpoint()  # the client may change until now what is copied here, or read
         if descriptor.private_values:
             kernel.counts.copies["E"] += descriptor.private_values
-            processor.clock += charges.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
+            processor.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
         astack.results = 0
         results = descriptor.entry(buffer, offset)
         if results:
@@ -216,7 +218,7 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     successor.stack = caller
     successor.begun = True
     successor.serves = captured.serves
-    successor.on_lost, captured.on_lost = captured.on_lost, None
+    successor.service, captured.service = captured.service, None
     if captured.port is not None:
         captured.port.pass_message_to(captured, successor)
     captured.replace(successor)

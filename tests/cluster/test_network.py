@@ -15,15 +15,17 @@ from lrpc.cluster.description import Cluster, check, describe
 from lrpc.cluster.machine import Machine, MachineOutcome, QueueOutcome
 from lrpc.cluster.run import _Memory, run_cluster
 from lrpc.cluster.scenario import ClusterTable
-from lrpc.domains.codecs import FixedBytes, UInt32
+from lrpc.domains.codecs import FixedBytes, UInt32, UpTo
 from lrpc.domains.domain import Domain, bind
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Registry, Server
 from lrpc.kernel.documents import validate
 from lrpc.kernel.errors import CallFailed, Refused
-from lrpc.kernel.simulated.costs import STEPS, Retransmission
+from lrpc.kernel.random import Stream
+from lrpc.kernel.simulated.costs import PARTS, STEPS, Retransmission
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, packet_sizes
+from lrpc.kernel.simulated.network.packets import PAYLOAD, packet_sizes
+from lrpc.kernel.simulated.network.stations import ServiceTimes
 from tests.support.clusters import REGISTRY, bank, cluster, digest, joined, pair
 from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of
@@ -46,6 +48,8 @@ class Store(Interface):
         raise NotImplementedError
 
     def put_long(self, data: Long) -> None: ...
+
+    def say(self, text: Annotated[str, UpTo(200)]) -> None: ...
 
     def note(self, number: UInt32) -> UInt32:
         raise NotImplementedError
@@ -71,6 +75,9 @@ class StoreServer(Server, Store):
     def put_long(self, data: bytes) -> None:
         assert data == bytes(3000)
 
+    def say(self, text: str) -> None:
+        assert text == "a" * 128
+
     def note(self, number: int) -> int:
         self._noted.append(number)
         self.domain.sleep(us=self.work_us)
@@ -82,17 +89,33 @@ class StoreServer(Server, Store):
 
 @dataclass
 class Timer(Program):
-    """Makes one call, and reports how long it took."""
+    """Makes `calls` calls, and reports how long they took."""
 
     procedure: str = "null"
+    calls: int = 1
 
     def run(self, domain: Domain) -> None:
         store = bind(domain, Store, "store")
         began = domain.now_us
-        if self.procedure.startswith("put"):
-            getattr(store, self.procedure)(bytes(PAYLOAD if self.procedure == "put" else 3000))
-        else:
-            getattr(store, self.procedure)()
+        arguments: dict[str, object] = {"put": bytes(PAYLOAD), "put_long": bytes(3000), "say": "a" * 128, "note": 1}
+        given = [arguments[self.procedure]] if self.procedure in arguments else []
+        for _ in range(self.calls):
+            getattr(store, self.procedure)(*given)
+        self._took = domain.now_us - began
+
+    def findings(self) -> Findings:
+        return {"took": self._took}
+
+
+@dataclass
+class Busy(Program):
+    """Computes, and reports how long that took."""
+
+    us: float = 1_000.0
+
+    def run(self, domain: Domain) -> None:
+        began = domain.now_us
+        domain.compute(us=self.us)
         self._took = domain.now_us - began
 
     def findings(self) -> Findings:
@@ -127,7 +150,8 @@ class Caller(Program):
 
 
 STORES = Registry(
-    servers={**REGISTRY.servers, "store": StoreServer}, programs={**REGISTRY.programs, "timer": Timer, "caller": Caller}
+    servers={**REGISTRY.servers, "store": StoreServer},
+    programs={**REGISTRY.programs, "timer": Timer, "caller": Caller, "busy": Busy},
 )
 
 
@@ -137,8 +161,12 @@ def stores(
     *,
     processors: int = 1,
     server: Mapping[str, object] | None = None,
+    load: Mapping[str, object] | None = None,
 ) -> Cluster:
-    """Return a cluster of a server's machine and one machine for each list of client threads."""
+    """Return a cluster of a server's machine and one machine for each list of client threads.
+
+    `load` is another domain.
+    """
     clients = [f"client{number}" for number in range(len(programs))]
     exports = {"store": {"server": "store", "parameters": dict(server or {})}}
     tables: dict[str, Any] = {
@@ -147,6 +175,8 @@ def stores(
         "links": {"delay_us": 60.0, **(links or {})},
         "domains": {"store": {"machine": "server", "exports": exports}},
     }
+    if load is not None:
+        tables["domains"]["of load"] = load
     for name, threads in zip(clients, programs, strict=True):
         tables["domains"][f"of {name}"] = {"machine": name, "imports": {"store": "store"}, "threads": threads}
     return described(tables)
@@ -177,6 +207,12 @@ def took(one: MachineOutcome) -> list[float]:
     return [found["took"] for name, found in one.findings.items() if name.startswith("of ")]  # type: ignore[misc]
 
 
+def steady(made: Cluster) -> Cluster:
+    """Return the cluster with services that always take what they cost."""
+    costs = FIREFLY.without_variation()
+    return replace(made, machines=tuple(replace(machine, costs=costs) for machine in made.machines))
+
+
 def patient(made: Cluster, **retransmission: Any) -> Cluster:
     """Return the cluster with these times and tries before its callers give up."""
     policy = Retransmission(origin="assumed", source="a test", **retransmission)
@@ -184,6 +220,7 @@ def patient(made: Cluster, **retransmission: Any) -> Cluster:
     return replace(made, machines=tuple(replace(machine, costs=costs) for machine in made.machines))
 
 
+FIREFLY_WIRE = {"bandwidth_mbps": 8 * 1440 / 1170}
 ETHERNET = {"medium": "ethernet", "hub": "server"}
 LINKS = [{}, ETHERNET, {"medium": "ethernet", "hub": "client0"}]
 
@@ -192,8 +229,45 @@ LINKS = [{}, ETHERNET, {"medium": "ethernet", "hub": "client0"}]
 @pytest.mark.parametrize(
     ("procedure", "us"), [("null", NULL_US), ("put", 606 + 954 + FULL_US), ("get", 606 + 954 + FULL_US)]
 )
-def test_a_call_takes_exactly_its_steps(links: Mapping[str, object], procedure: str, us: float) -> None:
-    assert took(outcomes(stores([[timer(procedure)]], links))["client0"]) == [us]
+@pytest.mark.parametrize("processors", [1, 5])
+def test_without_variation_a_call_takes_exactly_its_steps(
+    links: Mapping[str, object], procedure: str, us: float, processors: int
+) -> None:
+    made = steady(stores([[timer(procedure)]], {**FIREFLY_WIRE, **links}, processors=processors))
+    marshaled = 0 if procedure == "null" else 18.787879 + 0.303030 * PAYLOAD
+    assert took(outcomes(made)["client0"]) == [pytest.approx(us + marshaled, abs=0.01)]
+
+
+@pytest.mark.long
+def test_the_mean_of_10_000_uncontended_nulls_is_that_of_their_steps() -> None:
+    machines = outcomes(stores([[{"program": "timer", "parameters": {"calls": 10_000}}]], processors=5), 3)
+    assert took(machines["client0"])[0] / 10_000 == pytest.approx(NULL_US, rel=0.005)
+
+
+def test_no_service_takes_less_than_its_floor_and_some_take_more_than_their_cost() -> None:
+    times = ServiceTimes(FIREFLY, Stream(7, "m", "services"))
+    drawn = [times.draw(100_000) for _ in range(2000)]
+    assert FIREFLY.floor_ns(100_000) == 50_000 == FIREFLY.floor_ns(100_001)
+    assert 50_000 <= min(drawn) < 51_000
+    assert max(drawn) > 200_000
+    assert sum(drawn) / len(drawn) == pytest.approx(100_000, rel=0.05)
+    assert (times.charged_ns, times.drawn_ns) == (2000 * 100_000, sum(drawn))
+    assert FIREFLY.without_variation().floor_ns(100_000) == 100_000
+
+
+def test_a_long_text_costs_both_sides_and_an_array_the_caller_alone() -> None:
+    both = {procedure: outcomes(stores([[timer(procedure)]])) for procedure in ("get", "say", "note")}
+    spent = {
+        procedure: {
+            side: {step: count for step, count in one[side].charges.items() if step in PARTS["marshaling"]}
+            for side in ("client0", "server")
+        }
+        for procedure, one in both.items()
+    }
+    assert spent["get"] == {"client0": {"marshal_array": 1, "marshal_array_byte": PAYLOAD}, "server": {}}
+    text = {"marshal_text": 1, "marshal_text_byte": 128}
+    assert spent["say"] == {"client0": text, "server": text}
+    assert spent["note"] == {"client0": {"marshal_word": 2}, "server": {"marshal_word": 2}}  # in and out
 
 
 def test_a_null_is_charged_each_step_of_the_firefly_account() -> None:
@@ -214,21 +288,24 @@ def test_a_null_is_charged_each_step_of_the_firefly_account() -> None:
     assert sum(charges.values()) == 2 * 11 + 4 + 2
 
 
-def test_a_long_message_travels_in_packets_that_overlap_in_all_places_but_the_slowest() -> None:
-    """The receiving network processor takes longest for a full packet.
+def test_a_controller_holds_each_packet_of_a_long_message_until_the_wire_has_taken_it() -> None:
+    """The sender's controller is the slowest place: it sends, then holds until the wire has taken.
 
-    The last packet, of 120 bytes, waits for two full ones.
+    The last packet, of 120 bytes, waits at the receiver for the full one before.
     """
-    both = outcomes(stores([[timer("put_long")]]))
-    byte_us = 0.274305 + 0.527084
-    last = 536 + 120 * byte_us
-    each = 536 + (FULL_US - 954 - 1152) / 2
-    assert took(both["client0"])[0] == pytest.approx(606 + FULL_US + each + last + 954, abs=0.01)
+    both = outcomes(steady(stores([[timer("put_long")]], FIREFLY_WIRE)))
+    first = 606 + 18.787879 + 3000 * 0.303030 + 190 + 395 + 98  # with the server's run-time
+    sent, received = 70 + 745 + 60 + 1170, 80 + 755 + 456 + 395
+    expected = first + 2 * sent + received + 456 + 120 * 0.274306 + 954
+    assert took(both["client0"])[0] == pytest.approx(expected, abs=0.02)
     assert packet_sizes(3000) == [1440, 1440, 120]
     assert both["client0"].counts["packets_sent"] == 3
-    assert both["server"].network_processor is not None
-    assert both["server"].network_processor.served == 3 + 1
-    assert both["server"].network_processor.bytes == 3000
+    here, there = both["client0"].controller, both["server"].controller
+    assert here is not None
+    assert there is not None
+    assert (here.served, here.bytes, there.served, there.bytes) == (3 + 1, 3000, 3 + 1, 3000)
+    assert here.held_ns == 1000 * (3 * 60) + 812.5 * 3000
+    assert there.held_ns == 60_000  # the reply's
 
 
 @given(st.integers(0, 20_000))
@@ -239,25 +316,39 @@ def test_packets_hold_a_message_and_none_is_empty_but_an_empty_ones(size: int) -
     assert all(one == PAYLOAD for one in sizes[:-1])
 
 
-def test_packets_of_one_machine_queue_for_its_network_processor_in_either_direction() -> None:
-    """Two threads send at once: the second packet waits for the first, at both machines.
+def test_interrupts_queue_for_processor_0_and_are_taken_from_its_thread() -> None:
+    """Two threads send at once from 493 us on; the I/O processor takes 98 for either, one by one.
 
-    Times are in us. Requests join at 493 and leave at 661 and 829. They are handled until 1,257
-    and 1,793. Replies join at 1,750 and 2,286, but not before the preceding request is handled:
-    the first is sent at 1,961, the second at 2,454.
+    Requests leave at 661 and 791: the controller holds the first until 721. The server's interrupts
+    take 456 each, from 801 on. There, a thread of processor 1 begins at 1,257, and replies.
     """
-    both = outcomes(stores([[timer(), timer()]], processors=2))
-    client, server = both["client0"].network_processor, both["server"].network_processor
+    both = outcomes(steady(stores([[timer(), timer()]], processors=2)))
+    client, server = both["client0"].interrupts, both["server"].interrupts
     assert client is not None
     assert server is not None
-    assert server.wait_ns == 1000 * ((1257 - 889) + (1793 - 1750))
-    assert client.wait_ns == 1000 * (168 + (1961 + 60 + 536 - 2514))
-    assert sorted(took(both["client0"])) == [2514 + 43, 2514 + 43 + 536]
+    assert (client.served, server.served) == (2 + 2, 2 + 2)
+    assert client.busy_ns == server.busy_ns == 1000 * 2 * (98 + 456)
+    for one in both.values():
+        first, second = one.processors
+        assert (first.interrupt_ns, second.interrupt_ns) == (1000 * 2 * (98 + 456), 0)
+        assert first.busy_ns + first.interrupt_ns + first.idle_ns == one.end_ns
+    assert client.wait_ns >= 98_000  # the second request's
+    assert min(took(both["client0"])) == 2514 < max(took(both["client0"]))
+
+
+def test_a_thread_computes_for_longer_where_interrupts_take_its_processor() -> None:
+    """The only processor of the server's machine computes while four calls come."""
+    once = {"program": "timer", "count": 4}
+    load = {"machine": "server", "threads": [{"program": "busy", "parameters": {"us": 50_000.0}}]}
+    both = outcomes(steady(stores([[once]], load=load)))
+    assert both["server"].findings["of load/0"] == {"took": 50_000 + 4 * 456}
+    (processor,) = both["server"].processors
+    assert processor.interrupt_ns == 4 * (456 + 98) * 1000
 
 
 def test_packets_of_two_machines_queue_for_the_wire_they_share() -> None:
-    apart = outcomes(stores([[timer()], [timer()]], processors=2))
-    shared = outcomes(stores([[timer()], [timer()]], ETHERNET, processors=2))
+    apart = outcomes(steady(stores([[timer()], [timer()]], processors=2)))
+    shared = outcomes(steady(stores([[timer()], [timer()]], ETHERNET, processors=2)))
     assert apart["server"].wire is None
     wire = shared["server"].wire
     assert wire == QueueOutcome(4, 0, 4 * 60_000, 60_000)  # both requests are ready at the same time
@@ -289,8 +380,9 @@ def test_all_processors_are_busy_with_what_is_charged(
     made = replace(made, machines=tuple(replace(machine, costs=COSTS) for machine in made.machines))
     for one in outcomes(made, seed).values():
         spent = sum(COSTS.ps[STEPS.index(step)] * count for step, count in one.charges.items())
-        assert one.network_processor is not None
-        assert 1000 * (one.busy_ns + one.network_processor.busy_ns) == spent
+        assert one.controller is not None
+        interrupts = sum(processor.interrupt_ns for processor in one.processors)
+        assert 1000 * (one.busy_ns + interrupts + one.controller.busy_ns) == spent
 
 
 @examples(60)
@@ -332,12 +424,11 @@ def test_whatever_is_lost_a_call_is_executed_at_most_once_and_every_caller_hears
     for machine in [server, *machines.values()]:
         network, counts = machine.kernel.network, machine.kernel.counts
         assert network is not None
-        assert network.packets.processor is not None
         assert (network.outstanding, machine.next_ns) == ({}, FOREVER)  # and no timer is left
         assert len(network.last_calls) <= (sum(threads) if machine is server else 0)
         assert_nothing_held(machine.kernel)
         sent, lost = sent + counts.packets_sent, lost + counts.packets_lost
-        handled += network.packets.processor.served
+        handled += network.packets.controller.served
     assert handled == 2 * sent - lost  # each at its sender, and at its receiver unless lost
 
 

@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 
 from lrpc.cluster import peer as peers
 from lrpc.cluster import transport
-from lrpc.cluster.envelope import Envelope, from_protobuf, to_protobuf
+from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.messages import from_report, to_report, to_times
+from lrpc.cluster.messages import from_protobuf, from_report, to_protobuf, to_report, to_times
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.cluster.station import Station
 from lrpc.cluster.synchronisation import Progress, Window
 from lrpc.cluster.transport import SECRET_KEY, new_secret
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
-from lrpc.kernel.simulated.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
+from lrpc.kernel.simulated.network.packets import PAYLOAD, Acknowledgement, Body, CallMessage, Fragment, ReplyMessage
 from lrpc.protos import transport_pb2
 from lrpc.protos.transport_pb2_grpc import TransportStub
 from tests.support.clusters import SECRET, Joined, bank, cluster, digest, joined, pair
@@ -237,10 +238,18 @@ def test_a_peer_with_the_wrong_secret_fails_the_run(run: Joined) -> None:
         peer.close()
 
 
-def test_messages_cross_a_socket_even_within_one_process() -> None:
+def test_messages_cross_a_socket_even_within_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     described = cluster(pair("teller", "drawer", ledgers="drawer"))
+    came: list[Envelope] = []
+    deliver = Station.deliver
+
+    def count(station: Station, envelopes: list[Envelope]) -> None:
+        came.extend(envelopes)
+        deliver(station, envelopes)
+
+    monkeypatch.setattr(Station, "deliver", count)  # the serving end of gRPC calls it
     over_grpc, in_memory = (run_cluster(described, actors=0, transport=name) for name in ("grpc", "memory"))
-    assert over_grpc.progress.messages == in_memory.progress.messages == 36
+    assert over_grpc.progress.messages == in_memory.progress.messages == len(came) == 36
     assert (over_grpc.digest, over_grpc.transport) == (in_memory.digest, "grpc")
 
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from lrpc.domains.clerk import Clerk
-from lrpc.domains.codecs import FixedBytes, Float32, Immutable, Int32, Marshaled, UpTo
+from lrpc.domains.codecs import Check, FixedBytes, Float32, Immutable, Int32, Marshaled, Mutable, Reference, UpTo
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
 from lrpc.domains.plans import CopyPlan
@@ -273,9 +273,39 @@ def another_name_that_interfaces_use() -> None:
         def procedures(self) -> None: ...  # type: ignore[override]
 
 
+def mutable_and_immutable() -> None:
+    class Bad(Interface):
+        def p(self, a: Mutable[Annotated[Int32, Immutable]]) -> None: ...
+
+
+def mutable_and_checked() -> None:
+    class Bad(Interface):
+        def p(self, a: Mutable[Annotated[Int32, Check(bool, "one")]]) -> None: ...
+
+
+def mutable_reference() -> None:
+    class Bad(Interface):
+        def p(self, a: Mutable[Reference[Int32]]) -> None: ...
+
+
+def reference_to_what_is_mutable() -> None:
+    class Bad(Interface):
+        def p(self, a: Reference[Mutable[Int32]]) -> None: ...
+
+
+def mutable_result() -> None:
+    class Bad(Interface):
+        def p(self) -> Mutable[Int32]: ...
+
+
 @pytest.mark.parametrize(
     ("define", "said"),
     [
+        (mutable_and_immutable, "Bad.p: a: both Mutable and Immutable; choose one"),
+        (mutable_and_checked, "Bad.p: a: both Mutable and checked; choose one"),
+        (mutable_reference, "Bad.p: a: both Mutable and a Reference; choose one"),
+        (reference_to_what_is_mutable, "Bad.p: a: both Mutable and a Reference; choose one"),
+        (mutable_result, "Bad.p: a result is no Mutable; the caller has it to itself"),
         (without_annotation, "Bad.p: a: no annotation: not a type that stubs can carry"),
         (without_result, "Bad.p: its result is not annotated; write -> None"),
         (plain_int, "Bad.p: a: <class 'int'>: not a type"),

@@ -134,6 +134,17 @@ class AwaitedService:
             raise
         return request
 
+    async def much(self, request: StringValue, context: Context) -> StringValue:
+        kind, _, count = request.value.partition(" ")
+        pairs = tuple((f"k{n}", "v" * 1000) for n in range(int(count)))
+        if "i" in kind:
+            await context.send_initial_metadata(pairs)
+        if "t" in kind:
+            context.set_trailing_metadata(pairs)
+        if "a" in kind:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "aborted")
+        return request
+
     async def stream(self, request: StringValue, context: Context) -> AsyncIterator[StringValue]:
         for n in range(3):
             yield StringValue(value=f"{request.value}{n}")

@@ -74,6 +74,25 @@ class Service:
         context.set_code(5)  # type: ignore[arg-type]  # what some programs do
         return request
 
+    def bad_initial(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.send_initial_metadata((("K", "v"),))
+        return request
+
+    def bad_trailing(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.set_trailing_metadata((("K", "v"),))
+        return request
+
+    def bad_details(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.set_code(grpc.StatusCode.NOT_FOUND)
+        context.set_details(None)  # type: ignore[arg-type]  # what some programs do
+        return request
+
+    def bad_abort(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        context.abort(grpc.StatusCode.NOT_FOUND, None)  # type: ignore[arg-type]  # likewise
+
+    def long_details(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        raise ValueError("ü%" * 3000)
+
     def cancel(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
         context.cancel()
         return request
@@ -94,6 +113,17 @@ class Service:
 
     def large(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
         return StringValue(value="x" * int(request.value))
+
+    def much(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        kind, _, count = request.value.partition(" ")
+        pairs = tuple((f"k{n}", "v" * 1000) for n in range(int(count)))
+        if "i" in kind:
+            context.send_initial_metadata(pairs)
+        if "t" in kind:
+            context.set_trailing_metadata(pairs)
+        if "a" in kind:
+            context.abort(grpc.StatusCode.NOT_FOUND, "aborted")
+        return request
 
     def stream(self, request: StringValue, context: grpc.ServicerContext) -> Iterator[StringValue]:
         yield from (StringValue(value=f"{request.value}{n}") for n in range(3))

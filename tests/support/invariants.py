@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 
 from lrpc.kernel.simulated.astacks import AStack, AStackGroup, Linkage
-from lrpc.kernel.simulated.bindings import Binding
+from lrpc.kernel.simulated.bindings import Binding, ClerkThread
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import Region
@@ -43,6 +43,8 @@ def assert_sound(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) -> None
         _memory_is_what_bindings_need(kernel, domain)
     for name, port in kernel.ports.items():
         _port_is_consistent(kernel, name, port)
+    for export in kernel.exports.values():
+        _clerk_is_consistent(kernel, export.clerk_thread)
     _names_are_of_the_living(kernel)
 
 
@@ -59,6 +61,20 @@ def assert_nothing_left(kernel: Kernel, raw: Collection[ProtectionDomain] = ()) 
         assert port.buffers.free_count == len(port.buffers.members), port.export.name
     for domain in _domains(kernel):
         assert all(estack.idle for estack in domain.estacks.members), str(domain)
+
+
+def assert_time_is_charged(kernel: Kernel) -> None:
+    """Check that processors were busy for what was charged, what was computed, and waiting.
+
+    No thread may have a processor, and no step's cost may be a fraction of a nanosecond.
+    """
+    ones = kernel.processors
+    assert all(one.thread is None for one in ones)
+    charged = sum(count * ns for count, ns in zip(kernel.charges.counts(), kernel.costs.ns, strict=True))
+    waited = sum(one.lock_wait_ns + one.bus_wait_ns + one.bus_ns - one.bus_mean_ns for one in ones)
+    computed = sum(one.own_ns for one in ones)
+    sent = sum(one.sent_ns for one in ones)
+    assert sum(one.busy_ns for one in ones) + sent == charged + computed + waited
 
 
 def _processors_are_consistent(kernel: Kernel) -> None:
@@ -216,6 +232,20 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     senders = {thread: thread.outstanding for thread in kernel.threads if isinstance(thread.outstanding, Message)}
     for message in (*port._messages, *port._handed.values()):
         assert message.sender is None or senders[message.sender] is message
+
+
+def _clerk_is_consistent(kernel: Kernel, clerk: ClerkThread) -> None:
+    """Check that a clerk waits in its domain, or decides, and that its importers wait for it."""
+    assert clerk.thread.serves
+    assert clerk.thread in kernel.threads or clerk.thread.successor is not None
+    waiting = [*clerk.imports] if clerk.deciding is None else [clerk.deciding, *clerk.imports]
+    if clerk.idle:
+        assert waiting == []
+        assert clerk.thread.state == THREAD_WAITING
+        assert clerk.thread.domain is clerk.thread.home is clerk.export.domain
+    assert clerk._timer is None or clerk.deciding is not None
+    for one in waiting:
+        assert one.importer is None or one.importer.outstanding is one
 
 
 def _names_are_of_the_living(kernel: Kernel) -> None:

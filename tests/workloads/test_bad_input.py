@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from lrpc.kernel.simulated import cost_models
 from lrpc.workloads import scenarios
 from tests.support.command import HERE, lrpc, office, refused
 
@@ -118,6 +120,14 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
         office_with(SERVER, f'{SERVER}discipline = "no copies"\n'),
         "machines.fileserver.discipline: Input should be 'shared buffers', 'message passing' or 'restricted message ",
     ),
+    "a quantum of zero": (
+        office_with(SERVER, f"{SERVER}quantum_us = 0.0\n"),
+        "machines.fileserver.quantum_us: Input should be greater than or equal to 1; it is 0.0",
+    ),
+    "a quantum that is no time": (
+        office_with(SERVER, f"{SERVER}quantum_us = nan\n"),
+        "machines.fileserver.quantum_us: Input should be a finite number; it is nan",
+    ),
     "an unknown convention": (
         office_with('machine = "fileserver"\n', 'machine = "fileserver"\nconvention = "registers"\n'),
         "domains.files.convention: Input should be 'argument pointer' or 'execution stack'; it is 'registers'",
@@ -180,6 +190,27 @@ def test_a_cost_model_with_a_cost_that_is_no_number(folder: Path) -> None:
     line = refusal("reproduce", "--cost-model", "costs.toml", *HERE)
     assert line.startswith("lrpc: costs.toml: steps.trap: ")
     assert line.endswith("it is 'dear' (and 1 more)")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[message_passing]\n", "[message_passing]\nbuffers = 0\n", "message_passing.buffers: Input should be greater"),
+        (
+            ', solved_from = ["IV/Null/LRPC/MP"] }',
+            " }",
+            "steps.exchange: solved_from: missing; a fitted cost names the cells that it was solved from",
+        ),
+        ('solved_from = ["IV/Null/LRPC/MP"] }', 'solved_from = ["Null"] }', "steps.exchange.solved_from.0: "),
+    ],
+    ids=["no buffers", "a fitted cost that names no cell", "a cell that is none"],
+)
+def test_a_cost_model_with(old: str, new: str, said: str, folder: Path) -> None:
+    text = Path(str(files(cost_models) / "cvax-firefly.toml")).read_text()
+    assert old in text
+    (folder / "costs.toml").write_text(text.replace(old, new, 1))
+    line = refusal("reproduce", "--cost-model", "costs.toml", *HERE)
+    assert line.startswith(f"lrpc: costs.toml: {said}")
 
 
 def test_a_cost_model_that_lacks_what_a_run_needs() -> None:

@@ -86,6 +86,8 @@ def test_studies_print_their_tables(tmp_path: Path) -> None:
     ]
     first, *_ = told("structures", "--scale", 0.0001, "--out", tmp_path / "structures")
     assert first["structure"] == "monolithic kernel"
+    few = ("--draws", 2, "--scale", 0.005, "--parallel", 0)
+    assert len(told("systems", "--out", tmp_path / "systems", *few)) == 9
     assert told("explain", "Add")["LRPC"]["took_us"] == pytest.approx(164, abs=1)
 
 

@@ -178,7 +178,7 @@ def at_some_moments(chunk: int, by: signal.Signals, longest_s: float, folder: Pa
         # native part may say that a signal came.
         said = err.splitlines()[-1:] if where == ACTORS else err.splitlines()
         early = moment < PYTHON_S and not out.exists()
-        assert (run.returncode, said) in ((130, ["lrpc: interrupted"]), *([(-by, [])] if early else []))
+        assert (run.returncode, said) in ((130, ["lrpc: interrupted"]), *([(-by, [])] if early else [])), err
         assert "Exception ignored" not in err
         assert not out.exists() or record(out)["status"] == "incomplete"
         wait_until("the end of every process", partial(is_over, mark))
@@ -318,6 +318,28 @@ except KeyboardInterrupt:
 
 def test_an_interruption_during_a_fork_comes_behind_it_and_cuts_nothing_short() -> None:
     assert said_by(FORKS) == ("released interrupted\n", "")
+
+
+TAKEN: Final = """
+import os, signal, threading
+from lrpc.cluster.interruption import install_handlers
+
+class Dropped:
+    def __del__(self):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process
+        os.kill(os.getpid(), signal.SIGTERM)
+
+install_handlers()
+Dropped()
+try:
+    threading.Event().wait(300)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_comes_again_though_a_library_has_taken_the_alarm() -> None:
+    assert said_by(TAKEN) == ("interrupted\n", "")
 
 
 def said_by(program: str) -> tuple[str, str]:

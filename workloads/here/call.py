@@ -36,7 +36,7 @@ def call(target: str, texts: Sequence[str], folder: Path | None, timeout: float 
     require()
     from lrpc.domains.host.stubs import HostStub
     from lrpc.kernel.host.client import ClientBinding
-    from lrpc.kernel.host.doors import Doors
+    from lrpc.kernel.host.doors import doors_at
 
     name, dot, procedure = target.rpartition(".")
     if not dot or not name:
@@ -49,7 +49,7 @@ def call(target: str, texts: Sequence[str], folder: Path | None, timeout: float 
     number = names.index(procedure)
     found = _procedure(exported.interface, exported.procedures[number])
     values = _arguments(found, texts)
-    doors = Doors(folder)
+    doors = doors_at(folder)
     try:
         with deadline(timeout or 1e9):
             binding = ClientBinding(doors, name, exported.interface, tuple(exported.procedures), 0, False)

@@ -74,11 +74,11 @@ def statuses(folder: Path | None, names: list[str] | None = None) -> Mapping[str
     """
     require()
     from lrpc.kernel.host import client
-    from lrpc.kernel.host.doors import Doors
+    from lrpc.kernel.host.doors import doors_at
 
     found: dict[str, Status | str] = {}
     try:
-        doors = Doors(folder)
+        doors = doors_at(folder)
     except BindingRefused as error:
         raise Refused(str(error)) from None
     try:

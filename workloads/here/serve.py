@@ -29,8 +29,8 @@ def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: in
     try:
         with this_machine(name, folder=folder, waits=waits, workers=workers) as here:
             here.export(found.interface, made, name)
-            said = f"serving {name} ({found.interface.__name__}) in {here.folder}; Ctrl-C ends it"
-            told = {"name": name, "interface": found.interface.__name__, "folder": str(here.folder), "pid": os.getpid()}
+            said = f"serving {name} ({found.interface.__name__}) in {here.doors}; Ctrl-C ends it"
+            told = {"name": name, "interface": found.interface.__name__, "folder": str(here.doors), "pid": os.getpid()}
 
             def ready() -> None:
                 if as_json:

@@ -81,11 +81,11 @@ class Caller(Program):
         bound = {call.to: domain.bind(INTERFACES[call.interface], call.to, self.transfer) for call in self.calls}
         for _ in range(self.rounds):
             for call in self.calls:
-                procedure = getattr(bound[call.to], call.procedure)
+                procedure, values = getattr(bound[call.to], call.procedure), call.values
                 for _ in range(call.times):
                     if self.every_us:
                         domain.sleep(us=chance.exponential(self.every_us))
-                    procedure(*call.values)
+                    procedure(*values)
 
     @property
     def planned_calls(self) -> int:

@@ -26,7 +26,7 @@ from lrpc.workloads.programs.caller import Caller
 from lrpc.workloads.programs.copies import CopiedClient, CopiedServer
 from lrpc.workloads.programs.four_tests import FourTestsClient, FourTestsServer, Throughput
 from lrpc.workloads.programs.office import OfficeUser
-from lrpc.workloads.programs.packets import PacketClient, PacketServer
+from lrpc.workloads.programs.packets import PacketClient, PacketServer, StubClient, StubServer
 from lrpc.workloads.programs.survey_residents import SurveyClient, SurveyService
 from lrpc.workloads.systems.storage import StorageServer
 from lrpc.workloads.systems.sun import SunWorkstation
@@ -44,6 +44,7 @@ REGISTRY: Final = Registry(
         "four tests": FourTestsServer,
         "name server": NameServer,
         "packets": PacketServer,
+        "stubs": StubServer,
         "storage server": StorageServer,
         "survey service": SurveyService,
         "taos": TaosSystem,
@@ -59,6 +60,7 @@ REGISTRY: Final = Registry(
         "four tests": FourTestsClient,
         "office user": OfficeUser,
         "packets": PacketClient,
+        "stubs": StubClient,
         "sun workstation": SunWorkstation,
         "survey client": SurveyClient,
         "throughput": Throughput,

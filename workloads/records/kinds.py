@@ -103,6 +103,11 @@ def from_charges(costs: CostModel, charges: Mapping[str, int], *places: str, bus
     shared = costs.file.bus if bus else None
     if shared is not None:
         found.add(Parameter("bus", shared.origin, shared.solved_from))
+        # The assumed shares of its sum count as that sum does, where they are all taken.
+        whole = min(charges.get(step, 0) // times for step, times in shared.of.items())
+        for step, share in shared.shares.items():
+            if charges.get(step, 0) > whole * shared.of.get(step, 0):
+                found.add(Parameter(f"{step} on the bus", share.origin, share.solved_from))
     return Basis(frozenset(found), frozenset(places), simulated=shared is not None)
 
 

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrpc.domains.simulated import timeline as recorded
-from lrpc.kernel.simulated.charges import NETWORK_PROCESSOR
+from lrpc.kernel.simulated.charges import CONTROLLER, IO_PROCESSOR
 from lrpc.kernel.simulated.costs import STEPS
 
 Numbers = NDArray[np.int64]
 CROSSES: Final = ("within_domain", "cross_domain", "cross_machine")  # as records count calls
 REFUSED: Final = "refused"  # the category of a call that never left its domain, and does not count
 TRAP: Final = "trap"
+SERVERS: Final = {IO_PROCESSOR: "interrupts of packets", CONTROLLER: "controller"}
 NUMBER_BITS: Final = 40  # of a call's number within its machine
 NEVER: Final = 1 << 62
 
@@ -135,7 +136,7 @@ class MachinePart:
         lanes: list[Lane] = []
         for processor in sorted(np.unique(places[threads == 0]).tolist(), key=lambda one: (one < 0, one)):
             tracks[(threads == 0) & (places == processor)] = len(lanes)
-            name = "network processor" if processor == NETWORK_PROCESSOR else f"processor {processor}"
+            name = SERVERS.get(processor, f"processor {processor}")
             lanes.append(Lane(name, False, len(lanes)))
         on_threads = np.flatnonzero(threads)
         if len(on_threads):
@@ -248,7 +249,8 @@ class MachinePart:
             chosen = rows[numbers == number]
             begins, ends = self.rows[chosen, 1], self.rows[chosen, 2]
             sums = np.cumsum([0, *(ps for _, ps in self.paths[number])])
-            at = np.minimum((sums + 500) // 1000, (ends - begins)[:, None])
+            # The steps of a service share its time, which varies, as they share its cost.
+            at = (sums[None, :] * (ends - begins)[:, None] + sums[-1] // 2) // max(1, sums[-1])
             at[:, -1] = ends - begins
             for column, (step, _) in enumerate(self.paths[number]):
                 some = at[:, column] < at[:, column + 1]

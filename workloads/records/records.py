@@ -164,6 +164,7 @@ def tables_of(record: Record) -> list[tables.Table]:
         tables.latencies(record.latency_ns),
         tables.machines(record.machines),
         tables.facilities(record.machines),
+        tables.busy_processors(record.machines),
     ]
     if said := remarks(record.cells):
         found.append(tables.remarks(said))
@@ -283,7 +284,9 @@ def _machine(machine: MachineOutcome) -> dict[str, object]:
         "end_us": machine.end_ns / 1000,
         "busy_us": machine.busy_ns / 1000,
         "processors": [_processor(one) for one in machine.processors],
-        "network_processor": _facility(machine.network_processor),
+        "busy_processors": busy_processors(machine),
+        "interrupts": _facility(machine.interrupts),
+        "controller": _facility(machine.controller),
         "wire": _facility(machine.wire),
         "astack_waits": machine.astack_waits,
         "astack_bytes": {str(size): calls for size, calls in machine.astack_bytes.items()},
@@ -308,7 +311,17 @@ def _processor(one: ProcessorOutcome) -> dict[str, float]:
 def _facility(one: QueueOutcome | None) -> dict[str, float] | None:
     if one is None:
         return None
-    return {"served": one.served, "bytes": one.bytes, "busy_us": one.busy_ns / 1000, "wait_us": one.wait_ns / 1000}
+    times = {"busy_us": one.busy_ns, "wait_us": one.wait_ns, "held_us": one.held_ns}
+    return {"served": one.served, "bytes": one.bytes, **{name: ns / 1000 for name, ns in times.items()}}
+
+
+def busy_processors(machine: MachineOutcome) -> dict[str, float]:
+    """Return how many processors were busy on average, by what with; nothing without links."""
+    if not machine.remote_ns or not machine.end_ns:
+        return {}
+    whole = machine.busy_ns + sum(one.interrupt_ns for one in machine.processors)
+    spent = {**machine.remote_ns, "all else": whole - sum(machine.remote_ns.values())}
+    return {what: round(ns / machine.end_ns, 6) for what, ns in {"in all": whole, **spent}.items()}
 
 
 def _head(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import csv
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -48,16 +48,21 @@ class ProcessorRow:
     lock_wait_us: float
     idle_us: float
     exchanges: int
+    interrupt_us: float = 0.0
 
 
 @dataclass(frozen=True)
 class QueueRow:
-    """What a network processor or a wire did for packets queued at it, in virtual microseconds."""
+    """What packets queued for did for them, in virtual microseconds.
+
+    A controller is held while its packet is on the wire.
+    """
 
     served: int
     bytes: int
     busy_us: float
     wait_us: float
+    held_us: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ class MachineRow:
     processors: Sequence[ProcessorRow]
     astack_waits: int
     counts: Mapping[str, int]
-    network_processor: QueueRow | None = None
+    busy_processors: Mapping[str, float] = field(default_factory=dict)
+    interrupts: QueueRow | None = None
+    controller: QueueRow | None = None
     wire: QueueRow | None = None
 
     @property
@@ -170,17 +177,32 @@ def machines(found: Mapping[str, Mapping[str, object]]) -> Table:
 def facilities(found: Mapping[str, Mapping[str, object]]) -> Table:
     """Return the table of what packets queued for.
 
-    These are each machine's network processor, and the wire at its hub.
+    These are each machine's I/O processor, by its interrupts, its controller, and the wire at its
+    hub.
     """
     rows = []
     for name, one in read_machines(found).items():
-        for what, did in (("network processor", one.network_processor), ("wire", one.wire)):
+        for what, did in (("interrupts", one.interrupts), ("controller", one.controller), ("wire", one.wire)):
             if did is not None:
                 share = round(did.busy_us / one.end_us, 6) if one.end_us else 0.0
                 wait = round(did.wait_us / did.served, 3) if did.served else 0.0
-                rows.append((name, what, did.served, did.bytes, did.busy_us, share, did.wait_us, wait))
-    columns = ("machine", "facility", "packets", "bytes", "busy_us", "utilisation", "wait_us", "wait_per_packet_us")
-    return Table("facilities", "What packets queued for", columns, rows)
+                times = (did.busy_us, share, did.held_us, did.wait_us, wait)
+                rows.append((name, what, did.served, did.bytes, *times))
+    times_ = ("busy_us", "utilisation", "held_us", "wait_us", "wait_per_packet_us")
+    return Table("facilities", "What packets queued for", ("machine", "facility", "packets", "bytes", *times_), rows)
+
+
+def busy_processors(found: Mapping[str, Mapping[str, object]]) -> Table:
+    """Return the table of how many processors of each machine were busy on average, and with what.
+
+    It has the machines that take part in calls between machines.
+    """
+    rows = [
+        (name, what, processors)
+        for name, one in read_machines(found).items()
+        for what, processors in one.busy_processors.items()
+    ]
+    return Table("busy-processors", "Busy processors, on average", ("machine", "with", "processors"), rows)
 
 
 def ends(counted: Mapping[str, int], document: str = "record") -> list[tuple[tuple[int, int], int]]:

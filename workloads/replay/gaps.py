@@ -32,7 +32,7 @@ LinkCost = Literal["model", "trace", "trace-median"]
 Pair = tuple[str, str]  # the calling domain and the called one
 LEAST_DELAY_US: Final = 1.0  # of a link: machines advance by as much at a time
 MESSAGE_BYTES: Final = 4  # of a replay's own requests and responses
-REMOTE: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"])
+REMOTE: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"], *PARTS["marshaling"])
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,8 @@ def _carrying(
     assumed: int,
 ) -> dict[int, int]:
     """Return by server's span what its messages take beyond a replay's own, in ns, if above 0."""
+    if not trace.spans.sizes and assumed <= MESSAGE_BYTES:  # as of most traces
+        return {}
     per_byte_ns = 8_000 / link_mbps + (2 * costs.ps[NETWORK_BYTE] / 1000 if costs.has("messages") else 0)
     extra_ns = {}
     for server in trace.calls():

@@ -15,12 +15,11 @@ from lrpc.domains.codecs import UInt32
 from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.residents import Findings, Program, Server
-from lrpc.domains.simulated.domain import SimulatedDomain, simulated
+from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.kernel.simulated.threads import Thread
 from lrpc.workloads.replay.placement import machine_names
+from lrpc.workloads.replay.runner import Perform, SpanRunner
 from lrpc.workloads.replay.steps import Activity
-from lrpc.workloads.replay.tape import Compute, Do, Fork, Steps, Wait
 from lrpc.workloads.traces.trace import Trace
 
 # A-stacks for calls in progress from one pod to another: many, since a trace does not say how many
@@ -55,7 +54,7 @@ class PodServer(Server, Pod):
 
     def start(self) -> None:
         """Prepare to run spans; other pods are bound when they are first called."""
-        self._runner = SpanRunner(simulated(self.domain), self.activity)
+        self._runner = _runner(self.domain, self.activity)
 
     def do(self, span: int) -> int:
         """Perform a span for another pod, or for another span of this pod."""
@@ -65,7 +64,7 @@ class PodServer(Server, Pod):
 
     def findings(self) -> Findings:
         """Return how many spans this pod performed, for callers and as client's sides of calls."""
-        return {"done": self._done, **self._runner.counts}
+        return {"done": self._done, **_counts(self._runner)}
 
 
 @dataclass
@@ -83,14 +82,14 @@ class PodRoots(Program):
 
     def run(self, domain: Domain) -> None:
         """Schedule a thread for each trace, which begins it at its recorded time."""
-        self._runner = runner = SpanRunner(simulated(domain), self.activity)
+        self._runner = runner = _runner(domain, self.activity)
         for begins_ns, root in runner.activity.roots[self.pod]:
             body = partial(self._run_root, runner, root, begins_ns)
-            runner.domain.kernel.spawn(runner.domain, body, f"root{root}", at_ns=begins_ns)
+            runner.kernel.spawn(runner.domain, body, f"root{root}", at_ns=begins_ns)
 
     def findings(self) -> Findings:
         """Return how many traces began here, and their recorded and simulated times in ns."""
-        counts = {} if self._runner is None else self._runner.counts
+        counts = {} if self._runner is None else _counts(self._runner)
         return {
             "roots": self._roots,
             **counts,
@@ -99,79 +98,28 @@ class PodRoots(Program):
             DURATIONS: self._durations_ns,
         }
 
-    def _run_root(self, runner: "SpanRunner", root: int, begins_ns: int) -> None:
+    def _run_root(self, runner: SpanRunner, root: int, begins_ns: int) -> None:
         runner.run_span(root)
         self._roots += 1
         self._recorded_ns += runner.activity.recorded_ns[root]
         # From the recorded time on, so that waiting for a processor counts.
-        self._durations_ns[root] = runner.domain.kernel.now_ns - begins_ns
+        self._durations_ns[root] = runner.kernel.now_ns - begins_ns
 
 
-class SpanRunner:
-    """The interpreter of spans' steps in one domain."""
+def _runner(domain: Domain, activity: object) -> SpanRunner:
+    """Return what runs spans in a domain, which imports other pods when it first calls them."""
+    assert isinstance(activity, Activity)
+    own = simulated(domain)
 
-    def __init__(self, domain: SimulatedDomain, activity: object) -> None:
-        assert isinstance(activity, Activity)
-        self.domain = domain
-        self.activity = activity
-        # Spans performed, except first spans of traces: as the client's side of a call, and as
-        # calls to what is not traced.
-        self._client_sides = self._outside = 0
-        self._pods: dict[str, Pod] = {}
+    def bind(pod: str) -> Perform:
+        return own.bind(Pod, pod).do
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return how many spans were client's sides of calls, and calls to what is not traced."""
-        return {"client_sides": self._client_sides, "outside": self._outside}
+    return SpanRunner(own, own.kernel, activity, bind)
 
-    def run_span(self, span: int) -> None:
-        """Run the steps of a span, or make its call if it is the client's side of one."""
-        if span in self.activity.calls:
-            self._call(self.activity.calls[span])
-        else:
-            self._run(self.activity.steps[span])
 
-    def _run(self, steps: Steps) -> None:
-        forked: list[Thread] = []
-        for step in steps:
-            if isinstance(step, Compute):
-                self.domain.kernel.compute(step.ns)
-            elif isinstance(step, Wait):
-                self.domain.kernel.sleep(step.ns)
-            elif isinstance(step, Do):
-                self._do(step.span)
-            elif isinstance(step, Fork):
-                thread = self._fork(step)
-                forked += [thread] if step.joined else []
-            else:
-                for thread in forked:
-                    thread.join()
-                forked.clear()
-
-    def _do(self, span: int) -> None:
-        """Call the pod that performs the span: its server's if the span is a call's client side."""
-        if span in self.activity.outside:
-            self._outside += 1
-            self._run(self.activity.steps[span])
-            return
-        server = self.activity.calls.get(span)
-        if server is not None:
-            self._client_sides += 1
-        self._call(span if server is None else server)
-
-    def _call(self, span: int) -> None:
-        pod = self.activity.pods[span]
-        if pod not in self._pods:
-            self._pods[pod] = self.domain.bind(Pod, pod)
-        extra_ns = self.activity.extra_ns.get(span)
-        if extra_ns:
-            self.domain.kernel.sleep(extra_ns)
-        self._pods[pod].do(span)
-
-    def _fork(self, fork: Fork) -> Thread:
-        kernel = self.domain.kernel
-        name = f"{self.domain.name}/{kernel.threads_made}"
-        return kernel.spawn(self.domain, lambda: self._run(fork.steps), name, at_ns=kernel.now_ns + fork.after_ns)
+def _counts(runner: SpanRunner) -> dict[str, int]:
+    """Return how many spans were client's sides of calls, and calls to what is not traced."""
+    return {"client_sides": runner.client_sides, "outside": runner.outside}
 
 
 def replay_cluster(

@@ -61,18 +61,21 @@ NONE: Final = -1  # where a span without steps of its own would begin
 
 
 class StepTape(Mapping[int, Steps]):
-    """The steps of spans by their index, written once, in order of spans."""
+    """The steps of spans by their index, written once, in order of spans.
+
+    `codes` and `numbers` are the tape: a step has the same place on both.
+    """
 
     def __init__(self) -> None:
         """Begin with no span."""
-        self._codes = bytearray()
-        self._numbers = array("q")
+        self.codes = bytearray()
+        self.numbers = array("q")
         self._begins = array("q")  # by span
         self._length = 0
 
     def add(self, steps: Steps) -> None:
         """Write the steps of the next span."""
-        self._begins.append(len(self._codes))
+        self._begins.append(len(self.codes))
         self._length += 1
         self._write(steps)
 
@@ -80,13 +83,27 @@ class StepTape(Mapping[int, Steps]):
         """Leave the next span without steps of its own; it is no key."""
         self._begins.append(NONE)
 
-    def __getitem__(self, span: int) -> Steps:
-        """Return the steps of a span."""
+    def place(self, span: int) -> int:
+        """Return where on the tape the steps of a span begin; raise `KeyError` if it has none."""
         at = self._begins[span] if 0 <= span < len(self._begins) else NONE
         if at == NONE:
             raise KeyError(span)
-        if self._codes.startswith(ALONE, at):  # as of most spans
-            return (Compute(self._numbers[at]),)
+        return at
+
+    def behind(self, at: int) -> int:
+        """Return the place behind the end of the steps that begin at a place."""
+        within = 1  # forks, and what is asked for, whose end is not reached
+        while within:
+            code = self.codes[at]
+            within += 1 if code in (FORK, FORK_JOINED) else -1 if code == END else 0
+            at += 1
+        return at
+
+    def __getitem__(self, span: int) -> Steps:
+        """Return the steps of a span."""
+        at = self.place(span)
+        if self.codes.startswith(ALONE, at):  # as of most spans
+            return (Compute(self.numbers[at]),)
         return self._read(at)[0]
 
     def __iter__(self) -> Iterator[int]:
@@ -113,13 +130,13 @@ class StepTape(Mapping[int, Steps]):
         self._note(END, 0)
 
     def _note(self, code: int, number: int) -> None:
-        self._codes.append(code)
-        self._numbers.append(number)
+        self.codes.append(code)
+        self.numbers.append(number)
 
     def _read(self, at: int) -> tuple[Steps, int]:
         """Return the steps that begin at a place on the tape, and the place after their end."""
         found: list[Compute | Wait | Do | Fork | Join] = []
-        codes, numbers = self._codes, self._numbers
+        codes, numbers = self.codes, self.numbers
         while (code := codes[at]) != END:
             number = numbers[at]
             at += 1

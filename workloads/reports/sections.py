@@ -371,8 +371,7 @@ def _processors(record: Record) -> Iterator[SectionItem]:
             yield from processors(record)  # otherwise the answer has it
         yield tables.machines({name: record.machines[name] for name in names})
         queued = tables.facilities({name: record.machines[name] for name in names})
-        if queued.rows:
-            yield queued
+        yield from (one for one in (queued, tables.busy_processors(record.machines)) if one.rows)
 
 
 def _trace(record: Record) -> Iterator[SectionItem]:

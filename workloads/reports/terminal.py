@@ -40,12 +40,16 @@ TITLES: Final = {
     "V SRC RPC": "Table V beside SRC RPC, microseconds",
     "V what-if": "Table V otherwise, microseconds",
     "Firefly RPC": "Across machines: a remote Null step by step, microseconds on MicroVAX II processors, not C-VAXes",
+    "Firefly RPC stubs": "Across machines: what stubs add for values, microseconds",
+    "Firefly RPC threads": "Across machines: calls by threads of one Firefly to another",
+    "Firefly RPC busy": "Across machines: busy processors of each Firefly's five, on average",
     "Figure 1": "Figure 1: calls by bytes of arguments and results",
     "Figure 1 survey": "The survey that Figure 1 belongs to",
     "Figure 2": "Figure 2: calls a second by number of processors; beyond five, what if",
     "Figure 2 waits": "Figure 2: what the processors' time goes to, percent",
+    "Figure 2 what-if": "Figure 2 otherwise, calls a second by number of processors",
 }
-DIGITS: Final = {"%": 2, "us": 1, "x": 2}  # of our figures after the decimal point, by unit
+DIGITS: Final = {"%": 2, "us": 1, "x": 2, "processors": 2}  # of our figures after the decimal point, by unit
 SHOWN: Final = ("%", "bytes", "misses")  # units printed with each figure, since no title names them
 BARS: Final = ("Figure 1",)  # tables printed as bars
 LISTS: Final = ("I",)  # tables never printed as grids: their rows are of different systems

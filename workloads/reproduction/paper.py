@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from lrpc.cluster.parameters import ParameterTable
-from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.costs import STEPS, CostModel
 from lrpc.workloads.programs.four_tests import TESTS
 from lrpc.workloads.programs.survey import AXIS, BIN, figures
 from lrpc.workloads.records.cells import Cell, crossing_shares
@@ -332,6 +332,24 @@ def figure_2(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel, run: fl
         paper = FIGURE_2["speed-up"].get(processors)
         cells.append(Cell.of("Figure 2", row, "speed-up", paper, faster, "x", both, part))
     return cells + waits
+
+
+def figure_2_what_if(curves: Mapping[str, Mapping[int, Rate]], costs: CostModel, run: float = 1) -> list[Cell]:
+    """Return how fast processors call that switch no contexts, or miss nothing where they do.
+
+    `curves` is as for `figure_2`. Beside each rate stands its ceiling: what the bus could carry.
+    """
+    cells, part = [], _part_of(run, "the second")
+    for processors in next(iter(curves.values())):
+        row = str(processors)
+        for curve, rates in curves.items():
+            rate = rates[processors]
+            rests = from_charges(costs, rate.charges, bus=True)
+            on_bus = sum(costs.bus_ps(STEPS.index(step)) * count for step, count in rate.charges.items()) / 1e6
+            cells.append(Cell.of("Figure 2 what-if", row, curve, None, rate.calls_per_s, "calls/s", rests, part))
+            ceiling = Cell.of("Figure 2 what-if", row, f"{curve}: the bus's most", None, 1e6 / on_bus, "calls/s", rests)
+            cells.append(ceiling)
+    return cells
 
 
 def _on_curve(curve: str, rates: Mapping[int, Rate], processors: int, costs: CostModel) -> Basis:

@@ -10,14 +10,22 @@ shortened in proportion (`Plan.scale`), so that fewer calls mean a shorter repro
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome
-from lrpc.cluster.scenario import ClusterTable, DomainTable, ExportTable, MachineTable, ThreadTable
+from lrpc.cluster.scenario import (
+    ClusterTable,
+    DomainTable,
+    ExportTable,
+    LinksTable,
+    MachineTable,
+    PairTable,
+    ThreadTable,
+)
 from lrpc.domains.domain import Transfer
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.errors import Refused
@@ -26,7 +34,9 @@ from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.programs.survey import CALLS as SURVEY_CALLS
 from lrpc.workloads.programs.survey import SERVICES
 from lrpc.workloads.records.cells import Cell
+from lrpc.workloads.records.records import busy_processors
 from lrpc.workloads.reproduction import firefly_rpc, paper, table_i
+from lrpc.workloads.reproduction.firefly_rpc import RemoteLoop
 from lrpc.workloads.reproduction.paper import Measured, Rate
 
 CALLS: Final = 100_000
@@ -54,9 +64,21 @@ CURVES: Final[dict[str, tuple[str, Transfer]]] = {
     "LRPC": ("figure-2-lrpc", "lrpc"),
     "SRC RPC": ("figure-2-src-rpc", MESSAGES),
 }
+# What-ifs of Figure 2: a machine's name, what it has beyond one of LRPC's curve, and its processors
+# for each client. With domain caching, each client's server has a processor that spins there.
+WHAT_IFS: Final[dict[str, tuple[str, dict[str, Any], int]]] = {
+    "tagged TLB": ("figure-2-tagged", {"tagged_tlb": True}, 1),
+    "LRPC/MP": ("figure-2-mp", {"domain_caching": True}, 2),
+}
+WHAT_IF_PROCESSORS: Final = (4, 16)
 SURVEY: Final = "survey"
-REMOTE_CALLS: Final = 100  # at most: all take equally long, so more would not change the mean
-REMOTE: Final = {"null": "firefly-null", "full": "firefly-full"}  # pairs of machines, by call
+FIREFLY: Final = 5  # its processors
+THREADS: Final = range(1, 9)  # that call another machine
+# Calls at most: of Null by one thread, whose mean is compared, and of the other loops.
+REMOTE_CALLS: Final = 10_000
+LOADED_CALLS: Final = 3_000
+REMOTE: Final = {"Null": "firefly-null", "full packet": "firefly-full"}  # pairs of machines, by call
+STUBS: Final = "firefly-stubs"
 
 # By name of the machine: its table and those of its domains.
 MachineTables = dict[str, tuple[MachineTable, dict[str, DomainTable]]]
@@ -97,18 +119,24 @@ class Measurements:
         """Return the loops that a machine's only client measured, by test."""
         return {test: Measured(**one) for test, one in self.found(machine)[0].items()}
 
-    def pair(self, stem: str) -> Measured:
-        """Return the loop of a client that calls another machine, charged on both machines."""
-        (found,) = self.found(f"{stem}-client")
-        charges = Counter(self.machines[f"{stem}-client"].charges)
-        charges.update(self.machines[f"{stem}-server"].charges)
-        return Measured(found["calls"], found["elapsed_ns"], charges)
+    def pair(self, stem: str) -> RemoteLoop:
+        """Return the loop of a client's threads, which call another machine."""
+        found = self.found(f"{stem}-client")
+        client, server = (self.machines[f"{stem}-{side}"] for side in ("client", "server"))
+        charges = Counter(client.charges)
+        charges.update(server.charges)
+        calls, ns = (sum(one[what] for one in found) for what in ("calls", "elapsed_ns"))
+        per_s = sum(one["calls"] / one["elapsed_ns"] * 1e9 for one in found)
+        wire_ns = sum(one.controller.held_ns for one in (client, server) if one.controller is not None)
+        busy = {"caller": busy_processors(client), "server": busy_processors(server)}
+        return RemoteLoop(Measured(calls, ns, charges), per_s, wire_ns, busy)
 
     def rate(self, machine: str) -> Rate:
         """Return how fast a machine's processors called, and what their time went to."""
         one = self.machines[machine]
         calls = sum(found["calls"] for found in self.found(machine))
-        charges = {step: count // one.counts["cross_domain"] for step, count in one.charges.items()}
+        made = one.counts["cross_domain"]
+        charges = {step: (count + made // 2) // made for step, count in one.charges.items()}  # warm-ups aside
         whole_ns = one.end_ns * len(one.processors)
         bus = sum(processor.bus_wait_ns for processor in one.processors)
         lock = sum(processor.lock_wait_ns for processor in one.processors)
@@ -141,7 +169,8 @@ def reproduce_cluster(plan: Plan) -> Cluster:
         for name, (machine, its_domains) in part.machines(plan).items():
             machines[name] = machine
             domains |= its_domains
-    cluster = describe(ClusterTable(name="reproduce", machines=machines, domains=domains), REGISTRY, "reproduce")
+    table = ClusterTable(name="reproduce", machines=machines, domains=domains, links=_ethernet(machines))
+    cluster = describe(table, REGISTRY, "reproduce")
     for one in (machine for machine in cluster.machines if not table_i.owns(machine.name)):
         for thread in (thread for domain in one.domains for thread in domain.threads):
             one.costs.require(str(thread.parameters.get("transfer", "lrpc")))
@@ -226,11 +255,15 @@ def _copies(plan: Plan) -> MachineTables:
 
 def _throughput(plan: Plan) -> MachineTables:
     machines: MachineTables = {}
+    until = {"until_us": plan.window_us}
     for stem, transfer in CURVES.values():
         for processors in PROCESSORS:
             name = f"{stem}-{processors:02}"
-            until = {"until_us": plan.window_us}
             machines |= _machine(name, plan, "throughput", until, transfer, clients=processors, processors=processors)
+    for stem, like, each in WHAT_IFS.values():
+        for processors in WHAT_IF_PROCESSORS:
+            name, clients = f"{stem}-{processors:02}", processors // each
+            machines |= _machine(name, plan, "throughput", until, clients=clients, processors=processors, **like)
     return machines
 
 
@@ -249,16 +282,34 @@ def _survey(plan: Plan) -> MachineTables:
 
 
 def _remote(plan: Plan) -> MachineTables:
-    machines: MachineTables = {}
+    machines = _pair(STUBS, plan, "stubs", {})
     for what, stem in REMOTE.items():
-        client, server = f"{stem}-client", f"{stem}-server"
-        exports = {stem: ExportTable(server="packets")}
-        calls: dict[str, object] = {"calls": min(plan.calls, REMOTE_CALLS), "full": what == "full"}
-        thread = ThreadTable(program="packets", parameters=calls)
-        machine = MachineTable(cost_model=plan.cost_model)
-        machines[client] = machine, {client: DomainTable(machine=client, imports={"packets": stem}, threads=(thread,))}
-        machines[server] = machine, {server: DomainTable(machine=server, exports=exports)}
+        for threads in THREADS:
+            most = REMOTE_CALLS if threads == 1 and what == "Null" else LOADED_CALLS
+            calls = {"calls": max(1, min(plan.calls, most) // threads), "full": what != "Null"}
+            machines |= _pair(f"{stem}-{threads}", plan, "packets", calls, threads)
     return machines
+
+
+def _pair(stem: str, plan: Plan, program: str, parameters: Mapping[str, object], threads: int = 1) -> MachineTables:
+    """Return two Fireflies, of which one has threads that call a server on the other."""
+    client, server = f"{stem}-client", f"{stem}-server"
+    thread = ThreadTable(program=program, parameters=dict(parameters), count=threads)
+    machine = MachineTable(cost_model=plan.cost_model, processors=FIREFLY)
+    calls = DomainTable(machine=client, imports={program: stem}, threads=(thread,))
+    exports = DomainTable(machine=server, exports={stem: ExportTable(server=program)})
+    return {client: (machine, {client: calls}), server: (machine, {server: exports})}
+
+
+def _ethernet(machines: Collection[str]) -> LinksTable:
+    """Return the links of a run's machines: each pair of Fireflies has an Ethernet of its own."""
+    stems = [
+        name.removesuffix("-client") for name in machines if name.endswith("-client") and name.startswith("firefly")
+    ]
+    like = {"delay_us": firefly_rpc.WIRE, "bandwidth_mbps": firefly_rpc.MBPS}
+    return LinksTable(
+        delay_us=60.0, pairs=tuple(PairTable(between=(f"{one}-client", f"{one}-server"), **like) for one in stems)
+    )
 
 
 def _table_ii(run: Measurements) -> list[Cell]:
@@ -293,13 +344,19 @@ def _figure_2(run: Measurements) -> list[Cell]:
         column: {processors: run.rate(f"{stem}-{processors:02}") for processors in PROCESSORS}
         for column, (stem, _) in CURVES.items()
     }
-    part = run.plan.window_us / WINDOW_US
-    return paper.figure_2(rates, run.costs[f"{CURVES['LRPC'][0]}-01"], part)
+    what_ifs = {
+        column: {processors: run.rate(f"{stem}-{processors:02}") for processors in WHAT_IF_PROCESSORS}
+        for column, (stem, _, _) in WHAT_IFS.items()
+    }
+    part, costs = run.plan.window_us / WINDOW_US, run.costs[f"{CURVES['LRPC'][0]}-01"]
+    return paper.figure_2(rates, costs, part) + paper.figure_2_what_if(what_ifs, costs, part)
 
 
 def _firefly_rpc(run: Measurements) -> list[Cell]:
-    null, full = (run.pair(stem) for stem in REMOTE.values())
-    return firefly_rpc.cells(null, full, run.costs[f"{REMOTE['null']}-client"])
+    loops = {what: {threads: run.pair(f"{stem}-{threads}") for threads in THREADS} for what, stem in REMOTE.items()}
+    stubs = [run.found(f"{STUBS}-{side}")[0]["charges"] for side in ("client", "server")]
+    costs = run.costs[f"{STUBS}-client"]
+    return firefly_rpc.cells(loops, costs) + firefly_rpc.stubs(stubs, costs)
 
 
 PARTS: Final = {

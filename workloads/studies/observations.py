@@ -1,14 +1,16 @@
 """Observations of other studies, predicted by the scenarios of Table I's systems.
 
-The shares of Table I are fitted, each by one parameter, so they cannot test the scenarios. These
-figures can: other studies measured them on similar systems, and all but the first are predicted.
-Tolerances were stated before the first run. A figure outside its tolerance is reported as that; it
-is no reason to change a parameter or a tolerance.
+Three shares of Table I are few figures to test scenarios with. Here are more: other studies
+measured them on similar systems, and all but the first are predicted. Tolerances were stated before
+the first run. A figure outside its tolerance is reported as that; it is no reason to change a
+parameter or a tolerance. Where a source says that a study's system or people differ from the
+scenario's, the scenario is changed to that for the study's run, and the source is named here.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
@@ -18,19 +20,42 @@ from lrpc.workloads.records.kinds import Basis, from_parameters
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies.recorded import Carry, unrecorded
+from lrpc.workloads.systems.recorded import Recorded
+from lrpc.workloads.systems.unix import BLOCK_BYTES
 
 COMMAND: Final = ("lrpc", "observations")
-SCALE: Final = 0.1
+SCALE: Final = 0.2  # most of a day, of which a user is active for seven hours
+_PEOPLE: Final = "domains.unix.threads.0.parameters"  # where the scenario `sun` has its people
 # Changes of the scenario `sun` that bring it closer to the studies of caches. Written blocks wait
 # for half a minute. A call moves a whole block, since the studies count accesses in blocks. Calls
-# that touch no file are as few as their ranges allow.
-_BLOCKS: Final = {"write_delay_s": 30.0, "call_bytes": 8192, "poll_calls": 40.0, "job_calls": 4000.0}
-_ROOMY: Final = {"memory_kb": 8192}
-_SPRITE: Final = {**_BLOCKS, "memory_kb": (12_288, 12_288), "cache_kb": (7168, 7168)}
+# that touch no file change none of these figures, and are left out.
+_BLOCKS: Final = {
+    "write_delay_s": 30.0,
+    "call_bytes": 8192,
+    "poll_calls": (0.0, 250.0),
+    "job_calls": (0.0, 15_000.0),
+    "event_calls": (0.0, 60.0),
+}
+# The 4.2BSD study traced time-sharing machines: about a dozen people at once use one cache
+# (recalled). Paging is no part of its figures, so there is memory for all.
+_SHARED: Final = {
+    **_BLOCKS,
+    "memory_kb": (65_536, 65_536),
+    **{f"{_PEOPLE}.processes.{process}.users": 12 for process in ("person", "builds")},
+}
+# Its 90 % is that of a cache from which a written block goes to the disk only when it leaves it
+# (recalled).
+_UNTIL_EVICTED_S: Final = 1e6
+# Sprite's caches of 7 MB were "one-quarter to one-third of main memory" (quoted), so there are
+# 24 MB. Several workstations have the same server.
+_SPRITE: Final = {**_BLOCKS, "memory_kb": (24_576, 24_576), "cache_kb": (7168, 7168), "workstations": 4}
 RUNS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "taos": ("taos", {}),
-    "moderate": ("sun", {**_BLOCKS, **_ROOMY}),  # the cache of the scenario: 400 KB
-    "large": ("sun", {**_BLOCKS, **_ROOMY, "cache_kb": (4096, 4096)}),
+    "moderate": ("sun", _SHARED),  # the cache of the scenario: 400 KB
+    "large": (
+        "sun",
+        {**_SHARED, "cache_kb": (4096, 4096), "write_delay_s": (_UNTIL_EVICTED_S, _UNTIL_EVICTED_S)},
+    ),
     "sprite": ("sun", _SPRITE),
     "no cache": ("sun", {**_SPRITE, "cache_kb": (0, 0), "write_delay_s": 0.0}),
 }
@@ -49,21 +74,27 @@ class Observation:
     observed: float
     tolerance: float
     unit: str
+    known: Literal["quoted", "recalled"] = "quoted"  # from the study's text, or from memory
     scenario: str = "sun"
     place: str = ""
 
 
 # All tolerances were chosen before the first run. Those of the studies' shares are wide, since the
-# studies observed other people in other years.
+# studies observed other people in other years. The last three were added later, also before their
+# first run, and nothing was ever fitted to them. "A few hundred bytes per second" is taken as a
+# twentieth of Sprite's 8 KB, which is 20 times that, and "less than 1 %" as 0 to 1.
 OBSERVATIONS: Final = (
-    Observation("calls a second", "Table I, Taos", 344_888 / 18_000, 1.9, "1/s", "taos", "I/Taos"),
-    Observation("share of calls to 3 procedures", "survey of Taos", 75.0, 10.0, "%", "taos"),
+    Observation("calls a second", "Table I, Taos", 344_888 / 18_000, 1.9, "1/s", "recalled", "taos", "I/Taos"),
+    Observation("share of calls to 3 procedures", "survey of Taos", 75.0, 10.0, "%", "recalled", "taos"),
     Observation("traffic saved by a moderate cache", "4.2BSD study", 50.0, 15.0, "%"),
     Observation("traffic saved by several megabytes", "4.2BSD study", 90.0, 10.0, "%"),
     Observation("traffic that 7 MB filter, paging included", "Sprite", 50.0, 15.0, "%"),
     Observation("paging in the rest", "Sprite", 35.0, 15.0, "%"),
     Observation("network traffic saved by caching", "Sprite", 75.0, 10.0, "%"),
     Observation("written data that no server sees", "Sprite", 45.0, 10.0, "%"),
+    Observation("bytes a second and active user, 1985", "4.2BSD study", 400.0, 200.0, "bytes/s"),
+    Observation("bytes a second and active user, 1991", "Sprite", 8000.0, 4000.0, "bytes/s"),
+    Observation("opens that need consistency actions", "Sprite", 0.5, 0.5, "%"),
 )
 
 
@@ -82,11 +113,12 @@ def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequenc
         outcome = carry(name, _job(scenario, changes, scales[scenario], seed).prepare(list(command)))
         if outcome is not None:
             outcomes[name] = outcome
-    found = _found(outcomes) if outcomes else {}
+    found = _found(outcomes) | _demand(scale, seed) if outcomes else {}
     rows = [
         [
             one.name,
             one.source,
+            one.known,
             round(one.observed, 2),
             one.tolerance,
             round(found[one.name], 2),
@@ -97,7 +129,7 @@ def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequenc
         for one in OBSERVATIONS
         if one.name in found
     ]
-    columns = ("observation", "source", "observed", "tolerance", "ours", "unit", "verdict", "kind")
+    columns = ("observation", "source", "known", "observed", "tolerance", "ours", "unit", "verdict", "kind")
     return Table("observations", f"Second observations, at scale {scale:g}, seed {seed}", columns, rows)
 
 
@@ -116,13 +148,15 @@ def _basis(one: Observation) -> Basis:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The blocks that programs ask a caching workstation for, and those it asks its server for."""
+    """The blocks that programs ask of caching workstations, and those these ask of their server."""
 
     asked: int  # read and written by programs
     fetched: int
     sent: int
     written: int
     paging: int  # pages fetched and sent
+    opens: int
+    changed: int  # look-ups that found a file changed by another workstation
 
     @property
     def served(self) -> int:
@@ -134,11 +168,14 @@ def _job(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> R
     """Return the run of a scenario with changed parameters.
 
     A parameter given as a pair (value, end) gets a range between 0 and `end` as well, so that the
-    value is allowed.
+    value is allowed. A name with points is the key of a value that is no parameter.
     """
     changes: dict[str, Any] = {}
     for name, given in values.items():
         value, end = given if isinstance(given, tuple) else (given, None)
+        if "." in name:
+            changes[name] = value
+            continue
         changes[f"parameters.{name}.value"] = value
         if end is not None:
             changes[f"parameters.{name}.range"] = [min(end, 0), max(end, 0)]
@@ -146,11 +183,11 @@ def _job(scenario: str, values: Mapping[str, Any], scale: float, seed: int) -> R
 
 
 def _traffic(outcome: Outcome) -> Traffic:
-    found: dict[str, Any] = {}
+    found = Counter[str]()
     for machine in outcome.machines:
         for findings in machine.findings.values():
             if "blocks_written" in findings:
-                found = dict(findings)
+                found.update({name: count for name, count in findings.items() if isinstance(count, int)})
     written = found["blocks_written"]
     return Traffic(
         asked=found["blocks_hits"] + found["blocks_misses"] + written,
@@ -158,7 +195,28 @@ def _traffic(outcome: Outcome) -> Traffic:
         sent=written - found["blocks_dropped"],
         written=written,
         paging=found["pages_in"] + found["pages_out"],
+        opens=found["opens"],
+        changed=found["changed_by_others"],
     )
+
+
+def _demand(scale: float, seed: int) -> dict[str, float]:
+    """Return the bytes of files that one user of `sun` reads and writes in a second of activity.
+
+    The activity alone says so. A process of the user's that never rests is active all the time.
+    """
+    job = _job("sun", _SPRITE, scale, seed)
+    tables: Any = resolve(job.tables(), job.scenario, scale).tables
+    people = tables["domains"]["unix"]["threads"][0]["parameters"]
+    done = Recorded(people, seed=seed, machine="workstation", thread="unix/unix/0", rank=1, block_bytes=BLOCK_BYTES)
+    files = (done.library.shared, done.library.own, done.library.temporary, done.library.mailboxes)
+    sizes = {file: size for kind in files for file, size in zip(kind.numbers, kind.bytes, strict=True)}
+    bytes_a_second = 0.0
+    for name, table in people["processes"].items():
+        active_s = 3600 * table["hours"] * table.get("awake_hours", 1) / table.get("day_hours", 1)
+        moved = sum(sizes[file] for what, file, _ in done.by_process[name] if what in ("open", "create"))
+        bytes_a_second += moved / active_s
+    return {one.name: bytes_a_second for one in OBSERVATIONS if one.unit == "bytes/s"}
 
 
 def _found(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
@@ -177,4 +235,5 @@ def _found(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
         "paging in the rest": 100 * sprite.paging / rest,
         "network traffic saved by caching": 100 * (1 - sprite.served / nothing.served),
         "written data that no server sees": 100 * (1 - sprite.sent / sprite.written),
+        "opens that need consistency actions": 100 * sprite.changed / sprite.opens,
     }

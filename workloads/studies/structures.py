@@ -72,7 +72,7 @@ def answer(found: Table) -> str:
 def _row(name: str, outcome: Outcome, costs: CostModel) -> list[TableValue]:
     machine = next(machine for machine in outcome.machines if machine.name == WORKSTATION)
     operations = machine.counts["trap"] + machine.counts["cross_domain"]
-    between = {step for part in ("network", "messages", "packets") for step in PARTS[part]}
+    between = {step for part in ("network", "messages", "packets", "marshaling") for step in PARTS[part]}
     steps = {step: count for step, count in machine.charges.items() if step not in between}
     crossing_us = sum(costs.file.steps[step].us * count for step, count in steps.items())
     busy_us = machine.busy_ns / 1000

@@ -16,6 +16,10 @@ from lrpc.workloads.systems.files import FilePopulation
 
 RECENT: Final = 16  # the number of recently used files of a kind that a process may use again
 MS_PER_HOUR: Final = 3_600_000
+# How long temporary files live, in ms: the logarithm is uniform from 3 s to 30,000 s. So a quarter
+# are removed within 30 s and half within 5 minutes, as the 4.2BSD study found of new data: 20 to
+# 30 % and 50 % (recalled). There are ten steps in each factor of ten.
+LIVES_MS: Final = [round(3000 * 10 ** (step / 10)) for step in range(41)]
 
 
 class System:
@@ -178,6 +182,8 @@ class Task:
         own_reads: int,
         writes: int,
         temporaries: int,
+        mailboxes: int,
+        letters: int,
     ) -> None:
         self.name = name
         self.share = share  # the share of this kind among the tasks of the process
@@ -191,15 +197,18 @@ class Task:
         self.reads = reads  # shared files read from beginning to end
         self.own_reads = own_reads  # the user's own files read from beginning to end
         self.writes = writes  # the user's own files written from beginning to end
-        self.temporaries = temporaries  # temporary files written, read and removed
+        self.temporaries = temporaries  # temporary files written, read, and removed later
+        self.mailboxes = mailboxes  # times that the user's mailbox is read
+        self.letters = letters  # letters written into anybody's mailbox
 
 
 class Library:
     """All files that one machine's processes use.
 
-    Programs and `shared` files are common to all machines; `own` and `temporary` files are this
-    machine's. `data` stands for the memory that programs use as they run: its members are pages,
-    and all of them go by one file number.
+    Programs, `shared` files and mailboxes are common to all machines; `own` and `temporary` files
+    are this machine's, or one of its users'. `mailbox` is the place of this machine's mailbox among
+    all. `data` stands for the memory that programs use as they run: its members are pages, and all
+    of them go by one file number.
     """
 
     def __init__(
@@ -209,12 +218,16 @@ class Library:
         own: FilePopulation,
         temporary: FilePopulation,
         data: FilePopulation,
+        mailboxes: FilePopulation,
+        mailbox: int,
     ) -> None:
         self.programs = programs
         self.shared = shared
         self.own = own
         self.temporary = temporary
         self.data = data
+        self.mailboxes = mailboxes
+        self.mailbox = mailbox
 
 
 class Process:
@@ -255,6 +268,7 @@ class Process:
         self._calls_per_block = calls_per_block
         self._recent: dict[str, list[int]] = {}
         self._temporaries = 0
+        self._doomed: list[tuple[int, int]] = []  # temporary files and when they are removed, in ms
         self.done: dict[str, int] = {task.name: 0 for task in tasks}  # counts of tasks by name
 
     def run(self, system: System, end_ms: int) -> None:
@@ -266,6 +280,7 @@ class Process:
                 due = (due // self._day_ms + 1) * self._day_ms
             if due >= end_ms:
                 return
+            self._remove_temporaries(system, due)
             system.wait_until(due)
             task = self._tasks[self._dice.choose(self._bounds)]
             self.done[task.name] += 1
@@ -294,7 +309,11 @@ class Process:
             for _ in range(dice.about(task.paints)):
                 system.paint()
         for _ in range(dice.about(task.temporaries)):
-            self._use_temporary(system)
+            self._use_temporary(system, due)
+        for _ in range(dice.about(task.mailboxes)):
+            self._read(system, library.mailboxes, library.mailboxes.first + library.mailbox)
+        for _ in range(dice.about(task.letters)):
+            self._write(system, library.mailboxes, library.mailboxes.first + dice.below(len(library.mailboxes)))
         for _ in range(dice.about(task.writes)):
             self._write(system, library.own, self._choose(library.own))
         return due
@@ -331,10 +350,24 @@ class Process:
                 system.write(file, block)
         system.close(file)
 
-    def _use_temporary(self, system: System) -> None:
+    def _use_temporary(self, system: System, due: int) -> None:
+        """Write a temporary file and read it; it is removed in a pause, when it has lived."""
         files = self._library.temporary
         file = files.first + self._temporaries % len(files)
         self._temporaries += 1
+        self._doomed = [one for one in self._doomed if one[1] != file]  # its number is used again
         self._write(system, files, file)
         self._read(system, files, file)
-        system.remove(file)
+        step = self._dice.below(len(LIVES_MS) - 1)
+        shortest = LIVES_MS[step]
+        self._doomed.append((due + shortest + self._dice.below(LIVES_MS[step + 1] - shortest), file))
+
+    def _remove_temporaries(self, system: System, due: int) -> None:
+        """Remove the temporary files whose time comes before `due`, each at its time."""
+        doomed = sorted(one for one in self._doomed if one[0] <= due)
+        if not doomed:
+            return
+        self._doomed = [one for one in self._doomed if one[0] > due]
+        for when, file in doomed:
+            system.wait_until(when)
+            system.remove(file)

@@ -9,24 +9,22 @@ through stubs, or as a kernel's own that they reach by traps (`TrappedEnvironmen
 are then identical; only the cost of reaching them differs.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.activity import FileCalls, FileOperations, Library
+from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.unix import FileService
 
 LINE: Final = bytes(80)  # the text of one `paint`
 
 
-class TaosService(FileOperations, Protocol):
-    """The procedures of Taos that programs call."""
+class TaosOperations(FileOperations, Protocol):
+    """The procedures of Taos that programs call, but for those that draw."""
 
     def next_event(self) -> int:
         """Return the number of the user's next event."""
-
-    def paint(self, window: int, text: bytes) -> None:
-        """Draw a line of text."""
 
     def execute(self, program: int) -> int:
         """Create a domain and load a program into it."""
@@ -235,20 +233,33 @@ class TrappedEnvironment:
 class TaosCalls(FileCalls):
     """The calls of a user's programs on Taos, through bound stubs or by traps.
 
-    `other` calls trap in every structure: threads, memory and devices are always the kernel's.
+    Whatever is drawn is drawn by one of `draws`; `bounds` are the running sums of how often each is
+    chosen, by `dice` of their own. `other` calls trap in every structure: threads, memory and
+    devices are always the kernel's.
     """
 
-    def __init__(self, kernel: Kernel, taos: TaosService, buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        taos: TaosOperations,
+        draws: Sequence[Callable[[int, bytes], object]],
+        bounds: Sequence[int],
+        dice: Dice,
+        buffer_bytes: int,
+    ) -> None:
         super().__init__(kernel, taos, buffer_bytes)
         self._taos = taos
+        self._draws = draws
+        self._bounds = bounds
+        self._dice = dice
 
     def event(self) -> None:
         """Take the user's next event from the window."""
         self._taos.next_event()
 
     def paint(self) -> None:
-        """Draw a line in the window."""
-        self._taos.paint(0, LINE)
+        """Draw a line in the window, or something of that size."""
+        self._draws[self._dice.choose(self._bounds)](0, LINE)
 
     def other(self, count: int) -> None:
         """Trap `count` times."""

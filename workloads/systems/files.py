@@ -26,11 +26,17 @@ class FilePopulation:
         most = 1 << BLOCK_BITS
         self.kind = kind
         self.first = first
-        self.blocks = [min(most, 1 + dice.exponential(mean_bytes) // block_bytes) for _ in range(count)]
+        self.bytes = [dice.exponential(mean_bytes) for _ in range(count)]
+        self.blocks = [min(most, 1 + size // block_bytes) for size in self.bytes]
         self.bounds: Sequence[int] = zipf_bounds(count)
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    @property
+    def numbers(self) -> range:
+        """Return the numbers of all its files."""
+        return range(self.first, self.first + len(self.blocks))
 
     def size(self, file: int) -> int:
         """Return the size in blocks of the file with the given number."""

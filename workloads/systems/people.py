@@ -1,8 +1,9 @@
 """The people of Table I's systems as scenarios describe them: their files, processes and tasks.
 
 The tables here are the scenario's side; `activity` has the processes that they describe. File
-numbers are laid out so that kinds never collide. Programs and shared files have the same numbers on
-every machine, since they are the same files. Own and temporary files have a range for each machine.
+numbers are laid out so that kinds never collide. Programs, shared files and mailboxes have the same
+numbers on every machine, since they are the same files. Own and temporary files have a range for
+each user of each machine.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from lrpc.workloads.systems.files import FilePopulation
 # The most files of one kind: each kind has a range of numbers of this size.
 MOST_FILES: Final = 100_000
 DATA: Final = 2 * MOST_FILES  # the one file number for the data of a machine's programs
-OWN: Final = 10 * MOST_FILES  # where the first machine's own files begin
+MAILBOXES: Final = 3 * MOST_FILES  # where mailboxes begin
+OWN: Final = 10 * MOST_FILES  # where the first user's own files begin
 
 Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -44,7 +46,9 @@ class TaskTable(Document):
     reads: Amount = 0.0  # shared files read from beginning to end
     own_reads: Amount = 0.0  # the user's own files read from beginning to end
     writes: Amount = 0.0  # the user's own files written from beginning to end
-    temporaries: Amount = 0.0  # temporary files written, read once and removed
+    temporaries: Amount = 0.0  # temporary files written, read once, and removed later
+    mailboxes: Amount = 0.0  # times that the user's mailbox is read from beginning to end
+    letters: Amount = 0.0  # letters written into a mailbox, anybody's
 
     def planned(self, files: "LibraryTable", block_bytes: int, call_bytes: int) -> float:
         """Return about how many operations one such task makes."""
@@ -56,13 +60,12 @@ class TaskTable(Document):
         windows = self.events * (1 + self.event_calls + self.paints)
         own, temporary = calls(files.own_kb), calls(files.temporary_kb)
         named = self.executes + self.statuses + self.reads * calls(files.shared_kb)
-        return (
-            windows + self.other + named + (self.own_reads + self.writes) * own + self.temporaries * (2 * temporary + 1)
-        )
+        like_own = self.own_reads + self.writes + self.mailboxes + self.letters
+        return windows + self.other + named + like_own * own + self.temporaries * (2 * temporary + 1)
 
 
 class ProcessTable(Document):
-    """A process: its duration, hours of rest, pace and tasks."""
+    """A process that each of `users` users has: its duration, hours of rest, pace and tasks."""
 
     hours: float = Field(gt=0, le=10_000, allow_inf_nan=False)
     day_hours: float = Field(default=24.0, gt=0, le=24, allow_inf_nan=False)
@@ -71,6 +74,7 @@ class ProcessTable(Document):
     think_s: float = Field(gt=0, le=100_000, allow_inf_nan=False)  # mean pause before a task
     # Mean time between a user's events.
     event_s: float = Field(default=0.2, gt=0, le=1000, allow_inf_nan=False)
+    users: Annotated[int, Field(ge=1, le=100)] = 1
     again: Share = 0.5  # the chance that a file used is one of the last ones used
     call_bytes: int = Field(default=8192, ge=1, le=1 << 20)  # read or written by one call
     tasks: dict[str, TaskTable] = Field(min_length=1)
@@ -92,7 +96,7 @@ class ProcessTable(Document):
         tasks = self.tasks.values()
         each = sum(task.share * task.planned(files, block_bytes, self.call_bytes) for task in tasks)
         takes_s = self.think_s + self.event_s * sum(task.share * task.events for task in tasks)
-        return round(self.hours * 3600 * min(1.0, self.awake_hours / self.day_hours) / takes_s * each)
+        return round(self.users * self.hours * 3600 * min(1.0, self.awake_hours / self.day_hours) / takes_s * each)
 
     def process(self, dice: Dice, library: Library, block_bytes: int) -> Process:
         """Return the process, which takes its random numbers from `dice`."""
@@ -121,45 +125,54 @@ class LibraryTable(Document):
     own_kb: Kilobytes = 8.0
     temporary: FileCount = 50
     temporary_kb: Kilobytes = 8.0
+    mailboxes: FileCount = 1  # one for each machine, as large as own files
     data_kb: Kilobytes = 1000.0  # all memory that programs use as they run
 
-    def library(self, seed: int, owner: int, block_bytes: int) -> Library:
-        """Return the files as one machine sees them; `owner` is the machine's number.
+    def library(self, seed: int, owner: int, block_bytes: int, user: int = 0, users: int = 1) -> Library:
+        """Return the files as one user of a machine sees them; `owner` is the machine's number.
 
-        Programs and shared files are the same for all owners, own and temporary files are not.
+        Programs, shared files and mailboxes are the same for all, own and temporary files are not.
         """
 
         def files(kind: str, first: int, count: int, kilobytes: float) -> FilePopulation:
             return FilePopulation(kind, first, count, round(kilobytes * 1024), block_bytes, seed)
 
-        mine = OWN + 2 * owner * MOST_FILES
+        mine = OWN + 2 * (owner * users + user) * MOST_FILES
         return Library(
             files("programs", 0, self.programs, self.program_kb),
             files("shared", MOST_FILES, self.shared, self.shared_kb),
             files("own", mine, self.own, self.own_kb),
             files("temporary", mine + MOST_FILES, self.temporary, self.temporary_kb),
             files("data", DATA, max(1, round(self.data_kb * 1024) // block_bytes), 0.0),
+            files("mailboxes", MAILBOXES, self.mailboxes, self.own_kb),
+            owner % self.mailboxes,
         )
 
 
 def start_processes(
     processes: Mapping[str, ProcessTable],
-    library: Library,
+    library: LibraryTable,
     domain: Domain,
     system: System,
     block_bytes: int,
     *,
     people: Domain | None = None,
 ) -> dict[str, Process]:
-    """Start a thread in `domain` for each process, calling `system`; return the processes by name.
+    """Start a thread in `domain` for each user's processes, calling `system`; return all by name.
 
     They draw random numbers from streams of `people`, or of `domain` if that is None. So the same
     people make the same calls in whichever domain their threads run.
     """
     started = {}
-    for name, table in processes.items():
-        process = started[name] = table.process(Dice((people or domain).random(name)), library, block_bytes)
-        domain.spawn(partial(process.run, system, table.end_ms), name)
+    seed, owner = simulated(domain).kernel.seed, owner_of(domain)
+    users = max(table.users for table in processes.values())
+    for user in range(users):
+        files = library.library(seed, owner, block_bytes, user, users)
+        for kind, table in processes.items():
+            if user < table.users:
+                name = f"{kind} {user + 1}" if user else kind
+                process = started[name] = table.process(Dice((people or domain).random(name)), files, block_bytes)
+                domain.spawn(partial(process.run, system, table.end_ms), name)
     return started
 
 

@@ -10,62 +10,69 @@ Operation = tuple[str, int, int]  # name; file, or -1; block or page, or the cou
 
 
 class Recording(System):
-    """The operations of all processes that ran on it, in order."""
+    """The operations of all processes that ran on it, in order, and the earliest time of each."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.times: list[int] = []  # of each operation, in ms
+        self._now = 0
 
     def wait_until(self, ms: int) -> None:
-        """Return at once: a recording takes no time."""
+        """Note the time, and return at once: a recording takes no time."""
+        self._now = max(self._now, ms)
 
     def event(self) -> None:
         """Record an event."""
-        self.operations.append(("event", -1, 0))
+        self._note("event", -1, 0)
 
     def paint(self) -> None:
         """Record a line drawn."""
-        self.operations.append(("paint", -1, 0))
+        self._note("paint", -1, 0)
 
     def other(self, count: int) -> None:
         """Record `count` other calls as one operation."""
-        self.operations.append(("other", -1, count))
+        self._note("other", -1, count)
 
     def execute(self, program: int) -> None:
         """Record a program started."""
-        self.operations.append(("execute", program, 0))
+        self._note("execute", program, 0)
 
     def touch(self, program: int, page: int) -> None:
         """Record a page of a program run."""
-        self.operations.append(("touch", program, page))
+        self._note("touch", program, page)
 
     def use(self, data: int, page: int) -> None:
         """Record a page of data used."""
-        self.operations.append(("use", data, page))
+        self._note("use", data, page)
 
     def status(self, file: int) -> None:
         """Record a request for a file's attributes."""
-        self.operations.append(("status", file, 0))
+        self._note("status", file, 0)
 
     def open(self, file: int) -> None:
         """Record a file opened."""
-        self.operations.append(("open", file, 0))
+        self._note("open", file, 0)
 
     def create(self, file: int) -> None:
         """Record a file created."""
-        self.operations.append(("create", file, 0))
+        self._note("create", file, 0)
 
     def read(self, file: int, block: int) -> None:
         """Record a block read."""
-        self.operations.append(("read", file, block))
+        self._note("read", file, block)
 
     def write(self, file: int, block: int) -> None:
         """Record a block written."""
-        self.operations.append(("write", file, block))
+        self._note("write", file, block)
 
     def close(self, file: int) -> None:
         """Record a file closed."""
-        self.operations.append(("close", file, 0))
+        self._note("close", file, 0)
 
     def remove(self, file: int) -> None:
         """Record a file removed."""
-        self.operations.append(("remove", file, 0))
+        self._note("remove", file, 0)
+
+    def _note(self, name: str, file: int, number: int) -> None:
+        self.operations.append((name, file, number))
+        self.times.append(self._now)

@@ -9,7 +9,7 @@ from lrpc.domains.domain import Domain
 from lrpc.domains.residents import Duration, Findings, Program
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, owner_of, start_processes, tasks_done
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, start_processes, tasks_done
 from lrpc.workloads.systems.storage import Storage
 from lrpc.workloads.systems.unix import BLOCK_BYTES, UnixCalls, UnixKernel
 
@@ -64,8 +64,7 @@ class SunWorkstation(Program):
             write_delay_ns=round(self.write_delay_s * 1e9),
             service_ns=round(self.service_us * 1000),
         )
-        library = self.library.library(kernel.seed, owner_of(domain), BLOCK_BYTES)
-        self._processes = start_processes(self.processes, library, domain, UnixCalls(self._unix), BLOCK_BYTES)
+        self._processes = start_processes(self.processes, self.library, domain, UnixCalls(self._unix), BLOCK_BYTES)
         self._flush_at_intervals(domain, max(table.end_ms for table in self.processes.values()))
 
     def findings(self) -> Findings:
@@ -81,6 +80,8 @@ class SunWorkstation(Program):
             "faults": unix.faults,
             "pages_in": unix.pages_in,
             "pages_out": unix.pages_out,
+            "opens": unix.opens,
+            "changed_by_others": unix.changed_by_others,
             "tasks": tasks_done(self._processes),
         }
 

@@ -1,7 +1,10 @@
 """Taos: one large domain that users' programs reach by RPC, with file servers on other machines."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from types import new_class
+from typing import Annotated, Final, Literal, cast
 
 from pydantic import Field
 
@@ -10,11 +13,12 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Duration, Findings, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
+from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.environment import (
     LINE,
     Environment,
     TaosCalls,
-    TaosService,
+    TaosOperations,
     TrappedEnvironment,
     kept_on_disk,
 )
@@ -27,13 +31,14 @@ Structure = Literal["traps", "message passing", "lrpc"]
 
 
 class Taos(Interface):
-    """The procedures of Taos that users' programs call, as in `environment.TaosService`."""
+    """The procedures of Taos that users' programs call by a name of their own.
+
+    They are those of `environment.Environment` without `paint`, which stands for many procedures.
+    `whole_interface` has these too.
+    """
 
     def next_event(self) -> UInt32:
         """Return the number of the user's next event."""
-
-    def paint(self, window: UInt32, text: Annotated[bytes, UpTo(len(LINE))]) -> None:
-        """Draw a line of text."""
 
     def execute(self, program: UInt32) -> UInt32:
         """Create a domain and load a program into it."""
@@ -60,6 +65,35 @@ class Taos(Interface):
         """Remove a file; return the version that another file of its name would have."""
 
 
+class Drawing(Interface):
+    """What the procedures that draw look like."""
+
+    def draw(self, window: UInt32, text: Annotated[bytes, UpTo(len(LINE))]) -> None:
+        """Draw a line of text, or something of that size."""
+
+
+# The weight of the procedure that draws most, in `choose`.
+_MOST_DRAWN: Final = 1 << 28
+
+
+def whole_interface(drawing: int) -> type[Interface]:
+    """Return the interface of Taos with that many procedures that draw."""
+    (draw,) = Drawing.procedures
+    drawn = [replace(draw, name=f"draw_{number}") for number in range(drawing)]
+    space = {"procedures": (*Taos.procedures, *drawn), "__doc__": Taos.__doc__}
+    made: type[Interface] = new_class("Taos", (Interface,), exec_body=lambda body: body.update(space))
+    return made
+
+
+class Exported:
+    """The implementation of `whole_interface`: every procedure is one of an environment's."""
+
+    def __init__(self, interface: type[Interface], environment: Environment) -> None:
+        own = {procedure.name for procedure in Taos.procedures}
+        for one in interface.procedures:
+            vars(self)[one.name] = getattr(environment, one.name) if one.name in own else environment.paint
+
+
 @dataclass
 class TaosSystem(Server):
     """One machine's Taos, which imports its file server as `files`.
@@ -76,6 +110,9 @@ class TaosSystem(Server):
     drive_kb: Number
     paging_kb: Number
     files_kb: Number
+    drawing: Annotated[int, Field(ge=1, le=1000)] = 1  # procedures that draw
+    # The n-th of these is called 1 / n ** unevenness as often as the first.
+    unevenness: Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)] = 1.0
     # The buffer of a stream: the bytes that one call reads or writes.
     buffer_bytes: Annotated[int, Field(ge=1, le=LARGEST_BLOCK)] = 4096
     event_us: Duration = 100.0
@@ -104,11 +141,11 @@ class TaosSystem(Server):
     def module(self) -> tuple[type[Interface], object]:
         """Return the interface of Taos and the environment that implements it."""
         kernel = simulated(self.domain).kernel
-        self._library = self.library.library(kernel.seed, owner_of(self.domain), self.buffer_bytes)
+        library = self.library.library(kernel.seed, owner_of(self.domain), self.buffer_bytes)
         self._environment = Environment(
             kernel,
-            self._library,
-            kept_on_disk(self._library, self.files_kb * 1024 // self.buffer_bytes),
+            library,
+            kept_on_disk(library, self.files_kb * 1024 // self.buffer_bytes),
             buffer_bytes=self.buffer_bytes,
             event_ns=round(self.event_us * 1000),
             paint_ns=round(self.paint_us * 1000),
@@ -116,7 +153,8 @@ class TaosSystem(Server):
             execute_ns=round(self.execute_us * 1000),
             disk_ns=round(self.disk_us * 1000),
         )
-        return Taos, self._environment
+        self._interface = whole_interface(self.drawing)
+        return self._interface, Exported(self._interface, self._environment)
 
     def start(self) -> None:
         """Bind the file server, then start users' programs."""
@@ -124,14 +162,17 @@ class TaosSystem(Server):
         kernel = domain.kernel
         people = simulated(kernel.domain(self.users))
         self._environment.server = domain.bind(Storage, "files")
-        taos: TaosService = TrappedEnvironment(self._environment)
+        trapped = TrappedEnvironment(self._environment)
+        taos: TaosOperations = trapped
+        draws: list[Callable[[int, bytes], object]] = [trapped.paint] * self.drawing
         if self.structure != "traps":
             domain = people
-            taos = domain.bind(Taos, "taos", self.structure)
-        calls = TaosCalls(kernel, taos, self.buffer_bytes)
-        self._processes = start_processes(
-            self.processes, self._library, domain, calls, self.buffer_bytes, people=people
-        )
+            bound = domain.bind(self._interface, "taos", self.structure)
+            taos = cast(TaosOperations, bound)
+            draws = [getattr(bound, f"draw_{number}") for number in range(self.drawing)]
+        bounds = list(accumulate(max(1, int(_MOST_DRAWN / n**self.unevenness)) for n in range(1, self.drawing + 1)))
+        calls = TaosCalls(kernel, taos, draws, bounds, Dice(people.random("what is drawn")), self.buffer_bytes)
+        self._processes = start_processes(self.processes, self.library, domain, calls, self.buffer_bytes, people=people)
 
     def findings(self) -> Findings:
         """Return the counts of local and remote file operations, and of the tasks performed."""

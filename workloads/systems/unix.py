@@ -74,6 +74,8 @@ class UnixKernel:
         self.faults = 0  # faults of pages that were fetched or created
         self.pages_in = 0  # pages of programs and data fetched from the server
         self.pages_out = 0  # pages of data written to the server
+        self.opens = 0  # files opened or created
+        self.changed_by_others = 0  # look-ups that found a known file changed by another machine
         self._server = server
         self._attributes_ns = attributes_ns
         self._write_delay_ns = write_delay_ns
@@ -90,16 +92,22 @@ class UnixKernel:
     def look_up(self, file: int) -> None:
         """Look up a file: ask the server unless its name is kept and its attributes are trusted."""
         if not self.names.has(file, 0):
-            self._note_version(file, self._server.lookup(file))
+            self._compare_version(file, self._server.lookup(file))
             self.names.keep(file, 0)
         elif self.kernel.now_ns < self._trusted_until.get(file, 0):
             self.attributes_believed += 1
         else:
             self.attributes_asked += 1
-            self._note_version(file, self._server.attributes(file))
+            self._compare_version(file, self._server.attributes(file))
+
+    def open(self, file: int) -> None:
+        """Look up a file that is going to be read."""
+        self.opens += 1
+        self.look_up(file)
 
     def create(self, file: int) -> None:
         """Create an empty file, or truncate an existing one, and drop its unsent blocks."""
+        self.opens += 1
         self._drop_unsent(file)
         self._note_version(file, self._server.create(file))
         self.names.keep(file, 0)
@@ -177,6 +185,12 @@ class UnixKernel:
             self._swapped.add(evicted)
             self.pages_out += 1
             self._server.write(~evicted >> BLOCK_BITS, ~evicted & (1 << BLOCK_BITS) - 1, _BLOCK)
+
+    def _compare_version(self, file: int, version: int) -> None:
+        """Take in a looked-up version; if the file was known, another machine has changed it."""
+        if file in self._trusted_until and version != self._versions.get(file, 0):
+            self.changed_by_others += 1
+        self._note_version(file, version)
 
     def _note_version(self, file: int, version: int) -> None:
         """Take in a file's version from the server; a changed one starts a new generation."""
@@ -256,7 +270,7 @@ class UnixCalls(SimulatedTime):
     def open(self, file: int) -> None:
         """Look up a file, and check whether it has changed."""
         self._system.trap()
-        self._system.look_up(file)
+        self._system.open(file)
 
     def create(self, file: int) -> None:
         """Create a file."""

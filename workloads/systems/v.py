@@ -19,7 +19,7 @@ from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.systems.files import LruCache
 from lrpc.workloads.systems.pages import LINE, PageCache, VCalls
-from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, owner_of, start_processes, tasks_done
+from lrpc.workloads.systems.people import LibraryTable, Number, ProcessTable, start_processes, tasks_done
 from lrpc.workloads.systems.storage import LARGEST_BLOCK, Storage, StoredBlock
 
 MESSAGES: Final[Transfer] = "message passing"
@@ -262,9 +262,8 @@ class ProgramManager(Server, Programs):
         def boot() -> None:
             server = kernel.exports[simulated(self.domain).imports["memory"]].server
             assert isinstance(server, MemoryServer)
-            library = self.library.library(kernel.seed, owner_of(self.domain), LARGEST_BLOCK)
             calls = VCalls(kernel, display, process, programs, memory, server.cache, self.data_bytes)
-            self._processes = start_processes(self.processes, library, user, calls, LARGEST_BLOCK)
+            self._processes = start_processes(self.processes, self.library, user, calls, LARGEST_BLOCK)
 
         # In a thread of its own, which runs once all servers have started: the memory server's
         # cache exists only then.

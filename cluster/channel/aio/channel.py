@@ -23,6 +23,9 @@ from lrpc.cluster.channel.form import (
     REQUEST,
     Metadata,
     checked,
+    is_for_core,
+    is_plain_name,
+    is_plain_time,
     pack_metadata,
     size_of,
 )
@@ -34,7 +37,6 @@ if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.kernel.host.client import ClientBinding
 
 _NEVER: Final = -1
-_LONG_S: Final = 1e9
 _HEAD: Final = len(OK)
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
@@ -59,6 +61,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
         self._binder = Binder(target, options, secure=secure, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
+        self.received = self._binder.received
         self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
         self.calls: AwaitedCalls | None = None  # by the binding that is held
         self.left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
@@ -192,7 +195,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     def __init__(
         self,
         channel: AwaitedChannel,
-        method: str,
+        method: str | bytes,  # as gRPC takes it
         serializer: Serializer | None,
         deserializer: Deserializer | None,
         registered: bool | None,
@@ -204,9 +207,9 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         make: Any = channel.beside.unary_unary
         self._beside = make(method, serializer, deserializer, registered)
         self.now = native.now_ns
-        self._name = method.encode()
-        self._plain = REQUEST.pack(len(self._name), 0, _NEVER) + self._name  # without metadata or deadline
-        self.streams = False  # its handler does: calls take gRPC
+        self._name = method if isinstance(method, bytes) else method.encode()
+        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, 0, _NEVER) + self._name  # without metadata or deadline
+        self.streams = not is_plain_name(self._name)  # or its handler does: calls take gRPC
 
     def __call__(
         self,
@@ -241,10 +244,10 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     def _begin(self, given: Given, credentials: grpc.CallCredentials | None) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
         request, timeout, metadata, _, _ = given
         channel, now = self.channel, self.now()
-        if credentials is not None or self.streams or channel.takes_grpc(now):
+        if credentials is not None or self.streams or channel.takes_grpc(now) or not is_plain_time(timeout):
             return self.by_grpc(given, credentials)
-        until = _NEVER  # also where the time is longer than a clock runs
-        if timeout is not None and timeout < _LONG_S:
+        until = _NEVER
+        if timeout is not None:
             until = max(0, now + int(timeout * 1e9))
         packed = self._packed(request, metadata, until)
         if packed is None:
@@ -285,7 +288,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
                 pairs: Metadata = checked(grpc.aio.Metadata(*metadata))  # which puts equal keys together
             except (ValueError, TypeError):
                 return None
-            if size_of(pairs) > MOST_METADATA:
+            if size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return None
             packed = pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))

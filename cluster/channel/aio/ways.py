@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lrpc.cluster.channel.aio.calls import FAILED, AwaitedUnaryCall
-from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, unpack_reply
+from lrpc.cluster.channel.form import LONG_DETAILS, OK, TAKE_GRPC, Malformed, unpack_reply
 from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
-from lrpc.kernel.errors import ArgumentError, CallError
+from lrpc.kernel.errors import CallError
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.cluster.channel.aio.channel import AwaitedUnaryUnary
@@ -122,6 +122,8 @@ class ChannelCall(AwaitedUnaryCall):
             self._response.set_exception(error)
 
     async def _find(self) -> None:
+        from lrpc.kernel.host.client import NoRoom, TooLarge
+
         until, channel = self._until_ns, self._channel
         reply, self._reply = self._reply, None
         if reply is None:
@@ -137,7 +139,7 @@ class ChannelCall(AwaitedUnaryCall):
         binding = self.calls.binding
         try:
             reply = await self._with_room(self.calls, reply)
-        except ArgumentError as error:
+        except (NoRoom, TooLarge) as error:
             self.set_status(EXHAUSTED, f"CLIENT: Received message larger than max: {error}")
             return
         except CallError as error:
@@ -157,7 +159,10 @@ class ChannelCall(AwaitedUnaryCall):
         if code == TAKE_GRPC:
             self._stub.streams = True
             await self._by_grpc()
-        elif code:
+            return
+        if initial or trailing or len(details) > LONG_DETAILS:
+            code, details, initial, trailing = channel.received(code, details, initial, trailing)
+        if code:
             channel.local_calls += 1
             self.set_status(code, details, initial, trailing)
         elif len(message) > channel.most_received:

@@ -1,7 +1,6 @@
 """The server in gRPC's place, how calls end where one side goes, and which way a call takes."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -181,6 +180,36 @@ class TestServers:
             assert isinstance(ours, Channel)
             assert ours.local_calls == 2
 
+    def test_messages_that_find_no_room_take_grpc_and_responses_without_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from lrpc.kernel.host import server
+
+        monkeypatch.setattr(server, "MOST_BYTES", 100_000)
+        with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            assert seen(channel, "echo", "a").response == "a"
+            assert seen(channel, "echo", "a" * 200_000, timeout=20).response == "a" * 200_000
+            assert seen(channel, "echo", "a" * 200_000).response == "a" * 200_000
+            assert channel.local_calls == 1
+            # The handler has run, so it is not asked again by gRPC.
+            assert seen(channel, "large", "200000").code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert seen(channel, "echo", "a").response == "a"
+
+    def test_a_channels_own_limit_for_metadata_holds_for_replies_too(self, tmp_path: Path) -> None:
+        options = [("grpc.max_metadata_size", 2000), ("grpc.absolute_max_metadata_size", 4000)]
+        with (
+            serving(tmp_path) as (_, target, _),
+            lrpc.insecure_channel(target, options) as ours,
+            grpc.insecure_channel(target, options) as theirs,
+        ):
+            for value, code in (("it 1", grpc.StatusCode.OK), ("i 4", grpc.StatusCode.RESOURCE_EXHAUSTED)):
+                mine, plain = (seen(channel, "much", value) for channel in (ours, theirs))
+                assert (mine.code, mine.initial, mine.trailing) == (plain.code, plain.initial, plain.trailing)
+                assert mine.code is code
+            assert isinstance(ours, Channel)
+            assert ours.local_calls == 2
+
     def test_a_server_with_a_limit_of_its_own_for_metadata_is_called_by_grpc(self, tmp_path: Path) -> None:
         options = [("grpc.absolute_max_metadata_size", 400)]
         with serving(tmp_path, options=options) as (_, target, _), lrpc.insecure_channel(target) as channel:
@@ -231,6 +260,12 @@ with serving(Path(sys.argv[1])) as (service, target, server):
 """
 
 
+def kill(server: "subprocess.Popen[str]", at: list[float]) -> None:
+    """Kill a server, and note when."""
+    at.append(time.monotonic())
+    server.kill()
+
+
 def has_called(channel: Channel, calls: int) -> bool:
     """Return whether a channel has made so many calls on A-stacks; until then it decides again."""
     channel.broken()
@@ -242,7 +277,8 @@ class TestEnds:
         command = [sys.executable, "-c", SERVER, str(tmp_path)]
         with lrpc.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
             assert isinstance(channel, Channel)
-            for _ in range(2):
+            took = []
+            for _ in range(3):
                 server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
                 assert server.stdout is not None
                 assert server.stdout.readline() == "ready\n"
@@ -251,16 +287,17 @@ class TestEnds:
                 channel.broken()
                 assert seen(channel, "echo", "a").response == "a"
                 before = channel.local_calls
-                threading.Timer(0.1, server.send_signal, [signal.SIGKILL]).start()
-                began = time.monotonic()
+                killed: list[float] = []
+                threading.Timer(0.1, kill, [server, killed]).start()
                 found = seen(channel, "wait", "")
                 assert found.code is grpc.StatusCode.UNAVAILABLE
-                assert time.monotonic() - began < 2
+                took.append(time.monotonic() - killed[0])
                 assert channel.local_calls == before  # the handler may have run: it is not repeated
                 assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
                 server.wait()
                 server.stdout.close()
                 (tmp_path / "grpc.sock").unlink(missing_ok=True)
+            assert sorted(took)[1] < 0.1  # the middle one: this computer may be busy
 
     def test_each_call_has_one_outcome_while_the_server_restarts(self, tmp_path: Path) -> None:
         allowed = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
@@ -323,8 +360,8 @@ class TestDecisions:
             ("localhost:²", [], "target localhost:²: no port"),
             ("foo..bar:80", [], "foo..bar: not localhost, and not an address"),
             ("unix://relative/s", [], "target unix://relative/s: not an address"),
-            ("unix:a\0b", [], "a\0b: no socket of this user"),
-            ("unix:/nowhere/at/all", [], "/nowhere/at/all: no socket of this user"),
+            ("unix:a\0b", [], "a\0b: no socket there"),
+            ("unix:/nowhere/at/all", [], "/nowhere/at/all: no socket there"),
             ("localhost:1", [("grpc.service_config", "{}")], "option grpc.service_config"),
             ("localhost:1", [("grpc.lb_policy_name", "round_robin")], "option grpc.lb_policy_name=round_robin"),
             ("localhost:1", [("some.thing", 1)], "option some.thing"),

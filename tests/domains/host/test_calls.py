@@ -4,6 +4,8 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 import lrpc
 from lrpc.domains.host.here import deadline, this_machine
 from tests.support.host import (
+    ROOT,
     SERVE,
     AwaitedShop,
     AwaitedShopServer,
@@ -324,6 +327,25 @@ class TestEnds:
             gc.collect()
             until(lambda: serving.status()["bindings"] == [])
 
+    def test_a_program_that_ends_without_closing_leaves_no_door(self, tmp_path: Path) -> None:
+        code = f"""
+from tests.support.host import *
+here = this_machine("shop", folder={str(tmp_path)!r})
+here.export(Shop, ShopServer(), "shop")
+client = this_machine(folder={str(tmp_path)!r}).bind(Shop, "shop")
+threading.Thread(target=client.wait, args=(30.0,), daemon=True).start()
+until(lambda: here.totals()["shop"]["busy"] == 1)
+"""
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_name_that_a_domain_exports_already_is_refused(self, tmp_path: Path) -> None:
+        with (
+            shop(tmp_path) as (serving, server),
+            pytest.raises(lrpc.BindingRefused, match="domain shop exports it already"),
+        ):
+            serving.export(Shop, server, "shop")
+
     def test_a_closed_domain_leaves_no_door_descriptor_or_thread(self, tmp_path: Path) -> None:
         def use() -> None:
             with shop(tmp_path), this_machine(folder=tmp_path) as here:
@@ -336,4 +358,4 @@ class TestEnds:
             use()
         gc.collect()
         until(lambda: (descriptors(), threading.active_count()) == before)
-        assert [one.name for one in tmp_path.iterdir()] == ["shop.lock"]
+        assert list(tmp_path.iterdir()) == []

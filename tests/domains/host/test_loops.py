@@ -12,7 +12,7 @@ from lrpc.domains.host.stubs import AwaitedCalls
 from lrpc.kernel.descriptors import ProcedureDescriptor
 from lrpc.kernel.errors import Panic
 from lrpc.kernel.host.client import ABORTED, NEVER, UNTAKEN, WITHDRAWN, ClientBinding
-from lrpc.kernel.host.doors import Doors
+from lrpc.kernel.host.doors import FolderDoors
 from lrpc.kernel.host.server import HostServer
 from tests.support.host import until
 
@@ -26,7 +26,7 @@ def bound(
     folder: Path, loop: asyncio.AbstractEventLoop, take: Callable[[LoopCall], None]
 ) -> Iterator[tuple[HostServer, ClientBinding]]:
     """Export one procedure whose calls a loop takes, and bind to it."""
-    doors = Doors(folder / "doors")
+    doors = FolderDoors(folder / "doors")
     server = HostServer(
         "loop", doors, lambda error: (3, b""), 1, 0, attends=lambda server: LoopCalls(server, loop, take)
     )

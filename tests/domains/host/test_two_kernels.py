@@ -30,6 +30,8 @@ class Store(lrpc.Interface):
 
     def refill(self, item: lrpc.Reference[lrpc.UInt32]) -> None: ...
 
+    def name(self, item: lrpc.Mutable[str], times: lrpc.Mutable[lrpc.UInt32]) -> str: ...
+
 
 class StoreServer(Store):
     def __init__(self) -> None:
@@ -49,6 +51,9 @@ class StoreServer(Store):
     def refill(self, item: lrpc.Reference[int]) -> None:
         item.value *= 2
 
+    def name(self, item: lrpc.Mutable[str], times: lrpc.Mutable[int]) -> str:
+        return item.value * times.value
+
 
 def visit(store: Store) -> list[object]:
     """Call a store in all ways; return what came of each."""
@@ -56,6 +61,7 @@ def visit(store: Store) -> list[object]:
     reference = lrpc.Reference(21)
     store.refill(reference)
     found.append(reference.value)
+    found.append(store.name(lrpc.Mutable("tea"), times=lrpc.Mutable(2)))
     wrong: list[Callable[[], object]] = [
         lambda: store.buy("tea", 9),
         lambda: store.buy("odd", 1),
@@ -87,7 +93,8 @@ def test_a_server_gives_the_same_on_a_simulated_machine_and_on_this_computer(
         serving.export(Store, StoreServer(), "store")
         found = visit(here.bind(Store, "store"))
     assert found == simulated(transfer)
-    assert found[:5] == [5, (3, "tea"), 42, (OutOfStock, "only 3 tea"), (lrpc.ProcedureRaised, "Odd: ('one', 'two')")]
+    assert found[:4] == [5, (3, "tea"), 42, "teatea"]
+    assert found[4:6] == [(OutOfStock, "only 3 tea"), (lrpc.ProcedureRaised, "Odd: ('one', 'two')")]
 
 
 class Awaited(lrpc.Interface):

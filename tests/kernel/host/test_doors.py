@@ -11,8 +11,8 @@ import pytest
 import lrpc
 from lrpc.domains.host.here import this_machine
 from lrpc.kernel.descriptors import ImportRequest
-from lrpc.kernel.host import messages, server
-from lrpc.kernel.host.doors import Doors, default_folder
+from lrpc.kernel.host import knocks, messages, server
+from lrpc.kernel.host.doors import FolderDoors, default_folder
 from tests.support.host import SERVE, Shop, ShopServer, descriptors, process, shop, until
 
 
@@ -63,6 +63,48 @@ class TestFolders:
     def test_a_folder_is_made_for_its_owner_alone(self, tmp_path: Path) -> None:
         with this_machine(folder=tmp_path / "doors"):
             assert stat.S_IMODE((tmp_path / "doors").stat().st_mode) == 0o700
+
+    def test_a_folder_that_was_made_goes_with_its_last_door_and_is_found_again(self, tmp_path: Path) -> None:
+        folder = tmp_path / "doors"
+        with this_machine(folder=folder) as here:
+            folder.rmdir()  # as whoever has made it does, where it is the last
+            for _ in range(2):
+                with shop(folder):
+                    assert here.bind(Shop, "shop").add(1, 2) == 3
+                    assert sorted(os.listdir(folder)) == ["shop", "shop.lock"]
+                assert not folder.exists()
+
+    def test_a_folder_that_was_there_stays(self, tmp_path: Path) -> None:
+        with shop(tmp_path):
+            pass
+        assert tmp_path.exists()
+
+    def test_servers_that_come_and_go_in_threads_leave_one_door_at_a_time(self, tmp_path: Path) -> None:
+        folder = tmp_path / "doors"
+        taken: list[int] = []
+        wrong: list[object] = []
+
+        def many() -> None:
+            for _ in range(100):
+                doors = FolderDoors(folder)
+                try:
+                    door = doors.open("shop")
+                except lrpc.BindingRefused as error:
+                    wrong.extend([] if "another process exports it" in str(error) else [error])
+                else:
+                    taken.append(1)
+                    wrong.extend([] if len(taken) == 1 else ["two doors of one name"])
+                    taken.pop()
+                    door.close()
+                doors.close()
+
+        threads = [threading.Thread(target=many) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(30)
+        assert wrong == []
+        assert not folder.exists() or not os.listdir(folder)
 
     def test_a_folder_that_others_may_enter_is_refused(self, tmp_path: Path) -> None:
         tmp_path.chmod(0o750)
@@ -184,7 +226,7 @@ class TestStrangers:
             assert here.bind(Shop, "shop").add(1, 2) == 3
 
     def test_a_hello_that_never_comes_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "HELLO_S", 0.1)
+        monkeypatch.setattr(knocks, "HELLO_S", 0.1)
         with shop(tmp_path) as (serving, _):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
                 door.settimeout(10)
@@ -253,7 +295,7 @@ def test_a_server_that_is_no_servers_answer_is_refused_by_the_client(tmp_path: P
         b'{"bound": {"size": 4096, "astacks": [[0, 10, 0]], "groups": [0,0,0,0,0,0,0,0,0,0]}}',
         b'{"bound": {"size": 4096, "astacks": [[128, 10, 1000000]], "groups": [0,0,0,0,0,0,0,0,0,0]}}',
     ]
-    doors = Doors(tmp_path)
+    doors = FolderDoors(tmp_path)
     door = doors.open("shop")
     door.listening.setblocking(True)
 

@@ -11,6 +11,7 @@ import pytest
 
 import lrpc
 from lrpc.domains.host.here import this_machine
+from lrpc.kernel.host.processors import processor_quota
 from tests.support.host import ROOT, Shop, shop
 
 HOST = ROOT / "kernel" / "host"
@@ -38,6 +39,43 @@ def test_two_threads_over_one_mapping_race_for_nothing(tmp_path: Path, sanitizer
         pytest.skip("ThreadSanitizer does not run on this kernel")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3000 calls")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_spins_that_miss_take_a_tenth_of_a_processor_over_any_second(tmp_path: Path, threads: int) -> None:
+    program = compiled(tmp_path / "budget", [Path(__file__).with_name("budget.c")], "-Wno-unused-function")
+    done = subprocess.run([program, str(threads)], capture_output=True, text=True, timeout=60, check=True)
+    most, spins = map(int, done.stdout.split())
+    # A spin that is interrupted for long is counted with the time that it lost, once.
+    assert 20_000_000 < most < 100_000_000 + threads * 10_000_000
+    assert spins > 100
+
+
+def test_the_least_quota_of_the_groups_around_a_process_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    inner = tmp_path / "system.slice" / "shop.service"
+    inner.mkdir(parents=True)
+    own.write_text("0::/system.slice/shop.service\n")
+    assert processor_quota(tmp_path, own) is None
+    (inner.parent / "cpu.max").write_text("150000 100000\n")
+    assert processor_quota(tmp_path, own) == 1.5
+    (inner / "cpu.max").write_text("50000 100000\n")
+    assert processor_quota(tmp_path, own) == 0.5
+    (inner / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "cpu.max").write_text("nonsense\n")
+    assert processor_quota(tmp_path, own) == 1.5
+
+
+def test_a_quota_of_the_first_version_of_control_groups_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    group = tmp_path / "cpu" / "docker" / "a"
+    group.mkdir(parents=True)
+    own.write_text("4:memory:/x\n3:cpu,cpuacct:/docker/a\n")
+    (group / "cpu.cfs_quota_us").write_text("200000\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert processor_quota(tmp_path, own) == 2.0
+    (group / "cpu.cfs_quota_us").write_text("-1\n")
+    assert processor_quota(tmp_path, own) is None
 
 
 def test_the_native_module_compiles_without_a_warning(tmp_path: Path) -> None:

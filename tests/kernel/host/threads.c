@@ -40,8 +40,9 @@ int main(int count, char **arguments)
     long calls = atol(arguments[1]), aborted = 0, withdrawn = 0;
     pthread_t thread;
     client_ends.waits = server_ends.waits = count > 2 ? atoi(arguments[2]) : ADAPTIVE;
+    client_ends.pins = server_ends.pins = 1;
     client_ends.door = client_ends.notify = server_ends.door = server_ends.notify = -1;
-    atomic_store(&miss_budget, SECOND / MISSES_SHARE);
+    atomic_store(&miss_budget, MISSES_SAVED);
     atomic_store(&control.word, WORD(0, IDLE));
     pthread_create(&thread, NULL, serve, NULL);
     for (long n = 1; n <= calls; n++) {

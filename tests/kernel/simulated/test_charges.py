@@ -5,6 +5,7 @@ Raising a step's cost by d makes a call longer by d for each charge of that step
 
 import inspect
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -19,11 +20,12 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.plans import CopyPlan
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import Convention
-from lrpc.kernel.simulated.costs import COPIES, PARTS, STEPS, Bus, CostModel, Discipline
+from lrpc.kernel.simulated.costs import BUS_STEPS, PARTS, STEPS, Bus, CostModel, StepCost
+from lrpc.kernel.simulated.disciplines import COPIES, Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from tests.support.properties import examples
-from tests.support.simulated import FIREFLY, FourTests, assert_nothing_held, charged, costs_of, machine
+from tests.support.simulated import FIREFLY, FourTests, FourTestsServer, assert_nothing_held, charged, costs_of, machine
 
 LOCAL = [*PARTS["machine"], *PARTS["lrpc"], *PARTS["message passing"]]
 LONG_US = 1e9  # longer than any call
@@ -304,8 +306,7 @@ def test_processors_are_busy_with_what_is_charged_and_with_waiting_for_each_othe
     seed: int, processors: int, threads: int, misses_us: int, transfer: Literal["lrpc", "message passing"]
 ) -> None:
     costs = costs_of(3, {"tlb_miss": misses_us}, pages=(5, 4))
-    bus = Bus(us=misses_us / 4, origin="assumed", source="a test")
-    costs = replace(costs, file=costs.file.model_copy(update={"bus": bus}))
+    costs = with_bus(costs, {**dict.fromkeys(BUS_STEPS, 2.0), "tlb_miss": misses_us / 4})
     simulated = machine(costs, processors=processors, seed=seed)
 
     def body() -> None:
@@ -319,6 +320,38 @@ def test_processors_are_busy_with_what_is_charged_and_with_waiting_for_each_othe
     busy = sum(one.busy_ns - one.lock_wait_ns - one.bus_wait_ns for one in kernel.processors)
     drawn = sum(one.bus_ns - one.bus_mean_ns for one in kernel.processors)
     assert busy - drawn == spent
-    # LRPC switches contexts in each call; by message, each thread may keep a processor for ever.
-    if transfer == "lrpc":
-        assert (sum(one.bus_ns for one in kernel.processors) > 0) == (processors > 1)
+    assert (sum(one.bus_ns for one in kernel.processors) > 0) == (processors > 1)
+
+
+@pytest.mark.parametrize("step", BUS_STEPS)
+def test_what_occupies_the_bus_is_its_share_of_what_was_charged(step: str) -> None:
+    costs = with_bus(costs_of(3, pages=(5, 4)), {step: 2.0})
+    taken = 0
+    settings: list[tuple[Transfer, bool]] = [("lrpc", False), ("lrpc", True), ("message passing", False)]
+    for transfer, caching in settings:
+        kernel = Kernel("m", costs, processors=2, debug=True, domain_caching=caching)
+        Clerk().export(kernel.domain("server"), FourTests, FourTestsServer(), "tests")
+
+        def body(kernel: Kernel = kernel, transfer: Transfer = transfer) -> None:
+            tests = bind(kernel.domain("client"), FourTests, "tests", transfer)
+            for number in range(20):
+                assert tests.add(number, 1) == number + 1
+
+        kernel.domain("client").spawn(body)
+        kernel.run(FOREVER)
+        if step == "tlb_miss" and caching:
+            continue  # an idle processor that loads a context delays no other
+        charged_times = kernel.charges.counts()[STEPS.index(step)]
+        # One thread alone meets nobody: it takes the mean, and waits for nothing.
+        assert sum(one.bus_ns for one in kernel.processors) == 2000 * charged_times
+        assert sum(one.bus_wait_ns for one in kernel.processors) == 0
+        taken += charged_times
+    assert taken > 0
+
+
+def with_bus(costs: CostModel, shares: Mapping[str, float]) -> CostModel:
+    """Return a cost model whose processors share a bus, which these steps occupy for so long."""
+    named = {step: StepCost(us=us, origin="assumed", source="a test") for step, us in shares.items()}
+    first, us = next(iter(shares.items()))
+    bus = Bus(us=us, of={first: 1}, shares=named, origin="assumed", source="a test")
+    return replace(costs, file=costs.file.model_copy(update={"bus": bus}))

@@ -54,6 +54,7 @@ def refusal(change: Callable[[Tables], None]) -> str:
     return said
 
 
+FITTED = "steps.copy_byte: solved_from: missing; a fitted cost names the cells that it was solved from"
 NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
 
 
@@ -73,6 +74,18 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.trap.source", ""), "steps.trap.source: "),
         (at("steps.trap.solved_from", "IV/Null"), "steps.trap.solved_from: "),
         (at("steps.trap.solved_from", ["IV/Null"]), "steps.trap.solved_from.0: "),  # it has no column
+        (at("steps.copy_byte.solved_from", []), FITTED),
+        (without("steps.copy_byte.solved_from"), FITTED),
+        (at("steps.copy_byte.solved_from", [""]), "steps.copy_byte.solved_from.0: "),
+        (
+            without("bus.solved_from"),
+            "bus: solved_from: missing; a fitted cost names the cells that it was solved from",
+        ),
+        (
+            at("message_passing.buffers", 0),
+            "message_passing.buffers: Input should be greater than or equal to 1; it is 0",
+        ),
+        (at("message_passing.buffers", 2.5), "message_passing.buffers: Input should be a valid integer"),
         (without("steps.trap.us"), "steps.trap.us: missing; add it"),
         (without("steps.trap"), "steps.trap: missing; machine needs it"),
         (without("steps.message_buffer"), "steps.message_buffer: missing; message passing needs it"),
@@ -88,7 +101,16 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("tlb.on_call.domain", 22.0), "tlb.on_call.domain: Input should be a valid integer; it is 22.0"),
         (at("tlb.on_return.domain", 10**9), "tlb.on_return.domain: "),
         (at("bus.us", -0.1), "bus.us: Input should be greater than or equal to 0; it is -0.1"),
-        (at("bus.us", 1.0), "bus.us: a miss occupies the bus for 1 of its 0.9"),
+        (at("bus.us", 1.0), "bus.us: its shares add up to 23, not to 1; correct one"),
+        (at("bus.shares.tlb_miss.us", 1.0), "bus.shares.tlb_miss.us: occupies the bus for 1 of its 0.9; lower it"),
+        (at("bus.shares.trap", NUMBER), "bus.shares.trap: does not use the bus; tlb_miss, kernel_call, "),
+        (without("bus.shares.kernel_call"), "bus.shares.kernel_call: missing; bus.of counts it"),
+        (without("bus.shares"), "bus.shares: missing; add it"),
+        (at("bus.of.kernel_call", 0), "bus.of.kernel_call: "),
+        (at("variation.floor", 0.0), "variation.floor: Input should be greater than 0; it is 0.0"),
+        (at("variation.floor", 1.5), "variation.floor: Input should be less than or equal to 1; it is 1.5"),
+        (without("variation.origin"), "variation.origin: missing; add it"),
+        (without("steps.marshal_nil"), "steps.marshal_nil: missing; marshaling needs it"),
         (at("message_passing.discipline", "pigeons"), "message_passing.discipline: Input should be 'shared buffers', "),
         (without("message_passing"), "message_passing: missing; message passing needs to know its discipline"),
         (at("steps.trap", {"ms": 18.0, "origin": "assumed", "source": "x"}), "steps.trap.ms: unknown key; "),
@@ -187,7 +209,8 @@ def test_costs_are_kept_in_picoseconds() -> None:
 
 
 def test_a_machine_looks_ahead_by_what_sending_costs_once_nothing_intervenes() -> None:
-    assert FIREFLY.lookahead_ns == (76 + 22 + 70) * 1000  # a packet's time at the network processor
+    assert FIREFLY.lookahead_ns == 70_000 // 2  # the floor of a packet's time in the controller
+    assert FIREFLY.without_variation().lookahead_ns == 70_000
     assert load_cost_model("linux-python").lookahead_ns == 73_750
 
 

@@ -1,15 +1,17 @@
 """Domains do anything to each other, in any order.
 
-Nothing leaks, no thread hangs, and each caller is told exactly once. A sequence is drawn: scripts
-that threads and procedures follow, and actions on the machine between stretches of virtual time.
+Nothing leaks, no thread hangs, each caller is told exactly once, and processors are busy for what
+was charged. A sequence is drawn: scripts that threads, procedures and clerks follow, and actions on
+the machine between stretches of virtual time, with time slices, few message buffers and idle
+processors that spin.
 `make test` draws the same sequences each time; `make properties` draws 10,000 others
 (LRPC_SEQUENCES sets the number).
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Final
 
 from hypothesis import HealthCheck, settings
@@ -21,20 +23,23 @@ from lrpc.domains.codecs import Int32
 from lrpc.domains.domain import Exhausted, Transfer
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.simulated.binding import bind
-from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallError
+from lrpc.kernel.descriptors import BindingObject, ImportRequest
+from lrpc.kernel.errors import CallError, RunFailed
 from lrpc.kernel.simulated import transfer as transfers
+from lrpc.kernel.simulated.costs import PARTS, Bus, CostModel, StepCost
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.threads import Thread
-from tests.support.invariants import assert_nothing_left, assert_sound
+from tests.support.invariants import assert_nothing_left, assert_sound, assert_time_is_charged
 from tests.support.properties import examples
-from tests.support.simulated import FIREFLY
+from tests.support.simulated import costs_of
 
 SEQUENCES: Final = int(os.environ.get("LRPC_SEQUENCES", "0"))
 PLACES: Final = 4  # domains; each may export one job under its number
 DEEPEST: Final = 3  # calls within calls
+NO_SCRIPT: Final = 6  # from this number on, a clerk has no policy
+FOR_LONG: Final = 15_000_000  # us: longer than importers have patience
 
 Step = tuple[str, int, int, int]  # an action, and its up to three numbers
 Script = list[Step]
@@ -48,6 +53,19 @@ class Job(Interface):
         raise NotImplementedError
 
 
+@cache
+def costs(buffers: int) -> CostModel:
+    """Return costs that differ from each other, with so many message buffers for each server."""
+    steps = [*PARTS["machine"], *PARTS["lrpc"], *PARTS["message passing"]]
+    found = costs_of(1, {step: 1 + 2 * number for number, step in enumerate(steps)}, pages=(4, 3))
+    passing = found.file.message_passing
+    assert passing is not None
+    share = StepCost(us=found.file.steps["tlb_miss"].us / 4, origin="assumed", source="a test")
+    bus = Bus(us=share.us, of={"tlb_miss": 1}, shares={"tlb_miss": share}, origin="assumed", source="a test")
+    changed = {"bus": bus, "message_passing": passing.model_copy(update={"buffers": buffers})}
+    return replace(found, file=found.file.model_copy(update=changed))
+
+
 @dataclass
 class World:
     """A machine, the scripts that its threads follow, and how every call ended."""
@@ -55,6 +73,7 @@ class World:
     processors: int
     caching: bool
     quantum_us: float | None
+    buffers: int
     scripts: list[Script]
     callers: list[ProtectionDomain] = field(default_factory=list)  # of each call, in order of calls
     ends: list[list[str]] = field(default_factory=list)  # of each call: its ends, of which there must be one
@@ -63,7 +82,7 @@ class World:
     def __post_init__(self) -> None:
         self.kernel = Kernel(
             "m",
-            FIREFLY,
+            costs(self.buffers),
             processors=self.processors,
             debug=True,
             domain_caching=self.caching,
@@ -78,10 +97,26 @@ class World:
 
     # Actions between stretches of time
 
-    def export(self, place: int) -> None:
+    def export(self, place: int, policy: int) -> None:
+        """Export a job; its clerk follows a script before it answers, or has no policy."""
         name = f"d{place % PLACES}"
         if name not in self.kernel.exports:
-            Clerk().export(self.domain(place), Job, JobServer(self), name)
+            domain = self.domain(place)
+
+            def decide(request: ImportRequest) -> str | None:
+                self.follow(domain, policy, DEEPEST - 1)
+                return "drawn" if policy == 0 else None
+
+            Clerk(None if policy >= NO_SCRIPT else decide).export(domain, Job, JobServer(self), name)
+
+    def bind_outside(self, place: int, client: int) -> None:
+        """Import a job while no thread runs: it is bound or refused at once, in no time."""
+        now, name = self.kernel.now_ns, f"d{place % PLACES}"
+        try:
+            bind(self.domain(client), Job, name, "message passing" if client & 4 else "lrpc")
+        except CallError:
+            self.refused += 1
+        assert self.kernel.now_ns == now
 
     def start(self, place: int, script: int) -> None:
         domain = self.domain(place)
@@ -134,6 +169,10 @@ class World:
                 domain.compute(one)
             elif what == "sleep":
                 domain.sleep(one)
+            elif what == "trap":
+                domain.system_call(one)
+            elif what == "sleep long":
+                domain.sleep(FOR_LONG)
             elif what == "raise" and depth < DEEPEST:  # in a procedure; a thread's body must not
                 raise ValueError("drawn")
             elif what == "call" and depth:
@@ -161,12 +200,16 @@ class World:
             ended.append(type(error).__name__)
         except ValueError:  # from a procedure of the caller's own domain
             ended.append("ValueError")
+        except RunFailed:  # made by a clerk outside a run
+            ended.append("RunFailed")
+            raise
 
     def _job(self, domain: ProtectionDomain, name: str, way: Transfer, exhausted: Exhausted) -> Job:
         export = self.kernel.exports.get(name)
         known = (domain, export, way, exhausted)
         if export is None or known not in self._stubs:
-            self._stubs[known] = bind(domain, Job, name, way, exhausted)
+            self._stubs[known] = made = bind(domain, Job, name, way, exhausted)
+            return made
         return self._stubs[known]
 
     def _forge(self, domain: ProtectionDomain, how: int) -> None:
@@ -205,10 +248,12 @@ class JobServer(Job):
 SMALL = st.integers(0, 7)
 TIMES = st.sampled_from([0, 1, 5, 20, 50, 150, 400])
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(["compute", "sleep"]), TIMES, st.just(0), st.just(0)),
+    st.tuples(st.sampled_from(["compute", "sleep", "trap"]), TIMES, st.just(0), st.just(0)),
     st.tuples(st.just("call"), SMALL, SMALL, SMALL),
     st.tuples(st.just("call"), SMALL, SMALL, SMALL),
-    st.tuples(st.sampled_from(["forge", "terminate", "abort", "raise", "revoke"]), SMALL, SMALL, st.just(0)),
+    st.tuples(
+        st.sampled_from(["forge", "terminate", "abort", "raise", "revoke", "sleep long"]), SMALL, SMALL, st.just(0)
+    ),
 )
 
 
@@ -219,14 +264,24 @@ class Interleavings(RuleBasedStateMachine):
         processors=st.integers(1, 4),
         caching=st.booleans(),
         quantum_us=st.sampled_from([None, 1.0, 30.0, 200.0]),
+        buffers=st.sampled_from([1, 2, 256]),
         scripts=st.lists(st.lists(STEPS, max_size=4), min_size=1, max_size=6),
+        policies=st.lists(SMALL, min_size=PLACES, max_size=PLACES),
     )
-    def begin(self, processors: int, caching: bool, quantum_us: float | None, scripts: list[Script]) -> None:
-        self.make = partial(World, processors, caching, quantum_us, scripts)
+    def begin(
+        self,
+        processors: int,
+        caching: bool,
+        quantum_us: float | None,
+        buffers: int,
+        scripts: list[Script],
+        policies: list[int],
+    ) -> None:
+        self.make = partial(World, processors, caching, quantum_us, buffers, scripts)
         self.world = self.make()
         self.done: list[Callable[[World], None]] = []
-        for place in range(PLACES):
-            self.do(lambda world, place=place: world.export(place))  # type: ignore[misc]
+        for place, policy in enumerate(policies):
+            self.do(lambda world, place=place, policy=policy: world.export(place, policy))  # type: ignore[misc]
 
     def do(self, what: Callable[[World], None]) -> None:
         self.done.append(what)
@@ -240,9 +295,13 @@ class Interleavings(RuleBasedStateMachine):
     def advance(self, us: int) -> None:
         self.do(lambda world: world.advance(us))
 
-    @rule(place=SMALL)
-    def export(self, place: int) -> None:
-        self.do(lambda world: world.export(place))
+    @rule(place=SMALL, policy=SMALL)
+    def export(self, place: int, policy: int) -> None:
+        self.do(lambda world: world.export(place, policy))
+
+    @rule(place=SMALL, client=SMALL)
+    def bind_outside(self, place: int, client: int) -> None:
+        self.do(lambda world: world.bind_outside(place, client))
 
     @rule(place=SMALL)
     def terminate(self, place: int) -> None:
@@ -267,6 +326,7 @@ class Interleavings(RuleBasedStateMachine):
         world = self.world
         world.finish()
         assert_nothing_left(world.kernel)
+        assert_time_is_charged(world.kernel)
         for caller, ended in zip(world.callers, world.ends, strict=True):
             assert len(ended) == 1 if caller.live else len(ended) <= 1, (str(caller), ended)
         again = self.make()

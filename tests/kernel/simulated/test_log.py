@@ -46,8 +46,11 @@ def test_a_log_longer_than_what_it_holds_back_is_written_whole() -> None:
 @pytest.mark.parametrize(
     ("transfer", "wanted"),
     [
-        ("lrpc", ["seed", "thread", "bind", "call", "return", "system call", "end"]),
-        ("message passing", ["seed", "thread", *["thread"] * 5, "bind", "message", "reply", "system call", "end"]),
+        ("lrpc", ["seed", "thread", "thread", "bind", "call", "return", "system call", "end"]),
+        (
+            "message passing",
+            ["seed", "thread", "thread", *["thread"] * 5, "bind", "message", "reply", "system call", "end"],
+        ),
     ],
 )
 def test_a_machine_logs_what_happened(transfer: Transfer, wanted: list[str]) -> None:

@@ -10,7 +10,8 @@ from lrpc.domains.codecs import Check, Immutable, Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import AccessFault, CallFailed, Refused
-from lrpc.kernel.simulated.costs import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline, cost_model
+from lrpc.kernel.simulated.costs import cost_model
+from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
@@ -261,3 +262,40 @@ def test_a_cost_model_without_buffers_is_refused_by_name() -> None:
     tables["message_passing"]["buffers"] = 0
     with pytest.raises(Refused, match=r"test: message_passing\.buffers: .*greater than or equal to 1"):
         cost_model(tables, "test")
+
+
+class BusySumServer(SumServer):
+    """Computes while others become ready."""
+
+    def add(self, a: int, b: int, c: int) -> tuple[int, int]:
+        self.domain.compute(1_000)
+        return a + b + c, -(a + b + c)
+
+
+def test_a_thread_that_was_woken_for_a_buffer_gets_one_though_another_comes_first() -> None:
+    """The client whose buffer becomes free has ended, so that a new buffer is made in its place."""
+    passing = FIREFLY.file.message_passing
+    assert passing is not None
+    file = FIREFLY.file.model_copy(update={"message_passing": passing.model_copy(update={"buffers": 1})})
+    kernel = Kernel("m", replace(FIREFLY, file=file), processors=2, debug=True)
+    Clerk().export(kernel.domain("server"), Sums, BusySumServer(), "sums")
+    found: list[tuple[str, object]] = []
+    third = kernel.domain("third")
+
+    def enter(name: str, at_us: int) -> None:
+        client = kernel.domain(name)
+        stub = bind(client, Sums, "sums", "message passing")
+        kernel.spawn(client, lambda: found.append((name, stub.add(1, 2, 3))), name, at_ns=at_us * 1000)
+
+    enter("ends", 0)
+    enter("waits", 500)  # runs once the first one's call is at the server, and finds no buffer
+
+    def end() -> None:
+        kernel.domain("ends").terminate()
+        third.compute(5_000)  # the server has the other processor
+
+    kernel.spawn(third, end, "end", at_ns=600_000)
+    enter("comes first", 900)
+    kernel.run(FOREVER)
+    assert sorted(found) == [("comes first", (6, -6)), ("waits", (6, -6))]
+    assert_nothing_held(kernel)

@@ -31,10 +31,11 @@ def test_calls_to_servers_of_their_own_speed_up_with_processors(processors: int)
     for number in range(4):
         Clerk().export(one.kernel.domain(f"server{number}"), FourTests, FourTestsServer(), f"tests{number}")
 
+    bound = [bind(clients[number], FourTests, f"tests{number}") for number in range(4)]
+
     def body(number: int) -> None:
-        tests = bind(clients[number], FourTests, f"tests{number}")
         for _ in range(10):
-            tests.null()
+            bound[number].null()
 
     for number in range(4):
         clients[number].spawn(lambda number=number: body(number))  # type: ignore[misc]

@@ -111,7 +111,10 @@ class TestDoors:
 
 
 class TestServe:
-    def test_a_class_is_served_until_it_is_told_to_end(self, folder: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_class_is_served_until_it_is_told_to_end_and_leaves_nothing(
+        self, folder: Path, number: signal.Signals
+    ) -> None:
         command = [
             sys.executable,
             "-c",
@@ -125,11 +128,13 @@ class TestServe:
         assert server.stderr is not None
         assert server.stderr.readline().startswith("serving adder (Adder) in ")
         assert lrpc("call", "adder.add", 1, 2).out == "3\n"
-        server.send_signal(signal.SIGINT)
+        server.send_signal(number)
         assert server.wait(20) == 0
         assert server.stderr.read() == ""
         server.stderr.close()
+        assert not folder.exists()
         assert "no doors" in lrpc("doors").out
+        assert not folder.exists()
 
     @pytest.mark.parametrize(
         ("server", "line"),

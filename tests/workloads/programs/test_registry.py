@@ -96,6 +96,40 @@ def test_a_scenario_runs_with_classes_of_a_module_or_a_file(town: str, form: str
     assert code["path"] == str(Path(f"{town}.py").absolute())
 
 
+CLERKS = """
+
+@dataclass
+class Closed(ShopServer):
+    def start(self):
+        self.domain.export(Shop, ShopServer(), "back door", policy=lambda request: {policy})
+
+@dataclass
+class Helper(ShopServer):
+    def start(self):
+        self.domain.bind(Shop, "back door")
+
+REGISTRY = lrpc.Registry({{"shop": Closed, "helper": Helper}}, {{"buyer": Buyer}})
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("1 // 0", "raised ZeroDivisionError: integer division or modulo by zero"),
+        ("self.domain.sleep(5)", "waits or takes time, and none passes outside a run; import in the body of a thread "),
+        ("'family only'", "refused domain helper: family only"),
+    ],
+    ids=["raises", "waits", "refuses"],
+)
+def test_a_clerk_whose_policy_fails_is_told_in_one_line_before_the_run(town: str, policy: str, told: str) -> None:
+    path = Path(f"{town}.py")
+    path.write_text(path.read_text() + CLERKS.format(policy=policy))
+    helper = '[domains.helper]\nmachine = "b"\nexports.help = { server = "helper" }\n'
+    Path("town.toml").write_text(TOWN + helper)
+    line = refused("run", "town.toml", "--registry", f"{path}:REGISTRY", *HERE)
+    assert f"town: machine b: import back door: its clerk {told}" in line
+
+
 def test_a_record_alone_runs_nobodys_code(town: str) -> None:
     lrpc("run", "town.toml", "--registry", f"{town}.py:REGISTRY", *HERE, "--out", "out")
     assert f"add --registry {Path(town).absolute()}.py:REGISTRY" in refused("verify", "out", *HERE)

@@ -21,8 +21,14 @@ ROWS = ("IV/Null", "IV/Add", "II/Taos", "V/total")
 PLACES = tuple(f"{row}/{column}" for row in ROWS for column in ("LRPC", "Taos", "actual"))
 POINTS = tuple(f"Figure 2/{point}/{curve}" for point in (1, 2, 4) for curve in ("LRPC", "SRC RPC", "speed-up"))
 SOLVED = st.lists(st.sampled_from(PLACES + POINTS), max_size=2, unique=True).map(tuple)
+SOME = st.lists(st.sampled_from(PLACES + POINTS), min_size=1, max_size=2, unique=True).map(tuple)
 USED = st.sampled_from(sorted(FIREFLY.file.steps))
 CHARGES = st.dictionaries(USED, st.integers(0, 4), max_size=8)
+
+
+def solved_for(origin: str) -> st.SearchStrategy[tuple[str, ...]]:
+    """Return cells that a cost of this origin may name: some where it is fitted, none if quoted."""
+    return SOME if origin == "fitted" else SOLVED if origin == "assumed" else st.just(())
 
 
 @st.composite
@@ -31,8 +37,9 @@ def models(draw: st.DrawFn) -> CostModel:
     tables = FIREFLY.file.model_dump(mode="json")
     for step in tables["steps"].values():
         step["origin"] = draw(st.sampled_from(("source", "source", "assumed", "fitted")))
-        step["solved_from"] = draw(SOLVED) if step["origin"] != "source" and draw(st.booleans()) else ()
-    tables["bus"] |= {"origin": draw(st.sampled_from(("source", "assumed", "fitted"))), "solved_from": draw(SOLVED)}
+        step["solved_from"] = draw(solved_for(step["origin"]))
+    origin = draw(st.sampled_from(("source", "assumed", "fitted")))
+    tables["bus"] |= {"origin": origin, "solved_from": draw(SOME if origin == "fitted" else SOLVED)}
     tables["totals"] = []
     for number in range(draw(st.integers(0, 2))):
         of = draw(st.dictionaries(USED, st.integers(1, 2), min_size=1, max_size=3))

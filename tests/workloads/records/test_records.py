@@ -42,6 +42,7 @@ def failing(folder: Path) -> Path:
 def test_a_record_holds_what_was_measured_and_its_tables(folder: Path) -> None:
     assert names(folder) == ["office.toml", "run"]
     assert names(folder / "run") == [
+        "busy-processors.csv",
         "calls.csv",
         "cells.csv",
         "facilities.csv",
@@ -91,9 +92,19 @@ def test_bytes_copies_charges_and_latencies_are_of_the_calls_that_were_made(foun
 def test_it_says_what_each_processor_did(found: dict[str, Any]) -> None:
     for machine in found["machines"].values():
         (processor,) = machine["processors"]
-        assert list(processor) == ["busy_us", "bus_us", "bus_wait_us", "lock_wait_us", "idle_us", "exchanges"]
+        assert list(processor) == [
+            *("busy_us", "bus_us", "bus_wait_us", "lock_wait_us", "idle_us", "interrupt_us", "exchanges")
+        ]
         assert processor["busy_us"] == machine["busy_us"] > 0
-        assert processor["busy_us"] + processor["idle_us"] == pytest.approx(machine["end_us"])
+        whole = processor["busy_us"] + processor["interrupt_us"] + processor["idle_us"]
+        assert whole == pytest.approx(machine["end_us"])
+        assert processor["interrupt_us"] == pytest.approx(machine["interrupts"]["busy_us"])
+        busy = dict(machine["busy_processors"])
+        if not machine["interrupts"]["served"]:
+            assert busy == {}
+            continue
+        assert busy.pop("in all") == pytest.approx(sum(busy.values()), abs=1e-5)
+        assert busy["interrupts"] == pytest.approx(processor["interrupt_us"] / machine["end_us"], abs=1e-5)
         assert (processor["bus_us"], processor["exchanges"]) == (0, 0)  # no other processor
 
 

@@ -15,7 +15,9 @@ from lrpc.kernel.simulated.costs import (
     PACKET_OUT,
     PACKET_SEND,
     PARTS,
+    RECEIVE,
     STEPS,
+    TRANSMIT,
     CostModel,
     load_cost_model,
 )
@@ -80,10 +82,10 @@ def test_table_v_is_the_sum_of_what_null_charges(firefly: Figures) -> None:
 
 def test_a_tagged_buffer_spares_the_misses_from_the_second_call_on() -> None:
     one = machine(FIREFLY.with_tlb(tagged=True))
+    null = one.tests().null
     took: list[int] = []
 
     def body() -> None:
-        null = one.tests().null
         took.extend(charged(one.kernel, null)[0] for _ in range(3))
 
     one.run(body)
@@ -159,7 +161,7 @@ def test_lrpc_mps_costs_are_solved_from_the_cells_they_name() -> None:
 def test_the_bus_is_fitted_to_the_speed_up_on_four_processors() -> None:
     """Solve by mean value analysis: a call thinks outside the bus, and queues for the bus."""
     assert FIREFLY.file.bus is not None
-    demand = 43 * FIREFLY.file.bus.us
+    demand = FIREFLY.file.bus.us
     queue, calls = 0.0, 0.0
     for processors in range(1, 5):
         response = demand * (1 + queue)
@@ -168,18 +170,31 @@ def test_the_bus_is_fitted_to_the_speed_up_on_four_processors() -> None:
     assert calls * 157 == pytest.approx(3.7, rel=0.002)
 
 
-def test_the_cost_of_a_byte_on_the_network_is_solved_from_two_packets() -> None:
-    """A 74-byte packet takes 954 us, a 1,514-byte one 4,414 us.
-
-    The wire takes 0.8 us of that for each byte (10 Mbit/s).
-    """
-    longer = 1514 - 74
-    each_side = (4414 - 954 - 0.8 * longer) / longer / 2
+def test_what_packets_take_are_the_quoted_steps_for_either_size() -> None:
     steps = FIREFLY.file.steps
-    assert steps["checksum_byte"].us == pytest.approx((440 - 45) / longer, abs=1e-6)
-    assert steps["checksum_byte"].us + steps["controller_byte"].us == pytest.approx(each_side, abs=2e-6)
-    each = sum(steps[STEPS[step]].us for step in (*PACKET_SEND, *PACKET_OUT, *PACKET_IN))
-    assert each + 60 == 954
+    for step, byte, small, large in (
+        ("udp_checksum", "checksum_byte", 45, 440),
+        ("controller_transmit", "transmit_byte", 70, 815),
+        ("controller_receive", "receive_byte", 80, 835),
+    ):
+        assert (steps[step].us, steps[byte].origin) == (small, "source")
+        assert small + 1440 * steps[byte].us == pytest.approx(large, abs=0.001)
+    each = [STEPS[step] for step in (*PACKET_SEND, *PACKET_OUT, *TRANSMIT, *RECEIVE, *PACKET_IN)]
+    assert sum(steps[step].us for step in each) + 60 == 954
+    longer = 2 * steps["checksum_byte"].us + steps["transmit_byte"].us + steps["receive_byte"].us
+    assert 954 + 1440 * longer + (1230 - 60) == pytest.approx(4414, abs=0.01)
+
+
+def test_what_stubs_add_are_lines_through_two_quoted_figures_each() -> None:
+    us = {step: FIREFLY.file.steps[step].us for step in PARTS["marshaling"]}
+    assert (2 * us["marshal_word"], 2 * us["marshal_nil"]) == (8, 89)
+    for whole, byte, sides, points in (
+        ("marshal_array", "marshal_array_byte", 1, {4: 20, 400: 140}),
+        ("marshal_open_array", "marshal_open_array_byte", 1, {1: 115, 1440: 550}),
+        ("marshal_text", "marshal_text_byte", 2, {1: 378, 128: 659}),
+    ):
+        for size, took in points.items():
+            assert sides * (us[whole] + size * us[byte]) == pytest.approx(took, abs=0.001)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def test_every_table_is_there_in_the_papers_order(cells: Cells) -> None:
         *("II", "II overhead", "III", "IV", "IV ratios", "IV what-if", "V", "V SRC RPC", "V what-if"),
         "Figure 2",
         "Figure 2 waits",
-        "Firefly RPC",
+        "Figure 2 what-if",
+        *("Firefly RPC", "Firefly RPC threads", "Firefly RPC busy", "Firefly RPC stubs"),
     ]
 
 
@@ -217,7 +218,8 @@ def test_one_cost_changed_moves_the_figures_that_contain_it_and_no_other(
     step: str, cells: Cells, tmp_path: Path
 ) -> None:
     text = (COST_MODELS / "cvax-firefly.toml").read_text().partition("[[totals]]")[0]  # the sums no longer hold
-    (line,) = (line for line in text.splitlines() if line.startswith(f"{step} = "))
+    steps = text.partition("[steps]")[2]
+    (line,) = (line for line in steps.splitlines() if line.startswith(f"{step} = "))
     us = float(line.split("us = ")[1].split(",")[0])
     (tmp_path / "dearer.toml").write_text(text.replace(line, line.replace(f"us = {us}", f"us = {us + 1}", 1)))
     model = tmp_path / "dearer.toml"
@@ -257,6 +259,18 @@ def test_figure_2(figure_2: Cells) -> None:
         assert src_rpc[row] == pytest.approx(4000, rel=0.03)
     assert all(more > 0.99 * fewer for fewer, more in pairwise(lrpc_rates.values()))
     assert lrpc_rates["16"] == pytest.approx(1e6 / 23, rel=0.03)  # a call has the bus for 23 us in all
+
+
+def test_no_processors_call_faster_than_the_bus_can_carry(figure_2: Cells) -> None:
+    for curve, alone_us, bus_us in (("tagged TLB", 118.3, 10.1), ("LRPC/MP", 125.0, 20.1)):
+        rates = column(figure_2, "Figure 2 what-if", curve)
+        most = column(figure_2, "Figure 2 what-if", f"{curve}: the bus's most")
+        assert list(most.values()) == pytest.approx([1e6 / bus_us] * 2)
+        clients = 4 if curve == "tagged TLB" else 2
+        assert 0.9 * clients / alone_us < rates["4"] / 1e6 < clients / alone_us
+        assert 0.85 * most["16"] < rates["16"] < most["16"]
+        kinds = column(figure_2, "Figure 2 what-if", curve, "kind")
+        assert set(kinds.values()) == {"predicted"}
 
 
 def test_what_figure_2_was_fitted_to_is_said(figure_2: Cells) -> None:
@@ -356,14 +370,15 @@ def described(**plan: Any) -> Cluster:
 def test_progress_knows_about_how_many_calls_there_are(folder: Path) -> None:
     others = tuple(part for part in PARTS if part != "I")  # tests/workloads/systems checks the people
     counts = [one["counts"] for name, one in record(folder)["machines"].items() if not name.startswith("table-i-")]
-    made = sum(one["cross_domain"] for one in counts)
+    made = sum(one["cross_domain"] + one["cross_machine"] for one in counts)
     assert planned_calls(described(calls=200, only=others)) == pytest.approx(made, rel=0.1)
 
 
 def test_of_the_machines_of_one_run_only_those_talk_that_measure_calls_between_machines() -> None:
     assert not described(only=tuple(set(PARTS) - {"I", "Firefly RPC"})).talks
     talk = [machine.name for machine in described(only=("Firefly RPC",)).machines]
-    assert talk == ["firefly-full-client", "firefly-full-server", "firefly-null-client", "firefly-null-server"]
+    assert len(talk) == 2 * (2 * 8 + 1)
+    assert all(name.startswith("firefly-") for name in talk)
     assert set(PARTS) == {"I", "II", "III", "IV", "V", "Figure 1", "Figure 2", "Firefly RPC"}
 
 
@@ -381,18 +396,42 @@ def test_a_remote_null_is_its_steps_and_what_was_measured_beyond_them_is_charged
     ours, paper = (column(cells, "Firefly RPC", "MicroVAX II", what) for what in ("ours", "paper"))
     steps = [row for row in ours if row.endswith("twice")]
     assert (len(steps), ours["runtime and stubs"]) == (13, 606)
-    assert {row: us for row, us in ours.items() if "unaccounted" not in row} == pytest.approx(
-        {row: us for row, us in paper.items() if "unaccounted" not in row}, abs=1e-6
-    )
+    assert ours["Null"] == pytest.approx(2514, rel=0.05)  # few calls, whose times vary
+    summed = {row for row in ours if "unaccounted" not in row} - {"Null"}
+    assert {row: ours[row] for row in summed} == pytest.approx({row: paper[row] for row in summed}, abs=0.01)
     assert ours["runtime and stubs"] + sum(ours[row] for row in steps) == pytest.approx(2514)
-    assert (ours["Null"], ours["1,514-byte packet, one way"]) == (2514, 4414)
+    assert ours["1,514-byte packet, one way"] == pytest.approx(4414, abs=0.01)
     assert {row: (paper[row], ours[row]) for row in ours if "unaccounted" in row} == {
         "unaccounted, of 2,645 measured": (131, "not charged"),
         "unaccounted, of 2,660 measured": (146, "not charged"),
     }
-    kinds = column(cells, "Firefly RPC", "MicroVAX II", "kind")
-    assert {row for row, kind in kinds.items() if kind != "input"} == {"1,514-byte packet, one way"}
-    assert kinds["1,514-byte packet, one way"] == "fitted"
+    assert set(column(cells, "Firefly RPC", "MicroVAX II", "kind").values()) == {"input"}
+
+
+def test_stubs_add_what_they_are_quoted_to_add(cells: Cells) -> None:
+    ours, paper = (column(cells, "Firefly RPC stubs", "MicroVAX II", what) for what in ("ours", "paper"))
+    assert len(ours) == 10
+    assert ours == pytest.approx(paper, abs=0.01)
+
+
+def test_what_several_threads_get_is_predicted_and_stands_beside_nothing(cells: Cells) -> None:
+    found = {place: cell for place, cell in cells.items() if place[0] in ("Firefly RPC threads", "Firefly RPC busy")}
+    assert {cell["paper"] for cell in found.values()} == {None}
+    for (table, row, columns), cell in found.items():
+        one = row == "1" if table == "Firefly RPC threads" else columns == "1 thread"
+        assert cell["kind"] == ("input" if one else "predicted")
+    for what, slowest_us in (("Null", 98 + 456), ("full packet", 815 + 1230)):
+        took, rates = (column(cells, "Firefly RPC threads", f"{what}, {unit}") for unit in ("us", "calls/s"))
+        assert list(took) == list(rates) == [str(threads) for threads in range(1, 9)]
+        assert rates["2"] > 1.6 * rates["1"]
+        assert rates["8"] > rates["4"] > rates["2"]
+        assert max(rates.values()) < 1.15e6 / slowest_us  # no more than the slowest place serves, in few calls
+        for threads in rates:
+            assert took[threads] * rates[threads] == pytest.approx(1e6 * int(threads), rel=0.05)
+        for side in ("caller", "server"):
+            busy = column(cells, "Firefly RPC busy", "8 threads")
+            parts = [row for row in busy if row.startswith(f"{what}, {side}: ")]
+            assert sum(busy[row] for row in parts[1:]) == pytest.approx(busy[parts[0]], abs=0.001)
 
 
 def test_a_record_says_that_its_network_is_of_other_processors(folder: Path) -> None:

@@ -85,6 +85,22 @@ def test_messages_of_any_size_return_or_are_refused_alike(both: Both, size: int)
     both.same("echo", "y" * size)
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10])
+def test_times_that_no_clock_tells_end_alike(both: Both, timeout: float) -> None:
+    both.same("echo", "a", timeout=timeout, local=0)
+
+
+@pytest.mark.parametrize("key", ["te", "content-type", "user-agent", "grpc-timeout", "grpc-trace-bin", "grpc-x"])
+def test_keys_that_grpc_keeps_for_itself_are_told_alike(both: Both, key: str) -> None:
+    both.same("metadata", "", metadata=((key, b"1" if key.endswith("-bin") else "1"), ("own", "2")), local=0)
+
+
+@pytest.mark.parametrize("count", [7, 20])
+@pytest.mark.parametrize("kind", ["i", "t", "it", "ia", "ta"])
+def test_metadata_of_replies_beyond_the_limit_are_refused_alike(both: Both, kind: str, count: int) -> None:
+    both.same("much", f"{kind} {count}")
+
+
 @pytest.mark.parametrize("pair", INVALID)
 def test_invalid_metadata_is_refused_alike(both: Both, pair: Any) -> None:
     async def end(channel: grpc.aio.Channel) -> object:

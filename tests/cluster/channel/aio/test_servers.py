@@ -184,6 +184,24 @@ class TestServers:
 
         run(main())
 
+    def test_messages_that_find_no_room_take_grpc_and_responses_without_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from lrpc.kernel.host import server
+
+        monkeypatch.setattr(server, "MOST_BYTES", 1_000_000)
+
+        async def main() -> None:
+            async with awaited_pair(tmp_path) as (_, ours, _):
+                assert (await awaited_seen(ours, "echo", "a")).response == "a"
+                assert (await awaited_seen(ours, "echo", "a" * 2_000_000)).response == "a" * 2_000_000
+                assert ours.local_calls == 1
+                refused = await awaited_seen(ours, "large", "2000000")
+                assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert (await awaited_seen(ours, "echo", "a")).response == "a"
+
+        run(main())
+
     def test_calls_beyond_the_limit_are_refused_on_both_ways_together(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with awaited_pair(tmp_path, maximum_concurrent_rpcs=2) as (service, ours, theirs):
@@ -312,7 +330,8 @@ class TestEnds:
             command = [sys.executable, "-c", SERVER, str(tmp_path)]
             async with lrpc.aio.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
                 assert isinstance(channel, AwaitedChannel)
-                for _ in range(2):
+                took = []
+                for _ in range(3):
                     server = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
                     assert server.stdout is not None
                     assert await server.stdout.readline() == b"ready\n"
@@ -326,11 +345,12 @@ class TestEnds:
                     server.send_signal(signal.SIGKILL)
                     began = time.monotonic()
                     assert await call.code() is grpc.StatusCode.UNAVAILABLE
-                    assert time.monotonic() - began < 2
+                    took.append(time.monotonic() - began)
                     assert channel.local_calls == before + 1  # the handler may have run: it is not repeated
                     assert (await awaited_seen(channel, "echo", "a")).code is grpc.StatusCode.UNAVAILABLE
                     await server.wait()
                     (tmp_path / "grpc.sock").unlink(missing_ok=True)
+                assert sorted(took)[1] < 0.1  # the middle one: this computer may be busy
 
         run(main())
 

@@ -12,11 +12,12 @@ links that lose nothing, nothing is remembered or timed.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.descriptors import BindingObject, Shape
 from lrpc.kernel.errors import (
     BindingRefused,
     CallError,
@@ -28,23 +29,22 @@ from lrpc.kernel.errors import (
 )
 from lrpc.kernel.simulated.engine import Event
 from lrpc.kernel.simulated.log import ARRIVE
-from lrpc.kernel.simulated.packets import (
+from lrpc.kernel.simulated.network.marshaling import marshal
+from lrpc.kernel.simulated.network.packets import (
     Acknowledgement,
     Body,
     CallMessage,
-    Fragment,
     LinkTraits,
     Packets,
     ReplyMessage,
     Send,
     data_size,
-    last_packet_size,
     logged_content,
 )
+from lrpc.kernel.simulated.network.stations import ServiceTimes
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
-    from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
 
 # Kinds of faults that a kernel tells of itself; no class has such a name.
@@ -73,6 +73,49 @@ class PendingCall:
         self.network.close(self)
 
 
+class ServedCall:
+    """A call of another machine, which a thread was made to serve: that thread's body."""
+
+    def __init__(self, network: "Network", source: int, message: CallMessage) -> None:
+        self.network = network
+        self.source = source
+        self.message = message
+
+    def __call__(self) -> None:
+        """Serve the call."""
+        self.network.execute(self.source, self.message)
+
+    @property
+    def name(self) -> str:
+        """Return the thread's name."""
+        return f"{self.message.export}/from{self.source}/{self.message.number}"
+
+    def lost(self) -> None:
+        """Reply that the call's server has terminated."""
+        self.network.tell_lost(self.source, self.message, self.name)
+
+
+class Arrival:
+    """A message from another machine: what happens when it comes off the wire."""
+
+    def __init__(self, network: "Network", source: int, body: Body) -> None:
+        self.network = network
+        self.source = source
+        self.body = body
+
+    def __call__(self) -> None:
+        """Receive the message."""
+        self.network.arrive(self.source, self.body)
+
+
+class _Route:
+    """Where calls of one export go, and what a caller waits for there."""
+
+    def __init__(self, machine: int, export: str) -> None:
+        self.machine = machine
+        self.waits_for = f"a reply from {export} on another machine"
+
+
 class LastCall:
     """The last call of a caller on another machine, and the reply to it once there is one."""
 
@@ -99,6 +142,9 @@ class Network:
         self.last_calls: dict[tuple[int, int], LastCall] = {}  # by machine and caller
         self.outstanding: dict[int, PendingCall] = {}  # by number
         self.raised: deque[str] = deque(maxlen=MOST_RAISED)  # the last exceptions of its servers, and where
+        self._routes: dict[str, _Route] = {}  # by export
+        self.stubs = ServiceTimes(kernel.costs, kernel.random("stubs and run-time"))
+        self.marshaling_ns = 0  # spent on values by their types
         self._calls = 0  # sent so far: their numbers
         self._replies = 0  # that were on their way so far
         self._over_lossy_link = False  # a call went over one: replies may come twice
@@ -113,34 +159,59 @@ class Network:
         """
         return self._over_lossy_link or self._replies < self._calls
 
-    def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
+    def call(
+        self,
+        key: BindingObject,
+        procedure: int,
+        arguments: bytes,
+        takes: Sequence[Shape] = (),
+        gives: Sequence[Shape] = (),
+    ) -> bytes:
         """Call a procedure of another machine with packed arguments, and return its packed results.
 
-        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, `BindingRefused` where the other
-        machine does not export the interface any more, or `CallFailed` where its kernel refused the
-        call or never answered.
+        Stubs marshal values of the shapes that it `takes` and `gives`. Raises `ProcedureRaised`,
+        `ForgedBinding`, `CallAborted`, `BindingRefused` where the other machine does not export the
+        interface any more, or `CallFailed` where its kernel refused the call or never answered.
         """
         own = self.kernel.check_key(key, self.kernel.running_thread().domain)
-        where = self.locate(own.name) if own.export is None else None
-        if where is None:
-            raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
+        route = self._routes.get(own.name) if own.export is None else None
+        if route is None:
+            where = self.locate(own.name) if own.export is None else None
+            if where is None:
+                raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
+            route = self._routes[own.name] = _Route(where[0], own.name)
         kernel = self.kernel
         processor = kernel.running_processor()
-        # From here to the sending nothing else may intervene: lookahead rests on that.
+        # Where messages travel whole, nothing else may intervene from here to the sending:
+        # lookahead rests on that.
         processor.checkpoint()
-        processor.spend(kernel.charges.remote_client)
-        pending = self._open(kernel.running_thread(), where[0], own.name, procedure, arguments)
+        self.packets.spend(processor, kernel.charges.remote_client, 0, self.stubs)
+        self.marshaling_ns += marshal(processor, takes, arguments, caller=True)
+        pending = self._open(kernel.running_thread(), route.machine, own.name, procedure, arguments)
         kernel.counts.cross_machine += 1
-        self.packets.send(processor, where[0], pending.message, len(arguments))
+        self.packets.send(processor, route.machine, pending.message, len(arguments))
         kernel.counts.link_requests += 1
         if pending.message.caller:
             self._set_timer(pending)
-        fault = kernel.block(f"a reply from {own.name} on another machine")
+        fault = kernel.block(route.waits_for)
         if pending.results is not None:
-            self._receive(kernel.running_processor(), len(pending.results))
+            self.packets.take_in(kernel.running_processor(), len(pending.results))
+            if fault is None:
+                self.marshaling_ns += marshal(kernel.running_processor(), gives, pending.results, caller=True)
         if fault is not None:
             raise fault
         return pending.results or b""
+
+    def spent(self) -> dict[str, int]:
+        """Return what the processors spent on calls between machines, in ns by what it was."""
+        packets = self.packets
+        found = {
+            "stubs and run-time": self.stubs.drawn_ns,
+            "marshaling": self.marshaling_ns,
+            "sending packets": packets.sending.drawn_ns + packets.whole_ns,
+            "interrupts": 0 if packets.io is None else packets.io.interrupts.busy_ns,
+        }
+        return {what: ns for what, ns in found.items() if ns}
 
     def close(self, pending: PendingCall) -> None:
         """Remove a call from the outstanding ones; stop its timer and free its caller's number."""
@@ -200,15 +271,17 @@ class Network:
     def arrive(self, source: int, body: Body) -> None:
         """Receive a packet that is off the wire now, and the message that it completes, if any.
 
-        It is an action of the engine's.
+        It is an action of the engine's. The controller and the I/O processor, if any, handle the
+        packet first.
         """
         self.kernel.log.add(self.kernel.engine.now, ARRIVE, source, logged_content(body))
-        if isinstance(body, Fragment):
-            self.packets.receive_packet(body.size)
+        if self.packets.io is None:
+            self.handle(source, body)
         else:
-            self.packets.receive(last_packet_size(body), lambda: self._handle(source, body))
+            self.packets.receive(body, partial(self.handle, source, body))
 
-    def _handle(self, source: int, body: Body) -> None:
+    def handle(self, source: int, body: Body) -> None:
+        """Handle a message that has arrived."""
         if isinstance(body, CallMessage):
             self._accept(source, body)
         elif isinstance(body, Acknowledgement):
@@ -233,11 +306,11 @@ class Network:
         kernel = self.kernel
         export = kernel.exports.get(message.export)
         domain = kernel.domain("kernel") if export is None else export.domain
-        name = f"{message.export}/from{source}/{message.number}"
-        thread = kernel.new_thread(name, domain, lambda: self._execute(source, message))
+        served = ServedCall(self, source, message)
+        thread = kernel.new_thread(served, domain, served)
         thread.serves = True
         thread.serves_call = source << 32 | message.number & 0x7FFF_FFFF
-        thread.on_lost = lambda: self._tell_lost(source, message, name)
+        thread.service = served
         kernel.wake(thread)
 
     def _repeat(self, source: int, message: CallMessage, last: LastCall) -> None:
@@ -257,7 +330,7 @@ class Network:
 
         self._kernel_thread(f"{message.export}/from{source}/{message.number}/again{last.repeated}", answer)
 
-    def _tell_lost(self, source: int, message: CallMessage, name: str) -> None:
+    def tell_lost(self, source: int, message: CallMessage, name: str) -> None:
         """Reply that a call's server has terminated, from a thread of the kernel's own."""
         what = f"machine {self.kernel.machine}: the domain that exported {message.export} has terminated"
         reply = ReplyMessage(message.number, b"", ("", what))
@@ -268,27 +341,34 @@ class Network:
         thread.serves = True
         self.kernel.wake(thread)
 
-    def _execute(self, source: int, message: CallMessage) -> None:
+    def execute(self, source: int, message: CallMessage) -> None:
         """Receive a call, run its procedure in the server's domain, and reply.
 
         This is the body of the thread that serves the call.
         """
         processor = self.kernel.running_processor()
-        self._receive(processor, len(message.arguments))
-        processor.spend(self.kernel.charges.remote_server)
+        self.packets.take_in(processor, len(message.arguments))
+        self.packets.spend(processor, self.kernel.charges.remote_server, 0, self.stubs)
+        export = self.kernel.exports.get(message.export)
+        descriptors = [] if export is None else export.descriptors
+        known = descriptors[message.procedure] if 0 <= message.procedure < len(descriptors) else None
+        if known is not None:
+            self.marshaling_ns += marshal(processor, known.argument_shapes, message.arguments, caller=False)
         processor.checkpoint()
         results, fault = b"", None
         try:
             results = self._call_procedure(message)
         except Exception as error:
             fault = self._told(error)
+        if known is not None and fault is None:
+            self.marshaling_ns += marshal(self.kernel.running_processor(), known.result_shapes, results, caller=False)
         self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
 
     def _reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
         processor = self.kernel.running_processor()
         processor.checkpoint()
         self.packets.send(processor, source, reply, len(reply.results))
-        self.kernel.running_thread().on_lost = None  # replied: not lost any more
+        self.kernel.running_thread().service = None  # replied: not lost any more
         self.kernel.counts.link_replies += 1
         last = self.last_calls.get((source, caller))
         if last is not None and last.number == reply.number:
@@ -314,11 +394,6 @@ class Network:
         problem = raised(error)
         self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
         return problem.kind, problem.message
-
-    def _receive(self, processor: "Processor", size: int) -> None:
-        """Spend what receiving a message costs beyond the network processor's part."""
-        processor.spend(processor.charges.network_receive)
-        processor.clock += processor.charges.carry(size)
 
 
 class _NotExported(CallError):

@@ -20,11 +20,17 @@ class Recorded:
         tables = {name: ProcessTable.model_validate(one) for name, one in parameters["processes"].items()}
         library = LibraryTable.model_validate(parameters["library"])
         self.library: Library = library.library(seed, rank, block_bytes)
-        recording = Recording()
+        self.by_process: dict[str, list[Operation]] = {}
         for name, table in tables.items():
+            recording = Recording()
             dice = Dice(Stream(seed, machine, f"{thread}/{name}"))
             table.process(dice, self.library, block_bytes).run(recording, table.end_ms)
-        self.operations = recording.operations
+            self.by_process[name] = recording.operations
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Return the operations of all processes, those of one process after those of another."""
+        return [one for operations in self.by_process.values() for one in operations]
 
     @property
     def counts(self) -> Counter[str]:

@@ -1,0 +1,71 @@
+"""Gives back out-of-band segments that no call has used for a while.
+
+A segment stays with its A-stack, since the next call is likely to be as large as the last one.
+Where none comes, a thread that all bindings of this process share takes the A-stack off its queue,
+and tells the server; once that has let go, the memory is the system's again. The thread ends where
+nothing is left to give back.
+"""
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lrpc.kernel.host.client import ClientBinding
+
+IDLE_S: Final = 2.0  # without a call that uses it
+
+
+class _Spares:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bindings: weakref.WeakSet[ClientBinding] = weakref.WeakSet()
+        self._runs = False
+
+    def watch(self, binding: "ClientBinding") -> None:
+        with self._lock:
+            self._bindings.add(binding)
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, name="lrpc gives back", daemon=True).start()
+
+    def give_all(self) -> None:
+        for one in list(self._bindings):
+            one.give_back(0)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(IDLE_S / 2)
+            for one in list(self._bindings):
+                if not one.give_back(int(IDLE_S * 1e9)):
+                    with self._lock:
+                        if not one.holds_regions:  # it may have got one meanwhile
+                            self._bindings.discard(one)
+                del one  # its memory goes with the last who knows it
+            with self._lock:
+                if not self._bindings:
+                    self._runs = False
+                    return
+
+
+_spares = _Spares()
+
+
+def watch(binding: "ClientBinding") -> None:
+    """Give back the segments of a binding once they are not used."""
+    _spares.watch(binding)
+
+
+def give_all() -> None:
+    """Give back all segments of this process that no call uses now."""
+    _spares.give_all()
+
+
+def _forget() -> None:
+    global _spares
+    _spares = _Spares()  # the thread stayed with the parent, and may have held the lock
+
+
+os.register_at_fork(after_in_child=_forget)

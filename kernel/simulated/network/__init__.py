@@ -1,0 +1,1 @@
+"""Calls between machines: the packets that they travel in, and what these queue for."""

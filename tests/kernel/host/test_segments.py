@@ -1,0 +1,121 @@
+"""Out-of-band segments: made for large values, bounded, and given back where no call uses them."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import lrpc
+from lrpc.domains.host.domain import HostDomain
+from lrpc.domains.host.here import this_machine
+from lrpc.kernel.host import messages, segments, server, spares
+from lrpc.kernel.host.bindings import ServerBinding
+from tests.support.host import Shop, shop, until
+from tests.support.hostile import RawClient
+
+MIB = 1 << 20
+
+
+def bound(serving: HostDomain) -> list[ServerBinding]:
+    return list(serving.server().bindings.values())
+
+
+class TestSizes:
+    @pytest.mark.parametrize("need", [1, 4096, 4097, 100_000, MIB, MIB + 1, segments.MOST_SEGMENT])
+    def test_a_segment_is_little_larger_than_what_it_is_for(self, need: int) -> None:
+        size = segments.region_size(need)
+        assert size % 4096 == 0
+        assert need <= size <= max(8192, need * 5 // 4)
+        assert size <= segments.MOST_SEGMENT
+
+    def test_values_beyond_any_segment_are_refused_and_the_binding_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(segments, "MOST_SEGMENT", MIB)
+        with shop(tmp_path), this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            with pytest.raises(lrpc.ArgumentError, match="at most 1,048,576 travel"):
+                client.echo(bytes(MIB + 1))
+            assert client.add(1, 2) == 3
+            assert client.echo(bytes(MIB // 2)) == bytes(MIB // 2)
+
+
+class TestGivingBack:
+    def test_a_segment_that_no_call_uses_is_given_back_on_both_sides(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(spares, "IDLE_S", 0.05)
+        with shop(tmp_path) as (serving, _), this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            small = bound(serving)[0].bytes
+            for _ in range(2):
+                assert client.echo(bytes(MIB)) == bytes(MIB)
+                assert client.grow(MIB) == bytes([MIB % 251]) * MIB
+                assert bound(serving)[0].bytes >= small + MIB
+                until(lambda: bound(serving)[0].bytes == small)
+                assert bound(serving)[0].native.regions() == 0
+                until(lambda: all(not one.holds_regions for one in here._bindings))
+                assert client.add(1, 2) == 3
+
+    def test_the_thread_that_gives_back_ends_where_nothing_is_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(spares, "IDLE_S", 0.05)
+        with shop(tmp_path), this_machine(folder=tmp_path) as here:
+            here.bind(Shop, "shop").echo(bytes(MIB))
+        until(lambda: all(one.name != "lrpc gives back" for one in threading.enumerate()))
+
+    def test_what_is_lent_and_not_used_makes_way_for_a_call_that_needs_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "MOST_BYTES", 3 * MIB)
+        with shop(tmp_path) as (serving, _), this_machine(folder=tmp_path) as here:
+            first, second = here.bind(Shop, "shop"), here.bind(Shop, "shop")
+            for client in (first, second, first):
+                assert client.echo(bytes(2 * MIB)) == bytes(2 * MIB)
+            assert sum(one.bytes for one in bound(serving)) <= 3 * MIB
+            with pytest.raises(lrpc.CallFailed, match="the most that one user gets"):
+                first.echo(bytes(4 * MIB))
+            assert first.add(1, 2) == 3
+
+    def test_calls_of_all_sizes_go_on_while_segments_are_given_back_all_the_time(self, tmp_path: Path) -> None:
+        with shop(tmp_path), this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            wrong: list[object] = []
+            done = threading.Event()
+
+            def many(number: int) -> None:
+                for n in range(60):
+                    data = bytes([number]) * (20_000 * (n % 4) + n)
+                    if client.echo(data) != data or client.add(n, number) != n + number:
+                        wrong.append(n)
+
+            def give() -> None:
+                while not done.is_set():
+                    spares.give_all()
+
+            threads = [threading.Thread(target=many, args=(number,)) for number in range(4)]
+            giving = threading.Thread(target=give)
+            for one in (*threads, giving):
+                one.start()
+            for one in threads:
+                one.join(60)
+            done.set()
+            giving.join()
+            assert not wrong
+            assert not any(one.is_alive() for one in threads)
+
+    def test_a_client_that_takes_a_segment_away_in_a_call_loses_its_binding_alone(self, tmp_path: Path) -> None:
+        with shop(tmp_path) as (serving, shops), this_machine(folder=tmp_path) as here:
+            raw = RawClient(tmp_path)
+            wait = [one.name for one in Shop.procedures].index("wait")
+            index = raw.native.begin(raw.groups[wait], wait, b"\0" * 7 + b"\x40", -1)
+            until(lambda: shops.running == 1)
+            messages.send(raw.door, {"detach": index, "turn": 1})
+            answer = messages.receive(raw.door)
+            assert answer is not None
+            assert "in use" in str(answer.fields["refused"])
+            until(lambda: serving.status()["ended"] == {"client sent nonsense": 1})
+            shops.release.set()
+            assert here.bind(Shop, "shop").add(1, 2) == 3
+            raw.close()
