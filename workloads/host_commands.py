@@ -35,9 +35,12 @@ def serve_class(
     folder: Folder = None,
     waits: Annotated[Waits, typer.Option(help="How workers wait: spin where that pays, sleep, or spin.")] = "adapt",
     workers: Annotated[int, typer.Option(min=1, max=10_000, help="Most procedures that run at a time.")] = 64,
+    timeline: Annotated[
+        Path | None, typer.Option(help="File for a timeline of what it did, in Perfetto's format, written at the end.")
+    ] = None,
 ) -> None:
     """Serve a class of yours to other processes of this computer, until Ctrl-C."""
-    serve.serve(server, name, folder, waits, workers)
+    serve.serve(server, name, folder, waits, workers, timeline)
 
 
 def call_procedure(

@@ -6,14 +6,18 @@ from pathlib import Path
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.domains.interface import Interface
 from lrpc.kernel.errors import BindingRefused, Refused
+from lrpc.workloads.here import timeline
 from lrpc.workloads.programs.registry import load_object
 from lrpc.workloads.reports.output import print_note
 
 
-def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: int) -> None:
+def serve(
+    server: str, name: str, folder: Path | None, waits: Waits, workers: int, recorded: Path | None = None
+) -> None:
     """Export an instance of the class `server` (`module:NAME` or `path.py:NAME`) until Ctrl-C.
 
-    The class implements an interface, and is made without arguments. Raises `Refused` where there
+    The class implements an interface, and is made without arguments. What it does is written to
+    the file `recorded` as a timeline, at the end. Raises `Refused` where there
     is no such class, or it cannot be made or exported.
     """
     _, found = load_object(server, server, "a class that implements an lrpc.Interface")
@@ -25,8 +29,13 @@ def serve(server: str, name: str, folder: Path | None, waits: Waits, workers: in
         raise Refused(f"{server}: it cannot be made without arguments: {type(error).__name__}: {error}") from None
     try:
         with this_machine(name, folder=folder, waits=waits, workers=workers) as here:
+            if recorded is not None:
+                timeline.check(recorded)
+                here.record(timeline.MOST_SLICES)
             here.export(found.interface, made, name)
             said = f"serving {name} ({found.interface.__name__}) in {here.doors}; Ctrl-C ends it"
             here.serve(lambda: print_note(said))
+            if recorded is not None and here.timeline is not None:
+                print_note(timeline.write(recorded, name, here.timeline))
     except BindingRefused as error:
         raise Refused(str(error)) from None
