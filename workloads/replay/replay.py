@@ -54,8 +54,10 @@ class PodServer(Server, Pod):
         self._done = 0
 
     def start(self) -> None:
-        """Prepare to run spans; other pods are bound when they are first called."""
-        self._runner = SpanRunner(simulated(self.domain), self.activity)
+        """Bind the pods that this one calls, before the first trace begins: that takes no time."""
+        domain = simulated(self.domain)
+        self.pods = {pod: domain.bind(Pod, pod) for pod in domain.imports}
+        self._runner = SpanRunner(domain, self.activity, self.pods)
 
     def do(self, span: int) -> int:
         """Perform a span for another pod, or for another span of this pod."""
@@ -83,7 +85,9 @@ class PodRoots(Program):
 
     def run(self, domain: Domain) -> None:
         """Schedule a thread for each trace, which begins it at its recorded time."""
-        self._runner = runner = SpanRunner(simulated(domain), self.activity)
+        server = simulated(domain).kernel.exports[self.pod].server
+        assert isinstance(server, PodServer)
+        self._runner = runner = SpanRunner(simulated(domain), self.activity, server.pods)
         for begins_ns, root in runner.activity.roots[self.pod]:
             body = partial(self._run_root, runner, root, begins_ns)
             runner.domain.kernel.spawn(runner.domain, body, f"root{root}", at_ns=begins_ns)
@@ -108,16 +112,16 @@ class PodRoots(Program):
 
 
 class SpanRunner:
-    """The interpreter of spans' steps in one domain."""
+    """The interpreter of spans' steps in one domain, which has bound `pods`."""
 
-    def __init__(self, domain: SimulatedDomain, activity: object) -> None:
+    def __init__(self, domain: SimulatedDomain, activity: object, pods: Mapping[str, Pod]) -> None:
         assert isinstance(activity, Activity)
         self.domain = domain
         self.activity = activity
         # Spans performed, except first spans of traces: as the client's side of a call, and as
         # calls to what is not traced.
         self._client_sides = self._outside = 0
-        self._pods: dict[str, Pod] = {}
+        self._pods = pods
 
     @property
     def counts(self) -> dict[str, int]:
@@ -161,9 +165,6 @@ class SpanRunner:
 
     def _call(self, span: int) -> None:
         pod = self.activity.pods[span]
-        if pod not in self._pods:
-            # Another thread may have bound it while this one waited for its clerk.
-            self._pods.setdefault(pod, self.domain.bind(Pod, pod))
         extra_ns = self.activity.extra_ns.get(span)
         if extra_ns:
             self.domain.kernel.sleep(extra_ns)
