@@ -41,6 +41,8 @@ from lrpc.kernel.simulated.packets import (
     last_packet_size,
     logged_content,
 )
+from lrpc.kernel.simulated.threads import Service
+from lrpc.kernel.states import THREAD_RUNNING
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
@@ -73,17 +75,37 @@ class PendingCall:
         self.network.close(self)
 
 
-class ServedCall:
+class ServedCall(Service):
     """A call of another machine, which a thread was made to serve: that thread's body."""
 
     def __init__(self, network: "Network", source: int, message: CallMessage) -> None:
         self.network = network
         self.source = source
         self.message = message
+        self.received = False
 
     def __call__(self) -> None:
         """Serve the call."""
+        if not self.received:
+            processor = self.network.kernel.running_processor()
+            self._receive(processor)
+            processor.checkpoint()
         self.network.execute(self.source, self.message)
+
+    def receive(self, processor: "Processor") -> bool:
+        """Receive the call, unless translation misses meet others on a bus: these need a stack."""
+        if self.received or self.network.kernel.bus is not None:
+            return True
+        assert processor.thread is not None
+        processor.thread.enter_state(THREAD_RUNNING)
+        processor.refill()
+        self._receive(processor)
+        return processor.may_go_on()
+
+    def _receive(self, processor: "Processor") -> None:
+        self.received = True
+        self.network.receive(processor, len(self.message.arguments))
+        processor.spend(processor.charges.remote_server)
 
     @property
     def name(self) -> str:
@@ -189,7 +211,7 @@ class Network:
             self._set_timer(pending)
         fault = kernel.block(route.waits_for)
         if pending.results is not None:
-            self._receive(kernel.running_processor(), len(pending.results))
+            self.receive(kernel.running_processor(), len(pending.results))
         if fault is not None:
             raise fault
         return pending.results or b""
@@ -325,14 +347,7 @@ class Network:
         self.kernel.wake(thread)
 
     def execute(self, source: int, message: CallMessage) -> None:
-        """Receive a call, run its procedure in the server's domain, and reply.
-
-        This is the body of the thread that serves the call.
-        """
-        processor = self.kernel.running_processor()
-        self._receive(processor, len(message.arguments))
-        processor.spend(self.kernel.charges.remote_server)
-        processor.checkpoint()
+        """Run a call's procedure in the server's domain, and reply."""
         results, fault = b"", None
         try:
             results = self._call_procedure(message)
@@ -371,7 +386,7 @@ class Network:
         self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
         return problem.kind, problem.message
 
-    def _receive(self, processor: "Processor", size: int) -> None:
+    def receive(self, processor: "Processor", size: int) -> None:
         """Spend what receiving a message costs beyond the network processor's part."""
         processor.spend(processor.charges.network_receive)
         processor.clock += processor.charges.carry(size)

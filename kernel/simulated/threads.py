@@ -33,12 +33,20 @@ class Outstanding(Protocol):
         """Stop waiting for the reply; a late one is dropped."""
 
 
-class Service(Protocol):
-    """What a thread was made to do for another machine."""
+class Service:
+    """What a thread was made to do for another machine. This base class does nothing."""
 
     @property
     def name(self) -> str:
         """Return the thread's name."""
+        return ""
+
+    def receive(self, processor: "Processor") -> bool:
+        """Do what comes before the thread needs a stack; return whether it may begin now.
+
+        If it may not yet, the processor's next turn is scheduled.
+        """
+        return True
 
     def lost(self) -> None:
         """Tell the caller that its call is lost, since the server's domain has terminated."""
