@@ -18,6 +18,7 @@ from lrpc.cluster.reach import Reach
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.threads import ThreadStack
 
 # The work of machines is summed by rank modulo this: the time that it would take on 1, 2, 4 or 8
 # actors follows from these sums.
@@ -149,7 +150,9 @@ class Group:
                     cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part
                 )
             self._sinks = sinks.pop_all()
+        spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         for rank, machine in self._machines.items():
+            machine.kernel.spare_stacks = spare_stacks
             lane = Lane(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
             self._lanes[rank] = self._at[rank] = lane
             self._touched.append(lane)

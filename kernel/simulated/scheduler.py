@@ -69,7 +69,7 @@ class Scheduler:
         if costs.file.bus is not None and processors > 1:
             self.bus = MemoryBus(costs.file.bus.ps, self.random("memory bus"))
         self.threads_made = 0
-        self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again
+        self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again; `Group` shares it
         self.threads: set[Thread] = set()  # those that have not ended
         # The processor whose thread runs now, None between threads. Set by whatever switches to
         # another thread or to the loop.

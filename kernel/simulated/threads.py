@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.scheduler import Scheduler
 
-MOST_SPARE: Final = 32  # stacks of ended threads that a machine keeps for others
+# Stacks of ended threads that are kept for others, of one machine or of all that a process runs.
+MOST_SPARE: Final = 64
 
 
 class Outstanding(Protocol):
@@ -63,25 +64,27 @@ class Stack:
 class ThreadStack(Stack):
     """The stack that a thread begins on. When the thread ends, another begins on the same stack.
 
-    Stacks are reused because making one takes the operating system's help.
+    Stacks are reused because making one takes the operating system's help. Machines that one thread
+    of the process runs may share them.
     """
 
     def __init__(self, kernel: "Scheduler") -> None:
         super().__init__(self._run, kernel.engine.loop)
-        self.kernel = kernel
         self.thread: Thread | None = None  # the one that begins on it next
 
     def _run(self, _: object) -> None:
-        spare = self.kernel.spare_stacks
         while True:
             thread, self.thread = self.thread, None
             assert thread is not None
+            kernel = thread.kernel
             thread.run()
             del thread
-            if len(spare) >= MOST_SPARE:
+            if len(kernel.spare_stacks) >= MOST_SPARE:
                 return
-            spare.append(self)
-            self.kernel.engine.loop.switch()
+            kernel.spare_stacks.append(self)
+            loop = kernel.engine.loop
+            del kernel
+            loop.switch()
 
 
 class Thread:
