@@ -18,6 +18,7 @@ from lrpc.cluster.reach import Reach
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.threads import ThreadStack
 
 # The work of machines is summed by rank modulo this: the time that it would take on 1, 2, 4 or 8
 # actors follows from these sums.
@@ -61,8 +62,10 @@ class WindowReport:
 class Lane:
     """A machine as the group's loop needs it, at hand without a search for attributes."""
 
-    def __init__(self, machine: Machine, least_to: int, least_call_to: int) -> None:
+    def __init__(self, machine: Machine, rank: int, least_to: int, least_call_to: int) -> None:
         self.name = machine.name
+        self.rank = rank
+        self.touched = True  # something happened on it since the last report of a window
         self.kernel = machine.kernel
         self.engine = machine.kernel.engine
         self.outbox = machine.outbox
@@ -111,14 +114,14 @@ class Group:
         self._logs: list[_RunFile] = []
         # The sequence of the last message, by destination and source.
         self._received: dict[tuple[int, int], int] = {}
-        # Machines on which something happened since the last report of a window.
-        self._touched = set(ranks)
+        self._touched: list[Lane] = []  # since the last report of a window
         self._calls = dict.fromkeys(ranks, 0)
         self._events = dict.fromkeys(ranks, 0)
         self._all_calls = 0
         self._all_events = 0
         self._apart = apart
         self._lanes: dict[int, Lane] = {}
+        self._at: list[Lane | None] = [None] * len(cluster.machines)  # the same, by rank
         # A heap of machines' next events and ranks. Every machine has an entry that is not too
         # late; entries that are too early are left out as they come up.
         self._queue: list[tuple[int, int]] = []
@@ -147,8 +150,12 @@ class Group:
                     cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part
                 )
             self._sinks = sinks.pop_all()
+        spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         for rank, machine in self._machines.items():
-            self._lanes[rank] = Lane(machine, self.reach.least_to[rank], self.reach.least_call_to[rank])
+            machine.kernel.spare_stacks = spare_stacks
+            lane = Lane(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
+            self._lanes[rank] = self._at[rank] = lane
+            self._touched.append(lane)
             self._queue.append((machine.next_ns, rank))
         heapify(self._queue)
 
@@ -159,7 +166,7 @@ class Group:
 
     def state(self) -> WindowReport:
         """Return a report on all machines."""
-        return self._report(self._machines, [])
+        return self._report(self._lanes.values(), [])
 
     def deliver(self, envelopes: list[Envelope]) -> None:
         """Deliver messages from other groups to machines of this one; drop those that came before.
@@ -178,8 +185,7 @@ class Group:
                 what = f"message {envelope.sequence} from machine {source} to machine {rank}"
                 raise RunFailed(f"transport: {what} came before message {last + 1}")
             self._received[rank, source] = envelope.sequence
-            self._touched.add(rank)
-            self._arrive(self._lanes[rank], rank, envelope)
+            self._arrive(self._lanes[rank], envelope)
 
     def advance(self, horizons: dict[int, tuple[int, int]], outlet: Outlet) -> WindowReport:
         """Run machines strictly below their horizons, by rank; hand what they sent to `outlet`.
@@ -196,12 +202,12 @@ class Group:
             self._run_apart(horizons)
         else:
             self._run_in_order(horizons, FOREVER)
-        self._touched.update(horizons)
+        for rank in horizons:
+            self._touch(self._lanes[rank])
         if self._sent:
             outlet(self._sent)
         self._check_logs()
-        report = self._report(self._touched, self._sent)
-        self._touched = set()
+        report = self._report_touched(self._sent)
         report.messages = self._messages
         report.work_ns = self._work_ns
         return report
@@ -213,8 +219,7 @@ class Group:
         self._work_ns = [0] * SHARES
         self._run_in_order(None, until)
         self._check_logs()
-        report = self._report(self._touched, [])
-        self._touched = set()
+        report = self._report_touched([])
         report.messages = self._messages
         return report
 
@@ -238,14 +243,14 @@ class Group:
         at its horizon holds up those behind it, as a message to another group does; what promises
         allow these beyond that, they run afterwards.
         """
-        lanes, queue = self._lanes, self._queue
+        queue = self._queue
         self._until = until
         aside: list[tuple[int, int]] = []  # machines that must stand still
         aside_due = FOREVER  # the earliest event of those
         first, second = until, until
         while queue and queue[0][0] < self._until:
             due, rank = heappop(queue)
-            lane = lanes[rank]
+            lane = self._lanes[rank]
             if due != lane.engine.next_time:  # a message has come since: there is an earlier entry
                 continue
             if horizons is not None:
@@ -305,29 +310,34 @@ class Group:
         lane.kernel.run(end)
         if timed:
             self._work_ns[rank % SHARES] += time.perf_counter_ns() - began
-        self._touched.add(rank)
+        self._touch(lane)
         outbox = lane.outbox
         if not outbox:
             return
         for envelope in outbox:
             destination = envelope.destination
-            other = self._lanes.get(destination)
+            other = self._at[destination]
             if other is None:
                 self._sent.append(envelope)
                 self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
             else:
-                self._touched.add(destination)
-                self._arrive(other, destination, envelope)
+                self._arrive(other, envelope)
         self._messages += len(outbox)
         outbox.clear()
 
-    def _arrive(self, lane: Lane, rank: int, envelope: Envelope) -> None:
+    def _touch(self, lane: Lane) -> None:
+        if not lane.touched:
+            lane.touched = True
+            self._touched.append(lane)
+
+    def _arrive(self, lane: Lane, envelope: Envelope) -> None:
         """Deliver a message, and queue its machine where that is now the machine's next event."""
+        self._touch(lane)
         engine = lane.engine
         before = engine.next_time
         lane.deliver(envelope)
         if engine.next_time < before and not self._apart:
-            heappush(self._queue, (engine.next_time, rank))
+            heappush(self._queue, (engine.next_time, lane.rank))
 
     def _comes_back_ns(self, destination: int) -> int:
         """Return the least time from an event on another group's machine to a message here."""
@@ -383,10 +393,16 @@ class Group:
             if log.failure is not None:
                 raise log.failure
 
-    def _report(self, ranks: Iterable[int], sent: list[Envelope]) -> WindowReport:
+    def _report_touched(self, sent: list[Envelope]) -> WindowReport:
+        touched, self._touched = self._touched, []
+        for lane in touched:
+            lane.touched = False
+        return self._report(touched, sent)
+
+    def _report(self, lanes: Iterable[Lane], sent: list[Envelope]) -> WindowReport:
         report = WindowReport(messages=len(sent))
-        for rank in ranks:
-            lane = self._lanes[rank]
+        for lane in lanes:
+            rank = lane.rank
             report.next_ns[rank] = lane.engine.next_time
             if lane.waits:
                 report.waits.add(rank)

@@ -10,10 +10,12 @@ their sequence numbers.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lrpc.kernel.errors import RunFailed
-from lrpc.protos import transport_pb2
+
+if TYPE_CHECKING:
+    from lrpc.protos import transport_pb2
 
 _SIZE_BYTES = 4
 
@@ -29,7 +31,7 @@ class Journal:
         self._file: BinaryIO | None = None
         self._end = 0
 
-    def add(self, batch: transport_pb2.Batch) -> None:
+    def add(self, batch: "transport_pb2.Batch") -> None:
         """Append a batch; on return the operating system has it.
 
         Raises `RunFailed` where it cannot be written.
@@ -46,8 +48,10 @@ class Journal:
             raise RunFailed(f"journal {self._path}: cannot be written: {reason}; make room, or set TMPDIR") from error
         self._end += len(whole)
 
-    def batches(self) -> Iterator[transport_pb2.Batch]:
+    def batches(self) -> "Iterator[transport_pb2.Batch]":
         """Yield the batches that were added before iteration began, in order."""
+        from lrpc.protos import transport_pb2
+
         end, at = self._end, 0
         if not end:
             return

@@ -13,7 +13,6 @@ takes at least, and from the hub it is what a packet takes on the wire. A packet
 queue is settled as it joins, since nothing that is due earlier can still come.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 from lrpc.cluster.description import Cluster, Link
@@ -26,13 +25,20 @@ from lrpc.kernel.simulated.network.packets import Body, LinkTraits, OffWire, las
 from lrpc.kernel.simulated.network.remote import Arrival, Locate, Network
 
 
-@dataclass(frozen=True)
 class _Neighbour:
     """Another machine, as seen from this one."""
 
-    link: Link
-    wired: bool  # the link is the wire, shared with other machines
-    back_ns: int  # the least time from an event there to a message here
+    def __init__(self, link: Link, wired: bool, back_ns: int) -> None:
+        self.loss_ppb = link.loss_ppb
+        self.wired = wired  # the link is the wire, shared with other machines
+        self.back_ns = back_ns  # the least time from an event there to a message here
+        self.sent = 0  # messages: their sequence
+        self._delay_ns = link.delay_ns
+        self._ps_per_byte = link.ps_per_byte
+
+    def ns(self, size: int) -> int:
+        """Return the time in ns that a message of `size` bytes spends on the link."""
+        return self._delay_ns + (size * self._ps_per_byte + 500) // 1000
 
 
 class Links:
@@ -54,13 +60,12 @@ class Links:
         self._outbox = outbox
         self._lookahead_ns = cluster.machines[rank].costs.lookahead_ns
         self._neighbours: dict[int, _Neighbour] = {}
-        self._sent: dict[int, int] = {}  # sequence of the last message, by the destination's rank
         self.network = Network(kernel, rank, self.send, locate, self.traits_of)
 
     def traits_of(self, machine: int) -> LinkTraits:
         """Return what the kernel must know of the link to another machine, by rank."""
         neighbour = self._neighbour(machine)
-        return LinkTraits(neighbour.link.loss_ppb, neighbour.wired)
+        return LinkTraits(neighbour.loss_ppb, neighbour.wired)
 
     def send(self, destination: int, leaves_ns: int, body: Body, size: int, off_wire: OffWire) -> int:
         """Send a packet, or a whole message, that leaves the controller at `leaves_ns`.
@@ -73,13 +78,13 @@ class Links:
         """
         neighbour = self._neighbour(destination)
         if not neighbour.wired:
-            arrives = leaves_ns + neighbour.link.ns(size)
+            arrives = leaves_ns + neighbour.ns(size)
             off_wire(arrives)
             return self._post(destination, leaves_ns, arrives, body, neighbour)
         if self.wire is None:
             # The hub has the wire's queue, so the packet is there at once, to wait for the wire.
             # All of its lookahead lies before: it is what the controller here takes.
-            off_wire(leaves_ns + neighbour.link.ns(size))
+            off_wire(leaves_ns + neighbour.ns(size))
             return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, neighbour)
         self._engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour, off_wire))
         return leaves_ns
@@ -103,14 +108,14 @@ class Links:
         """Queue a packet that has come to the hub for the wire."""
         assert self.wire is not None
         size = last_packet_size(envelope.body)
-        takes = self._neighbour(envelope.source).link.ns(size)
+        takes = self._neighbour(envelope.source).ns(size)
         self._engine.schedule(self.wire.serve(self._engine.now, takes, size), arrival)
 
     def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour, off_wire: OffWire) -> None:
         """Queue one of the hub's own packets for the wire, and post it."""
         assert self.wire is not None
         now = self._engine.now
-        arrives = self.wire.serve(now, neighbour.link.ns(size), size)
+        arrives = self.wire.serve(now, neighbour.ns(size), size)
         off_wire(arrives)
         self._post(destination, now, arrives, body, neighbour)
 
@@ -120,8 +125,8 @@ class Links:
         The machine must then stop before the earliest time at which a consequence of the message
         can come back to it.
         """
-        sequence = self._sent[destination] = self._sent.get(destination, 0) + 1
-        self._outbox.append(Envelope(self._rank, destination, sequence, sent_ns, arrives_ns, body))
+        neighbour.sent += 1
+        self._outbox.append(Envelope(self._rank, destination, neighbour.sent, sent_ns, arrives_ns, body))
         self._engine.stop_before(min(arrives_ns + neighbour.back_ns, FOREVER))
         return arrives_ns
 

@@ -12,14 +12,16 @@ raises `ArgumentError` for bytes that `encode` cannot have made.
 """
 
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Generic, Protocol, TypeVar
-
-from google.protobuf.message import DecodeError, Message
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from lrpc.kernel.descriptors import ETHERNET_PACKET
 from lrpc.kernel.errors import AccessFault, ArgumentError
+
+if TYPE_CHECKING:  # protobuf is imported once a message of it is
+    from google.protobuf.message import Message
 
 _LENGTH: Final = struct.Struct("<I")
 REFERENCE_SIZE: Final = 4  # bytes of a reference on an E-stack: an address of a VAX
@@ -280,11 +282,18 @@ class UpTo:
             raise ArgumentError(f"text that is not UTF-8, at byte {error.start}") from None
 
 
+def message_class() -> "type[Message] | None":
+    """Return the class of protobuf messages; None while nobody has imported it to make one."""
+    protobuf = sys.modules.get("google.protobuf.message")
+    found: type[Message] | None = None if protobuf is None else protobuf.Message
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Marshaled:
     """The codec of a protobuf message of at most `most` bytes when serialized."""
 
-    message: type[Message]
+    message: "type[Message]"
     most: int = ETHERNET_PACKET
 
     @property
@@ -300,7 +309,8 @@ class Marshaled:
     def check(self, value: object) -> str | None:
         """Refuse other messages, incomplete ones, and those that are too large."""
         name = self.message.DESCRIPTOR.full_name
-        if not isinstance(value, Message) or value.DESCRIPTOR is not self.message.DESCRIPTOR:
+        kind = message_class()
+        if kind is None or not isinstance(value, kind) or value.DESCRIPTOR is not self.message.DESCRIPTOR:
             return f"takes a {name}, not {type(value).__name__}"
         if not value.IsInitialized():
             return f"the {name} lacks required fields"
@@ -309,11 +319,12 @@ class Marshaled:
 
     def encode(self, value: object) -> bytes:
         """Return the serialized message, with map fields in order of their keys."""
-        assert isinstance(value, Message)
-        return value.SerializeToString(deterministic=True)
+        return cast("Message", value).SerializeToString(deterministic=True)
 
     def decode(self, data: bytes) -> object:
         """Return the message. Raises `ArgumentError` where the bytes are not one."""
+        from google.protobuf.message import DecodeError
+
         try:
             return self.message.FromString(data)
         except DecodeError as error:

@@ -11,11 +11,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, TypeVar
-
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 from lrpc.domains.codecs import (
     LENGTH_SIZE,
@@ -28,11 +24,15 @@ from lrpc.domains.codecs import (
     Reference,
     Scalar,
     UpTo,
+    message_class,
 )
 from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.kernel.descriptors import SIMULTANEOUS_CALLS
 from lrpc.kernel.errors import ProcedureRaised, Refused
 from lrpc.kernel.text import one_line
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import ServiceDescriptor
 
 F = TypeVar("F", bound=Callable[..., object])
 _CODEC_METHODS = ("format", "size", "check", "encode", "decode")
@@ -133,11 +133,13 @@ def procedure(*, simultaneous: int = SIMULTANEOUS_CALLS, raises: tuple[type[Exce
     return mark
 
 
-def interface_of(service: ServiceDescriptor) -> type[Interface]:
+def interface_of(service: "ServiceDescriptor") -> type[Interface]:
     """Return the interface that a protobuf service definition describes.
 
     Raises `InterfaceRefused` where a method streams its request or response.
     """
+    from google.protobuf.message_factory import GetMessageClass
+
     procedures = []
     for method in service.methods:
         name = f"{service.full_name}.{method.name}"
@@ -245,6 +247,7 @@ def _codec(kind: object, notes: tuple[object, ...]) -> Codec | None:
             return codec if getattr(codec, "kind", kind) is kind and codec.size >= least else None
     if kind in (bytes, str):
         return UpTo(kind=bytes if kind is bytes else str)
-    if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
+    message = message_class()
+    if message is not None and isinstance(kind, type) and issubclass(kind, message) and kind is not message:
         return Marshaled(kind)
     return None

@@ -35,10 +35,13 @@ def serve_class(
     folder: Folder = None,
     waits: Annotated[Waits, typer.Option(help="How workers wait: spin where that pays, sleep, or spin.")] = "adapt",
     workers: Annotated[int, typer.Option(min=1, max=10_000, help="Most procedures that run at a time.")] = 64,
+    timeline: Annotated[
+        Path | None, typer.Option(help="File for a timeline of what it did, in Perfetto's format, written at the end.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is served as JSON, once it is.")] = False,
 ) -> None:
     """Serve a class of yours to other processes of this computer, until Ctrl-C."""
-    serve.serve(server, name, folder, waits, workers, as_json=as_json)
+    serve.serve(server, name, folder, waits, workers, timeline, as_json=as_json)
 
 
 def call_procedure(

@@ -173,6 +173,8 @@ def compare_systems(
         say_json(as_objects(table))
     else:
         terminal.print_table(terminal.make_console(), table)
+        for (one, other), rank in leave_one_out.ties(found).items():
+            say(f"rank correlation of the shares of {one} and {other}, which have the same people: {rank:.2f}")
         say(f"records {out}, table {path}")
     if failed:
         first = min(failed)

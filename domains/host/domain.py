@@ -22,10 +22,12 @@ from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.host.generated import client_stub, server_stub
 from lrpc.domains.host.here import Waits
 from lrpc.domains.host.stubs import MOST_ERROR, AwaitedCalls, AwaitedStub, GrowingStub, HostStub, as_reply
+from lrpc.domains.host.timeline import LiveTimeline
 from lrpc.domains.interface import Interface
-from lrpc.kernel.descriptors import Authoriser, Convention, ProcedureDescriptor
+from lrpc.kernel.descriptors import Authoriser, Convention, Entry, ProcedureDescriptor
 from lrpc.kernel.errors import CallFailed, Refused
 from lrpc.kernel.host import native, processors
+from lrpc.kernel.host.bindings import ServerBinding
 from lrpc.kernel.host.client import ClientBinding
 from lrpc.kernel.host.doors import doors_at
 from lrpc.kernel.host.server import HostServer
@@ -62,6 +64,7 @@ class HostDomain:
         self._loop: _EventLoop | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._timeline: LiveTimeline | None = None
         self._threads = 0
         self._thread_names = threading.local()
         processors.choose_spinning()
@@ -95,6 +98,7 @@ class HostDomain:
         if transfer != "lrpc" or (awaited and exhausted != "wait"):
             raise Refused(f'bind {name}: between processes there is only "lrpc", and awaited procedures only "wait"')
         made = interface.__new__(interface)
+        definition = interface.interface.__name__
         binding = self._import(interface, name, awaited)
         loops: dict[object, AwaitedCalls] = {}
         regions: list[list[HostStub]] = []
@@ -112,6 +116,8 @@ class HostDomain:
                 stub = AwaitedStub(binding, one, number, loops)
             else:
                 stub = client_stub(binding, one, number)
+            if self._timeline is not None:
+                stub = self._timeline.stub(f"{definition}.{one.name}", stub)
             vars(made)[one.name] = stub
         return made
 
@@ -225,6 +231,20 @@ class HostDomain:
 
         instrument(self, meter)
 
+    def record(self, most: int = 100_000) -> LiveTimeline:
+        """Record the procedures and calls of what is exported and bound from now on.
+
+        `most` bounds the slices that are kept: the first ones. `lrpc serve --timeline` writes them.
+        """
+        if self._timeline is None:
+            self._timeline = LiveTimeline(most)
+        return self._timeline
+
+    @property
+    def timeline(self) -> LiveTimeline | None:
+        """Return what was recorded so far; None where nothing is."""
+        return self._timeline
+
     def _require_open(self) -> None:
         if self._closed.is_set():
             raise CallFailed(f"domain {self.name} is closed")
@@ -329,7 +349,14 @@ class _Exporting:
             replace(one, entry=server_stub(procedure, getattr(server, one.name), one.entry))
             for one, procedure in zip(descriptors, procedures, strict=True)
         )
-        self._domain.server().export(name, interface, signatures, faster, clerk if self._asks else None)
+        timeline, stubs_for = self._domain.timeline, None
+        if timeline is not None:
+            names, entries = [one.name for one in faster], [one.entry for one in faster]
+
+            def stubs_for(binding: ServerBinding) -> list[Entry]:
+                return timeline.entries(str(binding.sender), interface, names, entries)
+
+        self._domain.server().export(name, interface, signatures, faster, clerk if self._asks else None, stubs_for)
 
 
 class _EventLoop:

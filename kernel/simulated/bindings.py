@@ -96,7 +96,7 @@ class ClerkThread:
         self._fail_all(self._closed)
 
     def _ask_aside(self, one: ImportCall) -> Descriptors:
-        """Have the clerk answer outside a run, and return its answer."""
+        """Return the clerk's answer to an import that is made outside a run."""
         if not self.idle:
             raise self._refusal("decides about another import, and no time passes outside a run; run its machine")
         self.imports.append(one)

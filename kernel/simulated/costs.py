@@ -273,10 +273,14 @@ class Variation(Document):
 
 
 class MessagePassing(Document):
-    """How messages travel between domains: which of Table III's copies are made."""
+    """How messages travel between domains: which of Table III's copies are made.
+
+    With `one_lock`, one lock of the machine's is held over most of the transfer, as in SRC RPC.
+    """
 
     discipline: Discipline
     source: str
+    one_lock: bool = True
     buffers: int = Field(default=256, ge=1, le=LARGEST_COUNT)  # of each server; how many Taos had is not known
 
 

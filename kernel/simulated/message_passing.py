@@ -1,10 +1,10 @@
 """Message-passing RPC, the baseline: SRC RPC on Taos, and the other systems of Tables II and III.
 
 It runs on the same engine as LRPC. Concrete threads are fixed in their domains and signal each
-other. One global lock is held over most of the transfer path. A call is validated on its way to the
-server and again on its way back. The copies made on the way are those of the kernel's discipline
-(Table III): each moves the message's bytes from one domain's memory to the next place, and a call
-whose bytes one of them does not move gets what lay there before.
+other. In SRC RPC one global lock is held over most of the transfer path. A call is validated on its
+way to the server and again on its way back. The copies made on the way are those of the kernel's
+discipline (Table III): each moves the message's bytes from one domain's memory to the next place,
+and a call whose bytes one of them does not move gets what lay there before.
 """
 
 from collections import deque
@@ -30,6 +30,7 @@ from lrpc.kernel.simulated.threads import Thread
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import Export, ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.processor import Processor
 
 
 _POISONED: Final = bytes([POISON])  # a byte of results that were not copied
@@ -106,6 +107,7 @@ class Port:
         passing = kernel.costs.file.message_passing
         assert passing is not None
         self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers)
+        self._one_lock = passing.one_lock
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
@@ -141,8 +143,7 @@ class Port:
             if kernel.check_key(key, thread.domain).export is not self.export:
                 raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
             self._copy_arguments(message, self._on_trap)
-            processor.settle()
-            kernel.transfer_lock.hold(processor, charges.message_transfer)
+            self._transfer(processor)
             if self.fault is not None:
                 raise self.fault.copy()
             kernel.counts.cross_domain += 1
@@ -201,8 +202,7 @@ class Port:
             processor.spend(processor.charges.trap)
             self._validate_reply(message)
             self._copy_results(message, self._on_reply)
-            processor.settle()
-            kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
+            self._transfer(processor)
             thread = kernel.running_thread()  # a successor, if a call by the procedure was aborted
             del self._handed[thread]  # only now: a port that closes earlier must find the message
             kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
@@ -217,6 +217,14 @@ class Port:
                 self._reply(message, None)
             if thread not in self._handed:
                 kernel.block("a message")
+
+    def _transfer(self, processor: "Processor") -> None:
+        """Spend the transfer of a message, under the machine's lock if there is one."""
+        processor.settle()
+        if self._one_lock:
+            self.kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
+        else:
+            processor.spend(processor.charges.message_transfer)
 
     def _reply(self, message: Message, fault: CallError | None) -> None:
         sender = message.sender

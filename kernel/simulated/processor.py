@@ -145,6 +145,16 @@ class Processor:
         self.turn += 1
         self.kernel.yield_to(self.engine.yield_turn(self.clock, self.number, self.turn, self._resume))
 
+    def may_go_on(self) -> bool:
+        """Return whether nothing else is due first; else schedule this processor's next turn.
+
+        It is what `checkpoint` is for a thread, before that has a stack.
+        """
+        if self.clock < self.engine.limit or self.engine.first(self.clock, self.number):
+            return True
+        self.resume_soon()
+        return False
+
     def compute(self, ns: int) -> None:
         """Spend `ns` on a computation, which can be cut short at any time."""
         self.computes_from = self.clock
@@ -222,6 +232,8 @@ class Processor:
         """Resume the attached thread, unless the event is stale: an action of the engine's."""
         if self.turn == self.engine.turn:
             self.kernel.processor = self
-            assert self.thread is not None
-            self.thread.resume()
+            thread = self.thread
+            assert thread is not None
+            if thread.begun or thread.service is None or thread.service.receive(self):
+                thread.resume()
             self.kernel.processor = None  # the loop is back, perhaps from another thread

@@ -27,7 +27,7 @@ from lrpc.kernel.simulated.engine import Engine
 from lrpc.kernel.simulated.locks import MemoryBus
 from lrpc.kernel.simulated.log import EventLog, Sink
 from lrpc.kernel.simulated.processor import Processor
-from lrpc.kernel.simulated.threads import Service, Stack, Thread, ThreadStack
+from lrpc.kernel.simulated.threads import Errand, Stack, Thread, ThreadStack
 from lrpc.kernel.states import THREAD_READY, THREAD_WAITING
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Scheduler:
         self.bus = MemoryBus(self.random("memory bus")) if shared else None
         self.threads_made = 0
         self.clerks_made = 0  # of these, the threads of clerks
-        self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again
+        self.spare_stacks: list[ThreadStack] = []  # of threads that have ended, to be used again; `Group` shares it
         self.threads: set[Thread] = set()  # those that have not ended
         # The processor whose thread runs now, None between threads. Set by whatever switches to
         # another thread or to the loop.
@@ -123,7 +123,7 @@ class Scheduler:
         """Return a name for the next thread of a domain: its number, clerks not counted."""
         return f"{domain.name}/{self.threads_made - self.clerks_made}"
 
-    def new_thread(self, name: str | Service, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
+    def new_thread(self, name: str | Errand, domain: "ProtectionDomain", body: Callable[[], None]) -> Thread:
         """Return a new thread that will run `body`; it waits to be woken."""
         self.refuse_if_reaping()
         self.threads_made += 1

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.scheduler import Scheduler
 
-MOST_SPARE: Final = 32  # stacks of ended threads that a machine keeps for others
+# Stacks of ended threads that are kept for others, of one machine or of all that a process runs.
+MOST_SPARE: Final = 64
 
 
 class Outstanding(Protocol):
@@ -33,12 +34,20 @@ class Outstanding(Protocol):
         """Stop waiting for the reply; a late one is dropped."""
 
 
-class Service(Protocol):
-    """What a thread was made to do for another machine."""
+class Errand:
+    """What a thread was made to do for another machine. This base class does nothing."""
 
     @property
     def name(self) -> str:
         """Return the thread's name."""
+        return ""
+
+    def receive(self, processor: "Processor") -> bool:
+        """Do what comes before the thread needs a stack; return whether it may begin now.
+
+        If it may not yet, the processor's next turn is scheduled.
+        """
+        return True
 
     def lost(self) -> None:
         """Tell the caller that its call is lost, since the server's domain has terminated."""
@@ -55,25 +64,27 @@ class Stack:
 class ThreadStack(Stack):
     """The stack that a thread begins on. When the thread ends, another begins on the same stack.
 
-    Stacks are reused because making one takes the operating system's help.
+    Stacks are reused because making one takes the operating system's help. Machines that one thread
+    of the process runs may share them.
     """
 
     def __init__(self, kernel: "Scheduler") -> None:
         super().__init__(self._run, kernel.engine.loop)
-        self.kernel = kernel
         self.thread: Thread | None = None  # the one that begins on it next
 
     def _run(self, _: object) -> None:
-        spare = self.kernel.spare_stacks
         while True:
             thread, self.thread = self.thread, None
             assert thread is not None
+            kernel = thread.kernel
             thread.run()
             del thread
-            if len(spare) >= MOST_SPARE:
+            if len(kernel.spare_stacks) >= MOST_SPARE:
                 return
-            spare.append(self)
-            self.kernel.engine.loop.switch()
+            kernel.spare_stacks.append(self)
+            loop = kernel.engine.loop
+            del kernel
+            loop.switch()
 
 
 class Thread:
@@ -83,7 +94,7 @@ class Thread:
         self,
         kernel: "Scheduler",
         number: int,
-        name: str | Service,
+        name: str | Errand,
         home: "ProtectionDomain",
         body: Callable[[], None],
     ) -> None:
@@ -111,7 +122,7 @@ class Thread:
         # The call of another machine that it was made to serve: the machine's rank << 32, and the
         # number as the event log has it; 0 for any other thread.
         self.serves_call = 0
-        self.service: Service | None = None  # while the call of another machine has no reply yet
+        self.service: Errand | None = None  # while the call of another machine has no reply yet
         self._body = body
         self._delivered: CallError | None = None
         self._ended: WaitQueue | None = None  # made by whoever waits for it first

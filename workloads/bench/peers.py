@@ -15,7 +15,7 @@ from typing import Final
 
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.bench.servers import COMPUTES, LARGEST, READY, Tests
+from lrpc.workloads.bench.servers import COMPUTES, LARGEST, READY, Tests, iceoryx_bytes, iceoryx_send, iceoryx_service
 
 BLOCK: Final = bytes(range(200))
 # The tests, in order: the name of each, its procedure, and what it is given.
@@ -225,6 +225,29 @@ def _zmq(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
     return _generic(call)
 
 
+def _iceoryx(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    import pickle
+
+    node, service = iceoryx_service(folder)
+    client = service.client_builder().initial_max_slice_len(2 * LARGEST).create()
+    kept = [node, service]
+    stack.callback(kept.clear)  # which takes what they have in shared memory away
+    del node, service
+    stack.callback(client.delete)
+
+    def call(name: str, argument: object) -> object:
+        data = pickle.dumps((name, argument))
+        pending = iceoryx_send(client.loan_slice_uninit(len(data)), data)
+        while (response := pending.receive()) is None:
+            pass
+        found = iceoryx_bytes(response)
+        response.delete()
+        pending.delete()
+        return pickle.loads(found)
+
+    return _generic(call)
+
+
 PEERS: Final = (
     BenchPeer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
     BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
@@ -238,6 +261,7 @@ PEERS: Final = (
     BenchPeer("rpyc", "rpyc", "rpyc", _rpyc),
     BenchPeer("Pyro5", "Pyro5", "Pyro5", _pyro),
     BenchPeer("pyzmq", "pyzmq", "zmq", _zmq),
+    BenchPeer("iceoryx2", "iceoryx2", "iceoryx2", _iceoryx, spins=True),
 )
 BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too

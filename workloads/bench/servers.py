@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from lrpc.domains.codecs import Bytes200, Int32, UpTo
 from lrpc.domains.host.here import Waits, this_machine
@@ -207,6 +207,60 @@ def _serve_zmq(folder: Path) -> None:
     _ready()
 
 
+def iceoryx_service(folder: Path) -> tuple[Any, Any]:
+    """Return iceoryx2's node, to be kept, and the service of a server's folder."""
+    import ctypes
+
+    iox2 = importlib.import_module("iceoryx2")
+    iox2.set_log_level(iox2.LogLevel.Error)
+    node = iox2.NodeBuilder.new().create(iox2.ServiceType.Ipc)
+    slices = iox2.Slice[ctypes.c_uint8], iox2.Slice[ctypes.c_uint8]
+    name = iox2.ServiceName.new(f"lrpc-bench/{folder.name}")
+    return node, node.service_builder(name).request_response(*slices).open_or_create()
+
+
+def iceoryx_send(loaned: Any, data: bytes) -> Any:
+    """Send what lies in a loaned slice; return what that returns."""
+    import ctypes
+
+    ctypes.memmove(loaned.payload_ptr, data, len(data))
+    return loaned.assume_init().send()
+
+
+def iceoryx_bytes(received: Any) -> bytes:
+    """Return a copy of what was received, and give the slice back."""
+    import ctypes
+
+    payload = received.payload()
+    return ctypes.string_at(payload.data_ptr, payload.len())
+
+
+def _serve_iceoryx(folder: Path) -> None:
+    import pickle
+
+    there, done = threading.Event(), threading.Event()
+
+    def serve() -> None:  # all of it in one thread, to which its objects belong
+        node, service = iceoryx_service(folder)
+        server = service.server_builder().initial_max_slice_len(2 * LARGEST).create()
+        there.set()
+        while not done.is_set():  # it has no way to wait for a request
+            request = server.receive()
+            if request is not None:
+                data = pickle.dumps(answer(*pickle.loads(iceoryx_bytes(request))))
+                iceoryx_send(request.loan_slice_uninit(len(data)), data)
+                request.delete()
+        server.delete()
+        del server, service, node  # which takes what they have in shared memory away
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    there.wait()
+    _ready()
+    done.set()
+    thread.join()
+
+
 def _ready() -> None:
     print(READY, flush=True)
     sys.stdin.read()
@@ -224,6 +278,7 @@ SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "rpyc": _serve_rpyc,
     "Pyro5": _serve_pyro,
     "pyzmq": _serve_zmq,
+    "iceoryx2": _serve_iceoryx,
 }
 
 

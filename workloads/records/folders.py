@@ -14,7 +14,6 @@ one has put there. The lock is the system's, and ends with its process however t
 run does not fail at its end because of a mistyped path.
 """
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -190,6 +189,8 @@ def _umask() -> int:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step; return False where the system cannot do that."""
+    import ctypes
+
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     if rename is None:
         return False

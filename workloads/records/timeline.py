@@ -1,7 +1,8 @@
 """Joins what machines recorded of a run to one timeline, in Perfetto's format.
 
-A machine is a process. It has a track for each processor, with the threads that had it, one for its
-network processor, and one for each thread in each domain where it ran. Threads that follow each
+A machine is a process. It has a track for each processor, with the threads that had it, one for
+interrupts of packets and one for its controller, and one for each thread in each domain where it
+ran. Threads that follow each
 other in a domain share a track. A call is a slice on its client's track and contains the steps that
 it was charged there; the procedure is one on the server's. Arrows lead from where the call leaves
 its domain to the procedure, and from its end back to the end of the call.

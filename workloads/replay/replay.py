@@ -53,8 +53,10 @@ class PodServer(Server, Pod):
         self._done = 0
 
     def start(self) -> None:
-        """Prepare to run spans; other pods are bound when they are first called."""
-        self._runner = _runner(self.domain, self.activity)
+        """Bind the pods that this one calls, before the first trace begins: that takes no time."""
+        domain = simulated(self.domain)
+        self.pods: dict[str, Perform] = {pod: domain.bind(Pod, pod).do for pod in domain.imports}
+        self._runner = _runner(domain, self.activity, self.pods)
 
     def do(self, span: int) -> int:
         """Perform a span for another pod, or for another span of this pod."""
@@ -82,7 +84,9 @@ class PodRoots(Program):
 
     def run(self, domain: Domain) -> None:
         """Schedule a thread for each trace, which begins it at its recorded time."""
-        self._runner = runner = _runner(domain, self.activity)
+        server = simulated(domain).kernel.exports[self.pod].server
+        assert isinstance(server, PodServer)
+        self._runner = runner = _runner(domain, self.activity, server.pods)
         for begins_ns, root in runner.activity.roots[self.pod]:
             body = partial(self._run_root, runner, root, begins_ns)
             runner.kernel.spawn(runner.domain, body, f"root{root}", at_ns=begins_ns)
@@ -106,15 +110,11 @@ class PodRoots(Program):
         self._durations_ns[root] = runner.kernel.now_ns - begins_ns
 
 
-def _runner(domain: Domain, activity: object) -> SpanRunner:
-    """Return what runs spans in a domain, which imports other pods when it first calls them."""
+def _runner(domain: Domain, activity: object, pods: Mapping[str, Perform]) -> SpanRunner:
+    """Return what runs spans in a domain, which has bound `pods`."""
     assert isinstance(activity, Activity)
     own = simulated(domain)
-
-    def bind(pod: str) -> Perform:
-        return own.bind(Pod, pod).do
-
-    return SpanRunner(own, own.kernel, activity, bind)
+    return SpanRunner(own, own.kernel, activity, pods)
 
 
 def _counts(runner: SpanRunner) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Runs the steps of spans in one domain, straight from the tape that holds them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.kernel import Kernel
@@ -15,17 +15,16 @@ class SpanRunner:
     """The interpreter of spans' steps in one domain."""
 
     def __init__(
-        self, domain: ProtectionDomain, kernel: Kernel, activity: Activity, bind: Callable[[str], Perform]
+        self, domain: ProtectionDomain, kernel: Kernel, activity: Activity, pods: Mapping[str, Perform]
     ) -> None:
-        """Prepare to run the spans of `activity`; a pod is bound when it is first called."""
+        """Prepare to run the spans of `activity`; the domain has bound `pods`."""
         self.domain = domain
         self.kernel = kernel
         self.activity = activity
         # Spans performed, except first spans of traces: as the client's side of a call, and as
         # calls to what is not traced.
         self.client_sides = self.outside = 0
-        self._bind = bind
-        self._pods: dict[str, Perform] = {}
+        self._pods = pods
 
     def run_span(self, span: int) -> None:
         """Run the steps of a span, or make its call if it is the client's side of one."""
@@ -72,14 +71,10 @@ class SpanRunner:
 
     def _call(self, span: int) -> None:
         pod = self.activity.pods[span]
-        perform = self._pods.get(pod)
-        if perform is None:
-            # Another thread may have bound it while this one waited for its clerk.
-            perform = self._pods.setdefault(pod, self._bind(pod))
         extra_ns = self.activity.extra_ns.get(span)
         if extra_ns:
             self.kernel.sleep(extra_ns)
-        perform(span)
+        self._pods[pod](span)
 
     def _fork(self, after_ns: int, at: int) -> Thread:
         """Start a thread that runs the steps from a place on the tape, so long from now."""

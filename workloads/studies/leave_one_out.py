@@ -13,6 +13,7 @@ not drawn; what a scenario says is fitted is drawn like the rest.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from lrpc.workloads.studies.sweep import Row, Sweep, SweepRun, rows
 SYSTEMS: Final[Mapping[str, float]] = {"taos": 0.1, "v": 0.05, "sun": 0.02}
 DRAWS: Final = 60
 NEAR: Final = 1.25  # a share is near another if neither is more than this many times the other
+LEAST: Final = 2  # fewer draws have no rank correlation
 # The parameters that are people's, beside all amounts of their processes.
 PEOPLE: Final = (
     "programs",
@@ -76,6 +78,19 @@ def compare(done: Sweep) -> Table:
         if people != f"fitted on {scenario}"
     ]
     return Table("systems", f"Each system's share, in {len(kept['not fitted'])} draws", COLUMNS, lines)
+
+
+def ties(done: Sweep) -> dict[tuple[str, str], float]:
+    """Return how far the same people tie two systems' shares: their rank correlation over draws."""
+    from scipy.stats import spearmanr
+
+    found = rows(done)
+    each = {scenario: [row.share for row in found[at :: len(SYSTEMS)]] for at, scenario in enumerate(SYSTEMS)}
+    return {
+        (one, other): float(spearmanr(*zip(*both, strict=True)).statistic)
+        for one, other in combinations(each, 2)
+        if len(both := [pair for pair in zip(each[one], each[other], strict=True) if None not in pair]) > LEAST
+    }
 
 
 def _drawn(scenario: str, count: int, seed: int) -> list[draws.Values]:

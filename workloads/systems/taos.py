@@ -85,7 +85,7 @@ def whole_interface(drawing: int) -> type[Interface]:
     return made
 
 
-class Exported:
+class TaosProcedures:
     """The implementation of `whole_interface`: every procedure is one of an environment's."""
 
     def __init__(self, interface: type[Interface], environment: Environment) -> None:
@@ -154,7 +154,7 @@ class TaosSystem(Server):
             disk_ns=round(self.disk_us * 1000),
         )
         self._interface = whole_interface(self.drawing)
-        return self._interface, Exported(self._interface, self._environment)
+        return self._interface, TaosProcedures(self._interface, self._environment)
 
     def start(self) -> None:
         """Bind the file server, then start users' programs."""

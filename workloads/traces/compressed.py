@@ -11,12 +11,10 @@ import io
 import zlib
 from typing import Final
 
-import zstandard
-
 from lrpc.workloads.traces.spans import TraceRefused, shown
 
 GZIP: Final = b"\x1f\x8b"
-ZSTD: Final = zstandard.FRAME_HEADER
+ZSTD: Final = b"\x28\xb5\x2f\xfd"
 LENGTH: Final = 4  # bytes of a message's length, the highest first
 PIECE: Final = 1024  # bytes that are unpacked at a time: 32 MiB at most come of them
 # How a file begins that is not read, and what it is.
@@ -64,6 +62,8 @@ def _of_gzip(name: str, data: bytes, most: int) -> bytes:
 
 def _of_zstd(name: str, data: bytes, most: int) -> bytes:
     """Return the content of zstd's frames, one after another; one without an end is cut short."""
+    import zstandard
+
     found = bytearray()
     left = memoryview(data)
     place = f"{len(data)} bytes of zstd"

@@ -142,9 +142,10 @@ class Packets:
 
     def link(self, machine: int) -> LinkTraits:
         """Return the link to a machine, by rank."""
-        if machine not in self._links:
-            self._links[machine] = self._traits_of(machine)
-        return self._links[machine]
+        found = self._links.get(machine)
+        if found is None:
+            found = self._links[machine] = self._traits_of(machine)
+        return found
 
     def send(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
         """Send a message from the thread that `processor` runs.

@@ -17,7 +17,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.descriptors import BindingObject, Shape
+from lrpc.kernel.descriptors import BindingObject, ProcedureDescriptor, Shape
 from lrpc.kernel.errors import (
     BindingRefused,
     CallError,
@@ -42,9 +42,12 @@ from lrpc.kernel.simulated.network.packets import (
     logged_content,
 )
 from lrpc.kernel.simulated.network.stations import ServiceTimes
+from lrpc.kernel.simulated.threads import Errand
+from lrpc.kernel.states import THREAD_RUNNING
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
 
 # Kinds of faults that a kernel tells of itself; no class has such a name.
@@ -73,17 +76,36 @@ class PendingCall:
         self.network.close(self)
 
 
-class ServedCall:
+class ServedCall(Errand):
     """A call of another machine, which a thread was made to serve: that thread's body."""
 
     def __init__(self, network: "Network", source: int, message: CallMessage) -> None:
         self.network = network
         self.source = source
         self.message = message
+        self.received = False
 
     def __call__(self) -> None:
         """Serve the call."""
+        if not self.received:
+            processor = self.network.kernel.running_processor()
+            self._receive(processor)
+            processor.checkpoint()
         self.network.execute(self.source, self.message)
+
+    def receive(self, processor: "Processor") -> bool:
+        """Receive the call, unless translation misses meet others on a bus: these need a stack."""
+        if self.received or self.network.kernel.bus is not None:
+            return True
+        assert processor.thread is not None
+        processor.thread.enter_state(THREAD_RUNNING)
+        processor.refill()
+        self._receive(processor)
+        return processor.may_go_on()
+
+    def _receive(self, processor: "Processor") -> None:
+        self.received = True
+        self.network.receive(processor, self.message)
 
     @property
     def name(self) -> str:
@@ -342,24 +364,13 @@ class Network:
         self.kernel.wake(thread)
 
     def execute(self, source: int, message: CallMessage) -> None:
-        """Receive a call, run its procedure in the server's domain, and reply.
-
-        This is the body of the thread that serves the call.
-        """
-        processor = self.kernel.running_processor()
-        self.packets.take_in(processor, len(message.arguments))
-        self.packets.spend(processor, self.kernel.charges.remote_server, 0, self.stubs)
-        export = self.kernel.exports.get(message.export)
-        descriptors = [] if export is None else export.descriptors
-        known = descriptors[message.procedure] if 0 <= message.procedure < len(descriptors) else None
-        if known is not None:
-            self.marshaling_ns += marshal(processor, known.argument_shapes, message.arguments, caller=False)
-        processor.checkpoint()
+        """Run a call's procedure in the server's domain, and reply."""
         results, fault = b"", None
         try:
             results = self._call_procedure(message)
         except Exception as error:
             fault = self._told(error)
+        known = self._called(message)
         if known is not None and fault is None:
             self.marshaling_ns += marshal(self.kernel.running_processor(), known.result_shapes, results, caller=False)
         self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
@@ -394,6 +405,21 @@ class Network:
         problem = raised(error)
         self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
         return problem.kind, problem.message
+
+    def _called(self, message: CallMessage) -> ProcedureDescriptor | None:
+        """Return what the server's stub knows of a called procedure, if there is one."""
+        export = self.kernel.exports.get(message.export)
+        if export is None or not 0 <= message.procedure < len(export.descriptors):
+            return None
+        return export.descriptors[message.procedure]
+
+    def receive(self, processor: "Processor", message: CallMessage) -> None:
+        """Spend what receiving a call costs its thread, and unmarshal the arguments."""
+        self.packets.take_in(processor, len(message.arguments))
+        self.packets.spend(processor, self.kernel.charges.remote_server, 0, self.stubs)
+        known = self._called(message)
+        if known is not None:
+            self.marshaling_ns += marshal(processor, known.argument_shapes, message.arguments, caller=False)
 
 
 class _NotExported(CallError):

@@ -1,13 +1,15 @@
 """Processors spin for a lock and threads wait for a resource, both first come first served."""
 
+from dataclasses import replace
+
 import pytest
 
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.charges import Path
-from lrpc.kernel.simulated.costs import TRAP
+from lrpc.kernel.simulated.costs import TRAP, load_cost_model
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.locks import SpinLock, WaitQueue
-from tests.support.simulated import NO_BUS, Machine, assert_nothing_held, costs_of, machine
+from tests.support.simulated import NO_BUS, FourTests, Machine, assert_nothing_held, costs_of, machine
 
 
 def lock_and_path(us: int) -> tuple[SpinLock, Path]:
@@ -100,6 +102,30 @@ def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> N
     assert one.kernel.now_ns >= 2 * 40 * 125_000
     assert (sum(spun_us(one)) == 0) == (processors == 1)
     assert_nothing_held(one.kernel)
+
+
+@pytest.mark.parametrize("system", ["accent", "mach", "v", "amoeba", "dash"])
+def test_systems_of_which_no_lock_is_known_transfer_several_messages_at_a_time(system: str) -> None:
+    took: list[list[int]] = []
+    for one_lock in (False, True):
+        costs = load_cost_model(system)
+        passing = costs.file.message_passing
+        assert passing is not None
+        assert not passing.one_lock
+        held = passing.model_copy(update={"one_lock": one_lock})
+        one = machine(replace(costs, file=costs.file.model_copy(update={"message_passing": held})), processors=8)
+        tests = one.tests("message passing")
+        times: list[int] = []
+
+        def body(tests: FourTests = tests, one: Machine = one, times: list[int] = times) -> None:
+            tests.null()
+            times.append(one.client.now_ns)
+
+        one.run(*[body] * 4)
+        assert (one.kernel.transfer_lock.acquisitions, sum(spun_us(one)) > 0) == (8 * one_lock, one_lock)
+        took.append(times)
+        assert_nothing_held(one.kernel)
+    assert max(took[0]) < max(took[1])
 
 
 def test_lrpc_takes_no_lock_for_a_transfer() -> None:

@@ -73,6 +73,13 @@ def test_people_fitted_on_a_system_are_those_of_draws_near_the_papers_share(
     assert found["sun", "fitted on v"][2] == pytest.approx(sum(kept) / 2, abs=0.01)
 
 
+def test_people_tie_all_pairs_of_systems(done: sweep.Sweep) -> None:
+    found = leave_one_out.ties(done)
+    assert list(found) == [("taos", "v"), ("taos", "sun"), ("v", "sun")]
+    # Three draws in order have one of six ranks.
+    assert all(any(rank == pytest.approx(one) for one in (-1, -0.5, 0.5, 1)) for rank in found.values())
+
+
 def test_the_command_resumes_its_folder_and_prints_what_it_wrote(tmp_path: Path) -> None:
     few = ("--out", tmp_path / "systems", "--draws", 2, "--scale", 0.01, "--parallel", 0)
     assert lrpc("systems", *few, "--dry-run").out.startswith("systems: 6 runs, 0 of them done")

@@ -208,6 +208,7 @@ DIRECTIONS: Final = [
     ("v", 0.05, "data_kb", 1),
     ("v", 0.05, "compile_s", -1),
     ("sun", 0.00125, "attributes_s", -1),
+    ("sun", 0.005, "compile_s", -1),
     ("sun", 0.00125, "event_calls", -1),
     ("sun", 0.00125, "job_calls", -1),
     ("sun", 0.00125, "shared_kb", 1),

@@ -3,10 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, Final  # `Any` is the type of what a message is as JSON
 
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-
 from lrpc.workloads.traces.formats import otlp
 from lrpc.workloads.traces.rows import RowCollector
 from lrpc.workloads.traces.spans import TraceRefused
@@ -50,6 +46,10 @@ def _messages(name: str, data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _decoded(name: str, data: memoryview, number: int) -> dict[str, Any]:
+    from google.protobuf.json_format import MessageToDict
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
     try:
         found: dict[str, Any] = MessageToDict(TracesData.FromString(bytes(data)))
     except (DecodeError, ValueError, RecursionError):

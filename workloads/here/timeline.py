@@ -1,0 +1,75 @@
+"""Writes what a domain has recorded in Perfetto's format: a track for each of its threads."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lrpc.domains.host.timeline import LiveSlice, LiveTimeline
+from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.kernel.text import visible
+from lrpc.workloads.records.nesting import layers
+from lrpc.workloads.records.parts import Naming, SliceColumns
+from lrpc.workloads.records.perfetto import PerfettoWriter
+
+MOST_SLICES: Final = 1_000_000  # some 150 bytes of memory each
+_PROCESS: Final = 1  # the track of the process, and its number in the file
+
+
+def check(path: Path) -> None:
+    """Raise `Refused` where a file is there already, or none can be written."""
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        raise Refused(f"--timeline {path}: it is there already; name another file") from None
+    except OSError as error:
+        raise Refused(f"--timeline {path}: {os.strerror(error.errno or 0)}; name another file") from None
+
+
+def write(path: Path, domain: str, recorded: LiveTimeline) -> str:
+    """Write the timeline of a domain to a file; return what it holds, in a line.
+
+    Raises `RunFailed` where it cannot be written.
+    """
+    slices = sorted(recorded.slices)
+    try:
+        with path.open("wb") as file:
+            writer = PerfettoWriter(file)
+            writer.process(_PROCESS, _PROCESS, visible(domain))
+            if slices:
+                _write(writer, slices)
+            writer.flush()
+    except OSError as error:
+        raise RunFailed(f"timeline: {path}: cannot be written: {os.strerror(error.errno or 0)}; make room") from error
+    left_out = f", and {recorded.left_out:,} later ones left out" if recorded.left_out else ""
+    return f"timeline {path}: {len(slices):,} slices{left_out}"
+
+
+def _write(writer: PerfettoWriter, slices: Sequence[LiveSlice]) -> None:
+    naming = Naming()
+    threads = sorted({one.thread for one in slices})
+    tracks = {thread: at for at, thread in enumerate(threads)}
+    first = slices[0].begin_ns
+    rows = [
+        (
+            tracks[one.thread],
+            one.begin_ns - first,
+            one.end_ns - first,
+            naming.number(visible(one.category), visible(one.name)),
+        )
+        for one in slices
+    ]
+    columns = np.array(rows, dtype=np.int64).T.copy()
+    nothing = np.zeros(len(rows), dtype=np.int64)
+    found = SliceColumns(columns[0], columns[1], columns[2], columns[3], nothing, nothing)
+    names = [writer.name(*one) for one in naming.known]
+    last = _PROCESS
+    for events in layers(found):
+        uuids = []
+        for thread in threads:
+            last += 1
+            writer.thread(last, _PROCESS, last, visible(thread))
+            uuids.append(last)
+        events.write(writer, uuids, names)
