@@ -32,7 +32,7 @@ WORDS: Final = 0
 ARRAY: Final = 1
 OPEN_ARRAY: Final = 2  # of variable length
 TEXT: Final = 3
-Shape = tuple[int, int]
+ValueShape = tuple[int, int]
 
 
 def _none(buffer: bytes | bytearray, offset: int) -> int:
@@ -62,8 +62,8 @@ class ProcedureDescriptor:
     private_size: Measure = _none  # measures those
     private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
-    argument_shapes: tuple[Shape, ...] = ()
-    result_shapes: tuple[Shape, ...] = ()
+    argument_shapes: tuple[ValueShape, ...] = ()
+    result_shapes: tuple[ValueShape, ...] = ()
 
     @property
     def astack_size(self) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.descriptors import BindingObject, Shape
+from lrpc.kernel.descriptors import BindingObject, ValueShape
 from lrpc.kernel.errors import (
     BindingRefused,
     CallError,
@@ -119,8 +119,8 @@ class Network:
         key: BindingObject,
         procedure: int,
         arguments: bytes,
-        takes: Sequence[Shape] = (),
-        gives: Sequence[Shape] = (),
+        takes: Sequence[ValueShape] = (),
+        gives: Sequence[ValueShape] = (),
     ) -> bytes:
         """Call a procedure of another machine with packed arguments, and return its packed results.
 
