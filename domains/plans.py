@@ -28,7 +28,7 @@ from lrpc.domains.codecs import (
     read_length,
     room,
 )
-from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, TEXT, WORDS, Shape
+from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, TEXT, WORDS, ValueShape
 from lrpc.kernel.errors import ArgumentError
 
 
@@ -52,7 +52,7 @@ class ValuePlan:
         return self.immutable or self.check is not None
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ValueShape:
         """Return what a stub marshals for another machine: words, an array or a text.
 
         A codec of one's own is an array, and so is a protobuf message.

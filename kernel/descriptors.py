@@ -32,7 +32,7 @@ WORDS: Final = 0
 ARRAY: Final = 1
 OPEN_ARRAY: Final = 2  # of variable length
 TEXT: Final = 3
-Shape = tuple[int, int]
+ValueShape = tuple[int, int]
 
 
 def _none(buffer: bytes | bytearray, offset: int) -> int:
@@ -63,8 +63,8 @@ class ProcedureDescriptor:
     private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
     reads_in_place: bool = False  # the procedure reads arguments where they lie, as it runs
-    argument_shapes: tuple[Shape, ...] = ()
-    result_shapes: tuple[Shape, ...] = ()
+    argument_shapes: tuple[ValueShape, ...] = ()
+    result_shapes: tuple[ValueShape, ...] = ()
 
     @property
     def astack_size(self) -> int:

@@ -34,9 +34,21 @@ def status(doors: Doors, name: str) -> dict[str, object]:
     try:
         message = _exchange(door, name, {"lrpc": messages.VERSION, "want": "status", **doors.card()}, [])
         message.close()
+        _known_server(doors, name, message)
         return dict(message.fields)
     finally:
         door.close()
+
+
+def _known_server(doors: Doors, name: str, message: messages.DoorMessage) -> messages.Sender:
+    """Return who has sent an answer. Raises `BindingRefused` where that is nobody to talk to."""
+    sender = doors.known(message.sender)
+    if sender is None:
+        raise BindingRefused(f"import {name}: Linux did not say who its server is")
+    reason = doors.refusal(sender, message.fields)
+    if reason is not None:
+        raise BindingRefused(f"import {name}: its server is {sender}: {reason}")
+    return sender
 
 
 def _exchange(
@@ -137,7 +149,7 @@ class ClientBinding:
 
     def _enter(self, doors: Doors, message: messages.DoorMessage, procedures: int, waits: int) -> None:
         """Check what the server has sent, and map its segment."""
-        sender, name = doors.known(message.sender), self.name
+        name = self.name
         try:
             bound = messages.DoorMessage(message.get("bound", dict), (), None)
             size = bound.get("size", int)
@@ -147,11 +159,7 @@ class ClientBinding:
         except CallError as error:
             raise BindingRefused(f"import {name}: the server speaks another language: {error}") from None
         self.groups = layout.groups
-        if sender is None:
-            raise BindingRefused(f"import {name}: Linux did not say who its server is")
-        reason = doors.refusal(sender, message.fields)
-        if reason is not None:
-            raise BindingRefused(f"import {name}: its server is {sender}: {reason}")
+        sender = _known_server(doors, name, message)
         segments.check(message.descriptors[0], size)
         self.sender = sender
         if sender.pid:

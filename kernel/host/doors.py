@@ -150,10 +150,7 @@ class FolderDoors:
 
     def _opened(self, folder: Path) -> int:
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-                self._made = True
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = self._made_or_there(folder)
         except OSError as error:
             raise BindingRefused(
                 f"doors {folder}: {error.strerror}; set {FOLDER_VARIABLE} to a folder of yours"
@@ -167,6 +164,14 @@ class FolderDoors:
                 f"with mode 0700; remove it, or set {FOLDER_VARIABLE}"
             )
         return fd
+
+    def _made_or_there(self, folder: Path) -> int:
+        while True:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+                self._made = True
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it meanwhile
+                return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Close the folder; remove it where lrpc has made it, and nothing is left in it."""

@@ -345,7 +345,7 @@ class HostServer:
         if message.get("want", str) == "status":
             self._knocks.settle(door)
             if self.doors.refusal(sender, message.fields) is None:
-                answer(door, self.status())
+                answer(door, {**self.status(), **self.doors.card()})
             door.close()
             return
         self._authorise(export, sender, message.fields)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks import cluster_page, simulation
+from benchmarks import cluster_page, remote, simulation
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import run_cluster
 
@@ -20,6 +20,11 @@ CALLS = 40
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, dict[str, object]]]:
     found: dict[str, dict[str, dict[str, object]]] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return found
+
+
+def test_remote_calls_end_when_those_of_the_model_do() -> None:
+    found = remote.measure(12, 1)  # asserts that both end at the same virtual time
+    assert (found["calls"], found["end_ns"]) == (120, 31_375_000)
 
 
 def test_simulation_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,8 @@ class RawClient:
             self.memory[at : at + 8] = chance.randbytes(min(8, self.size - at))
         elif what < 7:
             with contextlib.suppress(OSError):
-                self.door.send(chance.choice([b"b", b"", b"{", b'{"attach": 0, "size": 4096}', chance.randbytes(20)]))
+                attach, detach = b'{"attach": 0, "size": 4096}', b'{"detach": 0, "turn": 1}'
+                self.door.send(chance.choice([b"b", b"", b"{", attach, detach, chance.randbytes(20)]))
         else:
             os.posix_fadvise(self.segment, 0, 0, 0)
             punch(self.segment, chance.randrange(self.size // 4096) * 4096, 4096)

@@ -35,10 +35,10 @@ def imported(folder: Path, *arguments: str) -> tuple[int, set[str]]:
 @pytest.mark.parametrize(
     ("arguments", "most"),
     [
-        (("--help",), 280),
-        (("list",), 400),
-        (("run", "office", "--dry-run", "--actors", "0"), 560),
-        (("reproduce", "--dry-run", "--actors", "2"), 560),
+        (("--help",), 220),
+        (("list",), 330),
+        (("run", "office", "--dry-run", "--actors", "0"), 450),
+        (("reproduce", "--dry-run", "--actors", "2"), 500),
     ],
 )
 def test_a_command_starts_without_libraries_that_it_does_not_use(
@@ -47,6 +47,11 @@ def test_a_command_starts_without_libraries_that_it_does_not_use(
     count, names = imported(tmp_path, *arguments)
     assert names.isdisjoint(SLOW)
     assert count <= most
+
+
+def test_protobuf_is_imported_by_what_uses_messages_of_it(tmp_path: Path) -> None:
+    for arguments in (("--help",), ("list",), ("run", "taos", "--dry-run", "--actors", "0", "--links", "memory")):
+        assert "google.protobuf" not in imported(tmp_path, *arguments)[1]
 
 
 def test_help_imports_no_subcommand(tmp_path: Path) -> None:

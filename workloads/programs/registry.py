@@ -9,62 +9,87 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, TypeVar
 
 import lrpc
 from lrpc.domains.residents import Program, Registry, Server
-from lrpc.domains.servers import FileCache, FileServer, NameServer, WindowServer
 from lrpc.kernel.documents import read_file
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.text import one_line
-from lrpc.workloads.programs.caller import Caller
-from lrpc.workloads.programs.copies import CopiedClient, CopiedServer
-from lrpc.workloads.programs.four_tests import FourTestsClient, FourTestsServer, Throughput
-from lrpc.workloads.programs.office import OfficeUser
-from lrpc.workloads.programs.packets import PacketClient, PacketServer, StubClient, StubServer
-from lrpc.workloads.programs.survey_residents import SurveyClient, SurveyService
-from lrpc.workloads.systems.storage import StorageServer
-from lrpc.workloads.systems.sun import SunWorkstation
-from lrpc.workloads.systems.taos import TaosSystem
-from lrpc.workloads.systems.v import DisplayServer, KernelServer, MemoryServer, ProgramManager
+
+K = TypeVar("K")
 
 DIGEST: Final = "__lrpc_registry_digest__"  # in a module: the digest of what was imported
 
 LARGEST_MODULE: Final = 1 << 24  # bytes of a user's Python file
+
+
+class WhenUsed(Mapping[str, type[K]]):
+    """Classes by name, each imported as it is looked up: a run needs few of them.
+
+    `places` has for each name `module:Class`, where the module is one of lrpc.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> type[K]:
+        """Return the class of that name."""
+        module, _, kind = self._places[name].partition(":")
+        found: type[K] = getattr(importlib.import_module(f"lrpc.{module}"), kind)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Return an iterator over the names."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Return how many names there are."""
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a class of that name, without importing it."""
+        return name in self._places
+
+
 REGISTRY: Final = Registry(
-    servers={
-        "copies": CopiedServer,
-        "file cache": FileCache,
-        "file server": FileServer,
-        "four tests": FourTestsServer,
-        "name server": NameServer,
-        "packets": PacketServer,
-        "stubs": StubServer,
-        "storage server": StorageServer,
-        "survey service": SurveyService,
-        "taos": TaosSystem,
-        "v display": DisplayServer,
-        "v kernel server": KernelServer,
-        "v memory server": MemoryServer,
-        "v programs": ProgramManager,
-        "window server": WindowServer,
-    },
-    programs={
-        "caller": Caller,
-        "copies": CopiedClient,
-        "four tests": FourTestsClient,
-        "office user": OfficeUser,
-        "packets": PacketClient,
-        "stubs": StubClient,
-        "sun workstation": SunWorkstation,
-        "survey client": SurveyClient,
-        "throughput": Throughput,
-    },
+    servers=WhenUsed[Server](
+        {
+            "copies": "workloads.programs.copies:CopiedServer",
+            "file cache": "domains.servers:FileCache",
+            "file server": "domains.servers:FileServer",
+            "four tests": "workloads.programs.four_tests:FourTestsServer",
+            "name server": "domains.servers:NameServer",
+            "packets": "workloads.programs.packets:PacketServer",
+            "stubs": "workloads.programs.packets:StubServer",
+            "storage server": "workloads.systems.storage:StorageServer",
+            "survey service": "workloads.programs.survey_residents:SurveyService",
+            "taos": "workloads.systems.taos:TaosSystem",
+            "v display": "workloads.systems.v:DisplayServer",
+            "v kernel server": "workloads.systems.v:KernelServer",
+            "v memory server": "workloads.systems.v:MemoryServer",
+            "v programs": "workloads.systems.v:ProgramManager",
+            "window server": "domains.servers:WindowServer",
+        }
+    ),
+    programs=WhenUsed[Program](
+        {
+            "caller": "workloads.programs.caller:Caller",
+            "copies": "workloads.programs.copies:CopiedClient",
+            "four tests": "workloads.programs.four_tests:FourTestsClient",
+            "office user": "workloads.programs.office:OfficeUser",
+            "packets": "workloads.programs.packets:PacketClient",
+            "stubs": "workloads.programs.packets:StubClient",
+            "sun workstation": "workloads.systems.sun:SunWorkstation",
+            "survey client": "workloads.programs.survey_residents:SurveyClient",
+            "throughput": "workloads.programs.four_tests:Throughput",
+        }
+    ),
 )
 
 

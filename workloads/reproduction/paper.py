@@ -15,7 +15,6 @@ from typing import Final
 from lrpc.cluster.parameters import ParameterTable
 from lrpc.kernel.simulated.costs import STEPS, CostModel
 from lrpc.workloads.programs.four_tests import TESTS
-from lrpc.workloads.programs.survey import AXIS, BIN, figures
 from lrpc.workloads.records.cells import Cell, crossing_shares
 from lrpc.workloads.records.kinds import COUNTED, QUOTED, Basis, from_charges, from_parameters
 
@@ -276,6 +275,8 @@ def figure_1(found: Mapping[str, int], astack_bytes: Mapping[int, int], run: flo
     part of the survey's calls that was made. Everything was given: the generator has the paper's
     figures, and an assumed distribution where the paper gives none.
     """
+    from lrpc.workloads.programs.survey import AXIS, BIN, figures  # brings protobuf along, which few runs need
+
     sizes = figures(astack_bytes)
     calls, procedures, parameters = (max(1, found[name]) for name in ("calls", "procedures", "parameters"))
     services: list[tuple[str, float | str | None, float, str]] = [

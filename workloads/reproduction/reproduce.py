@@ -31,8 +31,6 @@ from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import CostModel, load_cost_model
 from lrpc.workloads.programs.registry import REGISTRY
-from lrpc.workloads.programs.survey import CALLS as SURVEY_CALLS
-from lrpc.workloads.programs.survey import SERVICES
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import busy_processors
 from lrpc.workloads.reproduction import firefly_rpc, paper, table_i
@@ -268,6 +266,9 @@ def _throughput(plan: Plan) -> MachineTables:
 
 
 def _survey(plan: Plan) -> MachineTables:
+    from lrpc.workloads.programs.survey import CALLS as SURVEY_CALLS
+    from lrpc.workloads.programs.survey import SERVICES
+
     services = [f"service{number:02}" for number in range(SERVICES)]
     domains = {
         name: DomainTable(

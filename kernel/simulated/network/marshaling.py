@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
-from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, WORDS, Shape
+from lrpc.kernel.descriptors import ARRAY, OPEN_ARRAY, WORDS, ValueShape
 from lrpc.kernel.simulated.costs import (
     MARSHAL_ARRAY,
     MARSHAL_ARRAY_BYTE,
@@ -26,12 +26,12 @@ from lrpc.kernel.simulated.processor import Processor
 _LENGTH: Final = Struct("<I")  # stands before a value of variable size
 
 
-class Marshaled:
+class MarshaledValues:
     """What some values are to a stub: words, arrays and texts, and their bytes."""
 
     __slots__ = ("array_bytes", "arrays", "nils", "open_array_bytes", "open_arrays", "text_bytes", "texts", "words")
 
-    def __init__(self, shapes: Sequence[Shape], packed: bytes) -> None:
+    def __init__(self, shapes: Sequence[ValueShape], packed: bytes) -> None:
         self.words = 0
         self.arrays = self.array_bytes = 0
         self.open_arrays = self.open_array_bytes = 0
@@ -59,7 +59,7 @@ class Marshaled:
             at += size
 
 
-def marshal(processor: Processor, shapes: Sequence[Shape], packed: bytes, *, caller: bool) -> int:
+def marshal(processor: Processor, shapes: Sequence[ValueShape], packed: bytes, *, caller: bool) -> int:
     """Spend what a stub adds for packed values of these shapes; return that in ns.
 
     The `caller` packs arguments and unpacks results, the server the other way round.
@@ -68,7 +68,7 @@ def marshal(processor: Processor, shapes: Sequence[Shape], packed: bytes, *, cal
     if not shapes or not charges.marshals:
         return 0
     began = processor.clock
-    found = Marshaled(shapes, packed)
+    found = MarshaledValues(shapes, packed)
     if found.words:
         processor.clock += charges.marshal(MARSHAL_WORD, MARSHAL_WORD, found.words, 0)
     if caller and found.arrays:

@@ -237,7 +237,7 @@ class Packets:
         self._kernel.engine.schedule(done, lambda: self._start(machine, packet, size, lost))
 
     def _start(self, machine: int, packet: Body, size: int, lost: bool) -> None:
-        """Have the controller send a packet: an action of the engine's."""
+        """Start to send a packet from the controller: an action of the engine's."""
         charges = self._charges
         takes = self.transfers.draw(charges.serve(charges.transmit, size))
 

@@ -17,7 +17,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from lrpc.kernel.descriptors import BindingObject, ProcedureDescriptor, Shape
+from lrpc.kernel.descriptors import BindingObject, ProcedureDescriptor, ValueShape
 from lrpc.kernel.errors import (
     BindingRefused,
     CallError,
@@ -186,8 +186,8 @@ class Network:
         key: BindingObject,
         procedure: int,
         arguments: bytes,
-        takes: Sequence[Shape] = (),
-        gives: Sequence[Shape] = (),
+        takes: Sequence[ValueShape] = (),
+        gives: Sequence[ValueShape] = (),
     ) -> bytes:
         """Call a procedure of another machine with packed arguments, and return its packed results.
 

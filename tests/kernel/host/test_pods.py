@@ -13,7 +13,7 @@ import pytest
 import lrpc
 from lrpc.domains.host.domain import HostDomain
 from lrpc.domains.host.here import this_machine
-from lrpc.kernel.host import messages
+from lrpc.kernel.host import client, messages
 from lrpc.kernel.host.doors import AbstractDoors, doors_at
 from tests.support.host import Shop, ShopServer, until
 from tests.support.pods import CONTAINER, OTHER_USERS, contained
@@ -111,6 +111,12 @@ class TestUsers:
         with exported(name, "abstract:1234"):
             (said,) = told(contained(CALL, name, "abstract:1234", "1234", flags=()))
             assert said.endswith("its server is a process of user 0: user 0 is not listed in abstract:1234")
+
+    def test_what_a_user_says_of_its_exports_who_is_not_listed_is_not_believed(self, name: str) -> None:
+        with exported(name, f"abstract:{os.geteuid()}"):
+            assert client.status(doors_at(OWN), name)["domain"] == "shop"
+            with pytest.raises(lrpc.BindingRefused, match="is not listed in abstract:1234567"):
+                client.status(doors_at("abstract:1234567"), name)
 
     def test_a_policy_is_asked_only_for_users_that_are_listed(self, name: str) -> None:
         asked = []

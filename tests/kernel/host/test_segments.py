@@ -44,9 +44,10 @@ class TestGivingBack:
     def test_a_segment_that_no_call_uses_is_given_back_on_both_sides(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(spares, "IDLE_S", 0.05)
+        monkeypatch.setattr(spares, "IDLE_S", 0.5)
         with shop(tmp_path) as (serving, _), this_machine(folder=tmp_path) as here:
             client = here.bind(Shop, "shop")
+            until(lambda: len(bound(serving)) == 1)
             small = bound(serving)[0].bytes
             for _ in range(2):
                 assert client.echo(bytes(MIB)) == bytes(MIB)

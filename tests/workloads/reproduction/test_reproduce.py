@@ -1,6 +1,5 @@
 """`lrpc reproduce` derives the paper's figures from the mechanism, and gives each figure's kind."""
 
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.reproduction.reproduce import PARTS, Plan, reproduce_cluster
 from lrpc.workloads.runs.execute import planned_calls
 from tests.support.command import HERE, lrpc, record, refused
-
-Cells = dict[tuple[str, str, str], dict[str, Any]]
+from tests.support.reproductions import Cells, by_place, column, reproduced, tables
 
 TABLE_II = {
     "Accent": (444, 2300),
@@ -48,20 +46,6 @@ TABLE_V = {
 IV_MP, IV_LRPC, IV_TAOS = ([("IV", test, column) for test in tests] for column, tests in TABLE_IV.items())
 
 
-def by_place(folder: Path) -> Cells:
-    """Return a record's cells by table, row and column, and check that each occurs once."""
-    cells = record(folder)["cells"]
-    found = {(cell["table"], cell["row"], cell["column"]): cell for cell in cells}
-    assert len(found) == len(cells)
-    return found
-
-
-def reproduced(folder: Path, *more: object, calls: int = 200) -> Cells:
-    """Run the command with few calls and return its cells."""
-    assert lrpc("reproduce", "--calls", calls, *HERE, "--out", folder, *more).code == 0
-    return by_place(folder)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reproduce") / "run"
@@ -78,15 +62,6 @@ def cells(folder: Path) -> Cells:
 def figure_2(tmp_path_factory: pytest.TempPathFactory) -> Cells:
     """Return 0.2 s of Figure 2: enough for the drawn values to come to their means."""
     return reproduced(tmp_path_factory.mktemp("figure-2") / "run", "--only", "Figure 2", calls=20_000)
-
-
-def column(cells: Cells, table: str, name: str, what: str = "ours") -> dict[str, Any]:
-    """Return one column of a table, by row."""
-    return {row: cell[what] for (its, row, its_column), cell in cells.items() if (its, its_column) == (table, name)}
-
-
-def tables(cells: Iterable[tuple[str, str, str]]) -> list[str]:
-    return list(dict.fromkeys(table for table, _, _ in cells))
 
 
 def test_every_table_is_there_in_the_papers_order(cells: Cells) -> None:
@@ -390,48 +365,6 @@ def test_the_scenario_table_iv_has_the_machines_of_table_iv() -> None:
 
 
 # Across machines
-
-
-def test_a_remote_null_is_its_steps_and_what_was_measured_beyond_them_is_charged_nowhere(cells: Cells) -> None:
-    ours, paper = (column(cells, "Firefly RPC", "MicroVAX II", what) for what in ("ours", "paper"))
-    steps = [row for row in ours if row.endswith("twice")]
-    assert (len(steps), ours["runtime and stubs"]) == (13, 606)
-    assert ours["Null"] == pytest.approx(2514, rel=0.05)  # few calls, whose times vary
-    summed = {row for row in ours if "unaccounted" not in row} - {"Null"}
-    assert {row: ours[row] for row in summed} == pytest.approx({row: paper[row] for row in summed}, abs=0.01)
-    assert ours["runtime and stubs"] + sum(ours[row] for row in steps) == pytest.approx(2514)
-    assert ours["1,514-byte packet, one way"] == pytest.approx(4414, abs=0.01)
-    assert {row: (paper[row], ours[row]) for row in ours if "unaccounted" in row} == {
-        "unaccounted, of 2,645 measured": (131, "not charged"),
-        "unaccounted, of 2,660 measured": (146, "not charged"),
-    }
-    assert set(column(cells, "Firefly RPC", "MicroVAX II", "kind").values()) == {"input"}
-
-
-def test_stubs_add_what_they_are_quoted_to_add(cells: Cells) -> None:
-    ours, paper = (column(cells, "Firefly RPC stubs", "MicroVAX II", what) for what in ("ours", "paper"))
-    assert len(ours) == 10
-    assert ours == pytest.approx(paper, abs=0.01)
-
-
-def test_what_several_threads_get_is_predicted_and_stands_beside_nothing(cells: Cells) -> None:
-    found = {place: cell for place, cell in cells.items() if place[0] in ("Firefly RPC threads", "Firefly RPC busy")}
-    assert {cell["paper"] for cell in found.values()} == {None}
-    for (table, row, columns), cell in found.items():
-        one = row == "1" if table == "Firefly RPC threads" else columns == "1 thread"
-        assert cell["kind"] == ("input" if one else "predicted")
-    for what, slowest_us in (("Null", 98 + 456), ("full packet", 815 + 1230)):
-        took, rates = (column(cells, "Firefly RPC threads", f"{what}, {unit}") for unit in ("us", "calls/s"))
-        assert list(took) == list(rates) == [str(threads) for threads in range(1, 9)]
-        assert rates["2"] > 1.6 * rates["1"]
-        assert rates["8"] > rates["4"] > rates["2"]
-        assert max(rates.values()) < 1.15e6 / slowest_us  # no more than the slowest place serves, in few calls
-        for threads in rates:
-            assert took[threads] * rates[threads] == pytest.approx(1e6 * int(threads), rel=0.05)
-        for side in ("caller", "server"):
-            busy = column(cells, "Firefly RPC busy", "8 threads")
-            parts = [row for row in busy if row.startswith(f"{what}, {side}: ")]
-            assert sum(busy[row] for row in parts[1:]) == pytest.approx(busy[parts[0]], abs=0.001)
 
 
 def test_a_record_says_that_its_network_is_of_other_processors(folder: Path) -> None:
