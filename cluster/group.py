@@ -59,7 +59,7 @@ class WindowReport:
     missing: list[int] = field(default_factory=list)
 
 
-class Lane:
+class HeldMachine:
     """A machine as the group's loop needs it, at hand without a search for attributes."""
 
     def __init__(self, machine: Machine, rank: int, least_to: int, least_call_to: int) -> None:
@@ -114,14 +114,14 @@ class Group:
         self._logs: list[_RunFile] = []
         # The sequence of the last message, by destination and source.
         self._received: dict[tuple[int, int], int] = {}
-        self._touched: list[Lane] = []  # since the last report of a window
+        self._touched: list[HeldMachine] = []  # since the last report of a window
         self._calls = dict.fromkeys(ranks, 0)
         self._events = dict.fromkeys(ranks, 0)
         self._all_calls = 0
         self._all_events = 0
         self._apart = apart
-        self._lanes: dict[int, Lane] = {}
-        self._at: list[Lane | None] = [None] * len(cluster.machines)  # the same, by rank
+        self._lanes: dict[int, HeldMachine] = {}
+        self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
         # A heap of machines' next events and ranks. Every machine has an entry that is not too
         # late; entries that are too early are left out as they come up.
         self._queue: list[tuple[int, int]] = []
@@ -131,7 +131,7 @@ class Group:
         self._messages = 0
         self._work_ns: list[int] = []
         self._until = FOREVER  # how far its machines may run, whatever their horizons
-        self._running: Lane | None = None
+        self._running: HeldMachine | None = None
         self.duplicates = 0  # messages that arrived again and were dropped
         with ExitStack() as sinks:
 
@@ -153,7 +153,7 @@ class Group:
         spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         for rank, machine in self._machines.items():
             machine.kernel.spare_stacks = spare_stacks
-            lane = Lane(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
+            lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
             self._lanes[rank] = self._at[rank] = lane
             self._touched.append(lane)
             self._queue.append((machine.next_ns, rank))
@@ -299,7 +299,7 @@ class Group:
                 self._run(lane, rank, end, timed=True)
                 heappush(self._queue, (lane.engine.next_time, rank))
 
-    def _run(self, lane: Lane, rank: int, end: int, *, timed: bool) -> None:
+    def _run(self, lane: HeldMachine, rank: int, end: int, *, timed: bool) -> None:
         """Run a machine strictly below `end`.
 
         What it sends arrives at once in the heap of its destination; what it sends to other groups
@@ -325,12 +325,12 @@ class Group:
         self._messages += len(outbox)
         outbox.clear()
 
-    def _touch(self, lane: Lane) -> None:
+    def _touch(self, lane: HeldMachine) -> None:
         if not lane.touched:
             lane.touched = True
             self._touched.append(lane)
 
-    def _arrive(self, lane: Lane, envelope: Envelope) -> None:
+    def _arrive(self, lane: HeldMachine, envelope: Envelope) -> None:
         """Deliver a message, and queue its machine where that is now the machine's next event."""
         self._touch(lane)
         engine = lane.engine
@@ -399,7 +399,7 @@ class Group:
             lane.touched = False
         return self._report(touched, sent)
 
-    def _report(self, lanes: Iterable[Lane], sent: list[Envelope]) -> WindowReport:
+    def _report(self, lanes: Iterable[HeldMachine], sent: list[Envelope]) -> WindowReport:
         report = WindowReport(messages=len(sent))
         for lane in lanes:
             rank = lane.rank

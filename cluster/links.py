@@ -90,7 +90,7 @@ class Links:
         return leaves_ns
 
     def deliver(self, envelope: Envelope) -> None:
-        """Have a message from another machine arrive: at its time, or when it is off the wire.
+        """Schedule the arrival of a message from another machine: at its time, or off the wire.
 
         On the hub, a message that comes over the wire first queues for the wire at its arrival
         time.

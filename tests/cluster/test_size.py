@@ -11,6 +11,7 @@ from benchmarks.cluster import ring, workstations
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group
 from lrpc.cluster.run import run_cluster
+from tests.support.clusters import cluster, digest, joined, pair
 
 
 def lines_run(work: Callable[[], object]) -> int:
@@ -66,3 +67,23 @@ def test_a_quadratic_work_would_be_noticed() -> None:
                 pass
 
     assert grows(quadratic) > 1.5
+
+
+def test_machines_of_one_station_need_no_windows_among_themselves() -> None:
+    """Pairs of machines talk in a station each, and no station hears of the other."""
+    tables = pair("teller", "drawer", ledgers="drawer", rounds=50)
+    tables["machines"] = {name: {} for name in ("a client", "b client", "c server", "d server")}
+    for one, other in (("a", "c"), ("b", "d")):
+        tables["domains"][one] = {
+            "machine": f"{one} client",
+            "imports": {"drawer": other},
+            "threads": [{"program": "teller", "parameters": {"ledgers": "drawer", "rounds": 50}}],
+        }
+        tables["domains"][other] = {"machine": f"{other} server", "exports": {other: {"server": "ledger"}}}
+    del tables["domains"]["program"], tables["domains"]["ledger"]
+    with joined(cluster(tables), 2) as run:
+        progress = run.run()
+        assert progress.messages == 2 * 2 * 150
+        assert progress.bytes == 0  # nothing crossed a socket
+        assert progress.windows < 20
+        assert run.digest() == digest(cluster(tables))

@@ -329,26 +329,6 @@ def test_a_client_that_nobody_calls_needs_no_window_but_for_its_calls() -> None:
     assert outcome.progress.windows <= 3 * calls
 
 
-def test_machines_of_one_station_need_no_windows_among_themselves() -> None:
-    """Pairs of machines talk in a station each, and no station hears of the other."""
-    tables = pair("teller", "drawer", ledgers="drawer", rounds=50)
-    tables["machines"] = {name: {} for name in ("a client", "b client", "c server", "d server")}
-    for one, other in (("a", "c"), ("b", "d")):
-        tables["domains"][one] = {
-            "machine": f"{one} client",
-            "imports": {"drawer": other},
-            "threads": [{"program": "teller", "parameters": {"ledgers": "drawer", "rounds": 50}}],
-        }
-        tables["domains"][other] = {"machine": f"{other} server", "exports": {other: {"server": "ledger"}}}
-    del tables["domains"]["program"], tables["domains"]["ledger"]
-    with joined(cluster(tables), 2) as run:
-        progress = run.run()
-        assert progress.messages == 2 * 2 * 150
-        assert progress.bytes == 0  # nothing crossed a socket
-        assert progress.windows < 20
-        assert run.digest() == digest(cluster(tables))
-
-
 def test_progress_counts_windows_messages_and_calls() -> None:
     seen: list[tuple[int, int, int, int]] = []
 
