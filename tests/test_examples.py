@@ -16,7 +16,7 @@ SAYS = {
     "greeter.py": ["Hello, you!", "A-stacks: 1"],
     "awaited_greeter.py": ["Hello, you!", "Hello, me!", "Hello, all!", "A-stacks: 3"],
     "adder.py": ["1 + 2 = 3"],
-    "one_machine.py": ["bob: the counter is 6", "nothing is left to do"],
+    "one_machine.py": ["the counter is 6", "nothing is left to do"],
     "own_classes.py": ["shop: shop: {'sold': 56}", "24 of 24 calls crossed machines", "remote/total: 100.0 %"],
     "analysis.py": ["remote_percent", "158      0"],
     "placement.py": ["cross-machine calls: 6 -> 2", "has fewer than 2"],

@@ -46,7 +46,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "message_argument_byte": ("copy a byte of an argument, all copies in one", "Port._copy_arguments"),
     "message_result_byte": ("copy a byte of a result, all copies in one", "Port._copy_results"),
     "remote_client": ("run stub and run-time at the caller", "Network.call"),
-    "remote_server": ("run stub and run-time at the server", "Network._execute"),
+    "remote_server": ("run stub and run-time at the server", "Network.receive"),
     "network_send": ("send a message", "Packets.send"),
     "network_receive": ("receive a message", "Packets.take_in"),
     "network_byte": ("carry a byte of a message", "Charges.carry"),

@@ -60,10 +60,18 @@ class FourTestsServer(FourTests):
 
 
 def costs_of(
-    us: int = 1, but: Mapping[str, int] | None = None, *, tagged: bool = False, pages: tuple[int, int] = (2, 1)
+    us: int = 1,
+    but: Mapping[str, int] | None = None,
+    *,
+    tagged: bool = False,
+    pages: tuple[int, int] = (2, 1),
+    lacks: Sequence[str] = (),
 ) -> CostModel:
-    """Return a cost model in which every step costs `us` microseconds, except those in `but`."""
-    each = dict.fromkeys(STEPS, us) | dict(but or {})
+    """Return a cost model in which every step costs `us` microseconds, except those in `but`.
+
+    It has no step that it `lacks`.
+    """
+    each = dict.fromkeys((step for step in STEPS if step not in lacks), us) | dict(but or {})
     named = {step: {"us": float(cost), "origin": "assumed", "source": "a test"} for step, cost in each.items()}
     on_call, on_return = ({"kernel": 0, "domain": count} for count in pages)
     tlb = {"tagged": tagged, "on_call": on_call, "on_return": on_return, "source": "a test"}

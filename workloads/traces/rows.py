@@ -150,7 +150,7 @@ class RowCollector:
         self._unfit: set[SpanKey] = set()  # spans that were left out
         self._left_out: list[tuple[RowPlace, LeftOut]] = []
 
-    def begin(self, *words: str) -> None:
+    def begin(self, words: tuple[str, ...]) -> None:
         """Begin the next file; `words` name the parts of its places, as in "line 3, span 7"."""
         self._words.append(words)
 

@@ -355,7 +355,7 @@ def test_numbers_of_machines_for_which_there_is_no_time_are_named(monkeypatch: p
 
 def numbers(ended: Ended) -> list[int]:
     """Return the numbers of machines that have a row in the last table."""
-    return [int(row) for row in re.findall(r"^│ +(\d+) │ +\d+ │", ended.out.split("What more ")[1], re.MULTILINE)]
+    return [int(row) for row in re.findall(r"^│ +(\d+) │ +[\d,.]+ │", ended.out.split("What more ")[1], re.MULTILINE)]
 
 
 def test_a_slack_that_was_not_proved_to_be_the_smallest_is_not_called_so() -> None:

@@ -80,7 +80,9 @@ def test_one_machine_has_the_calls_of_its_record(processors: int, caching: bool,
     assert {one.process for one in found.slices} == {"here"}
     assert {one.track for one in found.of("processor")} == {f"processor {number}" for number in range(processors)}
     tracks = {one.track for one in found.slices if one.category not in ("processor", "step")}
-    assert tracks == {f"user/0 in {domain}" for domain in ("user", "names", "windows", "files")}
+    # The user's thread may have the same track in a server's domain that the clerk had before.
+    where = {track.removeprefix("user/0 in ").removesuffix(", 1") for track in tracks if "clerk" not in track}
+    assert where == {"user", "names", "windows", "files"}
 
 
 def test_a_replay_has_the_calls_of_its_record(tmp_path: Path) -> None:
@@ -244,8 +246,9 @@ def test_a_run_that_is_stopped_keeps_its_timeline_until_then(tmp_path: Path) -> 
     assert len(found.of("cross_domain")) == counts["cross_domain"] > 0
     whole = lrpc("run", path, *HERE, "--out", tmp_path / "whole", "--timeline")
     assert whole.code == 0
-    begun = {(one.process, one.track, one.name, one.begin) for one in found.slices}
-    assert begun <= {(one.process, one.track, one.name, one.begin) for one in read(tmp_path / "whole" / FILE).slices}
+    # What a track is called depends on who else has it later.
+    begun = {(one.process, one.name, one.begin) for one in found.slices}
+    assert begun <= {(one.process, one.name, one.begin) for one in read(tmp_path / "whole" / FILE).slices}
 
 
 def test_temporary_folders_of_killed_runs_are_removed_and_those_of_others_stay(

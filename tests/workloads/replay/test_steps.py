@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lrpc.cluster.run import Outcome, run_cluster
-from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.costs import PARTS, CostModel
 from lrpc.workloads.records.records import TraceAccounts, total_counts
 from lrpc.workloads.replay.accounts import accounts
 from lrpc.workloads.replay.crossings import Crossings, crossings
@@ -24,6 +24,7 @@ from lrpc.workloads.traces.trace import Trace
 from tests.support.properties import examples
 from tests.support.simulated import costs_of
 
+PACKETS = PARTS["packets"]  # without these, messages travel whole
 FREE = costs_of(0, pages=(0, 0))
 Row = tuple[str, str, str, int, int]  # span, parent, pod, begin and end in us
 
@@ -140,7 +141,7 @@ def test_the_gap_between_client_and_server_is_replaced_by_the_simulated_crossing
     assert replayed(tmp_path, *CALL).us == 80
     assert replayed(tmp_path, *CALL, costs=costs_of(0, {"trap": 3}, pages=(0, 0))).us == 80 + 2 * 3
     assert replayed(tmp_path, *CALL, machines=2, delay_us=5).us == 80 + 2 * 5
-    sent = costs_of(0, {"network_send": 1, "network_receive": 2, "remote_client": 7}, pages=(0, 0))
+    sent = costs_of(0, {"network_send": 1, "network_receive": 2, "remote_client": 7}, pages=(0, 0), lacks=PACKETS)
     assert replayed(tmp_path, *CALL, machines=2, delay_us=5, costs=sent).us == 80 + 2 * (5 + 1 + 2) + 7
 
 
@@ -328,7 +329,8 @@ def test_where_spans_nest_gaps_are_all_that_is_not_computed_and_calls_all_that_i
     time has passed (docs/design.md, what is not charged).
     """
     assume(not any(ends_with_a_call_within_its_domain(row, rows) for row in rows))
-    costs = costs_of(0, {"trap": 3, "procedure_call": 1, "remote_client": 7, "network_send": 2}, pages=(0, 0))
+    each = {"trap": 3, "procedure_call": 1, "remote_client": 7, "network_send": 2}
+    costs = costs_of(0, each, pages=(0, 0), lacks=PACKETS)
     done = replayed(tmp_path, *rows, machines=machines, processors=1000, costs=costs, delay_us=5)
     assert done.time("beside children") == (0, None)
     assert done.time("waiting for processors") == (None, 0)

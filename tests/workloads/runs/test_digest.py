@@ -22,7 +22,8 @@ FIREFLY = (COST_MODELS / "cvax-firefly.toml").read_text()
 
 def with_cost(folder: Path, step: str, us: float) -> str:
     """Return the Firefly's cost model with one cost changed."""
-    (old,) = (line for line in FIREFLY.splitlines() if line.startswith(f"{step} = "))
+    steps = FIREFLY[FIREFLY.index("[steps]") :]  # others name the step too
+    old = next(line for line in steps.splitlines() if line.startswith(f"{step} = "))
     before = load_cost_model("cvax-firefly").file.steps[step].us
     path = folder / f"{step}.toml"
     path.write_text(FIREFLY.replace(old, old.replace(f"us = {before}", f"us = {us}", 1)))

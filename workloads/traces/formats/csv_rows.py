@@ -35,7 +35,7 @@ def read(name: str, data: bytes, collector: RowCollector, layout: ColumnLayout |
 
     Without a layout, it is found out by the header.
     """
-    collector.begin("line")
+    collector.begin(("line",))
     separator = _separator(data)
     records = _records(data, separator)
     line, header, trouble = next(records)

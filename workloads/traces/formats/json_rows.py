@@ -38,7 +38,7 @@ def read(name: str, data: bytes, collector: RowCollector) -> None:
     whole = None if by_line else _documents(name, data)
     word = "line" if by_line else "document"
     several = by_line or (whole is not None and len(whole) > 1)
-    collector.begin(*((word, "span") if several else ("span",)))
+    collector.begin((word, "span") if several else ("span",))
     documents: Iterator[tuple[int, object]] = _lines(data) if whole is None else enumerate(whole, 1)
     for number, document in documents:
         place = (number,) if several else ()

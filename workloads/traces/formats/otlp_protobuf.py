@@ -25,7 +25,7 @@ def read(name: str, data: bytes, collector: RowCollector) -> None:
 
     Raises `TraceRefused` for what is no such message.
     """
-    collector.begin("message", "span")
+    collector.begin(("message", "span"))
     for number, message in enumerate(_messages(name, data), 1):
         otlp.read(message, (number,), collector)
 
