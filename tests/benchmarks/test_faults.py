@@ -120,13 +120,13 @@ def test_a_transport_that_stays_cut_ends_the_run_and_is_named(windows: int, monk
 def test_a_slow_station_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a station that still reports progress when asked, however slow its window is."""
     monkeypatch.setattr(peers, "PULSE_S", 0.05)
-    monkeypatch.setattr(peers, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(peers, "PATIENCE_S", 0.5)
     with joined(BANK, 2) as run:
         advance = run.stations[1].advance
         slow = threading.Event()
 
         def wait_first(horizons: Horizons, *, everything: bool = False) -> WindowReport:
-            slow.wait(0.5)
+            slow.wait(1.5)
             slow.set()
             return advance(horizons, everything=everything)
 

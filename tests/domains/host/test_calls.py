@@ -357,5 +357,6 @@ until(lambda: here.totals()["shop"]["busy"] == 1)
         for _ in range(5):
             use()
         gc.collect()
-        until(lambda: (descriptors(), threading.active_count()) == before)
+        # Fewer where what an earlier test let go of was still closing.
+        until(lambda: descriptors() <= before[0] and threading.active_count() <= before[1])
         assert list(tmp_path.iterdir()) == []
