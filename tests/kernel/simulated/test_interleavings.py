@@ -53,6 +53,9 @@ class Job(Interface):
         raise NotImplementedError
 
 
+MOST_CALLS: Final = 300  # of a sequence: policies whose scripts call could make calls without end
+
+
 @cache
 def costs(buffers: int) -> CostModel:
     """Return costs that differ from each other, with so many message buffers for each server."""
@@ -175,7 +178,7 @@ class World:
                 domain.sleep(FOR_LONG)
             elif what == "raise" and depth < DEEPEST:  # in a procedure; a thread's body must not
                 raise ValueError("drawn")
-            elif what == "call" and depth:
+            elif what == "call" and depth and len(self.ends) < MOST_CALLS:
                 way: Transfer = "message passing" if three & 1 else "lrpc"
                 self._call(domain, f"d{one % PLACES}", way, "grow" if three & 2 else "wait", (two, depth - 1))
             elif what == "forge":
