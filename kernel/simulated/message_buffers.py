@@ -59,12 +59,12 @@ class MessageBuffers:
         free = self._free
         if len(free) > self.waiting.woken and free[-1].client is client and HEADER + size <= free[-1].room:
             return free.pop()  # the usual case
-        if self._closed:
+        if not self._closed and len(free) + self.most - len(self.members) <= self.waiting.woken:
+            self.waiting.wait()
+        if self._closed:  # perhaps since this thread was woken
             buffer = MessageBuffer(client)
             buffer.mapped = False
             return buffer
-        if len(free) + self.most - len(self.members) <= self.waiting.woken:
-            self.waiting.wait()
         buffer = self._taken(client)
         self.fit(buffer, size)
         return buffer

@@ -245,6 +245,28 @@ def test_callers_that_wait_for_a_buffer_are_told_when_the_server_ends() -> None:
     assert reached_regions(house.client) == []
 
 
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_who_is_woken_for_a_buffer_and_finds_that_the_server_has_ended_gets_no_memory(discipline: Discipline) -> None:
+    house = House(discipline, buffers=1)
+    told: list[str] = []
+
+    def first() -> None:
+        house.stub.add(1, 2, 3)  # then gives its buffer to the waiter, which has no processor yet
+        house.server.terminate()
+
+    def second() -> None:
+        with pytest.raises(CallFailed) as caught:
+            house.stub.add(4, 5, 6)
+        told.append(str(caught.value))
+
+    for body in (first, second):
+        house.client.spawn(body)
+    house.kernel.run(FOREVER)
+    assert len(told) == 1
+    assert reached_regions(house.client) == []
+    assert_nothing_held(house.kernel)
+
+
 def reached_regions(domain: ProtectionDomain) -> list[object]:
     return list(domain.memory._regions)
 
