@@ -71,9 +71,10 @@ class Stream:
             whole += 1
 
 
-def zipf_bounds(count: int) -> list[int]:
+def zipf_bounds(count: int, unevenness: float = 1.0, largest: int = 1_000_000) -> list[int]:
     """Return running sums, for `choose`, of the weights 1, 1/2, 1/3, …, 1/`count`.
 
-    Weights are in millionths, rounded down, and at least 1.
+    Each is to the power of `unevenness`. Weights are multiples of the `largest`, rounded down, and
+    at least 1.
     """
-    return list(accumulate(max(1, 1_000_000 // rank) for rank in range(1, count + 1)))
+    return list(accumulate(max(1, int(largest / rank**unevenness)) for rank in range(1, count + 1)))

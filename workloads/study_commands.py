@@ -1,6 +1,6 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,19 +75,15 @@ def run_sweep(
     for line in found.left_out:
         print_note(f"note: {line}")
     if dry_run:
-        done = sum(one.done for one in found.runs)
-        say(f"{found.name}: {len(found.runs)} runs, {done} of them done, in {out}")
+        _say_planned(found, out)
         return
     with folders.claimed(out):
         sweep.open_folder(file, out, force=force)
-        with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
-            failed = sweep.carry_out(found, parallel, address, note)
+        failed = _carry_out(found, parallel, address)
         table = sensitivity.report(None if as_json else terminal.make_console(), found, out)
     if as_json:
         say_json({"folder": str(out), "runs": as_objects(table), "report": str(out / "report" / page.PAGES[0])})
-    if failed:
-        first = min(failed)
-        raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")
+    _refuse_failed(found, failed)
 
 
 def compare_structures(
@@ -161,21 +157,38 @@ def compare_systems(
     check_result(as_json=as_json, dry_run=dry_run)
     found = leave_one_out.prepare(count, scale, seed, out, command_line())
     if dry_run:
-        say(f"systems: {len(found.runs)} runs, {sum(one.done for one in found.runs)} of them done, in {out}")
+        _say_planned(found, out)
         return
     with folders.claimed(out):
-        with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
-            failed = sweep.carry_out(found, parallel, address, note)
-        table = leave_one_out.compare(found)
+        failed = _carry_out(found, parallel, address)
+        results = sweep.rows(found)
+        table = leave_one_out.compare(results)
         path = out / f"{table.name}.csv"
         write_csv(path, table)
     if as_json:
         say_json(as_objects(table))
     else:
         terminal.print_table(terminal.make_console(), table)
-        for (one, other), rank in leave_one_out.ties(found).items():
+        for (one, other), rank in leave_one_out.ties(results).items():
             say(f"rank correlation of the shares of {one} and {other}, which have the same people: {rank:.2f}")
         say(f"records {out}, table {path}")
+    _refuse_failed(found, failed)
+
+
+def _say_planned(found: sweep.Sweep, out: Path) -> None:
+    """Print what would run."""
+    done = sum(one.done for one in found.runs)
+    say(f"{found.name}: {len(found.runs)} runs, {done} of them done, in {out}")
+
+
+def _carry_out(found: sweep.Sweep, parallel: int | None, address: str | None) -> dict[int, str]:
+    """Carry out the runs that are not done, beside a bar; return those that failed, by number."""
+    with counting_bar(found.name, sum(not one.done for one in found.runs)) as note:
+        return sweep.carry_out(found, parallel, address, note)
+
+
+def _refuse_failed(found: sweep.Sweep, failed: Mapping[int, str]) -> None:
+    """Raise `RunFailed` where a run failed."""
     if failed:
         first = min(failed)
         raise RunFailed(f"{len(failed)} of {len(found.runs)} runs failed; run {first}: {failed[first]}")

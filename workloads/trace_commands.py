@@ -243,11 +243,10 @@ def find_placement(
     if done is not None and as_json:
         say_json(told.as_json(done) | {"report": str(told.write(done))})
     elif done is not None:
+        console = terminal.make_console()
         for table in place.tables(done):
-            terminal.print_table(terminal.make_console(), table)
-        terminal.print_lines(
-            terminal.make_console(), [*place.lines(done), f"report {told.write(done)}", place.answer(done)]
-        )
+            terminal.print_table(console, table)
+        terminal.print_lines(console, [*place.lines(done), f"report {told.write(done)}", place.answer(done)])
 
 
 def tell(

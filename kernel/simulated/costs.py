@@ -172,6 +172,7 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     # What stubs add to a call of another machine, by the types of its values.
     "marshaling": STEPS[MARSHAL_WORD : MARSHAL_TEXT_BYTE + 1],
 }
+REMOTE_STEPS: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"], *PARTS["marshaling"])
 
 Origin = Literal["source", "fitted", "assumed"]
 CellName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/.+$")]  # table/row/column
@@ -374,14 +375,18 @@ class CostModel:
     def lookahead_ns(self) -> int:
         """Return the least time from the last checkpoint before a message to its leaving."""
         # That a controller begins to transmit a packet is an event of its own.
-        if self.in_packets:
+        if self.has("packets"):
             return self.floor_ns((sum(self.ps[step] for step in TRANSMIT) + 500) // 1000)
         return self.ns[NETWORK_SEND]
 
     def floor_ns(self, ns: int) -> int:
         """Return the least that a service takes which costs `ns`, where its time varies."""
-        variation = self.file.variation
-        return ns if variation is None else ns * round(variation.floor * 1_000_000) // 1_000_000
+        return ns * self.floor_ppm // 1_000_000
+
+    @property
+    def floor_ppm(self) -> int:
+        """Return the least part of its cost that a service takes, in millionths."""
+        return 1_000_000 if self.file.variation is None else round(self.file.variation.floor * 1_000_000)
 
     def without_variation(self) -> "CostModel":
         """Return this model with services that always take what they cost."""
@@ -393,11 +398,6 @@ class CostModel:
         if self.file.retransmission is None:
             raise Refused(f"cost model {self.name}: does not say when a lost call is sent again; add retransmission")
         return self.file.retransmission
-
-    @property
-    def in_packets(self) -> bool:
-        """Return whether messages are sent packet by packet, by an I/O processor."""
-        return self.has("packets")
 
     def bus_ps(self, step: int) -> int:
         """Return for how long a step occupies the memory bus, on average, in picoseconds."""

@@ -162,7 +162,7 @@ def lines(path: Path) -> Iterator[str]:
 def objects(path: Path) -> Iterator[dict[str, object]]:
     """Yield an exported log as JSON has it, an object for each event, also in words."""
     machines = _machines(path)
-    for machine, (_, chunks) in zip(machines, read(path), strict=True):
+    for machine, chunks in read(path):
         for chunk in chunks:
             for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
                 yield {
@@ -179,7 +179,7 @@ def words(path: Path) -> Iterator[str]:
     """Yield an exported log in words, a line each: virtual time in us, machine, what happened."""
     machines = [one_line(name) for name in _machines(path)]
     width = max(map(len, machines), default=0)
-    for machine, (_, chunks) in zip(machines, read(path), strict=True):
+    for machine, chunks in read(path):
         for chunk in chunks:
             for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
                 happened = _in_words(kind, subject, object_, machines)

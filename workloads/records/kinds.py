@@ -82,6 +82,11 @@ QUOTED: Final = Basis()  # what was quoted or given, and read back
 COUNTED: Final = Basis(simulated=True)  # what a mechanism did, whatever it costs
 
 
+def us_of(costs: CostModel, charges: Mapping[str, int]) -> float:
+    """Return what some charges, how many by step name, cost in all, in microseconds."""
+    return sum(costs.file.steps[step].us * count for step, count in charges.items())
+
+
 def from_charges(costs: CostModel, charges: Mapping[str, int], *places: str, bus: bool = False) -> Basis:
     """Return the basis of a figure that steps of a cost model were charged for.
 

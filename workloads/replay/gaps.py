@@ -22,7 +22,7 @@ from statistics import median_low
 from typing import Final, Literal
 
 from lrpc.kernel.random import Stream
-from lrpc.kernel.simulated.costs import NETWORK_BYTE, PARTS, CostModel
+from lrpc.kernel.simulated.costs import NETWORK_BYTE, REMOTE_STEPS, CostModel
 from lrpc.workloads.replay.crossings import Crossings, crossings
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.attributes import UNTOLD
@@ -32,7 +32,6 @@ LinkCost = Literal["model", "trace", "trace-median"]
 Pair = tuple[str, str]  # the calling domain and the called one
 LEAST_DELAY_US: Final = 1.0  # of a link: machines advance by as much at a time
 MESSAGE_BYTES: Final = 4  # of a replay's own requests and responses
-REMOTE: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"], *PARTS["marshaling"])
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def charged(
     by_pair = gaps_by_pair(trace, network_gaps(trace, activity))
     least_us = min((gaps[0] for gaps in by_pair.values()), default=0) / 1000
     delay_us = max(LEAST_DELAY_US, min(link_delay_us, least_us / 4))
-    cheap = costs.without(REMOTE)
+    cheap = costs.without(REMOTE_STEPS)
     base = crossings(cheap, machines, link_delay_us=delay_us, link_mbps=link_mbps)
     streams: dict[str, Stream] = {}
     extra_ns: dict[int, int] = {}

@@ -1,12 +1,11 @@
 """Defines the steps that a span takes, and keeps those of all spans on a tape.
 
 A span takes some three steps. As objects they need 150 bytes a span, which for a million spans is
-more than all else that is known of them. On the tape a step is a code and a number, 9 bytes; the
-steps of one span are made when they are asked for. They are values: nothing changes them.
+more than all else that is known of them. On the tape a step is a code and a number, 9 bytes. What
+runs the steps of a span, or adds up their times, reads them there.
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,11 +55,10 @@ FORK: Final = 3
 FORK_JOINED: Final = 4
 JOIN: Final = 5
 END: Final = 6
-ALONE: Final = bytes([COMPUTE, END])  # the steps of a span that only computes
 NONE: Final = -1  # where a span without steps of its own would begin
 
 
-class StepTape(Mapping[int, Steps]):
+class StepTape:
     """The steps of spans by their index, written once, in order of spans.
 
     `codes` and `numbers` are the tape: a step has the same place on both.
@@ -71,16 +69,14 @@ class StepTape(Mapping[int, Steps]):
         self.codes = bytearray()
         self.numbers = array("q")
         self._begins = array("q")  # by span
-        self._length = 0
 
     def add(self, steps: Steps) -> None:
         """Write the steps of the next span."""
         self._begins.append(len(self.codes))
-        self._length += 1
         self._write(steps)
 
     def skip(self) -> None:
-        """Leave the next span without steps of its own; it is no key."""
+        """Leave the next span without steps of its own."""
         self._begins.append(NONE)
 
     def place(self, span: int) -> int:
@@ -98,21 +94,6 @@ class StepTape(Mapping[int, Steps]):
             within += 1 if code in (FORK, FORK_JOINED) else -1 if code == END else 0
             at += 1
         return at
-
-    def __getitem__(self, span: int) -> Steps:
-        """Return the steps of a span."""
-        at = self.place(span)
-        if self.codes.startswith(ALONE, at):  # as of most spans
-            return (Compute(self.numbers[at]),)
-        return self._read(at)[0]
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the spans that have steps, in order."""
-        return (span for span, at in enumerate(self._begins) if at != NONE)
-
-    def __len__(self) -> int:
-        """Return the number of spans that have steps."""
-        return self._length
 
     def _write(self, steps: Steps) -> None:
         for step in steps:
@@ -132,23 +113,3 @@ class StepTape(Mapping[int, Steps]):
     def _note(self, code: int, number: int) -> None:
         self.codes.append(code)
         self.numbers.append(number)
-
-    def _read(self, at: int) -> tuple[Steps, int]:
-        """Return the steps that begin at a place on the tape, and the place after their end."""
-        found: list[Compute | Wait | Do | Fork | Join] = []
-        codes, numbers = self.codes, self.numbers
-        while (code := codes[at]) != END:
-            number = numbers[at]
-            at += 1
-            if code == COMPUTE:
-                found.append(Compute(number))
-            elif code == DO:
-                found.append(Do(number))
-            elif code == WAIT:
-                found.append(Wait(number))
-            elif code == JOIN:
-                found.append(Join())
-            else:
-                steps, at = self._read(at)
-                found.append(Fork(number, steps, code == FORK_JOINED))
-        return tuple(found), at + 1

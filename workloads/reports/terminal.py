@@ -11,7 +11,7 @@ gets a table that is as wide as it must be.
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -223,7 +223,7 @@ class Sheet:
         """Return it with names of pods that lack what Kubernetes ends them with."""
         shorter = brief(cell for row in self.rows for cell in row)
         rows = [[shorter.get(cell, cell) for cell in row] for row in self.rows]
-        return Sheet(self.heads, rows, self.figures, self.caption, self.summed)
+        return replace(self, rows=rows)
 
     def _boxed(self, title: str, widths: Sequence[int]) -> Table:
         has_heads = any(self.heads)

@@ -54,16 +54,11 @@ def readable(name: str) -> str:
     """Return the name of a field as words, with its unit after a comma, and µs for us."""
     if name in FIELDS:
         return FIELDS[name]
-    name = hyphened(name)
+    name = HYPHENED.sub(r"\1-\2", name)
     for ending, unit in UNITS.items():
         if name.endswith(ending):
             name = f"{name.removesuffix(ending)}, {unit}"
     return micro(name.replace("_", " "))
-
-
-def hyphened(name: str) -> str:
-    """Return the name of a field with `cross-machine` and its like as people write them."""
-    return HYPHENED.sub(r"\1-\2", name)
 
 
 def micro(text: str) -> str:

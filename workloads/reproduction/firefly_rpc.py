@@ -9,6 +9,7 @@ Two Fireflies of five processors then call each other by up to eight threads. Wh
 takes is the account; what more threads get follows from what they queue for.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 from lrpc.kernel.simulated.costs import PARTS, CostModel
 from lrpc.workloads.programs.packets import STUB_CALLS
 from lrpc.workloads.records.cells import Cell
-from lrpc.workloads.records.kinds import COUNTED, QUOTED, Basis, Parameter, from_charges
+from lrpc.workloads.records.kinds import COUNTED, QUOTED, Basis, Parameter, from_charges, us_of
 from lrpc.workloads.reproduction.paper import Measured
 
 TABLE: Final = "Firefly RPC"
@@ -80,8 +81,7 @@ class RemoteLoop:
     def of(self, costs: CostModel, steps: Sequence[str]) -> tuple[float, dict[str, int]]:
         """Return what some steps cost per call, in us, and how often a call is charged each."""
         charges = {step: self.measured.charges[step] for step in steps if step in self.measured.charges}
-        us = sum(costs.file.steps[step].us * count for step, count in charges.items())
-        return us / self.measured.calls, self.measured.per_call(charges)
+        return us_of(costs, charges) / self.measured.calls, self.measured.per_call(charges)
 
     @property
     def wire_us(self) -> float:
@@ -99,7 +99,7 @@ def cells(loops: Mapping[str, Mapping[int, RemoteLoop]], costs: CostModel) -> li
     for row, (us, steps) in ACCOUNT.items():
         found.append(_row(f"{row}, twice", PACKETS * us, null.of(costs, steps), costs))
     found.append(Cell.of(TABLE, "wire, twice", COLUMN, PACKETS * WIRE, null.wire_us, "us", QUOTED))
-    found.append(Cell.of(TABLE, "Null", COLUMN, NULL, null.measured.us, "us", _basis(null, costs, "Null")))
+    found.append(Cell.of(TABLE, "Null", COLUMN, NULL, null.measured.us, "us", _basis(null, costs)))
     for measured in MEASURED:
         row = f"unaccounted, of {measured:,.0f} measured"
         found.append(Cell.of(TABLE, row, COLUMN, measured - NULL, NOT_CHARGED, "us", QUOTED))
@@ -116,12 +116,11 @@ def stubs(sides: Sequence[Sequence[Mapping[str, int]]], costs: CostModel) -> lis
     """Return what stubs add for values of each kind; `sides` has the charges of either machine."""
     found = []
     for row, *charges in zip(STUB_CALLS, *sides, strict=True):
-        summed: dict[str, int] = {}
-        for step, count in (one for side in charges for one in side.items()):
-            summed[step] = summed.get(step, 0) + count
-        us = sum(costs.file.steps[step].us * count for step, count in summed.items())
+        summed = Counter[str]()
+        for side in charges:
+            summed.update(side)
         basis = from_charges(costs, summed, f"{STUBS}/{row}")
-        found.append(Cell.of(STUBS, row, COLUMN, MARSHALING[row], us, "us", basis))
+        found.append(Cell.of(STUBS, row, COLUMN, MARSHALING[row], us_of(costs, summed), "us", basis))
     return found
 
 
@@ -136,8 +135,8 @@ def _row(row: str, paper: float, found: tuple[float, Mapping[str, int]], costs: 
     return Cell.of(TABLE, row, COLUMN, paper, us, "us", from_charges(costs, charges, f"{TABLE}/{row}"))
 
 
-def _basis(loop: RemoteLoop, costs: CostModel, place: str) -> Basis:
-    return from_charges(costs, loop.measured.per_call(loop.measured.charges), f"{TABLE}/{place}")
+def _basis(loop: RemoteLoop, costs: CostModel) -> Basis:
+    return from_charges(costs, loop.measured.per_call(loop.measured.charges), f"{TABLE}/Null")
 
 
 def _threads(loops: Mapping[str, Mapping[int, RemoteLoop]], costs: CostModel) -> list[Cell]:
@@ -157,17 +156,17 @@ def _busy(loops: Mapping[str, Mapping[int, RemoteLoop]], costs: CostModel) -> li
     for what, by_threads in loops.items():
         for threads in SHOWN:
             loop = by_threads[threads]
+            rests, column = _of_threads(threads, loop, costs), f"{threads} thread" + "s" * (threads > 1)
             for side, busy in loop.busy.items():
                 for with_, processors in busy.items():
-                    row, rests = f"{what}, {side}: {with_}", _of_threads(threads, loop, costs)
-                    column = f"{threads} thread" + "s" * (threads > 1)
+                    row = f"{what}, {side}: {with_}"
                     found.append(Cell.of(BUSY, row, column, None, processors, "processors", rests))
     return found
 
 
 def _of_threads(threads: int, loop: RemoteLoop, costs: CostModel) -> Basis:
     """Return what a figure of several threads rests on; of one thread it is the account's sum."""
-    basis = _basis(loop, costs, "Null")
+    basis = _basis(loop, costs)
     if threads == 1:
         return basis
     variation = costs.file.variation

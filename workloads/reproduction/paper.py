@@ -16,7 +16,7 @@ from lrpc.cluster.parameters import ParameterTable
 from lrpc.kernel.simulated.costs import STEPS, CostModel
 from lrpc.workloads.programs.four_tests import TESTS
 from lrpc.workloads.records.cells import Cell, crossing_shares
-from lrpc.workloads.records.kinds import COUNTED, QUOTED, Basis, from_charges, from_parameters
+from lrpc.workloads.records.kinds import COUNTED, QUOTED, Basis, from_charges, from_parameters, us_of
 
 # Table I: operations that cross machines, in percent. Taos' 344,888 local and 18,366 network calls
 # are 5.33 % of local and 5.06 % of all calls. For V and Sun the paper's share is of all operations.
@@ -386,6 +386,6 @@ def _part(
 
     `solved_from` is the row that these steps may have been solved from, if it is not this one.
     """
-    us = sum(costs.file.steps[step].us * measured.charges[step] for step in steps if step in measured.charges)
+    us = us_of(costs, {step: measured.charges[step] for step in steps if step in measured.charges})
     basis = from_charges(costs, measured.per_call(steps), solved_from or f"{table}/{row}")
     return Cell.of(table, row, column, paper, us / measured.calls, "us", basis)

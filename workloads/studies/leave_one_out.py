@@ -22,7 +22,7 @@ from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies import draws
 from lrpc.workloads.studies.sensitivity import spread
-from lrpc.workloads.studies.sweep import Row, Sweep, SweepRun, rows
+from lrpc.workloads.studies.sweep import Row, Sweep, SweepRun
 
 # By scenario, the part of its hours that each draw runs.
 SYSTEMS: Final[Mapping[str, float]] = {"taos": 0.1, "v": 0.05, "sun": 0.02}
@@ -61,13 +61,13 @@ def prepare(count: int, scale: float, seed: int, out: Path, command: Sequence[st
     return Sweep("systems", [], runs, drawn=True)
 
 
-def compare(done: Sweep) -> Table:
+def compare(found: Sequence[Row]) -> Table:
     """Return the interval of each system's share: before any fit, and as people of others predict.
 
-    An interval is from the 5 % to the 95 % quantile. Shares are remote over local calls.
+    `found` are the results of all runs, in order. An interval is from the 5 % to the 95 % quantile.
+    Shares are remote over local calls.
     """
-    found = rows(done)
-    each = {scenario: found[at :: len(SYSTEMS)] for at, scenario in enumerate(SYSTEMS)}
+    each = _by_system(found)
     kept: dict[str, list[int]] = {"not fitted": list(range(len(found) // len(SYSTEMS)))}
     for scenario, results in each.items():
         kept[f"fitted on {scenario}"] = [number for number, row in enumerate(results) if _near(row)]
@@ -80,17 +80,20 @@ def compare(done: Sweep) -> Table:
     return Table("systems", f"Each system's share, in {len(kept['not fitted'])} draws", COLUMNS, lines)
 
 
-def ties(done: Sweep) -> dict[tuple[str, str], float]:
+def ties(found: Sequence[Row]) -> dict[tuple[str, str], float]:
     """Return how far the same people tie two systems' shares: their rank correlation over draws."""
     from scipy.stats import spearmanr
 
-    found = rows(done)
-    each = {scenario: [row.share for row in found[at :: len(SYSTEMS)]] for at, scenario in enumerate(SYSTEMS)}
+    each = {scenario: [row.share for row in results] for scenario, results in _by_system(found).items()}
     return {
         (one, other): float(spearmanr(*zip(*both, strict=True)).statistic)
         for one, other in combinations(each, 2)
         if len(both := [pair for pair in zip(each[one], each[other], strict=True) if None not in pair]) > LEAST
     }
+
+
+def _by_system(found: Sequence[Row]) -> dict[str, Sequence[Row]]:
+    return {scenario: found[at :: len(SYSTEMS)] for at, scenario in enumerate(SYSTEMS)}
 
 
 def _drawn(scenario: str, count: int, seed: int) -> list[draws.Values]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lrpc.cluster.run import Outcome
-from lrpc.kernel.simulated.costs import PARTS, CostModel
+from lrpc.kernel.simulated.costs import REMOTE_STEPS, CostModel
+from lrpc.workloads.records.kinds import us_of
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies.recorded import Carry, unrecorded
@@ -72,9 +73,7 @@ def answer(found: Table) -> str:
 def _row(name: str, outcome: Outcome, costs: CostModel) -> list[TableValue]:
     machine = next(machine for machine in outcome.machines if machine.name == WORKSTATION)
     operations = machine.counts["trap"] + machine.counts["cross_domain"]
-    between = {step for part in ("network", "messages", "packets", "marshaling") for step in PARTS[part]}
-    steps = {step: count for step, count in machine.charges.items() if step not in between}
-    crossing_us = sum(costs.file.steps[step].us * count for step, count in steps.items())
+    crossing_us = us_of(costs, {step: n for step, n in machine.charges.items() if step not in REMOTE_STEPS})
     busy_us = machine.busy_ns / 1000
     return [
         name,

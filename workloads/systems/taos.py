@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from types import new_class
 from typing import Annotated, Final, Literal, cast
 
@@ -13,6 +12,7 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Duration, Findings, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.errors import Refused
+from lrpc.kernel.random import zipf_bounds
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.environment import (
     LINE,
@@ -170,7 +170,7 @@ class TaosSystem(Server):
             bound = domain.bind(self._interface, "taos", self.structure)
             taos = cast(TaosOperations, bound)
             draws = [getattr(bound, f"draw_{number}") for number in range(self.drawing)]
-        bounds = list(accumulate(max(1, int(_MOST_DRAWN / n**self.unevenness)) for n in range(1, self.drawing + 1)))
+        bounds = zipf_bounds(self.drawing, self.unevenness, _MOST_DRAWN)
         calls = TaosCalls(kernel, taos, draws, bounds, Dice(people.random("what is drawn")), self.buffer_bytes)
         self._processes = start_processes(self.processes, self.library, domain, calls, self.buffer_bytes, people=people)
 

@@ -30,12 +30,12 @@ class ServiceTimes:
     def __init__(self, costs: CostModel, stream: Stream) -> None:
         self.charged_ns = 0
         self.drawn_ns = 0
-        self._costs = costs
+        self._floor_ppm = costs.floor_ppm
         self._stream = stream
 
     def draw(self, ns: int) -> int:
         """Return how long a service takes that costs `ns`."""
-        drawn = floor = self._costs.floor_ns(ns)
+        drawn = floor = ns * self._floor_ppm // 1_000_000
         if floor < ns:
             drawn += self._stream.exponential(ns - floor)
         self.charged_ns += ns

@@ -9,6 +9,7 @@ from lrpc.workloads.replay.tape import Compute, Fork, Steps
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.trace import Trace
 from tests.support.places import REAL_TRACES, SAMPLE
+from tests.support.tapes import steps_of
 
 
 def computed(steps: Steps) -> int:
@@ -29,8 +30,8 @@ def outside_its_children(trace: Trace, index: int) -> int:
 
 
 def assert_computes_what_is_its_own(trace: Trace, done: Activity) -> None:
-    assert len(done.steps) + len(done.calls) == len(trace.spans)
-    for index, steps in done.steps.items():
+    assert len(steps_of(done)) + len(done.calls) == len(trace.spans)
+    for index, steps in steps_of(done).items():
         assert computed(steps) == outside_its_children(trace, index), trace.spans[index]
 
 
@@ -53,4 +54,4 @@ def test_a_server_that_continues_after_its_reply_computes_nothing_while_its_chil
     trace = read_trace(path)
     done = activity(trace)
     assert_computes_what_is_its_own(trace, done)
-    assert sorted(computed(steps) for steps in done.steps.values()) == [50, 50]
+    assert sorted(computed(steps) for steps in steps_of(done).values()) == [50, 50]

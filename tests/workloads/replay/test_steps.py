@@ -23,6 +23,7 @@ from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.trace import Trace
 from tests.support.properties import examples
 from tests.support.simulated import costs_of
+from tests.support.tapes import steps_of
 
 PACKETS = PARTS["packets"]  # without these, messages travel whole
 FREE = costs_of(0, pages=(0, 0))
@@ -113,7 +114,7 @@ def replayed(
 
 def test_what_a_span_does_not_spend_in_its_children_is_computation(tmp_path: Path) -> None:
     trace = recorded(tmp_path, [("r", "root", "A", 0, 100), ("x", "r", "A", 10, 30), ("y", "r", "A", 30, 60)])
-    steps = activity(trace).steps
+    steps = steps_of(activity(trace))
     assert steps[0] == (Compute(10_000), Do(1), Do(2), Compute(40_000))
     assert steps[1] == (Compute(20_000),)
 

@@ -47,7 +47,7 @@ def _place(value: Any, low: float, high: float) -> float:
 
 
 def test_before_any_fit_every_draw_counts(done: sweep.Sweep) -> None:
-    found = intervals(leave_one_out.compare(done))
+    found = intervals(leave_one_out.compare(sweep.rows(done)))
     assert len(found) == 9
     for system in leave_one_out.SYSTEMS:
         draws, low, middle, high = found[system, "not fitted"]
@@ -62,19 +62,19 @@ def test_people_fitted_on_a_system_are_those_of_draws_near_the_papers_share(
     done: sweep.Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leave_one_out, "NEAR", float("inf"))
-    found = intervals(leave_one_out.compare(done))
+    found = intervals(leave_one_out.compare(sweep.rows(done)))
     assert all(interval == found[system, "not fitted"] for (system, _), interval in found.items())
     results = sweep.rows(done)[1::3]
     off = [max(row.share / row.paper, row.paper / row.share) for row in results if row.share and row.paper]
     monkeypatch.setattr(leave_one_out, "NEAR", sorted(off)[1] * 1.0001)
-    found = intervals(leave_one_out.compare(done))
+    found = intervals(leave_one_out.compare(sweep.rows(done)))
     assert found["sun", "fitted on v"][0] == 2
     kept = [row.share or 0 for row, one in zip(sweep.rows(done)[2::3], off, strict=True) if one <= sorted(off)[1]]
     assert found["sun", "fitted on v"][2] == pytest.approx(sum(kept) / 2, abs=0.01)
 
 
 def test_people_tie_all_pairs_of_systems(done: sweep.Sweep) -> None:
-    found = leave_one_out.ties(done)
+    found = leave_one_out.ties(sweep.rows(done))
     assert list(found) == [("taos", "v"), ("taos", "sun"), ("v", "sun")]
     # Three draws in order have one of six ranks.
     assert all(any(rank == pytest.approx(one) for one in (-1, -0.5, 0.5, 1)) for rank in found.values())

@@ -17,6 +17,7 @@ from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import Correction, SpanKind, TraceRefused
 from lrpc.workloads.traces.trace import Trace
 from tests.support.spans import HEADER
+from tests.support.tapes import steps_of
 
 CASES = Path(__file__).with_name("cases")
 BEGIN = 1_700_000_000_000_000_000
@@ -300,10 +301,10 @@ def test_a_server_of_a_kind_was_waited_for_although_its_clock_says_it_began_late
     """What has no kind is taken for asynchronous if it begins after its parent's end."""
     late = {"startTimeUnixNano": BEGIN + 110 * MS, "endTimeUnixNano": BEGIN + 140 * MS}
     trace = read(tmp_path, resources(otlp(1, kind=2), otlp(2, 1, "cart", kind=2, **late)))
-    root = activity(trace).steps[0]
+    root = steps_of(activity(trace))[0]
     assert [type(step).__name__ for step in root] == ["Compute", "Do"]
     trace = read(tmp_path, resources(otlp(1, kind=2), otlp(2, 1, "cart", **late)))
-    assert [type(step).__name__ for step in activity(trace).steps[0]] == ["Compute", "Fork"]
+    assert [type(step).__name__ for step in steps_of(activity(trace))[0]] == ["Compute", "Fork"]
 
 
 def test_domains_of_one_service_are_told_apart_where_no_host_is_named(tmp_path: Path) -> None:
