@@ -149,10 +149,9 @@ class TimelineNotes(Notes):
         if service.byte_step != NO_BYTES and size:
             bytes_ns = (size * self.kernel.costs.ps[service.byte_step] + 500) // 1000
             steps_ns = ns * service.path.ns // max(1, service.path.ns + bytes_ns)
-        thread = None if processor is None else processor.thread
-        domain, number = (place, 0) if thread is None else (self._place(thread), thread.number)
         self._add_steps(service.path, begin, steps_ns, place, processor)
         if steps_ns < ns:
+            domain, number = self._at(place, processor)
             head = COPY_SLICE | service.byte_step << KIND_BITS | service.byte_step << KIND_BITS + 8
             self._step(head, 0, begin + steps_ns, ns - steps_ns, number, domain, 0, size)
 
@@ -166,11 +165,9 @@ class TimelineNotes(Notes):
 
     def add_misses(self, count: int, ns: int, processor: Processor) -> None:
         """Record misses that a processor is about to spend, but for their turn on a shared bus."""
-        thread = processor.thread
         if self.kernel.charges.bus:
             ns -= self.kernel.charges.bus_ns(TLB_MISS, count)
-        domain = processor.number if thread is None else self._place(thread)
-        number = 0 if thread is None else thread.number
+        domain, number = self._at(processor.number, processor)
         head = COPY_SLICE | TLB_MISS << KIND_BITS | TLB_MISS << KIND_BITS + 8
         self._step(head, 0, processor.clock, ns, number, domain, count, 0)
 
@@ -211,9 +208,13 @@ class TimelineNotes(Notes):
         text = json.dumps(told).encode()
         self._sink.write(text + len(text).to_bytes(8, "little"))
 
-    def _add_steps(self, path: Path, begin: int, ns: int, place: int, processor: Processor | None) -> None:
+    def _at(self, place: int, processor: Processor | None) -> tuple[int, int]:
+        """Return where a thread is, and its number; without a thread, the place and 0."""
         thread = None if processor is None else processor.thread
-        domain, number = (place, 0) if thread is None else (self._place(thread), thread.number)
+        return (place, 0) if thread is None else (self._place(thread), thread.number)
+
+    def _add_steps(self, path: Path, begin: int, ns: int, place: int, processor: Processor | None) -> None:
+        domain, number = self._at(place, processor)
         self._step(STEPS_SLICE, path.number, begin, ns, number, domain, len(path.steps), 0)
 
     def _begin(self, head: int, number: int) -> OpenSlice | None:

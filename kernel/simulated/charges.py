@@ -17,26 +17,19 @@ from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
     CHECKSUM_BYTE,
     CLIENT_STUB,
-    COPY_BYTE,
-    COPY_VALUE,
     EXCHANGE,
-    EXCHANGED_BYTE,
-    EXCHANGED_VALUE,
     KERNEL_CALL,
     KERNEL_RETURN,
     MAP_MEMORY,
-    MESSAGE_ARGUMENT_BYTE,
     MESSAGE_BUFFER,
     MESSAGE_CLIENT_STUB,
     MESSAGE_DISPATCH,
     MESSAGE_ENQUEUE,
-    MESSAGE_RESULT_BYTE,
     MESSAGE_SCHEDULE,
     MESSAGE_SERVER_STUB,
     MESSAGE_SWITCH,
     MESSAGE_TRANSFER,
     MESSAGE_VALIDATE,
-    MESSAGE_VALUE,
     NETWORK_BYTE,
     NETWORK_RECEIVE,
     NETWORK_SEND,
@@ -229,21 +222,15 @@ class Charges:
         self.receive = Service(self._path(*RECEIVE), RECEIVE_BYTE)
         self.packet_in = Service(self._path(*PACKET_IN), CHECKSUM_BYTE)
 
-    def copy(self, values: int, size: int) -> int:
+    def copy(self, value_step: int, byte_step: int, values: int, size: int) -> int:
         """Count a copy of `values` values, `size` bytes in all; return its cost in ns."""
-        return self._copy(COPY_VALUE, COPY_BYTE, values, size)
-
-    def copy_exchanged(self, values: int, size: int) -> int:
-        """Count a copy of what another processor wrote, as `copy` does."""
-        return self._copy(EXCHANGED_VALUE, EXCHANGED_BYTE, values, size)
-
-    def copy_arguments(self, values: int, size: int) -> int:
-        """Count one of message passing's copies of arguments, as `copy` does."""
-        return self._copy(MESSAGE_VALUE, MESSAGE_ARGUMENT_BYTE, values, size)
-
-    def copy_results(self, values: int, size: int) -> int:
-        """Count one of message passing's copies of results, as `copy` does."""
-        return self._copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
+        copied = self._copied
+        copied[value_step] += values
+        copied[byte_step] += size
+        ns = (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
+        if self.notes is not None:
+            self.notes.add_copy(value_step, byte_step, values, size, ns)
+        return ns
 
     def bus_ns(self, step: int, times: int) -> int:
         """Return for how long a step occupies the memory bus, on average, taken so many times."""
@@ -256,11 +243,7 @@ class Charges:
         """
         if not self._carries:
             return 0
-        return self._copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
-
-    def marshal(self, value_step: int, byte_step: int, values: int, size: int) -> int:
-        """Count what a stub marshals for another machine, as `copy` does."""
-        return self._copy(value_step, byte_step, values, size)
+        return self.copy(NETWORK_BYTE, NETWORK_BYTE, 0, size)
 
     def serve(self, service: Service, size: int) -> int:
         """Count a service for `size` bytes of data; return its cost in ns."""
@@ -285,15 +268,6 @@ class Charges:
             for step in path.steps:
                 found[step] += path.times
         return found
-
-    def _copy(self, value_step: int, byte_step: int, values: int, size: int) -> int:
-        copied = self._copied
-        copied[value_step] += values
-        copied[byte_step] += size
-        ns = (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
-        if self.notes is not None:
-            self.notes.add_copy(value_step, byte_step, values, size, ns)
-        return ns
 
     def _path(self, *steps: int) -> Path:
         charged = [step for step in steps if STEPS[step] in self._costs.file.steps]

@@ -152,17 +152,17 @@ class FifoQueue:
         self.bytes = 0
         self.busy_ns = 0  # spent serving
         self.wait_ns = 0  # that requests waited for their turn
-        self.free_at = 0
+        self._free_at = 0
 
     def serve(self, now: int, takes: int, size: int) -> int:
         """Queue a request at `now` that takes `takes` ns; return the time when it is done.
 
         `size` is its bytes, which are only counted.
         """
-        begins = max(now, self.free_at)
+        begins = max(now, self._free_at)
         self.served += 1
         self.bytes += size
         self.busy_ns += takes
         self.wait_ns += begins - now
-        self.free_at = begins + takes
-        return self.free_at
+        self._free_at = begins + takes
+        return self._free_at

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from lrpc.kernel.simulated.charges import Charges, Path
 from lrpc.kernel.simulated.costs import (
     COPY_BYTE,
+    COPY_VALUE,
     EXCHANGED_BYTE,
+    EXCHANGED_VALUE,
     MESSAGE_ARGUMENT_BYTE,
     MESSAGE_RESULT_BYTE,
+    MESSAGE_VALUE,
     TLB_MISS,
 )
 from lrpc.kernel.simulated.engine import Engine
@@ -73,22 +76,23 @@ class Processor:
 
     def copy(self, values: int, size: int) -> None:
         """Spend the cost of a copy of `values` values, `size` bytes in all."""
-        self._spend_copy(self.charges.copy(values, size), COPY_BYTE, size)
+        self.spend_copy(COPY_VALUE, COPY_BYTE, values, size)
 
     def copy_exchanged(self, values: int, size: int) -> None:
         """Spend the cost of a copy of what another processor wrote."""
-        self._spend_copy(self.charges.copy_exchanged(values, size), EXCHANGED_BYTE, size)
+        self.spend_copy(EXCHANGED_VALUE, EXCHANGED_BYTE, values, size)
 
     def copy_arguments(self, values: int, size: int) -> None:
         """Spend the cost of one of message passing's copies of arguments."""
-        self._spend_copy(self.charges.copy_arguments(values, size), MESSAGE_ARGUMENT_BYTE, size)
+        self.spend_copy(MESSAGE_VALUE, MESSAGE_ARGUMENT_BYTE, values, size)
 
     def copy_results(self, values: int, size: int) -> None:
         """Spend the cost of one of message passing's copies of results."""
-        self._spend_copy(self.charges.copy_results(values, size), MESSAGE_RESULT_BYTE, size)
+        self.spend_copy(MESSAGE_VALUE, MESSAGE_RESULT_BYTE, values, size)
 
-    def _spend_copy(self, ns: int, byte_step: int, size: int) -> None:
-        self.clock += ns
+    def spend_copy(self, value_step: int, byte_step: int, values: int, size: int) -> None:
+        """Spend the cost of a copy by its steps, a part of it later, on the memory bus."""
+        self.clock += self.charges.copy(value_step, byte_step, values, size)
         if self.charges.bus:
             owed = self.charges.bus_ns(byte_step, size)
             self.clock -= owed

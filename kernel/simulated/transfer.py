@@ -109,8 +109,7 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
     processor = kernel.running_processor()
     processor.refill()
     processor.checkpoint()
-    charges = processor.charges
-    processor.spend(charges.server_stub)
+    processor.spend(processor.charges.server_stub)
     descriptor = linkage.binding.descriptors[linkage.procedure]
     try:
         buffer: bytes | bytearray = server.memory.access(astack.region, READ | WRITE)

@@ -12,6 +12,7 @@ are then identical; only the cost of reaching them differs.
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
+from lrpc.kernel.simulated.costs import COPY_BYTE, COPY_VALUE
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.workloads.systems.activity import FileCalls, FileOperations, Library
 from lrpc.workloads.systems.dice import Dice
@@ -227,7 +228,7 @@ class TrappedEnvironment:
 
     def _copy(self, data: bytes) -> None:
         kernel = self._kernel
-        kernel.compute(kernel.charges.copy(1, len(data)))
+        kernel.compute(kernel.charges.copy(COPY_VALUE, COPY_BYTE, 1, len(data)))
 
 
 class TaosCalls(FileCalls):

@@ -64,20 +64,19 @@ def marshal(processor: Processor, shapes: Sequence[ValueShape], packed: bytes, *
 
     The `caller` packs arguments and unpacks results, the server the other way round.
     """
-    charges = processor.charges
-    if not shapes or not charges.marshals:
+    if not shapes or not processor.charges.marshals:
         return 0
     began = processor.clock
     found = MarshaledValues(shapes, packed)
     if found.words:
-        processor.clock += charges.marshal(MARSHAL_WORD, MARSHAL_WORD, found.words, 0)
+        processor.spend_copy(MARSHAL_WORD, MARSHAL_WORD, found.words, 0)
     if caller and found.arrays:
-        processor.clock += charges.marshal(MARSHAL_ARRAY, MARSHAL_ARRAY_BYTE, found.arrays, found.array_bytes)
+        processor.spend_copy(MARSHAL_ARRAY, MARSHAL_ARRAY_BYTE, found.arrays, found.array_bytes)
     if caller and found.open_arrays:
         size = found.open_array_bytes
-        processor.clock += charges.marshal(MARSHAL_OPEN_ARRAY, MARSHAL_OPEN_ARRAY_BYTE, found.open_arrays, size)
+        processor.spend_copy(MARSHAL_OPEN_ARRAY, MARSHAL_OPEN_ARRAY_BYTE, found.open_arrays, size)
     if found.texts:
-        processor.clock += charges.marshal(MARSHAL_TEXT, MARSHAL_TEXT_BYTE, found.texts, found.text_bytes)
+        processor.spend_copy(MARSHAL_TEXT, MARSHAL_TEXT_BYTE, found.texts, found.text_bytes)
     if found.nils:
-        processor.clock += charges.marshal(MARSHAL_NIL, MARSHAL_NIL, found.nils, 0)
+        processor.spend_copy(MARSHAL_NIL, MARSHAL_NIL, found.nils, 0)
     return processor.clock - began

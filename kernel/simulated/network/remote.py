@@ -370,9 +370,6 @@ class Network:
             results = self._call_procedure(message)
         except Exception as error:
             fault = self._told(error)
-        known = self._called(message)
-        if known is not None and fault is None:
-            self.marshaling_ns += marshal(self.kernel.running_processor(), known.result_shapes, results, caller=False)
         self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
 
     def _reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
@@ -394,7 +391,9 @@ class Network:
         descriptor = export.descriptors[message.procedure]
         if len(message.arguments) > descriptor.largest_arguments:
             raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
-        return descriptor.entry(message.arguments, 0)
+        results = descriptor.entry(message.arguments, 0)
+        self.marshaling_ns += marshal(self.kernel.running_processor(), descriptor.result_shapes, results, caller=False)
+        return results
 
     def _told(self, error: Exception) -> tuple[str, str]:
         """Return the kind and text of an error as a reply carries them."""
