@@ -100,8 +100,9 @@ def _client(
         heapreplace(there, leaves)
         yield environment.timeout(leaves + DELAY_NS - now)
         received = receive
-    ends[0] = max(ends[0], max(environment.now, here[0]) + receive)
-    heapreplace(here, max(environment.now, here[0]) + receive)
+    ended = max(environment.now, here[0]) + receive
+    ends[0] = max(ends[0], ended)
+    heapreplace(here, ended)
 
 
 def measure(calls: int, repeats: int) -> dict[str, object]:

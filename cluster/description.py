@@ -96,10 +96,6 @@ class Link:
     ps_per_byte: int
     loss_ppb: int = 0  # lost packets in a billion
 
-    def ns(self, size: int) -> int:
-        """Return the time in ns that a message of `size` bytes spends on the link."""
-        return self.delay_ns + (size * self.ps_per_byte + 500) // 1000
-
 
 @dataclass(frozen=True)
 class Cluster:

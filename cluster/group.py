@@ -63,6 +63,7 @@ class HeldMachine:
     """A machine as the group's loop needs it, at hand without a search for attributes."""
 
     def __init__(self, machine: Machine, rank: int, least_to: int, least_call_to: int) -> None:
+        self.machine = machine
         self.name = machine.name
         self.rank = rank
         self.touched = True  # something happened on it since the last report of a window
@@ -110,7 +111,6 @@ class Group:
         self.reach = Reach(cluster)
         # Filled by any thread, and emptied at the start of the next window.
         self.arrived: deque[list[Envelope]] = deque()
-        self._machines: dict[int, Machine] = {}
         self._logs: list[_RunFile] = []
         # The sequence of the last message, by destination and source.
         self._received: dict[tuple[int, int], int] = {}
@@ -133,6 +133,7 @@ class Group:
         self._until = FOREVER  # how far its machines may run, whatever their horizons
         self._running: HeldMachine | None = None
         self.duplicates = 0  # messages that arrived again and were dropped
+        spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         with ExitStack() as sinks:
 
             def sink(folder: Path, path: Path) -> _RunFile:
@@ -146,17 +147,13 @@ class Group:
                 if timeline is not None:
                     bounds = timeline.bounds._replace(most=max(1, timeline.bounds.most // len(cluster.machines)))
                     part = bounds, sink(timeline.folder, timeline_file(timeline.folder, rank))
-                self._machines[rank] = Machine.of(
-                    cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part
-                )
+                machine = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part)
+                machine.kernel.spare_stacks = spare_stacks
+                lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
+                self._lanes[rank] = self._at[rank] = lane
+                self._touched.append(lane)
+                self._queue.append((machine.next_ns, rank))
             self._sinks = sinks.pop_all()
-        spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
-        for rank, machine in self._machines.items():
-            machine.kernel.spare_stacks = spare_stacks
-            lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
-            self._lanes[rank] = self._at[rank] = lane
-            self._touched.append(lane)
-            self._queue.append((machine.next_ns, rank))
         heapify(self._queue)
 
     @property
@@ -175,7 +172,7 @@ class Group:
         """
         for envelope in envelopes:
             rank, source = envelope.destination, envelope.source
-            if rank not in self._machines:
+            if rank not in self._lanes:
                 raise RunFailed(f"transport: a message for machine {rank} came to a station that does not hold it")
             last = self._received.get((rank, source), 0)
             if envelope.sequence <= last:
@@ -195,32 +192,36 @@ class Group:
         """
         while self.arrived:
             self.deliver(self.arrived.popleft())
-        self._sent = []
-        self._messages = 0
-        self._work_ns = [0] * SHARES
+        self._begin()
         if self._apart:
             self._run_apart(horizons)
         else:
             self._run_in_order(horizons, FOREVER)
+        # Also those that did not run: who asks may know less of them, after a station was replaced.
         for rank in horizons:
             self._touch(self._lanes[rank])
         if self._sent:
             outlet(self._sent)
-        self._check_logs()
-        report = self._report_touched(self._sent)
-        report.messages = self._messages
-        report.work_ns = self._work_ns
-        return report
+        return self._end()
 
     def advance_in_order(self, until: int) -> WindowReport:
         """Run all machines strictly below `until`: for a group of all machines of a cluster."""
-        self._sent = []
-        self._messages = 0
-        self._work_ns = [0] * SHARES
+        self._begin()
         self._run_in_order(None, until)
+        return self._end()
+
+    def _begin(self) -> None:
+        """Begin a window, in which nothing has been sent and no work done."""
+        self._sent, self._messages, self._work_ns = [], 0, [0] * SHARES
+
+    def _end(self) -> WindowReport:
+        """Return the report of a window: what was sent, and where something happened."""
         self._check_logs()
-        report = self._report_touched([])
-        report.messages = self._messages
+        touched, self._touched = self._touched, []
+        for lane in touched:
+            lane.touched = False
+        report = self._report(touched, self._sent)
+        report.messages, report.work_ns = self._messages, self._work_ns
         return report
 
     def _run_apart(self, horizons: dict[int, tuple[int, int]]) -> None:
@@ -262,7 +263,7 @@ class Group:
             else:
                 end = min(second, self._until, others + lane.least_call_to)
             if due < end:
-                self._run(lane, rank, end, timed=horizons is not None)
+                self._run(lane, end, timed=horizons is not None)
                 heappush(queue, (lane.engine.next_time, rank))
             else:
                 aside.append((due, rank))
@@ -296,10 +297,10 @@ class Group:
             lane = self._lanes[rank]
             end = min(end, reached[rank] if waits[rank] else called[rank])
             if next_ns[rank] < end:
-                self._run(lane, rank, end, timed=True)
+                self._run(lane, end, timed=True)
                 heappush(self._queue, (lane.engine.next_time, rank))
 
-    def _run(self, lane: HeldMachine, rank: int, end: int, *, timed: bool) -> None:
+    def _run(self, lane: HeldMachine, end: int, *, timed: bool) -> None:
         """Run a machine strictly below `end`.
 
         What it sends arrives at once in the heap of its destination; what it sends to other groups
@@ -309,7 +310,7 @@ class Group:
         self._running = lane
         lane.kernel.run(end)
         if timed:
-            self._work_ns[rank % SHARES] += time.perf_counter_ns() - began
+            self._work_ns[lane.rank % SHARES] += time.perf_counter_ns() - began
         self._touch(lane)
         outbox = lane.outbox
         if not outbox:
@@ -364,7 +365,7 @@ class Group:
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what every machine did so far."""
-        return [machine.outcome() for machine in self._machines.values()]
+        return [lane.machine.outcome() for lane in self._lanes.values()]
 
     def finish(self) -> list[MachineOutcome]:
         """Return what every machine did, at the end of the run.
@@ -372,19 +373,17 @@ class Group:
         Raises `RunFailed` where threads still wait, or an event log could not be written.
         """
         outcomes = self.outcomes()
-        for machine in self._machines.values():
-            machine.close()
-        self._check_logs()
         self.close()
-        for machine in self._machines.values():
-            machine.check_finished()
+        self._check_logs()
+        for lane in self._lanes.values():
+            lane.machine.check_finished()
         return outcomes
 
     def close(self) -> None:
         """Close the event logs and the parts of a timeline, complete or not."""
         try:
-            for machine in self._machines.values():
-                machine.close()
+            for lane in self._lanes.values():
+                lane.machine.close()
         finally:
             self._sinks.close()
 
@@ -393,14 +392,8 @@ class Group:
             if log.failure is not None:
                 raise log.failure
 
-    def _report_touched(self, sent: list[Envelope]) -> WindowReport:
-        touched, self._touched = self._touched, []
-        for lane in touched:
-            lane.touched = False
-        return self._report(touched, sent)
-
     def _report(self, lanes: Iterable[HeldMachine], sent: list[Envelope]) -> WindowReport:
-        report = WindowReport(messages=len(sent))
+        report = WindowReport()
         for lane in lanes:
             rank = lane.rank
             report.next_ns[rank] = lane.engine.next_time

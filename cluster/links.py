@@ -13,6 +13,7 @@ takes at least, and from the hub it is what a packet takes on the wire. A packet
 queue is settled as it joins, since nothing that is due earlier can still come.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from lrpc.cluster.description import Cluster, Link
@@ -98,11 +99,10 @@ class Links:
         network = self.network
         network.expect(envelope.body)
         arrival = Arrival(network, envelope.source, envelope.body)
+        action: Callable[[], None] = arrival
         if self.wire is not None and self._neighbour(envelope.source).wired:
-            joins = partial(self._join_wire, envelope, arrival)
-            self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, joins)
-        else:
-            self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, arrival)
+            action = partial(self._join_wire, envelope, arrival)
+        self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
 
     def _join_wire(self, envelope: Envelope, arrival: Arrival) -> None:
         """Queue a packet that has come to the hub for the wire."""

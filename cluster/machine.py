@@ -292,20 +292,6 @@ class Machine:
         """Return the virtual time of the next event; `FOREVER` where there is none."""
         return self.kernel.engine.next_time
 
-    @property
-    def waits(self) -> bool:
-        """Return whether replies from other machines may come besides those delivered."""
-        return self.kernel.network is not None and self.kernel.network.waits
-
-    def deliver(self, envelope: Envelope) -> None:
-        """Schedule the arrival of a message from another machine.
-
-        Raises `RunFailed` where this machine has no links.
-        """
-        if self.links is None:
-            raise RunFailed(f"machine {self.name}: received a message, though it has no links to other machines")
-        self.links.deliver(envelope)
-
     def close(self) -> None:
         """End the machine's part of a timeline, if it records one."""
         if self._timeline is not None:

@@ -373,7 +373,7 @@ class _Remote:
             timeline=timeline,
             spread=spread,
         )
-        self._in_order = transport == "memory" or count > 1
+        self._transport: Transport = transport
         self.check = self.actors.check
         self.processes = self.actors.processes
         self.finish = self.actors.finish
@@ -389,7 +389,7 @@ class _Remote:
             self.actors.first,
             on_progress,
             self.actors.replace,
-            in_order=self._in_order,
+            transport=self._transport,
         )
 
     def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:

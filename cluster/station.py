@@ -27,7 +27,7 @@ from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.messages import to_raised_at
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
-from lrpc.cluster.synchronisation_state import SLOW_WINDOW_S, Horizons, SynchronisationState
+from lrpc.cluster.synchronisation_state import SLOW_WINDOW_S, Horizons, SynchronisationState, runs_in_order
 from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
 from lrpc.protos import transport_pb2
@@ -107,7 +107,7 @@ class Station:
     @property
     def _in_order(self) -> bool:
         """Return whether its machines run in one order of events, without a socket between them."""
-        return self._transport == "memory" or len(self._peers) > 1
+        return runs_in_order(self._transport, len(self._peers))
 
     @property
     def strangers(self) -> int:

@@ -35,9 +35,18 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.group import Group, WindowReport
 from lrpc.cluster.reach import Reach
-from lrpc.cluster.synchronisation_state import FIRST_SPAN_NS, SMALL, Horizons, Sums, SynchronisationState, adapted
+from lrpc.cluster.synchronisation_state import (
+    FIRST_SPAN_NS,
+    SMALL,
+    Horizons,
+    Sums,
+    SynchronisationState,
+    adapted,
+    runs_in_order,
+)
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -155,8 +164,8 @@ class Coordinator:
     """Grants windows until no machine has anything left to do.
 
     `first` has each station's report on all its machines before the run, in order of the stations.
-    `on_progress` is called after every window. `replace` replaces lost stations. `in_order` says
-    whether a station's machines run in one order of events; if not given, where there are several.
+    `on_progress` is called after every window. `replace` replaces lost stations.
+    `transport` is how messages between the stations travel.
     """
 
     def __init__(
@@ -167,7 +176,7 @@ class Coordinator:
         on_progress: Callable[[Progress], None],
         replace: Replace = nobody_replaces,
         *,
-        in_order: bool | None = None,
+        transport: Transport = "grpc",
     ) -> None:
         self._names = [machine.name for machine in cluster.machines]
         self._stations = stations
@@ -178,7 +187,7 @@ class Coordinator:
             Reach(cluster),
             [home[rank] for rank in range(len(home))],
             len(stations),
-            in_order=len(stations) > 1 if in_order is None else in_order,
+            in_order=runs_in_order(transport, len(stations)),
         )
         # Since when stations have waited for batches, in seconds of `time.monotonic`.
         self._missing: dict[int, float] = {}

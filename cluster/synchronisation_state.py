@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from lrpc.cluster.envelope import Transport
 from lrpc.cluster.group import SHARES, WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
@@ -78,6 +79,11 @@ def adapted(span_ns: int, took_s: float) -> int:
     if took_s > SLOW_WINDOW_S:
         return max(FIRST_SPAN_NS, span_ns // 2)
     return min(span_ns * 2, FOREVER // 4) if took_s < SLOW_WINDOW_S / 4 else span_ns
+
+
+def runs_in_order(transport: Transport, stations: int) -> bool:
+    """Return whether a station's machines run in one order of events, with no socket between."""
+    return transport == "memory" or stations > 1
 
 
 class SynchronisationState:

@@ -166,7 +166,7 @@ def in_order(cluster: Cluster, scripts: list[list[Step]]) -> tuple[str, list[lis
     group = Group(cluster, list(range(len(cluster.machines))), 7, None)
     InOrder(group, lambda _: None).run()
     outcomes = sorted(group.finish(), key=lambda one: one.name)
-    for machine in group._machines.values():
+    for machine in (one.machine for one in group._lanes.values()):
         assert_nothing_left(machine.kernel)
     for caller, ended in made.calls:
         assert len(ended) == 1 if caller.live else len(ended) <= 1, (str(caller), ended)

@@ -228,7 +228,9 @@ def one_event_at_a_time(described: Cluster) -> str:
         machine = next(machine for machine in machines if machine.next_ns == due)
         machine.kernel.run(due + 1)
         for envelope in machine.outbox:
-            machines[envelope.destination].deliver(envelope)
+            links = machines[envelope.destination].links
+            assert links is not None
+            links.deliver(envelope)
         machine.outbox.clear()
     return digest_of([(machine.name, machine.outcome().digest) for machine in machines])
 

@@ -184,7 +184,7 @@ def run(made: Cluster, seed: int = 0) -> dict[str, Machine]:
     memory = _Memory(made, seed, None)
     memory.driver(made, lambda progress: None).run()
     memory.finish()
-    return {machine.name: machine for machine in memory._group._machines.values()}
+    return {one.name: one.machine for one in memory._group._lanes.values()}
 
 
 def outcomes(made: Cluster, seed: int = 0) -> dict[str, MachineOutcome]:

@@ -122,7 +122,7 @@ def test_a_description_says_how_deep_calls_of_its_machines_nest(most: int | None
     tables = pair("teller", "drawer", ledgers="drawer")
     tables["machines"]["client"] = {**tables["machines"]["client"], **machine}
     group = Group(cluster(tables), [0, 1], 0, None)
-    assert {one.name: one.kernel.most_nested for one in group._machines.values()} == {"client": told, "server": 100}
+    assert {one.name: one.kernel.most_nested for one in group._lanes.values()} == {"client": told, "server": 100}
     tables["machines"]["client"]["most_nested"] = 1001
     with pytest.raises(lrpc.Refused, match=r"machines\.client\.most_nested: "):
         cluster(tables)

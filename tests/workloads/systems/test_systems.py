@@ -296,7 +296,7 @@ def test_messages_between_v_machines_take_what_was_measured() -> None:
     costs = cluster.machines[0].costs
     steps = {name: one.us for name, one in costs.file.steps.items()}
     packet = steps["network_send"] + steps["network_receive"] + 2 * 32 * steps["network_byte"]
-    wire = cluster.link.ns(32) / 1000
+    wire = (cluster.link.delay_ns + (32 * cluster.link.ps_per_byte + 500) // 1000) / 1000
     assert steps["remote_client"] + steps["remote_server"] + 2 * (packet + wire) == pytest.approx(2540, abs=0.1)
 
 
