@@ -260,6 +260,10 @@ class Charges:
             self.notes.add_misses(count, self._ns_of_misses[count], processor)
         return self._ns_of_misses[count]
 
+    def ns_of_misses(self, count: int) -> int:
+        """Return the ns of as many misses."""
+        return self._ns_of_misses[count]
+
     def counts(self) -> list[int]:
         """Return how often each step has been charged, by step number."""
         found = list(self._copied)

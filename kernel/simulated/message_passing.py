@@ -240,7 +240,7 @@ class Port:
         processor.checkpoint()
         self._copy_arguments(message, self._on_dispatch)
         try:
-            results = self.descriptors[message.procedure].entry(*self._found(message))
+            results = self.kernel.enter(self.descriptors[message.procedure], *self._found(message))
             self._place(message, results)
         except Exception as error:
             message.fault = raised(error)
