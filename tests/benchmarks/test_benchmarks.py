@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks import cluster_page, remote, simulation
+from benchmarks import cluster_page, performance, remote, simulation
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.built import Built, NotBuilt
 from benchmarks.peers.peer import Finished
@@ -125,3 +125,17 @@ def test_a_peer_that_is_not_installed_is_told_with_its_package(monkeypatch: pyte
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(NotBuilt, match=r"simgrid: install libsimgrid-dev \(.*simgrid/s4u.hpp: No such file"):
         Built("simgrid", "libsimgrid-dev", tmp_path)
+
+
+def test_the_page_of_performance_has_a_place_for_each_table_that_is_measured() -> None:
+    sizes = {"calls": performance.by_calls([10]), "machines": performance.by_machines([2])}
+    tables = sizes | {"spans": performance.by_spans([210]), "peers": "| peers |"}
+    page = performance.PAGE.read_text()
+    found = performance.replaced(page, tables)
+    assert all(found.count(table) == 1 for table in tables.values())
+    assert performance.replaced(found, tables) == found
+    assert [line for line in found.splitlines() if line[:1] != "|"] == [
+        line for line in performance.replaced(page, dict.fromkeys(tables, "|")).splitlines() if line[:1] != "|"
+    ]
+    with pytest.raises(KeyError, match=r"performance.md has no place for the table moons"):
+        performance.replaced(page, {"moons": ""})
