@@ -314,14 +314,16 @@ class Port:
             message.results = bytes(_access(buffer.client, buffer, step.source, READ)[HEADER:end])
 
     def _copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
-        """Make some of the copies of arguments that the discipline makes."""
-        if not steps:
+        """Make some of the copies of arguments that the discipline makes.
+
+        A port that is closed takes no message: nothing is moved, counted or charged.
+        """
+        if not steps or self.fault is not None:
             return
         descriptor = self.descriptors[message.procedure]
         immutable = descriptor.private_values
         for step in steps:
-            if self.fault is None:  # a port that is closed takes no message
-                self._move_arguments(message, step)
+            self._move_arguments(message, step)
             values = size = 0
             if step.mutable:
                 values = descriptor.argument_values - immutable

@@ -10,7 +10,7 @@ from lrpc.domains.codecs import Check, Immutable, Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import AccessFault, CallFailed, Refused
-from lrpc.kernel.simulated.costs import cost_model
+from lrpc.kernel.simulated.costs import STEPS, cost_model
 from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
@@ -119,6 +119,16 @@ def test_a_client_gets_garbage_where_a_copy_of_results_is_left_out(
     found = House(discipline).call((1, 2, 3), (40, 50, 60))
     assert (6, -6) not in found
     assert (150, -150) not in found
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_call_of_a_server_that_has_ended_copies_nothing_and_is_charged_for_no_copy(discipline: Discipline) -> None:
+    house = House(discipline)
+    house.server.terminate()
+    assert house.call((1, 2, 3)) == ["CallFailed"]
+    assert house.kernel.counts.copies == dict.fromkeys("ABCDEF", 0)
+    charged = dict(zip(STEPS, house.kernel.charges.counts(), strict=True))
+    assert charged["message_value"] == charged["message_argument_byte"] == charged["message_result_byte"] == 0
 
 
 def reached(house: House, domain: ProtectionDomain) -> list[bytearray]:
