@@ -54,7 +54,7 @@ def refusal(change: Callable[[Tables], None]) -> str:
     return said
 
 
-FITTED = "steps.copy_byte: solved_from: missing; a fitted cost names the cells that it was solved from"
+FITTED = "steps.copy_byte: solved_from: missing; what is fitted names the cells that it was solved from"
 NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
 
 
@@ -79,7 +79,23 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.copy_byte.solved_from", [""]), "steps.copy_byte.solved_from.0: "),
         (
             without("bus.solved_from"),
-            "bus: solved_from: missing; a fitted cost names the cells that it was solved from",
+            "bus: solved_from: missing; what is fitted names the cells that it was solved from",
+        ),
+        (
+            at("variation.origin", "fitted"),
+            "variation: solved_from: missing; what is fitted names the cells that it was solved from",
+        ),
+        (
+            at("steps.copy_byte.solved_from", ["XCIX/no row/no column"]),
+            "steps.copy_byte.solved_from.0: XCIX/no row/no column: the paper has no such table; there are I, ",
+        ),
+        (
+            at("bus.solved_from", ["V/remote/32 bytes"]),
+            "bus.solved_from.0: V/remote/32 bytes: V has no row remote; it has procedure call, two traps, ",
+        ),
+        (
+            at("variation.solved_from", ["Figure 2/4/LRPC/MP"]),
+            "variation.solved_from.0: Figure 2/4/LRPC/MP: Figure 2 has no column LRPC/MP; it has LRPC, SRC RPC",
         ),
         (
             at("message_passing.buffers", 0),
