@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.disciplines import Discipline
+from lrpc.kernel.simulated.disciplines import MessagePassing
 from lrpc.kernel.simulated.origins import Sourced
 
 # The steps that paths charge. A step's number is its index here, and in every list of costs and
@@ -256,18 +256,6 @@ class Variation(Sourced):
     """
 
     floor: float = Field(gt=0, le=1, allow_inf_nan=False)
-
-
-class MessagePassing(Document):
-    """How messages travel between domains: which of Table III's copies are made.
-
-    With `one_lock`, one lock of the machine's is held over most of the transfer, as in SRC RPC.
-    """
-
-    discipline: Discipline
-    source: str
-    one_lock: bool = True
-    buffers: int = Field(default=256, ge=1, le=LARGEST_COUNT)  # of each server; how many Taos had is not known
 
 
 class CostFile(Document):

@@ -25,7 +25,13 @@ def test_a_cost_model_with_a_cost_that_is_no_number(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("[message_passing]\n", "[message_passing]\nbuffers = 0\n", "message_passing.buffers: Input should be greater"),
+        ("{ count = 256", "{ count = 0", "message_passing.buffers.count: Input should be greater than or equal to 1"),
+        ('source = "section 2.3"', 'source = ""', "message_passing.source: "),
+        (
+            'steps = ["message_validate", "message_enqueue"',
+            'steps = ["message_validate"',
+            "message_passing.locked: steps: message_validate, message_transfer, message_schedule, message_switch: ",
+        ),
         (
             ', solved_from = ["IV/Null/LRPC/MP"] }',
             " }",
@@ -55,6 +61,8 @@ def test_a_cost_model_with_a_cost_that_is_no_number(folder: Path) -> None:
     ],
     ids=[
         "no buffers",
+        "a source of no words",
+        "a lock over steps that do not follow each other",
         "a fitted cost that names no cell",
         "a cell that is none",
         "a cell of no table",

@@ -35,7 +35,7 @@ from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.threads import Thread
 from tests.support.invariants import assert_nothing_left, assert_sound, assert_time_is_charged
 from tests.support.properties import examples
-from tests.support.simulated import costs_of
+from tests.support.simulated import costs_of, with_buffers
 
 SEQUENCES: Final = int(os.environ.get("LRPC_SEQUENCES", "0"))
 PLACES: Final = 4  # domains; each may export one job under its number
@@ -66,12 +66,9 @@ def costs(buffers: int) -> CostModel:
     """Return costs that differ from each other, with so many message buffers for each server."""
     steps = [*PARTS["machine"], *PARTS["lrpc"], *PARTS["message passing"]]
     found = costs_of(1, {step: 1 + 2 * number for number, step in enumerate(steps)}, pages=(4, 3))
-    passing = found.file.message_passing
-    assert passing is not None
     share = StepCost(us=found.file.steps["tlb_miss"].us / 4, origin="assumed", source="a test")
     bus = Bus(us=share.us, of={"tlb_miss": 1}, shares={"tlb_miss": share}, origin="assumed", source="a test")
-    changed = {"bus": bus, "message_passing": passing.model_copy(update={"buffers": buffers})}
-    return replace(found, file=found.file.model_copy(update=changed))
+    return with_buffers(replace(found, file=found.file.model_copy(update={"bus": bus})), buffers)
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """What messages carry: bytes that each copy moves, in buffers that only some domains can reach."""
 
-from dataclasses import replace
 from typing import Annotated, get_args
 
 import pytest
@@ -18,7 +17,7 @@ from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER
 from lrpc.kernel.simulated.message_passing import Port
-from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of
+from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of, with_buffers
 
 DISCIPLINES: tuple[Discipline, ...] = get_args(Discipline)
 SHARED: Discipline = "shared buffers"
@@ -51,10 +50,7 @@ class House:
     """A machine whose server exports `Sums`, with a client and a third domain."""
 
     def __init__(self, discipline: Discipline, buffers: int = 256) -> None:
-        passing = FIREFLY.file.message_passing
-        assert passing is not None
-        passing = passing.model_copy(update={"buffers": buffers})
-        costs = replace(FIREFLY, file=FIREFLY.file.model_copy(update={"message_passing": passing}))
+        costs = with_buffers(FIREFLY, buffers)
         self.kernel = Kernel("m", costs, processors=2, seed=0, discipline=discipline, debug=True)
         self.server, self.client, self.third = (self.kernel.domain(name) for name in ("server", "client", "third"))
         self.sums = SumServer()
@@ -291,8 +287,8 @@ def test_a_domain_made_later_reaches_what_is_shared_and_no_more(discipline: Disc
 
 def test_a_cost_model_without_buffers_is_refused_by_name() -> None:
     tables = costs_of().file.model_dump(mode="json")
-    tables["message_passing"]["buffers"] = 0
-    with pytest.raises(Refused, match=r"test: message_passing\.buffers: .*greater than or equal to 1"):
+    tables["message_passing"]["buffers"]["count"] = 0
+    with pytest.raises(Refused, match=r"test: message_passing\.buffers\.count: .*greater than or equal to 1"):
         cost_model(tables, "test")
 
 
@@ -306,10 +302,7 @@ class BusySumServer(SumServer):
 
 def test_a_thread_that_was_woken_for_a_buffer_gets_one_though_another_comes_first() -> None:
     """The client whose buffer becomes free has ended, so that a new buffer is made in its place."""
-    passing = FIREFLY.file.message_passing
-    assert passing is not None
-    file = FIREFLY.file.model_copy(update={"message_passing": passing.model_copy(update={"buffers": 1})})
-    kernel = Kernel("m", replace(FIREFLY, file=file), processors=2, debug=True)
+    kernel = Kernel("m", with_buffers(FIREFLY, 1), processors=2, debug=True)
     Clerk().export(kernel.domain("server"), Sums, BusySumServer(), "sums")
     found: list[tuple[str, object]] = []
     third = kernel.domain("third")
