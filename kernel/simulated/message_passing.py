@@ -1,10 +1,11 @@
 """Message-passing RPC, the baseline: SRC RPC on Taos, and the other systems of Tables II and III.
 
 It runs on the same engine as LRPC. Concrete threads are fixed in their domains and signal each
-other. In SRC RPC one global lock is held over most of the transfer path. A call is validated on its
-way to the server and again on its way back. The copies made on the way are those of the kernel's
-discipline (Table III): each moves the message's bytes from one domain's memory to the next place,
-and a call whose bytes one of them does not move gets what lay there before.
+other. In SRC RPC one global lock is held over most of the transfer path; a cost model says over
+which steps. A call is validated on its way to the server and again on its way back. The copies made
+on the way are those of the kernel's discipline (Table III): each moves the message's bytes from one
+domain's memory to the next place, and a call whose bytes one of them does not move gets what lay
+there before.
 """
 
 from collections import deque
@@ -106,8 +107,7 @@ class Port:
         self._own_place = SHARED if kernel.discipline == "shared buffers" else RECEIVER
         passing = kernel.costs.file.message_passing
         assert passing is not None
-        self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers)
-        self._one_lock = passing.one_lock
+        self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers.count)
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
@@ -219,12 +219,15 @@ class Port:
                 kernel.block("a message")
 
     def _transfer(self, processor: "Processor") -> None:
-        """Spend the transfer of a message, under the machine's lock if there is one."""
+        """Spend the transfer of a message, of which some steps may be under the machine's lock."""
+        charges = processor.charges
         processor.settle()
-        if self._one_lock:
-            self.kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
-        else:
-            processor.spend(processor.charges.message_transfer)
+        if charges.before_lock.steps:
+            processor.spend(charges.before_lock)
+        if charges.under_lock.steps:
+            self.kernel.transfer_lock.hold(processor, charges.under_lock)
+        if charges.after_lock.steps:
+            processor.spend(charges.after_lock)
 
     def _reply(self, message: Message, fault: CallError | None) -> None:
         sender = message.sender
@@ -314,14 +317,16 @@ class Port:
             message.results = bytes(_access(buffer.client, buffer, step.source, READ)[HEADER:end])
 
     def _copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
-        """Make some of the copies of arguments that the discipline makes."""
-        if not steps:
+        """Make some of the copies of arguments that the discipline makes.
+
+        A port that is closed takes no message: nothing is moved, counted or charged.
+        """
+        if not steps or self.fault is not None:
             return
         descriptor = self.descriptors[message.procedure]
         immutable = descriptor.private_values
         for step in steps:
-            if self.fault is None:  # a port that is closed takes no message
-                self._move_arguments(message, step)
+            self._move_arguments(message, step)
             values = size = 0
             if step.mutable:
                 values = descriptor.argument_values - immutable

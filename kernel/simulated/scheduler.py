@@ -264,14 +264,16 @@ class Scheduler:
         self.block("a timer")
 
     def system_call(self, ns: int) -> None:
-        """Trap into the kernel and spend `ns` there, beyond the cost of the trap."""
+        """Trap into the kernel and spend `ns` there, beyond the cost of the trap.
+
+        That time can be cut short as that of a computation, and where threads take turns it is in
+        slices too.
+        """
         processor = self.running_processor()
         self.counts.trap += 1
         processor.spend(self.charges.trap)
-        processor.clock += ns
-        processor.own_ns += ns
-        self.log.add(processor.clock, events.SYSTEM_CALL, self.running_thread().number, ns)
-        processor.checkpoint()
+        self.log.add(processor.clock + ns, events.SYSTEM_CALL, self.running_thread().number, ns)
+        self.compute(ns)
         self.take_turns()
 
     def run_body(self, thread: Thread, body: Callable[[], None]) -> None:
