@@ -22,8 +22,7 @@ from rich.text import Text
 
 from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import SHORTENED, Cell, furthest, predictions_rest_on, shortened
-from lrpc.workloads.records.kinds import KINDS
+from lrpc.workloads.records.cells import SHORTENED, Cell, predictions_rest_on, shortened, standings
 from lrpc.workloads.records.records import COUNTS, Record
 from lrpc.workloads.reports.words import brief, micro, readable
 
@@ -117,19 +116,16 @@ def print_record(console: Console, record: Record, folder: Path, last: Iterable[
 
 
 def verdict(cells: Sequence[Cell]) -> list[str]:
-    """Return lines that sum up a reproduction: cells by kind, and each kind's largest deviation."""
-    kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in KINDS}
-    compared = sum(cell.paper is not None for cell in cells)
-    parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
-    lines = [f"verdict: {len(cells)} cells: {parts}; {compared} of them beside a figure of the paper"]
+    """Return lines that sum up a reproduction: how each kind of figure stands beside the paper's.
+
+    The last is on the predictions, which alone are evidence.
+    """
+    found = standings(cells)
+    lines = [f"verdict: {len(cells)} cells: {', '.join(f'{one.figures} {one.kind}' for one in found)}"]
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
         lines.append(f"  {len(other)} texts differ from the paper's, the first in {other[0].place}")
-    for kind, found in kinds.items():
-        worst = furthest(found)
-        if worst is not None:
-            lines.append(f"  largest deviation, {kind}: {_difference(worst)} ({worst.place})")
-    return lines
+    return [*lines, *(f"  {one}" for one in found)]
 
 
 def print_counts(console: Console, title: str, counts: Mapping[str, object]) -> None:
