@@ -186,5 +186,4 @@ def _beside(title: str, cells: Sequence[Cell], unit: str) -> Plot:
                 value = (cell.ours, cell.paper)[at]
                 if cell.column == column and isinstance(value, int | float):
                     groups.setdefault(f"{column}{whose}", [None] * len(rows))[rows.index(cell.row)] = value
-    bars = [(f"{cell.row}, {cell.column}", float(cell.ours)) for cell in cells if not isinstance(cell.ours, str)]
-    return plots.grouped(title, rows, groups, unit, bars)
+    return plots.grouped(title, rows, groups, unit)

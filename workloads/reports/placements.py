@@ -143,8 +143,7 @@ def _pairs_plot(records: Mapping[str, Record]) -> plots.Plot | None:
         return None
     names = [PAIR.join(pair) for pair in pairs]
     parts = {name: [float(crossing[pair]) for pair in pairs] for name, crossing in counted.items()}
-    total = [float(most[pair]) for pair in pairs]
-    return plots.stacked("Calls that cross machines, by pair", names, parts, "calls", total, beside=True)
+    return plots.stacked("Calls that cross machines, by pair", names, parts, "calls", None)
 
 
 def _operations(records: Mapping[str, Record]) -> Table:

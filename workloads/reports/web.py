@@ -10,13 +10,13 @@ import gzip
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from html import escape as escape_html
 from typing import Final
 
 from lrpc.kernel.text import visible
-from lrpc.workloads.reports.plots import COLOURS, Key, Plot, labels, script
+from lrpc.workloads.reports.plots import COLOURS, Key, Plot, script
 from lrpc.workloads.reports.words import PAIR, brief, number, shortened
 
 LONGEST_NAME: Final = 40  # characters of a name in a cell; the whole is shown on hover
@@ -198,10 +198,17 @@ def drawn(plot: Plot) -> str:
 
 def told(plot: Plot) -> str:
     """Return what a plot shows, for who cannot see it."""
-    names = labels([name for name, _ in plot.bars])
-    values = [f"{name}: {number(value)}" for name, (_, value) in zip(names, plot.bars, strict=True)]
+    values = [_bar_told(*one) for one in plot.told]
     rest = [f"and {len(values) - MOST_TOLD} more"] if len(values) > MOST_TOLD else []
     return f"{plot.text_title or plot.title}: {'; '.join([*values[:MOST_TOLD], *rest])}"
+
+
+def _bar_told(name: str, value: float | None, parts: Sequence[tuple[str, float]]) -> str:
+    """Return what one bar says: its value, and its parts in brackets."""
+    own = ", ".join(f"{part} {number(of_part)}" for part, of_part in parts)
+    if value is None:
+        return f"{name}: {own or 'none'}"
+    return f"{name}: {number(value)}" + (f" ({own})" if own else "")
 
 
 def head_cell(text: str, *, whole: str = "", figures: bool = False) -> str:

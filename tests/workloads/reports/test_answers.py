@@ -1,6 +1,7 @@
 """A report opens with a sentence that says what came out, and with pictures of it."""
 
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import IN_WORDS
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.reports import page
+from lrpc.workloads.reports import page, web
 from lrpc.workloads.reports.grids import Grid, as_rows
 from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note
 from lrpc.workloads.reports.waterfalls import waterfalls
+from lrpc.workloads.reports.words import number
 from tests.support.command import HERE, lrpc, office
 
 SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
@@ -40,6 +42,27 @@ def replay(out: Path, placement: str = "spread") -> Record:
     run = ("replay", SAMPLE, "--machines", 2, "--placement", placement, *HERE, "--out", out)
     assert lrpc(*run).code == 0
     return records.read(out)
+
+
+def shown(plot: Plot) -> set[tuple[str, str, float]]:
+    """Return what a picture of bars shows: the name, the part and the value of each."""
+    layout, data = plot.figure["layout"], plot.figure["data"]
+    assert isinstance(layout, dict)
+    assert isinstance(data, list)
+    found: set[tuple[str, str, float]] = set()
+    for bars in (one for one in data if one["type"] == "bar"):
+        across = bars.get("orientation") == "h"
+        names = layout["yaxis" if across else "xaxis"]["ticktext"]
+        values = bars.get("customdata") or bars["x" if across else "y"]
+        rows = zip(names, values, strict=True)
+        found |= {(unescape(name), unescape(bars.get("name", "")), value) for name, value in rows if value}
+    return found
+
+
+def told(plot: Plot) -> set[tuple[str, str, float]]:
+    """Return what the text of a picture says: of each bar its own value, and those of its parts."""
+    own = {(name, "", value) for name, value, _ in plot.told if value is not None}
+    return own | {(name, part, value) for name, _, parts in plot.told for part, value in parts}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +103,7 @@ def test_a_replay_says_what_a_trace_takes_beside_the_recorded_time(replays: dict
     (times,) = (plot for title, plot in pictures(made).items() if title.startswith("Where a trace's time went"))
     assert [name for name, _ in times.bars] == ["recorded", "simulated"]
     (pairs,) = (plot for title, plot in pictures(made).items() if title.startswith("The costliest pairs"))
-    values = [value for _, value in pairs.bars]
+    values = [value for _, value in pairs.bars if value is not None]
     assert values == sorted(values, reverse=True)
     assert "recorded_p95_us" in table(made, "operations").columns
 
@@ -93,6 +116,20 @@ def test_the_parts_of_a_picture_add_up_to_the_time_that_it_tells(replays: dict[s
     assert isinstance(bars, list)
     for at, (_, whole) in enumerate(times.bars):
         assert sum(bar["x"][at] for bar in bars) == pytest.approx(whole, rel=1e-3)
+
+
+def test_the_text_of_a_picture_says_all_that_the_picture_shows(ran: Record, replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    made = [page.report({"run": ran}), page.report({"replay": record}), page.report(replays)]
+    seen = [plot for report in made for plot in pictures(report).values()]
+    assert len(seen) == 6
+    for plot in seen:
+        assert shown(plot) <= told(plot), plot.title
+        assert len(shown(plot)) > 1
+        said = " ".join(plot.text)
+        for name, part, value in shown(plot):
+            assert {name in said, part in said, number(value) in said} == {True}
+            assert number(value) in web.told(plot)
 
 
 def test_a_replay_draws_its_slowest_traces_span_by_span(replays: dict[str, Record]) -> None:
@@ -169,6 +206,8 @@ def test_a_reproduction_says_what_is_predicted_and_how_far_that_is_from_the_pape
     assert f"{beside} of {len(predicted)} predictions stand beside a figure of the paper; furthest" in sentence(made)
     assert f"{100 * worst:.1f} % (Table IV" in sentence(made)
     four, two = pictures(made).values()
+    assert shown(four) == told(four)  # ours and the paper's
+    assert ("Null", "Taos, the paper's", 464.0) in told(four)
     assert [key.form for key in four.legend] == ["area", "hatched"] * 3
     forms = {key.name: key.form for key in two.legend}
     assert forms["LRPC, the paper's"] == "points"  # never joined
