@@ -27,8 +27,8 @@ HEIGHT: Final = 340  # pixels
 LINE: Final = 26  # pixels of one row
 MOST_MARKS: Final = 16  # of an axis of whole numbers, such as processors
 NUMBERED: Final = 15  # a matrix with more rows has no numbers in its cells
-# Okabe and Ito's colours, which the colour-blind tell apart.
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
+# Six of Okabe and Ito's colours, and two more: the colour-blind tell all apart.
+COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#665566", "#992233")
 PREDICTED: Final = ", predicted"
 PAPERS: Final = ", the paper's"
 OURS: Final = ", ours"

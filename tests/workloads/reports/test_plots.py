@@ -1,6 +1,13 @@
 """Pictures have a text that says all that they show, and colours that everybody tells apart."""
 
+import re
+from itertools import combinations
+
+import pytest
+
 from lrpc.workloads.reports import plots, web
+from lrpc.workloads.reports.plots import COLOURS
+from tests.support.colours import DICHROMACIES, PLAINLY, contrast, distance
 
 NAMES = ["memory_kb", "think_s"]
 
@@ -44,3 +51,22 @@ def test_bars_beside_each_other_tell_each_also_where_it_is_none() -> None:
     assert web.told(plot) == "Calls: a → b: spread 12.00, pack 0.00; b → c: spread 3.00, pack 4.00"
     grouped = plots.grouped("Table", NAMES, {"ours": [1.0, 2.0], "ours, the paper's": [1.5, None]}, "us")
     assert web.told(grouped) == "Table: memory_kb: ours 1.00, ours, the paper's 1.50; think_s: ours 2.00"
+
+
+@pytest.mark.parametrize("view", DICHROMACIES)
+def test_the_colour_blind_tell_all_colours_apart(view: str) -> None:
+    least = min((distance(*pair, DICHROMACIES[view]), pair) for pair in combinations(COLOURS, 2))
+    assert least[0] > 15, least
+
+
+def test_colours_stand_out_on_both_grounds_and_from_each_other() -> None:
+    grounds = re.findall("--paper: (#[0-9a-f]+)", web.STYLE)[:2]
+    assert grounds == ["#fff", "#14191f"]
+    for ground in ("#ffffff", "#14191f"):
+        assert min(contrast(colour, ground) for colour in COLOURS) > 2.2
+    assert min(distance(*pair, PLAINLY) for pair in combinations(COLOURS, 2)) > 25
+
+
+def test_colours_that_some_take_for_the_same_are_found_out() -> None:
+    assert distance("#e69f00", "#b8a800", DICHROMACIES["protanopia"]) < 2.3 < distance("#e69f00", "#b8a800", PLAINLY)
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
