@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
-from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
 from lrpc.workloads.commands import check_result
@@ -22,6 +22,7 @@ from lrpc.workloads.options import (
     LinkDelay,
     LinkMbps,
     Parallel,
+    Parquet,
     RegistryOption,
     ReplayLinks,
     Seed,
@@ -29,7 +30,7 @@ from lrpc.workloads.options import (
     command_line,
 )
 from lrpc.workloads.records import folders
-from lrpc.workloads.records.tables import Table, as_objects, write_csv
+from lrpc.workloads.records.tables import Table, as_objects, check_parquet, write_csv
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
 from lrpc.workloads.reports.output import print_note, say, say_json
@@ -60,6 +61,7 @@ def run_sweep(
     ] = False,
     registry: RegistryOption = None,
     limit: LimitOption = MOST_PARTS,
+    parquet: Parquet = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -70,6 +72,8 @@ def run_sweep(
     report cover all runs.
     """
     check_result(as_json=as_json, dry_run=dry_run)
+    if parquet:
+        check_parquet()
     file = scenarios.find_sweep(name)
     found = sweep.read_sweep(file, out, registry, limit)
     for line in found.left_out:
@@ -80,7 +84,7 @@ def run_sweep(
     with folders.claimed(out):
         sweep.open_folder(file, out, force=force)
         failed = _carry_out(found, parallel, address)
-        table = sensitivity.report(None if as_json else terminal.make_console(), found, out)
+        table = sensitivity.report(None if as_json else terminal.make_console(), found, out, parquet=parquet)
     if as_json:
         say_json({"folder": str(out), "runs": as_objects(table), "report": str(out / "report" / page.PAGES[0])})
     _refuse_failed(found, failed)
@@ -221,6 +225,7 @@ def explain_call(
     link_mbps: LinkMbps = explain.LINK_MBPS,
     as_json: AsJson = False,
     out: PageFolder = None,
+    parquet: Parquet = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the page at --out.")] = False,
 ) -> None:
     """Explain one call step by step, by LRPC and by the other ways to call.
@@ -230,11 +235,15 @@ def explain_call(
     """
     chosen = explain.test_of(test)
     costs = load_cost_model(cost_model)
+    if parquet:
+        if out is None:
+            raise Refused("--parquet: there is no page, whose tables it writes; add --out")
+        check_parquet()
     if out is not None:
         page.check_place(out, force=force)
     found = explain.ways(chosen, costs, link_delay_us, link_mbps)
     if out is not None:
-        page.write(explain.report(found, chosen, costs), out)
+        page.write(explain.report(found, chosen, costs), out, parquet=parquet)
     if as_json:
         say_json(explain.as_json(found, costs))
         return

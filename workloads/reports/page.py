@@ -27,6 +27,7 @@ from lrpc.workloads.reports.web import escape
 from lrpc.workloads.reports.words import brief, number, readable
 
 PAGES: Final = ("report.html", "report.md")
+TABLES: Final = (".csv", ".parquet")  # what a report has its tables as
 MOST_ROWS: Final = 60  # rows of a table shown on the page; its CSV file has all of them
 US: Final = re.compile(r"(?<=, )us(?=,|$)")  # how a name in a record spells its unit
 FIGURE: Final = re.compile(r"[-+]?[0-9][0-9,.]*( \S+)?")  # a number as text, with its unit
@@ -189,7 +190,7 @@ def check(name: str, record: Record) -> None:
 def _is_report(folder: Path) -> bool:
     """Return whether a folder holds a report and no other files that would be lost with it."""
     held = {path.name for path in folder.iterdir()}
-    return set(PAGES) <= held and all(name in PAGES or name.endswith(".csv") for name in held)
+    return set(PAGES) <= held and all(name in PAGES or name.endswith(TABLES) for name in held)
 
 
 class _Page:

@@ -72,15 +72,16 @@ def spread(shares: Sequence[float]) -> Spread | None:
     return Spread(len(shares), mean, deviation, mean - half, mean + half, found, min(shares), max(shares))
 
 
-def report(console: Console | None, done: Sweep, out: Path) -> Table:
+def report(console: Console | None, done: Sweep, out: Path, *, parquet: bool = False) -> Table:
     """Write a sweep's table and report into its folder, and return the table.
 
-    What fits a terminal is printed on `console`, if there is one.
+    What fits a terminal is printed on `console`, if there is one. With `parquet` the report's
+    tables are written as Parquet too.
     """
     found = rows(done)
     whole = table(done, found)
     made = report_on(done, found, whole)
-    page.write(made, out / "report")
+    page.write(made, out / "report", parquet=parquet)
     file = write_table(whole, out)
     if console is None:
         return whole
