@@ -6,6 +6,10 @@ from typing import Final
 
 import pytest
 
+from lrpc.workloads.records.tables import Table
+from lrpc.workloads.reports import page as reports
+from lrpc.workloads.reports.page import Report
+from lrpc.workloads.reports.sections import Section
 from tests.support.browser import PATIENCE_MS, SCHEMES, WIDTHS, Browser, program
 from tests.support.pages import KINDS
 
@@ -40,18 +44,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the pages that have been made, by kind; filled as tests ask for them."""
     return {}
 
 
 @pytest.fixture(params=[kind if kind in OFTEN else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS])
-def path(request: pytest.FixtureRequest, reports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(request: pytest.FixtureRequest, made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the page of each kind of report."""
     kind: str = request.param
-    if kind not in reports:
-        reports[kind] = KINDS[kind](tmp_path_factory.mktemp("reports") / kind) / "report.html"
-    return reports[kind]
+    if kind not in made:
+        made[kind] = KINDS[kind](tmp_path_factory.mktemp("reports") / kind) / "report.html"
+    return made[kind]
 
 
 @pytest.fixture
@@ -116,6 +120,19 @@ def test_every_control_does_its_work(page: Browser) -> None:
         assert all(name.lower() in (row.text_content() or "").lower() for row in seen)
         search.fill("")
     assert page.errors == []
+
+
+def test_a_search_finds_the_last_of_many_rows_and_sorting_brings_it_first(browser: Browser, tmp_path: Path) -> None:
+    table = Table("many", "Many", ("name", "calls"), [(f"name-{at}", at) for at in range(200)])
+    reports.write(Report("many rows", [], [Section("Tables", [table])]), tmp_path / "report")
+    browser.open(tmp_path / "report" / "report.html")
+    browser.page.locator("nav button").click()
+    rows = browser.page.locator("tbody tr")
+    for _ in ("ascending", "descending"):
+        browser.page.locator("th button").last.click()
+    assert rows.first.locator("th").text_content() == "name-199"
+    browser.page.locator("input.search").fill("name-199")
+    assert [row.text_content() for row in rows.locator("visible=true").all()] == ["name-199199"]
 
 
 def test_the_page_folds_by_keyboard(page: Browser) -> None:
