@@ -32,7 +32,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var
   margin: 1em auto; padding: 0 1em; overflow-wrap: anywhere; }
 a { color: var(--link); } h1 { font-size: 1.2em; margin: .4em 0; color: var(--quiet); font-weight: normal; }
 h3 { margin: 1.2em 0 .4em; font-size: 1.05em; }
-h3 a { visibility: hidden; text-decoration: none; } h3:hover a, h3 a:focus { visibility: visible; }
+h3 a { opacity: 0; text-decoration: none; } h3:hover a, h3 a:focus { opacity: 1; }
+@media (hover: none) { h3 a { opacity: 1; } }
 p.answer { font-size: 1.4em; line-height: 1.3; margin: .3em 0; } p.beside { margin: .3em 0; max-width: 60em; }
 nav { margin: 1em 0; } nav a { margin-right: 1em; display: inline-block; }
 details { border-top: 1px solid var(--line); padding: .3em 0; } summary { cursor: pointer; padding: .2em 0; }

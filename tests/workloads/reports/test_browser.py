@@ -150,6 +150,18 @@ def test_a_link_to_a_heading_opens_what_it_is_in(page: Browser, path: Path) -> N
     page.page.locator(f"h3#{place}").wait_for(state="visible", timeout=PATIENCE_MS)
 
 
+def test_links_of_headings_take_the_focus_and_are_seen_then(page: Browser) -> None:
+    page.look("light", 800)
+    link = page.page.locator("h3 a").first
+    page.unfold()
+    before = link.evaluate("(one) => getComputedStyle(one).opacity")
+    link.focus()
+    assert link.evaluate("(one) => one === document.activeElement")
+    assert (before, link.evaluate("(one) => getComputedStyle(one).opacity")) == ("0", "1")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_function("(place) => location.hash === place", arg=link.get_attribute("href"))
+
+
 def test_print_is_dark_on_white_and_unfolded(page: Browser) -> None:
     page.look("dark", 800)
     page.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
