@@ -76,7 +76,8 @@ input.search { font: inherit; margin: .3em 0; max-width: 100%; display: block; }
 }
 """
 # Draws a plot when it is seen, in the colours of the page and with names that suit its width; opens
-# what a link leads to, and everything for print; sorts and searches tables.
+# what a link leads to; opens and draws everything for print, where nothing can be waited for, and
+# folds it again; sorts and searches tables.
 SCRIPT: Final = """
 "use strict";
 const library = async () => {
@@ -109,9 +110,8 @@ const fit = (axis, most, title) => {
   if (axis?.ticktext) axis.ticktext = axis.ticktext.map((text) => shorten(text, most, " → ", " →<br>"));
   if (axis?.title?.text) axis.title.text = shorten(axis.title.text, title);
 };
-const draw = async (place) => {
-  loaded ??= library();
-  await loaded;
+const render = (place, own) => {
+  if (place.classList.contains("drawn")) return;
   const figure = JSON.parse(place.nextElementSibling.textContent);
   const fits = (pixels) => Math.max(12, Math.floor(place.clientWidth / pixels));
   fit(figure.layout.yaxis, fits(22), 40);  // as high as every plot
@@ -120,11 +120,16 @@ const draw = async (place) => {
   for (const one of figure.data) if (one.z?.[0]?.length > many) delete one.texttemplate;
   place.textContent = "";
   place.classList.add("drawn");
-  for (const [path, colour] of Object.entries(colours())) {
+  for (const [path, colour] of Object.entries(own)) {
     const [part, name] = path.split(".");
     figure.layout[part] = { ...figure.layout[part], [name]: colour };
   }
-  await Plotly.newPlot(place, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+  Plotly.newPlot(place, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+};
+const draw = async (place) => {
+  loaded ??= library();
+  await loaded;
+  render(place, colours());
 };
 addEventListener("DOMContentLoaded", () => {
   const seen = new IntersectionObserver((found) => found.forEach((one) => {
@@ -139,14 +144,22 @@ addEventListener("DOMContentLoaded", () => {
   };
   addEventListener("hashchange", open);
   open();
+  addEventListener("load", () => { if (document.getElementById("plotly")) loaded ??= library(); });
   const unfold = (open) => document.querySelectorAll("details").forEach((one) => { one.open = open; });
   document.querySelector("nav button").addEventListener("click", () =>
     unfold(document.querySelector("details:not([open])") !== null));
+  let folded = [];
   addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
     unfold(true);
-    everyPlot(theme("#000", "#bbb"));
+    const ink = theme("#000", "#bbb");
+    everyPlot(ink);
+    if (window.Plotly) document.querySelectorAll("div.plot").forEach((place) => render(place, ink));
   });
-  addEventListener("afterprint", () => everyPlot(colours()));
+  addEventListener("afterprint", () => {
+    for (const one of folded) one.open = false;
+    everyPlot(colours());
+  });
   const value = (row, at) => row.cells[at].dataset.value ?? row.cells[at].textContent;
   document.querySelectorAll("th button").forEach((button) => button.addEventListener("click", () => {
     const head = button.parentElement, rows = head.closest("table").tBodies[0], at = head.cellIndex;

@@ -28,6 +28,13 @@ SORT: Final = """() => [...document.querySelectorAll("th button")].map((button) 
   return [...rows].map((row) => row.cells[at].dataset.value).filter((value) => value !== undefined).map(Number);
 })"""
 
+# Begins to print, and returns how many pictures are drawn then, and how many in the ink of print.
+PRINT: Final = """() => {
+  dispatchEvent(new Event("beforeprint"));
+  const drawn = [...document.querySelectorAll("div.plot")].filter((one) => one.querySelector("svg.main-svg"));
+  return [drawn.length, drawn.filter((one) => one.layout.xaxis.color === "#000").length];
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -162,11 +169,19 @@ def test_links_of_headings_take_the_focus_and_are_seen_then(page: Browser) -> No
     page.page.wait_for_function("(place) => location.hash === place", arg=link.get_attribute("href"))
 
 
-def test_print_is_dark_on_white_and_unfolded(page: Browser) -> None:
+def test_print_is_dark_on_white_unfolded_and_has_every_picture(page: Browser) -> None:
     page.look("dark", 800)
-    page.page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    page.page.wait_for_function("() => window.Plotly || !document.getElementById('plotly')")
+    (first, *_) = page.page.locator("details").all()
+    first.evaluate("(one) => { one.open = true; }")
+    folded = page.page.locator("details:not([open])").count()
+    drawn = page.page.evaluate(PRINT)  # what is drawn as the event ends is what is printed
     page.page.emulate_media(media="print", color_scheme="dark")
     body = page.page.locator("body")
     assert body.evaluate("(one) => getComputedStyle(one).color") == "rgb(0, 0, 0)"
     assert page.page.locator("details:not([open])").count() == 0
+    assert drawn == [page.page.locator("div.plot").count()] * 2
     page.page.emulate_media(media="screen")
+    page.page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert page.page.locator("details:not([open])").count() == folded
+    assert page.errors == []
