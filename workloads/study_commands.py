@@ -1,6 +1,7 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
-from lrpc.workloads.commands import check_result
+from lrpc.workloads.commands import check_result, tell_of_timeline, timeline_of
 from lrpc.workloads.options import (
     ACTORS,
     Address,
@@ -27,6 +28,10 @@ from lrpc.workloads.options import (
     ReplayLinks,
     Seed,
     SweepFolder,
+    Timeline,
+    TimelineFrom,
+    TimelineSlices,
+    TimelineTo,
     command_line,
 )
 from lrpc.workloads.records import folders
@@ -41,6 +46,14 @@ from lrpc.workloads.studies.recorded import RecordedStudy
 StudyFolder = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the records and the table.", show_default="a new one under records/"),
+]
+StudyEvents = Annotated[
+    Path | None,
+    typer.Option(
+        "--events",
+        help="Folder for a log of all events of each run, for `lrpc events`. Its digest is the run's.",
+        show_default=False,
+    ),
 ]
 StudyActors = Annotated[int, typer.Option(help=ACTORS)]
 PageFolder = Annotated[
@@ -100,6 +113,12 @@ def compare_structures(
     actors: StudyActors = 0,
     links: ReplayLinks = None,
     address: Address = None,
+    event_log: StudyEvents = None,
+    limit: LimitOption = MOST_PARTS,
+    timeline: Timeline = False,
+    timeline_from: TimelineFrom = None,
+    timeline_to: TimelineTo = None,
+    timeline_slices: TimelineSlices = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -109,8 +128,11 @@ def compare_structures(
     and with LRPC/MP: LRPC and domain caching on a second processor.
     """
     check_result(as_json=as_json, dry_run=dry_run)
-    study = RecordedStudy("structures", _options(out, force, actors, links, address, dry_run))
-    _show(study, structures.compare(scale, seed, study.carry_out, command_line()), structures.answer, as_json)
+    bounds = timeline_of(timeline, timeline_from, timeline_to, timeline_slices)
+    options = replace(_options(out, force, actors, links, address, dry_run), events=event_log, timeline=bounds)
+    study = RecordedStudy("structures", options)
+    table = structures.compare(scale, seed, study.carry_out, command_line(), limit)
+    _show(study, table, structures.answer, as_json)
 
 
 def compare_observations(
@@ -126,6 +148,12 @@ def compare_observations(
     actors: StudyActors = 0,
     links: ReplayLinks = None,
     address: Address = None,
+    event_log: StudyEvents = None,
+    limit: LimitOption = MOST_PARTS,
+    timeline: Timeline = False,
+    timeline_from: TimelineFrom = None,
+    timeline_to: TimelineTo = None,
+    timeline_slices: TimelineSlices = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -134,8 +162,11 @@ def compare_observations(
     Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
     """
     check_result(as_json=as_json, dry_run=dry_run)
-    study = RecordedStudy("observations", _options(out, force, actors, links, address, dry_run))
-    _show(study, observations.compare(scale, seed, study.carry_out, command_line()), observations.answer, as_json)
+    bounds = timeline_of(timeline, timeline_from, timeline_to, timeline_slices)
+    options = replace(_options(out, force, actors, links, address, dry_run), events=event_log, timeline=bounds)
+    study = RecordedStudy("observations", options)
+    table = observations.compare(scale, seed, study.carry_out, command_line(), limit)
+    _show(study, table, observations.answer, as_json)
 
 
 def compare_systems(
@@ -214,8 +245,13 @@ def _show(study: RecordedStudy, table: Table, answer: Callable[[Table], str], as
         say_json(as_objects(table))
     else:
         terminal.print_table(terminal.make_console(), table)
+        for finished in study.finished:
+            if finished.timeline is not None:
+                say(f"timeline {finished.folder / finished.timeline.file}: {finished.timeline}")
         say(f"records {study.folder}, table {path}")
         say(answer(table))
+    for finished in study.finished:
+        tell_of_timeline(finished)
 
 
 def explain_call(

@@ -258,6 +258,26 @@ def test_a_study_leaves_its_table_and_a_record_of_each_run(name: str, runs: list
     assert [str(row[next(iter(row))]) for row in shown] == [row[next(iter(row))] for row in kept]
 
 
+@pytest.mark.parametrize("name", ["structures", "observations"])
+def test_a_study_takes_the_options_that_every_run_takes(name: str, tmp_path: Path) -> None:
+    few = (name, "--scale", 0.0005, "--out", tmp_path / "study")
+    logged = (*few, "--events", tmp_path / "logs", "--timeline", "--timeline-slices", 1000)
+    ended = lrpc(*logged)
+    assert ended.code == 0, ended
+    runs = sorted(one.name for one in (tmp_path / "study").iterdir() if one.is_dir())
+    assert sorted(one.name for one in (tmp_path / "logs").iterdir()) == sorted(f"{run}.events" for run in runs)
+    for run in runs:
+        digest = record(tmp_path / "study" / run)["digest"]
+        assert digest in lrpc("events", tmp_path / "logs" / f"{run}.events", "--digest").out
+        assert (tmp_path / "study" / run / "timeline.perfetto-trace").is_file()
+        assert f"timeline {tmp_path / 'study' / run / 'timeline.perfetto-trace'}: " in ended.out
+    assert "the timeline ends at" in ended.err  # where it was cut
+    assert "has logs already" in refused(*few[:-1], tmp_path / "other", "--events", tmp_path / "logs")
+    assert "is inside the study's folder" in refused(*few, "--force", "--events", tmp_path / "study" / "logs")
+    assert "add --timeline" in refused(*few, "--force", "--timeline-slices", 5)
+    assert "--limit" in refused(*few, "--force", "--limit", 2)
+
+
 def test_the_operations_are_the_same_under_every_structure() -> None:
     table = structures.compare(0.01, 0)
     assert [row[0] for row in table.rows] == list(structures.STRUCTURES)
