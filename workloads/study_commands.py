@@ -207,6 +207,7 @@ def compare_systems(
         for (one, other), rank in leave_one_out.ties(results).items():
             say(f"rank correlation of the shares of {one} and {other}, which have the same people: {rank:.2f}")
         say(f"records {out}, table {path}")
+        say(leave_one_out.answer(table))
     _refuse_failed(found, failed)
 
 

@@ -145,7 +145,7 @@ def answer(found: Table) -> str:
     """Return the sentence that says what came out."""
     at = found.columns.index("verdict")
     outside = [str(row[0]) for row in found.rows if row[at] != "within"]
-    which = f"; outside: {', '.join(outside)}" if outside else ""
+    which = f"; outside: {'; '.join(outside)}" if outside else ""
     return f"{len(found.rows) - len(outside)} of {len(found.rows)} figures are within their tolerance{which}."
 
 
