@@ -136,11 +136,13 @@ def _run(record: Record) -> Iterator[SectionItem]:
         own = next((cell.row for cell in record.cells if cell.row in papers), record.workload)
         beside = ", ".join(f"{value:g} % on {name}" for name, value in papers.items())
         machines = record.counts["cross_machine"]
-        yield Note(f"{share:.2f} % of operations cross machines: {machines:,} of {done:,}; in 1989, {beside}.")
+        yield Note(
+            f"{share:.2f} % of operations cross machines (remote/total): {machines:,} of {done:,}; in 1989, {beside}."
+        )
         yield from _time_of(record)
         yield from scaling.predicted(record)
         bars = {own: share} | {f"{name}, 1989": value for name, value in papers.items()}
-        title = "Operations that cross machines, of all"
+        title = "Operations that cross machines, of all (remote/total)"
         yield plots.rows(title, list(bars), list(bars.values()), "% of operations")
     yield from processors(record)
 

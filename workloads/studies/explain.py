@@ -24,6 +24,7 @@ from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
+from lrpc.workloads.reports.words import number
 
 # As of an Ethernet of 1989: a packet's header and trailer take 60 us, each byte of data 0.8.
 LINK_DELAY_US: Final = 60.0
@@ -89,7 +90,7 @@ def beside(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Ta
         rows.append([named(name), *(round(sum(us), 3) if us else None for us in taken)])
     rows.append(["wire and waiting", *(way.elsewhere_us or None for way in found.values())])
     rows.append(["in all", *(way.took_us for way in found.values())])
-    title = f"One call of {test}, in virtual microseconds by the cost model {costs.name}"
+    title = f"One call of {test}, in virtual µs by the cost model {costs.name}"
     return Table("explained", title, ("step", *found), [row for row in rows if any(row[1:])], named=True)
 
 
@@ -107,7 +108,7 @@ def steps(way: str, explanation: Explanation, costs: CostModel) -> Table:
         rows.append([round(at_us, 3), round(step.us, 3), place_of(step), *what])
         at_us += step.us
     columns = ("at_us", "takes_us", "in", "what", "kind", "source", "code")
-    return Table(f"steps {way}", f"{way}: {explanation.took_us:,.3f} us", columns, rows)
+    return Table(f"steps {way}", f"{way}: {number(explanation.took_us)} µs", columns, rows)
 
 
 def report(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Report:

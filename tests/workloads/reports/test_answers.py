@@ -83,10 +83,10 @@ def test_a_run_says_what_crosses_beside_1989(ran: Record) -> None:
     crossing = ran.counts["cross_machine"]
     operations = ran.counts["trap"] + ran.counts["cross_domain"] + crossing
     assert sentence(made).startswith(
-        f"{100 * crossing / operations:.2f} % of operations cross machines: {crossing:,} of"
+        f"{100 * crossing / operations:.2f} % of operations cross machines (remote/total): {crossing:,} of"
     )
     assert "in 1989, 3 % on V, 5.06 % on Taos, 0.6 % on Sun UNIX+NFS" in sentence(made)
-    shares = dict(pictures(made)["Operations that cross machines, of all"].bars)
+    shares = dict(pictures(made)["Operations that cross machines, of all (remote/total)"].bars)
     assert shares["V, 1989"] == 3.0
     assert shares["office"] == pytest.approx(100 * crossing / operations)
     busy = dict(pictures(made)["What processors' time went to, apart from idling"].bars)
