@@ -268,7 +268,7 @@ def explain_call(
     """Explain one call step by step, by LRPC and by the other ways to call.
 
     Makes the call on simulated machines that note what they are charged. Prints each way's steps in
-    order, and all ways beside each other; with --out it writes a page of them, with a picture.
+    order, and all ways beside each other; with --out it writes a page of them, with pictures.
     """
     chosen = explain.test_of(test)
     costs = load_cost_model(cost_model)
