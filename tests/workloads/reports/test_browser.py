@@ -11,6 +11,7 @@ from lrpc.workloads.reports import page as reports
 from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.sections import Section
 from tests.support.browser import PATIENCE_MS, SCHEMES, WIDTHS, Browser, Scheme, program
+from tests.support.command import HERE, lrpc
 from tests.support.pages import KINDS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make browser")
@@ -20,6 +21,7 @@ if program() is None:
 
 OFTEN: Final = ("replay", "placements")  # the kinds that every run of the tests opens
 LARGEST: Final = 5_000_000  # bytes of a page
+OPENS_MS: Final = 2000  # until the first picture is drawn
 # Clicks every head of a column, once or twice, and returns what the column then has: its numbers,
 # or the places of its texts in their own order.
 SORT: Final = """(order) => [...document.querySelectorAll("th button")].map((button) => {
@@ -169,6 +171,16 @@ def test_a_link_to_a_heading_opens_what_it_is_in(page: Browser, path: Path) -> N
     assert place
     page.open(path, place)
     page.page.locator(f"h3#{place}").wait_for(state="visible", timeout=PATIENCE_MS)
+
+
+@pytest.mark.long
+def test_the_page_of_ten_million_calls_is_small_and_opens_at_once(browser: Browser, tmp_path: Path) -> None:
+    """Its rows are those of a run ten times as long: machines, procedures and pairs of domains."""
+    assert lrpc("run", "sun", "--scale", 0.1, *HERE, "--out", tmp_path / "run").code == 0
+    assert lrpc("report", tmp_path / "run").code == 0
+    path = tmp_path / "run" / "report" / "report.html"
+    assert path.stat().st_size < LARGEST
+    assert min(browser.first_drawn_ms(path) for _ in range(3)) < OPENS_MS
 
 
 def test_links_of_headings_take_the_focus_and_are_seen_then(page: Browser) -> None:
