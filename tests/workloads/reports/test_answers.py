@@ -169,6 +169,19 @@ def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Reco
     assert [sum(int(row[at] or 0) for row in pairs.rows) for at in (3, 4)] == counts
 
 
+def test_equal_replays_are_said_to_be_equal(replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    made = page.report({"first": record, "again": record})
+    assert sentence(made).count("as with first") == 2
+    said = " ".join(part.text for part in made.answer if isinstance(part, Note))
+    assert "did the same, event by event" in said
+    assert "No domain moved." in said
+    assert "0.0 %" not in said
+    assert "in place of" not in said
+    assert [one.name for one in made.tables if one.name == "moved"] == []
+    assert {row[-1] for row in table(made, "placements").rows} == {None}
+
+
 def test_replays_of_different_traces_are_no_placements(replays: dict[str, Record]) -> None:
     before, after = replays.values()
     other = replace(after, inputs=[replace(one, digest="0" * 64) for one in after.inputs])
