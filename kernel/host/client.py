@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, CallError, CallFailed
-from lrpc.kernel.host import messages, native, segments, spares
+from lrpc.kernel.host import kept, messages, native, segments, spares
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.messages import BadMessage
 
@@ -19,7 +19,7 @@ GIVEN_BACK_S: Final = 0.5  # likewise, or takes back an out-of-band segment that
 NEVER: Final = -1  # the deadline of a call without one
 COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
 NO_ROOM: Final = 1
-ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING, UNTAKEN = -1, -2, -3, -4, -5, -6, -7
+ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING, UNTAKEN, NOT_KEPT = -1, -2, -3, -4, -5, -6, -7, -8
 FORKED: Final = 3
 # What the native part returns for a call.
 Reply = bytes | tuple[int, bytes] | tuple[int, int, int, bool] | int
@@ -71,7 +71,7 @@ def _exchange(
 
 
 class NoRoom(CallFailed):
-    """A call's values find no room: the server takes no segment for them, or there is no memory.
+    """A call's values find no room: the server takes no segment for them, or keeps no more results.
 
     `executed` says whether its procedure has run.
     """
@@ -358,6 +358,12 @@ class ClientBinding:
             return CallAborted(f"{self.name}: the deadline passed before the server took the call")
         if code == QUARANTINED:
             return CallFailed(f"{self.name}: 64 calls that were aborted still hold their A-stacks in the server")
+        if code == NOT_KEPT:
+            return NoRoom(
+                f"{self.name}: the call was executed, but its results found no room: the server keeps only so many "
+                f"bytes, and only for {kept.KEPT_S:g} seconds",
+                True,
+            )
         if code == BROKEN or self.native.ended == 2:
             return CallFailed(f"{self.name}: the server wrote what no server writes; the binding is ended, bind again")
         return CallFailed(f"{self.name}: its server has ended; bind again once it is back")

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from lrpc.kernel.descriptors import Entry
-from lrpc.kernel.host import native
+from lrpc.kernel.host import kept, native
 
 # Kinds of replies; native.c has 0 (results) and 1 (no room).
 RESULTS: Final = 0
 WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
 RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
+
+_LARGE: Final = 64 * 1024  # bytes of results that are let go of before the worker waits
 
 # Of a worker's thread: `index`, the A-stack that it attends.
 attended: Final = threading.local()
@@ -199,7 +201,13 @@ class Workers:
                 else:
                     kind, result = NO_SUCH_PROCEDURE, b""
                 del call, data
-                call = own.reply(kind, result, not (pending or worker.dismissed), idle_ms)
+                if len(result) < _LARGE:
+                    call = own.reply(kind, result, not (pending or worker.dismissed), idle_ms)
+                else:
+                    kept.await_room(own, len(result))
+                    stay = own.answer(kind, result, not (pending or worker.dismissed))
+                    del result
+                    call = own.await_call(idle_ms) if stay else None
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)
             del binding, entries, work  # it may have ended, and its memory goes with the last who knows it

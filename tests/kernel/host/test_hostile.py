@@ -4,12 +4,14 @@ import os
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lrpc.domains.host.here import deadline, this_machine
 from lrpc.kernel.host import native
+from lrpc.kernel.host.client import COLLECT, NOT_KEPT, ClientBinding, NoRoom
 from tests.support.host import SERVE, Shop, descriptors, process, shop, until
 from tests.support.hostile import RawClient, punch
 
@@ -157,6 +159,78 @@ class TestHostileClients:
             attack(tmp_path, 3, 1000)
             until(lambda: serving.status()["bindings"] == [])
             until(lambda: descriptors() <= before + 2)
+
+
+class TestResultsThatNobodyCollects:
+    def test_what_is_kept_for_clients_that_never_collect_is_bounded_and_soon_dropped(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")  # what is let go of is the system's at once
+        code = "from lrpc.kernel.host import kept\nkept.KEPT_S = 0.5\nkept.MOST_WAITING = 32 << 20\n"
+        grow = [one.name for one in Shop.procedures].index("grow")
+        with process(tmp_path, code + SERVE) as server, this_machine(folder=tmp_path) as here:
+            before = resident(server.pid)
+            raws = [RawClient(tmp_path) for _ in range(20)]
+            for raw in raws:
+                for _ in range(5):
+                    assert type(raw.native.begin(raw.groups[grow], grow, (8 << 20).to_bytes(4, "little"), -1)) is int
+            done = 0
+            most = 0.0
+            while done < 100:
+                words = [raw.control(index)[0] for raw in raws for index in range(len(raw.astacks))]
+                done = sum(word >> 8 == 1 and word & 7 == DONE for word in words)
+                most = max(most, resident(server.pid) - before)
+                time.sleep(0.01)
+            assert most < 400  # of 800 MiB
+            until(lambda: resident(server.pid) - before < 60)
+            assert here.bind(Shop, "shop").grow(1 << 20) == bytes([(1 << 20) % 251]) * (1 << 20)
+            for raw in raws:
+                raw.close()
+
+    def test_a_result_that_was_dropped_is_told_as_that(self, tmp_path: Path) -> None:
+        grow = [one.name for one in Shop.procedures].index("grow")
+        with shop(tmp_path):
+            raw = RawClient(tmp_path)
+            reply = raw.native.call(raw.groups[grow], grow, (1 << 20).to_bytes(4, "little"), -1, -1)
+            assert isinstance(reply, tuple)
+            assert len(reply) == 4
+            assert native.drop_kept(0) == reply[2]
+            assert native.drop_kept(native.now_ns()) == 0
+            assert raw.native.call(raw.groups[grow], COLLECT, b"", -1, reply[1]) == NOT_KEPT
+            assert raw.native.call(raw.groups[0], 0, b"\1\0\0\0\2\0\0\0", -1, -1) == b"\3\0\0\0"
+            raw.close()
+
+    def test_a_client_whose_results_were_dropped_learns_that_the_call_was_executed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        offer = ClientBinding._offer
+
+        def late(self: ClientBinding, index: int, size: int, deadline: int) -> str | None:
+            native.drop_kept(native.now_ns())
+            return offer(self, index, size, deadline)
+
+        monkeypatch.setattr(ClientBinding, "_offer", late)
+        with shop(tmp_path), this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            with pytest.raises(NoRoom, match="was executed, but its results found no room") as caught:
+                client.grow(1 << 20)
+            assert caught.value.executed
+            assert client.add(1, 2) == 3
+
+    def test_workers_hold_no_results_while_they_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
+        with process(tmp_path, SERVE) as server, this_machine(folder=tmp_path) as here, ThreadPoolExecutor(60) as pool:
+            before = resident(server.pid)
+            clients = [here.bind(Shop, "shop") for _ in range(12)]
+            sizes = list(pool.map(lambda n: len(clients[n % 12].grow(8 << 20)), range(60)))
+            assert sizes == [8 << 20] * 60
+            until(lambda: resident(server.pid) - before < 100, 4)  # of 480 MiB; idle workers end after 10 seconds
+
+
+def resident(pid: int) -> float:
+    """Return how many MiB of memory a process has to itself."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
 
 
 class TestHostileServers:
