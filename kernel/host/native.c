@@ -482,7 +482,7 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
         woken = sleep_on(&self->freed[group], seen, &self->ends.alarm, still, until);
         Py_END_ALLOW_THREADS
         self->waiting[group]--;
-        if (woken != COMPLETED && woken != CUT && PyErr_CheckSignals())
+        if (woken != COMPLETED && PyErr_CheckSignals())
             return -100;
     }
 }

@@ -105,6 +105,47 @@ with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folde
     assert done.stdout == "failed as it should\n", done.stderr
 
 
+@pytest.mark.parametrize("waitv", ["0", "1"])
+def test_a_wait_without_end_looks_for_signals_once_a_second(tmp_path: Path, waitv: str) -> None:
+    program = compiled(tmp_path / "waits", [Path(__file__).with_name("waits.c")], "-Wno-unused-function")
+    for deadline, ended, least in (("0", "INTERRUPTED", 1000), ("120", "EXPIRED", 120)):
+        done = subprocess.run([program, waitv, deadline], capture_output=True, text=True, timeout=60, check=True)
+        how, after = done.stdout.split()
+        assert how == ended
+        assert least - 1 <= int(after) < least + 900
+
+
+@pytest.mark.parametrize("busy", [0, 5])
+def test_without_futex_waitv_a_signal_that_another_thread_got_ends_a_call(tmp_path: Path, busy: int) -> None:
+    """With all A-stacks busy, the caller waits for one of them."""
+    code = f"""
+from lrpc.kernel.host import native
+native.forbid_waitv()
+import signal, threading
+from concurrent.futures import ThreadPoolExecutor
+with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folder, waits="sleep") as here:
+    client = here.bind(Shop, "shop")
+    others = [threading.Thread(target=client.wait, args=(30.0,), daemon=True) for _ in range({busy})]
+    for one in others:
+        one.start()
+    def interrupt():
+        until(lambda: server.running == ({busy} or 1))
+        time.sleep(0.2)  # until the caller waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    until(lambda: server.running == {busy})
+    threading.Thread(target=interrupt).start()
+    began = time.monotonic()
+    try:
+        client.wait(30.0)
+    except KeyboardInterrupt:
+        print("interrupted", time.monotonic() - began < 5)
+    server.release.set()
+"""
+    head = f"from tests.support.host import *; folder = Path({str(tmp_path)!r})\n"
+    done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted True\n", done.stderr
+
+
 def test_where_the_native_part_is_missing_importing_works_and_one_line_says_what_to_do() -> None:
     code = """
 import sys
