@@ -17,6 +17,7 @@ MOST_KEPT: Final = 512 << 20  # bytes, for all clients of this process
 MOST_KEPT_FOR_ONE: Final = 128 << 20  # likewise, for one client process; or a single result
 MOST_WAITING: Final = 384 << 20  # bytes of results whose workers wait for room
 _LOOK_S: Final = 0.002  # after which a worker looks for room again
+FITS: Final = 2  # what `native.Worker.takes` returns where results find room
 
 
 class _Waiting:
@@ -26,13 +27,15 @@ class _Waiting:
         self._lock = threading.Lock()
         self._bytes = 0
 
-    def await_room(self, worker: native.Worker, size: int) -> None:
-        if worker.takes(size) or not self._add(size):
-            return
+    def await_room(self, worker: native.Worker, size: int) -> bool:
+        takes = worker.takes(size)
+        if takes or not self._add(size):
+            return takes == FITS
         pause, until = threading.Event(), native.now_ns() + int(KEPT_S * 1e9)
-        while not worker.takes(size) and native.now_ns() < until:
+        while not (takes := worker.takes(size)) and native.now_ns() < until:
             pause.wait(_LOOK_S)
         self._add(-size)
+        return takes == FITS
 
     def _add(self, size: int) -> bool:
         with self._lock:
@@ -66,9 +69,12 @@ _kept = _Kept()
 _waiting = _Waiting()
 
 
-def await_room(worker: native.Worker, size: int) -> None:
-    """Wait until results of so many bytes find room, or would be kept; not for long."""
-    _waiting.await_room(worker, size)
+def await_room(worker: native.Worker, size: int) -> bool:
+    """Wait until results of so many bytes find room, or would be kept; not for long.
+
+    Returns whether they find room: then their client does not have to collect them.
+    """
+    return _waiting.await_room(worker, size)
 
 
 def _watch() -> None:

@@ -1104,7 +1104,7 @@ static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize
     return stays < 0 ? NULL : PyBool_FromLong(stays);
 }
 
-/* takes(size) -> whether results of so many bytes find room, or would be kept */
+/* takes(size) -> 2 where results of so many bytes find room, 1 where they would be kept, else 0 */
 static PyObject *worker_takes(PyObject *object, PyObject *number)
 {
     WorkerObject *self = (WorkerObject *)object;
@@ -1112,9 +1112,10 @@ static PyObject *worker_takes(PyObject *object, PyObject *number)
     if (PyErr_Occurred())
         return NULL;
     if (!self->binding || !is_live(self->binding))
-        Py_RETURN_TRUE; /* or nobody is there to want them */
+        return PyLong_FromLong(2); /* or nobody is there to want them */
     AStack *one = &self->binding->astacks[self->index];
-    return PyBool_FromLong(size <= (int64_t)one->size || size <= (int64_t)one->region_size || may_keep(self->binding, size));
+    int fits = size <= (int64_t)one->size || size <= (int64_t)one->region_size;
+    return PyLong_FromLong(fits ? 2 : may_keep(self->binding, size));
 }
 
 /* await_call(idle_ms) -> (procedure, data) | None */
