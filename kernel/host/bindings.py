@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lrpc.kernel.descriptors import Authoriser, Entry, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
-from lrpc.kernel.host import native, segments
+from lrpc.kernel.host import messages, native, segments
 from lrpc.kernel.host.doors import Door
 from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
 
@@ -75,9 +75,7 @@ class ServerBinding:
         self.regions: dict[int, int] = {}
         self.pidfd = self.segment = -1
         try:
-            if sender.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    self.pidfd = os.pidfd_open(sender.pid)
+            self.pidfd = messages.process_of(sender)
             self.segment = segments.make(self.layout.size)
             told = -1 if notify is None else notify
             layout, fd = self.layout, door.fileno()

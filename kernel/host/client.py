@@ -60,8 +60,10 @@ def _exchange(
         message = messages.receive(door)
     except TimeoutError:
         raise BindingRefused(f"import {name}: the server did not answer in time") from None
-    except (OSError, BadMessage) as error:
-        raise BindingRefused(f"import {name}: the server ended, or speaks another language: {error}") from None
+    except BadMessage as error:
+        raise BindingRefused(f"import {name}: the server's answer cannot be used: {error}") from None
+    except OSError as error:
+        raise BindingRefused(f"import {name}: the server ended before it answered: {error.strerror}") from None
     if message is None:
         raise BindingRefused(f"import {name}: the server closed its door without an answer")
     if "refused" in message.fields:
@@ -140,8 +142,10 @@ class ClientBinding:
                 self.door.setblocking(False)
             finally:
                 message.close()
-        except BaseException:
+        except BaseException as error:
             self._close_descriptors()
+            if isinstance(error, OSError):
+                raise BindingRefused(f"import {name}: this process cannot bind: {error.strerror}") from None
             raise
         finally:
             if theirs is not None:
@@ -162,15 +166,14 @@ class ClientBinding:
         sender = _known_server(doors, name, message)
         segments.check(message.descriptors[0], size)
         self.sender = sender
-        if sender.pid:
-            with contextlib.suppress(ProcessLookupError):
-                self.pidfd = os.pidfd_open(sender.pid)
+        self.pidfd = messages.process_of(sender)
         try:
             self.native = native.Binding(
                 message.descriptors[0], size, layout.astacks, self.door.fileno(), self.pidfd, -1, waits, False
             )
         except (OSError, ValueError) as error:
-            raise BindingRefused(f"import {name}: its segment cannot be mapped: {error}") from None
+            text = error.strerror if isinstance(error, OSError) else error
+            raise BindingRefused(f"import {name}: its segment cannot be mapped: {text}") from None
 
     def finish(self, reply: Reply, group: int, procedure: int, deadline: int, data: bytes) -> tuple[int, bytes]:
         """Bring a call that has not simply returned to its end; return the reply's kind and bytes.
@@ -214,24 +217,25 @@ class ClientBinding:
             refusal = self._offer(index, size, deadline)
         if refusal is not None:
             self.native.release(index)
-            raise NoRoom(f"{self.name}: the server takes no segment of {size:,} bytes: {refusal}", bool(executed))
+            raise NoRoom(f"{self.name}: {refusal}", bool(executed))
         spares.watch(self)
         return index
 
     def _offer(self, index: int, size: int, deadline: int) -> str | None:
-        """Offer the server a segment for an A-stack; return why it does not take it."""
+        """Offer the server a segment for an A-stack; return why it does not get one."""
         with self._attaching:
             try:
                 segment = segments.make(size)
             except BindingRefused as error:
-                return str(error)
+                return f"in this process, {error}"
             try:
                 self._wait(select.POLLOUT, _until(deadline))
             except CallError:
                 self.native.release(index)
                 os.close(segment)
                 raise
-            return self._send({"attach": index, "size": size}, index, segment, size, deadline)
+            refusal = self._send({"attach": index, "size": size}, index, segment, size, deadline)
+            return None if refusal is None else f"the server takes no segment of {size:,} bytes: {refusal}"
 
     def _send(self, fields: dict[str, object], index: int, segment: int, size: int, deadline: int) -> str | None:
         """Send what is to change an A-stack's segment, and await the answer: a refusal, or None."""

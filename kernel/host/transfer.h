@@ -216,7 +216,7 @@ static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *ala
             return INTERRUPTED;
         if (errno == ETIMEDOUT)
             return EXPIRED;
-        if (errno != ENOSYS && errno != EPERM) /* a peer may have made the word unreadable */
+        if (errno != ENOSYS && errno != EPERM && errno != EACCES) /* a peer may have made the word unreadable */
             return CUT;
         atomic_store(&waitv_missing, 1);
     }
