@@ -516,9 +516,11 @@ static void pin(Worker *worker, const Linkage *linkage, int64_t now)
     worker->last_cpu = (int)cpu;
 }
 
+/* Give the worker its affinity back, unless somebody has set another one while it was pinned. */
 static void unpin(Worker *worker)
 {
-    if (worker->pinned)
+    cpu_set_t now;
+    if (worker->pinned && !sched_getaffinity(0, sizeof now, &now) && CPU_COUNT(&now) == 1 && CPU_ISSET(worker->last_cpu, &now))
         sched_setaffinity(0, sizeof worker->mask, &worker->mask);
     worker->pinned = 0;
 }

@@ -105,6 +105,14 @@ with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folde
     assert done.stdout == "failed as it should\n", done.stderr
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_a_workers_affinity_is_given_back_unless_somebody_has_set_another(tmp_path: Path) -> None:
+    program = compiled(tmp_path / "affinity", [Path(__file__).with_name("affinity.c")], "-Wno-unused-function")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60, check=True)
+    full = len(os.sched_getaffinity(0))
+    assert list(map(int, done.stdout.split())) == [full, 1, full, full - 1]
+
+
 @pytest.mark.parametrize("waitv", ["0", "1"])
 def test_a_wait_without_end_looks_for_signals_once_a_second(tmp_path: Path, waitv: str) -> None:
     program = compiled(tmp_path / "waits", [Path(__file__).with_name("waits.c")], "-Wno-unused-function")
