@@ -20,7 +20,9 @@ NEVER: Final = -1  # the deadline of a call without one
 COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
 NO_ROOM: Final = 1
 ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING, UNTAKEN, NOT_KEPT = -1, -2, -3, -4, -5, -6, -7, -8
-FORKED: Final = 3
+PEER_BROKEN, FORKED, PEER_HOLDS = 2, 3, 5  # why a binding ended
+HELD_S: Final = 30.0  # for which a server may hold the A-stack of a call that was aborted
+native.end_held(int(HELD_S * 1e9))
 # What the native part returns for a call.
 Reply = bytes | tuple[int, bytes] | tuple[int, int, int, bool] | int
 
@@ -368,7 +370,12 @@ class ClientBinding:
                 f"bytes, and only for {kept.KEPT_S:g} seconds",
                 True,
             )
-        if code == BROKEN or self.native.ended == 2:
+        if self.native.ended == PEER_HOLDS:
+            return CallFailed(
+                f"{self.name}: the server has executed a call that was aborted for more than {HELD_S:g} seconds; "
+                "the binding is ended, bind again"
+            )
+        if code == BROKEN or self.native.ended == PEER_BROKEN:
             return CallFailed(f"{self.name}: the server wrote what no server writes; the binding is ended, bind again")
         return CallFailed(f"{self.name}: its server has ended; bind again once it is back")
 

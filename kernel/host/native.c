@@ -25,7 +25,6 @@
 
 #define COLLECT 0xFFFFFFFFu  /* the procedure number that asks for results that found no room */
 #define MOST_QUARANTINED 64
-#define QUARANTINE_NS (30 * SECOND)
 #define MOST_BYTES (1u << 30)
 
 /* Kinds of replies: Python's part adds its own from 2 on. */
@@ -33,7 +32,7 @@ enum { RESULTS = 0, NO_ROOM = 1, NOT_KEPT = 0xFFFF };
 /* What `call` and `collect` return in place of results. */
 enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7, CALL_NOT_KEPT = -8 };
 /* Why a binding ended. */
-enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED };
+enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED, PEER_HOLDS };
 
 typedef struct {
     Linkage linkage;
@@ -78,6 +77,7 @@ static uint64_t generation = 1, last_id;
 /* What is kept for clients at most, in all and for one of them; and who is told that something is. */
 static int64_t most_kept, most_kept_for_one;
 static PyObject *on_kept;
+static int64_t most_held_ns = 30 * SECOND; /* for which a server holds the A-stack of a call that was aborted */
 static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static Binding *watched;
 static int epoll = -1;
@@ -444,8 +444,10 @@ static void end_quarantines(Binding *self)
             one->aborted_at = 0;
             self->quarantined--;
             release_astack(self, i);
-        } else if (now - one->aborted_at > QUARANTINE_NS || PHASE(word) != ABORTED)
+        } else if (PHASE(word) != ABORTED || NUMBER(word) != one->linkage.number)
             end_binding(self, PEER_BROKEN);
+        else if (now - one->aborted_at > most_held_ns)
+            end_binding(self, PEER_HOLDS); /* it may be honest, and slow */
     }
 }
 
@@ -455,10 +457,10 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
 {
     for (;;) {
         uint32_t still = atomic_load(&self->ends.alarm); /* before we look whether it has ended */
+        if (self->quarantined && is_live(self))
+            end_quarantines(self);
         if (!is_live(self))
             return CALL_UNTAKEN;
-        if (self->quarantined)
-            end_quarantines(self);
         if (self->quarantined >= MOST_QUARANTINED)
             return CALL_QUARANTINED;
         int32_t index = self->free[group];
@@ -1229,6 +1231,17 @@ static PyObject *module_drop_kept(PyObject *module, PyObject *number)
     return PyLong_FromLongLong(left);
 }
 
+/* end_held(after_ns): end a binding whose server holds the A-stack of an aborted call for so long */
+static PyObject *module_end_held(PyObject *module, PyObject *number)
+{
+    int64_t most = PyLong_AsLongLong(number);
+    (void)module;
+    if (PyErr_Occurred())
+        return NULL;
+    most_held_ns = most;
+    Py_RETURN_NONE;
+}
+
 /* forbid_waitv(): wait as on a Linux without futex_waitv, from now on */
 static PyObject *module_forbid_waitv(PyObject *module, PyObject *unused)
 {
@@ -1295,6 +1308,7 @@ static PyMethodDef functions[] = {
     {"allow_spinning", module_allow_spinning, METH_O, NULL},
     {"keep_results", module_keep_results, METH_VARARGS, NULL},
     {"drop_kept", module_drop_kept, METH_O, NULL},
+    {"end_held", module_end_held, METH_O, NULL},
     {"forbid_waitv", module_forbid_waitv, METH_NOARGS, NULL},
     {"floor", module_floor, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

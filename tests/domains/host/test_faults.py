@@ -18,9 +18,10 @@ import pytest
 
 import lrpc
 from lrpc.domains.host.here import deadline, this_machine
-from lrpc.kernel.host import messages
+from lrpc.kernel.host import messages, native
+from lrpc.kernel.host.client import HELD_S
 from lrpc.kernel.host.workers import SHARE, Workers
-from tests.support.host import ROOT, AwaitedShop, AwaitedShopServer, Shop, descriptors, process, shop, until
+from tests.support.host import ROOT, AwaitedShop, AwaitedShopServer, Shop, ShopServer, descriptors, process, shop, until
 from tests.support.hostile import RawClient
 
 Huge = Annotated[bytes, lrpc.UpTo(1 << 20)]
@@ -243,6 +244,51 @@ with this_machine(folder=folder, waits="sleep") as here:
         head = f"from tests.support.host import *; folder = Path({str(tmp_path)!r})\n"
         done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.stdout == "lives\n", done.stderr
+
+
+class Slow(lrpc.Interface):
+    @lrpc.procedure(simultaneous=70)
+    def wait(self, seconds: lrpc.Float64) -> None: ...
+
+
+class TestAbortedCalls:
+    def test_a_server_holds_64_a_stacks_of_aborted_calls_at_most(self, tmp_path: Path) -> None:
+        server = ShopServer()
+        with this_machine(folder=tmp_path, workers=100) as serving, this_machine(folder=tmp_path) as here:
+            serving.export(Slow, server, "slow")
+            client = here.bind(Slow, "slow")
+
+            def give_up() -> str:
+                with deadline(0.3), pytest.raises(lrpc.CallAborted) as caught:
+                    client.wait(60.0)
+                return str(caught.value)
+
+            with ThreadPoolExecutor(64) as pool:
+                said = list(pool.map(lambda _: give_up(), range(64)))
+            while len(said) < 64 + sum("before the server took" in one for one in said):
+                said.append(give_up())
+            with pytest.raises(lrpc.CallFailed, match="64 calls that were aborted still hold their A-stacks"):
+                client.wait(0.0)
+            server.release.set()
+            until(lambda: server.running == 0)
+            client.wait(0.0)
+
+    def test_a_server_that_holds_one_for_too_long_loses_the_binding_and_is_not_called_hostile(
+        self, tmp_path: Path
+    ) -> None:
+        with shop(tmp_path) as (_, server), this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            with deadline(0.1), pytest.raises(lrpc.CallAborted, match="while the server executes"):
+                client.wait(60.0)
+            assert client.add(1, 2) == 3  # not yet
+            native.end_held(0)
+            try:
+                with pytest.raises(lrpc.CallFailed, match="executed a call that was aborted for more than 30 seconds"):
+                    client.add(1, 2)
+            finally:
+                native.end_held(int(HELD_S * 1e9))
+            server.release.set()
+            assert here.bind(Shop, "shop").add(1, 2) == 3
 
 
 class TestWorkers:
