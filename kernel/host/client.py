@@ -15,6 +15,7 @@ from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.messages import BadMessage
 
 ANSWER_S: Final = 5.0  # within which a server answers a hello, or takes an out-of-band segment
+_LISTEN_NS: Final = 10_000_000  # for which it takes what is there, at one go
 GIVEN_BACK_S: Final = 0.5  # likewise, or takes back an out-of-band segment that is not used
 NEVER: Final = -1  # the deadline of a call without one
 COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
@@ -279,7 +280,12 @@ class ClientBinding:
         knows which segment the server has. Turn 0 never comes: all that is there is taken.
         """
         until = _until(deadline)
+        late = until if turn else native.now_ns() + _LISTEN_NS
+        heard = False
         while True:
+            if heard and native.now_ns() >= late:  # whatever else it may say
+                raise self.error(WITHDRAWN)
+            heard = True
             try:
                 message = messages.receive(self.door)
             except BlockingIOError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import lrpc
 from lrpc.domains.host.here import deadline, this_machine
 from lrpc.kernel.host import native
 from lrpc.kernel.host.client import COLLECT, NOT_KEPT, ClientBinding, NoRoom
@@ -233,7 +234,32 @@ def resident(pid: int) -> float:
     return int(fields["RssAnon"].split()[0]) / 1024
 
 
+# A server that has much to say of calls that nobody makes, and answers nothing.
+TALKS = """
+from lrpc.kernel.host.server import HostServer
+import threading
+
+def hear(self, binding, message, event):
+    def talk():
+        binding.door.setblocking(True)
+        while True:
+            binding.door.send(b'{"early":[0,0,""]}')
+    self._poll.unregister(binding.door.fileno())
+    threading.Thread(target=talk, daemon=True).start()
+
+HostServer._hear = hear
+"""
+
+
 class TestHostileServers:
+    def test_a_server_that_talks_without_end_holds_no_call_up_beyond_its_deadline(self, tmp_path: Path) -> None:
+        with process(tmp_path, TALKS + SERVE), this_machine(folder=tmp_path) as here:
+            client = here.bind(Shop, "shop")
+            began = time.monotonic()
+            with deadline(0.3), pytest.raises(lrpc.CallAborted):
+                client.echo(bytes(100_000))
+            assert 0.3 <= time.monotonic() - began < 3
+
     def test_a_client_outlives_a_server_that_writes_anything(self, tmp_path: Path) -> None:
         """The segment is shared both ways: what a raw client writes stands for its server's."""
         chance = random.Random(5)
