@@ -320,16 +320,21 @@ class ClientBinding:
     def _wait(self, event: int, until: int) -> None:
         """Wait for the door; an event loop that also listens to it is not held up.
 
-        Raises `CallAborted` when it is late, `CallFailed` where the binding was ended.
+        Raises `CallAborted` when it is late, `CallFailed` where the server or the binding has ended.
         """
         left = until - native.now_ns()
         poll = select.poll()
         try:
             poll.register(self.door, event)
+            if self.pidfd >= 0:  # which ends where a forked child keeps the door open
+                poll.register(self.pidfd, select.POLLIN)
         except (OSError, ValueError):  # another thread has ended the binding
             raise self.error(ENDED) from None
-        if left <= 0 or not poll.poll(left / 1e6):
+        ready = poll.poll(left / 1e6) if left > 0 else []
+        if not ready:
             raise self.error(WITHDRAWN)
+        if any(fd == self.pidfd for fd, _ in ready):
+            raise self.error(ENDED)
 
     def _take_early(self, fields: list[object]) -> None:
         index, number, data = fields if len(fields) == 3 else (None, None, None)
