@@ -320,7 +320,7 @@ class ClientBinding:
     def _wait(self, event: int, until: int) -> None:
         """Wait for the door; an event loop that also listens to it is not held up.
 
-        Raises `CallAborted` when it is late, `CallFailed` where the server or the binding has ended.
+        Raises `CallAborted` when it is late, `CallFailed` where server or binding has ended.
         """
         left = until - native.now_ns()
         poll = select.poll()

@@ -4,7 +4,9 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from lrpc.domains.host.here import deadline, this_machine
 from lrpc.kernel.host import native
 from lrpc.kernel.host.client import COLLECT, NOT_KEPT, ClientBinding, NoRoom
 from tests.support.host import SERVE, Shop, descriptors, process, shop, until
-from tests.support.hostile import RawClient, punch
+from tests.support.hostile import RawClient, punch, requeue
 
 CASES = int(os.environ.get("LRPC_MUTATIONS", "4000"))
 CALLED, RUNNING, DONE = 2, 3, 4
@@ -65,10 +67,14 @@ class TestHostileClients:
     @pytest.mark.long
     @pytest.mark.parametrize("seed", range(10))
     def test_a_hundred_thousand_mutations_change_nothing_for_others(self, tmp_path: Path, seed: int) -> None:
-        with process(tmp_path, SERVE) as child, this_machine(folder=tmp_path) as here:
+        with process(tmp_path, SERVE) as child, process(tmp_path, HONEST) as honest:
             attack(tmp_path, seed, 100_000)
             assert child.poll() is None
-            assert here.bind(Shop, "shop").add(1, 2) == 3
+            assert honest.stdin is not None
+            honest.stdin.close()
+            assert honest.wait(20) == 0
+            with this_machine(folder=tmp_path) as here:
+                assert here.bind(Shop, "shop").add(1, 2) == 3
 
     def test_a_length_beyond_the_a_stack_reads_nothing_and_ends_the_binding(self, tmp_path: Path) -> None:
         with shop(tmp_path) as (serving, _):
@@ -136,16 +142,10 @@ class TestHostileClients:
             raw.close()
 
     def test_waiters_that_were_moved_to_another_word_still_meet_their_end(self, tmp_path: Path) -> None:
-        import ctypes
-
-        libc = ctypes.CDLL(None)
         with shop(tmp_path, waits="sleep", workers=1) as (serving, _), this_machine(folder=tmp_path) as here:
             raw = RawClient(tmp_path)
             assert raw.native.call(raw.groups[0], 0, b"\1\0\0\0\2\0\0\0", -1, -1) == b"\3\0\0\0"
-            word = ctypes.addressof(ctypes.c_char.from_buffer(raw.memory))
-            libc.syscall(
-                202, ctypes.c_void_p(word), 3, 0, ctypes.c_void_p(10), ctypes.c_void_p(word + 64), 0
-            )  # REQUEUE
+            requeue(raw.memory, 0, 64)
             raw.native.end()
             until(lambda: serving.status()["bindings"] == [])
             with deadline(10):  # the only worker is free again
@@ -251,6 +251,33 @@ HostServer._hear = hear
 """
 
 
+# A server that writes anything into the segments of its clients, and says anything at their doors.
+SPOILS = """
+import random, threading
+from lrpc.kernel.host.bindings import ServerBinding
+from tests.support.hostile import spoil
+made, chance = ServerBinding.__init__, random.Random(seed)
+
+def make(self, *given, **named):
+    made(self, *given, **named)
+    threading.Thread(target=spoil, args=(self, chance), daemon=True).start()
+
+ServerBinding.__init__ = make
+"""
+
+
+def outcome(client: Shop, n: int) -> str:
+    """Make a few calls; return how the last one ended, or the first that did not return."""
+    for call in (client.nothing, partial(client.add, n, 1), partial(client.echo, bytes(n * 1000))):
+        began = time.monotonic()
+        try:
+            with deadline(0.1):
+                call()
+        except lrpc.CallError as error:
+            return type(error).__name__ if time.monotonic() - began < 1.5 else "slow"
+    return "returned"
+
+
 class TestHostileServers:
     def test_a_server_that_talks_without_end_holds_no_call_up_beyond_its_deadline(self, tmp_path: Path) -> None:
         with process(tmp_path, TALKS + SERVE), this_machine(folder=tmp_path) as here:
@@ -259,6 +286,30 @@ class TestHostileServers:
             with deadline(0.3), pytest.raises(lrpc.CallAborted):
                 client.echo(bytes(100_000))
             assert 0.3 <= time.monotonic() - began < 3
+
+    @pytest.mark.parametrize(
+        "seed", [1, pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)]
+    )
+    def test_calls_to_a_server_that_keeps_no_rule_end_in_time_with_results_or_call_errors(
+        self, tmp_path: Path, seed: int
+    ) -> None:
+        ends: Counter[str] = Counter()
+        with process(tmp_path, f"seed = {seed}" + SPOILS + SERVE) as server, this_machine(folder=tmp_path) as here:
+            for n in range(20 if seed == 1 else 500):
+                try:
+                    client = here.bind(Shop, "shop")
+                except lrpc.BindingRefused:
+                    ends["refused"] += 1
+                    continue
+                for _ in range(100):
+                    end = outcome(client, n)
+                    ends[end] += 1
+                    if end == "CallFailed":
+                        break
+            assert server.poll() is None
+        assert ends["returned"] > 0
+        assert ends["CallFailed"] > 0
+        assert ends["slow"] == 0
 
     def test_a_client_outlives_a_server_that_writes_anything(self, tmp_path: Path) -> None:
         """The segment is shared both ways: what a raw client writes stands for its server's."""
