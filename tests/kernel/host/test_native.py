@@ -85,6 +85,74 @@ def test_the_native_module_compiles_without_a_warning(tmp_path: Path) -> None:
     )
 
 
+# Calls of every kind, as far as the native part tells them apart, and an attack on the server.
+OF_ALL_KINDS = """
+import gc, os, random
+from tests.kernel.host.test_hostile import attack
+with shop(folder) as (serving, server), this_machine(folder=folder) as here:
+    client = here.bind(Shop, "shop")
+    for n in range(300):
+        assert client.add(n, 1) == n + 1
+        assert client.echo(bytes(n * 100)) == bytes(n * 100)
+    assert len(client.grow(1 << 20)) == 1 << 20
+    for n in range(10):
+        try:
+            with lrpc.deadline(0.002):
+                client.wait(0.01)
+        except lrpc.CallAborted:
+            pass
+    serving.status(), native.drop_kept(native.now_ns())
+    if os.fork() == 0:
+        try:
+            client.add(1, 2)
+        except lrpc.CallFailed:
+            os._exit(0)
+    assert os.wait()[1] == 0
+    attack(folder, 1, 1000)
+    second = here.bind(Shop, "shop")
+    del client
+    gc.collect()
+    assert second.add(1, 2) == 3
+print("done")
+"""
+
+
+def test_the_native_module_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
+    include = sysconfig.get_path("include")
+    options = ["-fsanitize=address", "-fno-omit-frame-pointer", "-shared", "-fPIC", f"-I{include}"]
+    module = compiled(tmp_path / "native.so", [HOST / "native.c"], *options)
+    assert COMPILER is not None
+    told = subprocess.run([COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    library = Path(told.stdout.strip())
+    if not library.is_absolute():
+        pytest.skip("the compiler does not say where its sanitizer is")
+    head = f"""
+import importlib.util, sys
+import lrpc.kernel.host
+spec = importlib.util.spec_from_file_location("lrpc.kernel.host.native", {str(module)!r})
+native = importlib.util.module_from_spec(spec)
+sys.modules["lrpc.kernel.host.native"] = lrpc.kernel.host.native = native
+spec.loader.exec_module(native)
+from pathlib import Path
+from tests.support.host import *
+folder = Path({str(tmp_path)!r})
+"""
+    # Python's own objects are not told of one by one, unless each is allocated by itself.
+    rules = {"LD_PRELOAD": str(library), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    done = subprocess.run(
+        [sys.executable, "-c", head + OF_ALL_KINDS],
+        cwd=ROOT,
+        env={**os.environ, **rules},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "runtime does not come first" in done.stderr or "Shadow memory range" in done.stderr:
+        pytest.skip("AddressSanitizer does not run here")
+    assert done.stdout == "done\n", done.stderr[-5000:]
+    assert done.returncode == 0
+
+
 def test_without_futex_waitv_calls_are_made_and_ends_are_noticed(tmp_path: Path) -> None:
     code = """
 from lrpc.kernel.host import native
