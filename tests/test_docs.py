@@ -162,7 +162,7 @@ def test_the_readme_ends_its_first_command_as_reproduce_does(tmp_path: Path) -> 
 
 def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
     said = dict(re.findall(r"^\| ([^|]+?) \| ([0-9][^|]*?) \|$", text_of(DOCS / "security.md"), flags=re.MULTILINE))
-    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "second": 1}
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "second": 1, "seconds": 1}
     found = {}
     for what, text in said.items():
         number, _, unit = text.partition(" ")
@@ -187,7 +187,7 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
     ]
     assert list(found.values())[-len(limits) :] == limits
     if HAS_HOST:
-        from lrpc.kernel.host import knocks, messages, segments, server
+        from lrpc.kernel.host import client, kept, knocks, messages, segments, server
 
         quarantined = re.search(r"MOST_QUARANTINED (\d+)", (PROJECT / "kernel" / "host" / "native.c").read_text())
         assert quarantined
@@ -199,6 +199,10 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
             segments.MOST_SEGMENT,
             messages.MOST_BYTES,
             int(quarantined[1]),
+            client.HELD_S,
+            kept.MOST_KEPT_FOR_ONE,
+            kept.MOST_KEPT,
+            kept.KEPT_S,
         ]
 
 

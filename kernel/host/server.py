@@ -358,7 +358,10 @@ class HostServer:
         notify = message.descriptors[0] if message.descriptors else None
         if notify is not None and not _is_unix_socket(notify):
             raise BadMessage("a descriptor that is no socket")
-        binding = ServerBinding(export, sender, door, notify, self.waits, self.doors.users is None)
+        try:
+            binding = ServerBinding(export, sender, door, notify, self.waits, self.doors.users is None)
+        except BindingRefused as error:
+            raise Refusal("no room", f"import {export.name}: in the server, {error}") from None
         self._knocks.settle(door)
         try:
             messages.send(door, {"bound": binding.layout.as_fields(), **self.doors.card()}, [binding.segment])
