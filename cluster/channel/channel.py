@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
 from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
@@ -336,8 +337,6 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_all)
-# gRPC's own, also once `install` has put others under its names.
-_INSECURE, _SECURE = grpc.insecure_channel, grpc.secure_channel
 _CANCELLED, _DEADLINE, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 4, 8, 13, 14
 
 
@@ -351,7 +350,7 @@ def insecure_channel(target: str, options: ChannelOptions | None = None, compres
     Unary calls take an A-stack where the target is an `lrpc.server` of this computer and of the
     same user; all else takes gRPC. Where this system has no host kernel, the channel is gRPC's.
     """
-    beside = _INSECURE(target, passed_on(options), compression)
+    beside: grpc.Channel = own.INSECURE.make(target, passed_on(options), compression)
     try:
         require()
     except Refused:
@@ -366,7 +365,7 @@ def secure_channel(
 
     It takes A-stacks only where it has the option `lrpc.local_without_tls`, and the server too.
     """
-    beside = _SECURE(target, credentials, passed_on(options), compression)
+    beside: grpc.Channel = own.SECURE.make(target, credentials, passed_on(options), compression)
     try:
         require()
     except Refused:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.doors import PortDoors, RegisteredServer, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.handlers import Handlers
 from lrpc.cluster.channel.methods import LIMIT_TEXT
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # which needs the host kernel
 
 _MOST_WORKERS: Final = 1000
 _MORE_WORKERS: Final = 8
-_SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
 
 
 class ChannelServer(RegisteredServer, grpc.Server):
@@ -61,7 +61,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
             for _ in range(thread_pool._max_workers):  # type: ignore[attr-defined]  # a bound for both ways
                 permits.put(None)
         inner = _Counted(self._handlers)
-        self._grpc = _SERVER(
+        self._grpc = own.SERVER.make(
             cast(ThreadPoolExecutor, thread_pool),
             list(handlers),
             [*interceptors, inner],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.aio.calls import PassedCall
 from lrpc.cluster.channel.aio.ways import ChannelCall, Given
 from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
@@ -299,10 +300,6 @@ def _end(calls: "AwaitedCalls") -> None:
     calls.binding.close()
 
 
-# gRPC's own, also once `install` has put others under its names.
-_INSECURE, _SECURE = grpc.aio.insecure_channel, grpc.aio.secure_channel
-
-
 def _parted(interceptors: Sequence[Any] | None) -> tuple[list[Any], list[Any]]:
     """Return the interceptors of unary calls, and those that are gRPC's to ask."""
     given = list(interceptors or ())
@@ -324,9 +321,11 @@ def insecure_channel(
     try:
         require()
     except Refused:
-        return _INSECURE(target, passed_on(options), compression, interceptors)
+        plain: grpc.aio.Channel = own.AIO_INSECURE.make(target, passed_on(options), compression, interceptors)
+        return plain
     unary, others = _parted(interceptors)
-    return AwaitedChannel(target, options, _INSECURE(target, passed_on(options), compression, others), unary)
+    beside = own.AIO_INSECURE.make(target, passed_on(options), compression, others)
+    return AwaitedChannel(target, options, beside, unary)
 
 
 def secure_channel(
@@ -343,7 +342,10 @@ def secure_channel(
     try:
         require()
     except Refused:
-        return _SECURE(target, credentials, passed_on(options), compression, interceptors)
+        plain: grpc.aio.Channel = own.AIO_SECURE.make(
+            target, credentials, passed_on(options), compression, interceptors
+        )
+        return plain
     unary, others = _parted(interceptors)
-    beside = _SECURE(target, credentials, passed_on(options), compression, others)
+    beside = own.AIO_SECURE.make(target, credentials, passed_on(options), compression, others)
     return AwaitedChannel(target, options, beside, unary, secure=True)
