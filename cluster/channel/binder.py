@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import weakref
 from typing import Any, Final
 
 from lrpc.cluster.channel import decision
@@ -32,6 +33,7 @@ class Binder:
         self._options = passed_on(options) or []
         self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
         self._signature = WITHOUT_TLS if secure else SIGNATURE  # a door stands for one kind of port
+        self._stopping: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose servers take no more calls
         self._where = None if DOORS not in own else str(own[DOORS])
         self._notified = notified
         limits = dict(self._options)
@@ -47,6 +49,15 @@ class Binder:
         """
         return received(Ended(code, details, initial, trailing), self._most_metadata, EXHAUSTED)
 
+    def leave(self, binding: Any) -> None:
+        """Note that the server of a binding takes no more calls; those that run may finish."""
+        self._stopping.add(binding)
+
+    def _holds(self, held: Any, found: decision.Decision) -> bool:
+        """Return whether a binding is still what the decision says."""
+        right = found.door == held.name and found.user == held.sender.uid
+        return right and not held.native.ended and held not in self._stopping
+
     def bind(self, held: Any) -> Any:
         """Decide; return `held` where it is still right, or a new binding, or None for gRPC.
 
@@ -60,7 +71,7 @@ class Binder:
         if not self._never:
             found = decision.decide(self.target, self._options, listed_users(self._where))
         before = held
-        if held is not None and (held.native.ended or found.door != held.name or found.user != held.sender.uid):
+        if held is not None and not self._holds(held, found):
             held = None
         if held is None and found.door is not None:
             try:

@@ -25,6 +25,7 @@ from lrpc.cluster.channel.form import (
     MOST_METADATA,
     OK,
     REQUEST,
+    STOPPING,
     TAKE_GRPC,
     Malformed,
     checked,
@@ -40,6 +41,7 @@ from lrpc.kernel.errors import CallError, Refused
 
 _NEVER: Final = -1
 _HEAD: Final = len(OK)
+_BY_GRPC: Final = (bytes([TAKE_GRPC]), bytes([STOPPING]))  # how replies begin that send a call there
 
 
 _channels: "Final[weakref.WeakSet[Channel]]" = weakref.WeakSet()
@@ -123,6 +125,11 @@ class Channel(StreamsBeside, grpc.Channel):
     def broken(self) -> None:
         """Note that the binding has ended: decide again at the next call."""
         self._again_ns = 0
+
+    def leave(self, binding: Any) -> None:
+        """Note that the server of a binding is stopping: decide again at the next call."""
+        self._binder.leave(binding)
+        self.broken()
 
     def forget(self) -> None:
         """Begin anew in a forked child: a thread that stayed with the parent may hold the lock."""
@@ -278,17 +285,21 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             if until != _NEVER and self._now() >= until:
                 raise _error(_DEADLINE, "Deadline Exceeded") from None
             raise _error(_UNAVAILABLE, str(error)) from None
-        return self._returned(reply, request, timeout, metadata, wait_for_ready, compression)
+        if reply[:1] in _BY_GRPC:
+            if reply[0] == TAKE_GRPC:
+                self._streams = True
+            else:
+                channel.leave(binding)
+            left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
+            return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+        return self._returned(reply)
 
-    def _returned(self, reply: bytes, request: Any, *given: Any) -> tuple[Any, LocalCall]:
+    def _returned(self, reply: bytes) -> tuple[Any, LocalCall]:
         channel = self._channel
         try:
             code, details, initial, trailing, message = unpack_reply(reply)
         except Malformed as error:
             raise _error(_INTERNAL, f"the server answered with {error}") from None
-        if code == TAKE_GRPC:
-            self._streams = True
-            return self._by_grpc(request, *given)
         channel.local_calls += 1
         if initial or trailing or len(details) > LONG_DETAILS:
             code, details, initial, trailing = channel.received(code, details, initial, trailing)

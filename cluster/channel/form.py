@@ -12,8 +12,10 @@ from typing import Final, NamedTuple
 REQUEST: Final = struct.Struct("<HIq")  # bytes of the method's name and of metadata; deadline in ns, or -1
 REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and of trailing metadata
 OK: Final = REPLY.pack(0, 0, 0, 0)
-TAKE_GRPC: Final = 17  # a code beyond gRPC's own: the method streams, so gRPC is to be taken
-SIGNATURE: Final = "gRPC's unary calls, form 1"
+# Codes beyond gRPC's own: no handler has seen the call, and gRPC is to be taken. The method streams;
+# or the server is stopping, and another may be at its address.
+TAKE_GRPC, STOPPING = 17, 18
+SIGNATURE: Final = "gRPC's unary calls, form 2"
 WITHOUT_TLS: Final = f"{SIGNATURE}, in place of TLS"  # beside a port that has it
 _HEAD: Final = REQUEST.size
 _unpack_head: Final = REQUEST.unpack_from
@@ -194,6 +196,6 @@ def unpack_reply(data: bytes) -> tuple[int, str, tuple[Metadatum, ...], tuple[Me
             raise Malformed("a reply that ends early")
         parts.append(data[at : at + size])
         at += size
-    if code > TAKE_GRPC:
+    if code > STOPPING:
         raise Malformed(f"status code {code}")
     return code, parts[0].decode(errors="replace"), unpack_metadata(parts[1]), unpack_metadata(parts[2]), data[at:]

@@ -16,6 +16,7 @@ import grpc
 from lrpc.cluster.channel.context import Context
 from lrpc.cluster.channel.form import (
     OK,
+    STOPPING,
     TAKE_GRPC,
     Malformed,
     pack_reply,
@@ -30,8 +31,6 @@ from lrpc.cluster.channel.methods import (
     INVALID_TEXT,
     LATE,
     LIMIT_TEXT,
-    STOPPING_TEXT,
-    UNAVAILABLE,
     UNIMPLEMENTED,
     UNKNOWN,
     CallDetails,
@@ -82,7 +81,7 @@ class Handlers(Methods):
         if text is not None:
             return pack_reply(EXHAUSTED, text, (), (), b"")
         if self.stopping:
-            return pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b"")
+            return pack_reply(STOPPING, "", (), (), b"")
         if not self.enter():
             return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
         permits = self.permits

@@ -156,6 +156,11 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         self.again_ns = 0
         self._decided = False
 
+    def leave(self, calls: "AwaitedCalls") -> None:
+        """Note that the server of a binding is stopping: calls wait until it was decided again."""
+        self._binder.leave(calls.binding)
+        self.broken()
+
     def done(self, calls: "AwaitedCalls") -> None:
         """Note that a call by a binding has ended, maybe the last of one that is left."""
         if calls in self.left and not self._uses(calls):

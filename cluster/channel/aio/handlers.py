@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from lrpc.cluster.channel.aio.context import AwaitedContext, ThreadContext
-from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, pack_reply, unpack_metadata, unpack_request
+from lrpc.cluster.channel.form import OK, STOPPING, TAKE_GRPC, Malformed, pack_reply, unpack_metadata, unpack_request
 from lrpc.cluster.channel.methods import (
     CANCELLED,
     EXHAUSTED,
@@ -74,8 +74,7 @@ class AwaitedHandlers:
 
     def _refuse(self, call: LoopCall, message: bytes) -> None:
         text = self.methods.too_large(message)
-        code = UNAVAILABLE if text is None else EXHAUSTED
-        call.answer(pack_reply(code, text or STOPPING_TEXT, (), (), b""))
+        call.answer(pack_reply(STOPPING if text is None else EXHAUSTED, text or "", (), (), b""))
 
     def _stop(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         task.cancel()

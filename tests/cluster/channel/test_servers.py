@@ -231,6 +231,28 @@ class TestServers:
             waiting.join()
             assert ends[0].response == "True"
 
+    def test_a_new_server_takes_the_place_of_one_in_its_grace(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            ends: list[Any] = []
+            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+            waiting.start()
+            until(service.called.is_set)
+            stopped = server.stop(20)
+            until(lambda: not (tmp_path / "grpc.sock").exists())  # gRPC takes it away, whoever's it is
+            with serving(tmp_path):
+                # The old server's A-stacks are still there: it sends the call on, and none is lost.
+                found = [seen(channel, "echo", "a", timeout=20, wait_for_ready=True) for _ in range(3)]
+                assert [one.response for one in found] == ["a"] * 3
+                until(partial(calls_locally, channel))
+                service.release.set()
+                waiting.join()
+                assert ends[0].response == "True"
+                assert stopped.wait(10)
+                before = channel.local_calls
+                assert seen(channel, "echo", "a").response == "a"
+                assert channel.local_calls == before + 1
+
     def test_the_end_of_a_client_cancels_the_handlers_context(self, tmp_path: Path) -> None:
         code = f"""
 import lrpc
@@ -270,6 +292,14 @@ def has_called(channel: Channel, calls: int) -> bool:
     """Return whether a channel has made so many calls on A-stacks; until then it decides again."""
     channel.broken()
     return channel.local_calls >= calls
+
+
+def calls_locally(channel: Channel) -> bool:
+    """Return whether a call of a channel, which decides anew, has taken an A-stack."""
+    channel.broken()
+    before = channel.local_calls
+    seen(channel, "echo", "a")
+    return channel.local_calls > before
 
 
 class TestEnds:
