@@ -6,6 +6,8 @@ import sys
 import weakref
 from typing import Any, Final
 
+import grpc
+
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on
@@ -17,6 +19,7 @@ _LOG = logging.getLogger("lrpc.channel")
 LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
 AGAIN_NS: Final = 5_000_000_000
 ANSWER_S: Final = 0.2  # that a door may take to answer, before calls go by gRPC
+_PLAIN_CREDENTIALS: Final = {"SSLChannelCredentials", "LocalChannelCredentials", "InsecureChannelCredentials"}
 MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
 
 
@@ -26,13 +29,22 @@ class Binder:
     With `notified`, the server sends a message at the end of a call, for an event loop.
     """
 
-    def __init__(self, target: str, options: ChannelOptions | None, *, secure: bool, notified: bool) -> None:
+    def __init__(
+        self,
+        target: str,
+        options: ChannelOptions | None,
+        credentials: grpc.ChannelCredentials | None,  # of a secure channel
+        *,
+        notified: bool,
+    ) -> None:
         self.target = target
         self.decision = decision.Decision(None, "nothing was called yet")
         own = {name: value for name, value in options or () if name.startswith("lrpc.")}
         self._options = passed_on(options) or []
-        self._never = secure and not own.get(LOCAL_WITHOUT_TLS)
-        self._signature = WITHOUT_TLS if secure else SIGNATURE  # a door stands for one kind of port
+        self._never: str | None = None  # why it takes gRPC whatever its target is
+        if credentials is not None:
+            self._never = _unfit_credentials(credentials) if own.get(LOCAL_WITHOUT_TLS) else "TLS"
+        self._signature = SIGNATURE if credentials is None else WITHOUT_TLS  # a door stands for one kind of port
         self._stopping: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose servers take no more calls
         self._where = None if DOORS not in own else str(own[DOORS])
         self._notified = notified
@@ -67,8 +79,8 @@ class Binder:
         from lrpc.kernel.host.client import ClientBinding
         from lrpc.kernel.host.doors import doors_at, listed_users
 
-        found = decision.Decision(None, "TLS")
-        if not self._never:
+        found = decision.Decision(None, self._never or "")
+        if self._never is None:
             found = decision.decide(self.target, self._options, listed_users(self._where))
         before = held
         if held is not None and not self._holds(held, found):
@@ -109,6 +121,16 @@ class StreamsBeside:
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
         """Return gRPC's own stub."""
         return self.beside.stream_stream(*arguments, **named)
+
+
+def _unfit_credentials(credentials: grpc.ChannelCredentials) -> str | None:
+    """Return why credentials take gRPC whatever the options say; None where they do not.
+
+    Call credentials may be part of a channel's, and gRPC alone can send them. Nothing public tells,
+    so only those are fit whose kind, by its name, has none.
+    """
+    kinds = {type(one).__name__ for one in vars(credentials).values()}
+    return None if kinds and kinds <= _PLAIN_CREDENTIALS else "credentials that may have call credentials"
 
 
 def _limit(value: Any) -> int:

@@ -51,12 +51,16 @@ class Channel(StreamsBeside, grpc.Channel):
     """A gRPC channel, and the binding beside it. Made by `lrpc.insecure_channel`."""
 
     def __init__(
-        self, target: str, options: ChannelOptions | None, beside: grpc.Channel, *, secure: bool = False
+        self,
+        target: str,
+        options: ChannelOptions | None,
+        beside: grpc.Channel,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.beside: grpc.Channel = beside
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
-        self._binder = Binder(target, options, secure=secure, notified=False)
+        self._binder = Binder(target, options, credentials, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
         self.received = self._binder.received
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
@@ -381,4 +385,4 @@ def secure_channel(
         require()
     except Refused:
         return beside
-    return Channel(target, options, beside, secure=True)
+    return Channel(target, options, beside, credentials)

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 REQUEST: Final = struct.Struct("<HIq")  # bytes of the method's name and of metadata; deadline in ns, or -1
 REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and of trailing metadata
 OK: Final = REPLY.pack(0, 0, 0, 0)
-# Codes beyond gRPC's own: no handler has seen the call, and gRPC is to be taken. The method streams;
-# or the server is stopping, and another may be at its address.
+# Codes beyond gRPC's own: no handler has seen the call, and gRPC is to be taken. The method
+# streams; or the server is stopping, and another may be at its address.
 TAKE_GRPC, STOPPING = 17, 18
 SIGNATURE: Final = "gRPC's unary calls, form 2"
 WITHOUT_TLS: Final = f"{SIGNATURE}, in place of TLS"  # beside a port that has it

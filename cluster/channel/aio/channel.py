@@ -52,15 +52,14 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         options: ChannelOptions | None,
         beside: grpc.aio.Channel,
         interceptors: Sequence[Any],
-        *,
-        secure: bool = False,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.beside: grpc.aio.Channel = beside
         self.interceptors = interceptors
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
-        self._binder = Binder(target, options, secure=secure, notified=True)
+        self._binder = Binder(target, options, credentials, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
         self.received = self._binder.received
         self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
@@ -353,4 +352,4 @@ def secure_channel(
         return plain
     unary, others = _parted(interceptors)
     beside = own.AIO_SECURE.make(target, credentials, passed_on(options), compression, others)
-    return AwaitedChannel(target, options, beside, unary, secure=True)
+    return AwaitedChannel(target, options, beside, unary, credentials)

@@ -263,6 +263,27 @@ class TestChannels:
                 assert channel.local_calls == local, channel.decision
         server.stop(0).wait()
 
+    @pytest.mark.parametrize("with_calls", [False, True])
+    def test_call_credentials_of_a_channel_are_never_left_out(self, tmp_path: Path, *, with_calls: bool) -> None:
+        def keys(request: bytes, context: grpc.ServicerContext) -> bytes:
+            return b" ".join(str(key).encode() for key, _ in context.invocation_metadata())
+
+        option, target = [("lrpc.local_without_tls", 1)], f"unix:{tmp_path / 'secure.sock'}"
+        server = lrpc.server(ThreadPoolExecutor(1), options=option)
+        server.add_registered_method_handlers(SERVICE, {"keys": grpc.unary_unary_rpc_method_handler(keys)})
+        server.add_secure_port(target, grpc.local_server_credentials(grpc.LocalConnectionType.UDS))
+        server.start()
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+        if with_calls:
+            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials("secret"))
+        with lrpc.secure_channel(target, credentials, option) as channel:
+            assert isinstance(channel, Channel)
+            anything: Any = channel
+            told = anything.unary_unary(f"/{SERVICE}/keys")(b"", timeout=20)
+            assert (b"authorization" in told) == with_calls
+            assert channel.local_calls == (not with_calls), channel.decision
+        server.stop(0).wait()
+
     def test_a_deadline_ends_a_call_as_grpcs_does(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, _), lrpc.insecure_channel(target) as channel:
             stub(channel, "echo")(StringValue())
