@@ -32,6 +32,7 @@ from lrpc.cluster.channel.form import (
     is_for_core,
     is_plain_name,
     is_plain_time,
+    kept,
     pack_metadata,
     size_of,
     unpack_reply,
@@ -248,6 +249,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         channel = self._channel
         if channel.closed and begun is None:
             raise ValueError("Cannot invoke RPC on closed channel!")
+        metadata = kept(metadata)
         if not is_plain_time(timeout):
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
         until = _NEVER

@@ -6,8 +6,8 @@ what is there before anything is cut out by them.
 
 import re
 import struct
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 REQUEST: Final = struct.Struct("<HIq")  # bytes of the method's name and of metadata; deadline in ns, or -1
 REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and of trailing metadata
@@ -75,6 +75,16 @@ def checked(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...
             raise ValueError(f"metadata was invalid: {metadata!r}")
         found.append(Metadatum(key, value))
     return tuple(found)
+
+
+def kept(metadata: Any) -> Any:
+    """Return metadata as they were given, but those that can be read only once as a tuple.
+
+    What cannot be read is returned as it is: gRPC says what is wrong with it.
+    """
+    if metadata is None or isinstance(metadata, Sequence | Mapping):
+        return metadata
+    return tuple(metadata) if isinstance(metadata, Iterable) else metadata
 
 
 def is_for_core(metadata: Metadata) -> bool:

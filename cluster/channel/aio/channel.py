@@ -27,6 +27,7 @@ from lrpc.cluster.channel.form import (
     is_for_core,
     is_plain_name,
     is_plain_time,
+    kept,
     pack_metadata,
     size_of,
 )
@@ -247,7 +248,10 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return AwaitedUnaryUnary(self.channel, name, self._serializer, self.deserializer, False)
 
     def _begin(self, given: Given, credentials: grpc.CallCredentials | None) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-        request, timeout, metadata, _, _ = given
+        request, timeout, metadata, wait_for_ready, compression = given
+        if metadata is not None and not isinstance(metadata, grpc.aio.Metadata):
+            metadata = kept(metadata)
+            given = request, timeout, metadata, wait_for_ready, compression
         channel, now = self.channel, self.now()
         if credentials is not None or self.streams or channel.takes_grpc(now) or not is_plain_time(timeout):
             return self.by_grpc(given, credentials)

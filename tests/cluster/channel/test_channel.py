@@ -95,6 +95,18 @@ class TestBothWays:
         ours, theirs = (seen(channel, "metadata", "", metadata=sent, timeout=20) for channel in both)
         assert ours == theirs
 
+    @pytest.mark.parametrize("pair", [("b-bin", b"1"), ("grpc-trace-bin", b"1"), ("k", "v" * 20_000), ("K", "v")])
+    def test_metadata_that_are_read_once_arrive_on_either_way(
+        self, both: tuple[Channel, grpc.Channel], pair: tuple[str, str | bytes]
+    ) -> None:
+        ends: list[object] = []
+        for channel in both:
+            try:
+                ends.append(stub(channel, "metadata")(StringValue(), metadata=iter((("a", "1"), pair))).value)
+            except grpc.RpcError as error:
+                ends.append(error.code())
+        assert ends[0] == ends[1]
+
     @pytest.mark.parametrize("name", ["", f"/{SERVICE}/" + "x" * 70_000, f"/{SERVICE}/echo".encode()])
     def test_names_of_methods_that_are_odd_end_alike(
         self, both: tuple[Channel, grpc.Channel], name: str | bytes

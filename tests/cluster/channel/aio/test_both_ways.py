@@ -85,6 +85,18 @@ def test_messages_of_any_size_return_or_are_refused_alike(both: Both, size: int)
     both.same("echo", "y" * size)
 
 
+@pytest.mark.parametrize("pair", [("b-bin", b"1"), ("grpc-trace-bin", b"1"), ("k", "v" * 20_000)])
+def test_metadata_that_are_read_once_arrive_on_either_way(both: Both, pair: tuple[str, str | bytes]) -> None:
+    async def main() -> None:
+        ours, theirs = [
+            await awaited_seen(channel, "metadata", "", metadata=iter((("a", "1"), pair)), timeout=20)
+            for channel in (both.ours, both.theirs)
+        ]
+        assert (ours.response, ours.code) == (theirs.response, theirs.code)
+
+    both.runner.run(main())
+
+
 @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10])
 def test_times_that_no_clock_tells_end_alike(both: Both, timeout: float) -> None:
     both.same("echo", "a", timeout=timeout, local=0)
