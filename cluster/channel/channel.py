@@ -29,6 +29,7 @@ from lrpc.cluster.channel.form import (
     TAKE_GRPC,
     Malformed,
     checked,
+    deadline_after,
     is_for_core,
     is_plain_name,
     is_plain_time,
@@ -254,7 +255,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
         until = _NEVER
         if timeout is not None:
-            until = max(0, self._now() + int(timeout * 1e9))
+            until = deadline_after(self._now(), timeout)
         try:
             pairs = checked(metadata) if metadata else ()
         except (ValueError, TypeError):

@@ -97,6 +97,11 @@ def is_plain_time(timeout: object) -> bool:
     return timeout is None or (isinstance(timeout, (int, float)) and timeout < MOST_TIMEOUT_S)
 
 
+def deadline_after(now_ns: int, timeout: float) -> int:
+    """Return the deadline of a call; one that is over where the time-out is below 0."""
+    return now_ns + int(max(0.0, timeout) * 1e9)
+
+
 def is_plain_name(name: bytes) -> bool:
     """Return whether a method's name is one that an A-stack carries as gRPC does."""
     return 0 < len(name) <= MOST_METHOD

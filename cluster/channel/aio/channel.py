@@ -24,6 +24,7 @@ from lrpc.cluster.channel.form import (
     REQUEST,
     Metadata,
     checked,
+    deadline_after,
     is_for_core,
     is_plain_name,
     is_plain_time,
@@ -257,7 +258,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             return self.by_grpc(given, credentials)
         until = _NEVER
         if timeout is not None:
-            until = max(0, now + int(timeout * 1e9))
+            until = deadline_after(now, timeout)
         packed = self._packed(request, metadata, until)
         if packed is None:
             return self.by_grpc(given)

@@ -83,7 +83,7 @@ class TestBothWays:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)
 
-    @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10, 1e300])
+    @pytest.mark.parametrize("timeout", [float("inf"), float("-inf"), float("nan"), 1e10, 1e300, -1e300, -1])
     def test_times_that_no_clock_tells_end_alike(self, both: tuple[Channel, grpc.Channel], timeout: float) -> None:
         ours, theirs = (seen(channel, "echo", "a", timeout=timeout) for channel in both)
         assert ours == theirs

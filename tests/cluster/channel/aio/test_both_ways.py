@@ -97,7 +97,7 @@ def test_metadata_that_are_read_once_arrive_on_either_way(both: Both, pair: tupl
     both.runner.run(main())
 
 
-@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10])
+@pytest.mark.parametrize("timeout", [float("inf"), float("-inf"), float("nan"), 1e10, -1e300, -1])
 def test_times_that_no_clock_tells_end_alike(both: Both, timeout: float) -> None:
     both.same("echo", "a", timeout=timeout, local=0)
 
