@@ -9,10 +9,21 @@ from typing import Any, Final
 import grpc
 
 from lrpc.cluster.channel import decision
-from lrpc.cluster.channel.decision import ChannelOptions
+from lrpc.cluster.channel.decision import AGENT_OPTIONS, ChannelOptions
 from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on
-from lrpc.cluster.channel.form import MOST_METADATA, MOST_RECEIVED, SIGNATURE, WITHOUT_TLS, Ended, Metadata, received
-from lrpc.cluster.channel.methods import EXHAUSTED
+from lrpc.cluster.channel.form import (
+    AGENT_KEY,
+    MOST_METADATA,
+    MOST_RECEIVED,
+    SIGNATURE,
+    WITHOUT_TLS,
+    Ended,
+    Metadata,
+    Metadatum,
+    pack_metadata,
+    received,
+)
+from lrpc.cluster.channel.methods import EXHAUSTED, LOOPS_USER_AGENT, USER_AGENT
 from lrpc.kernel.errors import BindingRefused, CallError
 
 _LOG = logging.getLogger("lrpc.channel")
@@ -48,6 +59,7 @@ class Binder:
         self._stopping: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose servers take no more calls
         self._where = None if DOORS not in own else str(own[DOORS])
         self._notified = notified
+        self.agent = _packed_agent(self._options, LOOPS_USER_AGENT if notified else USER_AGENT)  # with each request
         limits = dict(self._options)
         self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
         self.most_received = _limit(limits.get("grpc.max_receive_message_length", 4 << 20))
@@ -121,6 +133,12 @@ class StreamsBeside:
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
         """Return gRPC's own stub."""
         return self.beside.stream_stream(*arguments, **named)
+
+
+def _packed_agent(options: ChannelOptions, usual: str) -> bytes:
+    """Return the user agent as packed metadata; nothing where it is the usual one."""
+    before, after = ([str(value) for name, value in options if name == one] for one in AGENT_OPTIONS)
+    return pack_metadata((Metadatum(AGENT_KEY, " ".join((*before, usual, *after))),)) if before or after else b""
 
 
 def _unfit_credentials(credentials: grpc.ChannelCredentials) -> str | None:

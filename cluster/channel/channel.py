@@ -64,7 +64,7 @@ class Channel(StreamsBeside, grpc.Channel):
         self.closed = False
         self._binder = Binder(target, options, credentials, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
-        self.received = self._binder.received
+        self.received, self.agent = self._binder.received, self._binder.agent
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
         self._lock = threading.Lock()
@@ -172,7 +172,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         self._now = native.now_ns
         name = method if isinstance(method, bytes) else method.encode()
         self._name = name
-        self._plain = REQUEST.pack(len(name) & 0xFFFF, 0, _NEVER) + name  # of a call without metadata or deadline
+        # Of a call without metadata or deadline.
+        self._plain = REQUEST.pack(len(name) & 0xFFFF, len(channel.agent), _NEVER) + name + channel.agent
         self._streams = not is_plain_name(name)  # or its handler does: calls take gRPC
 
     def __call__(
@@ -338,7 +339,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             raise _error(_EXHAUSTED, text)
         if not pairs and until == _NEVER:
             return self._plain + data
-        packed = pack_metadata(pairs)
+        packed = self._channel.agent + pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
 
     def _by_grpc(

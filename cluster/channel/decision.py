@@ -24,10 +24,11 @@ OFF_VARIABLE: Final = "LRPC_CHANNEL"  # "off": every call takes gRPC
 _HARMLESS: Final = re.compile(
     r"grpc\.(max_(send|receive)_message_length|max_metadata_size|absolute_max_metadata_size|so_reuseport|"
     r"keepalive_.*|http2\..*|max_connection_.*|client_idle_timeout_ms|(min|max|initial)_reconnect_backoff_ms|"
-    r"primary_user_agent|secondary_user_agent|enable_retries|enable_http_proxy|default_authority|"
+    r"(primary|secondary)_user_agent|enable_retries|enable_http_proxy|default_authority|"
     r"use_local_subchannel_pool|optimization_target|default_compression_.*|lb_policy_name|enable_channelz|"
     r"dns_.*|max_concurrent_streams)"
 )
+AGENT_OPTIONS: Final = ("grpc.primary_user_agent", "grpc.secondary_user_agent")
 _PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY")
 # sock_diag(7): one request for all listening sockets of a family.
 _NETLINK: Final = 4
@@ -90,6 +91,8 @@ def unfit_option(options: ChannelOptions) -> str | None:
             return f"option {name}"
         if name == "grpc.lb_policy_name" and value != "pick_first":
             return f"option {name}={value}"
+        if name in AGENT_OPTIONS and not (isinstance(value, str) and re.fullmatch(r"[!-~]([ -~]*[!-~])?", value)):
+            return f"option {name}={value!r}"
     return None
 
 

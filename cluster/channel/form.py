@@ -22,6 +22,7 @@ _unpack_head: Final = REQUEST.unpack_from
 _PAIR: Final = struct.Struct("<HI")
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 # Keys that gRPC's core keeps for itself: it acts on some, and passes on few.
+AGENT_KEY: Final = "user-agent"  # the first of the metadata, of a channel that has one of its own
 _OF_CORE: Final = re.compile(r"grpc-.*|lb-.*|te|content-.*|user-agent|endpoint-load-metrics-bin")
 MOST_METHOD: Final = 4096  # bytes of a method's name
 MOST_TIMEOUT_S: Final = 9e7  # gRPC cuts longer ones short, or takes them for none at all

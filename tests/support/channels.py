@@ -2,12 +2,13 @@
 
 import contextlib
 import itertools
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
@@ -28,6 +29,7 @@ PAIRS = st.lists(
     max_size=5,
 )
 INVALID: tuple[Any, ...] = (("K", "v"), ("k", "ä"), (":k", "y"), ("", "y"), ("k", 1), ("k-bin", "x"))
+CORE: Final = re.compile(r" grpc-c/\S+ \([^)]*\)")  # what gRPC's core says of itself in user agents
 # Texts of gRPC's core, which vary from one version to the next.
 VARYING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 
@@ -110,6 +112,10 @@ class Service:
     def who(self, request: StringValue, context: Any) -> StringValue:
         known = context.peer_identities(), context.peer_identity_key(), context.auth_context()
         return StringValue(value=str([known, context.code(), context.details(), context.is_active()]))
+
+    def agent(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
+        told = [str(value) for key, value in context.invocation_metadata() if key == "user-agent"]
+        return StringValue(value=CORE.sub("", str(told)))
 
     def large(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
         return StringValue(value="x" * int(request.value))

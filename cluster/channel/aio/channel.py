@@ -63,7 +63,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
         self._binder = Binder(target, options, credentials, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
-        self.received = self._binder.received
+        self.received, self.agent = self._binder.received, self._binder.agent
         self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
         self.calls: AwaitedCalls | None = None  # by the binding that is held
         self.left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
@@ -215,7 +215,8 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         self._beside = make(method, serializer, deserializer, registered)
         self.now = native.now_ns
         self._name = method if isinstance(method, bytes) else method.encode()
-        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, 0, _NEVER) + self._name  # without metadata or deadline
+        # Of a call without metadata or deadline.
+        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, len(channel.agent), _NEVER) + self._name + channel.agent
         self.streams = not is_plain_name(self._name)  # or its handler does: calls take gRPC
 
     def __call__(
@@ -292,7 +293,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             return None
         if not metadata and until == _NEVER:
             return self._plain + data
-        packed = b""
+        packed = self.channel.agent
         if metadata:
             try:
                 pairs: Metadata = checked(grpc.aio.Metadata(*metadata))  # which puts equal keys together
@@ -300,7 +301,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
                 return None
             if size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return None
-            packed = pack_metadata(pairs)
+            packed += pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
 
 

@@ -48,7 +48,7 @@ class TestBothWays:
         "name",
         [
             *("echo", "none", "odd_code", "cancel", "who", "time", "raises"),
-            *("bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
+            *("agent", "bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
         ],
     )
     def test_each_way_of_ending_a_call_looks_the_same(self, both: tuple[Channel, grpc.Channel], name: str) -> None:
@@ -208,6 +208,29 @@ class TestChannels:
         with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
             intercepted = grpc.intercept_channel(channel, Adds())
             assert "('by', 'interceptor')" in stub(intercepted, "metadata")(StringValue()).value
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            [("grpc.primary_user_agent", "mine/1")],
+            [("grpc.secondary_user_agent", "mine/2")],
+            [*(("grpc.primary_user_agent", f"mine/{n}") for n in range(2)), ("grpc.secondary_user_agent", "of mine")],
+            [("grpc.primary_user_agent", "ü")],
+        ],
+    )
+    def test_a_user_agent_of_its_own_is_told_on_either_way(
+        self, tmp_path: Path, options: list[tuple[str, str]]
+    ) -> None:
+        with (
+            serving(tmp_path) as (_, target, _),
+            lrpc.insecure_channel(target, options) as ours,
+            grpc.insecure_channel(target, options) as theirs,
+        ):
+            for given in ({}, {"timeout": 20}, {"timeout": 20, "metadata": (("k", "v"),)}):
+                assert seen(ours, "agent", "", **given) == seen(theirs, "agent", "", **given)
+                assert seen(ours, "metadata", "", **given) == seen(theirs, "metadata", "", **given)
+            assert isinstance(ours, Channel)
+            assert ours.local_calls == (0 if "ü" in str(options) else 6), ours.decision
 
     def test_a_closed_channel_raises_as_grpcs_does(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (_, target, _):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,8 +11,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lrpc
 from lrpc.cluster.channel.aio.channel import AwaitedChannel
-from tests.support.awaited import awaited_pair, awaited_seen, awaited_stub
+from tests.support.awaited import awaited_pair, awaited_seen, awaited_serving, awaited_stub, run
 from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING
 
 ENDS = [
@@ -167,3 +169,21 @@ def test_random_calls_at_once_look_the_same(both: Both, calls: list[tuple[str, i
         return await asyncio.gather(*(awaited_seen(channel, name, str(value)) for name, value in calls))
 
     assert both.runner.run(all_of(both.ours)) == both.runner.run(all_of(both.theirs))
+
+
+def test_a_user_agent_of_its_own_is_told_on_either_way(tmp_path: Path) -> None:
+    options = [("grpc.primary_user_agent", "mine/1"), ("grpc.secondary_user_agent", "mine/2")]
+
+    async def main() -> None:
+        async with (
+            awaited_serving(tmp_path) as (_, target, _),
+            lrpc.aio.insecure_channel(target, options) as ours,
+            grpc.aio.insecure_channel(target, options) as theirs,
+        ):
+            for name in ("agent", "metadata"):
+                found = [await awaited_seen(one, name, "", metadata=(("k", "v"),)) for one in (ours, theirs)]
+                assert found[0] == found[1]
+            assert isinstance(ours, AwaitedChannel)
+            assert ours.local_calls == 2
+
+    run(main())
