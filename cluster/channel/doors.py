@@ -112,7 +112,11 @@ def _doors_of(address: str, port: int) -> list[str]:
     if address.startswith("unix:"):
         door = decision.door_of_socket(address.removeprefix("unix:").removeprefix("//"))
         return [] if door is None else [door]
-    return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+    try:
+        return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+    except OSError as error:  # other ports have theirs
+        _LOG.warning("no door beside %s: listening sockets cannot be listed: %s", address, error)
+        return []
 
 
 def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:

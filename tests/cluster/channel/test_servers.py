@@ -1,6 +1,7 @@
 """The server in gRPC's place, how calls end where one side goes, and which way a call takes."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -353,6 +354,15 @@ class TestEnds:
         assert grpc.StatusCode.OK in codes
 
 
+class WithoutNetlink(socket.socket):
+    """A socket, but none that asks the kernel for its list of sockets."""
+
+    def __init__(self, family: int = -1, *arguments: Any, **named: Any) -> None:
+        if family == socket.AF_NETLINK:
+            raise PermissionError("refused")
+        super().__init__(family, *arguments, **named)
+
+
 class TestDecisions:
     def test_a_port_of_this_server_has_a_door(self, tmp_path: Path) -> None:
         server = lrpc.server(ThreadPoolExecutor(1))
@@ -363,9 +373,37 @@ class TestDecisions:
         server.stop(0).wait()
         assert decision.decide(f"127.0.0.1:{port}", []).door is None
 
-    def test_a_port_with_several_listeners_takes_grpc(self) -> None:
-        import socket
+    @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "[::1]", "[::]"])
+    def test_sockets_are_listed_by_proc_where_sock_diag_is_refused(
+        self, address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(
+            (address.strip("[]"), 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+        ) as one:
+            port = one.getsockname()[1]
+            told = decision.own_listeners(port)
+            assert [each.address for each in told] == [address.strip("[]")]
+            monkeypatch.setattr(socket, "socket", WithoutNetlink)
+            assert decision.own_listeners(port) == told
 
+    def test_ports_have_doors_where_sock_diag_is_refused_and_others_where_nothing_tells(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(socket, "socket", WithoutNetlink)
+        for tables, local in ((decision.PROC_TABLES, 1), (("/nowhere",), 0)):
+            monkeypatch.setattr(decision, "PROC_TABLES", tables)
+            server = lrpc.server(ThreadPoolExecutor(1))
+            port, path = server.add_insecure_port("127.0.0.1:0"), f"unix:{tmp_path / 'last.sock'}"
+            server.add_insecure_port(path)
+            server.start()
+            for target, expected in ((f"127.0.0.1:{port}", local), (path, 1)):
+                with lrpc.insecure_channel(target) as channel:
+                    assert isinstance(channel, Channel)
+                    assert seen(channel, "nothing", "").code is grpc.StatusCode.UNIMPLEMENTED
+                    assert channel.local_calls == expected, channel.decision
+            server.stop(0).wait()
+
+    def test_a_port_with_several_listeners_takes_grpc(self) -> None:
         one, other = socket.socket(), socket.socket()
         with one, other:
             for each in (one, other):
