@@ -15,11 +15,13 @@ import re
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 OFF_VARIABLE: Final = "LRPC_CHANNEL"  # "off": every call takes gRPC
+OBSERVABILITY: Final = "grpc_observability"  # the module of gRPC's plugin
 # Options that change nothing about a unary call on an A-stack, or are kept there too.
 _HARMLESS: Final = re.compile(
     r"grpc\.(max_(send|receive)_message_length|max_metadata_size|absolute_max_metadata_size|so_reuseport|"
@@ -70,8 +72,9 @@ def decide(target: str, options: ChannelOptions, users: Collection[int] | None =
     The target's socket must belong to one of `users`, or to this process's own.
     """
     users = (os.geteuid(),) if users is None else users
-    if os.environ.get(OFF_VARIABLE) == "off":
-        return Decision(None, f"{OFF_VARIABLE}=off")
+    off = turned_off()
+    if off is not None:
+        return Decision(None, off)
     unfit = unfit_option(options)
     if unfit is not None:
         return Decision(None, unfit)
@@ -85,6 +88,17 @@ def decide(target: str, options: ChannelOptions, users: Collection[int] | None =
     elif re.match(r"[a-z][a-z0-9+.-]*:///?", target) or "://" in target or target.startswith("unix-abstract:"):
         return Decision(None, f"target {target}: not an address")
     return _port(target, options, users)
+
+
+def turned_off() -> str | None:
+    """Return why nothing in this process takes A-stacks; None where that is not said.
+
+    gRPC's observability plugin measures what gRPC itself does. Nothing public tells whether it has
+    been started, so it counts from when the program has read it.
+    """
+    if os.environ.get(OFF_VARIABLE) == "off":
+        return f"{OFF_VARIABLE}=off"
+    return "gRPC's observability plugin" if OBSERVABILITY in sys.modules else None
 
 
 def unfit_option(options: ChannelOptions) -> str | None:

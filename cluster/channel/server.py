@@ -43,7 +43,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
         xds: bool = False,
     ) -> None:
         options = list(options or ())  # it may be an iterator
-        self.doors = PortDoors(options)
+        self.doors = PortDoors(options, unfit="xds" if xds else None)
         plain = type(thread_pool) is ThreadPoolExecutor
         self._pool = thread_pool
         handlers, interceptors = tuple(handlers or ()), tuple(interceptors or ())  # they may be iterators

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import lrpc
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.channel import Channel
+from lrpc.cluster.channel.server import ChannelServer
 from tests.support.channels import SERVICE, seen, serving
 from tests.support.host import ROOT, until
 
@@ -218,6 +220,27 @@ class TestServers:
             assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert isinstance(channel, Channel)
             assert channel.local_calls == 0
+
+    def test_a_server_that_is_told_by_xds_what_to_do_has_no_doors(self, tmp_path: Path) -> None:
+        with serving(tmp_path, xds=True) as (_, _, server):
+            assert isinstance(server, ChannelServer)
+            assert server.doors.local is None
+
+    def test_what_grpcs_observability_plugin_measures_goes_by_grpc(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            for local, plugin in enumerate((None, types.ModuleType("grpc_observability"))):
+                if plugin is not None:
+                    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
+                channel.broken()
+                assert seen(channel, "echo", "a").response == "a"
+                assert (channel.local_calls, channel.grpc_calls) == (1, local)
+            assert channel.decision.reason == "gRPC's observability plugin"
+        with serving(tmp_path) as (_, _, server):
+            assert isinstance(server, ChannelServer)
+            assert server.doors.local is None
 
     def test_a_stop_with_grace_lets_calls_in_flight_finish(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
