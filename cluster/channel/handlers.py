@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 import grpc
 
 from lrpc.cluster.channel.context import Context
+from lrpc.cluster.channel.executors import Pool
 from lrpc.cluster.channel.form import (
     OK,
     STOPPING,
@@ -49,8 +49,7 @@ _LOG = logging.getLogger("lrpc.channel")
 class Handlers(Methods):
     """A server's handlers, and how they are run."""
 
-    # One for each handler that may run at a time, on either path; None where nothing bounds them.
-    permits: "SimpleQueue[None] | None" = None
+    pool: Pool | None = None  # whose threads the workers stand for, and whose bound is theirs
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
     _found: dict[bytes, Handler] = field(default_factory=dict)
 
@@ -84,16 +83,17 @@ class Handlers(Methods):
             return pack_reply(STOPPING, "", (), (), b"")
         if not self.enter():
             return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
-        permits = self.permits
-        if permits is not None:
-            permits.get()
+        pool = self.pool
+        if pool is not None and not pool.enter():
+            self.leave()
+            return pack_reply(TAKE_GRPC, "", (), (), b"")
         try:
             if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
                 return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
             return self._answer(method, context, message)
         finally:
-            if permits is not None:
-                permits.put(None)
+            if pool is not None:
+                pool.leave()
             self.leave()
             context.finished = True
             if context.callbacks is not None:

@@ -6,6 +6,7 @@ A call on an A-stack that nobody attends is given to a free worker, or a new one
 many as allowed, the one that has been idle for longest is reclaimed from its A-stack.
 """
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
 RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
 
+IDLE_S: Final = 10.0
 # Of a worker's thread: `index`, the A-stack that it attends.
 attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
@@ -64,8 +66,8 @@ class Workers:
 
     `most` bounds their number; workers that are stuck in a procedure count. `idle_s` is how long
     one waits for a call, with or without an A-stack, before its thread ends. `on_end` is called for
-    a binding that has ended under a worker, and `begin` on each worker's thread before its first
-    call. Threads are called `name` and a number.
+    a binding that has ended under a worker. Threads are called `name` and the least number that no
+    other has.
     """
 
     listens = False
@@ -76,11 +78,9 @@ class Workers:
         on_error: OnError,
         on_end: Callable[["Served"], None],
         most: int = 64,
-        idle_s: float = 10.0,
-        begin: Callable[[], object] | None = None,
+        idle_s: float = IDLE_S,
     ) -> None:
         self.name, self.most = name, most
-        self._begin = begin
         self._on_error, self._on_end = on_error, on_end
         self._idle_s = idle_s
         self._lock = threading.Condition()
@@ -88,7 +88,6 @@ class Workers:
         self._workers: set[_Worker] = set()
         self._waiting = 0  # workers without an A-stack
         self._closed = False
-        self._made = 0
 
     @property
     def count(self) -> int:
@@ -112,8 +111,8 @@ class Workers:
         if self._waiting >= len(self._pending):
             self._lock.notify()
         elif len(self._workers) < self.most:
-            self._made += 1
-            worker = _Worker(self, f"{self.name}{self._made - 1}")
+            numbers = {one.number for one in self._workers}
+            worker = _Worker(self, next(n for n in itertools.count() if n not in numbers))
             self._workers.add(worker)
             worker.thread.start()
         else:
@@ -145,6 +144,13 @@ class Workers:
         """Return whether a procedure runs."""
         return any(one.native.busy for one in list(self._workers))
 
+    def add(self, more: int) -> None:
+        """Allow so many more workers, and make those that calls wait for."""
+        with self._lock:
+            self.most += more
+            for _ in range(min(more, len(self._pending))):
+                self._provide()
+
     def drain(self, seconds: float) -> None:
         """Wait until no procedure runs, for at most so long."""
         end = native.now_ns() + int(seconds * 1e9)
@@ -172,8 +178,6 @@ class Workers:
     def run(self, worker: "_Worker") -> None:
         """Serve calls on a worker's thread, until it is to end."""
         try:
-            if self._begin is not None:
-                self._begin()
             self._serve(worker)
         finally:
             with self._lock:
@@ -208,7 +212,8 @@ class Workers:
 class _Worker:
     """One worker, as the pool keeps it."""
 
-    def __init__(self, pool: Workers, name: str) -> None:
+    def __init__(self, pool: Workers, number: int) -> None:
+        self.number = number
         self.native = native.Worker()
         self.associated = self.dismissed = False
-        self.thread = threading.Thread(target=pool.run, args=(self,), name=name, daemon=True)
+        self.thread = threading.Thread(target=pool.run, args=(self,), name=f"{pool.name}{number}", daemon=True)
