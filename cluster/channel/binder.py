@@ -28,7 +28,8 @@ from lrpc.kernel.errors import BindingRefused, CallError
 
 _LOG = logging.getLogger("lrpc.channel")
 LOG_VARIABLE: Final = "LRPC_CHANNEL_LOG"  # not empty: each decision is written to stderr
-AGAIN_NS: Final = 5_000_000_000
+AGAIN_NS: Final = 5_000_000_000  # after which it is decided again
+SOON_NS: Final = 50_000_000  # likewise after a binding has broken, and twice as long each time
 ANSWER_S: Final = 0.2  # that a door may take to answer, before calls go by gRPC
 _PLAIN_CREDENTIALS: Final = {"SSLChannelCredentials", "LocalChannelCredentials", "InsecureChannelCredentials"}
 MOST_HEAD: Final = 1 << 20  # bytes of metadata and the like that come with a message
@@ -57,6 +58,7 @@ class Binder:
             self._never = _unfit_credentials(credentials) if own.get(LOCAL_WITHOUT_TLS) else "TLS"
         self._signature = SIGNATURE if credentials is None else WITHOUT_TLS  # a door stands for one kind of port
         self._stopping: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose servers take no more calls
+        self._pause_ns = AGAIN_NS
         self._where = None if DOORS not in own else str(own[DOORS])
         self._notified = notified
         self.agent = _packed_agent(self._options, LOOPS_USER_AGENT if notified else USER_AGENT)  # with each request
@@ -76,6 +78,16 @@ class Binder:
     def leave(self, binding: Any) -> None:
         """Note that the server of a binding takes no more calls; those that run may finish."""
         self._stopping.add(binding)
+
+    def broken(self) -> None:
+        """Note that a binding has ended: its server, or another, may soon be back."""
+        self._pause_ns = SOON_NS
+
+    def again_ns(self, now_ns: int, *, bound: bool) -> int:
+        """Return when to decide again after a decision, which has led to a binding or to none."""
+        pause = AGAIN_NS if bound else self._pause_ns
+        self._pause_ns = min(2 * pause, AGAIN_NS)
+        return now_ns + pause
 
     def _holds(self, held: Any, found: decision.Decision) -> bool:
         """Return whether a binding is still what the decision says."""

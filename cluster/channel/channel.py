@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import grpc
 
 from lrpc.cluster.channel import own
-from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
+from lrpc.cluster.channel.binder import Binder, StreamsBeside
 from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
@@ -59,6 +59,8 @@ class Channel(StreamsBeside, grpc.Channel):
         beside: grpc.Channel,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        from lrpc.kernel.host import native
+
         self.beside: grpc.Channel = beside
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
@@ -67,6 +69,7 @@ class Channel(StreamsBeside, grpc.Channel):
         self.received, self.agent = self._binder.received, self._binder.agent
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
+        self._now = native.now_ns
         self._lock = threading.Lock()
         self._left: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose last calls still run
         _channels.add(self)
@@ -130,6 +133,7 @@ class Channel(StreamsBeside, grpc.Channel):
 
     def broken(self) -> None:
         """Note that the binding has ended: decide again at the next call."""
+        self._binder.broken()
         self._again_ns = 0
 
     def leave(self, binding: Any) -> None:
@@ -149,7 +153,7 @@ class Channel(StreamsBeside, grpc.Channel):
             before, self._binding = self._binding, self._binder.bind(self._binding)
             if before is not None and before is not self._binding:
                 self._left.add(before)  # it ends with the last call that runs on it
-            self._again_ns = now_ns + AGAIN_NS
+            self._again_ns = self._binder.again_ns(self._now(), bound=self._binding is not None)
             return self._binding
 
 

@@ -15,7 +15,7 @@ import grpc
 from lrpc.cluster.channel import own
 from lrpc.cluster.channel.aio.calls import PassedCall
 from lrpc.cluster.channel.aio.ways import ChannelCall, Given
-from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
+from lrpc.cluster.channel.binder import Binder, StreamsBeside
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
@@ -154,6 +154,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
 
     def broken(self) -> None:
         """Note that the binding has ended: calls wait until it was decided again."""
+        self._binder.broken()
         self.again_ns = 0
         self._decided = False
 
@@ -181,7 +182,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
                 self._let_go(before)
                 self.calls = None if found is None else AwaitedCalls(found)
         finally:
-            self.again_ns = native.now_ns() + AGAIN_NS
+            self.again_ns = self._binder.again_ns(native.now_ns(), bound=self.calls is not None)
             self._decided = True
             self._deciding = None
 
