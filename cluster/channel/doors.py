@@ -1,7 +1,6 @@
 """The doors beside a server's ports, whichever way it runs its handlers; and options of our own."""
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,12 +52,15 @@ def _bytes(options: ChannelOptions | None, name: str, usual: int) -> int:
 class PortDoors:
     """The doors of one server, beside the ports that it has opened."""
 
-    def __init__(self, options: ChannelOptions | None, simultaneous: int = SIMULTANEOUS) -> None:
+    def __init__(
+        self, options: ChannelOptions | None, simultaneous: int = SIMULTANEOUS, unfit: str | None = None
+    ) -> None:
         own = dict(options or ())
         self._where = None if DOORS not in own else str(own[DOORS])
         self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
         self._simultaneous = simultaneous
-        self._bounds_metadata = any(name in own for name in METADATA_BOUNDS)  # which gRPC must keep to
+        # Why there are none, whatever its ports are; bounds of metadata are gRPC's to keep to.
+        self._unfit = next((f"option {name}" for name in METADATA_BOUNDS if name in own), unfit)
         self.ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
         self.local: HostServer | None = None  # once it has started
         self._doors: Doors | None = None
@@ -76,7 +78,9 @@ class PortDoors:
         stubs_for: "Callable[[ServerBinding], Sequence[Entry]] | None",
     ) -> None:
         """Open the doors of the server that `serve` makes; where that fails, gRPC serves alone."""
-        if os.environ.get(decision.OFF_VARIABLE) == "off" or self._bounds_metadata:
+        off = decision.turned_off() or self._unfit
+        if off is not None:
+            _LOG.info("no doors: %s", off)
             return
         try:
             require()
@@ -112,7 +116,11 @@ def _doors_of(address: str, port: int) -> list[str]:
     if address.startswith("unix:"):
         door = decision.door_of_socket(address.removeprefix("unix:").removeprefix("//"))
         return [] if door is None else [door]
-    return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+    try:
+        return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+    except OSError as error:  # other ports have theirs
+        _LOG.warning("no door beside %s: listening sockets cannot be listed: %s", address, error)
+        return []
 
 
 def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:

@@ -8,14 +8,15 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 import grpc
 
 from lrpc.cluster.channel.context import Context
+from lrpc.cluster.channel.executors import Pool
 from lrpc.cluster.channel.form import (
     OK,
+    STOPPING,
     TAKE_GRPC,
     Malformed,
     pack_reply,
@@ -30,8 +31,6 @@ from lrpc.cluster.channel.methods import (
     INVALID_TEXT,
     LATE,
     LIMIT_TEXT,
-    STOPPING_TEXT,
-    UNAVAILABLE,
     UNIMPLEMENTED,
     UNKNOWN,
     CallDetails,
@@ -50,8 +49,7 @@ _LOG = logging.getLogger("lrpc.channel")
 class Handlers(Methods):
     """A server's handlers, and how they are run."""
 
-    # One for each handler that may run at a time, on either path; None where nothing bounds them.
-    permits: "SimpleQueue[None] | None" = None
+    pool: Pool | None = None  # whose threads the workers stand for, and whose bound is theirs
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
     _found: dict[bytes, Handler] = field(default_factory=dict)
 
@@ -82,19 +80,20 @@ class Handlers(Methods):
         if text is not None:
             return pack_reply(EXHAUSTED, text, (), (), b"")
         if self.stopping:
-            return pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b"")
+            return pack_reply(STOPPING, "", (), (), b"")
         if not self.enter():
             return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
-        permits = self.permits
-        if permits is not None:
-            permits.get()
+        pool = self.pool
+        if pool is not None and not pool.enter():
+            self.leave()
+            return pack_reply(TAKE_GRPC, "", (), (), b"")
         try:
             if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
                 return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
             return self._answer(method, context, message)
         finally:
-            if permits is not None:
-                permits.put(None)
+            if pool is not None:
+                pool.leave()
             self.leave()
             context.finished = True
             if context.callbacks is not None:

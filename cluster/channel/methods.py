@@ -11,6 +11,8 @@ from lrpc.cluster.channel.form import Metadatum
 
 CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
 CANCELLED, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 8, 12, 13, 14
+USER_AGENT: Final = f"grpc-python/{grpc.__version__}"
+LOOPS_USER_AGENT: Final = f"grpc-python-asyncio/{grpc.__version__}"
 LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
 INVALID_TEXT: Final = "Invalid metadata"
 STOPPING_TEXT: Final = "the server is stopping"

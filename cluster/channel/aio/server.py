@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.doors import PortDoors, RegisteredServer, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.methods import LIMIT_TEXT, Methods
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # which needs the host kernel
 
 SIMULTANEOUS: Final = 64  # calls of one channel: those of a loop wait without a thread each
 ALWAYS_SLEEPS: Final = 1
-_SERVER: Final = grpc.aio.server  # gRPC's own, also once `install` has put another under its name
 
 
 class AwaitedServer(RegisteredServer, grpc.aio.Server):
@@ -53,7 +53,7 @@ class AwaitedServer(RegisteredServer, grpc.aio.Server):
             most_sent=largest_response(options),
         )
         inner = () if maximum_concurrent_rpcs is None else (_CountedCalls(self._methods),)
-        self._grpc = _SERVER(
+        self._grpc = own.AIO_SERVER.make(
             pool, list(handlers), [*interceptors, *inner], passed_on(options), maximum_concurrent_rpcs, compression
         )
         self._handlers: AwaitedHandlers | None = None  # once it has started, where it has doors

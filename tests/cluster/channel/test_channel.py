@@ -48,7 +48,7 @@ class TestBothWays:
         "name",
         [
             *("echo", "none", "odd_code", "cancel", "who", "time", "raises"),
-            *("bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
+            *("agent", "bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
         ],
     )
     def test_each_way_of_ending_a_call_looks_the_same(self, both: tuple[Channel, grpc.Channel], name: str) -> None:
@@ -83,7 +83,7 @@ class TestBothWays:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)
 
-    @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10, 1e300])
+    @pytest.mark.parametrize("timeout", [float("inf"), float("-inf"), float("nan"), 1e10, 1e300, -1e300, -1])
     def test_times_that_no_clock_tells_end_alike(self, both: tuple[Channel, grpc.Channel], timeout: float) -> None:
         ours, theirs = (seen(channel, "echo", "a", timeout=timeout) for channel in both)
         assert ours == theirs
@@ -94,6 +94,18 @@ class TestBothWays:
         sent = ((key, b"1" if key.endswith("-bin") else "1"), ("own", "2"))
         ours, theirs = (seen(channel, "metadata", "", metadata=sent, timeout=20) for channel in both)
         assert ours == theirs
+
+    @pytest.mark.parametrize("pair", [("b-bin", b"1"), ("grpc-trace-bin", b"1"), ("k", "v" * 20_000), ("K", "v")])
+    def test_metadata_that_are_read_once_arrive_on_either_way(
+        self, both: tuple[Channel, grpc.Channel], pair: tuple[str, str | bytes]
+    ) -> None:
+        ends: list[object] = []
+        for channel in both:
+            try:
+                ends.append(stub(channel, "metadata")(StringValue(), metadata=iter((("a", "1"), pair))).value)
+            except grpc.RpcError as error:
+                ends.append(error.code())
+        assert ends[0] == ends[1]
 
     @pytest.mark.parametrize("name", ["", f"/{SERVICE}/" + "x" * 70_000, f"/{SERVICE}/echo".encode()])
     def test_names_of_methods_that_are_odd_end_alike(
@@ -197,6 +209,29 @@ class TestChannels:
             intercepted = grpc.intercept_channel(channel, Adds())
             assert "('by', 'interceptor')" in stub(intercepted, "metadata")(StringValue()).value
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            [("grpc.primary_user_agent", "mine/1")],
+            [("grpc.secondary_user_agent", "mine/2")],
+            [*(("grpc.primary_user_agent", f"mine/{n}") for n in range(2)), ("grpc.secondary_user_agent", "of mine")],
+            [("grpc.primary_user_agent", "ü")],
+        ],
+    )
+    def test_a_user_agent_of_its_own_is_told_on_either_way(
+        self, tmp_path: Path, options: list[tuple[str, str]]
+    ) -> None:
+        with (
+            serving(tmp_path) as (_, target, _),
+            lrpc.insecure_channel(target, options) as ours,
+            grpc.insecure_channel(target, options) as theirs,
+        ):
+            for given in ({}, {"timeout": 20}, {"timeout": 20, "metadata": (("k", "v"),)}):
+                assert seen(ours, "agent", "", **given) == seen(theirs, "agent", "", **given)
+                assert seen(ours, "metadata", "", **given) == seen(theirs, "metadata", "", **given)
+            assert isinstance(ours, Channel)
+            assert ours.local_calls == (0 if "ü" in str(options) else 6), ours.decision
+
     def test_a_closed_channel_raises_as_grpcs_does(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (_, target, _):
             channel = lrpc.insecure_channel(target)
@@ -261,6 +296,27 @@ class TestChannels:
                 assert isinstance(channel, Channel)
                 seen(channel, "nothing", "", timeout=1)
                 assert channel.local_calls == local, channel.decision
+        server.stop(0).wait()
+
+    @pytest.mark.parametrize("with_calls", [False, True])
+    def test_call_credentials_of_a_channel_are_never_left_out(self, tmp_path: Path, *, with_calls: bool) -> None:
+        def keys(request: bytes, context: grpc.ServicerContext) -> bytes:
+            return b" ".join(str(key).encode() for key, _ in context.invocation_metadata())
+
+        option, target = [("lrpc.local_without_tls", 1)], f"unix:{tmp_path / 'secure.sock'}"
+        server = lrpc.server(ThreadPoolExecutor(1), options=option)
+        server.add_registered_method_handlers(SERVICE, {"keys": grpc.unary_unary_rpc_method_handler(keys)})
+        server.add_secure_port(target, grpc.local_server_credentials(grpc.LocalConnectionType.UDS))
+        server.start()
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+        if with_calls:
+            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials("secret"))
+        with lrpc.secure_channel(target, credentials, option) as channel:
+            assert isinstance(channel, Channel)
+            anything: Any = channel
+            told = anything.unary_unary(f"/{SERVICE}/keys")(b"", timeout=20)
+            assert (b"authorization" in told) == with_calls
+            assert channel.local_calls == (not with_calls), channel.decision
         server.stop(0).wait()
 
     def test_a_deadline_ends_a_call_as_grpcs_does(self, tmp_path: Path) -> None:

@@ -242,6 +242,33 @@ class TestServers:
 
         run(main())
 
+    def test_a_new_server_takes_the_place_of_one_in_its_grace(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with (
+                awaited_serving(tmp_path) as (service, target, server),
+                lrpc.aio.insecure_channel(target) as channel,
+            ):
+                assert isinstance(channel, AwaitedChannel)
+                call = awaited_stub(channel, "wait")(text("a"))
+                await service.called.wait()
+                stopping = asyncio.ensure_future(server.stop(20))
+                while (tmp_path / "grpc.sock").exists():  # gRPC takes it away, whoever's it is
+                    await asyncio.sleep(0)
+                async with awaited_serving(tmp_path):
+                    found = [
+                        await awaited_seen(channel, "echo", "a", timeout=20, wait_for_ready=True) for _ in range(2)
+                    ]
+                    assert [one.response for one in found] == ["a", "a"]
+                    before = channel.local_calls
+                    while channel.local_calls == before:
+                        channel.broken()
+                        await awaited_seen(channel, "echo", "a", timeout=20)
+                    service.release.set()
+                    assert (await call).value == "a"
+                    await stopping
+
+        run(main())
+
     @pytest.mark.parametrize("grace", [None, 0, 0.05])
     def test_a_stop_cancels_calls_that_outlast_its_grace(self, tmp_path: Path, grace: float | None) -> None:
         async def main() -> None:
