@@ -8,6 +8,7 @@ domain's memory to the next place, and a call whose bytes one of them does not m
 there before.
 """
 
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 _POISONED: Final = bytes([POISON])  # a byte of results that were not copied
+_NUMBER: Final = struct.Struct("<Q")  # the header
 
 
 class CopyStep:
@@ -63,7 +65,7 @@ class Message:
     """A call's arguments and results, on their way, and the thread that waits for the reply."""
 
     def __init__(self, number: int, procedure: int, packed: bytes, sender: Thread, buffer: MessageBuffer) -> None:
-        self.header = number.to_bytes(HEADER, "little")
+        self.number = number
         self.procedure = procedure
         self.packed = packed  # the arguments, in the client stub
         self.end = HEADER + len(packed)  # bytes of the header and the arguments
@@ -108,6 +110,7 @@ class Port:
         passing = kernel.costs.file.message_passing
         assert passing is not None
         self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers.count)
+        self._awaited = f"a reply from {export.name}"
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
@@ -155,7 +158,7 @@ class Port:
                 kernel.wake(server)
             else:
                 self._messages.append(message)
-            fault = kernel.block(f"a reply from {self.export.name}") or message.fault
+            fault = kernel.block(self._awaited) or message.fault
             if fault is not None:
                 raise fault
             self._copy_results(message, self._on_return)
@@ -254,9 +257,9 @@ class Port:
         It lies where the server has the message. Another fails the call.
         """
         lies = _access(self.export.domain, message.buffer, self._own_place, READ)
-        if not lies.startswith(message.header):
-            other, own = (int.from_bytes(one[:HEADER], "little") for one in (lies, message.header))
-            text = f"{self.export.name}: its reply was to message {other}, not to {own}, which it serves"
+        (other,) = _NUMBER.unpack_from(lies)
+        if other != message.number:
+            text = f"{self.export.name}: its reply was to message {other}, not to {message.number}, which it serves"
             message.fault = CallFailed(text)
 
     def _found(self, message: Message) -> tuple[bytes | bytearray, int]:
@@ -285,6 +288,8 @@ class Port:
     def _place(self, message: Message, results: bytes) -> None:
         """Put the results where the server has the message."""
         message.result_size = size = len(results)
+        if not size:
+            return
         message.results = _POISONED * size
         if HEADER + size > message.buffer.room:
             self.buffers.fit(message.buffer, size)
@@ -294,7 +299,10 @@ class Port:
         """Move a message, with its number, by one copy."""
         buffer, end = message.buffer, message.end
         if step.source == STUB:
-            _access(buffer.client, buffer, step.target, WRITE)[:end] = message.header + message.packed
+            lies = _access(buffer.client, buffer, step.target, WRITE)
+            _NUMBER.pack_into(lies, 0, message.number)
+            if end > HEADER:
+                lies[HEADER:end] = message.packed
         elif step.target != STACK:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:
