@@ -72,7 +72,7 @@ class ValuePlan:
         return ValuePlan, (self.name, self.codec, self.immutable, self.check, self.by_reference, self.mutable)
 
 
-class Run:
+class FixedRun:
     """Values of fixed size that follow each other, and the value of variable size behind them."""
 
     def __init__(self, values: Sequence[ValuePlan], first: int, last: int) -> None:
@@ -85,11 +85,11 @@ class Run:
         self.most = 0 if self.codec is None else self.codec.size - LENGTH_SIZE
 
 
-def runs_of(values: Sequence[ValuePlan]) -> list[Run]:
+def runs_of(values: Sequence[ValuePlan]) -> list[FixedRun]:
     """Return the values of a plan as runs."""
     varying = [number for number, value in enumerate(values) if value.codec.format is None]
     first = [0, *(number + 1 for number in varying)]
-    return [Run(values, *ends) for ends in zip(first, [*varying, len(values)], strict=True)]
+    return [FixedRun(values, *ends) for ends in zip(first, [*varying, len(values)], strict=True)]
 
 
 class CopyPlan:

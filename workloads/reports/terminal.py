@@ -125,7 +125,10 @@ def verdict(cells: Sequence[Cell]) -> list[str]:
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
         lines.append(f"  {len(other)} texts differ from the paper's, the first in {other[0].place}")
-    return [*lines, *(f"  {one}" for one in found)]
+    for one in found:
+        told = f"  {one}"
+        lines += [told] if len(told) <= PIPED else told.replace("; ", ";\n    ", 1).splitlines()
+    return lines
 
 
 def print_counts(console: Console, title: str, counts: Mapping[str, object]) -> None:

@@ -29,3 +29,11 @@ def test_a_letter_that_is_not_the_papers_is_told() -> None:
 def test_predictions_beside_which_the_paper_has_nothing_are_not_counted_as_compared() -> None:
     alone = [Cell("Figure 2", str(at), "speed-up", None, 4.0, "x", "predicted") for at in range(9)]
     assert verdict([*CELLS[:1], *alone])[-1] == "  0 of 9 predictions stand beside a figure of the paper"
+
+
+def test_a_line_that_is_too_long_goes_on_in_another() -> None:
+    long = Cell("I", "Sun UNIX+NFS", "remote/total, 2 % of its hours, and no others", 1.0, 2.0, "%", "predicted")
+    assert verdict([long])[1:] == [
+        "  1 of 1 predictions stand beside a figure of the paper;",
+        "    furthest +100.0 % (Table I, Sun UNIX+NFS, remote/total, 2 % of its hours, and no others)",
+    ]
