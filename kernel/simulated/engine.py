@@ -86,9 +86,12 @@ class Engine:
 
     def first(self, time: int, processor: int) -> bool:
         """Return whether a processor at `time` comes before all events and the horizon."""
+        self._settle()
+        return self._is_first(time, processor)
+
+    def _is_first(self, time: int, processor: int) -> bool:
         if time >= self.horizon:
             return False
-        self._settle()
         if not self._heap:
             return True
         top = self._heap[0]
@@ -112,14 +115,14 @@ class Engine:
 
     def next_processor(self) -> int:
         """Begin the next event if it resumes a processor; return that one's number, or -1."""
-        heap, event = self._heap, self._resume
+        event = self._resume
         if event is not None:
-            self._resume = None
-            event = heappushpop(heap, event)
-            if event[1] == PROCESSOR and event[0] < self.horizon:
+            if self._is_first(event[0], event[2]):
+                self._resume = None
                 return self._begin(event)
-            heappush(heap, event)
-        elif heap and heap[0][1] == PROCESSOR and heap[0][0] < self.horizon:
+            self._settle()
+        heap = self._heap
+        if heap and heap[0][1] == PROCESSOR and heap[0][0] < self.horizon:
             return self._begin(heappop(heap))
         return -1
 
