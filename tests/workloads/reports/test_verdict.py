@@ -16,8 +16,10 @@ CELLS = [
 def test_cells_are_counted_by_kind_and_the_worst_of_each_is_named() -> None:
     assert verdict(CELLS) == [
         "verdict: 6 cells: 2 input, 4 predicted",
-        "  2 of 2 inputs stand beside a figure of the paper; furthest +0.0 % (Table IV, Null, LRPC)",
-        "  3 of 4 predictions stand beside a figure of the paper; furthest +4.0 % (Table IV, BigIn, Taos)",
+        "  2 of 2 inputs stand beside a figure of the paper",
+        "    furthest +0.0 % (Table IV, Null, LRPC)",
+        "  3 of 4 predictions stand beside a figure of the paper",
+        "    furthest +4.0 % (Table IV, BigIn, Taos)",
     ]
 
 
