@@ -113,10 +113,18 @@ class Standing:
 
     def __str__(self) -> str:
         """Return it as a clause."""
-        told = f"{self.beside} of {self.figures} {FIGURES[self.kind]} stand beside a figure of the paper"
-        if self.furthest is None:
-            return told
-        return f"{told}; furthest {100 * (self.furthest.deviation or 0.0):+.1f} % ({self.furthest.place})"
+        return "; ".join(filter(None, (self.counted, self.far)))
+
+    @property
+    def counted(self) -> str:
+        """Return how many there are, in words."""
+        return f"{self.beside} of {self.figures} {FIGURES[self.kind]} stand beside a figure of the paper"
+
+    @property
+    def far(self) -> str:
+        """Return how far from the paper the furthest is, in words; nothing where there is none."""
+        one = self.furthest
+        return "" if one is None else f"furthest {100 * (one.deviation or 0.0):+.1f} % ({one.place})"
 
 
 def standings(cells: Sequence[Cell]) -> list[Standing]:

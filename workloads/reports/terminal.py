@@ -24,7 +24,8 @@ from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import SHORTENED, Cell, predictions_rest_on, shortened, standings
 from lrpc.workloads.records.records import COUNTS, Record
-from lrpc.workloads.reports.words import brief, micro, number, readable
+from lrpc.workloads.reports.output import micro
+from lrpc.workloads.reports.words import brief, number, readable
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",
@@ -118,7 +119,7 @@ def print_record(console: Console, record: Record, folder: Path, last: Iterable[
 def verdict(cells: Sequence[Cell]) -> list[str]:
     """Return lines that sum up a reproduction: how each kind of figure stands beside the paper's.
 
-    The last is on the predictions, which alone are evidence.
+    The last are on the predictions, which alone are evidence.
     """
     found = standings(cells)
     lines = [f"verdict: {len(cells)} cells: {', '.join(f'{one.figures} {one.kind}' for one in found)}"]
@@ -126,8 +127,7 @@ def verdict(cells: Sequence[Cell]) -> list[str]:
     if other:
         lines.append(f"  {len(other)} texts differ from the paper's, the first in {other[0].place}")
     for one in found:
-        told = f"  {one}"
-        lines += [told] if len(told) <= PIPED else told.replace("; ", ";\n    ", 1).splitlines()
+        lines += [f"  {one.counted}", *([f"    {one.far}"] if one.far else [])]
     return lines
 
 
