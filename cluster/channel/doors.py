@@ -1,6 +1,8 @@
 """The doors beside a server's ports, whichever way it runs its handlers; and options of our own."""
 
 import logging
+import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +66,7 @@ class PortDoors:
         self.ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
         self.local: HostServer | None = None  # once it has started
         self._doors: Doors | None = None
+        _all.add(self)
 
     def add(self, address: str, port: int, *, secure: bool = False) -> None:
         """Note a port; one with TLS has a door only where `lrpc.local_without_tls` is set."""
@@ -109,6 +112,24 @@ class PortDoors:
             self.local.close(0.0)
         if self._doors is not None:
             self._doors.close()
+
+    def forget(self) -> None:
+        """Close a forked child's copies, so that clients see the end of the parent, which goes on."""
+        if self.local is not None:
+            self.local.forget()
+        if self._doors is not None:
+            self._doors.forget()
+
+
+_all: Final[weakref.WeakSet[PortDoors]] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for doors in list(_all):
+        doors.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _doors_of(address: str, port: int) -> list[str]:
