@@ -114,7 +114,7 @@ class PortDoors:
             self._doors.close()
 
     def forget(self) -> None:
-        """Close a forked child's copies, so that clients see the end of the parent, which goes on."""
+        """Close a forked child's copies: clients see the end of its parent, which goes on."""
         if self.local is not None:
             self.local.forget()
         if self._doors is not None:
@@ -160,6 +160,16 @@ class RegisteredServer:
     doors: PortDoors
     _grpc: Any
     _methods: Methods
+
+    @property
+    def local_calls(self) -> int:
+        """Return how many calls have come over A-stacks."""
+        return 0 if self.doors.local is None else sum(one["calls"] for one in self.doors.local.totals().values())
+
+    @property
+    def grpc_calls(self) -> int:
+        """Return how many calls, also streams, have come by gRPC."""
+        return self._methods.grpc_calls
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
         """Register generic handlers."""
