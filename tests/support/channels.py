@@ -31,6 +31,8 @@ PAIRS = st.lists(
 )
 INVALID: tuple[Any, ...] = (("K", "v"), ("k", "ä"), (":k", "y"), ("", "y"), ("k", 1), ("k-bin", "x"))
 CORE: Final = re.compile(r" grpc-c/\S+ \([^)]*\)")  # what gRPC's core says of itself in user agents
+# What gRPC's core says where a call has ended while its bytes were under way.
+REMOVED: Final = re.compile(r"Stream removed \((.*)\)", re.DOTALL)
 # What no test compares, by what the page says of it under "What differs".
 EXEMPTIONS: Final = {
     "texts": "Texts of gRPC's core vary from one version to the next.",
