@@ -25,7 +25,7 @@ from lrpc.cluster import run, scenario, transport
 from lrpc.cluster.parameters import ParameterTable
 from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import Document
-from lrpc.kernel.simulated import costs
+from lrpc.kernel.simulated import costs, disciplines
 from lrpc.workloads import launcher
 from lrpc.workloads.placing.constraints import ConstraintTables
 from lrpc.workloads.records import records
@@ -162,7 +162,7 @@ def test_the_readme_ends_its_first_command_as_reproduce_does(tmp_path: Path) -> 
 
 def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
     said = dict(re.findall(r"^\| ([^|]+?) \| ([0-9][^|]*?) \|$", text_of(DOCS / "security.md"), flags=re.MULTILINE))
-    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "second": 1}
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "second": 1, "seconds": 1}
     found = {}
     for what, text in said.items():
         number, _, unit = text.partition(" ")
@@ -187,7 +187,7 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
     ]
     assert list(found.values())[-len(limits) :] == limits
     if HAS_HOST:
-        from lrpc.kernel.host import knocks, messages, segments, server
+        from lrpc.kernel.host import client, kept, knocks, messages, segments, server
 
         quarantined = re.search(r"MOST_QUARANTINED (\d+)", (PROJECT / "kernel" / "host" / "native.c").read_text())
         assert quarantined
@@ -199,6 +199,10 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
             segments.MOST_SEGMENT,
             messages.MOST_BYTES,
             int(quarantined[1]),
+            client.HELD_S,
+            kept.MOST_KEPT_FOR_ONE,
+            kept.MOST_KEPT,
+            kept.KEPT_S,
         ]
 
 
@@ -240,7 +244,8 @@ def test_every_key_of_a_file_is_on_the_page_about_files() -> None:
         *(ClusterTable, scenario.MachineTable, scenario.DomainTable, scenario.ExportTable, scenario.ThreadTable),
         *(scenario.LinksTable, scenario.PairTable, ParameterTable, sweep.SweepFile, sweep.DrawsTable, sweep.EachTable),
         *(RunJob, ReplayJob, ConstraintTables, costs.CostFile, costs.StepCost, costs.Total, costs.Tlb),
-        *(costs.MessagePassing, costs.Retransmission),
+        *(disciplines.MessagePassing, disciplines.TransferLock, disciplines.BufferCount),
+        *(costs.Variation, costs.Retransmission),
     ]
     said = set(re.findall(r"[a-z_]+", " ".join(spans(text_of(DOCS / "files.md")))))
     missing = {(table.__name__, key) for table in tables for key in table.model_fields if key not in said}

@@ -36,6 +36,7 @@ from lrpc.kernel.random import Stream
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
+_LOOK_S: Final = 0.5  # after which a server looks for a signal that came just before it began to wait
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WAITS: Final[dict[Waits, int]] = {"adapt": 0, "sleep": 1, "spin": 2}
 _open: Final["weakref.WeakSet[HostDomain]"] = weakref.WeakSet()
@@ -168,7 +169,8 @@ class HostDomain:
                 ends = (one for one in _ENDS if signal.getsignal(one) is not signal.SIG_IGN)
                 before = {one: signal.signal(one, stop) for one in ends}
             ready()
-            self._closed.wait()
+            while not self._closed.wait(_LOOK_S):
+                pass
         except _Stopped:
             pass
         finally:

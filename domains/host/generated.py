@@ -140,4 +140,5 @@ def _compiled(source: str, name: str) -> CodeType:
 
 def _made(source: str, name: str, space: dict[str, object], function: str) -> Callable[..., object]:
     exec(_compiled(source, name), space)
-    return cast(Callable[..., object], space[function])
+    # Else it would know itself, and its binding's memory would stay until cycles are looked for.
+    return cast(Callable[..., object], space.pop(function))

@@ -37,7 +37,8 @@ def this_machine(
     users that may be at the other end, in the same user namespace.
     `waits` says how this domain waits, its workers for calls and its callers for replies: "adapt"
     spins where that pays, "sleep" hands the processor over at each call, "spin" watches memory.
-    `workers` is the most threads that run procedures at a time. `seed` begins the random streams
+    `workers` is the most threads that run procedures at a time; one client process has three in
+    four of them at most, where there are more than three. `seed` begins the random streams
     that servers ask for.
 
     Raises `Refused` where this system has no host kernel, and says what is missing;

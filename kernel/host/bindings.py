@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lrpc.kernel.descriptors import Authoriser, Entry, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
-from lrpc.kernel.host import native, segments
+from lrpc.kernel.host import messages, native, segments
 from lrpc.kernel.host.doors import Door
 from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
 
@@ -61,6 +61,8 @@ class ServerBinding:
         pins: bool = True,  # whether workers may go to the processors that the client names
     ) -> None:
         self.export, self.sender, self.door, self.pins = export, sender, door, pins
+        # Whose it is, for what is shared out: a process, or a user whose processes have no number.
+        self.owner = sender.pid or -1 - sender.uid
         self.hears = notify is not None  # its client listens to the door all the time
         self.layout = segments.lay_out(export.descriptors)
         self.entries: Sequence[Entry] = [one.entry for one in export.descriptors]
@@ -73,13 +75,12 @@ class ServerBinding:
         self.regions: dict[int, int] = {}
         self.pidfd = self.segment = -1
         try:
-            if sender.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    self.pidfd = os.pidfd_open(sender.pid)
+            self.pidfd = messages.process_of(sender)
             self.segment = segments.make(self.layout.size)
-            own = -1 if notify is None else notify
+            told = -1 if notify is None else notify
+            layout, fd = self.layout, door.fileno()
             self.native = native.Binding(
-                self.segment, self.layout.size, self.layout.astacks, door.fileno(), self.pidfd, own, waits, True, pins
+                self.segment, layout.size, layout.astacks, fd, self.pidfd, told, waits, True, pins, self.owner
             )
         except BaseException:
             self._close_descriptors()  # but not the door: the reason goes over it

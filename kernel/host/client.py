@@ -10,17 +10,20 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallAborted, CallError, CallFailed
-from lrpc.kernel.host import messages, native, segments, spares
+from lrpc.kernel.host import kept, messages, native, segments, spares
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.messages import BadMessage
 
 ANSWER_S: Final = 5.0  # within which a server answers a hello, or takes an out-of-band segment
+_LISTEN_NS: Final = 10_000_000  # for which it takes what is there, at one go
 GIVEN_BACK_S: Final = 0.5  # likewise, or takes back an out-of-band segment that is not used
 NEVER: Final = -1  # the deadline of a call without one
 COLLECT: Final = 0xFFFF_FFFF  # native.c: asks for results that found no room
 NO_ROOM: Final = 1
-ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING, UNTAKEN = -1, -2, -3, -4, -5, -6, -7
-FORKED: Final = 3
+ENDED, ABORTED, WITHDRAWN, BROKEN, QUARANTINED, PENDING, UNTAKEN, NOT_KEPT = -1, -2, -3, -4, -5, -6, -7, -8
+PEER_BROKEN, FORKED, PEER_HOLDS = 2, 3, 5  # why a binding ended
+HELD_S: Final = 30.0  # for which a server may hold the A-stack of a call that was aborted
+native.end_held(int(HELD_S * 1e9))
 # What the native part returns for a call.
 Reply = bytes | tuple[int, bytes] | tuple[int, int, int, bool] | int
 
@@ -60,8 +63,10 @@ def _exchange(
         message = messages.receive(door)
     except TimeoutError:
         raise BindingRefused(f"import {name}: the server did not answer in time") from None
-    except (OSError, BadMessage) as error:
-        raise BindingRefused(f"import {name}: the server ended, or speaks another language: {error}") from None
+    except BadMessage as error:
+        raise BindingRefused(f"import {name}: the server's answer cannot be used: {error}") from None
+    except OSError as error:
+        raise BindingRefused(f"import {name}: the server ended before it answered: {error.strerror}") from None
     if message is None:
         raise BindingRefused(f"import {name}: the server closed its door without an answer")
     if "refused" in message.fields:
@@ -71,7 +76,7 @@ def _exchange(
 
 
 class NoRoom(CallFailed):
-    """A call's values find no room: the server takes no segment for them, or there is no memory.
+    """A call's values find no room: the server takes no segment for them, or keeps no more results.
 
     `executed` says whether its procedure has run.
     """
@@ -140,8 +145,10 @@ class ClientBinding:
                 self.door.setblocking(False)
             finally:
                 message.close()
-        except BaseException:
+        except BaseException as error:
             self._close_descriptors()
+            if isinstance(error, OSError):
+                raise BindingRefused(f"import {name}: this process cannot bind: {error.strerror}") from None
             raise
         finally:
             if theirs is not None:
@@ -162,15 +169,14 @@ class ClientBinding:
         sender = _known_server(doors, name, message)
         segments.check(message.descriptors[0], size)
         self.sender = sender
-        if sender.pid:
-            with contextlib.suppress(ProcessLookupError):
-                self.pidfd = os.pidfd_open(sender.pid)
+        self.pidfd = messages.process_of(sender)
         try:
             self.native = native.Binding(
                 message.descriptors[0], size, layout.astacks, self.door.fileno(), self.pidfd, -1, waits, False
             )
         except (OSError, ValueError) as error:
-            raise BindingRefused(f"import {name}: its segment cannot be mapped: {error}") from None
+            text = error.strerror if isinstance(error, OSError) else error
+            raise BindingRefused(f"import {name}: its segment cannot be mapped: {text}") from None
 
     def finish(self, reply: Reply, group: int, procedure: int, deadline: int, data: bytes) -> tuple[int, bytes]:
         """Bring a call that has not simply returned to its end; return the reply's kind and bytes.
@@ -214,25 +220,26 @@ class ClientBinding:
             refusal = self._offer(index, size, deadline)
         if refusal is not None:
             self.native.release(index)
-            raise NoRoom(f"{self.name}: the server takes no segment of {size:,} bytes: {refusal}", bool(executed))
+            raise NoRoom(f"{self.name}: {refusal}", bool(executed))
         spares.watch(self)
         segments.keep_pages(size)
         return index
 
     def _offer(self, index: int, size: int, deadline: int) -> str | None:
-        """Offer the server a segment for an A-stack; return why it does not take it."""
+        """Offer the server a segment for an A-stack; return why it does not get one."""
         with self._attaching:
             try:
                 segment = segments.make(size)
             except BindingRefused as error:
-                return str(error)
+                return f"in this process, {error}"
             try:
                 self._wait(select.POLLOUT, _until(deadline))
             except CallError:
                 self.native.release(index)
                 os.close(segment)
                 raise
-            return self._send({"attach": index, "size": size}, index, segment, size, deadline)
+            refusal = self._send({"attach": index, "size": size}, index, segment, size, deadline)
+            return None if refusal is None else f"the server takes no segment of {size:,} bytes: {refusal}"
 
     def _send(self, fields: dict[str, object], index: int, segment: int, size: int, deadline: int) -> str | None:
         """Send what is to change an A-stack's segment, and await the answer: a refusal, or None."""
@@ -274,7 +281,12 @@ class ClientBinding:
         knows which segment the server has. Turn 0 never comes: all that is there is taken.
         """
         until = _until(deadline)
+        late = until if turn else native.now_ns() + _LISTEN_NS
+        heard = False
         while True:
+            if heard and native.now_ns() >= late:  # whatever else it may say
+                raise self.error(WITHDRAWN)
+            heard = True
             try:
                 message = messages.receive(self.door)
             except BlockingIOError:
@@ -309,16 +321,21 @@ class ClientBinding:
     def _wait(self, event: int, until: int) -> None:
         """Wait for the door; an event loop that also listens to it is not held up.
 
-        Raises `CallAborted` when it is late, `CallFailed` where the binding was ended.
+        Raises `CallAborted` when it is late, `CallFailed` where server or binding has ended.
         """
         left = until - native.now_ns()
         poll = select.poll()
         try:
             poll.register(self.door, event)
+            if self.pidfd >= 0:  # which ends where a forked child keeps the door open
+                poll.register(self.pidfd, select.POLLIN)
         except (OSError, ValueError):  # another thread has ended the binding
             raise self.error(ENDED) from None
-        if left <= 0 or not poll.poll(left / 1e6):
+        ready = poll.poll(left / 1e6) if left > 0 else []
+        if not ready:
             raise self.error(WITHDRAWN)
+        if any(fd == self.pidfd for fd, _ in ready):
+            raise self.error(ENDED)
 
     def _take_early(self, fields: list[object]) -> None:
         index, number, data = fields if len(fields) == 3 else (None, None, None)
@@ -359,7 +376,18 @@ class ClientBinding:
             return CallAborted(f"{self.name}: the deadline passed before the server took the call")
         if code == QUARANTINED:
             return CallFailed(f"{self.name}: 64 calls that were aborted still hold their A-stacks in the server")
-        if code == BROKEN or self.native.ended == 2:
+        if code == NOT_KEPT:
+            return NoRoom(
+                f"{self.name}: the call was executed, but its results found no room: the server keeps only so many "
+                f"bytes, and only for {kept.KEPT_S:g} seconds",
+                True,
+            )
+        if self.native.ended == PEER_HOLDS:
+            return CallFailed(
+                f"{self.name}: the server has executed a call that was aborted for more than {HELD_S:g} seconds; "
+                "the binding is ended, bind again"
+            )
+        if code == BROKEN or self.native.ended == PEER_BROKEN:
             return CallFailed(f"{self.name}: the server wrote what no server writes; the binding is ended, bind again")
         return CallFailed(f"{self.name}: its server has ended; bind again once it is back")
 

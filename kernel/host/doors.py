@@ -427,7 +427,10 @@ class AbstractDoor:
 
 def _connected(name: str, address: str, timeout: float, nobody: str) -> socket.socket:
     """Return a connection; raise `BindingRefused` with `nobody` where nobody listens."""
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise BindingRefused(f"import {name}: this process has no socket for it: {error.strerror}") from None
     try:
         # Blocking: Linux refuses others at once where many wait to be accepted.
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))

@@ -8,6 +8,7 @@ what it contains.
 
 import array
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -102,6 +103,22 @@ def _close_slowly(fd: int) -> None:
         os.close(fd)
 
 
+def process_of(sender: Sender) -> int:
+    """Return a descriptor of a sender's process (pidfd); -1 where there is none.
+
+    The process may have ended, have no number here, or a filter may forbid to ask: then the end of
+    its connection alone tells its end.
+    """
+    if not sender.pid:
+        return -1
+    try:
+        return os.pidfd_open(sender.pid)
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.ENOSYS, errno.EPERM, errno.EACCES):
+            return -1
+        raise
+
+
 def overflow_user() -> int:
     """Return the user number that stands for users whom this namespace does not know."""
     try:
@@ -145,7 +162,9 @@ def understood(data: bytes, extra: Sequence[tuple[int, int, bytes]], flags: int)
     if not data and sender is not None and sender.pid == 0:
         return None  # the end of file, as a socket with SO_PASSCRED tells it
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > _MOST_DESCRIPTORS:
+        if flags & socket.MSG_CTRUNC:
+            raise BadMessage("this process could not take the descriptors of a message: it has as many as it may")
+        if flags & socket.MSG_TRUNC or len(descriptors) > _MOST_DESCRIPTORS:
             raise BadMessage("a message that is too long, or has too many descriptors")
         if data == b"b":
             return DoorMessage({"bell": True}, message.descriptors, sender)

@@ -11,6 +11,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <fcntl.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,15 +25,14 @@
 
 #define COLLECT 0xFFFFFFFFu  /* the procedure number that asks for results that found no room */
 #define MOST_QUARANTINED 64
-#define QUARANTINE_NS (30 * SECOND)
 #define MOST_BYTES (1u << 30)
 
 /* Kinds of replies: Python's part adds its own from 2 on. */
-enum { RESULTS = 0, NO_ROOM = 1 };
+enum { RESULTS = 0, NO_ROOM = 1, NOT_KEPT = 0xFFFF };
 /* What `call` and `collect` return in place of results. */
-enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7 };
+enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7, CALL_NOT_KEPT = -8 };
 /* Why a binding ended. */
-enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED };
+enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED, PEER_HOLDS };
 
 typedef struct {
     Linkage linkage;
@@ -44,6 +46,7 @@ typedef struct {
     int64_t aborted_at; /* on the client: when it was quarantined, 0 where it is not */
     PyObject *kept;     /* on the server: results that await a region */
     int kept_kind;
+    int64_t kept_at; /* since when */
 } AStack;
 
 typedef struct Binding {
@@ -57,6 +60,7 @@ typedef struct Binding {
     AStack *astacks;
     _Atomic uint32_t *freed; /* by group: changes when an A-stack comes back that somebody waits for */
     uint32_t *waiting;       /* by group */
+    int64_t owner, kept_bytes; /* on the server: who is at the other end, and what is kept for it */
     int pidfd, watched;
     struct Binding *older;
 } Binding;
@@ -66,9 +70,14 @@ typedef struct {
     Worker worker;
     Binding *binding;
     uint32_t index;
+    int spins; /* between the last answer and the next call */
 } WorkerObject;
 
 static uint64_t generation = 1, last_id;
+/* What is kept for clients at most, in all and for one of them; and who is told that something is. */
+static int64_t most_kept, most_kept_for_one;
+static PyObject *on_kept;
+static int64_t most_held_ns = 30 * SECOND; /* for which a server holds the A-stack of a call that was aborted */
 static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static Binding *watched;
 static int epoll = -1;
@@ -205,15 +214,16 @@ static void *map(int fd, size_t size)
     return base;
 }
 
-/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh, pins): astacks is a list of (offset, size,
+/* Binding(fd, size, astacks, door, pidfd, notify, waits, fresh, pins, owner): astacks is a list of (offset, size,
    group); A-stack i's control block lies at 128 i. */
 static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unused)
 {
     int fd, door, pidfd, notify, waits, fresh, pins = 1;
+    long long owner = 0;
     Py_ssize_t size;
     PyObject *list;
     (void)unused;
-    if (!PyArg_ParseTuple(args, "inO!iiiip|p", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh, &pins))
+    if (!PyArg_ParseTuple(args, "inO!iiiip|pL", &fd, &size, &PyList_Type, &list, &door, &pidfd, &notify, &waits, &fresh, &pins, &owner))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Binding *self = (Binding *)allocate(type, 0);
@@ -226,6 +236,7 @@ static PyObject *binding_new(PyTypeObject *type, PyObject *args, PyObject *unuse
     self->ends.notify = copy_of(notify);
     self->ends.waits = waits;
     self->ends.pins = pins;
+    self->owner = owner;
     self->astacks = calloc((size_t)count + 1, sizeof *self->astacks);
     if (!self->astacks) {
         PyErr_NoMemory();
@@ -298,6 +309,69 @@ failed:
     return NULL;
 }
 
+/* Take the results that are kept on an A-stack off it, for the caller to let go of; NULL for none. */
+static PyObject *unkept(Binding *self, AStack *one)
+{
+    PyObject *kept = one->kept;
+    one->kept = NULL;
+    if (kept)
+        self->kept_bytes -= PyBytes_Size(kept);
+    return kept;
+}
+
+/* Return whether so many more bytes of results may be kept for a client. It may always have one
+   result kept, as long as there is room for all. */
+static int may_keep(Binding *self, int64_t size)
+{
+    int64_t all = 0, own = 0;
+    pthread_mutex_lock(&watch_lock);
+    for (Binding *other = watched; other; other = other->older) {
+        all += other->kept_bytes;
+        own += other->owner == self->owner ? other->kept_bytes : 0;
+    }
+    pthread_mutex_unlock(&watch_lock);
+    return all + size <= most_kept && (!own || own + size <= most_kept_for_one);
+}
+
+/* Keep results until their client has made room for them. Returns 0 where that is too much. */
+static int keep(Binding *self, AStack *one, int kind, PyObject *data)
+{
+    int64_t size = PyBytes_Size(data);
+    if (!may_keep(self, size))
+        return 0;
+    self->kept_bytes += size;
+    one->kept = Py_NewRef(data);
+    one->kept_kind = kind;
+    one->kept_at = now_ns();
+    PyObject *told = on_kept ? PyObject_CallNoArgs(on_kept) : Py_NewRef(Py_None);
+    if (!told)
+        PyErr_Clear(); /* it is dropped once the binding ends */
+    Py_XDECREF(told);
+    return 1;
+}
+
+/* Drop what one binding keeps, or all of them, since before a time. Returns the bytes that are left. */
+static int64_t drop_kept(Binding *of, int64_t before)
+{
+    for (;;) { /* from the beginning each time: what lets go of results may be anybody's code */
+        PyObject *found = NULL;
+        int64_t left = 0;
+        pthread_mutex_lock(&watch_lock);
+        for (Binding *binding = watched; binding; binding = binding->older) {
+            if (of && of != binding)
+                continue;
+            for (uint32_t i = 0; !found && binding->kept_bytes && i < binding->count; i++)
+                if (binding->astacks[i].kept && binding->astacks[i].kept_at <= before)
+                    found = unkept(binding, &binding->astacks[i]);
+            left += binding->kept_bytes;
+        }
+        pthread_mutex_unlock(&watch_lock);
+        if (!found)
+            return left;
+        Py_DECREF(found);
+    }
+}
+
 static void binding_dealloc(PyObject *object)
 {
     Binding *self = (Binding *)object;
@@ -341,6 +415,7 @@ static PyObject *binding_end(PyObject *object, PyObject *unused)
     }
     end_locked(self, CLOSED);
     pthread_mutex_unlock(&watch_lock);
+    drop_kept(self, FOREVER);
     Py_RETURN_NONE;
 }
 
@@ -369,8 +444,10 @@ static void end_quarantines(Binding *self)
             one->aborted_at = 0;
             self->quarantined--;
             release_astack(self, i);
-        } else if (now - one->aborted_at > QUARANTINE_NS || PHASE(word) != ABORTED)
+        } else if (PHASE(word) != ABORTED || NUMBER(word) != one->linkage.number)
             end_binding(self, PEER_BROKEN);
+        else if (now - one->aborted_at > most_held_ns)
+            end_binding(self, PEER_HOLDS); /* it may be honest, and slow */
     }
 }
 
@@ -380,10 +457,10 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
 {
     for (;;) {
         uint32_t still = atomic_load(&self->ends.alarm); /* before we look whether it has ended */
+        if (self->quarantined && is_live(self))
+            end_quarantines(self);
         if (!is_live(self))
             return CALL_UNTAKEN;
-        if (self->quarantined)
-            end_quarantines(self);
         if (self->quarantined >= MOST_QUARANTINED)
             return CALL_QUARANTINED;
         int32_t index = self->free[group];
@@ -407,7 +484,7 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
         woken = sleep_on(&self->freed[group], seen, &self->ends.alarm, still, until);
         Py_END_ALLOW_THREADS
         self->waiting[group]--;
-        if (woken != COMPLETED && woken != CUT && PyErr_CheckSignals())
+        if (woken != COMPLETED && PyErr_CheckSignals())
             return -100;
     }
 }
@@ -466,6 +543,10 @@ static PyObject *results(Binding *self, uint32_t index)
         if (need > MOST_BYTES)
             return broken(self);
         return Py_BuildValue("(iIIO)", NO_ROOM, index, need, Py_True); /* the A-stack stays the caller's */
+    }
+    if (kind == NOT_KEPT) {
+        release_astack(self, index);
+        return PyLong_FromLong(CALL_NOT_KEPT);
     }
     PyObject *data = read_bytes(one, &control->result_length, &control->result_place, control->results, INLINE_RESULTS);
     if (!data)
@@ -887,16 +968,17 @@ static void worker_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Answer the call that the worker holds; returns what `server_reply` does. */
+/* Answer the call that the worker holds; without `data`, that there are no results any more.
+   Returns what `server_reply` does. */
 static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_bits)
 {
     AStack *one = &self->binding->astacks[self->index];
     Control *control = one->linkage.control;
-    Py_CLEAR(one->kept);
-    if (!write_bytes(one, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
-        one->kept = Py_NewRef(data);
-        one->kept_kind = kind;
-        kind = NO_ROOM;
+    Py_XDECREF(unkept(self->binding, one));
+    if (!data)
+        kind = NOT_KEPT;
+    else if (!write_bytes(one, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
+        kind = keep(self->binding, one, kind, data) ? NO_ROOM : NOT_KEPT;
         atomic_store_explicit(&control->result_length, (uint32_t)PyBytes_Size(data), memory_order_relaxed);
     }
     atomic_store_explicit(&control->kind, (uint32_t)kind, memory_order_relaxed);
@@ -922,10 +1004,10 @@ static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
         }
         uint32_t procedure = atomic_load_explicit(&control->procedure, memory_order_relaxed);
         binding->ends.calls++;
-        if (procedure == COLLECT && one->kept) {
-            PyObject *data = Py_NewRef(one->kept);
+        if (procedure == COLLECT) {
+            PyObject *data = Py_XNewRef(one->kept);
             ended = answer(self, one->kept_kind, data, WORKER_AWAKE);
-            Py_DECREF(data);
+            Py_XDECREF(data);
             spins = 0;
             if (ended == COMPLETED)
                 continue;
@@ -971,31 +1053,82 @@ static PyObject *worker_serve(PyObject *object, PyObject *args)
     return next_call(self, 0, idle_ms * MILLISECOND);
 }
 
-/* reply(kind, data, stay, idle_ms) -> (procedure, data) | None */
-static PyObject *worker_reply(PyObject *object, PyObject *const *args, Py_ssize_t count)
+/* Answer the call with args[0..2]: kind, bytes, and whether to stay. Returns whether the worker stays,
+   -1 with a Python error set. */
+static int answer_with(WorkerObject *self, PyObject *const *args)
 {
-    WorkerObject *self = (WorkerObject *)object;
-    if (count != 4 || !self->binding || !PyBytes_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "reply takes a kind, bytes, whether to stay, and how long; after serve");
-        return NULL;
+    if (!self->binding || !PyBytes_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "an answer takes a kind, bytes, and whether to stay; after serve");
+        return -1;
     }
     long kind = PyLong_AsLong(args[0]);
     int stay = PyObject_IsTrue(args[2]);
-    int64_t idle_ns = PyLong_AsLong(args[3]) * MILLISECOND;
     if (PyErr_Occurred())
-        return NULL;
+        return -1;
     Linkage *linkage = &self->binding->astacks[self->index].linkage;
     if (self->binding->generation != generation) { /* forked in the middle of a call */
         detach(self);
-        Py_RETURN_NONE;
+        return 0;
     }
-    int spins = stay && server_spins(&self->binding->ends, linkage);
-    atomic_store_explicit(&linkage->control->spins, (uint32_t)spins, memory_order_relaxed);
-    int done = answer(self, (int)kind, args[1], !stay ? 0 : spins ? WORKER_AWAKE : WORKER_ASLEEP);
+    self->spins = stay && server_spins(&self->binding->ends, linkage);
+    atomic_store_explicit(&linkage->control->spins, (uint32_t)self->spins, memory_order_relaxed);
+    int done = answer(self, (int)kind, args[1], !stay ? 0 : self->spins ? WORKER_AWAKE : WORKER_ASLEEP);
     if (done == COMPLETED && stay)
-        return next_call(self, spins, idle_ns);
+        return 1;
     if (done != COMPLETED)
         end_binding(self->binding, PEER_BROKEN);
+    detach(self);
+    return 0;
+}
+
+/* reply(kind, data, stay, idle_ms) -> (procedure, data) | None: answer, and wait for the next call */
+static PyObject *worker_reply(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    if (count != 4)
+        return PyErr_SetString(PyExc_TypeError, "reply takes 4 arguments"), NULL;
+    int64_t idle_ns = PyLong_AsLong(args[3]) * MILLISECOND;
+    int stays = PyErr_Occurred() ? -1 : answer_with(self, args);
+    if (stays < 0)
+        return NULL;
+    if (stays)
+        return next_call(self, self->spins, idle_ns);
+    Py_RETURN_NONE;
+}
+
+/* answer(kind, data, stay) -> whether the worker stays, and calls `await_call` next: who answers so can
+   let go of the results before it waits */
+static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3)
+        return PyErr_SetString(PyExc_TypeError, "answer takes 3 arguments"), NULL;
+    int stays = answer_with((WorkerObject *)object, args);
+    return stays < 0 ? NULL : PyBool_FromLong(stays);
+}
+
+/* takes(size) -> 2 where results of so many bytes find room, 1 where they would be kept, else 0 */
+static PyObject *worker_takes(PyObject *object, PyObject *number)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    int64_t size = PyLong_AsLongLong(number);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!self->binding || !is_live(self->binding))
+        return PyLong_FromLong(2); /* or nobody is there to want them */
+    AStack *one = &self->binding->astacks[self->index];
+    int fits = size <= (int64_t)one->size || size <= (int64_t)one->region_size;
+    return PyLong_FromLong(fits ? 2 : may_keep(self->binding, size));
+}
+
+/* await_call(idle_ms) -> (procedure, data) | None */
+static PyObject *worker_await(PyObject *object, PyObject *number)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    int64_t idle_ns = PyLong_AsLong(number) * MILLISECOND;
+    if (PyErr_Occurred())
+        return NULL;
+    if (self->binding && self->binding->generation == generation)
+        return next_call(self, self->spins, idle_ns);
     detach(self);
     Py_RETURN_NONE;
 }
@@ -1035,6 +1168,9 @@ static PyGetSetDef worker_properties[] = {
 static PyMethodDef worker_methods[] = {
     {"serve", worker_serve, METH_VARARGS, NULL},
     {"reply", (PyCFunction)(void (*)(void))worker_reply, METH_FASTCALL, NULL},
+    {"answer", (PyCFunction)(void (*)(void))worker_answer, METH_FASTCALL, NULL},
+    {"takes", worker_takes, METH_O, NULL},
+    {"await_call", worker_await, METH_O, NULL},
     {"dismiss", worker_dismiss, METH_NOARGS, NULL},
     {"welcome", worker_welcome, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -1058,6 +1194,51 @@ static PyObject *module_allow_spinning(PyObject *module, PyObject *number)
     if (most == -1 && PyErr_Occurred())
         return NULL;
     atomic_store(&spinners_most, (int)most);
+    Py_RETURN_NONE;
+}
+
+/* keep_results(most, for_one, told): keep as many bytes of results that await room, in all and for one
+   client; call `told` where something is kept */
+static PyObject *module_keep_results(PyObject *module, PyObject *args)
+{
+    long long most, for_one;
+    PyObject *told;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "LLO", &most, &for_one, &told))
+        return NULL;
+    most_kept = most;
+    most_kept_for_one = for_one;
+    PyObject *before = on_kept;
+    on_kept = Py_NewRef(told);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+}
+
+/* drop_kept(before_ns) -> bytes of results that are kept; those are dropped that were kept before.
+   Free memory goes back to the system. */
+static PyObject *module_drop_kept(PyObject *module, PyObject *number)
+{
+    int64_t before = PyLong_AsLongLong(number);
+    (void)module;
+    if (PyErr_Occurred())
+        return NULL;
+    int64_t left = drop_kept(NULL, before);
+#ifdef __GLIBC__
+    Py_BEGIN_ALLOW_THREADS
+    malloc_trim(0); /* each thread's heap would hold on to the last results that it had */
+    Py_END_ALLOW_THREADS
+#endif
+    return PyLong_FromLongLong(left);
+}
+
+/* end_held(after_ns): end a binding whose server holds the A-stack of an aborted call for so long */
+static PyObject *module_end_held(PyObject *module, PyObject *number)
+{
+    int64_t most = PyLong_AsLongLong(number);
+    (void)module;
+    if (PyErr_Occurred())
+        return NULL;
+    most_held_ns = most;
     Py_RETURN_NONE;
 }
 
@@ -1125,6 +1306,9 @@ static PyObject *module_floor(PyObject *module, PyObject *args)
 static PyMethodDef functions[] = {
     {"now_ns", module_now, METH_NOARGS, NULL},
     {"allow_spinning", module_allow_spinning, METH_O, NULL},
+    {"keep_results", module_keep_results, METH_VARARGS, NULL},
+    {"drop_kept", module_drop_kept, METH_O, NULL},
+    {"end_held", module_end_held, METH_O, NULL},
     {"forbid_waitv", module_forbid_waitv, METH_NOARGS, NULL},
     {"floor", module_floor, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

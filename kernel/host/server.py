@@ -36,8 +36,8 @@ class HostServer:
     """What one domain exports, and everybody bound to it.
 
     `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins. `thread_name` begins
-    the names of their threads, which end when they were idle for `idle_s`. `attends` makes what
-    takes calls in the place of workers.
+    the names of their threads, which end when they were idle for `idle_s`; `fair` leaves some for
+    each process. `attends` makes what takes calls in the place of workers.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class HostServer:
         most_workers: int,
         thread_name: str = "",
         idle_s: float = IDLE_S,
+        fair: bool = True,
         attends: "Callable[[HostServer], Attends] | None" = None,
     ) -> None:
         self.name, self.doors, self.waits = name, doors, waits
@@ -57,7 +58,7 @@ class HostServer:
         if attends is not None:
             self.workers = attends(self)
         else:
-            self.workers = Workers(threads, on_error, self._has_ended, most_workers, idle_s)
+            self.workers = Workers(threads, on_error, self._has_ended, most_workers, idle_s, fair=fair)
         self.exports: dict[str, HostExport] = {}
         self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process
@@ -358,7 +359,10 @@ class HostServer:
         notify = message.descriptors[0] if message.descriptors else None
         if notify is not None and not _is_unix_socket(notify):
             raise BadMessage("a descriptor that is no socket")
-        binding = ServerBinding(export, sender, door, notify, self.waits, self.doors.users is None)
+        try:
+            binding = ServerBinding(export, sender, door, notify, self.waits, self.doors.users is None)
+        except BindingRefused as error:
+            raise Refusal("no room", f"import {export.name}: in the server, {error}") from None
         self._knocks.settle(door)
         try:
             messages.send(door, {"bound": binding.layout.as_fields(), **self.doors.card()}, [binding.segment])

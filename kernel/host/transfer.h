@@ -216,7 +216,7 @@ static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *ala
             return INTERRUPTED;
         if (errno == ETIMEDOUT)
             return EXPIRED;
-        if (errno != ENOSYS && errno != EPERM) /* a peer may have made the word unreadable */
+        if (errno != ENOSYS && errno != EPERM && errno != EACCES) /* a peer may have made the word unreadable */
             return CUT;
         atomic_store(&waitv_missing, 1);
     }
@@ -352,6 +352,7 @@ static int client_spins(const Ends *ends, Linkage *linkage)
 static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins)
 {
     _Atomic uint32_t *word = &linkage->control->word;
+    int64_t look = 0;
     for (int looks = 0;; looks++) {
         uint32_t alarm = atomic_load(&ends->alarm);
         uint32_t now = atomic_load(word);
@@ -389,14 +390,22 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
                 continue;
             now = asleep;
         }
-        /* Once a second the caller looks for signals: one may come just before the sleep begins. */
-        int64_t soon = now_ns() + SECOND;
-        int woken = sleep_on(word, now, &ends->alarm, alarm, soon < deadline ? soon : deadline);
+        /* Once a second the caller looks for signals: one may come just before the sleep begins, or to
+           a thread that does not sleep. Where sleeps are cut, it may take many. */
+        if (!look)
+            look = now_ns() + SECOND;
+        int woken = sleep_on(word, now, &ends->alarm, alarm, look < deadline ? look : deadline);
         ends->slept++;
-        if (PHASE(atomic_load(word)) == DONE || woken == CUT)
+        if (PHASE(atomic_load(word)) == DONE)
             continue;
-        if (woken == EXPIRED && now_ns() < deadline)
-            return INTERRUPTED;
+        if (woken == CUT || woken == EXPIRED) {
+            int64_t later = now_ns();
+            if (later >= deadline)
+                return EXPIRED;
+            if (later >= look)
+                return INTERRUPTED;
+            continue;
+        }
         if (woken != COMPLETED)
             return woken;
         if (woken_too_often(ends))
@@ -507,9 +516,11 @@ static void pin(Worker *worker, const Linkage *linkage, int64_t now)
     worker->last_cpu = (int)cpu;
 }
 
+/* Give the worker its affinity back, unless somebody has set another one while it was pinned. */
 static void unpin(Worker *worker)
 {
-    if (worker->pinned)
+    cpu_set_t now;
+    if (worker->pinned && !sched_getaffinity(0, sizeof now, &now) && CPU_COUNT(&now) == 1 && CPU_ISSET(worker->last_cpu, &now))
         sched_setaffinity(0, sizeof worker->mask, &worker->mask);
     worker->pinned = 0;
 }

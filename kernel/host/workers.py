@@ -4,16 +4,20 @@ A worker stays with the A-stack that it served last, and waits on its word. Sinc
 A-stacks in LIFO order, the same worker is warm for the next call, and no dispatcher stands between.
 A call on an A-stack that nobody attends is given to a free worker, or a new one. Where there are as
 many as allowed, the one that has been idle for longest is reclaimed from its A-stack.
+
+A worker in a procedure cannot be reclaimed. So a client process gets another one only while it has
+less than `SHARE` times as many as run no procedure for others: it has three in four of them at
+most, the next process three in four of the rest, and so on.
 """
 
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from lrpc.kernel.descriptors import Entry
-from lrpc.kernel.host import native
+from lrpc.kernel.host import kept, native
 
 # Kinds of replies; native.c has 0 (results) and 1 (no room).
 RESULTS: Final = 0
@@ -22,6 +26,9 @@ RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
 
 IDLE_S: Final = 10.0
+SHARE: Final = 3  # times the workers that are left: as many may attend one process
+_COLLECT_MS: Final = 100  # for which a worker stays until its results are collected, whoever waits
+_LARGE: Final = 64 * 1024  # bytes of results that are let go of before the worker waits
 # Of a worker's thread: `index`, the A-stack that it attends.
 attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
@@ -33,6 +40,7 @@ class Served(Protocol):
 
     native: native.Binding
     entries: Sequence[Entry]
+    owner: int  # which process it is
 
 
 class Attends(Protocol):
@@ -67,7 +75,7 @@ class Workers:
     `most` bounds their number; workers that are stuck in a procedure count. `idle_s` is how long
     one waits for a call, with or without an A-stack, before its thread ends. `on_end` is called for
     a binding that has ended under a worker. Threads are called `name` and the least number that no
-    other has.
+    other has. Unless they are `fair` to processes, calls get workers in the order that they come.
     """
 
     listens = False
@@ -79,8 +87,10 @@ class Workers:
         on_end: Callable[["Served"], None],
         most: int = 64,
         idle_s: float = IDLE_S,
+        *,
+        fair: bool = True,
     ) -> None:
-        self.name, self.most = name, most
+        self.name, self.most, self._fair = name, most, fair
         self._on_error, self._on_end = on_error, on_end
         self._idle_s = idle_s
         self._lock = threading.Condition()
@@ -103,39 +113,71 @@ class Workers:
             for index in binding.native.unattended():
                 if (binding, index) not in queued:
                     self._pending.append((binding, index))
-                    self._provide()
+                    self._provide(binding)
         if binding.native.ended:
             self._on_end(binding)
 
-    def _provide(self) -> None:
-        if self._waiting >= len(self._pending):
+    def _provide(self, binding: Served) -> None:
+        """Find a worker for a call that has just begun to wait for one."""
+        idle = [one for one in self._workers if one.owner and not one.native.busy and not one.dismissed]
+        if not self._may_have(binding.owner, None):
+            idle = [one for one in idle if one.owner == binding.owner]
+        elif self._waiting >= sum(1 for _ in self._fit()):
             self._lock.notify()
+            return
         elif len(self._workers) < self.most:
             numbers = {one.number for one in self._workers}
             worker = _Worker(self, next(n for n in itertools.count() if n not in numbers))
             self._workers.add(worker)
             worker.thread.start()
-        else:
-            idle = [one for one in self._workers if one.associated and not one.native.busy and not one.dismissed]
-            if idle:
-                oldest = min(idle, key=lambda one: one.native.since_ns)
-                oldest.dismissed = True
-                oldest.native.dismiss()
-            # Else all are in procedures; the first that returns takes the call.
+            return
+        if idle:
+            oldest = min(idle, key=_Worker.idles)
+            oldest.dismissed = True
+            oldest.native.dismiss()
+        # Else all are in procedures; the first that returns takes the call.
+
+    def _may_have(self, owner: int, without: "_Worker | None") -> bool:
+        """Return whether a process gets another worker, where one is free or can be reclaimed."""
+        if not self._fair:
+            return True
+        others = [one for one in self._workers if one.owner and one is not without]
+        own = sum(one.owner == owner for one in others)
+        busy = sum(one.owner != owner and one.native.busy for one in others)
+        return not own or own < SHARE * (self.most - own - busy)
+
+    def _first(self, without: "_Worker | None" = None) -> tuple[Served, int] | None:
+        """Return the first A-stack in the queue whose process gets another worker."""
+        return next(self._fit(without), None)
+
+    def _fit(self, without: "_Worker | None" = None) -> Iterator[tuple[Served, int]]:
+        may: dict[int, bool] = {}
+        for one in self._pending:
+            owner = one[0].owner
+            if owner not in may:
+                may[owner] = self._may_have(owner, without)
+            if may[owner]:
+                yield one
+
+    def wanted(self, worker: "_Worker") -> bool:
+        """Return whether a call in the queue would get this worker, if it left its A-stack."""
+        with self._lock:
+            return self._first(without=worker) is not None
 
     def next(self, worker: "_Worker") -> tuple[Served, int] | None:
         """Return an A-stack to attend; None where the worker is to end."""
         with self._lock:
-            worker.associated = False
+            worker.owner = 0
             if worker.dismissed:
                 worker.dismissed = False
                 worker.native.welcome()
             self._waiting += 1
-            self._lock.wait_for(lambda: self._pending or self._closed, self._idle_s)
+            self._lock.wait_for(lambda: self._closed or self._first() is not None, self._idle_s)
             self._waiting -= 1
-            if self._pending and not self._closed:
-                worker.associated = True
-                return self._pending.popleft()
+            if not self._closed and (found := self._first()) is not None:
+                self._pending.remove(found)
+                worker.owner, worker.given_ns = found[0].owner, native.now_ns()
+                return found
             self._workers.discard(worker)
             return None
 
@@ -148,8 +190,8 @@ class Workers:
         """Allow so many more workers, and make those that calls wait for."""
         with self._lock:
             self.most += more
-            for _ in range(min(more, len(self._pending))):
-                self._provide()
+            for binding, _ in list(self._pending)[:more]:
+                self._provide(binding)
 
     def drain(self, seconds: float) -> None:
         """Wait until no procedure runs, for at most so long."""
@@ -203,7 +245,15 @@ class Workers:
                 else:
                     kind, result = NO_SUCH_PROCEDURE, b""
                 del call, data
-                call = own.reply(kind, result, not (pending or worker.dismissed), idle_ms)
+                if len(result) < _LARGE:
+                    stay = not worker.dismissed and not (pending and self.wanted(worker))
+                    call = own.reply(kind, result, stay, idle_ms)
+                else:
+                    fits = kept.await_room(own, len(result))
+                    stay = not worker.dismissed and not (fits and pending and self.wanted(worker))
+                    stay = own.answer(kind, result, stay)
+                    del result
+                    call = own.await_call(_COLLECT_MS if pending and not fits else idle_ms) if stay else None
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)
             del binding, entries, work  # it may have ended, and its memory goes with the last who knows it
@@ -215,5 +265,11 @@ class _Worker:
     def __init__(self, pool: Workers, number: int) -> None:
         self.number = number
         self.native = native.Worker()
-        self.associated = self.dismissed = False
+        self.owner = 0  # whose A-stack it attends; 0 for none
+        self.dismissed = False
+        self.given_ns = 0  # when it was given its A-stack
         self.thread = threading.Thread(target=pool.run, args=(self,), name=f"{pool.name}{number}", daemon=True)
+
+    def idles(self) -> tuple[bool, int]:
+        """Return what is least for one that has idled longest; one about to begin comes last."""
+        return self.given_ns > self.native.since_ns, self.native.since_ns

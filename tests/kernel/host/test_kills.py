@@ -4,37 +4,51 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.host import ROOT
+from tests.support.kills import CLONE
+
+SOON_MS = 100.0
+ALL_MS = 500.0  # on a busy computer, others may have the processors for a while
 
 
-def killed(folder: Path, seed: int, count: int, victim: str) -> dict[str, object]:
+def killed(folder: Path, seed: int, count: int, victim: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.support.kills", str(folder), str(seed), str(count), victim]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    found: dict[str, object] = json.loads(done.stdout)
-    assert found["left"] == 0
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def check(folder: Path, seed: int, count: int, victim: str) -> None:
+    if "child" in victim and CLONE is None:
+        pytest.skip("it is not known how a process forks here")
     found = killed(folder, seed, count, victim)
-    if victim == "client":
+    assert found["left"] == 0
+    assert found["doors"] == []
+    assert found["kept"] != []
+    assert all(more == [0, 0, 0] for more in found["kept"]), found["kept"]  # descriptors, segments, threads
+    if "client" in victim:
         assert found["honest"] is True
-        assert found["descriptors_after"] == found["descriptors_before"]
-        assert found["doors"] == []
-        return
-    assert found["ends"] == (["CallAborted"] if victim == "stopped server" else ["CallFailed"])
-    slowest = found["slowest_ms"]
-    assert isinstance(slowest, float)
-    # The deadline of a call to a stopped server is 100 ms. On an idle computer each is within 5 ms;
-    # the bound allows for others that use the processors.
-    assert slowest < (600 if victim == "stopped server" else 500)
+    else:
+        assert found["ends"] == (["CallAborted"] if victim == "stopped server" else ["CallFailed"])
+    late = sorted(one for one in found["late_ms"] if isinstance(one, float))
+    assert len(late) == count
+    assert sum(one > SOON_MS for one in late) <= max(1, count // 20), late
+    assert late[-1] < ALL_MS
 
 
-VICTIMS = ["server", "server with a child", "stopped server", "client"]
+VICTIMS = [
+    "server",
+    "server with a child",
+    "stopped server",
+    "client",
+    "client with a child",
+    "stopped client",
+]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
@@ -46,4 +60,4 @@ def test_an_end_at_a_random_moment_is_noticed_by_all_that_are_left(tmp_path: Pat
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_thousand_ends_at_random_moments(tmp_path: Path, victim: str, seed: int) -> None:
-    check(tmp_path, 100 + seed, 50, victim)
+    check(tmp_path, 100 + seed, 40, victim)

@@ -85,6 +85,74 @@ def test_the_native_module_compiles_without_a_warning(tmp_path: Path) -> None:
     )
 
 
+# Calls of every kind, as far as the native part tells them apart, and an attack on the server.
+OF_ALL_KINDS = """
+import gc, os, random
+from tests.kernel.host.test_hostile import attack
+with shop(folder) as (serving, server), this_machine(folder=folder) as here:
+    client = here.bind(Shop, "shop")
+    for n in range(300):
+        assert client.add(n, 1) == n + 1
+        assert client.echo(bytes(n * 100)) == bytes(n * 100)
+    assert len(client.grow(1 << 20)) == 1 << 20
+    for n in range(10):
+        try:
+            with lrpc.deadline(0.002):
+                client.wait(0.01)
+        except lrpc.CallAborted:
+            pass
+    serving.status(), native.drop_kept(native.now_ns())
+    if os.fork() == 0:
+        try:
+            client.add(1, 2)
+        except lrpc.CallFailed:
+            os._exit(0)
+    assert os.wait()[1] == 0
+    attack(folder, 1, 1000)
+    second = here.bind(Shop, "shop")
+    del client
+    gc.collect()
+    assert second.add(1, 2) == 3
+print("done")
+"""
+
+
+def test_the_native_module_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
+    include = sysconfig.get_path("include")
+    options = ["-fsanitize=address", "-fno-omit-frame-pointer", "-shared", "-fPIC", f"-I{include}"]
+    module = compiled(tmp_path / "native.so", [HOST / "native.c"], *options)
+    assert COMPILER is not None
+    told = subprocess.run([COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    library = Path(told.stdout.strip())
+    if not library.is_absolute():
+        pytest.skip("the compiler does not say where its sanitizer is")
+    head = f"""
+import importlib.util, sys
+import lrpc.kernel.host
+spec = importlib.util.spec_from_file_location("lrpc.kernel.host.native", {str(module)!r})
+native = importlib.util.module_from_spec(spec)
+sys.modules["lrpc.kernel.host.native"] = lrpc.kernel.host.native = native
+spec.loader.exec_module(native)
+from pathlib import Path
+from tests.support.host import *
+folder = Path({str(tmp_path)!r})
+"""
+    # Python's own objects are not told of one by one, unless each is allocated by itself.
+    rules = {"LD_PRELOAD": str(library), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    done = subprocess.run(
+        [sys.executable, "-c", head + OF_ALL_KINDS],
+        cwd=ROOT,
+        env={**os.environ, **rules},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "runtime does not come first" in done.stderr or "Shadow memory range" in done.stderr:
+        pytest.skip("AddressSanitizer does not run here")
+    assert done.stdout == "done\n", done.stderr[-5000:]
+    assert done.returncode == 0
+
+
 def test_without_futex_waitv_calls_are_made_and_ends_are_noticed(tmp_path: Path) -> None:
     code = """
 from lrpc.kernel.host import native
@@ -103,6 +171,55 @@ with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folde
     head = f"from tests.support.host import *; folder = Path({str(tmp_path)!r})\n"
     done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout == "failed as it should\n", done.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_a_workers_affinity_is_given_back_unless_somebody_has_set_another(tmp_path: Path) -> None:
+    program = compiled(tmp_path / "affinity", [Path(__file__).with_name("affinity.c")], "-Wno-unused-function")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60, check=True)
+    full = len(os.sched_getaffinity(0))
+    assert list(map(int, done.stdout.split())) == [full, 1, full, full - 1]
+
+
+@pytest.mark.parametrize("waitv", ["0", "1"])
+def test_a_wait_without_end_looks_for_signals_once_a_second(tmp_path: Path, waitv: str) -> None:
+    program = compiled(tmp_path / "waits", [Path(__file__).with_name("waits.c")], "-Wno-unused-function")
+    for deadline, ended, least in (("0", "INTERRUPTED", 1000), ("120", "EXPIRED", 120)):
+        done = subprocess.run([program, waitv, deadline], capture_output=True, text=True, timeout=60, check=True)
+        how, after = done.stdout.split()
+        assert how == ended
+        assert least - 1 <= int(after) < least + 900
+
+
+@pytest.mark.parametrize("busy", [0, 5])
+def test_without_futex_waitv_a_signal_that_another_thread_got_ends_a_call(tmp_path: Path, busy: int) -> None:
+    """With all A-stacks busy, the caller waits for one of them."""
+    code = f"""
+from lrpc.kernel.host import native
+native.forbid_waitv()
+import signal, threading
+from concurrent.futures import ThreadPoolExecutor
+with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folder, waits="sleep") as here:
+    client = here.bind(Shop, "shop")
+    others = [threading.Thread(target=client.wait, args=(30.0,), daemon=True) for _ in range({busy})]
+    for one in others:
+        one.start()
+    def interrupt():
+        until(lambda: server.running == ({busy} or 1))
+        time.sleep(0.2)  # until the caller waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    until(lambda: server.running == {busy})
+    threading.Thread(target=interrupt).start()
+    began = time.monotonic()
+    try:
+        client.wait(30.0)
+    except KeyboardInterrupt:
+        print("interrupted", time.monotonic() - began < 5)
+    server.release.set()
+"""
+    head = f"from tests.support.host import *; folder = Path({str(tmp_path)!r})\n"
+    done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted True\n", done.stderr
 
 
 def test_where_the_native_part_is_missing_importing_works_and_one_line_says_what_to_do() -> None:
