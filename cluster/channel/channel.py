@@ -200,8 +200,14 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 data = request if self._serializer is None else self._serializer(request)
             except Exception as error:
                 raise _error(_INTERNAL, "Exception serializing request!") from error
+            if data is None:
+                raise _error(_INTERNAL, "Exception serializing request!")
             if type(data) is bytes and len(data) <= channel.most_sent:
-                reply = binding.native.call(0, 0, self._plain + data, _NEVER, -1)
+                try:
+                    reply = binding.native.call(0, 0, self._plain + data, _NEVER, -1)
+                except BaseException:
+                    binding.ring()  # Ctrl-C: its handler learns of it
+                    raise
                 if type(reply) is bytes and reply.startswith(OK) and len(reply) - _HEAD <= channel.most_received:
                     channel.local_calls += 1
                     if self._deserializer is None:
@@ -265,16 +271,18 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             pairs = checked(metadata) if metadata else ()
         except (ValueError, TypeError):
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)  # which says what is wrong
+        reply: Any = None
         if begun is None:
             packed = self._packed(request, pairs, until)
             if packed is None or size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
             if timeout is not None and timeout <= 0:
                 raise _error(_DEADLINE, "Deadline Exceeded")
-            reply = binding.native.call(0, 0, packed, until, -1)
         else:
             packed, reply = begun
         try:
+            if reply is None:
+                reply = binding.native.call(0, 0, packed, until, -1)
             if type(reply) is not bytes:
                 kind, reply = binding.finish(reply, 0, 0, until, packed)
                 if kind:
@@ -297,6 +305,9 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             if until != _NEVER and self._now() >= until:
                 raise _error(_DEADLINE, "Deadline Exceeded") from None
             raise _error(_UNAVAILABLE, str(error)) from None
+        except BaseException:
+            binding.ring()  # Ctrl-C: its handler learns of it
+            raise
         if reply[:1] in _BY_GRPC:
             if reply[0] == TAKE_GRPC:
                 self._streams = True
@@ -336,6 +347,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             data = request if self._serializer is None else self._serializer(request)
         except Exception as error:
             raise _error(_INTERNAL, "Exception serializing request!") from error
+        if data is None:
+            raise _error(_INTERNAL, "Exception serializing request!")
         if type(data) is not bytes:
             return None
         if len(data) > self._channel.most_sent:

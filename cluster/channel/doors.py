@@ -1,6 +1,8 @@
 """The doors beside a server's ports, whichever way it runs its handlers; and options of our own."""
 
 import logging
+import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +66,7 @@ class PortDoors:
         self.ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
         self.local: HostServer | None = None  # once it has started
         self._doors: Doors | None = None
+        _all.add(self)
 
     def add(self, address: str, port: int, *, secure: bool = False) -> None:
         """Note a port; one with TLS has a door only where `lrpc.local_without_tls` is set."""
@@ -110,6 +113,24 @@ class PortDoors:
         if self._doors is not None:
             self._doors.close()
 
+    def forget(self) -> None:
+        """Close a forked child's copies: clients see the end of its parent, which goes on."""
+        if self.local is not None:
+            self.local.forget()
+        if self._doors is not None:
+            self._doors.forget()
+
+
+_all: Final[weakref.WeakSet[PortDoors]] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for doors in list(_all):
+        doors.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
 
 def _doors_of(address: str, port: int) -> list[str]:
     """Return the names of the doors beside one of gRPC's ports."""
@@ -139,6 +160,16 @@ class RegisteredServer:
     doors: PortDoors
     _grpc: Any
     _methods: Methods
+
+    @property
+    def local_calls(self) -> int:
+        """Return how many calls have come over A-stacks."""
+        return 0 if self.doors.local is None else sum(one["calls"] for one in self.doors.local.totals().values())
+
+    @property
+    def grpc_calls(self) -> int:
+        """Return how many calls, also streams, have come by gRPC."""
+        return self._methods.grpc_calls
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
         """Register generic handlers."""

@@ -143,15 +143,15 @@ class Handlers(Methods):
         return continuation(0)(details)
 
     def _raised(self, context: Context, error: Exception) -> bytes:
+        details = "RPC Aborted"
+        if not context.aborted:
+            try:
+                details = f"Exception calling application: {error}"
+            except Exception:
+                details = "Calling application raised unprintable Exception!"
+            _LOG.exception(details)
         if context.cancelled:
             return self._reply(context, CANCELLED, "CANCELLED", own=False)
-        if context.aborted:
-            return self._reply(context, UNKNOWN, "RPC Aborted")
-        try:
-            details = f"Exception calling application: {error}"
-        except Exception:
-            details = "Calling application raised unprintable Exception!"
-        _LOG.exception(details)
         return self._reply(context, UNKNOWN, details)
 
     def _returned(self, handler: Handler, context: Context, response: object) -> bytes:
@@ -170,20 +170,17 @@ class Handlers(Methods):
             return pack_reply(EXHAUSTED, text, context.initial, (), b"")
         if context.has_said_nothing():
             return OK + data
-        code = 0 if context.code_set is None else _number(context.code_set)
-        if not context.metadata_are_right():
-            return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
-        return pack_reply(code, context.details_set or "", context.initial, context.trailing, data)
+        return self._reply(context, 0, "", data)
 
-    def _reply(self, context: Context, code: int, details: str, *, own: bool = True) -> bytes:
-        """Return a reply without a message; what the handler has set goes before, where `own`."""
+    def _reply(self, context: Context, code: int, details: str, data: bytes = b"", *, own: bool = True) -> bytes:
+        """Return a reply; what the handler has set goes before, where `own`."""
         if own and context.code_set is not None:
             code = _number(context.code_set)
         if own and context.details_set is not None:
             details = context.details_set
         if not context.metadata_are_right():
             return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
-        return pack_reply(code, details, context.initial, context.trailing, b"")
+        return pack_reply(code, details, context.initial, context.trailing, data)
 
 
 def _number(code: object) -> int:

@@ -37,6 +37,7 @@ class Methods:
     generic: list[Any] = field(default_factory=list)
     most_concurrent: int | None = None
     running: int = 0  # on either path, where `most_concurrent` bounds them
+    grpc_calls: int = 0  # that came by gRPC, streams as well
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False
     largest: int = 4 << 20  # bytes of a request

@@ -48,7 +48,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
         plain = type(thread_pool) is ThreadPoolExecutor
         pool = Pool.of(cast(ThreadPoolExecutor, thread_pool)) if plain else None
         handlers, interceptors = tuple(handlers or ()), tuple(interceptors or ())  # they may be iterators
-        self._methods = self._handlers = Handlers(
+        self._methods: Handlers = Handlers(
             interceptors=interceptors,
             generic=list(handlers),
             most_concurrent=maximum_concurrent_rpcs,
@@ -57,7 +57,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
             largest=largest_request(options),
             most_sent=largest_response(options),
         )
-        inner = _Counted(self._handlers)
+        inner = _Counted(self._methods)
         self._grpc = own.SERVER.make(
             cast(ThreadPoolExecutor, thread_pool),
             list(handlers),
@@ -76,7 +76,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
     def start(self) -> None:
         """Start serving, on gRPC and at the doors."""
         self._grpc.start()
-        self.doors.open(self._serve, self._handlers.stubs_for)
+        self.doors.open(self._serve, self._methods.stubs_for)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; return whether the time ran out before."""
@@ -90,7 +90,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
     def stop(self, grace: float | None) -> threading.Event:
         """Take no more calls; return an event that is set once all have ended or were cancelled."""
         with self._stopping:
-            self._handlers.stopping = True
+            self._methods.stopping = True
             until = time.monotonic() + (grace or 0.0)
             self._until = until if self._stopped is None else min(self._until, until)
             if self.doors.local is not None:
@@ -125,9 +125,9 @@ class ChannelServer(RegisteredServer, grpc.Server):
     def _serve(self, doors: "Doors") -> "HostServer":
         from lrpc.kernel.host.server import HostServer
 
-        pool = self._handlers.pool
+        pool = self._methods.pool
         most = _MOST_WORKERS if pool is None else pool.threads
-        if self._handlers.most_concurrent is not None:
+        if self._methods.most_concurrent is not None:
             most += _MORE_WORKERS  # which say no where the bounds of handlers are reached
         name = "lrpc server_" if pool is None else pool.prefix
         return HostServer(
@@ -155,10 +155,11 @@ class _Counted(grpc.ServerInterceptor):
     """The innermost interceptor on gRPC's way: what bounds handlers there bounds both ways."""
 
     def __init__(self, handlers: Handlers) -> None:
-        self._handlers = handlers
+        self._methods = handlers
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Return the handler with its behaviour counted."""
+        self._methods.grpc_calls += 1
         handler = continuation(handler_call_details)
         if handler is None:
             return None
@@ -202,12 +203,12 @@ class _Counted(grpc.ServerInterceptor):
         return run
 
     def _enter(self, context: Any) -> None:
-        if not self._handlers.enter():
+        if not self._methods.enter():
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, LIMIT_TEXT)
-        if self._handlers.pool is not None:
-            self._handlers.pool.take()
+        if self._methods.pool is not None:
+            self._methods.pool.take()
 
     def _leave(self) -> None:
-        self._handlers.leave()
-        if self._handlers.pool is not None:
-            self._handlers.pool.leave()
+        self._methods.leave()
+        if self._methods.pool is not None:
+            self._methods.pool.leave()

@@ -15,6 +15,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import strategies as st
 
 import lrpc
+from lrpc.cluster.channel.channel import Channel
 
 SERVICE = "test.Service"
 # Metadata that are valid, and some that are not.
@@ -30,6 +31,8 @@ PAIRS = st.lists(
 )
 INVALID: tuple[Any, ...] = (("K", "v"), ("k", "ä"), (":k", "y"), ("", "y"), ("k", 1), ("k-bin", "x"))
 CORE: Final = re.compile(r" grpc-c/\S+ \([^)]*\)")  # what gRPC's core says of itself in user agents
+# What gRPC's core says where a call has ended while its bytes were under way.
+REMOVED: Final = re.compile(r"Stream removed \((.*)\)", re.DOTALL)
 # What no test compares, by what the page says of it under "What differs".
 EXEMPTIONS: Final = {
     "texts": "Texts of gRPC's core vary from one version to the next.",
@@ -179,6 +182,7 @@ class Seen:
     details: str
     initial: tuple[tuple[str, str | bytes], ...]
     trailing: tuple[tuple[str, str | bytes], ...]
+    debug: str = ""  # what gRPC's core says of the status
 
 
 def stub(channel: grpc.Channel, name: str) -> Any:
@@ -200,4 +204,14 @@ def seen(channel: grpc.Channel, name: str, value: str, **given: Any) -> Seen:
     except grpc.RpcError as error:
         response, call = None, error
     initial, trailing = (tuple(map(tuple, one or ())) for one in (call.initial_metadata(), call.trailing_metadata()))
-    return Seen(None if response is None else response.value, call.code(), call.details() or "", initial, trailing)
+    code = call.code()
+    debug = "" if response is not None or code in VARYING else str(call.debug_error_string())
+    return Seen(None if response is None else response.value, code, call.details() or "", initial, trailing, debug)
+
+
+def calls_locally(channel: Channel) -> bool:
+    """Return whether a call of a channel, which decides anew, has taken an A-stack."""
+    channel.broken()
+    before = channel.local_calls
+    seen(channel, "echo", "a")
+    return channel.local_calls > before

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import lrpc
 from lrpc.cluster.channel.channel import Channel
-from lrpc.cluster.channel.form import WITHOUT_TLS
 from lrpc.cluster.channel.server import ChannelServer
 from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING, seen, serving, stub
 from tests.support.host import until
@@ -161,6 +160,16 @@ class TestBothWays:
                 ends.append(str(error))
         assert ends[0] == ends[1]
 
+    def test_a_serializer_that_returns_nothing_is_asked_once(self, both: tuple[Channel, grpc.Channel]) -> None:
+        asked: list[list[object]] = []
+        channel: Any
+        for channel in both:
+            for bound in ({}, {"timeout": 20}):
+                asked.append([])
+                with pytest.raises(grpc.RpcError, match="Exception serializing request!"):
+                    channel.unary_unary(f"/{SERVICE}/echo", asked[-1].append)(b"", **bound)
+        assert asked == [[b""]] * 4
+
     def test_errors_of_serializers_have_grpcs_texts(self, both: tuple[Channel, grpc.Channel]) -> None:
         ends: list[object] = []
         channel: Any
@@ -208,6 +217,8 @@ class TestChannels:
         with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
             intercepted = grpc.intercept_channel(channel, Adds())
             assert "('by', 'interceptor')" in stub(intercepted, "metadata")(StringValue()).value
+            assert isinstance(channel, Channel)
+            assert channel.local_calls == 1
 
     @pytest.mark.parametrize(
         "options",
@@ -231,6 +242,20 @@ class TestChannels:
                 assert seen(ours, "metadata", "", **given) == seen(theirs, "metadata", "", **given)
             assert isinstance(ours, Channel)
             assert ours.local_calls == (0 if "ü" in str(options) else 6), ours.decision
+
+    def test_either_side_counts_calls_by_the_way_they_took(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path) as (_, target, server),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            for channel, count in ((ours, 3), (theirs, 2)):
+                for _ in range(count):
+                    seen(channel, "echo", "a")
+            assert isinstance(ours, Channel)
+            assert isinstance(server, ChannelServer)
+            assert (ours.local_calls, ours.grpc_calls) == (3, 0)
+            assert (server.local_calls, server.grpc_calls) == (3, 2)
 
     def test_a_closed_channel_raises_as_grpcs_does(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (_, target, _):
@@ -282,11 +307,10 @@ class TestChannels:
     def test_a_door_in_place_of_tls_is_not_for_a_channel_without(self, tmp_path: Path) -> None:
         server = lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.local_without_tls", 1)])
         assert isinstance(server, ChannelServer)
-        port = server.add_insecure_port("127.0.0.1:0")  # stands for one that has TLS
-        server.doors.ports = [(address, number, WITHOUT_TLS) for address, number, _ in server.doors.ports]
+        port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials(grpc.LocalConnectionType.LOCAL_TCP))
         server.start()
         option = [("lrpc.local_without_tls", 1)]
-        credentials = grpc.ssl_channel_credentials()
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
         with (
             lrpc.insecure_channel(f"localhost:{port}") as plain,
             lrpc.secure_channel(f"localhost:{port}", credentials, option) as secure,

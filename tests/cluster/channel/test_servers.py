@@ -1,11 +1,10 @@
-"""The server in gRPC's place, how calls end where one side goes, and which way a call takes."""
+"""The server in gRPC's place: whose threads run handlers, what bounds them, and how it stops."""
 
 import os
-import socket
+import signal
 import subprocess
 import sys
 import threading
-import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,10 +15,9 @@ import grpc
 import pytest
 
 import lrpc
-from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.channel import Channel
 from lrpc.cluster.channel.server import ChannelServer
-from tests.support.channels import SERVICE, seen, serving
+from tests.support.channels import SERVICE, calls_locally, seen, serving
 from tests.support.host import ROOT, until
 
 
@@ -167,6 +165,72 @@ class TestServers:
             service.release.set()
             waiting.join()
 
+    def test_concurrent_calls_are_counted_on_both_ways_together(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, maximum_concurrent_rpcs=1) as (service, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            for waits, refused in ((ours, theirs), (theirs, ours)):
+                service.called.clear()
+                service.release.clear()
+                waiting = threading.Thread(target=seen, args=(waits, "wait", ""))
+                waiting.start()
+                until(service.called.is_set)
+                found = seen(refused, "echo", "a")
+                assert (found.code, found.details) == (
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    "Concurrent RPC limit exceeded!",
+                )
+                service.release.set()
+                waiting.join()
+                assert seen(refused, "echo", "a").response == "a"
+
+    def test_what_a_handler_raises_after_it_has_cancelled_is_logged(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def bug(request: bytes, context: grpc.ServicerContext) -> bytes:
+            context.cancel()
+            raise ValueError("a bug")
+
+        server = lrpc.server(ThreadPoolExecutor(1))
+        server.add_registered_method_handlers(SERVICE, {"bug": grpc.unary_unary_rpc_method_handler(bug)})
+        target = f"unix:{tmp_path / 'grpc.sock'}"
+        server.add_insecure_port(target)
+        server.start()
+        for make in (grpc.insecure_channel, lrpc.insecure_channel):
+            with make(target) as channel:
+                caplog.clear()
+                assert seen(channel, "bug", "").code is grpc.StatusCode.CANCELLED
+                until(lambda: "Exception calling application: a bug" in caplog.messages)
+        server.stop(0).wait()
+
+    def test_ctrl_c_in_a_call_is_told_to_its_handler(self, tmp_path: Path) -> None:
+        code = f"""
+import sys
+import lrpc
+from tests.support.channels import seen
+channel = lrpc.insecure_channel({"unix:" + str(tmp_path / "grpc.sock")!r})
+print(seen(channel, "echo", "a").response, channel.local_calls, flush=True)
+try:
+    seen(channel, "wait", "" if sys.argv[1] == "plain" else "a" * 100_000, **eval(sys.argv[2]))
+except KeyboardInterrupt:
+    print("interrupted", channel.local_calls, flush=True)
+sys.stdin.read()
+"""
+        for form, given in (("plain", "{}"), ("plain", "{'timeout': 30}"), ("large", "{}")):
+            with serving(tmp_path) as (service, _, _):
+                command = [sys.executable, "-c", code, form, given]
+                pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+                with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as client:
+                    assert client.stdout is not None
+                    assert client.stdout.readline() == "a 1\n"
+                    until(service.called.is_set)
+                    client.send_signal(signal.SIGINT)
+                    assert client.stdout.readline() == "interrupted 1\n"
+                    until(service.ended.is_set, 1)
+                    assert not service.release.is_set()
+
     def test_a_response_beyond_the_servers_limit_is_refused_as_by_grpc(self, tmp_path: Path) -> None:
         with (
             serving(tmp_path, options=[("grpc.max_send_message_length", 50)]) as (_, target, _),
@@ -294,185 +358,6 @@ seen(channel, "wait", "")
             client.wait()
             client.stdout.close()
             until(service.ended.is_set)
-
-
-SERVER = """
-import sys
-from pathlib import Path
-from tests.support.channels import serving
-with serving(Path(sys.argv[1])) as (service, target, server):
-    print("ready", flush=True)
-    server.wait_for_termination()
-"""
-
-
-def kill(server: "subprocess.Popen[str]", at: list[float]) -> None:
-    """Kill a server, and note when."""
-    at.append(time.monotonic())
-    server.kill()
-
-
-def has_called(channel: Channel, calls: int) -> bool:
-    """Return whether a channel has made so many calls on A-stacks; until then it decides again."""
-    channel.broken()
-    return channel.local_calls >= calls
-
-
-def calls_locally(channel: Channel) -> bool:
-    """Return whether a call of a channel, which decides anew, has taken an A-stack."""
-    channel.broken()
-    before = channel.local_calls
-    seen(channel, "echo", "a")
-    return channel.local_calls > before
-
-
-class TestEnds:
-    def test_a_server_that_is_killed_in_a_call_is_unavailable_at_once_and_comes_back(self, tmp_path: Path) -> None:
-        command = [sys.executable, "-c", SERVER, str(tmp_path)]
-        with lrpc.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
-            assert isinstance(channel, Channel)
-            took = []
-            for _ in range(3):
-                server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-                assert server.stdout is not None
-                assert server.stdout.readline() == "ready\n"
-                channel.broken()
-                assert seen(channel, "echo", "a", wait_for_ready=True, timeout=20).response == "a"
-                channel.broken()
-                assert seen(channel, "echo", "a").response == "a"
-                before = channel.local_calls
-                killed: list[float] = []
-                threading.Timer(0.1, kill, [server, killed]).start()
-                found = seen(channel, "wait", "")
-                assert found.code is grpc.StatusCode.UNAVAILABLE
-                took.append(time.monotonic() - killed[0])
-                assert channel.local_calls == before  # the handler may have run: it is not repeated
-                assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
-                server.wait()
-                server.stdout.close()
-                (tmp_path / "grpc.sock").unlink(missing_ok=True)
-            assert sorted(took)[1] < 0.1  # the middle one: this computer may be busy
-
-
-class WithoutNetlink(socket.socket):
-    """A socket, but none that asks the kernel for its list of sockets."""
-
-    def __init__(self, family: int = -1, *arguments: Any, **named: Any) -> None:
-        if family == socket.AF_NETLINK:
-            raise PermissionError("refused")
-        super().__init__(family, *arguments, **named)
-
-
-class TestDecisions:
-    def test_a_port_of_this_server_has_a_door(self, tmp_path: Path) -> None:
-        server = lrpc.server(ThreadPoolExecutor(1))
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        for target in (f"localhost:{port}", f"127.0.0.1:{port}", f"dns:///localhost:{port}", f"ipv4:127.0.0.1:{port}"):
-            assert decision.decide(target, []).door is not None, target
-        server.stop(0).wait()
-        assert decision.decide(f"127.0.0.1:{port}", []).door is None
-
-    @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "[::1]", "[::]"])
-    def test_sockets_are_listed_by_proc_where_sock_diag_is_refused(
-        self, address: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with socket.create_server(
-            (address.strip("[]"), 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET
-        ) as one:
-            port = one.getsockname()[1]
-            told = decision.own_listeners(port)
-            assert [each.address for each in told] == [address.strip("[]")]
-            monkeypatch.setattr(socket, "socket", WithoutNetlink)
-            assert decision.own_listeners(port) == told
-
-    def test_ports_have_doors_where_sock_diag_is_refused_and_others_where_nothing_tells(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(socket, "socket", WithoutNetlink)
-        for tables, local in ((decision.PROC_TABLES, 1), (("/nowhere",), 0)):
-            monkeypatch.setattr(decision, "PROC_TABLES", tables)
-            server = lrpc.server(ThreadPoolExecutor(1))
-            port, path = server.add_insecure_port("127.0.0.1:0"), f"unix:{tmp_path / 'last.sock'}"
-            server.add_insecure_port(path)
-            server.start()
-            for target, expected in ((f"127.0.0.1:{port}", local), (path, 1)):
-                with lrpc.insecure_channel(target) as channel:
-                    assert isinstance(channel, Channel)
-                    assert seen(channel, "nothing", "").code is grpc.StatusCode.UNIMPLEMENTED
-                    assert channel.local_calls == expected, channel.decision
-            server.stop(0).wait()
-
-    def test_a_port_with_several_listeners_takes_grpc(self) -> None:
-        one, other = socket.socket(), socket.socket()
-        with one, other:
-            for each in (one, other):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            one.bind(("127.0.0.1", 0))
-            one.listen()
-            port = one.getsockname()[1]
-            assert decision.decide(f"127.0.0.1:{port}", []).door is not None
-            other.bind(("127.0.0.1", port))
-            other.listen()
-            assert decision.decide(f"127.0.0.1:{port}", []) == decision.Decision(
-                None, f"2 sockets listen on port {port}"
-            )
-
-    @pytest.mark.parametrize(
-        ("target", "options", "reason"),
-        [
-            ("192.0.2.1:80", [], "192.0.2.1: not an address of this computer"),
-            ("xds:///service", [], "target xds:///service: not an address"),
-            ("localhost", [], "target localhost: no port"),
-            ("::1:80", [], "target ::1:80: no port"),
-            ("localhost:²", [], "target localhost:²: no port"),
-            ("foo..bar:80", [], "foo..bar: not localhost, and not an address"),
-            ("unix://relative/s", [], "target unix://relative/s: not an address"),
-            ("unix:a\0b", [], "a\0b: no socket there"),
-            ("unix:/nowhere/at/all", [], "/nowhere/at/all: no socket there"),
-            ("localhost:1", [("grpc.service_config", "{}")], "option grpc.service_config"),
-            ("localhost:1", [("grpc.lb_policy_name", "round_robin")], "option grpc.lb_policy_name=round_robin"),
-            ("localhost:1", [("some.thing", 1)], "option some.thing"),
-            ("localhost:1", [], "0 sockets listen on port 1"),
-        ],
-    )
-    def test_what_is_no_server_of_this_computer_takes_grpc_and_says_why(
-        self, target: str, options: list[tuple[str, object]], reason: str
-    ) -> None:
-        assert decision.decide(target, options) == decision.Decision(None, reason)
-
-    def test_a_proxy_in_the_environment_takes_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-        assert decision.decide("localhost:1", []).reason == "a proxy is set in the environment"
-        assert decision.decide("localhost:1", [("grpc.enable_http_proxy", 0)]).reason == "0 sockets listen on port 1"
-
-    def test_a_secure_channel_takes_grpc_unless_both_sides_say_otherwise(self, tmp_path: Path) -> None:
-        with lrpc.secure_channel(f"unix:{tmp_path / 'x'}", grpc.ssl_channel_credentials()) as channel:
-            assert isinstance(channel, Channel)
-            assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
-            assert channel.decision.reason == "TLS"
-
-    def test_a_fork_binds_anew(self, tmp_path: Path) -> None:
-        code = f"""
-import os, sys
-import lrpc
-from tests.support.channels import seen
-channel = lrpc.insecure_channel({"unix:" + str(tmp_path / "grpc.sock")!r})
-method = channel.unary_unary("/test.Service/echo")
-assert method(b"") == b""
-child = os.fork()
-if child == 0:
-    try:
-        assert method(b"") == b""
-        assert method(b"") == b""
-        os._exit(0 if channel.local_calls == 3 else 2)
-    finally:
-        os._exit(1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), method(b""), channel.local_calls)
-"""
-        with serving(tmp_path):
-            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.stdout == "0 b'' 2\n", done.stderr
 
 
 def test_nothing_is_left_of_a_channel(tmp_path: Path) -> None:
