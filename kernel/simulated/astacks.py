@@ -117,6 +117,11 @@ class AStack:
         if self.state == ASTACK_TAKEN and self.taker is thread:
             self.state = follow(self.state, ASTACK_QUARANTINED)
 
+    def pass_to(self, captured: "Thread", successor: "Thread") -> None:
+        """Leave this A-stack to the thread in which a captured one's caller continues."""
+        if self.taker is captured:
+            self.taker = successor
+
     def close_segments(self) -> None:
         """Unmap the segments that carried arguments or results out of band."""
         for segment in (self.argument_segment, self.result_segment):

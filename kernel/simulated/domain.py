@@ -110,9 +110,12 @@ class ProtectionDomain:
 
         Return the thread in which the caller continues, where the call raises `CallAborted`. That
         is a new thread for a call through an A-stack, and `thread` itself for a call by message.
-        The server may still be executing the call. Raises `CallError` if the thread is another
-        domain's, or has no call to be released from.
+        The server may still be executing the call. A thread whose caller continues as another one,
+        since a server in between has ended, stands for that. Raises `CallError` if the thread is
+        another domain's, or has no call to be released from.
         """
+        while thread.home is not self and thread.successor is not None:
+            thread = thread.successor
         if thread.home is not self:
             raise CallError(f"{thread}: domain {self.name} may abort calls of its own threads only")
         return transfer.abort(self.kernel, thread)
@@ -120,9 +123,9 @@ class ProtectionDomain:
     def terminate(self) -> None:
         """Terminate this domain.
 
-        Its bindings are revoked, calls into it fail with `CallFailed`, and its own threads end.
-        Calls that its threads have in progress elsewhere continue there, and return past this
-        domain. Does not return if the running thread is in this domain. A second call does nothing.
+        Its bindings are revoked, calls into it fail with `CallFailed` at once, and its own threads
+        end. Calls from here that are in progress elsewhere continue there, and return to nobody.
+        Does not return if the running thread is in this domain. A second call does nothing.
         """
         termination.terminate(self.kernel, self)
 

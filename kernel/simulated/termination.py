@@ -2,15 +2,17 @@
 
 Every thread that runs in the domain is sent back to its caller with `CallFailed`, wherever it
 stands or waits. The domain's own outstanding calls continue in their servers. Their linkages are
-abandoned, so that they return past the dead domain to the innermost caller whose domain is live.
-Bindings to and from the domain are revoked. What is left of its stacks is reaped outside the
-simulation, where every kernel entry is refused (scheduler.py).
+abandoned, so that what returns through them finds nobody, and ends. Who has called the domain below
+such a call is not kept waiting for it: the caller, and all that it has in progress, continue at
+once as another thread, with `CallFailed`. Bindings to and from the domain are revoked. What is left
+of its stacks is reaped outside the simulation, where every kernel entry is refused (scheduler.py).
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lrpc.kernel.errors import CallError, CallFailed
-from lrpc.kernel.simulated.log import FAIL, TERMINATE
+from lrpc.kernel.simulated.log import ABORT, FAIL, TERMINATE
 from lrpc.kernel.states import (
     ASTACK_QUARANTINED,
     ASTACK_TAKEN,
@@ -59,6 +61,7 @@ def terminate(kernel: "Kernel", domain: "ProtectionDomain") -> None:
             port.close(fault)
     for thread in sorted(kernel.threads, key=lambda thread: thread.number):
         _abandon_calls_from(kernel, domain, thread)
+        _release_callers_of(kernel, domain, thread, fault)
         if thread.domain is domain:
             _evict(kernel, thread, fault)
     for grant in list(kernel.grants.values()):
@@ -110,6 +113,54 @@ def _abandon_calls_from(kernel: "Kernel", domain: "ProtectionDomain", thread: "T
             kernel.reap_soon(linkage.caller)
     if thread.home is domain:
         thread.report_lost()
+
+
+def _release_callers_of(kernel: "Kernel", domain: "ProtectionDomain", thread: "Thread", fault: CallError) -> None:
+    """Release each caller of a terminated domain that waits below a call which the domain made.
+
+    What is left of the thread began, as it were, in the domain: it is on its own, in the servers.
+    """
+    chain = thread.linkages
+    for linkage, inner in pairwise(chain):
+        if linkage.binding.server is domain and linkage.state == LINKAGE_CALLING:
+            successor = continue_caller(kernel, thread, linkage)
+            linkage.free()
+            inner.outer = None
+            for depth, one in enumerate(chain[chain.index(inner) :], 1):
+                one.depth = depth
+            thread.home = domain
+            kernel.log.add(kernel.now_ns, FAIL, successor.number, linkage.binding.number << 16 | linkage.procedure)
+            kernel.wake(successor, fault.copy())
+
+
+def continue_caller(kernel: "Kernel", captured: "Thread", linkage: "Linkage") -> "Thread":
+    """Return a new thread in which the caller of a linkage, and what is below, continues.
+
+    It waits to be woken. `captured` keeps what is above; whoever joins it joins the new one.
+    """
+    caller = linkage.caller
+    assert caller is not None
+    successor = kernel.new_thread(f"{captured.name}+", captured.home, _nothing)
+    successor.stack = caller
+    successor.domain = linkage.binding.client
+    successor.begun = True
+    successor.serves = captured.serves
+    successor.service, captured.service = captured.service, None
+    port, captured.port = captured.port, None
+    if port is not None and captured.home.live:
+        port.pass_message_to(captured, successor)
+    successor.innermost, linkage.outer = linkage.outer, None
+    for one in successor.linkages:
+        one.thread = successor
+        one.astack.pass_to(captured, successor)
+    linkage.astack.pass_to(captured, successor)
+    captured.replace(successor)
+    kernel.log.add(kernel.now_ns, ABORT, captured.number, successor.number)
+    return successor
+
+
+def _nothing() -> None:
+    """Do nothing: the body of a successor, which continues where another thread's caller stood."""
 
 
 def _evict(kernel: "Kernel", thread: "Thread", fault: CallError) -> None:

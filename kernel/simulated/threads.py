@@ -4,7 +4,8 @@ A thread begins on a stack of its home domain. Each LRPC call moves it to an E-s
 domain (estacks.py), and the call's linkage record says which stack it returns to. Because caller
 and server have stacks of their own, a caller can be released from a call that its server keeps. The
 caller's part of the chain then continues as a new thread, the successor. The captured thread keeps
-the rest, and ends when the server returns.
+the rest, and ends when the server returns. So do both parts where a domain ends in the middle of a
+chain (termination.py).
 """
 
 from collections.abc import Callable
@@ -117,7 +118,8 @@ class Thread:
         self.waits_for = "its start"
         self.waits = 0  # so far, so that a timer set for an earlier wait does not end this one
         self.ready_at = 0
-        # The thread that continues for this one's caller, once a server has captured this one.
+        # The thread that continues for this one's caller, once a server has captured this one, or
+        # a domain in the middle of its chain has ended.
         self.successor: Thread | None = None
         # The call of another machine that it was made to serve: the machine's rank << 32, and the
         # number as the event log has it; 0 for any other thread.
@@ -178,11 +180,11 @@ class Thread:
             self.successor.join()
 
     def replace(self, successor: "Thread") -> None:
-        """Hand this thread's caller over to `successor`.
+        """Hand this thread's caller, or one of its callers, over to `successor`.
 
-        Threads that join this one then join the successor.
+        Threads that join this one then join the successor, and after it whoever was joined before.
         """
-        self.successor = successor
+        successor.successor, self.successor = self.successor, successor
         self._wake_joining()
 
     def stop_waiting(self) -> None:

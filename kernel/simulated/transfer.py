@@ -222,22 +222,8 @@ def _replace_caller(kernel: "Kernel", captured: "Thread") -> "Thread":
     linkage = captured.linkages[0]
     if linkage.state != LINKAGE_CALLING:
         raise CallError(f"{captured}: its call was aborted before")
-    caller = linkage.caller
-    assert caller is not None
     linkage.state = follow(linkage.state, LINKAGE_ABORTED)
     linkage.astack.quarantine(captured)
-    successor = kernel.new_thread(f"{captured.name}+", captured.home, _nothing)
-    successor.stack = caller
-    successor.begun = True
-    successor.serves = captured.serves
-    successor.service, captured.service = captured.service, None
-    if captured.port is not None:
-        captured.port.pass_message_to(captured, successor)
-    captured.replace(successor)
-    kernel.log.add(kernel.now_ns, ABORT, captured.number, successor.number)
+    successor = termination.continue_caller(kernel, captured, linkage)
     kernel.wake(successor, CallAborted(f"{linkage.binding.name}: the caller gave the call up"))
     return successor
-
-
-def _nothing() -> None:
-    """Do nothing: the body of a successor, which continues where another thread's caller stood."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 
 from lrpc.kernel.simulated.astacks import AStack, AStackGroup, Linkage
 from lrpc.kernel.simulated.bindings import Binding, ClerkThread
@@ -112,13 +113,15 @@ def _thread_is_consistent(kernel: Kernel, thread: Thread) -> None:
         assert linkage.thread is thread
         assert linkage.binding.client is where
         if depth == 0 and thread.successor is not None:
-            assert linkage.state == LINKAGE_ABORTED
+            assert linkage.state in (LINKAGE_ABORTED, LINKAGE_ABANDONED)
         if linkage.state == LINKAGE_ABORTED:
             assert depth == 0
             assert thread.successor is not None
         else:
             assert linkage.state == (LINKAGE_CALLING if where.live else LINKAGE_ABANDONED)
         where = linkage.binding.server
+    for outer, inner in pairwise(thread.linkages):  # who is alive waits for nobody beyond a dead server
+        assert outer.state != LINKAGE_CALLING or inner.state != LINKAGE_ABANDONED
     assert thread.domain is where
 
 

@@ -63,7 +63,7 @@ def test_servers_called_at_random_find_as_many_as_if_processors_were_pinned(
     weights: tuple[int, ...], processors: int
 ) -> None:
     legs = found(processors, drawn(weights), len(weights))
-    assert share(legs[200:]) >= 0.97 * static_best(weights, processors - 1) - 0.01
+    assert share(legs[200:]) >= 0.97 * static_best(weights, processors - 1)
 
 
 @pytest.mark.parametrize("servers", [3, 4, 6])
@@ -77,7 +77,7 @@ def test_processors_follow_when_other_servers_are_called_most() -> None:
     order = [*drawn(weights), *drawn(weights[::-1])]
     legs = found(4, order, len(weights))
     after = legs[2 * CALLS + 400 :]  # once 200 calls have shown the change
-    assert share(after) >= 0.97 * static_best(weights, 3) - 0.01
+    assert share(after) >= 0.97 * static_best(weights, 3)
 
 
 def test_a_domain_that_is_called_alone_finds_one_from_its_second_call_on() -> None:

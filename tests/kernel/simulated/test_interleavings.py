@@ -3,8 +3,9 @@
 Nothing leaks, no thread hangs, each caller is told exactly once, and processors are busy for what
 was charged. A sequence is drawn: scripts that threads, procedures and clerks follow, and actions on
 the machine between stretches of virtual time, with time slices, few message buffers, every
-discipline of message passing and idle processors that spin. What a call carries must be there while
-its procedure runs, and its result must be the one that was returned.
+discipline of message passing and idle processors that spin. Routes lead calls through several
+domains at a time. What a call carries must be there while its procedure runs, and its result must
+be the one that was returned.
 `make test` draws the same sequences each time; `make properties` draws 10,000 others
 (LRPC_SEQUENCES sets the number).
 """
@@ -13,6 +14,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import pairwise
 from typing import Annotated, Final, get_args
 
 from hypothesis import HealthCheck, settings
@@ -41,6 +43,8 @@ SEQUENCES: Final = int(os.environ.get("LRPC_SEQUENCES", "0"))
 PLACES: Final = 4  # domains; each may export one job under its number
 DEEPEST: Final = 3  # calls within calls
 NO_SCRIPT: Final = 6  # from this number on, a clerk has no policy
+MOST_PLACES: Final = 5  # that one route leads through
+STAY: Final = 2_000  # us, at the end of a route
 FOR_LONG: Final = 15_000_000  # us: longer than importers have patience
 
 Step = tuple[str, int, int, int]  # an action, and its up to three numbers
@@ -130,6 +134,24 @@ class World:
         domain = self.domain(place)
         domain.spawn(partial(self.follow, domain, script, DEEPEST))
 
+    def set_out(self, places: list[int], computes: bool) -> None:
+        """Start a thread that calls from place to place, and stays at the last one."""
+        route = 1 + computes
+        for here, there in reversed([*pairwise(places)]):
+            route = 8 * route + there
+            self.export(there, NO_SCRIPT)  # unless it has one
+            try:  # now, so that no clerk need be asked on the way
+                self._job(self.domain(here), f"d{there % PLACES}", way_to(there), "wait")
+            except CallError:
+                self.refused += 1
+        domain = self.domain(places[0])
+        domain.spawn(partial(self._go_on, domain, -route, MOST_PLACES))
+
+    def replace(self, place: int) -> None:
+        """Terminate a domain, and export its job from another one of that name."""
+        self.terminate(place)
+        self.export(place, NO_SCRIPT)
+
     def advance(self, us: int) -> None:
         self.kernel.run(min(self.kernel.engine.horizon, FOREVER // 2) + us * 1000)
 
@@ -172,6 +194,9 @@ class World:
     # The actions of scripts
 
     def follow(self, domain: ProtectionDomain, script: int, depth: int) -> None:
+        if script < 0:
+            self._go_on(domain, script, depth)
+            return
         for what, one, two, three in self.scripts[script % len(self.scripts)]:
             if what == "compute":
                 domain.compute(one)
@@ -194,6 +219,19 @@ class World:
                 self.revoke(one, two)
             elif what == "abort":
                 self.abort(one)
+
+    def _go_on(self, domain: ProtectionDomain, route: int, depth: int) -> None:
+        """Call the next place of a route, which is a number below 0: its digits to base 8.
+
+        The last digit is the next place, and the first says what happens at the end.
+        """
+        rest, place = divmod(-route, 8)
+        if rest:
+            self._call(domain, f"d{place % PLACES}", way_to(place), "wait", (-rest, depth - 1))
+        elif place == 1:
+            domain.sleep(STAY)
+        else:
+            domain.compute(STAY)
 
     def _call(
         self, domain: ProtectionDomain, name: str, way: Transfer, exhausted: Exhausted, arguments: tuple[int, int]
@@ -243,6 +281,11 @@ class World:
                 raise AssertionError("a forged call went through")
             except CallError:
                 self.refused += 1
+
+
+def way_to(place: int) -> Transfer:
+    """Return how a place on a route is called."""
+    return "message passing" if place & 4 else "lrpc"
 
 
 def both(script: int, depth: int) -> int:
@@ -315,6 +358,23 @@ class Interleavings(RuleBasedStateMachine):
     @rule(place=SMALL, script=SMALL)
     def start(self, place: int, script: int) -> None:
         self.do(lambda world: world.start(place, script))
+
+    @rule(
+        places=st.lists(st.integers(0, 3) | SMALL, min_size=2, max_size=MOST_PLACES),
+        computes=st.booleans(),
+        us=st.integers(0, 2 * STAY),
+        ends=st.lists(SMALL, max_size=3),
+    )
+    def set_out(self, places: list[int], computes: bool, us: int, ends: list[int]) -> None:
+        """Lead calls through several places, and end some of them meanwhile."""
+        self.do(lambda world: world.set_out(places, computes))
+        self.do(lambda world: world.advance(us))
+        for place in ends:
+            self.do(lambda world, place=place: world.terminate(place))  # type: ignore[misc]
+
+    @rule(place=SMALL)
+    def replace(self, place: int) -> None:
+        self.do(lambda world: world.replace(place))
 
     @rule(us=st.integers(0, 700))
     def advance(self, us: int) -> None:

@@ -130,6 +130,33 @@ def test_a_clerk_whose_policy_fails_is_told_in_one_line_before_the_run(town: str
     assert f"town: machine b: import back door: its clerk {told}" in line
 
 
+LATE = """
+
+@dataclass
+class Closed(ShopServer):
+    def start(self):
+        self.domain.export(Shop, ShopServer(), "late", policy=lambda request: {{}}[request.client])
+
+class Late(lrpc.Program):
+    def run(self, domain):
+        domain.bind(Shop, "late")
+
+REGISTRY = lrpc.Registry({{"shop": Closed}}, {{"buyer": Buyer, "late": Late}})
+"""
+
+
+def test_a_clerk_whose_policy_raises_in_a_run_fails_it_in_one_line_and_the_record_says_where(town: str) -> None:
+    """No file has a key for a policy, which is code: so the run fails, and nothing is refused."""
+    path = Path(f"{town}.py")
+    path.write_text(path.read_text() + LATE.format())
+    Path("town.toml").write_text(TOWN + '[domains.late]\nmachine = "b"\nthreads = [{ program = "late" }]\n')
+    ended = lrpc("run", "town.toml", "--registry", f"{path}:REGISTRY", *HERE, "--out", "out")
+    assert ended.code == 3
+    assert ended.line.startswith("lrpc: machine b, thread late/0 of domain late, at ")
+    assert ": BindingRefused: import late: its clerk raised KeyError: 'late'" in ended.line
+    assert f"{path.absolute()}, line " in record(Path("out"))["reason"]
+
+
 def test_a_record_alone_runs_nobodys_code(town: str) -> None:
     lrpc("run", "town.toml", "--registry", f"{town}.py:REGISTRY", *HERE, "--out", "out")
     assert f"add --registry {Path(town).absolute()}.py:REGISTRY" in refused("verify", "out", *HERE)

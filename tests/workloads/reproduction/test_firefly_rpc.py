@@ -1,5 +1,7 @@
 """Firefly RPC is reproduced step by step, with what stubs add, and by one to eight threads."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.reproductions import Cells, column, reproduced
@@ -24,6 +26,12 @@ def test_a_remote_null_is_its_steps_and_what_was_measured_beyond_them_is_charged
         "unaccounted, of 2,660 measured": (146, "not charged"),
     }
     assert set(column(cells, "Firefly RPC", "MicroVAX II", "kind").values()) == {"input"}
+
+
+@pytest.mark.long
+def test_ten_thousand_nulls_take_what_the_account_says_on_average(tmp_path: Path) -> None:
+    ours = column(reproduced(tmp_path / "run", "--only", "Firefly RPC", calls=10_000), "Firefly RPC", "MicroVAX II")
+    assert ours["Null"] == pytest.approx(2514, rel=0.005)
 
 
 def test_stubs_add_what_they_are_quoted_to_add(cells: Cells) -> None:
