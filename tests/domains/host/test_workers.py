@@ -88,6 +88,23 @@ sys.stdin.read()
             until(lambda: server.running == 0)
             assert client.add(1, 2) == 3
 
+    def test_workers_that_idle_for_long_end_and_others_take_their_place(self, tmp_path: Path) -> None:
+        with shop(tmp_path) as (serving, server), this_machine(folder=tmp_path) as here:
+            pool = serving.server().workers
+            assert isinstance(pool, Workers)
+            assert pool._idle_s == 10
+            pool._idle_s = 0.05
+            client = here.bind(Shop, "shop")
+            with ThreadPoolExecutor(5) as callers:
+                calls = [callers.submit(client.wait, 30.0) for _ in range(5)]
+                until(lambda: server.running == 5)
+                assert pool.count == 5
+                server.release.set()
+                assert [one.result(10) for one in calls] == [None] * 5
+            until(lambda: pool.count == 0)
+            assert client.add(1, 2) == 3
+            assert pool.count == 1
+
     def test_calls_that_wait_for_a_worker_are_made_in_the_end(self, tmp_path: Path) -> None:
         with shop(tmp_path, workers=4) as (_, server), this_machine(folder=tmp_path) as here:
             clients = [here.bind(Shop, "shop") for _ in range(4)]

@@ -109,6 +109,24 @@ class TestDoors:
             child.wait()
         assert "its server has ended" in lrpc("doors", "--json").out
 
+    def test_watching_looks_again_until_it_is_interrupted(self, folder: Path) -> None:
+        program = "import lrpc_command; lrpc_command.main()"
+        command = [sys.executable, "-c", program, "doors", "--watch", "0.1", "--json"]
+        watching = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline() == "{}\n"
+        with shop(folder):
+            while (line := watching.stdout.readline()) == "{}\n":
+                pass
+            assert line == "{\n"  # an export is shown in several lines
+            watching.send_signal(signal.SIGINT)
+            watching.stdout.read()
+            assert watching.wait(20) == 130
+        assert "Traceback" not in watching.stderr.read()
+        watching.stdout.close()
+        watching.stderr.close()
+
 
 class TestServe:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
