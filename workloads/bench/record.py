@@ -124,10 +124,11 @@ def peers_table(record: BenchRecord, test: str = "Add") -> Table:
 
 def clients_table(record: BenchRecord) -> Table:
     """Return what several clients got of one server."""
-    rows = [(one.peer, one.clients, round(one.calls_per_s), round(one.least_of_mean, 2)) for one in record.shared]
-    return Table(
-        "clients", "Client processes of one server", ("peer", "clients", "calls/s", "least/mean"), rows, named=True
-    )
+    rows = [
+        (one.peer, one.clients, one.are, round(one.calls_per_s), round(one.least_of_mean, 2)) for one in record.shared
+    ]
+    heads = ("peer", "clients", "which are", "calls/s", "least/mean")
+    return Table("clients", "Clients of one server", heads, rows, named=True)
 
 
 def write(out: Path, record: BenchRecord) -> None:
