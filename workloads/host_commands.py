@@ -10,7 +10,7 @@ import typer
 
 from lrpc.domains.host.here import Waits, require
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.bench import measure, record
+from lrpc.workloads.bench import measure, record, targets
 from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, COMPUTING, PEERS, SHARED
 from lrpc.workloads.commands import record_of
 from lrpc.workloads.here import call, doors, serve
@@ -155,6 +155,7 @@ def bench(
     if shared:
         terminal.print_table(console, record.clients_table(made))
     terminal.print_table(console, record.today(made))
+    terminal.print_table(console, targets.table(made.targets))
     if missing:
         say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
     if left_out:
@@ -162,4 +163,5 @@ def bench(
     if made.disturbed:
         say("the computer was disturbed while this was measured: repeat it")
     say(f"record and page: {folder}")
+    say(targets.summary(made.targets))
     say(made.answer)

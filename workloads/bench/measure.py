@@ -39,7 +39,7 @@ class Effort:
 
 
 QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4)
-FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=2.0)
+FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0)
 
 
 @dataclass(frozen=True)

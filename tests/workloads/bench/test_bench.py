@@ -124,7 +124,9 @@ def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(measure, "QUICK", TINY)
     ended = lrpc("bench", "--quick", "--only", "lrpc/mp", "--only", "socket", "--out", tmp_path / "bench")
     assert ended.code == 0
-    assert ended.out.splitlines()[-1].startswith("Add takes gRPC")
+    *_, told, answer = ended.out.splitlines()
+    assert told.startswith("targets: ")
+    assert answer.startswith("Add takes gRPC")
     found = json.loads((tmp_path / "bench" / "record.json").read_text())
     assert found["status"] == "complete"
     keys = {"peer", "test", "mode", "median_us", "p99_us", "cpu_us", "ratio"}
@@ -133,5 +135,6 @@ def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pyt
     page = (tmp_path / "bench" / "report.html").read_text()
     assert page.index("Add takes gRPC") < page.index("<details")
     assert (tmp_path / "bench" / "cells.csv").is_file()
+    assert {one["verdict"] for one in found["targets"]} <= {"held", "missed", "not measured"}
     assert lrpc("bench", "--quick", "--out", tmp_path / "bench").code == 2
     assert lrpc("bench", "--only", "nobody").line.startswith("lrpc: --only nobody: no such peer; the peers: lrpc/mp")
