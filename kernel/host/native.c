@@ -31,6 +31,8 @@
 enum { RESULTS = 0, NO_ROOM = 1, NOT_KEPT = 0xFFFF };
 /* What `call` and `collect` return in place of results. */
 enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7, CALL_NOT_KEPT = -8 };
+/* Whether a worker watches, and why not. */
+enum { WATCHES, AS_ASKED, NOTHING_TO_SPARE, NO_CALLS, BUDGET, BACKS_OFF, OTHERS_WATCH, FAR_APART };
 /* Why a binding ended. */
 enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED, PEER_HOLDS };
 
@@ -900,6 +902,35 @@ static PyObject *binding_counts(PyObject *object, PyObject *unused)
                          spinning, "quarantined", self->quarantined);
 }
 
+/* why() -> why the workers of the A-stack that was used last do not watch: WATCHES and so on */
+static PyObject *binding_why(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    Linkage *last = NULL;
+    int64_t now = now_ns();
+    (void)unused;
+    for (uint32_t i = 0; i < self->count; i++) {
+        Linkage *one = &self->astacks[i].linkage;
+        if (one->spinning)
+            return PyLong_FromLong(WATCHES);
+        if (one->worker && (!last || one->done_at > last->done_at))
+            last = one;
+    }
+    if (self->ends.waits != ADAPTIVE)
+        return PyLong_FromLong(self->ends.waits == ALWAYS_SPIN ? WATCHES : AS_ASKED);
+    if (!atomic_load(&spinners_most))
+        return PyLong_FromLong(NOTHING_TO_SPARE);
+    if (!last)
+        return PyLong_FromLong(NO_CALLS);
+    if (!may_spin())
+        return PyLong_FromLong(BUDGET);
+    if (now < last->spin_again_at)
+        return PyLong_FromLong(BACKS_OFF);
+    if (last->quick >= QUICK_CALLS && atomic_load(&spinners) >= atomic_load(&spinners_most))
+        return PyLong_FromLong(OTHERS_WATCH);
+    return PyLong_FromLong(FAR_APART);
+}
+
 static PyObject *binding_ended(PyObject *object, void *unused)
 {
     Binding *self = (Binding *)object;
@@ -922,6 +953,7 @@ static PyMethodDef binding_methods[] = {
     {"aborted", binding_aborted, METH_NOARGS, NULL},
     {"number", binding_number, METH_O, NULL},
     {"counts", binding_counts, METH_NOARGS, NULL},
+    {"why", binding_why, METH_NOARGS, NULL},
     {"end", binding_end, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
