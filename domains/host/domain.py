@@ -210,11 +210,6 @@ class HostDomain:
             _open.discard(self)
 
     @property
-    def folder(self) -> Path | None:
-        """Return the folder of the doors that this domain opens and looks for, if it has one."""
-        return self._doors.folder
-
-    @property
     def doors(self) -> str:
         """Return where its doors are, as messages say it: a folder, or users of abstract doors."""
         return self._doors.where
