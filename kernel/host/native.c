@@ -1028,6 +1028,8 @@ static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
         Py_BEGIN_ALLOW_THREADS
         ended = server_await(&binding->ends, &self->worker, &one->linkage, spins, idle_ns);
         Py_END_ALLOW_THREADS
+        if (ended == EXPIRED)
+            Py_RETURN_TRUE;
         if (ended == BROKEN)
             end_binding(binding, PEER_BROKEN);
         if (ended != COMPLETED) {
@@ -1152,18 +1154,26 @@ static PyObject *worker_takes(PyObject *object, PyObject *number)
     return PyLong_FromLong(fits ? 2 : may_keep(self->binding, size));
 }
 
-/* await_call(idle_ms) -> (procedure, data) | None */
-static PyObject *worker_await(PyObject *object, PyObject *number)
+static PyObject *await_next(WorkerObject *self, PyObject *number, int lingers)
 {
-    WorkerObject *self = (WorkerObject *)object;
     int64_t idle_ns = PyLong_AsLong(number) * MILLISECOND;
     if (PyErr_Occurred())
         return NULL;
-    if (self->binding && self->binding->generation == generation)
-        return next_call(self, self->spins, idle_ns);
+    if (self->binding && self->binding->generation == generation) {
+        self->worker.lingers = lingers;
+        PyObject *call = next_call(self, self->spins, idle_ns);
+        self->worker.lingers = self->spins = 0;
+        return call;
+    }
     detach(self);
     Py_RETURN_NONE;
 }
+
+/* await_call(idle_ms) -> (procedure, data) | None */
+static PyObject *worker_await(PyObject *object, PyObject *number) { return await_next((WorkerObject *)object, number, 0); }
+
+/* linger(idle_ms) -> as `await_call`, but True where nothing has come: `await_call` is to follow */
+static PyObject *worker_linger(PyObject *object, PyObject *number) { return await_next((WorkerObject *)object, number, 1); }
 
 /* dismiss(): have the worker leave its A-stack, once it waits; welcome(): undo that */
 static PyObject *worker_dismiss(PyObject *object, PyObject *unused)
@@ -1203,6 +1213,7 @@ static PyMethodDef worker_methods[] = {
     {"answer", (PyCFunction)(void (*)(void))worker_answer, METH_FASTCALL, NULL},
     {"takes", worker_takes, METH_O, NULL},
     {"await_call", worker_await, METH_O, NULL},
+    {"linger", worker_linger, METH_O, NULL},
     {"dismiss", worker_dismiss, METH_NOARGS, NULL},
     {"welcome", worker_welcome, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
