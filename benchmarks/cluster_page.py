@@ -52,8 +52,7 @@ def _actors(found: Results) -> Iterator[SectionItem]:
     )
     yield Note(f"Two actors are {', '.join(told)}.")
     groups = {f"speed-up{MEASURED}": measured, f"speed-up{PREDICTED}": predicted}
-    bars = list(zip(clusters, measured, strict=True))
-    yield plots.grouped("Two actors against one", list(clusters), groups, "times as fast", bars)
+    yield plots.grouped("Two actors against one", list(clusters), groups, "times as fast")
 
 
 def _machines(found: Results) -> Iterator[SectionItem]:

@@ -92,7 +92,7 @@ def message_paths(charges: Charges) -> list[list[Path]]:
     """
     there = [charges.message_client_stub, charges.trap]
     back = [charges.switch, charges.message_dispatch, charges.trap]
-    return [there, [charges.message_transfer], back, [charges.message_transfer], [charges.switch]]
+    return [there, [charges.under_lock], back, [charges.under_lock], [charges.switch]]
 
 
 def message_model(env: "simpy.Environment", stretches: Stretches, clients: int, calls: int) -> list[SimpySteps]:

@@ -38,7 +38,7 @@ from typing import Final
 from benchmarks.simpy_models import Model, Stretches, fewest_model, lrpc_model, lrpc_paths, message_model, message_paths
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Transfer
-from lrpc.domains.interface import Interface
+from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.simulated import engine
 from lrpc.kernel.simulated.charges import Charges, Path
@@ -64,6 +64,7 @@ class Nothing(Interface):
 class NothingServer(Nothing):
     """A server of `Nothing`."""
 
+    @leaf
     def null(self) -> None:
         """Do nothing."""
 

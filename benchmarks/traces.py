@@ -24,6 +24,7 @@ from lrpc.workloads.replay.replay import replay_cluster
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.trace import Trace
 
 SPANS: Final = 100_000
 PODS: Final = 60
@@ -61,6 +62,16 @@ def least(path: Path) -> int:
     return sum((row[0], row[2]) in rows for row in rows.values())
 
 
+def replay(trace: Trace) -> None:
+    """Replay a trace on a few machines of this process."""
+    placed = place(trace.pods, MACHINES, "spread")
+    costs = load_cost_model("linux-python")
+    cluster = replay_cluster(
+        "traces", trace, activity(trace), placed, MACHINES, costs=costs, link_delay_us=50.0, link_mbps=10_000.0
+    )
+    run_cluster(cluster, actors=0, transport="memory")
+
+
 def timed(what: str, count: int, base_us: float | None, work: Callable[[], T]) -> tuple[T, float]:
     """Do a piece of work, and print and return what it took: processor time a span, in us."""
     begin = time.process_time()
@@ -79,13 +90,8 @@ def main(spans: int = SPANS) -> None:
         write(path, spans)
         _, base_us = timed("the least", spans, None, lambda: least(path))
         trace, _ = timed("read", spans, base_us, lambda: read_trace(path))
-    done, _ = timed("steps", spans, base_us, lambda: activity(trace))
-    placed = place(trace.pods, MACHINES, "spread")
-    costs = load_cost_model("linux-python")
-    cluster = replay_cluster(
-        "traces", trace, done, placed, MACHINES, costs=costs, link_delay_us=50.0, link_mbps=10_000.0
-    )
-    timed(f"replay on {MACHINES} machines", spans, base_us, lambda: run_cluster(cluster, actors=0, transport="memory"))
+    timed("steps", spans, base_us, lambda: activity(trace))
+    timed(f"steps, and {MACHINES} machines", spans, base_us, lambda: replay(trace))
 
 
 if __name__ == "__main__":

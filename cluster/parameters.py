@@ -8,13 +8,13 @@ are sensitive to. `scales` marks the parameters that `--scale` multiplies.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import Field, model_validator
 
 from lrpc.kernel.documents import Document, name_list, validate
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import CellName
+from lrpc.kernel.simulated.origins import CellName, Origin
 
 MARK: Final = "$"
 ParameterValue = int | float | str
@@ -31,7 +31,7 @@ class ParameterTable(Document):
     range: tuple[float, float] | None = Field(default=None, strict=False)
     choices: tuple[str, ...] = Field(default=(), strict=False)
     unit: str = ""
-    origin: Literal["source", "fitted", "assumed"] = "assumed"
+    origin: Origin = "assumed"
     why: str = Field(min_length=1)  # the source, or the reasons
     # The cells of the paper's tables that a fitted parameter was solved from.
     solved_from: tuple[CellName, ...] = Field(default=(), strict=False)

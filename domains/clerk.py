@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lrpc.domains.domain import ExportingDomain, Policy
-from lrpc.domains.interface import Interface, Procedure
+from lrpc.domains.interface import Interface, Procedure, is_leaf
 from lrpc.domains.stubs import server_stub
 from lrpc.kernel.descriptors import Convention, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
@@ -72,4 +72,5 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         reads_in_place=arguments.in_place and not everything,
         argument_shapes=arguments.shapes,
         result_shapes=procedure.results.shapes,
+        leaf=is_leaf(body),
     )

@@ -1,8 +1,10 @@
 """Copy plans: how the arguments or results of a procedure are packed, checked and copied.
 
 A plan is worked out once for each procedure. Where all values have a fixed size, one precompiled
-`struct` packs them all; the checks of single values run only where it fails, to name the value that
-is wrong. That keeps the usual call fast without losing the error message. A plan also says what a
+`struct` packs them all; where texts or bytes of variable size stand between them, one packs each
+run up to such a value, with its length. The checks of single values run only where that fails, to
+name the value that is wrong. That keeps the usual call fast without losing the error message. A
+plan also says what a
 server stub must copy off the A-stack: most arguments can stay there and be read in place, which is
 what LRPC saves over messages (Table III of the paper).
 """
@@ -24,6 +26,7 @@ from lrpc.domains.codecs import (
     Reference,
     Referent,
     Scalar,
+    UpTo,
     length_prefix,
     read_length,
     room,
@@ -69,6 +72,26 @@ class ValuePlan:
         return ValuePlan, (self.name, self.codec, self.immutable, self.check, self.by_reference, self.mutable)
 
 
+class FixedRun:
+    """Values of fixed size that follow each other, and the value of variable size behind them."""
+
+    def __init__(self, values: Sequence[ValuePlan], first: int, last: int) -> None:
+        self.first = first
+        self.last = last  # the value of variable size; beyond the values, if there is none
+        self.codec = values[last].codec if last < len(values) else None
+        formats = [value.codec.format or "" for value in values[first:last]]
+        self.packer = struct.Struct("<" + "".join(formats) + ("" if self.codec is None else "I"))
+        self.bytes = self.packer.size
+        self.most = 0 if self.codec is None else self.codec.size - LENGTH_SIZE
+
+
+def runs_of(values: Sequence[ValuePlan]) -> list[FixedRun]:
+    """Return the values of a plan as runs."""
+    varying = [number for number, value in enumerate(values) if value.codec.format is None]
+    first = [0, *(number + 1 for number in varying)]
+    return [FixedRun(values, *ends) for ends in zip(first, [*varying, len(values)], strict=True)]
+
+
 class CopyPlan:
     """The arguments, or the results, of one procedure, in order."""
 
@@ -82,6 +105,8 @@ class CopyPlan:
         fixed = [one for one in formats if one is not None]
         # Packs all values at once where each has a fixed size, None otherwise.
         self.packer = struct.Struct("<" + "".join(fixed)) if len(fixed) == len(formats) else None
+        self._runs = runs_of(self.values)
+        self._packs_runs = all(one.codec.format is not None or isinstance(one.codec, UpTo) for one in self.values)
         self._checks = tuple(value.codec.check for value in self.values)
         self._kinds = tuple(getattr(value.codec, "kind", bytes) for value in self.values)
         self._sized = [(n, one.codec.size) for n, one in enumerate(self.values) if isinstance(one.codec, FixedBytes)]
@@ -151,12 +176,27 @@ class CopyPlan:
         """
         if not self.count and not values:
             return b""
-        if self.packer is not None and tuple(map(type, values)) == self._kinds and self._sizes_fit(values):
+        if self._packs_runs and tuple(map(type, values)) == self._kinds and self._sizes_fit(values):
             try:
-                return self.packer.pack(*values)
-            except (struct.error, OverflowError):
+                return self._pack_runs(values) if self.packer is None else self.packer.pack(*values)
+            except (struct.error, OverflowError, UnicodeEncodeError):
                 pass  # `_pack_each` names the value that does not fit
         return self._pack_each(values)
+
+    def _pack_runs(self, values: Sequence[object]) -> bytes:
+        parts: list[bytes] = []
+        for run in self._runs:
+            given = values[run.first : run.last]
+            if run.codec is None:
+                parts.append(run.packer.pack(*given))
+                break
+            value = values[run.last]
+            data = value.encode() if isinstance(value, str) else typing.cast(bytes, value)
+            if len(data) > run.most:
+                raise OverflowError
+            parts.append(run.packer.pack(*given, len(data)))
+            parts.append(data)
+        return b"".join(parts)
 
     def _sizes_fit(self, values: Sequence[object]) -> bool:
         return not self._sized or all(len(typing.cast(bytes, values[n])) == size for n, size in self._sized)
@@ -215,16 +255,20 @@ class CopyPlan:
         try:
             if self.packer is not None:
                 return self.packer.unpack_from(buffer, at)
-            return self._unpack_each(buffer, at)
+            return self._unpack_runs(buffer, at)
         except struct.error:
             raise ArgumentError(f"{self.procedure}: the values end early") from None
 
-    def _unpack_each(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
+    def _unpack_runs(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         values: list[object] = []
-        for value in self.values:
-            start, size = self._extent(value, buffer, at)
-            values.append(self._decode(value, buffer, start, size))
-            at = start + size
+        for run in self._runs:
+            values.extend(run.packer.unpack_from(buffer, at))
+            at += run.bytes
+            if run.codec is not None:
+                value = self.values[run.last]
+                start, size = self._extent(value, buffer, at - LENGTH_SIZE)
+                values[-1] = self._decode(value, buffer, start, size)
+                at = start + size
         return tuple(values)
 
     def _extent(self, value: ValuePlan, buffer: bytes | bytearray, at: int) -> tuple[int, int]:

@@ -25,7 +25,10 @@ def server_stub(procedure: Procedure, body: Callable[..., object], *, copies_all
 
     def enter(buffer: bytes | bytearray, offset: int) -> bytes:
         if not arguments.count:
-            return results.pack(as_results(single, body()))
+            returned = body()
+            if returned is None and not results.count:
+                return b""
+            return results.pack(as_results(single, returned))
         values = arguments.unpack(buffer, offset)
         if arguments.plain:
             return results.pack(as_results(single, body(*values)))

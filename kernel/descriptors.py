@@ -63,6 +63,7 @@ class ProcedureDescriptor:
     private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
     reads_in_place: bool = False  # the procedure reads arguments where they lie, as it runs
+    leaf: bool = False  # the procedure never enters the kernel
     argument_shapes: tuple[ValueShape, ...] = ()
     result_shapes: tuple[ValueShape, ...] = ()
 

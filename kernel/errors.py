@@ -60,6 +60,13 @@ class Panic(BaseException):
     """
 
 
+class LeafEntered(BaseException):
+    """A leaf procedure entered the kernel: thrown through its code, on the way to fail the run.
+
+    It is not an `Exception`, so a server procedure that catches every `Exception` cannot hide it.
+    """
+
+
 class CallError(Exception):
     """A call has ended without results; the caller gets this error in their place.
 

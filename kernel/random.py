@@ -9,9 +9,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-_BLOCK: Final = 256  # words generated at a time
+if TYPE_CHECKING:
+    from numpy.random import Philox
+
+# Words generated at a time: few at first, since most streams of a large cluster are asked for few.
+_FEWEST: Final = 4
+_MOST: Final = 256
 
 
 class Stream:
@@ -19,17 +24,24 @@ class Stream:
 
     def __init__(self, seed: int, machine: str, purpose: str) -> None:
         name = f"{seed}\0{machine}\0{purpose}".encode()
-        key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
-        from numpy.random import Philox  # here, since numpy takes a while, and only runs need it
-
-        self._generator = Philox(key=key)
+        self._key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
+        # Kept by a stream that is asked for many words. It takes seven kilobytes.
+        self._generator: Philox | None = None
+        self._drawn = 0  # words, while it is not kept
         self._words: list[int] = []  # generated ahead, the next one last
+        self._ahead = _FEWEST
 
     def word(self) -> int:
         """Return 64 random bits."""
         if not self._words:
-            self._words = self._generator.random_raw(_BLOCK).tolist()
+            generator = self._begun()
+            self._words = generator.random_raw(self._ahead).tolist()
             self._words.reverse()
+            self._drawn += self._ahead
+            if self._ahead == _MOST:
+                self._generator = generator
+            else:
+                self._ahead *= 4
         return self._words.pop()
 
     def halves(self, count: int) -> list[int]:
@@ -37,8 +49,19 @@ class Stream:
 
         The words that `word` has generated ahead, and not yet returned, are not among them.
         """
+        self._generator = self._begun()
         halves: list[int] = (self._generator.random_raw(count) >> 32).tolist()
         return halves
+
+    def _begun(self) -> "Philox":
+        """Return the generator, after the words that have been drawn."""
+        if self._generator is not None:
+            return self._generator
+        from numpy.random import Philox  # here, since numpy takes a while, and only runs need it
+
+        generator = Philox(key=self._key)
+        generator.random_raw(self._drawn)
+        return generator
 
     def below(self, bound: int) -> int:
         """Return a random whole number from 0 to `bound` - 1; `bound` is at most 2**32."""

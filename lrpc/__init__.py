@@ -38,7 +38,7 @@ from lrpc.domains.codecs import (
     UpTo,
 )
 from lrpc.domains.host.here import deadline, this_machine
-from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
+from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, leaf, procedure
 from lrpc.kernel.errors import (
     AccessFault,
     ArgumentError,
@@ -128,6 +128,7 @@ __all__ = [
     "insecure_channel",
     "install",
     "interface_of",
+    "leaf",
     "procedure",
     "read_cluster",
     "run",

@@ -25,7 +25,7 @@ from lrpc.cluster import run, scenario, transport
 from lrpc.cluster.parameters import ParameterTable
 from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import Document
-from lrpc.kernel.simulated import costs
+from lrpc.kernel.simulated import costs, disciplines
 from lrpc.workloads import launcher
 from lrpc.workloads.placing.constraints import ConstraintTables
 from lrpc.workloads.records import records
@@ -246,7 +246,8 @@ def test_every_key_of_a_file_is_on_the_page_about_files() -> None:
         *(ClusterTable, scenario.MachineTable, scenario.DomainTable, scenario.ExportTable, scenario.ThreadTable),
         *(scenario.LinksTable, scenario.PairTable, ParameterTable, sweep.SweepFile, sweep.DrawsTable, sweep.EachTable),
         *(RunJob, ReplayJob, ConstraintTables, costs.CostFile, costs.StepCost, costs.Total, costs.Tlb),
-        *(costs.MessagePassing, costs.Retransmission),
+        *(disciplines.MessagePassing, disciplines.TransferLock, disciplines.BufferCount),
+        *(costs.Variation, costs.Retransmission),
     ]
     said = set(re.findall(r"[a-z_]+", " ".join(spans(text_of(DOCS / "files.md")))))
     missing = {(table.__name__, key) for table in tables for key in table.model_fields if key not in said}

@@ -80,7 +80,7 @@ def tell_of_timeline(finished: Finished) -> None:
     """Say where a run's timeline was cut, and what to do."""
     written = finished.timeline
     if written is not None and written.cut:
-        where = f"{written.to_us:,.3f} us, where a machine had its share of slices"
+        where = f"{written.to_us:,.3f} µs, where a machine had its share of slices"
         more = "--timeline-from and --timeline-to choose another time, --timeline-slices allows more"
         print_note(f"note: the timeline ends at {where}; {more}")
 

@@ -10,7 +10,7 @@ from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.kernel.text import visible
 from lrpc.workloads import scenarios
 from lrpc.workloads.options import AsJson
-from lrpc.workloads.reports.output import say_json
+from lrpc.workloads.reports.output import micro, say_json
 
 USED: Final = {"scenarios": "lrpc run NAME", "sweeps": "lrpc sweep NAME", "cost models": "--cost-model NAME"}
 
@@ -38,4 +38,4 @@ def list_all(as_json: AsJson = False) -> None:
     for what, described in found.items():
         print(f"{what} ({USED[what]})")
         for name, description in described.items():
-            print(_line(name, visible(str(description))))
+            print(_line(name, micro(visible(str(description)))))

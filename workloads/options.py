@@ -76,6 +76,9 @@ LinkDelay = Annotated[
 LinkMbps = Annotated[
     float, typer.Option(min=0.001, max=1e9, help="Bandwidth of the links between machines, in Mbit/s.")
 ]
+Parquet = Annotated[
+    bool, typer.Option("--parquet", help="Write each table of the page as Parquet too, which needs lrpc[parquet].")
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a trace with a bad row. By default bad rows are left out.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.options import AsJson
+from lrpc.workloads.options import AsJson, Parquet
 from lrpc.workloads.records import events
 from lrpc.workloads.reports import page
 from lrpc.workloads.reports.output import say, say_json, say_json_list
@@ -22,9 +22,7 @@ def make_report(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report that exists already.")] = False,
-    parquet: Annotated[
-        bool, typer.Option("--parquet", help="Write each table as Parquet too, which needs lrpc[parquet].")
-    ] = False,
+    parquet: Parquet = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a report on one record, or compare several.

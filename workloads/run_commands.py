@@ -75,20 +75,26 @@ def reproduce(
     options = Options(out, force, actors, links, address, event_log, dry_run)
     finished = carry_out(job, options, as_json=as_json, printed=not (here and as_json))
     if finished is not None:
-        from lrpc.workloads import host_commands
         from lrpc.workloads.reports import page, terminal
 
         report = page.make([finished.folder], None, force=True)
         if as_json:
             if here:
-                host_commands.measure_table_iv(finished.folder / "here", as_json=True)
+                _measure_here(finished.folder / "here", as_json=True)
                 told = {"folder": str(finished.folder), **record_of(finished.folder)}
                 say_json(told | {"here": record_of(finished.folder / "here")})
             return
         console = terminal.make_console()
         terminal.print_lines(console, [f"report {report / page.PAGES[0]}", *terminal.verdict(finished.record.cells)])
         if here:
-            host_commands.measure_table_iv(finished.folder / "here")
+            _measure_here(finished.folder / "here")
+
+
+def _measure_here(out: Path, *, as_json: bool = False) -> None:
+    """Measure Table IV on this computer; what that needs is imported only where it is asked for."""
+    from lrpc.workloads import host_commands
+
+    host_commands.measure_table_iv(out, as_json=as_json)
 
 
 def run_scenario(

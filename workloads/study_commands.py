@@ -1,16 +1,17 @@
 """The subcommands of `lrpc` that make many runs: sweeps, and studies of kernels and systems."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from lrpc.cluster.scenario import MOST_PARTS
-from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
-from lrpc.workloads.commands import check_result
+from lrpc.workloads.commands import check_result, tell_of_timeline, timeline_of
 from lrpc.workloads.options import (
     ACTORS,
     Address,
@@ -22,14 +23,19 @@ from lrpc.workloads.options import (
     LinkDelay,
     LinkMbps,
     Parallel,
+    Parquet,
     RegistryOption,
     ReplayLinks,
     Seed,
     SweepFolder,
+    Timeline,
+    TimelineFrom,
+    TimelineSlices,
+    TimelineTo,
     command_line,
 )
 from lrpc.workloads.records import folders
-from lrpc.workloads.records.tables import Table, as_objects, write_csv
+from lrpc.workloads.records.tables import Table, as_objects, check_parquet, write_csv
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
 from lrpc.workloads.reports.output import print_note, say, say_json
@@ -40,6 +46,14 @@ from lrpc.workloads.studies.recorded import RecordedStudy
 StudyFolder = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the records and the table.", show_default="a new one under records/"),
+]
+StudyEvents = Annotated[
+    Path | None,
+    typer.Option(
+        "--events",
+        help="Folder for a log of all events of each run, for `lrpc events`. Its digest is the run's.",
+        show_default=False,
+    ),
 ]
 StudyActors = Annotated[int, typer.Option(help=ACTORS)]
 PageFolder = Annotated[
@@ -60,6 +74,7 @@ def run_sweep(
     ] = False,
     registry: RegistryOption = None,
     limit: LimitOption = MOST_PARTS,
+    parquet: Parquet = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -70,6 +85,8 @@ def run_sweep(
     report cover all runs.
     """
     check_result(as_json=as_json, dry_run=dry_run)
+    if parquet:
+        check_parquet()
     file = scenarios.find_sweep(name)
     found = sweep.read_sweep(file, out, registry, limit)
     for line in found.left_out:
@@ -80,7 +97,7 @@ def run_sweep(
     with folders.claimed(out):
         sweep.open_folder(file, out, force=force)
         failed = _carry_out(found, parallel, address)
-        table = sensitivity.report(None if as_json else terminal.make_console(), found, out)
+        table = sensitivity.report(None if as_json else terminal.make_console(), found, out, parquet=parquet)
     if as_json:
         say_json({"folder": str(out), "runs": as_objects(table), "report": str(out / "report" / page.PAGES[0])})
     _refuse_failed(found, failed)
@@ -96,6 +113,12 @@ def compare_structures(
     actors: StudyActors = 0,
     links: ReplayLinks = None,
     address: Address = None,
+    event_log: StudyEvents = None,
+    limit: LimitOption = MOST_PARTS,
+    timeline: Timeline = False,
+    timeline_from: TimelineFrom = None,
+    timeline_to: TimelineTo = None,
+    timeline_slices: TimelineSlices = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -105,8 +128,11 @@ def compare_structures(
     and with LRPC/MP: LRPC and domain caching on a second processor.
     """
     check_result(as_json=as_json, dry_run=dry_run)
-    study = RecordedStudy("structures", _options(out, force, actors, links, address, dry_run))
-    _show(study, structures.compare(scale, seed, study.carry_out, command_line()), structures.answer, as_json)
+    bounds = timeline_of(timeline, timeline_from, timeline_to, timeline_slices)
+    options = replace(_options(out, force, actors, links, address, dry_run), events=event_log, timeline=bounds)
+    study = RecordedStudy("structures", options)
+    table = structures.compare(scale, seed, study.carry_out, command_line(), limit)
+    _show(study, table, structures.answer, as_json)
 
 
 def compare_observations(
@@ -122,6 +148,12 @@ def compare_observations(
     actors: StudyActors = 0,
     links: ReplayLinks = None,
     address: Address = None,
+    event_log: StudyEvents = None,
+    limit: LimitOption = MOST_PARTS,
+    timeline: Timeline = False,
+    timeline_from: TimelineFrom = None,
+    timeline_to: TimelineTo = None,
+    timeline_slices: TimelineSlices = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -130,8 +162,11 @@ def compare_observations(
     Runs the scenarios taos and sun. The tolerances of the figures were stated before the first run.
     """
     check_result(as_json=as_json, dry_run=dry_run)
-    study = RecordedStudy("observations", _options(out, force, actors, links, address, dry_run))
-    _show(study, observations.compare(scale, seed, study.carry_out, command_line()), observations.answer, as_json)
+    bounds = timeline_of(timeline, timeline_from, timeline_to, timeline_slices)
+    options = replace(_options(out, force, actors, links, address, dry_run), events=event_log, timeline=bounds)
+    study = RecordedStudy("observations", options)
+    table = observations.compare(scale, seed, study.carry_out, command_line(), limit)
+    _show(study, table, observations.answer, as_json)
 
 
 def compare_systems(
@@ -172,6 +207,7 @@ def compare_systems(
         for (one, other), rank in leave_one_out.ties(results).items():
             say(f"rank correlation of the shares of {one} and {other}, which have the same people: {rank:.2f}")
         say(f"records {out}, table {path}")
+        say(leave_one_out.answer(table))
     _refuse_failed(found, failed)
 
 
@@ -210,8 +246,13 @@ def _show(study: RecordedStudy, table: Table, answer: Callable[[Table], str], as
         say_json(as_objects(table))
     else:
         terminal.print_table(terminal.make_console(), table)
+        for finished in study.finished:
+            if finished.timeline is not None:
+                say(f"timeline {finished.folder / finished.timeline.file}: {finished.timeline}")
         say(f"records {study.folder}, table {path}")
         say(answer(table))
+    for finished in study.finished:
+        tell_of_timeline(finished)
 
 
 def explain_call(
@@ -221,20 +262,25 @@ def explain_call(
     link_mbps: LinkMbps = explain.LINK_MBPS,
     as_json: AsJson = False,
     out: PageFolder = None,
+    parquet: Parquet = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the page at --out.")] = False,
 ) -> None:
     """Explain one call step by step, by LRPC and by the other ways to call.
 
     Makes the call on simulated machines that note what they are charged. Prints each way's steps in
-    order, and all ways beside each other; with --out it writes a page of them, with a picture.
+    order, and all ways beside each other; with --out it writes a page of them, with pictures.
     """
     chosen = explain.test_of(test)
     costs = load_cost_model(cost_model)
+    if parquet:
+        if out is None:
+            raise Refused("--parquet: there is no page, whose tables it writes; add --out")
+        check_parquet()
     if out is not None:
         page.check_place(out, force=force)
     found = explain.ways(chosen, costs, link_delay_us, link_mbps)
     if out is not None:
-        page.write(explain.report(found, chosen, costs), out)
+        page.write(explain.report(found, chosen, costs), out, parquet=parquet)
     if as_json:
         say_json(explain.as_json(found, costs))
         return

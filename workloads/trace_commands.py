@@ -22,6 +22,7 @@ from lrpc.workloads.options import (
     MachinesOption,
     MaxDepth,
     Out,
+    Parquet,
     Placement,
     PlacementFile,
     Processors,
@@ -41,6 +42,7 @@ from lrpc.workloads.options import (
 )
 from lrpc.workloads.placing import place, told
 from lrpc.workloads.placing.partition import SearchLimits
+from lrpc.workloads.records.tables import check_parquet
 from lrpc.workloads.replay import contents
 from lrpc.workloads.replay.gaps import MESSAGE_BYTES
 from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
@@ -213,6 +215,7 @@ def find_placement(
     links: ReplayLinks = None,
     address: Address = None,
     limit: LimitOption = MOST_PARTS,
+    parquet: Parquet = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -222,6 +225,8 @@ def find_placement(
     replayed with that placement and with today's, or `spread`, to compare the two.
     """
     check_result(as_json=as_json, dry_run=dry_run)
+    if parquet:
+        check_parquet()
     job = ReplayJob(
         trace=str(trace),
         machines=machines,
@@ -241,12 +246,13 @@ def find_placement(
     options = _options(record, force, actors, links, address, None, dry_run)
     done = place.compare(job, aims, SearchLimits(nodes, seconds), options, command_line(), out=out, limit=limit)
     if done is not None and as_json:
-        say_json(told.as_json(done) | {"report": str(told.write(done))})
+        say_json(told.as_json(done) | {"report": str(told.write(done, parquet=parquet))})
     elif done is not None:
         console = terminal.make_console()
         for table in place.tables(done):
             terminal.print_table(console, table)
-        terminal.print_lines(console, [*place.lines(done), f"report {told.write(done)}", place.answer(done)])
+        report = told.write(done, parquet=parquet)
+        terminal.print_lines(console, [*place.lines(done), f"report {report}", place.answer(done)])
 
 
 def tell(

@@ -15,6 +15,13 @@ else:
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
+def debug_string(code: grpc.StatusCode, details: str) -> str:
+    """Return a status as gRPC's core writes it where there is nothing more to say."""
+    if code is grpc.StatusCode.OK:
+        return ""
+    return f"{code.name}:{details}" if details else code.name
+
+
 class LocalCall(grpc.Call):
     """A `grpc.Call` that has ended, on an A-stack."""
 
@@ -39,8 +46,8 @@ class LocalCall(grpc.Call):
         return self._trailing
 
     def debug_error_string(self) -> str:
-        """Return more than the details where there is more: on an A-stack there is not."""
-        return ""
+        """Return the status as gRPC's core writes it."""
+        return debug_string(self._code, self._details)
 
     def is_active(self) -> bool:
         """Return False: the call has ended."""
@@ -70,7 +77,7 @@ class LocalRpcError(grpc.RpcError, grpc.Call, _Future):
             f"<{type(self).__name__} of RPC that terminated with:\n"
             f"\tstatus = {self._call.code()}\n"
             f'\tdetails = "{self._call.details()}"\n'
-            f'\tdebug_error_string = ""\n>'
+            f'\tdebug_error_string = "{self._call.debug_error_string()}"\n>'
         )
 
     __repr__ = __str__

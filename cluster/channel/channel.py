@@ -15,7 +15,8 @@ from typing import Any, Final, Self
 
 import grpc
 
-from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
+from lrpc.cluster.channel import own
+from lrpc.cluster.channel.binder import Binder, StreamsBeside
 from lrpc.cluster.channel.calls import LocalCall, LocalRpcError
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
@@ -24,12 +25,15 @@ from lrpc.cluster.channel.form import (
     MOST_METADATA,
     OK,
     REQUEST,
+    STOPPING,
     TAKE_GRPC,
     Malformed,
     checked,
+    deadline_after,
     is_for_core,
     is_plain_name,
     is_plain_time,
+    kept,
     pack_metadata,
     size_of,
     unpack_reply,
@@ -39,6 +43,7 @@ from lrpc.kernel.errors import CallError, Refused
 
 _NEVER: Final = -1
 _HEAD: Final = len(OK)
+_BY_GRPC: Final = (bytes([TAKE_GRPC]), bytes([STOPPING]))  # how replies begin that send a call there
 
 
 _channels: "Final[weakref.WeakSet[Channel]]" = weakref.WeakSet()
@@ -48,16 +53,23 @@ class Channel(StreamsBeside, grpc.Channel):
     """A gRPC channel, and the binding beside it. Made by `lrpc.insecure_channel`."""
 
     def __init__(
-        self, target: str, options: ChannelOptions | None, beside: grpc.Channel, *, secure: bool = False
+        self,
+        target: str,
+        options: ChannelOptions | None,
+        beside: grpc.Channel,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        from lrpc.kernel.host import native
+
         self.beside: grpc.Channel = beside
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
-        self._binder = Binder(target, options, secure=secure, notified=False)
+        self._binder = Binder(target, options, credentials, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
-        self.received = self._binder.received
+        self.received, self.agent = self._binder.received, self._binder.agent
         self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
         self._again_ns = 0
+        self._now = native.now_ns
         self._lock = threading.Lock()
         self._left: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose last calls still run
         _channels.add(self)
@@ -121,7 +133,13 @@ class Channel(StreamsBeside, grpc.Channel):
 
     def broken(self) -> None:
         """Note that the binding has ended: decide again at the next call."""
+        self._binder.broken()
         self._again_ns = 0
+
+    def leave(self, binding: Any) -> None:
+        """Note that the server of a binding is stopping: decide again at the next call."""
+        self._binder.leave(binding)
+        self.broken()
 
     def forget(self) -> None:
         """Begin anew in a forked child: a thread that stayed with the parent may hold the lock."""
@@ -135,7 +153,7 @@ class Channel(StreamsBeside, grpc.Channel):
             before, self._binding = self._binding, self._binder.bind(self._binding)
             if before is not None and before is not self._binding:
                 self._left.add(before)  # it ends with the last call that runs on it
-            self._again_ns = now_ns + AGAIN_NS
+            self._again_ns = self._binder.again_ns(self._now(), bound=self._binding is not None)
             return self._binding
 
 
@@ -158,7 +176,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         self._now = native.now_ns
         name = method if isinstance(method, bytes) else method.encode()
         self._name = name
-        self._plain = REQUEST.pack(len(name) & 0xFFFF, 0, _NEVER) + name  # of a call without metadata or deadline
+        # Of a call without metadata or deadline.
+        self._plain = REQUEST.pack(len(name) & 0xFFFF, len(channel.agent), _NEVER) + name + channel.agent
         self._streams = not is_plain_name(name)  # or its handler does: calls take gRPC
 
     def __call__(
@@ -181,8 +200,14 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 data = request if self._serializer is None else self._serializer(request)
             except Exception as error:
                 raise _error(_INTERNAL, "Exception serializing request!") from error
+            if data is None:
+                raise _error(_INTERNAL, "Exception serializing request!")
             if type(data) is bytes and len(data) <= channel.most_sent:
-                reply = binding.native.call(0, 0, self._plain + data, _NEVER, -1)
+                try:
+                    reply = binding.native.call(0, 0, self._plain + data, _NEVER, -1)
+                except BaseException:
+                    binding.ring()  # Ctrl-C: its handler learns of it
+                    raise
                 if type(reply) is bytes and reply.startswith(OK) and len(reply) - _HEAD <= channel.most_received:
                     channel.local_calls += 1
                     if self._deserializer is None:
@@ -236,25 +261,28 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         channel = self._channel
         if channel.closed and begun is None:
             raise ValueError("Cannot invoke RPC on closed channel!")
+        metadata = kept(metadata)
         if not is_plain_time(timeout):
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
         until = _NEVER
         if timeout is not None:
-            until = max(0, self._now() + int(timeout * 1e9))
+            until = deadline_after(self._now(), timeout)
         try:
             pairs = checked(metadata) if metadata else ()
         except (ValueError, TypeError):
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)  # which says what is wrong
+        reply: Any = None
         if begun is None:
             packed = self._packed(request, pairs, until)
             if packed is None or size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
             if timeout is not None and timeout <= 0:
                 raise _error(_DEADLINE, "Deadline Exceeded")
-            reply = binding.native.call(0, 0, packed, until, -1)
         else:
             packed, reply = begun
         try:
+            if reply is None:
+                reply = binding.native.call(0, 0, packed, until, -1)
             if type(reply) is not bytes:
                 kind, reply = binding.finish(reply, 0, 0, until, packed)
                 if kind:
@@ -277,17 +305,24 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             if until != _NEVER and self._now() >= until:
                 raise _error(_DEADLINE, "Deadline Exceeded") from None
             raise _error(_UNAVAILABLE, str(error)) from None
-        return self._returned(reply, request, timeout, metadata, wait_for_ready, compression)
+        except BaseException:
+            binding.ring()  # Ctrl-C: its handler learns of it
+            raise
+        if reply[:1] in _BY_GRPC:
+            if reply[0] == TAKE_GRPC:
+                self._streams = True
+            else:
+                channel.leave(binding)
+            left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
+            return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+        return self._returned(reply)
 
-    def _returned(self, reply: bytes, request: Any, *given: Any) -> tuple[Any, LocalCall]:
+    def _returned(self, reply: bytes) -> tuple[Any, LocalCall]:
         channel = self._channel
         try:
             code, details, initial, trailing, message = unpack_reply(reply)
         except Malformed as error:
             raise _error(_INTERNAL, f"the server answered with {error}") from None
-        if code == TAKE_GRPC:
-            self._streams = True
-            return self._by_grpc(request, *given)
         channel.local_calls += 1
         if initial or trailing or len(details) > LONG_DETAILS:
             code, details, initial, trailing = channel.received(code, details, initial, trailing)
@@ -312,6 +347,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             data = request if self._serializer is None else self._serializer(request)
         except Exception as error:
             raise _error(_INTERNAL, "Exception serializing request!") from error
+        if data is None:
+            raise _error(_INTERNAL, "Exception serializing request!")
         if type(data) is not bytes:
             return None
         if len(data) > self._channel.most_sent:
@@ -319,7 +356,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
             raise _error(_EXHAUSTED, text)
         if not pairs and until == _NEVER:
             return self._plain + data
-        packed = pack_metadata(pairs)
+        packed = self._channel.agent + pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
 
     def _by_grpc(
@@ -336,8 +373,6 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_all)
-# gRPC's own, also once `install` has put others under its names.
-_INSECURE, _SECURE = grpc.insecure_channel, grpc.secure_channel
 _CANCELLED, _DEADLINE, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 4, 8, 13, 14
 
 
@@ -351,7 +386,7 @@ def insecure_channel(target: str, options: ChannelOptions | None = None, compres
     Unary calls take an A-stack where the target is an `lrpc.server` of this computer and of the
     same user; all else takes gRPC. Where this system has no host kernel, the channel is gRPC's.
     """
-    beside = _INSECURE(target, passed_on(options), compression)
+    beside: grpc.Channel = own.INSECURE.make(target, passed_on(options), compression)
     try:
         require()
     except Refused:
@@ -366,9 +401,9 @@ def secure_channel(
 
     It takes A-stacks only where it has the option `lrpc.local_without_tls`, and the server too.
     """
-    beside = _SECURE(target, credentials, passed_on(options), compression)
+    beside: grpc.Channel = own.SECURE.make(target, credentials, passed_on(options), compression)
     try:
         require()
     except Refused:
         return beside
-    return Channel(target, options, beside, secure=True)
+    return Channel(target, options, beside, credentials)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import grpc
 
-from lrpc.cluster.channel.form import Metadata, Metadatum, checked, unpack_metadata
+from lrpc.cluster.channel.form import AGENT_KEY, Metadata, Metadatum, checked, unpack_metadata
+from lrpc.cluster.channel.methods import LOOPS_USER_AGENT, USER_AGENT
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.kernel.host.bindings import ServerBinding
@@ -17,8 +18,8 @@ if TYPE_CHECKING:  # which needs the host kernel
 _LOG = logging.getLogger("lrpc.channel")
 # What gRPC's contexts say of time where a call has no deadline.
 NO_DEADLINE_S: Final = 9.223372035e18
-_USER_AGENT: Final = Metadatum("user-agent", f"grpc-python/{grpc.__version__}")
-_LOOPS_USER_AGENT: Final = Metadatum("user-agent", f"grpc-python-asyncio/{grpc.__version__}")
+_AGENT: Final = Metadatum(AGENT_KEY, USER_AGENT)
+_LOOPS_AGENT: Final = Metadatum(AGENT_KEY, LOOPS_USER_AGENT)
 _AUTH: Final = {"transport_security_type": [b"insecure"], "security_level": [b"TSI_SECURITY_NONE"]}
 
 
@@ -34,8 +35,10 @@ class ClientFacts:
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:
         """Return the client's metadata, with its user agent before."""
-        agent = _LOOPS_USER_AGENT if self._binding.hears else _USER_AGENT
-        return (agent, *(unpack_metadata(self._packed) if self._packed else ()))
+        told = unpack_metadata(self._packed) if self._packed else ()
+        if told and told[0].key == AGENT_KEY:
+            return told
+        return (_LOOPS_AGENT if self._binding.hears else _AGENT, *told)
 
     def peer(self) -> str:
         """Return what gRPC says of a client over a UNIX socket."""

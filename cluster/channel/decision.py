@@ -15,19 +15,22 @@ import re
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 OFF_VARIABLE: Final = "LRPC_CHANNEL"  # "off": every call takes gRPC
+OBSERVABILITY: Final = "grpc_observability"  # the module of gRPC's plugin
 # Options that change nothing about a unary call on an A-stack, or are kept there too.
 _HARMLESS: Final = re.compile(
     r"grpc\.(max_(send|receive)_message_length|max_metadata_size|absolute_max_metadata_size|so_reuseport|"
     r"keepalive_.*|http2\..*|max_connection_.*|client_idle_timeout_ms|(min|max|initial)_reconnect_backoff_ms|"
-    r"primary_user_agent|secondary_user_agent|enable_retries|enable_http_proxy|default_authority|"
+    r"(primary|secondary)_user_agent|enable_retries|enable_http_proxy|default_authority|"
     r"use_local_subchannel_pool|optimization_target|default_compression_.*|lb_policy_name|enable_channelz|"
     r"dns_.*|max_concurrent_streams)"
 )
+AGENT_OPTIONS: Final = ("grpc.primary_user_agent", "grpc.secondary_user_agent")
 _PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY")
 # sock_diag(7): one request for all listening sockets of a family.
 _NETLINK: Final = 4
@@ -38,6 +41,9 @@ _DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _LISTENS: Final = 1 << 10
 # Of an answer: family, state, timer, retransmits; port here and there; address; …; user, inode.
 _ANSWER: Final = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
+# The same as text, and the state of a listening socket in it.
+PROC_TABLES: Final = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
+_LISTENS_IN_PROC: Final = "0A"
 ChannelOptions = Sequence[tuple[str, Any]]  # as gRPC has them
 
 
@@ -66,8 +72,9 @@ def decide(target: str, options: ChannelOptions, users: Collection[int] | None =
     The target's socket must belong to one of `users`, or to this process's own.
     """
     users = (os.geteuid(),) if users is None else users
-    if os.environ.get(OFF_VARIABLE) == "off":
-        return Decision(None, f"{OFF_VARIABLE}=off")
+    off = turned_off()
+    if off is not None:
+        return Decision(None, off)
     unfit = unfit_option(options)
     if unfit is not None:
         return Decision(None, unfit)
@@ -83,6 +90,17 @@ def decide(target: str, options: ChannelOptions, users: Collection[int] | None =
     return _port(target, options, users)
 
 
+def turned_off() -> str | None:
+    """Return why nothing in this process takes A-stacks; None where that is not said.
+
+    gRPC's observability plugin measures what gRPC itself does. Nothing public tells whether it has
+    been started, so it counts from when the program has read it.
+    """
+    if os.environ.get(OFF_VARIABLE) == "off":
+        return f"{OFF_VARIABLE}=off"
+    return "gRPC's observability plugin" if OBSERVABILITY in sys.modules else None
+
+
 def unfit_option(options: ChannelOptions) -> str | None:
     """Return why a channel with these options takes gRPC; None where none of them says so."""
     for name, value in options:
@@ -90,6 +108,8 @@ def unfit_option(options: ChannelOptions) -> str | None:
             return f"option {name}"
         if name == "grpc.lb_policy_name" and value != "pick_first":
             return f"option {name}={value}"
+        if name in AGENT_OPTIONS and not (isinstance(value, str) and re.fullmatch(r"[!-~]([ -~]*[!-~])?", value)):
+            return f"option {name}={value!r}"
     return None
 
 
@@ -117,8 +137,37 @@ def own_listeners(port: int) -> list[Listener]:
 def listeners() -> list[Listener]:
     """Return every listening TCP socket of this network namespace, as the kernel lists them.
 
-    Raises `OSError` where the kernel does not tell.
+    By sock_diag; where that is refused, by /proc, which takes ten times as long. Raises `OSError`
+    where neither tells.
     """
+    try:
+        return _by_sock_diag()
+    except OSError:
+        return _by_proc()
+
+
+def _by_proc() -> list[Listener]:
+    found = []
+    for path in PROC_TABLES:
+        if path != PROC_TABLES[0] and not os.path.exists(path):
+            continue  # this system has no IPv6
+        with open(path, encoding="ascii") as table:
+            next(table)  # the names of its columns
+            for fields in map(str.split, table):
+                if fields[3] == _LISTENS_IN_PROC:
+                    address, _, port = fields[1].partition(":")
+                    found.append(Listener(_read_address(address), int(port, 16), int(fields[7]), int(fields[9])))
+    return found
+
+
+def _read_address(text: str) -> str:
+    """Return an address that /proc writes as hexadecimal words of this processor's order."""
+    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, packed)
+
+
+def _by_sock_diag() -> list[Listener]:
     found = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK) as ask:
         ask.settimeout(1)

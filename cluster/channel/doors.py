@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,15 +54,19 @@ def _bytes(options: ChannelOptions | None, name: str, usual: int) -> int:
 class PortDoors:
     """The doors of one server, beside the ports that it has opened."""
 
-    def __init__(self, options: ChannelOptions | None, simultaneous: int = SIMULTANEOUS) -> None:
+    def __init__(
+        self, options: ChannelOptions | None, simultaneous: int = SIMULTANEOUS, unfit: str | None = None
+    ) -> None:
         own = dict(options or ())
         self._where = None if DOORS not in own else str(own[DOORS])
         self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
         self._simultaneous = simultaneous
-        self._bounds_metadata = any(name in own for name in METADATA_BOUNDS)  # which gRPC must keep to
+        # Why there are none, whatever its ports are; bounds of metadata are gRPC's to keep to.
+        self._unfit = next((f"option {name}" for name in METADATA_BOUNDS if name in own), unfit)
         self.ports: list[tuple[str, int, str]] = []  # address, port, and the signature of its door
         self.local: HostServer | None = None  # once it has started
         self._doors: Doors | None = None
+        _all.add(self)
 
     def add(self, address: str, port: int, *, secure: bool = False) -> None:
         """Note a port; one with TLS has a door only where `lrpc.local_without_tls` is set."""
@@ -76,7 +81,9 @@ class PortDoors:
         stubs_for: "Callable[[ServerBinding], Sequence[Entry]] | None",
     ) -> None:
         """Open the doors of the server that `serve` makes; where that fails, gRPC serves alone."""
-        if os.environ.get(decision.OFF_VARIABLE) == "off" or self._bounds_metadata:
+        off = decision.turned_off() or self._unfit
+        if off is not None:
+            _LOG.info("no doors: %s", off)
             return
         try:
             require()
@@ -106,13 +113,35 @@ class PortDoors:
         if self._doors is not None:
             self._doors.close()
 
+    def forget(self) -> None:
+        """Close a forked child's copies: clients see the end of its parent, which goes on."""
+        if self.local is not None:
+            self.local.forget()
+        if self._doors is not None:
+            self._doors.forget()
+
+
+_all: Final[weakref.WeakSet[PortDoors]] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for doors in list(_all):
+        doors.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
 
 def _doors_of(address: str, port: int) -> list[str]:
     """Return the names of the doors beside one of gRPC's ports."""
     if address.startswith("unix:"):
         door = decision.door_of_socket(address.removeprefix("unix:").removeprefix("//"))
         return [] if door is None else [door]
-    return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+    try:
+        return [decision.door_of_inode(one.inode) for one in decision.own_listeners(port)]
+    except OSError as error:  # other ports have theirs
+        _LOG.warning("no door beside %s: listening sockets cannot be listed: %s", address, error)
+        return []
 
 
 def _nothing(buffer: bytes | bytearray, offset: int) -> bytes:
@@ -131,6 +160,16 @@ class RegisteredServer:
     doors: PortDoors
     _grpc: Any
     _methods: Methods
+
+    @property
+    def local_calls(self) -> int:
+        """Return how many calls have come over A-stacks."""
+        return 0 if self.doors.local is None else sum(one["calls"] for one in self.doors.local.totals().values())
+
+    @property
+    def grpc_calls(self) -> int:
+        """Return how many calls, also streams, have come by gRPC."""
+        return self._methods.grpc_calls
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
         """Register generic handlers."""

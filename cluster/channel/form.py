@@ -6,20 +6,23 @@ what is there before anything is cut out by them.
 
 import re
 import struct
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 REQUEST: Final = struct.Struct("<HIq")  # bytes of the method's name and of metadata; deadline in ns, or -1
 REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and of trailing metadata
 OK: Final = REPLY.pack(0, 0, 0, 0)
-TAKE_GRPC: Final = 17  # a code beyond gRPC's own: the method streams, so gRPC is to be taken
-SIGNATURE: Final = "gRPC's unary calls, form 1"
+# Codes beyond gRPC's own: no handler has seen the call, and gRPC is to be taken. The method
+# streams; or the server is stopping, and another may be at its address.
+TAKE_GRPC, STOPPING = 17, 18
+SIGNATURE: Final = "gRPC's unary calls, form 2"
 WITHOUT_TLS: Final = f"{SIGNATURE}, in place of TLS"  # beside a port that has it
 _HEAD: Final = REQUEST.size
 _unpack_head: Final = REQUEST.unpack_from
 _PAIR: Final = struct.Struct("<HI")
 _KEY: Final = re.compile(r"[0-9a-z_.\-]+")
 # Keys that gRPC's core keeps for itself: it acts on some, and passes on few.
+AGENT_KEY: Final = "user-agent"  # the first of the metadata, of a channel that has one of its own
 _OF_CORE: Final = re.compile(r"grpc-.*|lb-.*|te|content-.*|user-agent|endpoint-load-metrics-bin")
 MOST_METHOD: Final = 4096  # bytes of a method's name
 MOST_TIMEOUT_S: Final = 9e7  # gRPC cuts longer ones short, or takes them for none at all
@@ -75,6 +78,16 @@ def checked(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Metadatum, ...
     return tuple(found)
 
 
+def kept(metadata: Any) -> Any:
+    """Return metadata as they were given, but those that can be read only once as a tuple.
+
+    What cannot be read is returned as it is: gRPC says what is wrong with it.
+    """
+    if metadata is None or isinstance(metadata, Sequence | Mapping):
+        return metadata
+    return tuple(metadata) if isinstance(metadata, Iterable) else metadata
+
+
 def is_for_core(metadata: Metadata) -> bool:
     """Return whether metadata have a key that gRPC's core keeps for itself."""
     return any(_OF_CORE.fullmatch(key) is not None for key, _ in metadata)
@@ -83,6 +96,11 @@ def is_for_core(metadata: Metadata) -> bool:
 def is_plain_time(timeout: object) -> bool:
     """Return whether a time-out is one that an A-stack keeps to as gRPC does."""
     return timeout is None or (isinstance(timeout, (int, float)) and timeout < MOST_TIMEOUT_S)
+
+
+def deadline_after(now_ns: int, timeout: float) -> int:
+    """Return the deadline of a call; one that is over where the time-out is below 0."""
+    return now_ns + int(max(0.0, timeout) * 1e9)
 
 
 def is_plain_name(name: bytes) -> bool:
@@ -194,6 +212,6 @@ def unpack_reply(data: bytes) -> tuple[int, str, tuple[Metadatum, ...], tuple[Me
             raise Malformed("a reply that ends early")
         parts.append(data[at : at + size])
         at += size
-    if code > TAKE_GRPC:
+    if code > STOPPING:
         raise Malformed(f"status code {code}")
     return code, parts[0].decode(errors="replace"), unpack_metadata(parts[1]), unpack_metadata(parts[2]), data[at:]

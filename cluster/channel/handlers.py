@@ -8,14 +8,15 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 import grpc
 
 from lrpc.cluster.channel.context import Context
+from lrpc.cluster.channel.executors import Pool
 from lrpc.cluster.channel.form import (
     OK,
+    STOPPING,
     TAKE_GRPC,
     Malformed,
     pack_reply,
@@ -30,8 +31,6 @@ from lrpc.cluster.channel.methods import (
     INVALID_TEXT,
     LATE,
     LIMIT_TEXT,
-    STOPPING_TEXT,
-    UNAVAILABLE,
     UNIMPLEMENTED,
     UNKNOWN,
     CallDetails,
@@ -50,8 +49,7 @@ _LOG = logging.getLogger("lrpc.channel")
 class Handlers(Methods):
     """A server's handlers, and how they are run."""
 
-    # One for each handler that may run at a time, on either path; None where nothing bounds them.
-    permits: "SimpleQueue[None] | None" = None
+    pool: Pool | None = None  # whose threads the workers stand for, and whose bound is theirs
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
     _found: dict[bytes, Handler] = field(default_factory=dict)
 
@@ -82,19 +80,20 @@ class Handlers(Methods):
         if text is not None:
             return pack_reply(EXHAUSTED, text, (), (), b"")
         if self.stopping:
-            return pack_reply(UNAVAILABLE, STOPPING_TEXT, (), (), b"")
+            return pack_reply(STOPPING, "", (), (), b"")
         if not self.enter():
             return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
-        permits = self.permits
-        if permits is not None:
-            permits.get()
+        pool = self.pool
+        if pool is not None and not pool.enter():
+            self.leave()
+            return pack_reply(TAKE_GRPC, "", (), (), b"")
         try:
             if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
                 return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
             return self._answer(method, context, message)
         finally:
-            if permits is not None:
-                permits.put(None)
+            if pool is not None:
+                pool.leave()
             self.leave()
             context.finished = True
             if context.callbacks is not None:
@@ -144,15 +143,15 @@ class Handlers(Methods):
         return continuation(0)(details)
 
     def _raised(self, context: Context, error: Exception) -> bytes:
+        details = "RPC Aborted"
+        if not context.aborted:
+            try:
+                details = f"Exception calling application: {error}"
+            except Exception:
+                details = "Calling application raised unprintable Exception!"
+            _LOG.exception(details)
         if context.cancelled:
             return self._reply(context, CANCELLED, "CANCELLED", own=False)
-        if context.aborted:
-            return self._reply(context, UNKNOWN, "RPC Aborted")
-        try:
-            details = f"Exception calling application: {error}"
-        except Exception:
-            details = "Calling application raised unprintable Exception!"
-        _LOG.exception(details)
         return self._reply(context, UNKNOWN, details)
 
     def _returned(self, handler: Handler, context: Context, response: object) -> bytes:
@@ -171,20 +170,17 @@ class Handlers(Methods):
             return pack_reply(EXHAUSTED, text, context.initial, (), b"")
         if context.has_said_nothing():
             return OK + data
-        code = 0 if context.code_set is None else _number(context.code_set)
-        if not context.metadata_are_right():
-            return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
-        return pack_reply(code, context.details_set or "", context.initial, context.trailing, data)
+        return self._reply(context, 0, "", data)
 
-    def _reply(self, context: Context, code: int, details: str, *, own: bool = True) -> bytes:
-        """Return a reply without a message; what the handler has set goes before, where `own`."""
+    def _reply(self, context: Context, code: int, details: str, data: bytes = b"", *, own: bool = True) -> bytes:
+        """Return a reply; what the handler has set goes before, where `own`."""
         if own and context.code_set is not None:
             code = _number(context.code_set)
         if own and context.details_set is not None:
             details = context.details_set
         if not context.metadata_are_right():
             return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
-        return pack_reply(code, details, context.initial, context.trailing, b"")
+        return pack_reply(code, details, context.initial, context.trailing, data)
 
 
 def _number(code: object) -> int:

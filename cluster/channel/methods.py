@@ -11,6 +11,8 @@ from lrpc.cluster.channel.form import Metadatum
 
 CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
 CANCELLED, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 8, 12, 13, 14
+USER_AGENT: Final = f"grpc-python/{grpc.__version__}"
+LOOPS_USER_AGENT: Final = f"grpc-python-asyncio/{grpc.__version__}"
 LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
 INVALID_TEXT: Final = "Invalid metadata"
 STOPPING_TEXT: Final = "the server is stopping"
@@ -35,6 +37,7 @@ class Methods:
     generic: list[Any] = field(default_factory=list)
     most_concurrent: int | None = None
     running: int = 0  # on either path, where `most_concurrent` bounds them
+    grpc_calls: int = 0  # that came by gRPC, streams as well
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False
     largest: int = 4 << 20  # bytes of a request

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.doors import PortDoors, RegisteredServer, broken, largest_request, largest_response, passed_on
+from lrpc.cluster.channel.executors import Pool
 from lrpc.cluster.channel.handlers import Handlers
 from lrpc.cluster.channel.methods import LIMIT_TEXT
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # which needs the host kernel
 
 _MOST_WORKERS: Final = 1000
 _MORE_WORKERS: Final = 8
-_SERVER: Final = grpc.server  # gRPC's own, also once `install` has put another under its name
+_IDLE_S: Final = 1e6  # a pool's threads stay as long as it does
 
 
 class ChannelServer(RegisteredServer, grpc.Server):
@@ -43,25 +44,21 @@ class ChannelServer(RegisteredServer, grpc.Server):
         xds: bool = False,
     ) -> None:
         options = list(options or ())  # it may be an iterator
-        self.doors = PortDoors(options)
+        self.doors = PortDoors(options, unfit="xds" if xds else None)
         plain = type(thread_pool) is ThreadPoolExecutor
-        self._pool = thread_pool
+        pool = Pool.of(cast(ThreadPoolExecutor, thread_pool)) if plain else None
         handlers, interceptors = tuple(handlers or ()), tuple(interceptors or ())  # they may be iterators
-        self._methods = self._handlers = Handlers(
+        self._methods: Handlers = Handlers(
             interceptors=interceptors,
             generic=list(handlers),
             most_concurrent=maximum_concurrent_rpcs,
+            pool=pool,
             executor=None if plain else thread_pool,
             largest=largest_request(options),
             most_sent=largest_response(options),
         )
-        if plain:
-            permits: SimpleQueue[None] = SimpleQueue()
-            self._handlers.permits = permits
-            for _ in range(thread_pool._max_workers):  # type: ignore[attr-defined]  # a bound for both ways
-                permits.put(None)
-        inner = _Counted(self._handlers)
-        self._grpc = _SERVER(
+        inner = _Counted(self._methods)
+        self._grpc = own.SERVER.make(
             cast(ThreadPoolExecutor, thread_pool),
             list(handlers),
             [*interceptors, inner],
@@ -79,7 +76,7 @@ class ChannelServer(RegisteredServer, grpc.Server):
     def start(self) -> None:
         """Start serving, on gRPC and at the doors."""
         self._grpc.start()
-        self.doors.open(self._serve, self._handlers.stubs_for)
+        self.doors.open(self._serve, self._methods.stubs_for)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped; return whether the time ran out before."""
@@ -93,16 +90,23 @@ class ChannelServer(RegisteredServer, grpc.Server):
     def stop(self, grace: float | None) -> threading.Event:
         """Take no more calls; return an event that is set once all have ended or were cancelled."""
         with self._stopping:
-            self._handlers.stopping = True
+            self._methods.stopping = True
             until = time.monotonic() + (grace or 0.0)
             self._until = until if self._stopped is None else min(self._until, until)
             if self.doors.local is not None:
-                self.doors.local.close_doors()
+                self._close_doors(self.doors.local)
             ended = self._grpc.stop(grace)
             if self._stopped is None:
                 self._stopped = threading.Event()
                 threading.Thread(target=self._stop_local, args=(ended, self._stopped), daemon=True).start()
             return self._stopped
+
+    def _close_doors(self, local: "HostServer") -> None:
+        from lrpc.kernel.host.workers import Workers
+
+        local.close_doors()
+        if isinstance(local.workers, Workers):
+            local.workers.add(_MORE_WORKERS)  # which send late calls to gRPC
 
     def _stop_local(self, ended: threading.Event, stopped: threading.Event) -> None:
         local = self.doors.local
@@ -121,19 +125,13 @@ class ChannelServer(RegisteredServer, grpc.Server):
     def _serve(self, doors: "Doors") -> "HostServer":
         from lrpc.kernel.host.server import HostServer
 
-        prefix = getattr(self._pool, "_thread_name_prefix", "lrpc server")
-        workers = getattr(self._pool, "_max_workers", _MOST_WORKERS)
-        begin = getattr(self._pool, "_initializer", None)
-        arguments = getattr(self._pool, "_initargs", ())
+        pool = self._methods.pool
+        most = _MOST_WORKERS if pool is None else pool.threads
+        if self._methods.most_concurrent is not None:
+            most += _MORE_WORKERS  # which say no where the bounds of handlers are reached
+        name = "lrpc server_" if pool is None else pool.prefix
         return HostServer(
-            f"gRPC server {os.getpid()}",
-            doors,
-            broken,
-            0,
-            # Some more, which say no where the bounds of handlers are reached.
-            (workers if isinstance(workers, int) else _MOST_WORKERS) + _MORE_WORKERS,
-            thread_name=f"{prefix}_",
-            begin=None if begin is None else lambda: begin(*arguments),
+            f"gRPC server {os.getpid()}", doors, broken, 0, most, thread_name=name, idle_s=_IDLE_S, fair=False
         )
 
 
@@ -157,10 +155,11 @@ class _Counted(grpc.ServerInterceptor):
     """The innermost interceptor on gRPC's way: what bounds handlers there bounds both ways."""
 
     def __init__(self, handlers: Handlers) -> None:
-        self._handlers = handlers
+        self._methods = handlers
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Return the handler with its behaviour counted."""
+        self._methods.grpc_calls += 1
         handler = continuation(handler_call_details)
         if handler is None:
             return None
@@ -204,12 +203,12 @@ class _Counted(grpc.ServerInterceptor):
         return run
 
     def _enter(self, context: Any) -> None:
-        if not self._handlers.enter():
+        if not self._methods.enter():
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, LIMIT_TEXT)
-        if self._handlers.permits is not None:
-            self._handlers.permits.get()
+        if self._methods.pool is not None:
+            self._methods.pool.take()
 
     def _leave(self) -> None:
-        self._handlers.leave()
-        if self._handlers.permits is not None:
-            self._handlers.permits.put(None)
+        self._methods.leave()
+        if self._methods.pool is not None:
+            self._methods.pool.leave()

@@ -7,7 +7,7 @@ paper's stubs do (section 5.1).
 
 from collections.abc import Callable
 
-from lrpc.domains.interface import Procedure
+from lrpc.domains.interface import Procedure, is_leaf
 from lrpc.domains.stubs import as_results, in_order, pack, refer
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, ForgedBinding
@@ -181,6 +181,7 @@ class WithinStub(ClientStub):
     ) -> None:
         super().__init__(client, procedure, number, grant)
         self.body: Callable[..., object] = getattr(server, procedure.name)
+        self.leaf = is_leaf(self.body)
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Call the procedure directly; what it raises reaches the caller unchanged.
@@ -191,7 +192,15 @@ class WithinStub(ClientStub):
         processor.spend(processor.charges.procedure_call)
         self.kernel.counts.within_domain += 1
         self.kernel.log.add(processor.clock, WITHIN, self.kernel.running_thread().number, self.number)
-        results = as_results(self.single, self.body(*values))
+        kernel = self.kernel
+        if self.leaf:
+            kernel.leaf = self.procedure.name
+        try:
+            returned = self.body(*values)
+        finally:
+            if self.leaf:
+                kernel.leave_leaf()
+        results = as_results(self.single, returned)
         if self.arguments.references:  # the procedure changed the caller's own references
             results = (*[self.arguments.referents(values)[n] for n in self.arguments.references], *results)
         self.results.pack(results)

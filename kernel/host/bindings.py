@@ -95,6 +95,7 @@ class ServerBinding:
         self.native.attach(index, message.descriptors[0], size)
         self.bytes += size - self.regions.get(index, 0)
         self.regions[index] = size
+        segments.keep_pages(size)
 
     def detach(self, message: DoorMessage) -> None:
         """Take an A-stack's out-of-band segment away: its client needs it no more."""

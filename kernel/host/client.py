@@ -224,6 +224,7 @@ class ClientBinding:
             self.native.release(index)
             raise NoRoom(f"{self.name}: {refusal}", bool(executed))
         spares.watch(self)
+        segments.keep_pages(size)
         return index
 
     def _offer(self, index: int, size: int, deadline: int) -> str | None:

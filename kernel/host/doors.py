@@ -304,20 +304,19 @@ class FolderDoor:
         raise BindingRefused(f"export {self.name}: its lock {path} comes and goes; try again")
 
     def hide(self) -> None:
-        """Take the door's name away: who looks for it from now on finds none."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.doors.path(self.name))
+        """Take the door's name away, and give up its lock: another process may have the name."""
+        if self._lock < 0:
+            return
+        for path in (self.name, self.name + _LOCK):  # while the lock is held: see `_locked`
+            with contextlib.suppress(OSError):
+                os.unlink(self.doors.path(path))
+        os.close(self._lock)
+        self._lock = -1
 
     def close(self) -> None:
         """Take the door away; a client that connects from now on is refused."""
-        if self._lock < 0:
-            return
         self.hide()
         self.listening.close()
-        with contextlib.suppress(OSError):  # while it is held: see `_locked`
-            os.unlink(self.doors.path(self.name + _LOCK))
-        os.close(self._lock)
-        self._lock = -1
 
     def forget(self) -> None:
         """Close this process's copies in a forked child; the door stays its parent's."""

@@ -25,6 +25,26 @@ MOST_SEGMENT: Final = 1 << 28
 _MOST_ASTACKS: Final = 1 << 16  # of one binding
 
 
+_COPIES: Final = 8  # of a large value that one call makes on its way, or fewer
+_MOST_KEPT: Final = 31 << 20  # glibc keeps no larger blocks
+_kept = 0  # bytes, for which that was asked already
+
+
+def keep_pages(size: int) -> None:
+    """Let the allocator keep the pages of as large values as will be copied from now on.
+
+    glibc gives free pages back to Linux, down to twice the largest block that was freed so far. A
+    call with values of 1 MiB copies them several times, and would take 1,250 pages anew at each,
+    which is most of its time. A block that is allocated, never touched and freed tells glibc of
+    larger values to come; others do not mind.
+    """
+    global _kept
+    wanted = min(size * _COPIES, _MOST_KEPT)
+    if wanted > _kept:
+        _kept = wanted
+        bytearray(wanted)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the A-stacks of a binding lie in its segment.

@@ -22,7 +22,7 @@ from lrpc.kernel.host.bindings import HostExport, Refusal, ServerBinding
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.knocks import Hello, Knocks, answer
 from lrpc.kernel.host.messages import BadMessage, DoorMessage, Sender
-from lrpc.kernel.host.workers import Attends, OnError, Served, Workers
+from lrpc.kernel.host.workers import IDLE_S, Attends, OnError, Served, Workers
 
 COUNTED: Final = ("calls", "spun", "slept", "aborted")  # of each binding, without end
 _PAUSE_NS: Final = 50_000_000  # without accepting, where no descriptor is left
@@ -35,9 +35,9 @@ _REASONS: Final = {1: "client ended", 2: "client broke the segment", 3: "forked"
 class HostServer:
     """What one domain exports, and everybody bound to it.
 
-    `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins. `begin` is called on
-    each worker's thread, and `thread_name` begins their names. `attends` makes what takes calls in
-    the place of workers.
+    `waits` is how its workers wait: 0 adapts, 1 always sleeps, 2 always spins. `thread_name` begins
+    the names of their threads, which end when they were idle for `idle_s`; `fair` leaves some for
+    each process. `attends` makes what takes calls in the place of workers.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class HostServer:
         waits: int,
         most_workers: int,
         thread_name: str = "",
-        begin: Callable[[], object] | None = None,
+        idle_s: float = IDLE_S,
+        fair: bool = True,
         attends: "Callable[[HostServer], Attends] | None" = None,
     ) -> None:
         self.name, self.doors, self.waits = name, doors, waits
@@ -57,7 +58,7 @@ class HostServer:
         if attends is not None:
             self.workers = attends(self)
         else:
-            self.workers = Workers(threads, on_error, self._has_ended, most_workers, begin=begin)
+            self.workers = Workers(threads, on_error, self._has_ended, most_workers, idle_s, fair=fair)
         self.exports: dict[str, HostExport] = {}
         self.bindings: dict[int, ServerBinding] = {}  # by the descriptor of their door
         self._processes: dict[int, ServerBinding] = {}  # by the descriptor of their client's process

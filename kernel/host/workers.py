@@ -10,6 +10,7 @@ less than `SHARE` times as many as run no procedure for others: it has three in 
 most, the next process three in four of the rest, and so on.
 """
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +25,12 @@ WRONG_ARGUMENT: Final = 2  # the text of an `ArgumentError`
 RAISED: Final = 3  # what the procedure raised, as `errors.as_reply` writes it
 NO_SUCH_PROCEDURE: Final = 4
 
+IDLE_S: Final = 10.0
 SHARE: Final = 3  # times the workers that are left: as many may attend one process
 _LARGE: Final = 64 * 1024  # bytes of results that a worker does not hold while it idles
 # For which it holds them all the same, and stays with its A-stack: until they are collected; and
 # where calls follow each other, the next one finds memory that the system has not taken back.
 _LINGER_MS: Final = 100
-
 # Of a worker's thread: `index`, the A-stack that it attends.
 attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
@@ -75,8 +76,8 @@ class Workers:
 
     `most` bounds their number; workers that are stuck in a procedure count. `idle_s` is how long
     one waits for a call, with or without an A-stack, before its thread ends. `on_end` is called for
-    a binding that has ended under a worker, and `begin` on each worker's thread before its first
-    call. Threads are called `name` and a number.
+    a binding that has ended under a worker. Threads are called `name` and the least number that no
+    other has. Unless they are `fair` to processes, calls get workers in the order that they come.
     """
 
     listens = False
@@ -87,11 +88,11 @@ class Workers:
         on_error: OnError,
         on_end: Callable[["Served"], None],
         most: int = 64,
-        idle_s: float = 10.0,
-        begin: Callable[[], object] | None = None,
+        idle_s: float = IDLE_S,
+        *,
+        fair: bool = True,
     ) -> None:
-        self.name, self.most = name, most
-        self._begin = begin
+        self.name, self.most, self._fair = name, most, fair
         self._on_error, self._on_end = on_error, on_end
         self._idle_s = idle_s
         self._lock = threading.Condition()
@@ -99,7 +100,6 @@ class Workers:
         self._workers: set[_Worker] = set()
         self._waiting = 0  # workers without an A-stack
         self._closed = False
-        self._made = 0
 
     @property
     def count(self) -> int:
@@ -128,8 +128,8 @@ class Workers:
             self._lock.notify()
             return
         elif len(self._workers) < self.most:
-            self._made += 1
-            worker = _Worker(self, f"{self.name}{self._made - 1}")
+            numbers = {one.number for one in self._workers}
+            worker = _Worker(self, next(n for n in itertools.count() if n not in numbers))
             self._workers.add(worker)
             worker.thread.start()
             return
@@ -141,6 +141,8 @@ class Workers:
 
     def _may_have(self, owner: int, without: "_Worker | None") -> bool:
         """Return whether a process gets another worker, where one is free or can be reclaimed."""
+        if not self._fair:
+            return True
         others = [one for one in self._workers if one.owner and one is not without]
         own = sum(one.owner == owner for one in others)
         busy = sum(one.owner != owner and one.native.busy for one in others)
@@ -186,6 +188,13 @@ class Workers:
         """Return whether a procedure runs."""
         return any(one.native.busy for one in list(self._workers))
 
+    def add(self, more: int) -> None:
+        """Allow so many more workers, and make those that calls wait for."""
+        with self._lock:
+            self.most += more
+            for binding, _ in list(self._pending)[:more]:
+                self._provide(binding)
+
     def drain(self, seconds: float) -> None:
         """Wait until no procedure runs, for at most so long."""
         end = native.now_ns() + int(seconds * 1e9)
@@ -213,8 +222,6 @@ class Workers:
     def run(self, worker: "_Worker") -> None:
         """Serve calls on a worker's thread, until it is to end."""
         try:
-            if self._begin is not None:
-                self._begin()
             self._serve(worker)
         finally:
             with self._lock:
@@ -260,12 +267,13 @@ class Workers:
 class _Worker:
     """One worker, as the pool keeps it."""
 
-    def __init__(self, pool: Workers, name: str) -> None:
+    def __init__(self, pool: Workers, number: int) -> None:
+        self.number = number
         self.native = native.Worker()
         self.owner = 0  # whose A-stack it attends; 0 for none
         self.dismissed = False
         self.given_ns = 0  # when it was given its A-stack
-        self.thread = threading.Thread(target=pool.run, args=(self,), name=name, daemon=True)
+        self.thread = threading.Thread(target=pool.run, args=(self,), name=f"{pool.name}{number}", daemon=True)
 
     def idles(self) -> tuple[bool, int]:
         """Return what is least for one that has idled longest; one about to begin comes last."""

@@ -24,12 +24,7 @@ from lrpc.kernel.simulated.costs import (
     MESSAGE_BUFFER,
     MESSAGE_CLIENT_STUB,
     MESSAGE_DISPATCH,
-    MESSAGE_ENQUEUE,
-    MESSAGE_SCHEDULE,
     MESSAGE_SERVER_STUB,
-    MESSAGE_SWITCH,
-    MESSAGE_TRANSFER,
-    MESSAGE_VALIDATE,
     NETWORK_BYTE,
     NETWORK_RECEIVE,
     NETWORK_SEND,
@@ -208,8 +203,11 @@ class Charges:
         self.server_stub = self._path(SERVER_STUB)
         self.leave = self._path(TRAP, KERNEL_RETURN)
         self.message_client_stub = self._path(PROCEDURE_CALL, MESSAGE_CLIENT_STUB, MESSAGE_BUFFER)
-        self.message_transfer = self._path(
-            MESSAGE_VALIDATE, MESSAGE_ENQUEUE, MESSAGE_TRANSFER, MESSAGE_SCHEDULE, MESSAGE_SWITCH
+        # The transfer of a message: what comes before the machine's lock, under it, and after.
+        passing = costs.file.message_passing
+        parts = ((), (), ()) if passing is None else passing.locked.parts
+        self.before_lock, self.under_lock, self.after_lock = (
+            self._path(*(STEPS.index(step) for step in part)) for part in parts
         )
         self.message_dispatch = self._path(MESSAGE_DISPATCH, MESSAGE_SERVER_STUB)
         self.network_send = self._path(NETWORK_SEND)
@@ -258,6 +256,10 @@ class Charges:
         self._missed += count
         if self.notes is not None:
             self.notes.add_misses(count, self._ns_of_misses[count], processor)
+        return self._ns_of_misses[count]
+
+    def ns_of_misses(self, count: int) -> int:
+        """Return the ns of as many misses."""
         return self._ns_of_misses[count]
 
     def counts(self) -> list[int]:

@@ -11,13 +11,14 @@ So no figure that went into a model is shown as a prediction of it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
 from lrpc.kernel.documents import Document, read_toml, validate
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.disciplines import Discipline
+from lrpc.kernel.simulated.disciplines import MessagePassing
+from lrpc.kernel.simulated.origins import Sourced
 
 # The steps that paths charge. A step's number is its index here, and in every list of costs and
 # charges.
@@ -174,29 +175,15 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
 }
 REMOTE_STEPS: Final = (*PARTS["network"], *PARTS["messages"], *PARTS["packets"], *PARTS["marshaling"])
 
-Origin = Literal["source", "fitted", "assumed"]
-CellName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/.+$")]  # table/row/column
 LARGEST_COST_US: Final = 1e9
 LONGEST_WAIT_NS: Final = 10**12
 LARGEST_COUNT: Final = 1 << 16  # of a step in a total, or of pages
 
 
-class StepCost(Document):
-    """The cost of one step, in microseconds (`us`), and its origin.
-
-    `solved_from` names the table cells that the cost was solved from, if any, as table/row/column.
-    """
+class StepCost(Sourced):
+    """The cost of one step, in microseconds (`us`), and its origin."""
 
     us: float = Field(ge=0, le=LARGEST_COST_US, allow_inf_nan=False)
-    origin: Origin
-    source: str = Field(min_length=1)
-    solved_from: tuple[CellName, ...] = Field(default=(), strict=False)
-
-    @model_validator(mode="after")
-    def _what_is_fitted_names_its_cells(self) -> "StepCost":
-        if self.origin == "fitted" and not self.solved_from:
-            raise ValueError("solved_from: missing; a fitted cost names the cells that it was solved from")
-        return self
 
     @property
     def ps(self) -> int:
@@ -262,27 +249,13 @@ class Retransmission(StepCost):
         return wait_ns
 
 
-class Variation(Document):
+class Variation(Sourced):
     """How the time that a service takes in a call to another machine varies around its cost.
 
     It takes `floor` times its cost at least. What it takes beyond that is exponential.
     """
 
     floor: float = Field(gt=0, le=1, allow_inf_nan=False)
-    origin: Origin
-    source: str = Field(min_length=1)
-
-
-class MessagePassing(Document):
-    """How messages travel between domains: which of Table III's copies are made.
-
-    With `one_lock`, one lock of the machine's is held over most of the transfer, as in SRC RPC.
-    """
-
-    discipline: Discipline
-    source: str
-    one_lock: bool = True
-    buffers: int = Field(default=256, ge=1, le=LARGEST_COUNT)  # of each server; how many Taos had is not known
 
 
 class CostFile(Document):

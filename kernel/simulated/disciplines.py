@@ -1,6 +1,13 @@
-"""Table III: which copies each discipline of message passing makes, and from where to where."""
+"""How messages travel, as a cost model says it: which copies are made, and what is under a lock.
+
+The copies are Table III's, of each discipline, with from where to where each goes.
+"""
 
 from typing import Final, Literal
+
+from pydantic import Field, model_validator
+
+from lrpc.kernel.simulated.origins import Sourced
 
 # The copies, by Table III's letters, that a message-passing system makes of each mutable argument,
 # each immutable argument and each result. Taos' shared buffers are mapped into every domain, and so
@@ -35,3 +42,50 @@ RESULT_PATHS: Final[dict[str, CopyPath]] = {
     "message passing": {"B": (RECEIVER, KERNEL), "C": (KERNEL, SENDER), "F": (SENDER, STUB)},
     "restricted message passing": {"B": (RECEIVER, KERNEL), "F": (KERNEL, STUB)},
 }
+
+# The steps of a message's transfer, in order.
+TRANSFER_STEPS: Final = (
+    "message_validate",
+    "message_enqueue",
+    "message_transfer",
+    "message_schedule",
+    "message_switch",
+)
+
+
+class TransferLock(Sourced):
+    """The steps of a message's transfer over which one lock of the machine is held: none, or some.
+
+    Those follow each other in `TRANSFER_STEPS`.
+    """
+
+    steps: tuple[str, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _steps_follow_each_other(self) -> "TransferLock":
+        if self.steps != self.parts[1]:
+            known = ", ".join(TRANSFER_STEPS)
+            raise ValueError(f"steps: {', '.join(self.steps)}: name none, or some that follow each other in {known}")
+        return self
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return a transfer's steps: before the lock is taken, under it, and after."""
+        first = self.steps[0] if self.steps else ""
+        begin = TRANSFER_STEPS.index(first) if first in TRANSFER_STEPS else len(TRANSFER_STEPS)
+        end = begin + len(self.steps)
+        return TRANSFER_STEPS[:begin], TRANSFER_STEPS[begin:end], TRANSFER_STEPS[end:]
+
+
+class BufferCount(Sourced):
+    """How many message buffers each server has."""
+
+    count: int = Field(ge=1, le=1 << 16)
+
+
+class MessagePassing(Sourced):
+    """How messages travel between domains."""
+
+    discipline: Discipline
+    locked: TransferLock
+    buffers: BufferCount

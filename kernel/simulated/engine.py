@@ -51,6 +51,8 @@ class Engine:
         self.turn = 0  # the sequence number of the event that began last: a processor's turn
         self.loop: greenlet = getcurrent()  # the greenlet in which events run
         self._heap: list[Event] = []
+        # The resume that was scheduled last. Often its turn is next, and it never enters the heap.
+        self._resume: Event | None = None
         self._timers = 0  # scheduled so far: their sequence numbers
 
     def schedule(self, time: int, action: Action) -> Event:
@@ -67,7 +69,11 @@ class Engine:
 
     def resume(self, time: int, processor: int, turn: int, action: Action) -> None:
         """Schedule `action` at `time`: it resumes a processor, in the turn of that number."""
-        self._push((time, PROCESSOR, processor, turn, action))
+        if self._resume is not None:
+            heappush(self._heap, self._resume)
+        self._resume = (time, PROCESSOR, processor, turn, action)
+        if time < self.limit:
+            self.limit = time
 
     def arrive(self, time: int, source: int, sequence: int, action: Action) -> None:
         """Schedule the arrival of a message from another machine, which numbers those it sends.
@@ -80,6 +86,10 @@ class Engine:
 
     def first(self, time: int, processor: int) -> bool:
         """Return whether a processor at `time` comes before all events and the horizon."""
+        self._settle()
+        return self._is_first(time, processor)
+
+    def _is_first(self, time: int, processor: int) -> bool:
         if time >= self.horizon:
             return False
         if not self._heap:
@@ -96,6 +106,7 @@ class Engine:
         thread, without the loop. Where the first event is no processor's, or not below the horizon,
         return -1 and begin nothing: the caller switches to the loop.
         """
+        self._settle()
         event = heappushpop(self._heap, (time, PROCESSOR, processor, turn, action))
         if event[1] == PROCESSOR and event[0] < self.horizon:
             return self._begin(event)
@@ -104,6 +115,12 @@ class Engine:
 
     def next_processor(self) -> int:
         """Begin the next event if it resumes a processor; return that one's number, or -1."""
+        event = self._resume
+        if event is not None:
+            if self._is_first(event[0], event[2]):
+                self._resume = None
+                return self._begin(event)
+            self._settle()
         heap = self._heap
         if heap and heap[0][1] == PROCESSOR and heap[0][0] < self.horizon:
             return self._begin(heappop(heap))
@@ -112,12 +129,13 @@ class Engine:
     @property
     def next_time(self) -> int:
         """Return the time of the next event, `FOREVER` if there is none."""
+        self._settle()
         return self._heap[0][0] if self._heap else FOREVER
 
     @property
     def has_events(self) -> bool:
         """Return whether events are scheduled, be it later than any virtual time."""
-        return bool(self._heap)
+        return self._resume is not None or bool(self._heap)
 
     def run(self, horizon: int) -> None:
         """Run all events strictly before `horizon`, or before an earlier `stop_before` time.
@@ -128,15 +146,23 @@ class Engine:
             raise Panic("a machine runs in the thread that made it")
         self.horizon = max(horizon, self.horizon)
         heap = self._heap
+        self._settle()
         while heap and heap[0][0] < self.horizon:
             event = heappop(heap)
             self._begin(event)
             event[4]()
+            self._settle()
 
     def stop_before(self, time: int) -> None:
         """Lower the horizon to `time`: from then on, something that is not known yet may arrive."""
         self.horizon = min(self.horizon, time)
         self.limit = min(self.limit, time)
+
+    def _settle(self) -> None:
+        """Put the resume that was scheduled last among the other events."""
+        if self._resume is not None:
+            heappush(self._heap, self._resume)
+            self._resume = None
 
     def _begin(self, event: Event) -> int:
         self.now = event[0]

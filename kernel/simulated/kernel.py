@@ -88,7 +88,7 @@ class Kernel(Scheduler):
         self.bindings: dict[int, Binding] = {}  # by number; a revoked one while A-stacks are in use
         self.ports: dict[str, Port] = {}  # by export
         self.network: Network | None = None
-        self.transfer_lock = SpinLock()  # SRC RPC's one lock
+        self.transfer_lock = SpinLock()  # SRC RPC's one, which messages take
         self._make_domain = make_domain
         self._domains_made = 0
         self._grants_made = 0

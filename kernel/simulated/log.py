@@ -27,7 +27,9 @@ SEND: Final = 8  # a message left; destination, call << 32 | checksum of the con
 ARRIVE: Final = 9  # a packet arrived; source, as for SEND
 MESSAGE: Final = 10  # message passing on one machine: a call was queued; thread, procedure
 REPLY: Final = 11  # message passing on one machine: a server replied; thread, procedure
-SYSTEM_CALL: Final = 12  # a thread trapped; thread, ns in the kernel
+# A thread trapped; thread, ns that it is to spend in the kernel. The event's time is when it will
+# have done so, if nobody has a turn in between and its domain does not end.
+SYSTEM_CALL: Final = 12
 WITHIN: Final = 13  # a call of a procedure of the caller's own domain; thread, procedure
 SEED: Final = 14  # the first event of all; the seed, 0
 TERMINATE: Final = 15  # a domain terminated; domain, 0
@@ -60,7 +62,7 @@ NAMES: Final = {
 
 EVENT_BYTES: Final = 32  # four integers of eight bytes
 LARGEST: Final = 2**63 - 1  # the largest such integer, which masks what clients make up
-_PENDING: Final = 4096 * EVENT_BYTES  # hashed together
+_PENDING: Final = 256 * EVENT_BYTES  # hashed together; more would be most of the memory of many machines
 
 
 class Sink(Protocol):

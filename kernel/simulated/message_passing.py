@@ -1,12 +1,14 @@
 """Message-passing RPC, the baseline: SRC RPC on Taos, and the other systems of Tables II and III.
 
 It runs on the same engine as LRPC. Concrete threads are fixed in their domains and signal each
-other. In SRC RPC one global lock is held over most of the transfer path. A call is validated on its
-way to the server and again on its way back. The copies made on the way are those of the kernel's
-discipline (Table III): each moves the message's bytes from one domain's memory to the next place,
-and a call whose bytes one of them does not move gets what lay there before.
+other. In SRC RPC one global lock is held over most of the transfer path; a cost model says over
+which steps. A call is validated on its way to the server and again on its way back. The copies made
+on the way are those of the kernel's discipline (Table III): each moves the message's bytes from one
+domain's memory to the next place, and a call whose bytes one of them does not move gets what lay
+there before.
 """
 
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 
 _POISONED: Final = bytes([POISON])  # a byte of results that were not copied
+_NUMBER: Final = struct.Struct("<Q")  # the header
 
 
 class CopyStep:
@@ -62,7 +65,7 @@ class Message:
     """A call's arguments and results, on their way, and the thread that waits for the reply."""
 
     def __init__(self, number: int, procedure: int, packed: bytes, sender: Thread, buffer: MessageBuffer) -> None:
-        self.header = number.to_bytes(HEADER, "little")
+        self.number = number
         self.procedure = procedure
         self.packed = packed  # the arguments, in the client stub
         self.end = HEADER + len(packed)  # bytes of the header and the arguments
@@ -106,8 +109,8 @@ class Port:
         self._own_place = SHARED if kernel.discipline == "shared buffers" else RECEIVER
         passing = kernel.costs.file.message_passing
         assert passing is not None
-        self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers)
-        self._one_lock = passing.one_lock
+        self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers.count)
+        self._awaited = f"a reply from {export.name}"
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
@@ -155,7 +158,7 @@ class Port:
                 kernel.wake(server)
             else:
                 self._messages.append(message)
-            fault = kernel.block(f"a reply from {self.export.name}") or message.fault
+            fault = kernel.block(self._awaited) or message.fault
             if fault is not None:
                 raise fault
             self._copy_results(message, self._on_return)
@@ -219,12 +222,15 @@ class Port:
                 kernel.block("a message")
 
     def _transfer(self, processor: "Processor") -> None:
-        """Spend the transfer of a message, under the machine's lock if there is one."""
+        """Spend the transfer of a message, of which some steps may be under the machine's lock."""
+        charges = processor.charges
         processor.settle()
-        if self._one_lock:
-            self.kernel.transfer_lock.hold(processor, processor.charges.message_transfer)
-        else:
-            processor.spend(processor.charges.message_transfer)
+        if charges.before_lock.steps:
+            processor.spend(charges.before_lock)
+        if charges.under_lock.steps:
+            self.kernel.transfer_lock.hold(processor, charges.under_lock)
+        if charges.after_lock.steps:
+            processor.spend(charges.after_lock)
 
     def _reply(self, message: Message, fault: CallError | None) -> None:
         sender = message.sender
@@ -240,7 +246,7 @@ class Port:
         processor.checkpoint()
         self._copy_arguments(message, self._on_dispatch)
         try:
-            results = self.descriptors[message.procedure].entry(*self._found(message))
+            results = self.kernel.enter(self.descriptors[message.procedure], *self._found(message))
             self._place(message, results)
         except Exception as error:
             message.fault = raised(error)
@@ -251,9 +257,9 @@ class Port:
         It lies where the server has the message. Another fails the call.
         """
         lies = _access(self.export.domain, message.buffer, self._own_place, READ)
-        if not lies.startswith(message.header):
-            other, own = (int.from_bytes(one[:HEADER], "little") for one in (lies, message.header))
-            text = f"{self.export.name}: its reply was to message {other}, not to {own}, which it serves"
+        (other,) = _NUMBER.unpack_from(lies)
+        if other != message.number:
+            text = f"{self.export.name}: its reply was to message {other}, not to {message.number}, which it serves"
             message.fault = CallFailed(text)
 
     def _found(self, message: Message) -> tuple[bytes | bytearray, int]:
@@ -282,6 +288,8 @@ class Port:
     def _place(self, message: Message, results: bytes) -> None:
         """Put the results where the server has the message."""
         message.result_size = size = len(results)
+        if not size:
+            return
         message.results = _POISONED * size
         if HEADER + size > message.buffer.room:
             self.buffers.fit(message.buffer, size)
@@ -291,7 +299,10 @@ class Port:
         """Move a message, with its number, by one copy."""
         buffer, end = message.buffer, message.end
         if step.source == STUB:
-            _access(buffer.client, buffer, step.target, WRITE)[:end] = message.header + message.packed
+            lies = _access(buffer.client, buffer, step.target, WRITE)
+            _NUMBER.pack_into(lies, 0, message.number)
+            if end > HEADER:
+                lies[HEADER:end] = message.packed
         elif step.target != STACK:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:
@@ -314,14 +325,16 @@ class Port:
             message.results = bytes(_access(buffer.client, buffer, step.source, READ)[HEADER:end])
 
     def _copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
-        """Make some of the copies of arguments that the discipline makes."""
-        if not steps:
+        """Make some of the copies of arguments that the discipline makes.
+
+        A port that is closed takes no message: nothing is moved, counted or charged.
+        """
+        if not steps or self.fault is not None:
             return
         descriptor = self.descriptors[message.procedure]
         immutable = descriptor.private_values
         for step in steps:
-            if self.fault is None:  # a port that is closed takes no message
-                self._move_arguments(message, step)
+            self._move_arguments(message, step)
             values = size = 0
             if step.mutable:
                 values = descriptor.argument_values - immutable

@@ -123,6 +123,15 @@ class Processor:
         if self._owed_ns:
             self._take_bus()
 
+    def has_time(self, ns: int) -> bool:
+        """Return whether nothing else is due until `ns` after what is still to be fetched.
+
+        It may be False although nothing is: nobody knows when a bus is free that others take too.
+        """
+        if self.kernel.bus is not None and not self.kernel.dispatcher.others_idle:
+            return False
+        return self.clock + self._owed_ns + self.charges.ns_of_misses(self._missing) + ns < self.engine.limit
+
     def take_over(self, other: "Processor") -> None:
         """Take over another processor's time on the bus: its thread is here now."""
         self._owed_ns, other._owed_ns = other._owed_ns, 0

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
 
-from lrpc.kernel.errors import CallError, CallFailed, Panic, RunFailed
+from lrpc.kernel.descriptors import ProcedureDescriptor
+from lrpc.kernel.errors import CallError, CallFailed, LeafEntered, Panic, RunFailed
 from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated import log as events
 from lrpc.kernel.simulated.charges import Charges
@@ -82,6 +83,9 @@ class Scheduler:
         self._waited_aside = False
         self.processors = [Processor(self, number, self.charges, tagged=tagged) for number in range(processors)]
         self.dispatcher = Dispatcher(self, self.processors)
+        # The leaf procedure that runs, which may not enter the kernel; and what it met if it did.
+        self.leaf: str | None = None
+        self._entered: LeafEntered | None = None
         self._dead: list[Stack] = []  # to be reaped
         self._reaping = False
         self._refused: set[greenlet] = set()  # dead, and refused once
@@ -100,7 +104,7 @@ class Scheduler:
 
     def running_processor(self) -> Processor:
         """Return the processor whose thread runs; `RunFailed` outside any simulated thread."""
-        if self.processor is None:
+        if self.processor is None or self.leaf is not None:
             self._refuse()
         return self.processor
 
@@ -112,12 +116,41 @@ class Scheduler:
         return thread
 
     def refuse_if_reaping(self) -> None:
-        """Refuse a kernel entry that comes from a stack being reaped.
+        """Refuse a kernel entry that comes from a stack being reaped, or from a leaf procedure.
 
         Entries that need a running thread refuse such code anyway.
         """
-        if self._reaping:
+        if self._reaping or self.leaf is not None:
             self._refuse()
+
+    def enter(self, descriptor: ProcedureDescriptor, buffer: bytes | bytearray, offset: int) -> bytes:
+        """Run a procedure through its server stub, and return its packed results.
+
+        `buffer` has the packed arguments, from `offset` on.
+        """
+        if not descriptor.leaf:
+            return descriptor.entry(buffer, offset)
+        self.leaf = descriptor.name
+        try:
+            return descriptor.entry(buffer, offset)
+        finally:
+            self.leave_leaf()
+
+    def leave_leaf(self) -> None:
+        """Let the kernel be entered again after a leaf procedure; fail the run if that was before.
+
+        The run fails at once, in the loop, so that no code of a client or a server can hide it.
+        """
+        name, self.leaf = self.leaf, None
+        error, self._entered = self._entered, None
+        if error is None:
+            return
+        place = f"machine {self.machine}, {self.running_thread()}, at {self.now_ns / 1000:.3f} us"
+        what = f"{name} is declared a leaf, but enters the kernel"
+        failure = RunFailed(f"{place}: {what}; take the declaration off the server's method")
+        failure.__cause__ = error
+        self.processor = None
+        self.engine.loop.throw(failure)
 
     def name_for(self, domain: "ProtectionDomain") -> str:
         """Return a name for the next thread of a domain: its number, clerks not counted."""
@@ -231,14 +264,16 @@ class Scheduler:
         self.block("a timer")
 
     def system_call(self, ns: int) -> None:
-        """Trap into the kernel and spend `ns` there, beyond the cost of the trap."""
+        """Trap into the kernel and spend `ns` there, beyond the cost of the trap.
+
+        That time can be cut short as that of a computation, and where threads take turns it is in
+        slices too.
+        """
         processor = self.running_processor()
         self.counts.trap += 1
         processor.spend(self.charges.trap)
-        processor.clock += ns
-        processor.own_ns += ns
-        self.log.add(processor.clock, events.SYSTEM_CALL, self.running_thread().number, ns)
-        processor.checkpoint()
+        self.log.add(processor.clock + ns, events.SYSTEM_CALL, self.running_thread().number, ns)
+        self.compute(ns)
         self.take_turns()
 
     def run_body(self, thread: Thread, body: Callable[[], None]) -> None:
@@ -338,11 +373,16 @@ class Scheduler:
         self._reaping = False
 
     def _refuse(self) -> NoReturn:
-        """Refuse a kernel entry outside any simulated thread: a mistake, or code of a dead stack.
+        """Refuse a kernel entry by a leaf, or outside any simulated thread.
+
+        The latter is a mistake, or code of a dead stack.
 
         Code of a dead stack may catch the error and come back, for ever. The second time, its
         greenlet is left suspended here, so that reaping ends.
         """
+        if self.leaf is not None:
+            self._entered = LeafEntered(self.leaf)
+            raise self._entered
         here = getcurrent()
         if self.aside is not None and here is self.aside.stack.greenlet:
             while self._waited_aside:

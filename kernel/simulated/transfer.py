@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.estacks import EStack
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
-    from lrpc.kernel.simulated.threads import Thread
+    from lrpc.kernel.simulated.threads import Stack, Thread
 
 
 def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> None:
@@ -75,8 +75,13 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     _enter(kernel, processor, astack)
     thread.domain = server
     thread.stack = estack
-    # No checkpoint from here to the switch: the thread could be released before it has left.
-    fault = cast("CallError | None", estack.switch(linkage))
+    if binding.descriptors[procedure].leaf and not kernel.domain_caching and processor.has_time(charges.server_stub.ns):
+        # Nothing can yield before the return, so that nobody sees on which stack this runs.
+        fault = upcall(server, linkage)
+        _return(kernel, estack, linkage)
+    else:
+        # No checkpoint from here to the switch: the thread could be released before it has left.
+        fault = cast("CallError | None", estack.switch(linkage))
     processor = kernel.running_processor()
     processor.refill()
     processor.checkpoint()
@@ -123,7 +128,7 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
             kernel.counts.copies["E"] += descriptor.private_values
             processor.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
         astack.results = 0
-        results = descriptor.entry(buffer, offset)
+        results = kernel.enter(descriptor, buffer, offset)
         if results:
             place_results(server, astack, descriptor.argument_size, descriptor.result_size, results)
     except Exception as error:
@@ -148,12 +153,20 @@ def place_results(server: "ProtectionDomain", astack: "AStack", at: int, room: i
 
 
 def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallError | None) -> "Linkage":
-    """Return from a procedure to its caller.
-
-    This needs no check, since no client can forge a linkage.
+    """Return from a procedure to its caller, whose call raises `fault` if there is one.
 
     It runs on the E-stack, switches to the caller's stack, and returns when the E-stack is switched
     to again, with the linkage of the next call.
+    """
+    caller = _return(kernel, estack, linkage)
+    return cast("Linkage", kernel.switch_away() if caller is None else caller.switch(fault))
+
+
+def _return(kernel: "Kernel", estack: "EStack", linkage: "Linkage") -> "Stack | None":
+    """Return the running thread to its caller's domain and stack.
+
+    Return that stack; None where the caller is gone, for which the thread has ended, or gone on
+    further down. This needs no check, since no client can forge a linkage.
     """
     processor = kernel.running_processor()
     processor.spend(processor.charges.leave)
@@ -169,7 +182,7 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
     if linkage.state != LINKAGE_CALLING or caller is None:
         termination.release(linkage)
         termination.unwind(kernel, thread, termination.terminated_error(linkage.binding.client))
-        return cast("Linkage", kernel.switch_away())
+        return None
     linkage.free()
     astack = linkage.astack
     kernel.astack_bytes.add(astack.written + astack.results)
@@ -183,7 +196,7 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
     thread.domain = client
     thread.stack = caller
     kernel.log.add(processor.clock, RETURN, thread.number, linkage.binding.number << 16 | linkage.procedure)
-    return cast("Linkage", caller.switch(fault))
+    return caller
 
 
 def abort(kernel: "Kernel", thread: "Thread") -> "Thread":

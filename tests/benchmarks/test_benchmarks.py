@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks import cluster_page, remote, simulation
+from benchmarks import cluster_page, performance, remote, simulation
+from benchmarks.peers import __main__ as peers
+from benchmarks.peers.built import Built, NotBuilt
+from benchmarks.peers.peer import Finished
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import run_cluster
 
@@ -100,3 +103,39 @@ def test_results_of_a_cluster_have_a_page_that_says_what_actors_gain(tmp_path: P
     assert "Two actors are 1.50 times as fast as one on workstations" in text
     assert "A call takes 20.5 µs with 10 machines, 24.5 µs with 1,000 machines" in text
     assert (tmp_path / "page" / "actors.csv").exists()
+
+
+def test_peers_end_when_the_kernel_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert peers.main(["--calls", str(CALLS), "--repeats", "1"]) == 0  # asserts that all end at the same virtual time
+    found = last_line(capsys)
+    assert set(found["ratios"]) == {"null", "contended", "shared", "across machines"}
+    assert all({"simpy"} <= set(ratios) for ratios in found["ratios"].values())
+
+
+def test_a_peer_that_ends_at_another_time_is_found() -> None:
+    runners = {"lrpc": lambda: Finished(1000, 1.0), "other": lambda: Finished(1002, 1.0)}
+    with pytest.raises(AssertionError, match="case: other ends at 1002, not at 1000 ns"):
+        peers.measure("case", runners, 1, 1, 1e-3)
+    assert peers.measure("case", runners, 10, 3, 3e-3).us == {"lrpc": [1e5] * 3, "other": [1e5] * 3}
+
+
+def test_a_peer_that_is_not_installed_is_told_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "c++").write_text("#!/bin/sh\necho 'x.cpp:1: fatal error: simgrid/s4u.hpp: No such file' >&2\nexit 1\n")
+    (tmp_path / "c++").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(NotBuilt, match=r"simgrid: install libsimgrid-dev \(.*simgrid/s4u.hpp: No such file"):
+        Built("simgrid", "libsimgrid-dev", tmp_path)
+
+
+def test_the_page_of_performance_has_a_place_for_each_table_that_is_measured() -> None:
+    sizes = {"calls": performance.by_calls([10]), "machines": performance.by_machines([2])}
+    tables = sizes | {"spans": performance.by_spans([210]), "peers": "| peers |"}
+    page = performance.PAGE.read_text()
+    found = performance.replaced(page, tables)
+    assert all(found.count(table) == 1 for table in tables.values())
+    assert performance.replaced(found, tables) == found
+    assert [line for line in found.splitlines() if line[:1] != "|"] == [
+        line for line in performance.replaced(page, dict.fromkeys(tables, "|")).splitlines() if line[:1] != "|"
+    ]
+    with pytest.raises(KeyError, match=r"performance.md has no place for the table moons"):
+        performance.replaced(page, {"moons": ""})

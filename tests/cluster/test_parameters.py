@@ -51,6 +51,10 @@ FITTED = {"value": 1, "why": "w", "origin": "fitted"}
         (tables(blocks={"value": 1, "why": "w"}), "an assumed number needs a range"),
         (tables(blocks={"value": 1, "why": "w", "origin": "fitted"}), "solved_from: a fitted parameter needs it"),
         (tables(blocks={**FITTED, "solved_from": ["I/Taos"]}), "x.toml: parameters.blocks: solved_from.0: "),
+        (
+            tables(blocks={**FITTED, "solved_from": ["I/Taos/kernel"]}),
+            "x.toml: parameters.blocks: solved_from.0: I/Taos/kernel: I has no column kernel; it has remote/local, ",
+        ),
         (tables(blocks={"value": "b", "why": "w", "choices": ["c"]}), "value b: is none of its choices: c"),
         (tables(blocks={**BLOCKS, "why": ""}), "x.toml: parameters.blocks: why:"),
         (tables(blocks={**BLOCKS, "rnage": 1}), "rnage: unknown key"),

@@ -1,7 +1,10 @@
 """What a cluster costs grows with its machines, and no faster."""
 
+import resource
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -87,3 +90,21 @@ def test_machines_of_one_station_need_no_windows_among_themselves() -> None:
         assert progress.bytes == 0  # nothing crossed a socket
         assert progress.windows < 20
         assert run.digest() == digest(cluster(tables))
+
+
+RESIDENT = """
+from benchmarks.cluster import ring
+from lrpc.cluster.run import run_cluster
+run_cluster(described := ring({machines}, 1, 10, 1), actors=0, transport="memory")
+print(int(open("/proc/self/statm").read().split()[1]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc/self/statm here")
+def test_a_machine_that_has_run_takes_less_than_a_hundred_kilobytes() -> None:
+    def pages(machines: int) -> int:
+        command = [sys.executable, "-c", RESIDENT.format(machines=machines)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    grown = (pages(700) - pages(200)) * resource.getpagesize()
+    assert grown / 500 < 100_000

@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 import lrpc
 from lrpc.cluster.channel.aio.channel import AwaitedChannel
-from tests.support.channels import SERVICE, Seen
+from tests.support.channels import CORE, SERVICE, Seen
 
 CODES = list(grpc.StatusCode)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -97,7 +97,7 @@ class AwaitedService:
 
     async def agent(self, request: StringValue, context: Context) -> StringValue:
         found = dict(context.invocation_metadata() or ())["user-agent"]
-        return StringValue(value=str(found).partition(" ")[0])
+        return StringValue(value=CORE.sub("", str(found)))
 
     async def wrong(self, request: StringValue, context: Any) -> StringValue:
         found: list[str] = []

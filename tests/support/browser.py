@@ -39,6 +39,17 @@ BROKEN: Final = """() => {
   }
   return found;
 }"""
+# Notes when the first picture has been drawn, in milliseconds since the page began to open.
+FIRST_DRAWN: Final = """new MutationObserver((_, observer) => {
+  if (!document.querySelector("svg.main-svg")) return;
+  window.firstDrawn = performance.now();
+  observer.disconnect();
+}).observe(document, { childList: true, subtree: true });"""
+# The pictures that are not as high as they are to be: what is lower cuts them off.
+CUT: Final = """() => [...document.querySelectorAll("div.plot.drawn")].filter((one) => one.checkVisibility() &&
+  [one, one.querySelector("svg.main-svg")].some((part) =>
+    part.clientHeight !== JSON.parse(one.nextElementSibling.textContent).layout.height,
+  )).map((one) => one.ariaLabel)"""
 OPEN_ALL: Final = "() => document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 
 
@@ -64,6 +75,7 @@ class Browser:
         self.page = browser.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
         self.page.context.set_offline(True)
+        self.page.add_init_script(FIRST_DRAWN)
         self.page.on("console", lambda one: self.errors.append(one.text) if one.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", lambda one: self.errors.append(f"asked for {one.url}"))
@@ -83,6 +95,12 @@ class Browser:
         """Open a page, at the element `place` if that is given."""
         self.page.goto("about:blank")
         self.page.goto(path.resolve().as_uri() + (f"#{place}" if place else ""))
+
+    def first_drawn_ms(self, path: Path) -> float:
+        """Open a page, and return how long it took until its first picture was drawn."""
+        self.open(path)
+        self.page.wait_for_function("() => window.firstDrawn")
+        return float(self.page.evaluate("() => window.firstDrawn"))
 
     def look(self, scheme: Scheme, width: int) -> None:
         """Show the page in these colours and this width, and wait until what is seen is drawn."""
@@ -109,6 +127,10 @@ class Browser:
     def broken_words(self) -> list[str]:
         """Return the words of tables that are broken over two lines."""
         return [str(word) for word in self.page.evaluate(BROKEN)]
+
+    def cut_pictures(self) -> list[str]:
+        """Return what the pictures show that are cut off."""
+        return [str(label) for label in self.page.evaluate(CUT)]
 
     def screenshot(self, path: Path) -> None:
         """Write what can be seen to a file."""

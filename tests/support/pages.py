@@ -30,6 +30,16 @@ scale = 0.002
 [each]
 parameters = ["memory_kb", "think_s", "event_calls"]
 """
+COMBINATIONS: Final = """
+name = "V: memory and how long people think"
+[job]
+kind = "run"
+scenario = "v"
+scale = 0.002
+[parameters]
+"parameters.memory_kb.value" = [4096, 6144, 8192]
+"parameters.think_s.value" = [10.0, 20.0]
+"""
 DRAWS: Final = """
 name = "Sun: draws from the ranges of its parameters"
 [job]
@@ -117,6 +127,19 @@ def of_draws(folder: Path) -> Path:
     return of_sweep(folder, DRAWS)
 
 
+def of_combinations(folder: Path) -> Path:
+    """Return the report of a sweep over combinations of values."""
+    return of_sweep(folder, COMBINATIONS)
+
+
+def of_unlike(folder: Path) -> Path:
+    """Return the report that compares runs of different workloads, which scale nothing."""
+    done("run", office(folder.parent), *HERE, "--out", folder / "office")
+    done("run", "v", "--scale", 0.001, *HERE, "--out", folder / "v")
+    done("report", folder / "office", folder / "v", "--out", folder / "report")
+    return folder / "report"
+
+
 def of_bench(folder: Path) -> Path:
     """Return the report of a benchmark of this computer, with few calls."""
     from lrpc.workloads.bench import measure, record
@@ -154,8 +177,10 @@ KINDS: Final[Mapping[str, Callable[[Path], Path]]] = {
     "place": of_place,
     "placements": of_placements,
     "scaling": of_scaling,
+    "unlike": of_unlike,
     "sweep": of_sweep,
     "draws": of_draws,
+    "combinations": of_combinations,
     "cluster": of_cluster,
     "explain": of_explain,
     **({"bench": of_bench} if HAS_HOST else {}),

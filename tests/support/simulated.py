@@ -12,6 +12,7 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.simulated.bindings import Binding
 from lrpc.kernel.simulated.costs import STEPS, CostModel, cost_model, load_cost_model
+from lrpc.kernel.simulated.disciplines import TRANSFER_STEPS, MessagePassing
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
@@ -75,11 +76,34 @@ def costs_of(
     named = {step: {"us": float(cost), "origin": "assumed", "source": "a test"} for step, cost in each.items()}
     on_call, on_return = ({"kernel": 0, "domain": count} for count in pages)
     tlb = {"tagged": tagged, "on_call": on_call, "on_return": on_return, "source": "a test"}
-    passing = {"discipline": "shared buffers", "source": "a test"}
+    assumed = {"origin": "assumed", "source": "a test"}
+    locked, buffers = {"steps": list(TRANSFER_STEPS), **assumed}, {"count": 256, **assumed}
+    passing = {"discipline": "shared buffers", "locked": locked, "buffers": buffers, **assumed}
     again = {"us": 2000.0, "backoff": 1, "tries": 40, "origin": "assumed", "source": "a test"}
     tables = {"name": "test", "description": "", "tlb": tlb, "message_passing": passing, "steps": named}
     tables["retransmission"] = again
     return cost_model(tables, "test")
+
+
+def with_passing(costs: CostModel, change: Callable[[MessagePassing], MessagePassing]) -> CostModel:
+    """Return a cost model whose messages travel in another way."""
+    passing = costs.file.message_passing
+    assert passing is not None
+    return replace(costs, file=costs.file.model_copy(update={"message_passing": change(passing)}))
+
+
+def with_buffers(costs: CostModel, count: int) -> CostModel:
+    """Return a cost model with so many message buffers for each server."""
+    return with_passing(
+        costs, lambda one: one.model_copy(update={"buffers": one.buffers.model_copy(update={"count": count})})
+    )
+
+
+def with_locked(costs: CostModel, steps: Sequence[str]) -> CostModel:
+    """Return a cost model with a lock over these steps of a message's transfer."""
+    return with_passing(
+        costs, lambda one: one.model_copy(update={"locked": one.locked.model_copy(update={"steps": tuple(steps)})})
+    )
 
 
 @dataclass

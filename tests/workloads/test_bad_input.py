@@ -6,12 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from lrpc.kernel.simulated import cost_models
 from lrpc.workloads import scenarios
 from tests.support.command import HERE, lrpc, office, refused
 
@@ -45,6 +43,7 @@ def office_with(old: str, new: str) -> str:
     return OFFICE.replace(old, new, 1)
 
 
+SOLVED = 'value = 2000, why = "fits", origin = "fitted", solved_from = ["I/Unix/remote/total"]'
 SERVER = "[machines.fileserver]\n"
 IMPORT = 'imports = { server = "files" }'
 
@@ -103,6 +102,14 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     "an unknown parameter": (
         office_with("buffers =", "bufers ="),
         "domains.files.exports.files.parameters: bufers: unknown key; remove it or correct its spelling",
+    ),
+    "a fitted parameter that names no cell": (
+        office_with("buffers = 2000", 'buffers = { value = 2000, why = "fits", origin = "fitted" }'),
+        "domains.files.exports.files.parameters.buffers: top level: solved_from: a fitted parameter needs it, and no",
+    ),
+    "a parameter that was solved from no cell": (
+        office_with("buffers = 2000", f"buffers = {{ {SOLVED} }}"),
+        "domains.files.exports.files.parameters.buffers: solved_from.0: I/Unix/remote/total: I has no row Unix; it has",
     ),
     "a parameter of a wrong type": (
         office_with("buffers = 2000", 'buffers = "many"'),
@@ -183,39 +190,6 @@ def test_a_server_that_binds_what_its_domain(imports: str, said: str, links: str
     line = refusal("run", "cluster.toml", "--actors", 0, "--links", links)
     assert line.startswith("lrpc: office: machine workstation1: ")
     assert said in line
-
-
-def test_a_cost_model_with_a_cost_that_is_no_number(folder: Path) -> None:
-    (folder / "costs.toml").write_text('name = "mine"\ndescription = ""\n[steps]\ntrap = "dear"\n')
-    line = refusal("reproduce", "--cost-model", "costs.toml", *HERE)
-    assert line.startswith("lrpc: costs.toml: steps.trap: ")
-    assert line.endswith("it is 'dear' (and 1 more)")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("[message_passing]\n", "[message_passing]\nbuffers = 0\n", "message_passing.buffers: Input should be greater"),
-        (
-            ', solved_from = ["IV/Null/LRPC/MP"] }',
-            " }",
-            "steps.exchange: solved_from: missing; a fitted cost names the cells that it was solved from",
-        ),
-        ('solved_from = ["IV/Null/LRPC/MP"] }', 'solved_from = ["Null"] }', "steps.exchange.solved_from.0: "),
-    ],
-    ids=["no buffers", "a fitted cost that names no cell", "a cell that is none"],
-)
-def test_a_cost_model_with(old: str, new: str, said: str, folder: Path) -> None:
-    text = Path(str(files(cost_models) / "cvax-firefly.toml")).read_text()
-    assert old in text
-    (folder / "costs.toml").write_text(text.replace(old, new, 1))
-    line = refusal("reproduce", "--cost-model", "costs.toml", *HERE)
-    assert line.startswith(f"lrpc: costs.toml: {said}")
-
-
-def test_a_cost_model_that_lacks_what_a_run_needs() -> None:
-    line = refusal("reproduce", "--cost-model", "linux-python", *HERE)
-    assert "cost model linux-python: has no costs for message passing; add steps.message_client_stub and the" in line
 
 
 TRACES: dict[str, tuple[bytes, ...]] = {

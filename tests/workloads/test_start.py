@@ -21,6 +21,13 @@ except SystemExit as ended:
     print(len(sys.modules), *sys.modules, file=sys.stderr)
     sys.exit(ended.code)
 """
+# Carries a command out where the native part was not built.
+WITHOUT_NATIVE: Final = """
+import sys
+sys.modules["lrpc.kernel.host.native"] = None
+from lrpc.workloads.launcher import main
+main()
+"""
 
 
 def imported(folder: Path, *arguments: str) -> tuple[int, set[str]]:
@@ -66,3 +73,32 @@ def test_the_list_of_subcommands_has_the_first_sentence_of_each(name: str) -> No
     said = " ".join((inspect.getdoc(command.callback) or "").split())
     assert said.startswith(SUBCOMMANDS[name].summary)
     assert SUBCOMMANDS[name].summary.endswith(".")
+
+
+def without_native(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT_NATIVE, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_what_needs_no_native_part_runs_without_one(tmp_path: Path) -> None:
+    reproduced = ("reproduce", "--only", "IV", "--calls", "10", "--actors", "0", "--links", "memory", "--out", "run")
+    ended = without_native(tmp_path, *reproduced)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doors",),
+        ("bench", "--quick"),
+        ("call", "adder.add", "1"),
+        ("serve", "module:Server", "--name", "adder"),
+        ("reproduce", "--here", "--only", "IV"),
+    ],
+)
+def test_what_needs_the_native_part_says_so_in_a_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ended = without_native(tmp_path, *arguments)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended.stderr
+    assert "need lrpc's native part, which was not built here" in ended.stderr
+    assert ended.stdout == ""

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from lrpc.domains.host.here import Waits, this_machine
+from lrpc.domains.host.here import Waits, require, this_machine
 from lrpc.domains.interface import Interface
 from lrpc.kernel.errors import BindingRefused, Refused
 from lrpc.workloads.here import timeline
@@ -27,9 +27,10 @@ def serve(
 
     The class implements an interface, and is made without arguments. Once it is served, a line says
     so; with `as_json` an object does, on standard output. What it does is written to the file
-    `recorded` as a timeline, at the end. Raises `Refused` where there is no such class, or it
-    cannot be made or exported.
+    `recorded` as a timeline, at the end. Raises `Refused` where there is no such class, it cannot
+    be made or exported, or this system has no host kernel.
     """
+    require()
     _, found = load_object(server, server, "a class that implements an lrpc.Interface")
     if not (inspect.isclass(found) and issubclass(found, Interface)) or "interface" in vars(found):
         raise Refused(f"{server}: not a class that implements an lrpc.Interface: derive it from a definition")

@@ -1,18 +1,22 @@
 """Writes what a domain has recorded in Perfetto's format: a track for each of its threads."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lrpc.domains.host.timeline import LiveSlice, LiveTimeline
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.text import visible
 from lrpc.workloads.records.nesting import layers
 from lrpc.workloads.records.parts import Naming, SliceColumns
 from lrpc.workloads.records.perfetto import PerfettoWriter
+
+if TYPE_CHECKING:  # it needs the native part, which may not have been built
+    from lrpc.domains.host.timeline import LiveSlice, LiveTimeline
 
 MOST_SLICES: Final = 1_000_000  # some 150 bytes of memory each
 _PROCESS: Final = 1  # the track of the process, and its number in the file

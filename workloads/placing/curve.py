@@ -128,7 +128,7 @@ def _table(asked: Question, rows: Sequence[Sequence[TableValue]]) -> Table:
         IN_WORDS["cross_machine"],
         f"% of {LEAVING}",
         *(() if asked.weight == "calls" else (f"cross-machine {asked.unit}",)),
-        "mean time of a trace, us, by the cost model",
+        "mean time of a trace, µs, by the cost model",
         "by recorded gaps",
         "fullest machine, fair shares",
         "busiest machine, %",

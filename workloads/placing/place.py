@@ -42,6 +42,7 @@ from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.replay.placement import machine_names, place, write_placement
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.reports.bars import spinner
+from lrpc.workloads.reports.words import number
 from lrpc.workloads.runs.execute import Options, execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob
@@ -107,7 +108,8 @@ def ask(job: ReplayJob, slack: float, aims: Aims = Aims()) -> Question:
     recorded = activity(trace)
     each = charges_of(job, "model", trace, recorded, dict.fromkeys(trace.pods, 0)).each
     if job.machines > 1 and each.machine_ns <= each.domain_ns:
-        took = f"a cross-machine call takes {each.machine_ns / 1000} us, a cross-domain one {each.domain_ns / 1000}"
+        both = [f"{number(ns / 1000)} µs" for ns in (each.machine_ns, each.domain_ns)]
+        took = f"a cross-machine call takes {both[0]}, a cross-domain one {both[1]}"
         raise Refused(f"cost model {job.cost_model}: {took}; there is nothing to save by staying on a machine")
     outside = sorted(set(recorded.outside.values()))
     kept = [] if aims.constraints is None else read_constraints(aims.constraints, trace, job.machines, outside)
@@ -221,13 +223,13 @@ def _beside(compared: Compared) -> Table:
     ]
     if asked.weight != "calls":
         rows.append((f"what they weigh, {asked.unit}", *(f"{weight:,}" for weight in weighed), _saved(*weighed)))
-    rows.append(("mean time of a trace, simulated, us", *(f"{us:,.1f}" for us in means), _saved(*means)))
+    rows.append(("mean time of a trace, simulated, µs", *map(number, means), _saved(*means)))
     for one in compared.times:
         rows.append(
             (
-                f"without waiting, by {one.by}, us",
-                f"{one.before:,.1f}",
-                f"{one.after:,.1f}",
+                f"without waiting, by {one.by}, µs",
+                number(one.before),
+                number(one.after),
                 _saved(one.before, one.after),
             )
         )

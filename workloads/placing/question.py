@@ -178,7 +178,7 @@ def question_of(
     elif weight == "gaps":
         gaps = network_gaps(trace, activity)
         found = _weigh(trace, activity, lambda server: gaps.get(server, charged.each.machine_ns))
-        weighed, unit = _scaled(found, (("ns", 1), ("us", 10**3), ("ms", 10**6), ("s", 10**9)), " of recorded gaps")
+        weighed, unit = _scaled(found, (("ns", 1), ("µs", 10**3), ("ms", 10**6), ("s", 10**9)), " of recorded gaps")
     else:
         found = _weigh(trace, activity, lambda server: _bytes(trace, server, message_bytes))
         weighed, unit = _scaled(found, (("bytes", 1), ("kB", 10**3), ("MB", 10**6), ("GB", 10**9)), "")

@@ -15,10 +15,13 @@ MACHINES: Final = "machines"
 CROSSING: Final = IN_WORDS["cross_machine"]
 
 
-def write(compared: Compared) -> Path:
-    """Write the page into the folder of both replays' records, and return its path."""
+def write(compared: Compared, *, parquet: bool = False) -> Path:
+    """Write the page into the folder of both replays' records, and return its path.
+
+    With `parquet` its tables are written as Parquet too.
+    """
     folder = compared.folder / "report"
-    page.write(report(compared), folder)
+    page.write(report(compared), folder, parquet=parquet)
     return folder / page.PAGES[0]
 
 

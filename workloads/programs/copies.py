@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from lrpc.domains.codecs import Immutable, Int32
+from lrpc.domains.codecs import Immutable, Int32, Mutable
 from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Findings, Program, Server
@@ -18,7 +18,7 @@ from lrpc.domains.simulated.domain import simulated
 class Copied(Interface):
     """One procedure for each row of Table III, with a single argument or result."""
 
-    def take(self, value: Int32) -> None:
+    def take(self, value: Mutable[Int32]) -> None:
         """Take an argument that the client may change during the call."""
 
     def take_immutable(self, value: Annotated[Int32, Immutable]) -> None:
@@ -34,7 +34,7 @@ class CopiedServer(Server, Copied):
 
     independent = True
 
-    def take(self, value: int) -> None:
+    def take(self, value: Mutable[int]) -> None:
         """Return at once."""
 
     def take_immutable(self, value: int) -> None:
@@ -67,7 +67,7 @@ class CopiedClient(Program):
         """Make the three calls."""
         server = domain.bind(Copied, "tests", self.transfer)
         calls: dict[str, Callable[[], object]] = {
-            "call, mutable parameters": lambda: server.take(1),
+            "call, mutable parameters": lambda: server.take(Mutable(1)),
             "call, immutable parameters": lambda: server.take_immutable(1),
             "return": server.give,
         }

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lrpc.domains.codecs import Bytes200, Int32
 from lrpc.domains.domain import Domain, Transfer
-from lrpc.domains.interface import Interface
+from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.residents import Count, Findings, Program, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.simulated.costs import STEPS
@@ -44,16 +44,20 @@ class FourTestsServer(Server, FourTests):
 
     independent = True
 
+    @leaf
     def null(self) -> None:
         """Return at once."""
 
+    @leaf
     def add(self, a: int, b: int) -> int:
         """Return the sum of the arguments."""
         return a + b
 
+    @leaf
     def big_in(self, data: bytes) -> None:
         """Return at once."""
 
+    @leaf
     def big_in_out(self, data: bytes) -> bytes:
         """Return the argument."""
         return data

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from lrpc.domains.domain import Domain
-from lrpc.domains.interface import Interface
+from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.workloads.programs.survey import CALLED, CALLS, SERVICES, definitions, order, pool, slots, survey
 
@@ -109,4 +109,9 @@ class SurveyClient(Program):
 
 def _in_turn(results: Sequence[object]) -> Callable[..., object]:
     turn = cycle(results)
-    return lambda *arguments: next(turn)
+
+    @leaf
+    def answer(*arguments: object) -> object:
+        return next(turn)
+
+    return answer

@@ -3,13 +3,14 @@
 The kind says how much our figure proves. It is derived, never claimed (see `records.kinds`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from lrpc.workloads.records.kinds import Basis, Kind
+from lrpc.workloads.records.kinds import KINDS, Basis, Kind
 
 SHORTENED: Final = "*"  # stands beside each figure of a shortened run
+FIGURES: Final[Mapping[Kind, str]] = {"input": "inputs", "fitted": "fitted figures", "predicted": "predictions"}
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,41 @@ def remarked(cells: Iterable[Cell], found: Iterable[Remark]) -> list[Cell]:
     said = {(one.table, one.row, one.column): (one.rests_on, one.shortened) for one in found}
     rows = ((cell, *said.get((cell.table, cell.row, cell.column), ("", ""))) for cell in cells)
     return [replace(cell, rests_on=rests_on, shortened=part) for cell, rests_on, part in rows]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many figures of one kind stand beside one of the paper, and which is furthest from it."""
+
+    kind: Kind
+    figures: int
+    beside: int
+    furthest: Cell | None  # none where no number stands beside a number
+
+    def __str__(self) -> str:
+        """Return it as a clause."""
+        return "; ".join(filter(None, (self.counted, self.far)))
+
+    @property
+    def counted(self) -> str:
+        """Return how many there are, in words."""
+        return f"{self.beside} of {self.figures} {FIGURES[self.kind]} stand beside a figure of the paper"
+
+    @property
+    def far(self) -> str:
+        """Return how far from the paper the furthest is, in words; nothing where there is none."""
+        one = self.furthest
+        return "" if one is None else f"furthest {100 * (one.deviation or 0.0):+.1f} % ({one.place})"
+
+
+def standings(cells: Sequence[Cell]) -> list[Standing]:
+    """Return how each kind of figure among these stands; what claims the most comes last."""
+    kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in KINDS}
+    return [
+        Standing(kind, len(found), sum(cell.paper is not None for cell in found), furthest(found))
+        for kind, found in kinds.items()
+        if found
+    ]
 
 
 def furthest(cells: Iterable[Cell]) -> Cell | None:

@@ -176,14 +176,14 @@ def objects(path: Path) -> Iterator[dict[str, object]]:
 
 
 def words(path: Path) -> Iterator[str]:
-    """Yield an exported log in words, a line each: virtual time in us, machine, what happened."""
+    """Yield an exported log in words, a line each: virtual time in µs, machine, what happened."""
     machines = [one_line(name) for name in _machines(path)]
     width = max(map(len, machines), default=0)
     for machine, chunks in read(path):
         for chunk in chunks:
             for time_ns, kind, subject, object_ in _EVENT.iter_unpack(chunk):
                 happened = _in_words(kind, subject, object_, machines)
-                yield f"{time_ns / 1000:16,.3f} us  {machine:{width}}  {happened}"
+                yield f"{time_ns / 1000:16,.3f} µs  {machine:{width}}  {happened}"
 
 
 def _in_words(kind: int, subject: int, object_: int, machines: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from lrpc.cluster.parameters import ParameterTable
-from lrpc.kernel.simulated.costs import CostModel, Origin
+from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.origins import Origin
 
 Kind = Literal["input", "fitted", "predicted"]
 KINDS: Final[tuple[Kind, ...]] = ("input", "fitted", "predicted")  # the last claims the most

@@ -218,9 +218,12 @@ def begun(run: Run) -> Record:
 def read(folder: Path) -> Record:
     """Return the record that a folder holds.
 
-    Raises `Refused` if there is none, or if it is damaged or of another format.
+    Raises `Refused` if there is none, or if it is damaged or of another format. Of a folder that
+    has several, such as a sweep's, it names the first.
     """
     path = folder / "record.json"
+    if not path.exists() and (inside := _records_inside(folder)):
+        raise Refused(f"{folder}: has {len(inside)} records inside; name one of them, such as {inside[0]}")
     try:
         found = json.loads(read_file(path, LARGEST_RECORD))
         _check_format(found, path)
@@ -230,6 +233,12 @@ def read(folder: Path) -> Record:
     except (ValueError, RecursionError) as error:
         what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
         raise Refused(f"{what}; the record is damaged") from None
+
+
+def _records_inside(folder: Path) -> list[Path]:
+    """Return the folders of records in a folder that is none itself, in order."""
+    found = [*folder.glob("*/record.json")] or [*folder.glob("*/*/record.json")]
+    return sorted(path.parent for path in found)
 
 
 def _check_format(found: object, path: Path) -> None:

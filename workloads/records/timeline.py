@@ -57,7 +57,7 @@ class TimelineWritten:
 
     def __str__(self) -> str:
         """Return this in one line."""
-        span = f"{self.from_us:,.3f} to {self.to_us:,.3f} us of virtual time"
+        span = f"{self.from_us:,.3f} to {self.to_us:,.3f} µs of virtual time"
         return f"{self.slices:,} slices and {self.arrows:,} arrows, {span}"
 
 

@@ -6,8 +6,7 @@ from typing import Final
 
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.call_tables import LEAVING
-from lrpc.workloads.records.cells import Cell, crossing_shares, furthest
-from lrpc.workloads.records.kinds import KINDS
+from lrpc.workloads.records.cells import Cell, crossing_shares, standings
 from lrpc.workloads.records.records import COUNTS, Record, TraceAccounts
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import plots, scaling
@@ -137,11 +136,13 @@ def _run(record: Record) -> Iterator[SectionItem]:
         own = next((cell.row for cell in record.cells if cell.row in papers), record.workload)
         beside = ", ".join(f"{value:g} % on {name}" for name, value in papers.items())
         machines = record.counts["cross_machine"]
-        yield Note(f"{share:.2f} % of operations cross machines: {machines:,} of {done:,}; in 1989, {beside}.")
+        yield Note(
+            f"{share:.2f} % of operations cross machines (remote/total): {machines:,} of {done:,}; in 1989, {beside}."
+        )
         yield from _time_of(record)
         yield from scaling.predicted(record)
         bars = {own: share} | {f"{name}, 1989": value for name, value in papers.items()}
-        title = "Operations that cross machines, of all"
+        title = "Operations that cross machines, of all (remote/total)"
         yield plots.rows(title, list(bars), list(bars.values()), "% of operations")
     yield from processors(record)
 
@@ -161,17 +162,11 @@ def _time_of(record: Record) -> Iterator[Note]:
 
 
 def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
-    kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in reversed(KINDS)}
-    worst = {kind: furthest(found) for kind, found in kinds.items()}
-    first = worst["predicted"]
-    far = f"; the prediction furthest from it is {_told(first)}" if first is not None else ""
-    beside = sum(cell.paper is not None for cell in cells)
-    yield Note(f"{beside} of {len(cells)} figures stand beside one of the paper{far}.")
-    for kind, found in kinds.items():
-        if found:
-            most = worst[kind]
-            told = "" if most is None or most is first else f" Furthest from the paper: {_told(most)}."
-            yield Note(f"{MARKS[kind]} {len(found)} {kind}: {MEANINGS[kind]}.{told}")
+    found = standings(cells)[::-1]
+    yield from (Note(f"{one}.") for one in found[:1])
+    for one in found:
+        beside = "" if one is found[0] else f" {one}."
+        yield Note(f"{MARKS[one.kind]} {one.figures} {one.kind}: {MEANINGS[one.kind]}.{beside}")
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
         yield Note(f"{len(other)} texts differ from the paper's, the first in {other[0].place}.")
@@ -181,10 +176,6 @@ def _reproduction(cells: Sequence[Cell]) -> Iterator[SectionItem]:
     two = [cell for cell in cells if cell.table == "Figure 2" and cell.unit == "calls/s"]
     if two:
         yield figure_2(two)
-
-
-def _told(cell: Cell) -> str:
-    return f"{100 * (cell.deviation or 0.0):+.1f} % off ({cell.place})"
 
 
 def _beside(title: str, cells: Sequence[Cell], unit: str) -> Plot:
@@ -197,5 +188,4 @@ def _beside(title: str, cells: Sequence[Cell], unit: str) -> Plot:
                 value = (cell.ours, cell.paper)[at]
                 if cell.column == column and isinstance(value, int | float):
                     groups.setdefault(f"{column}{whose}", [None] * len(rows))[rows.index(cell.row)] = value
-    bars = [(f"{cell.row}, {cell.column}", float(cell.ours)) for cell in cells if not isinstance(cell.ours, str)]
-    return plots.grouped(title, rows, groups, unit, bars)
+    return plots.grouped(title, rows, groups, unit)

@@ -70,8 +70,9 @@ def _shares(records: Mapping[str, Record]) -> Iterator[SectionItem]:
     if shares:
         least, most = (choose(shares, key=lambda name: shares[name]) for choose in (min, max))
         told = f"From {shares[least]:.2f} % ({least}) to {shares[most]:.2f} % ({most})"
-        yield Note(f"{told if least != most else f'{shares[least]:.2f} %'} of operations cross machines.")
-        title = "Operations that cross machines, of all"
+        which = told if least != most else f"{shares[least]:.2f} %"
+        yield Note(f"{which} of operations cross machines (remote/total).")
+        title = "Operations that cross machines, of all (remote/total)"
         yield plots.rows(title, list(shares), list(shares.values()), "% of operations")
 
 

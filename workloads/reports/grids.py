@@ -59,8 +59,8 @@ def meanings(cells: Sequence[Cell]) -> str:
 
 
 def title_of(table: str) -> str:
-    """Return the title of a table of the paper, with its unit spelt as everywhere."""
-    return TITLES.get(table, table).replace("microseconds", "µs")
+    """Return the title of a table of the paper."""
+    return TITLES.get(table, table)
 
 
 def as_html(grid: Grid) -> Iterator[str]:

@@ -27,7 +27,12 @@ from lrpc.workloads.reports.web import escape
 from lrpc.workloads.reports.words import brief, number, readable
 
 PAGES: Final = ("report.html", "report.md")
-MOST_ROWS: Final = 60  # rows of a table shown on the page; its CSV file has all of them
+TABLES: Final = (".csv", ".parquet")  # what a report has its tables as
+MOST_ROWS: Final = 60  # rows of a table in Markdown; its CSV file has all of them
+# The page has more rows, so that they can be sorted and searched: at most so many cells of a table,
+# and bytes of all rows beyond the first 60, of which each longer table has the same part.
+MOST_CELLS: Final = 20_000
+MOST_MORE: Final = 2_000_000
 US: Final = re.compile(r"(?<=, )us(?=,|$)")  # how a name in a record spells its unit
 FIGURE: Final = re.compile(r"[-+]?[0-9][0-9,.]*( \S+)?")  # a number as text, with its unit
 FEW_ROWS: Final = 12  # a table with more can be searched
@@ -189,7 +194,7 @@ def check(name: str, record: Record) -> None:
 def _is_report(folder: Path) -> bool:
     """Return whether a folder holds a report and no other files that would be lost with it."""
     held = {path.name for path in folder.iterdir()}
-    return set(PAGES) <= held and all(name in PAGES or name.endswith(".csv") for name in held)
+    return set(PAGES) <= held and all(name in PAGES or name.endswith(TABLES) for name in held)
 
 
 class _Page:
@@ -199,6 +204,7 @@ class _Page:
         self._files = file_names(made.tables)
         self._brief = brief(text for table in made.tables for text in _texts(table))
         self._places = {"plotly"}  # the plotting script's own
+        self._room = MOST_MORE // max(1, sum(len(table.rows) > MOST_ROWS for table in made.tables))
 
     def place(self, title: str) -> str:
         """Return the id of an element with this title; no two are the same."""
@@ -247,17 +253,26 @@ class _Page:
         for is_figure, head in zip(figures, _heads(table), strict=True):
             yield web.head_cell(self._brief.get(head, head), whole=head, figures=is_figure)
         yield "</tr></thead>\n<tbody>\n"
-        for row in table.rows[:MOST_ROWS]:
-            yield "<tr>"
+        written = room = 0
+        for row in table.rows[: max(MOST_ROWS, MOST_CELLS // len(table.columns))]:
+            cells = []
             for at, (column, value) in enumerate(zip(table.columns, row, strict=True)):
                 text = shown(column, value)
                 if figures[at]:
-                    yield web.figure(text, value if numbers[at] and isinstance(value, int | float) else None)
+                    cells.append(web.figure(text, value if numbers[at] and isinstance(value, int | float) else None))
                 else:
                     cut = not (pairs and at)  # settings and digests are shown whole
-                    yield web.cell(self._brief.get(text, text) if cut else text, whole=text, first=not at, cut=cut)
-            yield "</tr>\n"
-        yield f'</tbody></table></div>\n<p class="more">{_more(table)}{_link(self._files[id(table)])}</p>\n'
+                    told = self._brief.get(text, text) if cut else text
+                    cells.append(web.cell(told, whole=text, first=not at, cut=cut))
+            line = f"<tr>{''.join(cells)}</tr>\n"
+            if written >= MOST_ROWS:
+                room += len(line.encode(errors="replace"))
+                if room > self._room:
+                    break
+            written += 1
+            yield line
+        more = _more(table, written)
+        yield f'</tbody></table></div>\n<p class="more">{more}{_link(self._files[id(table)])}</p>\n'
 
 
 def _as_markdown(part: SectionItem, files: Mapping[int, str]) -> Iterator[str]:
@@ -292,7 +307,7 @@ def _rows_as_markdown(table: Table, file: str) -> Iterator[str]:
     for row in table.rows[:MOST_ROWS]:
         cells = [_plain(shown(column, value)) for column, value in zip(table.columns, row, strict=True)]
         yield f"| {' | '.join(cells)} |\n"
-    yield f"\n{_more(table)}{file}\n"
+    yield f"\n{_more(table, MOST_ROWS)}{file}\n"
 
 
 def _slug(text: str) -> str:
@@ -335,8 +350,8 @@ def _is_figure(value: TableValue) -> bool:
     return not isinstance(value, str) or not value or FIGURE.fullmatch(value) is not None
 
 
-def _more(table: Table) -> str:
-    beyond = len(table.rows) - MOST_ROWS
+def _more(table: Table, shown: int) -> str:
+    beyond = len(table.rows) - shown
     return f"and {beyond:,} more rows in " if beyond > 0 else ""
 
 

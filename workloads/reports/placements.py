@@ -35,13 +35,20 @@ def answer(records: Mapping[str, Record]) -> list[SectionItem]:
     """
     (first, before), *_, (last, after) = records.items()
     took, takes = (mean_us(record.trace)[1] if record.trace is not None else 0.0 for record in (before, after))
-    crossing = f"With {last}, {crossed(after)}, in place of {crossed(before).machines:,} with {first}"
-    said = f"{crossing}; a trace takes {span(takes)} in place of {span(took)}"
-    found: list[SectionItem] = [Note(f"{said} ({change(took, takes)})." if took else f"{crossing}.")]
+    count = crossed(before).machines
+    beside_it = f"as with {first}" if count == crossed(after).machines else f"in place of {count:,} with {first}"
+    said = f"With {last}, {crossed(after)}, {beside_it}"
+    if took:
+        of_time = f"in place of {span(took)} ({change(took, takes)})" if takes != took else f"as with {first}"
+        said = f"{said}; a trace takes {span(takes)} {of_time}"
+    found: list[SectionItem] = [Note(f"{said}.")]
+    if len({record.digest for record in records.values()}) == 1:
+        found.append(Note(f"These {len(records)} replays did the same, event by event: their digests are equal."))
     parts = time_parts({name: record.trace for name, record in records.items() if record.trace is not None})
     pairs = _pairs_plot(records)
     found += [plot for plot in (parts, pairs) if plot is not None]
-    return [*found, beside(records), moved(records)]
+    which = moved(records)
+    return [*found, beside(records), which if which.rows else Note("No domain moved.")]
 
 
 def sections(records: Mapping[str, Record]) -> list[Section]:
@@ -72,7 +79,10 @@ def beside(records: Mapping[str, Record]) -> Table:
         "the busiest machine's processors, %": [100 * share for share in busiest],
         "machines with domains": machines,
     }
-    rows = [(name, *values, values[-1] / values[0] - 1 if values[0] else None) for name, values in figures.items()]
+    rows = [
+        (name, *values, values[-1] / values[0] - 1 if values[0] and values[-1] != values[0] else None)
+        for name, values in figures.items()
+    ]
     return Table("placements", "The placements", ("what", *records, "difference"), rows, named=True)
 
 
@@ -143,8 +153,7 @@ def _pairs_plot(records: Mapping[str, Record]) -> plots.Plot | None:
         return None
     names = [PAIR.join(pair) for pair in pairs]
     parts = {name: [float(crossing[pair]) for pair in pairs] for name, crossing in counted.items()}
-    total = [float(most[pair]) for pair in pairs]
-    return plots.stacked("Calls that cross machines, by pair", names, parts, "calls", total, beside=True)
+    return plots.stacked("Calls that cross machines, by pair", names, parts, "calls", None)
 
 
 def _operations(records: Mapping[str, Record]) -> Table:

@@ -13,11 +13,12 @@ names that look alike stay apart that way, and Plotly takes none for a date.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from html import escape as escape_html
 from typing import Final, Literal
 
+from lrpc.kernel.text import one_line
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports.words import PAIR, brief, number, short
 
@@ -26,8 +27,8 @@ HEIGHT: Final = 340  # pixels
 LINE: Final = 26  # pixels of one row
 MOST_MARKS: Final = 16  # of an axis of whole numbers, such as processors
 NUMBERED: Final = 15  # a matrix with more rows has no numbers in its cells
-# Okabe and Ito's colours, which the colour-blind tell apart.
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
+# Six of Okabe and Ito's colours, and two more: the colour-blind tell all apart.
+COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#665566", "#992233")
 PREDICTED: Final = ", predicted"
 PAPERS: Final = ", the paper's"
 OURS: Final = ", ours"
@@ -67,24 +68,44 @@ class Key:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot, as a figure for a browser and as bars of text."""
+    """A plot, as a figure for a browser and as bars of text.
+
+    A bar whose value is None has `parts` alone.
+    """
 
     title: str
     figure: Figure
-    bars: Sequence[tuple[str, float]]  # label and value of each bar of text
+    bars: Sequence[tuple[str, float | None]]  # label and value of each bar of text
     table: Table | None = None  # its data, unless another table of the report has them
     text_title: str = ""  # title of the bars, if they show something else
     legend: Sequence[Key] = ()
+    parts: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # of the bars, in their order
+    remarks: Sequence[str] = ()  # on the bars, in their order, where there is more to say
+
+    @property
+    def told(self) -> list[tuple[str, float | None, list[tuple[str, float]]]]:
+        """Return what each bar says: its name as it is shown, its value, and its parts."""
+        names = labels([name for name, _ in self.bars])
+        known = brief(self.parts)
+        parts = [(one_line(known.get(part, part)), values) for part, values in self.parts.items()]
+        found = []
+        for at, (name, (_, value)) in enumerate(zip(names, self.bars, strict=True)):
+            own = [(part, of_part) for part, values in parts if (of_part := values[at]) is not None]
+            found.append((name, value, own))
+        return found
 
     @property
     def text(self) -> list[str]:
-        """Return the bars as lines of text."""
-        most = max((value for _, value in self.bars if math.isfinite(value)), default=0.0)
-        names = labels([name for name, _ in self.bars])
-        width = max(map(len, names), default=0)
+        """Return the bars as lines of text, each followed by its parts, or by what is remarked."""
+        rows: list[tuple[str, float | None, str]] = []
+        for at, (name, value, parts) in enumerate(self.told):
+            remark = f"  {self.remarks[at]}" if self.remarks else ""
+            rows += [(name, value, remark), *((f"  {part}", of_part, "") for part, of_part in parts)]
+        most = max((value for _, value, _ in rows if value is not None and math.isfinite(value)), default=0.0)
+        width = max((len(name) for name, _, _ in rows), default=0)
         return [
-            f"{name:{width}}  {number(value):>10}  {_bar(value, most)}"
-            for name, (_, value) in zip(names, self.bars, strict=True)
+            name + remark if value is None else f"{name:{width}}  {number(value):>10}  {_bar(value, most)}{remark}"
+            for name, value, remark in rows
         ]
 
 
@@ -99,23 +120,26 @@ def stacked(
     names: Sequence[str],
     parts: Mapping[str, Sequence[float]],
     unit: str,
-    text: Sequence[float],
-    *,
-    beside: bool = False,
+    whole: Sequence[float] | None,
 ) -> Plot:
-    """Return a plot of horizontal bars, each divided into parts, or of several `beside` each other.
+    """Return a plot of horizontal bars, each divided into parts, or of several beside each other.
 
-    `parts` has, for each part, one value per name. `text` has the values of the bars of text.
+    `parts` has, for each part, one value per name. `whole` has what the parts of each name come to;
+    without it they stand beside each other.
     """
     keys = [Key(part, _colour(at)) for at, part in enumerate(parts)]
     data = [
         _across(values) | {"name": escape(key.name), "marker": {"color": key.colour}}
         for key, values in zip(keys, parts.values(), strict=True)
     ]
-    mode = "group" if beside else "relative"
+    mode = "group" if whole is None else "relative"
     layout = {"barmode": mode, "xaxis": _titled(unit), "yaxis": _named(names, down=True)}
     legend = keys if len(keys) > 1 else ()
-    return Plot(title, _figure(data, layout, _tall(names)), list(zip(names, text, strict=True)), legend=legend)
+    figure = _figure(data, layout, _tall(names))
+    if whole is None:
+        return Plot(title, figure, [(name, None) for name in names], legend=legend, parts=parts)
+    seen = {part: [value or None for value in values] for part, values in parts.items()}
+    return Plot(title, figure, list(zip(names, whole, strict=True)), legend=legend, parts=seen)
 
 
 def rows(
@@ -169,7 +193,9 @@ def waterfall(
             | {"customdata": own, "hovertemplate": "%{y}: %{customdata:.4g} from %{base:.4g}"}
         )
     layout = {"barmode": "overlay", "xaxis": _titled(unit), "yaxis": _named(names, down=True)}
-    return Plot(title, _figure(data, layout, _tall(names)), list(zip(names, takes, strict=True)), legend=keys)
+    bars = list(zip(names, takes, strict=True))
+    remarks = [f"from {number(begin)}, {kind}" for begin, kind in zip(begins, kinds, strict=True)]
+    return Plot(title, _figure(data, layout, _tall(names)), bars, legend=keys, remarks=remarks)
 
 
 def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:
@@ -195,18 +221,13 @@ def tornado(title: str, names: Sequence[str], ranges: Sequence[tuple[float, floa
         )
     axis = _titled(unit) | {"zeroline": False}
     layout = {"barmode": "overlay", "xaxis": axis, "yaxis": _named(names, down=True)}
-    bars = [(name, abs(most - least)) for name, (least, most) in zip(names, ranges, strict=True)]
-    moved = f"{title}: how far it moves"
-    return Plot(title, _figure(data, layout, _tall(names)), bars, text_title=moved, legend=keys)
+    parts: dict[str, Sequence[float]] = {key.name: [both[at] for both in ranges] for at, key in enumerate(keys)}
+    parts["how far apart these are"] = [abs(most - least) for least, most in ranges]
+    bars = [(name, None) for name in names]
+    return Plot(title, _figure(data, layout, _tall(names)), bars, legend=keys, parts=parts)
 
 
-def grouped(
-    title: str,
-    names: Sequence[str],
-    groups: Mapping[str, Sequence[float | None]],
-    up: str,
-    text: Sequence[tuple[str, float]],
-) -> Plot:
+def grouped(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float | None]], up: str) -> Plot:
     """Return a plot of vertical bars side by side, a group for each name.
 
     `groups` has one value for each name. Groups whose names end in `PAPERS` or `PREDICTED` have the
@@ -224,7 +245,8 @@ def grouped(
         data.append({"type": "bar", "name": escape(short(key.name)), "y": list(values), "marker": marker})
         data[-1]["x"] = list(range(len(names)))
     layout = {"barmode": "group", "xaxis": _named(names), "yaxis": _titled(up)}
-    return Plot(title, _figure(data, layout, HEIGHT), text, legend=keys if len(keys) > 1 else ())
+    legend = keys if len(keys) > 1 else ()
+    return Plot(title, _figure(data, layout, HEIGHT), [(name, None) for name in names], legend=legend, parts=groups)
 
 
 def curves(

@@ -22,25 +22,25 @@ from rich.text import Text
 
 from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
-from lrpc.workloads.records.cells import SHORTENED, Cell, furthest, predictions_rest_on, shortened
-from lrpc.workloads.records.kinds import KINDS
+from lrpc.workloads.records.cells import SHORTENED, Cell, predictions_rest_on, shortened, standings
 from lrpc.workloads.records.records import COUNTS, Record
-from lrpc.workloads.reports.words import brief, micro, readable
+from lrpc.workloads.reports.output import micro
+from lrpc.workloads.reports.words import brief, number, readable
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",
     "I runs": "Table I: how much of each system's hours was run, and what that came to",
-    "II": "Table II: a Null by message on six systems, microseconds",
-    "II overhead": "Table II: where the overhead goes, microseconds",
+    "II": "Table II: a Null by message on six systems, µs",
+    "II overhead": "Table II: where the overhead goes, µs",
     "III": "Table III: copies that are made",
-    "IV": "Table IV: four tests, microseconds a call",
+    "IV": "Table IV: four tests, µs a call",
     "IV ratios": "Table IV: how many times as long",
-    "IV what-if": "Table IV otherwise, microseconds a call",
-    "V": "Table V: where a Null LRPC's time goes, microseconds",
-    "V SRC RPC": "Table V beside SRC RPC, microseconds",
-    "V what-if": "Table V otherwise, microseconds",
-    "Firefly RPC": "Across machines: a remote Null step by step, microseconds on MicroVAX II processors, not C-VAXes",
-    "Firefly RPC stubs": "Across machines: what stubs add for values, microseconds",
+    "IV what-if": "Table IV otherwise, µs a call",
+    "V": "Table V: where a Null LRPC's time goes, µs",
+    "V SRC RPC": "Table V beside SRC RPC, µs",
+    "V what-if": "Table V otherwise, µs",
+    "Firefly RPC": "Across machines: a remote Null step by step, µs on MicroVAX II processors, not C-VAXes",
+    "Firefly RPC stubs": "Across machines: what stubs add for values, µs",
     "Firefly RPC threads": "Across machines: calls by threads of one Firefly to another",
     "Firefly RPC busy": "Across machines: busy processors of each Firefly's five, on average",
     "Figure 1": "Figure 1: calls by bytes of arguments and results",
@@ -117,18 +117,17 @@ def print_record(console: Console, record: Record, folder: Path, last: Iterable[
 
 
 def verdict(cells: Sequence[Cell]) -> list[str]:
-    """Return lines that sum up a reproduction: cells by kind, and each kind's largest deviation."""
-    kinds = {kind: [cell for cell in cells if cell.kind == kind] for kind in KINDS}
-    compared = sum(cell.paper is not None for cell in cells)
-    parts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
-    lines = [f"verdict: {len(cells)} cells: {parts}; {compared} of them beside a figure of the paper"]
+    """Return lines that sum up a reproduction: how each kind of figure stands beside the paper's.
+
+    The last are on the predictions, which alone are evidence.
+    """
+    found = standings(cells)
+    lines = [f"verdict: {len(cells)} cells: {', '.join(f'{one.figures} {one.kind}' for one in found)}"]
     other = [cell for cell in cells if cell.differs_in_text]
     if other:
         lines.append(f"  {len(other)} texts differ from the paper's, the first in {other[0].place}")
-    for kind, found in kinds.items():
-        worst = furthest(found)
-        if worst is not None:
-            lines.append(f"  largest deviation, {kind}: {_difference(worst)} ({worst.place})")
+    for one in found:
+        lines += [f"  {one.counted}", *([f"    {one.far}"] if one.far else [])]
     return lines
 
 
@@ -151,7 +150,7 @@ def print_latencies(console: Console, latencies: Mapping[str, Mapping[str, float
         for procedure, found in busiest[:most]
     ]
     sheet = Sheet(("procedure", "calls", *figures), rows, (False, *[True] * 6))
-    sheet.print(console, "Latency of calls, virtual microseconds")
+    sheet.print(console, "Latency of calls, virtual µs")
     if len(busiest) > most:
         console.print(f"and {len(busiest) - most} more procedures, in the record")
 
@@ -167,7 +166,7 @@ def print_times(console: Console, parts: Sequence[tables.TimePart], traces: int)
         if one.recorded_ns or one.simulated_ns
     ]
     sheet = Sheet(("", "recorded", "simulated"), rows, (False, True, True), summed=True)
-    sheet.print(console, "Where a trace's time went, mean, virtual microseconds")
+    sheet.print(console, "Where a trace's time went, mean, virtual µs")
 
 
 def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
@@ -184,9 +183,7 @@ def print_table(console: Console, table: tables.Table, most: int = 60) -> None:
 
 
 def _in_words(value: tables.TableValue) -> str:
-    if isinstance(value, float):
-        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.6g}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else value
+    return value or "" if value is None or isinstance(value, str) else number(value)
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -10,13 +10,13 @@ import gzip
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from html import escape as escape_html
 from typing import Final
 
 from lrpc.kernel.text import visible
-from lrpc.workloads.reports.plots import COLOURS, Key, Plot, labels, script
+from lrpc.workloads.reports.plots import COLOURS, Key, Plot, script
 from lrpc.workloads.reports.words import PAIR, brief, number, shortened
 
 LONGEST_NAME: Final = 40  # characters of a name in a cell; the whole is shown on hover
@@ -32,7 +32,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var
   margin: 1em auto; padding: 0 1em; overflow-wrap: anywhere; }
 a { color: var(--link); } h1 { font-size: 1.2em; margin: .4em 0; color: var(--quiet); font-weight: normal; }
 h3 { margin: 1.2em 0 .4em; font-size: 1.05em; }
-h3 a { visibility: hidden; text-decoration: none; } h3:hover a, h3 a:focus { visibility: visible; }
+h3 a { opacity: 0; text-decoration: none; } h3:hover a, h3 a:focus { opacity: 1; }
+@media (hover: none) { h3 a { opacity: 1; } }
 p.answer { font-size: 1.4em; line-height: 1.3; margin: .3em 0; } p.beside { margin: .3em 0; max-width: 60em; }
 nav { margin: 1em 0; } nav a { margin-right: 1em; display: inline-block; }
 details { border-top: 1px solid var(--line); padding: .3em 0; } summary { cursor: pointer; padding: .2em 0; }
@@ -75,7 +76,8 @@ input.search { font: inherit; margin: .3em 0; max-width: 100%; display: block; }
 }
 """
 # Draws a plot when it is seen, in the colours of the page and with names that suit its width; opens
-# what a link leads to, and everything for print; sorts and searches tables.
+# what a link leads to; opens and draws everything for print, where nothing can be waited for, and
+# folds it again; sorts and searches tables.
 SCRIPT: Final = """
 "use strict";
 const library = async () => {
@@ -108,9 +110,8 @@ const fit = (axis, most, title) => {
   if (axis?.ticktext) axis.ticktext = axis.ticktext.map((text) => shorten(text, most, " → ", " →<br>"));
   if (axis?.title?.text) axis.title.text = shorten(axis.title.text, title);
 };
-const draw = async (place) => {
-  loaded ??= library();
-  await loaded;
+const render = (place, own) => {
+  if (place.classList.contains("drawn")) return;
   const figure = JSON.parse(place.nextElementSibling.textContent);
   const fits = (pixels) => Math.max(12, Math.floor(place.clientWidth / pixels));
   fit(figure.layout.yaxis, fits(22), 40);  // as high as every plot
@@ -119,11 +120,17 @@ const draw = async (place) => {
   for (const one of figure.data) if (one.z?.[0]?.length > many) delete one.texttemplate;
   place.textContent = "";
   place.classList.add("drawn");
-  for (const [path, colour] of Object.entries(colours())) {
+  place.style.height = `${figure.layout.height}px`;  // by which Plotly goes whenever the window changes
+  for (const [path, colour] of Object.entries(own)) {
     const [part, name] = path.split(".");
     figure.layout[part] = { ...figure.layout[part], [name]: colour };
   }
-  await Plotly.newPlot(place, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+  Plotly.newPlot(place, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+};
+const draw = async (place) => {
+  loaded ??= library();
+  await loaded;
+  render(place, colours());
 };
 addEventListener("DOMContentLoaded", () => {
   const seen = new IntersectionObserver((found) => found.forEach((one) => {
@@ -138,14 +145,22 @@ addEventListener("DOMContentLoaded", () => {
   };
   addEventListener("hashchange", open);
   open();
+  addEventListener("load", () => { if (document.getElementById("plotly")) loaded ??= library(); });
   const unfold = (open) => document.querySelectorAll("details").forEach((one) => { one.open = open; });
   document.querySelector("nav button").addEventListener("click", () =>
     unfold(document.querySelector("details:not([open])") !== null));
+  let folded = [];
   addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
     unfold(true);
-    everyPlot(theme("#000", "#bbb"));
+    const ink = theme("#000", "#bbb");
+    everyPlot(ink);
+    if (window.Plotly) document.querySelectorAll("div.plot").forEach((place) => render(place, ink));
   });
-  addEventListener("afterprint", () => everyPlot(colours()));
+  addEventListener("afterprint", () => {
+    for (const one of folded) one.open = false;
+    everyPlot(colours());
+  });
   const value = (row, at) => row.cells[at].dataset.value ?? row.cells[at].textContent;
   document.querySelectorAll("th button").forEach((button) => button.addEventListener("click", () => {
     const head = button.parentElement, rows = head.closest("table").tBodies[0], at = head.cellIndex;
@@ -198,10 +213,19 @@ def drawn(plot: Plot) -> str:
 
 def told(plot: Plot) -> str:
     """Return what a plot shows, for who cannot see it."""
-    names = labels([name for name, _ in plot.bars])
-    values = [f"{name}: {number(value)}" for name, (_, value) in zip(names, plot.bars, strict=True)]
+    values = [_bar_told(*one) for one in plot.told]
+    if plot.remarks:
+        values = [f"{value} {remark}" for value, remark in zip(values, plot.remarks, strict=True)]
     rest = [f"and {len(values) - MOST_TOLD} more"] if len(values) > MOST_TOLD else []
     return f"{plot.text_title or plot.title}: {'; '.join([*values[:MOST_TOLD], *rest])}"
+
+
+def _bar_told(name: str, value: float | None, parts: Sequence[tuple[str, float]]) -> str:
+    """Return what one bar says: its value, and its parts in brackets."""
+    own = ", ".join(f"{part} {number(of_part)}" for part, of_part in parts)
+    if value is None:
+        return f"{name}: {own or 'none'}"
+    return f"{name}: {number(value)}" + (f" ({own})" if own else "")
 
 
 def head_cell(text: str, *, whole: str = "", figures: bool = False) -> str:

@@ -170,5 +170,7 @@ def _of_threads(threads: int, loop: RemoteLoop, costs: CostModel) -> Basis:
     if threads == 1:
         return basis
     variation = costs.file.variation
-    drawn = frozenset() if variation is None else frozenset({Parameter("variation", variation.origin)})
-    return basis | COUNTED | Basis(drawn)
+    if variation is None:
+        return basis | COUNTED
+    drawn = Parameter("variation", variation.origin, variation.solved_from)
+    return basis | COUNTED | Basis(frozenset({drawn}))

@@ -5,7 +5,7 @@ context; message passing, which is SRC RPC on the Firefly; and a call to another
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -15,15 +15,16 @@ from lrpc.cluster.run import run_cluster
 from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.residents import Program
 from lrpc.domains.simulated.domain import simulated
-from lrpc.domains.simulated.explain import CallObservation, Explanation, place_of
+from lrpc.domains.simulated.explain import CallObservation, Explanation, Step, place_of
 from lrpc.kernel.errors import Refused
-from lrpc.kernel.simulated.costs import CostModel
+from lrpc.kernel.simulated.costs import PARTS, CostModel
 from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test, calls_of
 from lrpc.workloads.records.kinds import Kind, kinds_of_steps
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
 from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
+from lrpc.workloads.reports.words import number
 
 # As of an Ethernet of 1989: a packet's header and trailer take 60 us, each byte of data 0.8.
 LINK_DELAY_US: Final = 60.0
@@ -53,6 +54,16 @@ GROUPS: Final[Mapping[str, Collection[str]]] = {
     "messages": ("message_buffer", "message_validate", "message_enqueue", "message_transfer"),
     "threads": ("message_schedule", "message_switch", "message_dispatch"),
 }
+# And of a call to another machine.
+REMOTE_GROUPS: Final[Mapping[str, Collection[str]]] = {
+    "stubs and run-time": (*PARTS["network"], *PARTS["marshaling"]),
+    "packets": ("udp_header", "udp_checksum", "checksum_byte", "network_trap", "network_queue", *PARTS["messages"]),
+    "interrupts": ("processor_interrupt", "interrupt_handling", "io_interrupt", "receive_handling"),
+    "controllers": ("controller_start", "controller_transmit", "transmit_byte", "controller_receive", "receive_byte"),
+    "waking the thread": ("wakeup",),
+}
+WIRE: Final = "wire and waiting"
+PLACES: Final = {"here": "the caller's machine", "there": "the server's machine"}  # by the names of machines
 
 
 def test_of(text: str) -> Test:
@@ -87,9 +98,9 @@ def beside(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Ta
     for name in names:
         taken = [[step.us for step in way.steps if step.name == name] for way in found.values()]
         rows.append([named(name), *(round(sum(us), 3) if us else None for us in taken)])
-    rows.append(["wire and waiting", *(way.elsewhere_us or None for way in found.values())])
+    rows.append([WIRE, *(way.elsewhere_us or None for way in found.values())])
     rows.append(["in all", *(way.took_us for way in found.values())])
-    title = f"One call of {test}, in virtual microseconds by the cost model {costs.name}"
+    title = f"One call of {test}, in virtual µs by the cost model {costs.name}"
     return Table("explained", title, ("step", *found), [row for row in rows if any(row[1:])], named=True)
 
 
@@ -107,19 +118,32 @@ def steps(way: str, explanation: Explanation, costs: CostModel) -> Table:
         rows.append([round(at_us, 3), round(step.us, 3), place_of(step), *what])
         at_us += step.us
     columns = ("at_us", "takes_us", "in", "what", "kind", "source", "code")
-    return Table(f"steps {way}", f"{way}: {explanation.took_us:,.3f} us", columns, rows)
+    return Table(f"steps {way}", f"{way}: {number(explanation.took_us)} µs", columns, rows)
 
 
 def report(found: Mapping[str, Explanation], test: Test, costs: CostModel) -> Report:
     """Return the page of a call: the ways in a sentence and a picture, then each way's steps."""
-    local = {way: one for way, one in found.items() if way != REMOTE}
-    parts = {group: [_share(one, steps) for one in local.values()] for group, steps in GROUPS.items()}
-    parts = {group: us for group, us in parts.items() if any(us)}
-    took = [one.took_us for one in local.values()]
-    picture = plots.stacked(f"Where a call of {test} spends its time", list(local), parts, "µs", took)
     sections = [Section(f"{way}, step by step", [steps(way, one, costs)]) for way, one in found.items()]
-    answers: list[SectionItem] = [Note(answer(found)), picture, beside(found, test, costs)]
+    answers: list[SectionItem] = [Note(answer(found)), *_pictures(found, test), beside(found, test, costs)]
     return Report(f"One call of {test}, by {costs.name}", [], sections, answers)
+
+
+def _pictures(found: Mapping[str, Explanation], test: Test) -> Iterator[plots.Plot]:
+    """Yield where the time goes: of the ways on one machine, and of a call to another, on each."""
+    local = {way: one for way, one in found.items() if way != REMOTE}
+    if local:
+        parts = {group: [_share(one.steps, names) for one in local.values()] for group, names in GROUPS.items()}
+        parts = {group: us for group, us in parts.items() if any(us)}
+        took = [one.took_us for one in local.values()]
+        yield plots.stacked(f"Where a call of {test} spends its time", list(local), parts, "µs", took)
+    if REMOTE in found:
+        remote = found[REMOTE]
+        each = [[step for step in remote.steps if step.machine == machine] for machine in PLACES]
+        parts = {group: [*(_share(one, names) for one in each), 0.0] for group, names in REMOTE_GROUPS.items()}
+        parts = {group: us for group, us in parts.items() if any(us)} | {WIRE: [0.0, 0.0, remote.elsewhere_us]}
+        took = [*(sum(step.us for step in one) for one in each), remote.elsewhere_us]
+        title = f"Where a call of {test} to another machine spends its {number(remote.took_us)} µs"
+        yield plots.stacked(title, [*PLACES.values(), "between them"], parts, "µs", took)
 
 
 def _kinds(explanation: Explanation, costs: CostModel) -> dict[str, Kind]:
@@ -130,8 +154,8 @@ def _kinds(explanation: Explanation, costs: CostModel) -> dict[str, Kind]:
     return kinds_of_steps(costs, charged)
 
 
-def _share(explanation: Explanation, names: Collection[str]) -> float:
-    return sum(step.us for step in explanation.steps if step.name in names)
+def _share(steps: Iterable[Step], names: Collection[str]) -> float:
+    return sum(step.us for step in steps if step.name in names)
 
 
 def as_json(found: Mapping[str, Explanation], costs: CostModel) -> dict[str, object]:

@@ -42,6 +42,7 @@ PEOPLE: Final = (
     "think_s",
     "compile_s",
 )
+NOT_FITTED: Final = "not fitted"  # whose people all draws have
 COLUMNS: Final = ("system", "people", "draws", "from_%", "median_%", "to_%", "paper_%", "the paper's is")
 
 
@@ -68,7 +69,7 @@ def compare(found: Sequence[Row]) -> Table:
     Shares are remote over local calls.
     """
     each = _by_system(found)
-    kept: dict[str, list[int]] = {"not fitted": list(range(len(found) // len(SYSTEMS)))}
+    kept: dict[str, list[int]] = {NOT_FITTED: list(range(len(found) // len(SYSTEMS)))}
     for scenario, results in each.items():
         kept[f"fitted on {scenario}"] = [number for number, row in enumerate(results) if _near(row)]
     lines = [
@@ -77,7 +78,22 @@ def compare(found: Sequence[Row]) -> Table:
         for people, numbers in kept.items()
         if people != f"fitted on {scenario}"
     ]
-    return Table("systems", f"Each system's share, in {len(kept['not fitted'])} draws", COLUMNS, lines)
+    return Table("systems", f"Each system's share, in {len(kept[NOT_FITTED])} draws", COLUMNS, lines)
+
+
+def answer(found: Table) -> str:
+    """Return the sentence that says what came out: which predictions hold the paper's share."""
+    system, people, where = (found.columns.index(name) for name in ("system", "people", "the paper's is"))
+    predicted = [row for row in found.rows if row[people] != NOT_FITTED]
+    known = [row for row in predicted if row[where]]
+    outside = [f"{row[system]} by people {row[people]} ({row[where]})" for row in known if row[where] != "inside"]
+    said = f"{len(known) - len(outside)} of {len(known)} intervals by people fitted on another system hold the paper's"
+    few = len(predicted) - len(known)
+    rest = [
+        *([f"not those of {', '.join(outside)}"] if outside else []),
+        *([f"{few} had too few draws near the paper's share to have an interval"] if few else []),
+    ]
+    return "; ".join([f"{said} share", *rest]) + "."
 
 
 def ties(found: Sequence[Row]) -> dict[tuple[str, str], float]:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
+from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.documents import read_toml
 from lrpc.workloads import scenarios
 from lrpc.workloads.records.kinds import Basis, from_parameters
@@ -98,10 +99,17 @@ OBSERVATIONS: Final = (
 )
 
 
-def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequence[str] = COMMAND) -> Table:
+def compare(
+    scale: float,
+    seed: int,
+    carry: Carry = unrecorded,
+    command: Sequence[str] = COMMAND,
+    limit: int = MOST_PARTS,
+) -> Table:
     """Run the scenarios, and return every observation beside our figure and a verdict.
 
-    `carry` carries out each run; a dry run has no rows. `command` is noted in records.
+    `carry` carries out each run; a dry run has no rows. `command` is noted in records. A run has at
+    most `limit` machines, domains and the like.
 
     `scale`, above 0 and at most 1, is the part of Sun's hours that is run; Taos runs at up to ten
     times that. The verdict is "within" or "outside" the tolerance.
@@ -110,7 +118,7 @@ def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequenc
     scales = {"taos": min(1.0, 10 * scale), "sun": scale}
     outcomes = {}
     for name, (scenario, changes) in RUNS.items():
-        outcome = carry(name, _job(scenario, changes, scales[scenario], seed).prepare(list(command)))
+        outcome = carry(name, _job(scenario, changes, scales[scenario], seed).prepare(list(command), limit=limit))
         if outcome is not None:
             outcomes[name] = outcome
     found = _found(outcomes) | _demand(scale, seed) if outcomes else {}
@@ -137,7 +145,7 @@ def answer(found: Table) -> str:
     """Return the sentence that says what came out."""
     at = found.columns.index("verdict")
     outside = [str(row[0]) for row in found.rows if row[at] != "within"]
-    which = f"; outside: {', '.join(outside)}" if outside else ""
+    which = f"; outside: {'; '.join(outside)}" if outside else ""
     return f"{len(found.rows) - len(outside)} of {len(found.rows)} figures are within their tolerance{which}."
 
 

@@ -4,14 +4,18 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from lrpc.cluster.run import Outcome
-from lrpc.workloads.records import folders, tables
+from lrpc.kernel.errors import Refused
+from lrpc.workloads.records import events, folders, tables
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.runs.execute import Options, execute
+from lrpc.workloads.runs.execute import Finished, Options, execute
 from lrpc.workloads.runs.jobs import Prepared
 from lrpc.workloads.studies.sweep import simulate
+
+LOG: Final = ".events"  # what the event log of a run ends in
 
 # Carries out a prepared job, one of those that a study names, and returns its outcome. None says
 # that nothing ran: a dry run.
@@ -26,14 +30,18 @@ def unrecorded(name: str, ready: Prepared) -> Outcome:
 class RecordedStudy:
     """The folder of a study, with a record for each of its runs, and its table.
 
-    Raises `Refused` where it cannot be put there.
+    The `events` of its options are a folder, for the event log of each run. Raises `Refused` where
+    either cannot be put there.
     """
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.finished: list[Finished] = []
         self._options = options
         where = folders.fresh(name) if options.out is None else options.out
         self.folder = folders.check(where, "study", _holds_records, force=options.force)
+        if options.events is not None:
+            _check_logs(options.events, self.folder, force=options.force)
 
     def carry_out(self, name: str, ready: Prepared) -> Outcome | None:
         """Run a job as the options say, and leave its record in the study's folder."""
@@ -43,9 +51,15 @@ class RecordedStudy:
             kept.append(outcome)
             return ready.cells_of(outcome)
 
-        folder = self.folder / re.sub(r"\W+", "-", name.lower())
-        options = replace(self._options, out=folder, force=True)
-        execute(ready.run, ready.cluster, options, cells_of, ready.accounts_of)
+        run = re.sub(r"\W+", "-", name.lower())
+        log = None
+        if self._options.events is not None and not self._options.dry_run:
+            log = self._options.events / f"{run}{LOG}"
+            log.parent.mkdir(exist_ok=True)
+        options = replace(self._options, out=self.folder / run, force=True, events=log)
+        finished = execute(ready.run, ready.cluster, options, cells_of, ready.accounts_of)
+        if finished is not None:
+            self.finished.append(finished)
         return kept[-1] if kept else None
 
     def write(self, table: Table) -> Path:
@@ -53,6 +67,19 @@ class RecordedStudy:
         path = self.folder / f"{self.name}.csv"
         tables.write_csv(path, table)
         return path
+
+
+def _check_logs(logs: Path, folder: Path, *, force: bool) -> None:
+    """Raise `Refused` where event logs cannot be put into the folder `logs`."""
+    if logs.exists() and not logs.is_dir():
+        raise Refused(f"--events {logs}: is a file; name a folder, for a log of each run")
+    if not logs.absolute().parent.is_dir():
+        raise Refused(f"--events {logs}: there is no folder {logs.absolute().parent}; make it first")
+    if folder.resolve() in (logs.resolve(), *logs.resolve().parents):
+        raise Refused(f"--events {logs}: is inside the study's folder; name a folder outside it")
+    if not force and logs.is_dir() and any(logs.glob(f"*{LOG}")):
+        raise Refused(f"--events {logs}: has logs already; name another folder, or add --force to replace them")
+    events.check_writable((logs if logs.is_dir() else logs.absolute().parent) / f"run{LOG}")
 
 
 def _holds_records(folder: Path) -> bool:

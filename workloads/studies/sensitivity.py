@@ -25,6 +25,7 @@ from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import page, plots, terminal
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note, Section, SectionItem
+from lrpc.workloads.reports.words import number
 from lrpc.workloads.studies.sweep import SHARES, Row, Sweep, rows, table, write_table
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -37,7 +38,8 @@ LEAST_RANKED: Final = 5  # runs that say something about ranks
 MOST_CURVES: Final = 6  # against one parameter, each for values of the others
 SHARE: Final = SHARES["remote/local"]  # the column of the share, in percent
 LOCAL: Final = "traps and cross-domain calls"  # Table I's local operations
-AXIS: Final = "cross-machine over local calls, %"
+OF_LOCAL: Final = f"% of {LOCAL} (remote/local)"
+AXIS: Final = "remote/local, in % of local operations"  # short enough for an axis
 Alike = tuple[tuple[str, object], ...]  # what runs have in common, by parameter
 
 
@@ -72,15 +74,16 @@ def spread(shares: Sequence[float]) -> Spread | None:
     return Spread(len(shares), mean, deviation, mean - half, mean + half, found, min(shares), max(shares))
 
 
-def report(console: Console | None, done: Sweep, out: Path) -> Table:
+def report(console: Console | None, done: Sweep, out: Path, *, parquet: bool = False) -> Table:
     """Write a sweep's table and report into its folder, and return the table.
 
-    What fits a terminal is printed on `console`, if there is one.
+    What fits a terminal is printed on `console`, if there is one. With `parquet` the report's
+    tables are written as Parquet too.
     """
     found = rows(done)
     whole = table(done, found)
     made = report_on(done, found, whole)
-    page.write(made, out / "report")
+    page.write(made, out / "report", parquet=parquet)
     file = write_table(whole, out)
     if console is None:
         return whole
@@ -120,10 +123,10 @@ def report_on(sweep: Sweep, rows: Sequence[Row], table: Table) -> page.Report:
 
 def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
     """Yield what came out: the share and its interval, and what moves it, as pictures."""
-    beside = "" if paper is None else f"; the paper's is {paper:.3g} %"
+    beside = "" if paper is None else f"; the paper's is {number(paper)} %"
     unchanged = next((row.share for row in done if not row.values), None)
     if sweep.base is not None and unchanged is not None:
-        yield Note(f"With no parameter changed, cross-machine calls are {unchanged:.3g} % of {LOCAL}{beside}.")
+        yield Note(f"With no parameter changed, cross-machine calls are {number(unchanged)} {OF_LOCAL}{beside}.")
         yield from _tornado(done, unchanged)
         return
     groups = _samples(sweep, done)
@@ -132,19 +135,20 @@ def _answer(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[
     if len(groups) > 1:
         shares = [share for found in groups.values() for share in found]
         combined = f"over {len(groups)} combinations of values"
-        yield Note(f"Cross-machine calls are {min(shares):.3g} to {max(shares):.3g} % of {LOCAL} {combined}{beside}.")
+        between = f"{number(min(shares))} to {number(max(shares))} {OF_LOCAL} {combined}"
+        yield Note(f"Cross-machine calls are {between}{beside}.")
         yield from (_against(name, groups, paper) for name in _varied(sweep, done)[:MOST_PLOTS])
         return
     found = spread([row.share for row in done if row.share is not None])
     if found is None:
         return
-    sure = f"{100 * CONFIDENCE:g} % confidence: {max(0.0, found.low):.3g} to {found.high:.3g} %"
-    runs = f"in {found.runs} runs ({sure}), from {found.least:.3g} to {found.most:.3g} %"
-    yield Note(f"Cross-machine calls are {found.mean:.3g} % of {LOCAL} on average {runs}{beside}.")
+    sure = f"{100 * CONFIDENCE:g} % confidence: {number(max(0.0, found.low))} to {number(found.high)} %"
+    runs = f"in {found.runs} runs ({sure}), from {number(found.least)} to {number(found.most)} %"
+    yield Note(f"Cross-machine calls are {number(found.mean)} {OF_LOCAL} on average {runs}{beside}.")
     yield from _cumulative(done, paper)
     if ranks := _ranks(sweep, done):
         names = list(ranks)[:MOST_PLOTS]
-        title = "What moves the share: rank correlation with each parameter"
+        title = "What moves remote/local: rank correlation with each parameter"
         yield plots.rows(title, names, [ranks[name] for name in names], "from -1 (always falls) to 1 (always rises)")
 
 
@@ -169,8 +173,8 @@ def _tornado(done: Sequence[Row], unchanged: float) -> Iterator[SectionItem]:
     order = sorted(ends, key=lambda name: -max(abs(share - unchanged) for share in ends[name]))[:MOST_BARS]
     if order:
         least, most = sorted(ends[order[0]])
-        yield Note(f"{order[0]} moves the share furthest: from {least:.3g} to {most:.3g} %.")
-        title = "How far each parameter moves the share"
+        yield Note(f"{order[0]} moves that share furthest: from {number(least)} to {number(most)} %.")
+        title = "How far each parameter moves remote/local"
         yield plots.tornado(title, order, [ends[name] for name in order], unchanged, AXIS)
 
 
@@ -189,7 +193,7 @@ def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | 
     series: list[plots.Series] = []
     rows: list[tuple[str, float, float, float, float]] = []
     for others, points in curves.items():
-        with_ = ", ".join(f"{one} {_short(value)}" for one, value in others) or "the share"
+        with_ = ", ".join(f"{one} {_short(value)}" for one, value in others) or "remote/local"
         at, means, lows, highs = ([*column] for column in zip(*sorted(points), strict=True))
         rows += [(with_, *point) for point in sorted(points)]
         if len(series) < MOST_CURVES:
@@ -201,7 +205,7 @@ def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | 
     columns = ["with", name, SHARE, "from_percent", "to_percent"]
     table = Table(f"against {name}", f"Against {name}", columns, rows)
     axes = (name, AXIS)
-    return plots.curves(f"The share against {name}", series, axes, bars, table, from_zero=False)
+    return plots.curves(f"remote/local against {name}", series, axes, bars, table, from_zero=False)
 
 
 def _short(value: object) -> str:
@@ -209,7 +213,8 @@ def _short(value: object) -> str:
 
 
 def _distribution(sweep: Sweep, done: Sequence[Row], paper: float | None) -> Iterator[SectionItem]:
-    yield Note(f"The share is that of cross-machine calls over {LOCAL}. Within-domain calls do not count.")
+    share = f"The share is Table I's remote/local: cross-machine calls in percent of {LOCAL}"
+    yield Note(f"{share}. Within-domain calls do not count.")
     groups = _samples(sweep, done)
     if len(groups) > 1:
         if any(len(shares) > 1 for shares in groups.values()):
@@ -258,7 +263,7 @@ def _cumulative(done: Sequence[Row], paper: float | None) -> Iterator[Plot]:
     found = spread(across)
     bars = [] if found is None else [(f"quantile {one:g}", value) for one, value in found.quantiles.items()]
     axes = (AXIS, "part of the runs")
-    yield plots.curves("Runs with at most that share", series, axes, bars, values, steps=True)
+    yield plots.curves("Runs with at most that remote/local", series, axes, bars, values, steps=True)
 
 
 def _varied(sweep: Sweep, done: Sequence[Row]) -> list[str]:
@@ -322,7 +327,7 @@ def _one_at_a_time(sweep: Sweep, base: Mapping[str, ParameterValue], done: Seque
         return
     moved = [(name, _number(row, name), row.share) for row in done if row.share is not None for name in row.values]
     moved.sort(key=lambda one: -abs(one[2] - share))
-    title = f"One parameter changed at a time; with none changed the share is {share:.4g} %"
+    title = f"One parameter changed at a time; with none changed the share is {number(share)} %"
     columns = ["parameter", "value", SHARE, "difference"]
     yield Table("one-at-a-time", title, columns, [[*one, one[2] / share - 1 if share else None] for one in moved])
     for name in sweep.parameters:

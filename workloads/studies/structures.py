@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lrpc.cluster.run import Outcome
+from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.simulated.costs import REMOTE_STEPS, CostModel
 from lrpc.workloads.records.kinds import us_of
 from lrpc.workloads.records.tables import Table, TableValue
@@ -43,10 +44,17 @@ COLUMNS: Final = (
 )
 
 
-def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequence[str] = COMMAND) -> Table:
+def compare(
+    scale: float,
+    seed: int,
+    carry: Carry = unrecorded,
+    command: Sequence[str] = COMMAND,
+    limit: int = MOST_PARTS,
+) -> Table:
     """Run the scenario under each structure in turn, and return what its operations cost.
 
-    `carry` carries out each run; a dry run has no rows. `command` is noted in records.
+    `carry` carries out each run; a dry run has no rows. `command` is noted in records. A run has at
+    most `limit` machines, domains and the like.
 
     All columns are of the workstation's processors. `crossing` is what was charged for stubs,
     traps, the kernel, context switches, misses and copies, without the network. `_s` are virtual
@@ -55,7 +63,8 @@ def compare(scale: float, seed: int, carry: Carry = unrecorded, command: Sequenc
     """
     rows = []
     for name, changes in STRUCTURES.items():
-        ready = RunJob(scenario=SCENARIO, scale=scale, seed=seed, changes=dict(changes)).prepare(list(command))
+        job = RunJob(scenario=SCENARIO, scale=scale, seed=seed, changes=dict(changes))
+        ready = job.prepare(list(command), limit=limit)
         outcome = carry(name, ready)
         if outcome is not None:
             costs = next(machine.costs for machine in ready.cluster.machines if machine.name == WORKSTATION)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import grpc
 
+from lrpc.cluster.channel.calls import debug_string
 from lrpc.cluster.channel.form import Malformed, Metadata, unpack_metadata
 
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
@@ -130,7 +131,7 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
             self._initial or grpc.aio.Metadata(),
             grpc.aio.Metadata(*self._trailing),
             details=self._details,
-            debug_error_string=f"{code.name}:{self._details}" if self._details else code.name,
+            debug_error_string=debug_string(code, self._details),
         )
 
     def cancel(self) -> bool:
@@ -196,9 +197,11 @@ class AwaitedUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         return self._details if beside is None else await beside.details()
 
     async def debug_error_string(self) -> str:
-        """Return more than the details where there is more: on an A-stack there is not."""
+        """Return the status as gRPC's core writes it."""
         beside: Any = await self._end()
-        return "" if beside is None else await beside.debug_error_string()
+        if beside is not None:
+            return str(await beside.debug_error_string())
+        return debug_string(_BY_NUMBER.get(self._code or 0, grpc.StatusCode.UNKNOWN), self._details)
 
     async def wait_for_connection(self) -> None:
         """Wait until the call has ended. Raises the error that it ended with."""

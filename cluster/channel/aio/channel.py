@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.aio.calls import PassedCall
 from lrpc.cluster.channel.aio.ways import ChannelCall, Given
-from lrpc.cluster.channel.binder import AGAIN_NS, Binder, StreamsBeside
+from lrpc.cluster.channel.binder import Binder, StreamsBeside
 from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
@@ -23,9 +24,11 @@ from lrpc.cluster.channel.form import (
     REQUEST,
     Metadata,
     checked,
+    deadline_after,
     is_for_core,
     is_plain_name,
     is_plain_time,
+    kept,
     pack_metadata,
     size_of,
 )
@@ -51,17 +54,16 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         options: ChannelOptions | None,
         beside: grpc.aio.Channel,
         interceptors: Sequence[Any],
-        *,
-        secure: bool = False,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.beside: grpc.aio.Channel = beside
         self.interceptors = interceptors
         self.local_calls = self.grpc_calls = 0  # by the path that they took; streams are not counted
         self.closed = False
         self.outstanding: set[ChannelCall] = set()  # on A-stacks, or not decided yet
-        self._binder = Binder(target, options, secure=secure, notified=True)
+        self._binder = Binder(target, options, credentials, notified=True)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
-        self.received = self._binder.received
+        self.received, self.agent = self._binder.received, self._binder.agent
         self.loop: asyncio.AbstractEventLoop | None = None  # of the first call
         self.calls: AwaitedCalls | None = None  # by the binding that is held
         self.left: set[AwaitedCalls] = set()  # by bindings whose last calls still run
@@ -152,8 +154,14 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
 
     def broken(self) -> None:
         """Note that the binding has ended: calls wait until it was decided again."""
+        self._binder.broken()
         self.again_ns = 0
         self._decided = False
+
+    def leave(self, calls: "AwaitedCalls") -> None:
+        """Note that the server of a binding is stopping: calls wait until it was decided again."""
+        self._binder.leave(calls.binding)
+        self.broken()
 
     def done(self, calls: "AwaitedCalls") -> None:
         """Note that a call by a binding has ended, maybe the last of one that is left."""
@@ -174,7 +182,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
                 self._let_go(before)
                 self.calls = None if found is None else AwaitedCalls(found)
         finally:
-            self.again_ns = native.now_ns() + AGAIN_NS
+            self.again_ns = self._binder.again_ns(native.now_ns(), bound=self.calls is not None)
             self._decided = True
             self._deciding = None
 
@@ -208,7 +216,8 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         self._beside = make(method, serializer, deserializer, registered)
         self.now = native.now_ns
         self._name = method if isinstance(method, bytes) else method.encode()
-        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, 0, _NEVER) + self._name  # without metadata or deadline
+        # Of a call without metadata or deadline.
+        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, len(channel.agent), _NEVER) + self._name + channel.agent
         self.streams = not is_plain_name(self._name)  # or its handler does: calls take gRPC
 
     def __call__(
@@ -242,13 +251,16 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return AwaitedUnaryUnary(self.channel, name, self._serializer, self.deserializer, False)
 
     def _begin(self, given: Given, credentials: grpc.CallCredentials | None) -> "grpc.aio.UnaryUnaryCall[Any, Any]":
-        request, timeout, metadata, _, _ = given
+        request, timeout, metadata, wait_for_ready, compression = given
+        if metadata is not None and not isinstance(metadata, grpc.aio.Metadata):
+            metadata = kept(metadata)
+            given = request, timeout, metadata, wait_for_ready, compression
         channel, now = self.channel, self.now()
         if credentials is not None or self.streams or channel.takes_grpc(now) or not is_plain_time(timeout):
             return self.by_grpc(given, credentials)
         until = _NEVER
         if timeout is not None:
-            until = max(0, now + int(timeout * 1e9))
+            until = deadline_after(now, timeout)
         packed = self._packed(request, metadata, until)
         if packed is None:
             return self.by_grpc(given)
@@ -282,7 +294,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             return None
         if not metadata and until == _NEVER:
             return self._plain + data
-        packed = b""
+        packed = self.channel.agent
         if metadata:
             try:
                 pairs: Metadata = checked(grpc.aio.Metadata(*metadata))  # which puts equal keys together
@@ -290,17 +302,13 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
                 return None
             if size_of(pairs) > MOST_METADATA or is_for_core(pairs):
                 return None
-            packed = pack_metadata(pairs)
+            packed += pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
 
 
 def _end(calls: "AwaitedCalls") -> None:
     calls.close()
     calls.binding.close()
-
-
-# gRPC's own, also once `install` has put others under its names.
-_INSECURE, _SECURE = grpc.aio.insecure_channel, grpc.aio.secure_channel
 
 
 def _parted(interceptors: Sequence[Any] | None) -> tuple[list[Any], list[Any]]:
@@ -324,9 +332,11 @@ def insecure_channel(
     try:
         require()
     except Refused:
-        return _INSECURE(target, passed_on(options), compression, interceptors)
+        plain: grpc.aio.Channel = own.AIO_INSECURE.make(target, passed_on(options), compression, interceptors)
+        return plain
     unary, others = _parted(interceptors)
-    return AwaitedChannel(target, options, _INSECURE(target, passed_on(options), compression, others), unary)
+    beside = own.AIO_INSECURE.make(target, passed_on(options), compression, others)
+    return AwaitedChannel(target, options, beside, unary)
 
 
 def secure_channel(
@@ -343,7 +353,10 @@ def secure_channel(
     try:
         require()
     except Refused:
-        return _SECURE(target, credentials, passed_on(options), compression, interceptors)
+        plain: grpc.aio.Channel = own.AIO_SECURE.make(
+            target, credentials, passed_on(options), compression, interceptors
+        )
+        return plain
     unary, others = _parted(interceptors)
-    beside = _SECURE(target, credentials, passed_on(options), compression, others)
-    return AwaitedChannel(target, options, beside, unary, secure=True)
+    beside = own.AIO_SECURE.make(target, credentials, passed_on(options), compression, others)
+    return AwaitedChannel(target, options, beside, unary, credentials)

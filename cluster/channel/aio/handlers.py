@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from lrpc.cluster.channel.aio.context import AwaitedContext, ThreadContext
-from lrpc.cluster.channel.form import OK, TAKE_GRPC, Malformed, pack_reply, unpack_metadata, unpack_request
+from lrpc.cluster.channel.form import OK, STOPPING, TAKE_GRPC, Malformed, pack_reply, unpack_metadata, unpack_request
 from lrpc.cluster.channel.methods import (
     CANCELLED,
     EXHAUSTED,
@@ -60,9 +60,8 @@ class AwaitedHandlers:
         except Malformed as error:
             call.answer(pack_reply(INTERNAL, str(error), (), (), b""))
             return
-        methods = self.methods
-        if len(message) > methods.largest or methods.stopping:
-            self._refuse(call, message)
+        if self.methods.stopping:
+            call.answer(pack_reply(STOPPING, "", (), (), b""))
             return
         context = AwaitedContext(call, metadata, deadline_ns)
         loop = asyncio.get_running_loop()
@@ -71,11 +70,6 @@ class AwaitedHandlers:
         call.on_gone = functools.partial(self._stop, context, task)
         if context.deadline_ns >= 0:
             context.late = loop.call_later(context.time_remaining() or 0.0, self._late, context, task)
-
-    def _refuse(self, call: LoopCall, message: bytes) -> None:
-        text = self.methods.too_large(message)
-        code = UNAVAILABLE if text is None else EXHAUSTED
-        call.answer(pack_reply(code, text or STOPPING_TEXT, (), (), b""))
 
     def _stop(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         task.cancel()
@@ -118,6 +112,8 @@ class AwaitedHandlers:
                 context.answer(context.reply(UNIMPLEMENTED, "Method not found!"))
             elif handler.request_streaming or handler.response_streaming:
                 context.answer(pack_reply(TAKE_GRPC, "", (), (), b""))
+            elif (text := self.methods.too_large(message)) is not None:  # the interceptors have seen it
+                context.answer(pack_reply(EXHAUSTED, text, (), (), b""))
             elif not self.methods.enter():
                 context.answer(pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b""))
             else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from lrpc.cluster.channel import own
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.doors import PortDoors, RegisteredServer, broken, largest_request, largest_response, passed_on
 from lrpc.cluster.channel.methods import LIMIT_TEXT, Methods
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # which needs the host kernel
 
 SIMULTANEOUS: Final = 64  # calls of one channel: those of a loop wait without a thread each
 ALWAYS_SLEEPS: Final = 1
-_SERVER: Final = grpc.aio.server  # gRPC's own, also once `install` has put another under its name
 
 
 class AwaitedServer(RegisteredServer, grpc.aio.Server):
@@ -52,9 +52,13 @@ class AwaitedServer(RegisteredServer, grpc.aio.Server):
             largest=largest_request(options),
             most_sent=largest_response(options),
         )
-        inner = () if maximum_concurrent_rpcs is None else (_CountedCalls(self._methods),)
-        self._grpc = _SERVER(
-            pool, list(handlers), [*interceptors, *inner], passed_on(options), maximum_concurrent_rpcs, compression
+        self._grpc = own.AIO_SERVER.make(
+            pool,
+            list(handlers),
+            [*interceptors, _CountedCalls(self._methods)],
+            passed_on(options),
+            maximum_concurrent_rpcs,
+            compression,
         )
         self._handlers: AwaitedHandlers | None = None  # once it has started, where it has doors
         self._stops = 0  # that are in progress, or were
@@ -143,9 +147,10 @@ class _CountedCalls(grpc.aio.ServerInterceptor):
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
         """Return the handler with its behaviour counted."""
+        self._methods.grpc_calls += 1
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+        if handler is None or self._methods.most_concurrent is None:
+            return handler
         kinds = {
             (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
             (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),

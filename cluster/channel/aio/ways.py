@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lrpc.cluster.channel.aio.calls import FAILED, AwaitedUnaryCall
-from lrpc.cluster.channel.form import LONG_DETAILS, OK, TAKE_GRPC, Malformed, unpack_reply
+from lrpc.cluster.channel.form import LONG_DETAILS, OK, STOPPING, TAKE_GRPC, Malformed, unpack_reply
 from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
 from lrpc.kernel.errors import CallError
 
@@ -156,8 +156,11 @@ class ChannelCall(AwaitedUnaryCall):
         except Malformed as error:
             self.set_status(INTERNAL, f"the server answered with {error}")
             return
-        if code == TAKE_GRPC:
-            self._stub.streams = True
+        if code in (TAKE_GRPC, STOPPING):
+            if code == TAKE_GRPC:
+                self._stub.streams = True
+            else:
+                channel.leave(self.calls)
             await self._by_grpc()
             return
         if initial or trailing or len(details) > LONG_DETAILS:

@@ -391,7 +391,7 @@ class Network:
         descriptor = export.descriptors[message.procedure]
         if len(message.arguments) > descriptor.largest_arguments:
             raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
-        results = descriptor.entry(message.arguments, 0)
+        results = self.kernel.enter(descriptor, message.arguments, 0)
         self.marshaling_ns += marshal(self.kernel.running_processor(), descriptor.result_shapes, results, caller=False)
         return results
 

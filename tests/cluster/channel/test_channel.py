@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import lrpc
 from lrpc.cluster.channel.channel import Channel
-from lrpc.cluster.channel.form import WITHOUT_TLS
 from lrpc.cluster.channel.server import ChannelServer
 from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING, seen, serving, stub
 from tests.support.host import until
@@ -48,7 +47,7 @@ class TestBothWays:
         "name",
         [
             *("echo", "none", "odd_code", "cancel", "who", "time", "raises"),
-            *("bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
+            *("agent", "bad_initial", "bad_trailing", "bad_details", "bad_abort", "long_details"),
         ],
     )
     def test_each_way_of_ending_a_call_looks_the_same(self, both: tuple[Channel, grpc.Channel], name: str) -> None:
@@ -83,7 +82,7 @@ class TestBothWays:
         same(both, "large", str(size))
         same(both, "echo", "y" * size)
 
-    @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10, 1e300])
+    @pytest.mark.parametrize("timeout", [float("inf"), float("-inf"), float("nan"), 1e10, 1e300, -1e300, -1])
     def test_times_that_no_clock_tells_end_alike(self, both: tuple[Channel, grpc.Channel], timeout: float) -> None:
         ours, theirs = (seen(channel, "echo", "a", timeout=timeout) for channel in both)
         assert ours == theirs
@@ -94,6 +93,18 @@ class TestBothWays:
         sent = ((key, b"1" if key.endswith("-bin") else "1"), ("own", "2"))
         ours, theirs = (seen(channel, "metadata", "", metadata=sent, timeout=20) for channel in both)
         assert ours == theirs
+
+    @pytest.mark.parametrize("pair", [("b-bin", b"1"), ("grpc-trace-bin", b"1"), ("k", "v" * 20_000), ("K", "v")])
+    def test_metadata_that_are_read_once_arrive_on_either_way(
+        self, both: tuple[Channel, grpc.Channel], pair: tuple[str, str | bytes]
+    ) -> None:
+        ends: list[object] = []
+        for channel in both:
+            try:
+                ends.append(stub(channel, "metadata")(StringValue(), metadata=iter((("a", "1"), pair))).value)
+            except grpc.RpcError as error:
+                ends.append(error.code())
+        assert ends[0] == ends[1]
 
     @pytest.mark.parametrize("name", ["", f"/{SERVICE}/" + "x" * 70_000, f"/{SERVICE}/echo".encode()])
     def test_names_of_methods_that_are_odd_end_alike(
@@ -149,6 +160,16 @@ class TestBothWays:
                 ends.append(str(error))
         assert ends[0] == ends[1]
 
+    def test_a_serializer_that_returns_nothing_is_asked_once(self, both: tuple[Channel, grpc.Channel]) -> None:
+        asked: list[list[object]] = []
+        channel: Any
+        for channel in both:
+            for bound in ({}, {"timeout": 20}):
+                asked.append([])
+                with pytest.raises(grpc.RpcError, match="Exception serializing request!"):
+                    channel.unary_unary(f"/{SERVICE}/echo", asked[-1].append)(b"", **bound)
+        assert asked == [[b""]] * 4
+
     def test_errors_of_serializers_have_grpcs_texts(self, both: tuple[Channel, grpc.Channel]) -> None:
         ends: list[object] = []
         channel: Any
@@ -196,6 +217,45 @@ class TestChannels:
         with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
             intercepted = grpc.intercept_channel(channel, Adds())
             assert "('by', 'interceptor')" in stub(intercepted, "metadata")(StringValue()).value
+            assert isinstance(channel, Channel)
+            assert channel.local_calls == 1
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            [("grpc.primary_user_agent", "mine/1")],
+            [("grpc.secondary_user_agent", "mine/2")],
+            [*(("grpc.primary_user_agent", f"mine/{n}") for n in range(2)), ("grpc.secondary_user_agent", "of mine")],
+            [("grpc.primary_user_agent", "ü")],
+        ],
+    )
+    def test_a_user_agent_of_its_own_is_told_on_either_way(
+        self, tmp_path: Path, options: list[tuple[str, str]]
+    ) -> None:
+        with (
+            serving(tmp_path) as (_, target, _),
+            lrpc.insecure_channel(target, options) as ours,
+            grpc.insecure_channel(target, options) as theirs,
+        ):
+            for given in ({}, {"timeout": 20}, {"timeout": 20, "metadata": (("k", "v"),)}):
+                assert seen(ours, "agent", "", **given) == seen(theirs, "agent", "", **given)
+                assert seen(ours, "metadata", "", **given) == seen(theirs, "metadata", "", **given)
+            assert isinstance(ours, Channel)
+            assert ours.local_calls == (0 if "ü" in str(options) else 6), ours.decision
+
+    def test_either_side_counts_calls_by_the_way_they_took(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path) as (_, target, server),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            for channel, count in ((ours, 3), (theirs, 2)):
+                for _ in range(count):
+                    seen(channel, "echo", "a")
+            assert isinstance(ours, Channel)
+            assert isinstance(server, ChannelServer)
+            assert (ours.local_calls, ours.grpc_calls) == (3, 0)
+            assert (server.local_calls, server.grpc_calls) == (3, 2)
 
     def test_a_closed_channel_raises_as_grpcs_does(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (_, target, _):
@@ -247,11 +307,10 @@ class TestChannels:
     def test_a_door_in_place_of_tls_is_not_for_a_channel_without(self, tmp_path: Path) -> None:
         server = lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.local_without_tls", 1)])
         assert isinstance(server, ChannelServer)
-        port = server.add_insecure_port("127.0.0.1:0")  # stands for one that has TLS
-        server.doors.ports = [(address, number, WITHOUT_TLS) for address, number, _ in server.doors.ports]
+        port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials(grpc.LocalConnectionType.LOCAL_TCP))
         server.start()
         option = [("lrpc.local_without_tls", 1)]
-        credentials = grpc.ssl_channel_credentials()
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
         with (
             lrpc.insecure_channel(f"localhost:{port}") as plain,
             lrpc.secure_channel(f"localhost:{port}", credentials, option) as secure,
@@ -261,6 +320,27 @@ class TestChannels:
                 assert isinstance(channel, Channel)
                 seen(channel, "nothing", "", timeout=1)
                 assert channel.local_calls == local, channel.decision
+        server.stop(0).wait()
+
+    @pytest.mark.parametrize("with_calls", [False, True])
+    def test_call_credentials_of_a_channel_are_never_left_out(self, tmp_path: Path, *, with_calls: bool) -> None:
+        def keys(request: bytes, context: grpc.ServicerContext) -> bytes:
+            return b" ".join(str(key).encode() for key, _ in context.invocation_metadata())
+
+        option, target = [("lrpc.local_without_tls", 1)], f"unix:{tmp_path / 'secure.sock'}"
+        server = lrpc.server(ThreadPoolExecutor(1), options=option)
+        server.add_registered_method_handlers(SERVICE, {"keys": grpc.unary_unary_rpc_method_handler(keys)})
+        server.add_secure_port(target, grpc.local_server_credentials(grpc.LocalConnectionType.UDS))
+        server.start()
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+        if with_calls:
+            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials("secret"))
+        with lrpc.secure_channel(target, credentials, option) as channel:
+            assert isinstance(channel, Channel)
+            anything: Any = channel
+            told = anything.unary_unary(f"/{SERVICE}/keys")(b"", timeout=20)
+            assert (b"authorization" in told) == with_calls
+            assert channel.local_calls == (not with_calls), channel.decision
         server.stop(0).wait()
 
     def test_a_deadline_ends_a_call_as_grpcs_does(self, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""The server in gRPC's place, how calls end where one side goes, and which way a call takes."""
+"""The server in gRPC's place: whose threads run handlers, what bounds them, and how it stops."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
-import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,9 @@ import grpc
 import pytest
 
 import lrpc
-from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.channel import Channel
-from tests.support.channels import SERVICE, seen, serving
+from lrpc.cluster.channel.server import ChannelServer
+from tests.support.channels import SERVICE, calls_locally, seen, serving
 from tests.support.host import ROOT, until
 
 
@@ -164,6 +165,72 @@ class TestServers:
             service.release.set()
             waiting.join()
 
+    def test_concurrent_calls_are_counted_on_both_ways_together(self, tmp_path: Path) -> None:
+        with (
+            serving(tmp_path, maximum_concurrent_rpcs=1) as (service, target, _),
+            lrpc.insecure_channel(target) as ours,
+            grpc.insecure_channel(target) as theirs,
+        ):
+            for waits, refused in ((ours, theirs), (theirs, ours)):
+                service.called.clear()
+                service.release.clear()
+                waiting = threading.Thread(target=seen, args=(waits, "wait", ""))
+                waiting.start()
+                until(service.called.is_set)
+                found = seen(refused, "echo", "a")
+                assert (found.code, found.details) == (
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    "Concurrent RPC limit exceeded!",
+                )
+                service.release.set()
+                waiting.join()
+                assert seen(refused, "echo", "a").response == "a"
+
+    def test_what_a_handler_raises_after_it_has_cancelled_is_logged(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def bug(request: bytes, context: grpc.ServicerContext) -> bytes:
+            context.cancel()
+            raise ValueError("a bug")
+
+        server = lrpc.server(ThreadPoolExecutor(1))
+        server.add_registered_method_handlers(SERVICE, {"bug": grpc.unary_unary_rpc_method_handler(bug)})
+        target = f"unix:{tmp_path / 'grpc.sock'}"
+        server.add_insecure_port(target)
+        server.start()
+        for make in (grpc.insecure_channel, lrpc.insecure_channel):
+            with make(target) as channel:
+                caplog.clear()
+                assert seen(channel, "bug", "").code is grpc.StatusCode.CANCELLED
+                until(lambda: "Exception calling application: a bug" in caplog.messages)
+        server.stop(0).wait()
+
+    def test_ctrl_c_in_a_call_is_told_to_its_handler(self, tmp_path: Path) -> None:
+        code = f"""
+import sys
+import lrpc
+from tests.support.channels import seen
+channel = lrpc.insecure_channel({"unix:" + str(tmp_path / "grpc.sock")!r})
+print(seen(channel, "echo", "a").response, channel.local_calls, flush=True)
+try:
+    seen(channel, "wait", "" if sys.argv[1] == "plain" else "a" * 100_000, **eval(sys.argv[2]))
+except KeyboardInterrupt:
+    print("interrupted", channel.local_calls, flush=True)
+sys.stdin.read()
+"""
+        for form, given in (("plain", "{}"), ("plain", "{'timeout': 30}"), ("large", "{}")):
+            with serving(tmp_path) as (service, _, _):
+                command = [sys.executable, "-c", code, form, given]
+                pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+                with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as client:
+                    assert client.stdout is not None
+                    assert client.stdout.readline() == "a 1\n"
+                    until(service.called.is_set)
+                    client.send_signal(signal.SIGINT)
+                    assert client.stdout.readline() == "interrupted 1\n"
+                    until(service.ended.is_set, 1)
+                    assert not service.release.is_set()
+
     def test_a_response_beyond_the_servers_limit_is_refused_as_by_grpc(self, tmp_path: Path) -> None:
         with (
             serving(tmp_path, options=[("grpc.max_send_message_length", 50)]) as (_, target, _),
@@ -218,6 +285,27 @@ class TestServers:
             assert isinstance(channel, Channel)
             assert channel.local_calls == 0
 
+    def test_a_server_that_is_told_by_xds_what_to_do_has_no_doors(self, tmp_path: Path) -> None:
+        with serving(tmp_path, xds=True) as (_, _, server):
+            assert isinstance(server, ChannelServer)
+            assert server.doors.local is None
+
+    def test_what_grpcs_observability_plugin_measures_goes_by_grpc(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with serving(tmp_path) as (_, target, _), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            for local, plugin in enumerate((None, types.ModuleType("grpc_observability"))):
+                if plugin is not None:
+                    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
+                channel.broken()
+                assert seen(channel, "echo", "a").response == "a"
+                assert (channel.local_calls, channel.grpc_calls) == (1, local)
+            assert channel.decision.reason == "gRPC's observability plugin"
+        with serving(tmp_path) as (_, _, server):
+            assert isinstance(server, ChannelServer)
+            assert server.doors.local is None
+
     def test_a_stop_with_grace_lets_calls_in_flight_finish(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
             ends: list[Any] = []
@@ -230,6 +318,28 @@ class TestServers:
             assert stopped.wait(10)
             waiting.join()
             assert ends[0].response == "True"
+
+    def test_a_new_server_takes_the_place_of_one_in_its_grace(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
+            assert isinstance(channel, Channel)
+            ends: list[Any] = []
+            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+            waiting.start()
+            until(service.called.is_set)
+            stopped = server.stop(20)
+            until(lambda: not (tmp_path / "grpc.sock").exists())  # gRPC takes it away, whoever's it is
+            with serving(tmp_path):
+                # The old server's A-stacks are still there: it sends the call on, and none is lost.
+                found = [seen(channel, "echo", "a", timeout=20, wait_for_ready=True) for _ in range(3)]
+                assert [one.response for one in found] == ["a"] * 3
+                until(partial(calls_locally, channel))
+                service.release.set()
+                waiting.join()
+                assert ends[0].response == "True"
+                assert stopped.wait(10)
+                before = channel.local_calls
+                assert seen(channel, "echo", "a").response == "a"
+                assert channel.local_calls == before + 1
 
     def test_the_end_of_a_client_cancels_the_handlers_context(self, tmp_path: Path) -> None:
         code = f"""
@@ -248,163 +358,6 @@ seen(channel, "wait", "")
             client.wait()
             client.stdout.close()
             until(service.ended.is_set)
-
-
-SERVER = """
-import sys
-from pathlib import Path
-from tests.support.channels import serving
-with serving(Path(sys.argv[1])) as (service, target, server):
-    print("ready", flush=True)
-    server.wait_for_termination()
-"""
-
-
-def kill(server: "subprocess.Popen[str]", at: list[float]) -> None:
-    """Kill a server, and note when."""
-    at.append(time.monotonic())
-    server.kill()
-
-
-def has_called(channel: Channel, calls: int) -> bool:
-    """Return whether a channel has made so many calls on A-stacks; until then it decides again."""
-    channel.broken()
-    return channel.local_calls >= calls
-
-
-class TestEnds:
-    def test_a_server_that_is_killed_in_a_call_is_unavailable_at_once_and_comes_back(self, tmp_path: Path) -> None:
-        command = [sys.executable, "-c", SERVER, str(tmp_path)]
-        with lrpc.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel:
-            assert isinstance(channel, Channel)
-            took = []
-            for _ in range(3):
-                server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-                assert server.stdout is not None
-                assert server.stdout.readline() == "ready\n"
-                channel.broken()
-                assert seen(channel, "echo", "a", wait_for_ready=True, timeout=20).response == "a"
-                channel.broken()
-                assert seen(channel, "echo", "a").response == "a"
-                before = channel.local_calls
-                killed: list[float] = []
-                threading.Timer(0.1, kill, [server, killed]).start()
-                found = seen(channel, "wait", "")
-                assert found.code is grpc.StatusCode.UNAVAILABLE
-                took.append(time.monotonic() - killed[0])
-                assert channel.local_calls == before  # the handler may have run: it is not repeated
-                assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
-                server.wait()
-                server.stdout.close()
-                (tmp_path / "grpc.sock").unlink(missing_ok=True)
-            assert sorted(took)[1] < 0.1  # the middle one: this computer may be busy
-
-    def test_each_call_has_one_outcome_while_the_server_restarts(self, tmp_path: Path) -> None:
-        allowed = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-        with lrpc.insecure_channel(f"unix:{tmp_path / 'grpc.sock'}") as channel, ThreadPoolExecutor(8) as pool:
-            done = threading.Event()
-
-            def many() -> list[grpc.StatusCode]:
-                ends = []
-                while not done.is_set():
-                    ends.append(seen(channel, "echo", "a").code)
-                return ends
-
-            callers = [pool.submit(many) for _ in range(8)]
-            for _ in range(4):
-                with serving(tmp_path):
-                    assert isinstance(channel, Channel)
-                    channel.broken()
-                    before = channel.local_calls
-                    until(partial(has_called, channel, before + 200))
-            done.set()
-            codes = {code for one in callers for code in one.result(30)}
-        assert codes <= allowed
-        assert grpc.StatusCode.OK in codes
-
-
-class TestDecisions:
-    def test_a_port_of_this_server_has_a_door(self, tmp_path: Path) -> None:
-        server = lrpc.server(ThreadPoolExecutor(1))
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        for target in (f"localhost:{port}", f"127.0.0.1:{port}", f"dns:///localhost:{port}", f"ipv4:127.0.0.1:{port}"):
-            assert decision.decide(target, []).door is not None, target
-        server.stop(0).wait()
-        assert decision.decide(f"127.0.0.1:{port}", []).door is None
-
-    def test_a_port_with_several_listeners_takes_grpc(self) -> None:
-        import socket
-
-        one, other = socket.socket(), socket.socket()
-        with one, other:
-            for each in (one, other):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            one.bind(("127.0.0.1", 0))
-            one.listen()
-            port = one.getsockname()[1]
-            assert decision.decide(f"127.0.0.1:{port}", []).door is not None
-            other.bind(("127.0.0.1", port))
-            other.listen()
-            assert decision.decide(f"127.0.0.1:{port}", []) == decision.Decision(
-                None, f"2 sockets listen on port {port}"
-            )
-
-    @pytest.mark.parametrize(
-        ("target", "options", "reason"),
-        [
-            ("192.0.2.1:80", [], "192.0.2.1: not an address of this computer"),
-            ("xds:///service", [], "target xds:///service: not an address"),
-            ("localhost", [], "target localhost: no port"),
-            ("::1:80", [], "target ::1:80: no port"),
-            ("localhost:²", [], "target localhost:²: no port"),
-            ("foo..bar:80", [], "foo..bar: not localhost, and not an address"),
-            ("unix://relative/s", [], "target unix://relative/s: not an address"),
-            ("unix:a\0b", [], "a\0b: no socket there"),
-            ("unix:/nowhere/at/all", [], "/nowhere/at/all: no socket there"),
-            ("localhost:1", [("grpc.service_config", "{}")], "option grpc.service_config"),
-            ("localhost:1", [("grpc.lb_policy_name", "round_robin")], "option grpc.lb_policy_name=round_robin"),
-            ("localhost:1", [("some.thing", 1)], "option some.thing"),
-            ("localhost:1", [], "0 sockets listen on port 1"),
-        ],
-    )
-    def test_what_is_no_server_of_this_computer_takes_grpc_and_says_why(
-        self, target: str, options: list[tuple[str, object]], reason: str
-    ) -> None:
-        assert decision.decide(target, options) == decision.Decision(None, reason)
-
-    def test_a_proxy_in_the_environment_takes_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-        assert decision.decide("localhost:1", []).reason == "a proxy is set in the environment"
-        assert decision.decide("localhost:1", [("grpc.enable_http_proxy", 0)]).reason == "0 sockets listen on port 1"
-
-    def test_a_secure_channel_takes_grpc_unless_both_sides_say_otherwise(self, tmp_path: Path) -> None:
-        with lrpc.secure_channel(f"unix:{tmp_path / 'x'}", grpc.ssl_channel_credentials()) as channel:
-            assert isinstance(channel, Channel)
-            assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
-            assert channel.decision.reason == "TLS"
-
-    def test_a_fork_binds_anew(self, tmp_path: Path) -> None:
-        code = f"""
-import os, sys
-import lrpc
-from tests.support.channels import seen
-channel = lrpc.insecure_channel({"unix:" + str(tmp_path / "grpc.sock")!r})
-method = channel.unary_unary("/test.Service/echo")
-assert method(b"") == b""
-child = os.fork()
-if child == 0:
-    try:
-        assert method(b"") == b""
-        assert method(b"") == b""
-        os._exit(0 if channel.local_calls == 3 else 2)
-    finally:
-        os._exit(1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), method(b""), channel.local_calls)
-"""
-        with serving(tmp_path):
-            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.stdout == "0 b'' 2\n", done.stderr
 
 
 def test_nothing_is_left_of_a_channel(tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ class TestFolders:
             pass
         assert tmp_path.exists()
 
+    def test_a_door_that_is_hidden_leaves_its_name_to_another(self, tmp_path: Path) -> None:
+        doors = FolderDoors(tmp_path)
+        old = doors.open("shop")
+        with pytest.raises(lrpc.BindingRefused, match="another process exports it"):
+            doors.open("shop")
+        old.hide()
+        new = doors.open("shop")
+        old.close()
+        assert sorted(os.listdir(tmp_path)) == ["shop", "shop.lock"]
+        new.close()
+        assert os.listdir(tmp_path) == []
+        doors.close()
+
     def test_servers_that_come_and_go_in_threads_leave_one_door_at_a_time(self, tmp_path: Path) -> None:
         folder = tmp_path / "doors"
         taken: list[int] = []

@@ -2,6 +2,9 @@
 
 import fcntl
 import os
+import platform
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,10 +15,26 @@ from lrpc.domains.host.domain import HostDomain
 from lrpc.domains.host.here import this_machine
 from lrpc.kernel.host import messages, segments, server, spares
 from lrpc.kernel.host.bindings import ServerBinding
-from tests.support.host import Shop, shop, until
+from tests.support.host import ROOT, Shop, shop, until
 from tests.support.hostile import RawClient
 
 MIB = 1 << 20
+COPIES = """
+import resource
+from lrpc.kernel.host import segments
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        copies = [bytes(1 << 20)]
+        copies += [bytearray(copies[0]) for _ in range(4)]
+        del copies
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20
+faults()
+print(faults())
+segments.keep_pages(1 << 20)
+faults()
+print(faults())
+"""
 
 
 def made(size: int = 4096, seals: int = segments._SEALS, *, memory: bool = True) -> int:
@@ -91,6 +110,14 @@ class TestChecks:
 
 def bound(serving: HostDomain) -> list[ServerBinding]:
     return list(serving.server().bindings.values())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have ways of their own")
+def test_copies_of_large_values_take_no_pages_anew_each_time() -> None:
+    done = subprocess.run([sys.executable, "-c", COPIES], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    without, kept = map(int, done.stdout.split())
+    assert without > 500, "glibc keeps them by itself: `keep_pages` has become needless"
+    assert kept < 50
 
 
 class TestSizes:

@@ -54,7 +54,7 @@ def refusal(change: Callable[[Tables], None]) -> str:
     return said
 
 
-FITTED = "steps.copy_byte: solved_from: missing; a fitted cost names the cells that it was solved from"
+FITTED = "steps.copy_byte: solved_from: missing; what is fitted names the cells that it was solved from"
 NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
 
 
@@ -79,13 +79,44 @@ NUMBER = {"us": 1.0, "origin": "assumed", "source": "a test"}
         (at("steps.copy_byte.solved_from", [""]), "steps.copy_byte.solved_from.0: "),
         (
             without("bus.solved_from"),
-            "bus: solved_from: missing; a fitted cost names the cells that it was solved from",
+            "bus: solved_from: missing; what is fitted names the cells that it was solved from",
         ),
         (
-            at("message_passing.buffers", 0),
-            "message_passing.buffers: Input should be greater than or equal to 1; it is 0",
+            at("variation.origin", "fitted"),
+            "variation: solved_from: missing; what is fitted names the cells that it was solved from",
         ),
-        (at("message_passing.buffers", 2.5), "message_passing.buffers: Input should be a valid integer"),
+        (
+            at("steps.copy_byte.solved_from", ["XCIX/no row/no column"]),
+            "steps.copy_byte.solved_from.0: XCIX/no row/no column: the paper has no such table; there are I, ",
+        ),
+        (
+            at("bus.solved_from", ["V/remote/32 bytes"]),
+            "bus.solved_from.0: V/remote/32 bytes: V has no row remote; it has procedure call, two traps, ",
+        ),
+        (
+            at("variation.solved_from", ["Figure 2/4/LRPC/MP"]),
+            "variation.solved_from.0: Figure 2/4/LRPC/MP: Figure 2 has no column LRPC/MP; it has LRPC, SRC RPC",
+        ),
+        (
+            at("message_passing.buffers.count", 0),
+            "message_passing.buffers.count: Input should be greater than or equal to 1; it is 0",
+        ),
+        (at("message_passing.buffers.count", 2.5), "message_passing.buffers.count: Input should be a valid integer"),
+        (without("message_passing.buffers.origin"), "message_passing.buffers.origin: missing; add it"),
+        (at("message_passing.source", ""), "message_passing.source: "),
+        (without("message_passing.origin"), "message_passing.origin: missing; add it"),
+        (
+            at("message_passing.origin", "fitted"),
+            "message_passing: solved_from: missing; what is fitted names the cells that it was solved from",
+        ),
+        (without("message_passing.locked"), "message_passing.locked: missing; add it"),
+        (at("message_passing.locked.source", ""), "message_passing.locked.source: "),
+        (
+            at("message_passing.locked.steps", ["message_validate", "message_transfer"]),
+            "message_passing.locked: steps: message_validate, message_transfer: name none, or some that follow",
+        ),
+        (at("message_passing.locked.steps", ["trap"]), "message_passing.locked: steps: trap: name none, or some that"),
+        (at("message_passing.one_lock", True), "message_passing.one_lock: unknown key; remove it or correct its"),
         (without("steps.trap.us"), "steps.trap.us: missing; add it"),
         (without("steps.trap"), "steps.trap: missing; machine needs it"),
         (without("steps.message_buffer"), "steps.message_buffer: missing; message passing needs it"),

@@ -2,8 +2,9 @@
 
 Nothing leaks, no thread hangs, each caller is told exactly once, and processors are busy for what
 was charged. A sequence is drawn: scripts that threads, procedures and clerks follow, and actions on
-the machine between stretches of virtual time, with time slices, few message buffers and idle
-processors that spin.
+the machine between stretches of virtual time, with time slices, few message buffers, every
+discipline of message passing and idle processors that spin. What a call carries must be there while
+its procedure runs, and its result must be the one that was returned.
 `make test` draws the same sequences each time; `make properties` draws 10,000 others
 (LRPC_SEQUENCES sets the number).
 """
@@ -12,14 +13,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import Final
+from typing import Annotated, Final, get_args
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from lrpc.domains.clerk import Clerk
-from lrpc.domains.codecs import Int32
+from lrpc.domains.codecs import Immutable, Int32, Mutable
 from lrpc.domains.domain import Exhausted, Transfer
 from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.simulated.binding import bind
@@ -27,13 +28,14 @@ from lrpc.kernel.descriptors import BindingObject, ImportRequest
 from lrpc.kernel.errors import CallError, RunFailed
 from lrpc.kernel.simulated import transfer as transfers
 from lrpc.kernel.simulated.costs import PARTS, Bus, CostModel, StepCost
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.threads import Thread
 from tests.support.invariants import assert_nothing_left, assert_sound, assert_time_is_charged
 from tests.support.properties import examples
-from tests.support.simulated import costs_of
+from tests.support.simulated import costs_of, with_buffers
 
 SEQUENCES: Final = int(os.environ.get("LRPC_SEQUENCES", "0"))
 PLACES: Final = 4  # domains; each may export one job under its number
@@ -46,10 +48,13 @@ Script = list[Step]
 
 
 class Job(Interface):
-    """A job that follows a script, by number, and may make nested calls only to a depth."""
+    """A job that follows a script, by number, and may make nested calls only to a depth.
+
+    The number is read where it lies, the depth off the server's stack. Both are returned, as one.
+    """
 
     @procedure(simultaneous=2)
-    def do(self, script: Int32, depth: Int32) -> Int32:
+    def do(self, script: Mutable[Int32], depth: Annotated[Int32, Immutable]) -> Int32:
         raise NotImplementedError
 
 
@@ -61,12 +66,9 @@ def costs(buffers: int) -> CostModel:
     """Return costs that differ from each other, with so many message buffers for each server."""
     steps = [*PARTS["machine"], *PARTS["lrpc"], *PARTS["message passing"]]
     found = costs_of(1, {step: 1 + 2 * number for number, step in enumerate(steps)}, pages=(4, 3))
-    passing = found.file.message_passing
-    assert passing is not None
     share = StepCost(us=found.file.steps["tlb_miss"].us / 4, origin="assumed", source="a test")
     bus = Bus(us=share.us, of={"tlb_miss": 1}, shares={"tlb_miss": share}, origin="assumed", source="a test")
-    changed = {"bus": bus, "message_passing": passing.model_copy(update={"buffers": buffers})}
-    return replace(found, file=found.file.model_copy(update=changed))
+    return with_buffers(replace(found, file=found.file.model_copy(update={"bus": bus})), buffers)
 
 
 @dataclass
@@ -77,9 +79,11 @@ class World:
     caching: bool
     quantum_us: float | None
     buffers: int
+    discipline: Discipline
     scripts: list[Script]
     callers: list[ProtectionDomain] = field(default_factory=list)  # of each call, in order of calls
     ends: list[list[str]] = field(default_factory=list)  # of each call: its ends, of which there must be one
+    spoilt: list[tuple[object, object]] = field(default_factory=list)  # what was carried, and what came of it
     refused: int = 0
 
     def __post_init__(self) -> None:
@@ -90,6 +94,7 @@ class World:
             debug=True,
             domain_caching=self.caching,
             quantum_us=self.quantum_us,
+            discipline=self.discipline,
         )
         self._stubs: dict[tuple[object, ...], Job] = {}
         for place in range(PLACES):
@@ -197,15 +202,23 @@ class World:
         ended: list[str] = []
         self.ends.append(ended)
         try:
-            self._job(domain, name, way, exhausted).do(*arguments)
+            script, depth = arguments
+            self.carried(both(script, depth), self._job(domain, name, way, exhausted).do(Mutable(script), depth))
             ended.append("returned")
         except CallError as error:
             ended.append(type(error).__name__)
+            if "its reply was to message" in str(error):  # nobody forges one here
+                self.spoilt.append((arguments, str(error)))
         except ValueError:  # from a procedure of the caller's own domain
             ended.append("ValueError")
         except RunFailed:  # made by a clerk outside a run
             ended.append("RunFailed")
             raise
+
+    def carried(self, sent: object, came: object) -> None:
+        """Note a value that is another than was sent."""
+        if came != sent:
+            self.spoilt.append((sent, came))
 
     def _job(self, domain: ProtectionDomain, name: str, way: Transfer, exhausted: Exhausted) -> Job:
         export = self.kernel.exports.get(name)
@@ -232,6 +245,11 @@ class World:
                 self.refused += 1
 
 
+def both(script: int, depth: int) -> int:
+    """Return what a job returns."""
+    return 10 * script + depth
+
+
 def busy(thread: Thread) -> bool:
     """Return whether a thread has a call in progress, or waits within one."""
     return bool(thread.linkages or thread.queue is not None or thread.outstanding is not None)
@@ -243,9 +261,11 @@ class JobServer(Job):
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def do(self, script: int, depth: int) -> int:
-        self._world.follow(self.domain, script, depth)
-        return script
+    def do(self, script: Mutable[int], depth: int) -> int:
+        number = script.value
+        self._world.follow(self.domain, number, depth)
+        self._world.carried(number, script.value)
+        return both(number, depth)
 
 
 SMALL = st.integers(0, 7)
@@ -268,6 +288,7 @@ class Interleavings(RuleBasedStateMachine):
         caching=st.booleans(),
         quantum_us=st.sampled_from([None, 1.0, 30.0, 200.0]),
         buffers=st.sampled_from([1, 2, 256]),
+        discipline=st.sampled_from(get_args(Discipline)),
         scripts=st.lists(st.lists(STEPS, max_size=4), min_size=1, max_size=6),
         policies=st.lists(SMALL, min_size=PLACES, max_size=PLACES),
     )
@@ -277,10 +298,11 @@ class Interleavings(RuleBasedStateMachine):
         caching: bool,
         quantum_us: float | None,
         buffers: int,
+        discipline: Discipline,
         scripts: list[Script],
         policies: list[int],
     ) -> None:
-        self.make = partial(World, processors, caching, quantum_us, buffers, scripts)
+        self.make = partial(World, processors, caching, quantum_us, buffers, discipline, scripts)
         self.world = self.make()
         self.done: list[Callable[[World], None]] = []
         for place, policy in enumerate(policies):
@@ -332,6 +354,7 @@ class Interleavings(RuleBasedStateMachine):
         assert_time_is_charged(world.kernel)
         for caller, ended in zip(world.callers, world.ends, strict=True):
             assert len(ended) == 1 if caller.live else len(ended) <= 1, (str(caller), ended)
+        assert world.spoilt == []
         again = self.make()
         for what in self.done:
             what(again)

@@ -1,15 +1,14 @@
 """Processors spin for a lock and threads wait for a resource, both first come first served."""
 
-from dataclasses import replace
-
 import pytest
 
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.charges import Path
-from lrpc.kernel.simulated.costs import TRAP, load_cost_model
+from lrpc.kernel.simulated.costs import STEPS, TRAP, load_cost_model
+from lrpc.kernel.simulated.disciplines import TRANSFER_STEPS
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.locks import SpinLock, WaitQueue
-from tests.support.simulated import NO_BUS, FourTests, Machine, assert_nothing_held, costs_of, machine
+from tests.support.simulated import NO_BUS, FourTests, Machine, assert_nothing_held, costs_of, machine, with_locked
 
 
 def lock_and_path(us: int) -> tuple[SpinLock, Path]:
@@ -107,13 +106,11 @@ def test_message_passing_is_held_to_one_transfer_at_a_time(processors: int) -> N
 @pytest.mark.parametrize("system", ["accent", "mach", "v", "amoeba", "dash"])
 def test_systems_of_which_no_lock_is_known_transfer_several_messages_at_a_time(system: str) -> None:
     took: list[list[int]] = []
-    for one_lock in (False, True):
+    for steps in ((), TRANSFER_STEPS):
         costs = load_cost_model(system)
-        passing = costs.file.message_passing
-        assert passing is not None
-        assert not passing.one_lock
-        held = passing.model_copy(update={"one_lock": one_lock})
-        one = machine(replace(costs, file=costs.file.model_copy(update={"message_passing": held})), processors=8)
+        assert costs.file.message_passing is not None
+        assert costs.file.message_passing.locked.steps == ()
+        one = machine(with_locked(costs, steps), processors=8)
         tests = one.tests("message passing")
         times: list[int] = []
 
@@ -122,10 +119,35 @@ def test_systems_of_which_no_lock_is_known_transfer_several_messages_at_a_time(s
             times.append(one.client.now_ns)
 
         one.run(*[body] * 4)
-        assert (one.kernel.transfer_lock.acquisitions, sum(spun_us(one)) > 0) == (8 * one_lock, one_lock)
+        held = steps != ()
+        assert (one.kernel.transfer_lock.acquisitions, sum(spun_us(one)) > 0) == (8 * held, held)
         took.append(times)
         assert_nothing_held(one.kernel)
     assert max(took[0]) < max(took[1])
+
+
+@pytest.mark.parametrize("begin", range(5))
+@pytest.mark.parametrize("size", [0, 1, 2, 5])
+def test_a_lock_covers_the_steps_that_the_cost_model_names(begin: int, size: int) -> None:
+    """What is not under it several processors do at a time."""
+    steps = TRANSFER_STEPS[begin : begin + size]
+    costs = {step: 100 * 2**at for at, step in enumerate(TRANSFER_STEPS)}
+    model = with_locked(costs_of(0, {**costs, "message_dispatch": 10_000}), steps)
+    alone, two = (machine(model, processors=8) for _ in range(2))
+    took: list[int] = []
+
+    def body(one: Machine) -> None:
+        tests, began = one.tests("message passing"), one.client.now_ns
+        tests.null()
+        took.append(one.client.now_ns - began)
+
+    alone.run(lambda: body(alone))
+    two.run(*[lambda: body(two)] * 2)
+    assert took[0] == 1000 * (2 * sum(costs.values()) + 10_000)
+    assert [alone.kernel.charges.counts()[STEPS.index(step)] for step in TRANSFER_STEPS] == [2] * 5
+    under = 1000 * sum(costs[step] for step in steps)
+    assert max(took[1:]) - took[0] == under  # the second waits, once, while the first holds it
+    assert min(took[1:]) == took[0]
 
 
 def test_lrpc_takes_no_lock_for_a_transfer() -> None:

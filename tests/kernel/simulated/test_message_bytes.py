@@ -1,6 +1,5 @@
 """What messages carry: bytes that each copy moves, in buffers that only some domains can reach."""
 
-from dataclasses import replace
 from typing import Annotated, get_args
 
 import pytest
@@ -10,7 +9,7 @@ from lrpc.domains.codecs import Check, Immutable, Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import AccessFault, CallFailed, Refused
-from lrpc.kernel.simulated.costs import cost_model
+from lrpc.kernel.simulated.costs import STEPS, cost_model
 from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
@@ -18,7 +17,7 @@ from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER
 from lrpc.kernel.simulated.message_passing import Port
-from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of
+from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of, with_buffers
 
 DISCIPLINES: tuple[Discipline, ...] = get_args(Discipline)
 SHARED: Discipline = "shared buffers"
@@ -51,10 +50,7 @@ class House:
     """A machine whose server exports `Sums`, with a client and a third domain."""
 
     def __init__(self, discipline: Discipline, buffers: int = 256) -> None:
-        passing = FIREFLY.file.message_passing
-        assert passing is not None
-        passing = passing.model_copy(update={"buffers": buffers})
-        costs = replace(FIREFLY, file=FIREFLY.file.model_copy(update={"message_passing": passing}))
+        costs = with_buffers(FIREFLY, buffers)
         self.kernel = Kernel("m", costs, processors=2, seed=0, discipline=discipline, debug=True)
         self.server, self.client, self.third = (self.kernel.domain(name) for name in ("server", "client", "third"))
         self.sums = SumServer()
@@ -119,6 +115,16 @@ def test_a_client_gets_garbage_where_a_copy_of_results_is_left_out(
     found = House(discipline).call((1, 2, 3), (40, 50, 60))
     assert (6, -6) not in found
     assert (150, -150) not in found
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_a_call_of_a_server_that_has_ended_copies_nothing_and_is_charged_for_no_copy(discipline: Discipline) -> None:
+    house = House(discipline)
+    house.server.terminate()
+    assert house.call((1, 2, 3)) == ["CallFailed"]
+    assert house.kernel.counts.copies == dict.fromkeys("ABCDEF", 0)
+    charged = dict(zip(STEPS, house.kernel.charges.counts(), strict=True))
+    assert charged["message_value"] == charged["message_argument_byte"] == charged["message_result_byte"] == 0
 
 
 def reached(house: House, domain: ProtectionDomain) -> list[bytearray]:
@@ -281,8 +287,8 @@ def test_a_domain_made_later_reaches_what_is_shared_and_no_more(discipline: Disc
 
 def test_a_cost_model_without_buffers_is_refused_by_name() -> None:
     tables = costs_of().file.model_dump(mode="json")
-    tables["message_passing"]["buffers"] = 0
-    with pytest.raises(Refused, match=r"test: message_passing\.buffers: .*greater than or equal to 1"):
+    tables["message_passing"]["buffers"]["count"] = 0
+    with pytest.raises(Refused, match=r"test: message_passing\.buffers\.count: .*greater than or equal to 1"):
         cost_model(tables, "test")
 
 
@@ -296,10 +302,7 @@ class BusySumServer(SumServer):
 
 def test_a_thread_that_was_woken_for_a_buffer_gets_one_though_another_comes_first() -> None:
     """The client whose buffer becomes free has ended, so that a new buffer is made in its place."""
-    passing = FIREFLY.file.message_passing
-    assert passing is not None
-    file = FIREFLY.file.model_copy(update={"message_passing": passing.model_copy(update={"buffers": 1})})
-    kernel = Kernel("m", replace(FIREFLY, file=file), processors=2, debug=True)
+    kernel = Kernel("m", with_buffers(FIREFLY, 1), processors=2, debug=True)
     Clerk().export(kernel.domain("server"), Sums, BusySumServer(), "sums")
     found: list[tuple[str, object]] = []
     third = kernel.domain("third")

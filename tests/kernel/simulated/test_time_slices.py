@@ -36,14 +36,28 @@ class Hours(lrpc.Interface):
     def work(self, us: lrpc.Int32) -> lrpc.Int32: ...
 
 
+def work(domain: lrpc.Domain, how: str, us: float) -> None:
+    """Take so long in a domain: compute, or be in the kernel for a system call."""
+    if how == "computes":
+        domain.compute(us=us)
+    else:
+        domain.system_call(us=us)
+
+
 class HoursServer(Hours):
-    """Computes for as long as it is asked to, in the domain that `domain` names."""
+    """Works for as long as it is asked to, in the domain that `domain` names."""
 
     domain: lrpc.Domain
 
+    def __init__(self, how: str) -> None:
+        self.how = how
+
     def work(self, us: int) -> int:
-        self.domain.compute(us=us)
+        work(self.domain, self.how, us)
         return us
+
+
+HOWS = ("computes", "traps")
 
 
 def ends(machine: lrpc.Machine, **bodies: Callable[[], object]) -> dict[str, float]:
@@ -63,11 +77,12 @@ def ends(machine: lrpc.Machine, **bodies: Callable[[], object]) -> dict[str, flo
     return found
 
 
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("quantum_us", [None, 1000.0])
-def test_a_long_computation_delays_others_by_a_quantum_only(quantum_us: float | None) -> None:
+def test_what_takes_long_delays_others_by_a_quantum_only(quantum_us: float | None, how: str) -> None:
     machine = lrpc.Machine("m", cost_model=FREE, quantum_us=quantum_us)
     own = machine.domain()
-    found = ends(machine, long=lambda: own.compute(us=SECOND), short=lambda: own.compute(us=10))
+    found = ends(machine, long=lambda: work(own, how, SECOND), short=lambda: work(own, how, 10))
     if quantum_us is None:
         assert found == {"long": SECOND, "short": SECOND + 10}
     else:
@@ -111,25 +126,27 @@ def test_traps_give_way() -> None:
 
 
 @given(
-    work=st.lists(st.integers(0, 3000), min_size=1, max_size=5),
+    times=st.lists(st.integers(0, 3000), min_size=1, max_size=5),
+    how=st.sampled_from(HOWS),
     quantum_us=st.sampled_from([1.0, 7.0, 100.0, 2500.0]),
     processors=st.integers(1, 3),
 )
-def test_turns_lose_no_computation_and_leave_no_processor_idle(
-    work: list[int], quantum_us: float, processors: int
+def test_turns_lose_no_work_and_leave_no_processor_idle(
+    times: list[int], how: str, quantum_us: float, processors: int
 ) -> None:
     machine = lrpc.Machine("m", cost_model=FREE, quantum_us=quantum_us, processors=processors)
     own = machine.domain()
-    found = ends(machine, **{f"t{at}": (lambda us=us: own.compute(us=us)) for at, us in enumerate(work)})
-    assert sum(one.busy_ns for one in machine.kernel.processors) == 1000 * sum(work)
+    found = ends(machine, **{f"t{at}": (lambda us=us: work(own, how, us)) for at, us in enumerate(times)})
+    assert sum(one.busy_ns for one in machine.kernel.processors) == 1000 * sum(times)
     last = max(found.values())
-    assert max(max(work), sum(work) / processors) <= last <= sum(work) / processors + max(work)
+    assert max(max(times), sum(times) / processors) <= last <= sum(times) / processors + max(times)
 
 
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("quantum_us", [None, 300.0])
-def test_a_caller_is_released_at_once_from_a_server_that_ends_while_it_computes(quantum_us: float | None) -> None:
+def test_a_caller_is_released_at_once_from_a_server_that_ends_while_it(how: str, quantum_us: float | None) -> None:
     machine = lrpc.Machine("m", cost_model=FREE, processors=2, quantum_us=quantum_us)
-    server = HoursServer()
+    server = HoursServer(how)
     server.domain = machine.domain("hours")
     machine.export(Hours, server, "hours")
     stub, killer = machine.bind(Hours, "hours"), machine.domain("killer")
@@ -151,11 +168,12 @@ def test_a_caller_is_released_at_once_from_a_server_that_ends_while_it_computes(
     assert sum(one.busy_ns for one in machine.kernel.processors) == 500_000  # and its processor is free
 
 
-def test_a_thread_that_ends_while_it_computes_frees_its_processor_at_once() -> None:
+@pytest.mark.parametrize("how", HOWS)
+def test_a_processor_is_free_at_once_where_a_thread_ends_while_it(how: str) -> None:
     machine = lrpc.Machine("m", cost_model=FREE, processors=2)
     doomed, killer, other = (machine.domain(name) for name in ("doomed", "killer", "other"))
     began: list[float] = []
-    machine.spawn(lambda: doomed.compute(us=SECOND), domain="doomed")
+    machine.spawn(lambda: work(doomed, how, SECOND), domain="doomed")
 
     def kill() -> None:
         killer.sleep(us=500)

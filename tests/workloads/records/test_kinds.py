@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.kernel.simulated.costs import CostModel, cost_model, load_cost_model
+from lrpc.kernel.simulated.origins import TABLES
 from lrpc.workloads.programs.four_tests import TESTS
 from lrpc.workloads.records import records
 from lrpc.workloads.records.cells import Cell, predictions_rest_on, shortened
@@ -18,7 +19,7 @@ from tests.support.command import lrpc
 
 FIREFLY = load_cost_model("cvax-firefly")
 ROWS = ("IV/Null", "IV/Add", "II/Taos", "V/total")
-PLACES = tuple(f"{row}/{column}" for row in ROWS for column in ("LRPC", "Taos", "actual"))
+PLACES = tuple(f"{row}/{column}" for row in ROWS for column in TABLES[row.split("/")[0]][1])
 POINTS = tuple(f"Figure 2/{point}/{curve}" for point in (1, 2, 4) for curve in ("LRPC", "SRC RPC", "speed-up"))
 SOLVED = st.lists(st.sampled_from(PLACES + POINTS), max_size=2, unique=True).map(tuple)
 SOME = st.lists(st.sampled_from(PLACES + POINTS), min_size=1, max_size=2, unique=True).map(tuple)

@@ -3,13 +3,14 @@
 import json
 import os
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from perfetto.trace_processor import TraceProcessor, TraceProcessorConfig
 
 from lrpc.cluster.description import Cluster
 from lrpc.domains.simulated.timeline import TimelineBounds
@@ -25,6 +26,7 @@ from tests.support.command import HERE, lrpc, office, record, refused
 from tests.support.places import SAMPLE
 from tests.support.timelines import ReadTimeline, Slice, ran, read
 
+PROCESSOR = "TRACE_PROCESSOR"
 ONE_MACHINE = """
 name = "alone"
 
@@ -90,6 +92,26 @@ def test_a_replay_has_the_calls_of_its_record(tmp_path: Path) -> None:
     counts = record(tmp_path / "run")["counts"]
     assert min(counts[name] for name in COUNTS if name != "trap") > 0
     assert_counts(read(tmp_path / "run" / FILE), counts)
+
+
+@pytest.mark.skipif(not os.environ.get(PROCESSOR), reason=f"{PROCESSOR} names no binary of Perfetto's trace processor")
+def test_perfettos_trace_processor_finds_the_calls_of_the_record(tmp_path: Path) -> None:
+    lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run", "--timeline")
+    found, counts = read(tmp_path / "run" / FILE), record(tmp_path / "run")["counts"]
+    config = TraceProcessorConfig(bin_path=os.environ[PROCESSOR])
+    with TraceProcessor(trace=str(tmp_path / "run" / FILE), config=config) as processor:
+        rows = list(
+            processor.query("select category, count(*) as times, min(dur) as least from slice group by category")
+        )
+        flows = list(processor.query("select count(*) as times from flow"))
+        errors = list(processor.query("select name from stats where severity != 'info' and value > 0"))
+    assert {row.category: row.times for row in rows} == found.counted + Counter(one.category for one in found.instants)
+    assert {name: row.times for row in rows if (name := row.category) in COUNTS} == {
+        name: counts[name] for name in COUNTS if counts[name]
+    }
+    assert min(row.least for row in rows) >= 0  # every slice ends
+    assert [row.times for row in flows] == [2 * (counts["cross_domain"] + counts["cross_machine"])]
+    assert [row.name for row in errors] == []
 
 
 def test_the_time_of_a_call_is_that_of_its_steps_and_its_procedure(tmp_path: Path) -> None:

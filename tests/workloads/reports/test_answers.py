@@ -1,6 +1,7 @@
 """A report opens with a sentence that says what came out, and with pictures of it."""
 
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,16 @@ from lrpc.workloads.records import records
 from lrpc.workloads.records.call_tables import IN_WORDS
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.reports import page
+from lrpc.workloads.reports import page, web
 from lrpc.workloads.reports.grids import Grid, as_rows
 from lrpc.workloads.reports.page import Report
 from lrpc.workloads.reports.plots import Plot
 from lrpc.workloads.reports.sections import Note
 from lrpc.workloads.reports.waterfalls import waterfalls
+from lrpc.workloads.reports.words import number
 from tests.support.command import HERE, lrpc, office
 
+FIGURE_2 = {("Figure 2", "LRPC", "1"), ("Figure 2", "SRC RPC", "4")}
 SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
 
 
@@ -42,6 +45,27 @@ def replay(out: Path, placement: str = "spread") -> Record:
     return records.read(out)
 
 
+def shown(plot: Plot) -> set[tuple[str, str, float]]:
+    """Return what a picture of bars shows: the name, the part and the value of each."""
+    layout, data = plot.figure["layout"], plot.figure["data"]
+    assert isinstance(layout, dict)
+    assert isinstance(data, list)
+    found: set[tuple[str, str, float]] = set()
+    for bars in (one for one in data if one["type"] == "bar"):
+        across = bars.get("orientation") == "h"
+        names = layout["yaxis" if across else "xaxis"]["ticktext"]
+        values = bars.get("customdata") or bars["x" if across else "y"]
+        rows = zip(names, values, strict=True)
+        found |= {(unescape(name), unescape(bars.get("name", "")), value) for name, value in rows if value}
+    return found
+
+
+def told(plot: Plot) -> set[tuple[str, str, float]]:
+    """Return what the text of a picture says: of each bar its own value, and those of its parts."""
+    own = {(name, "", value) for name, value, _ in plot.told if value is not None}
+    return own | {(name, part, value) for name, _, parts in plot.told for part, value in parts}
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("ran")
@@ -60,10 +84,10 @@ def test_a_run_says_what_crosses_beside_1989(ran: Record) -> None:
     crossing = ran.counts["cross_machine"]
     operations = ran.counts["trap"] + ran.counts["cross_domain"] + crossing
     assert sentence(made).startswith(
-        f"{100 * crossing / operations:.2f} % of operations cross machines: {crossing:,} of"
+        f"{100 * crossing / operations:.2f} % of operations cross machines (remote/total): {crossing:,} of"
     )
     assert "in 1989, 3 % on V, 5.06 % on Taos, 0.6 % on Sun UNIX+NFS" in sentence(made)
-    shares = dict(pictures(made)["Operations that cross machines, of all"].bars)
+    shares = dict(pictures(made)["Operations that cross machines, of all (remote/total)"].bars)
     assert shares["V, 1989"] == 3.0
     assert shares["office"] == pytest.approx(100 * crossing / operations)
     busy = dict(pictures(made)["What processors' time went to, apart from idling"].bars)
@@ -80,7 +104,7 @@ def test_a_replay_says_what_a_trace_takes_beside_the_recorded_time(replays: dict
     (times,) = (plot for title, plot in pictures(made).items() if title.startswith("Where a trace's time went"))
     assert [name for name, _ in times.bars] == ["recorded", "simulated"]
     (pairs,) = (plot for title, plot in pictures(made).items() if title.startswith("The costliest pairs"))
-    values = [value for _, value in pairs.bars]
+    values = [value for _, value in pairs.bars if value is not None]
     assert values == sorted(values, reverse=True)
     assert "recorded_p95_us" in table(made, "operations").columns
 
@@ -93,6 +117,20 @@ def test_the_parts_of_a_picture_add_up_to_the_time_that_it_tells(replays: dict[s
     assert isinstance(bars, list)
     for at, (_, whole) in enumerate(times.bars):
         assert sum(bar["x"][at] for bar in bars) == pytest.approx(whole, rel=1e-3)
+
+
+def test_the_text_of_a_picture_says_all_that_the_picture_shows(ran: Record, replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    made = [page.report({"run": ran}), page.report({"replay": record}), page.report(replays)]
+    seen = [plot for report in made for plot in pictures(report).values()]
+    assert len(seen) == 6
+    for plot in seen:
+        assert shown(plot) <= told(plot), plot.title
+        assert len(shown(plot)) > 1
+        said = " ".join(plot.text)
+        for name, part, value in shown(plot):
+            assert {name in said, part in said, number(value) in said} == {True}
+            assert number(value) in web.told(plot)
 
 
 def test_a_replay_draws_its_slowest_traces_span_by_span(replays: dict[str, Record]) -> None:
@@ -132,6 +170,19 @@ def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Reco
     assert [sum(int(row[at] or 0) for row in pairs.rows) for at in (3, 4)] == counts
 
 
+def test_equal_replays_are_said_to_be_equal(replays: dict[str, Record]) -> None:
+    (record, _) = replays.values()
+    made = page.report({"first": record, "again": record})
+    assert sentence(made).count("as with first") == 2
+    said = " ".join(part.text for part in made.answer if isinstance(part, Note))
+    assert "did the same, event by event" in said
+    assert "No domain moved." in said
+    assert "0.0 %" not in said
+    assert "in place of" not in said
+    assert [one.name for one in made.tables if one.name == "moved"] == []
+    assert {row[-1] for row in table(made, "placements").rows} == {None}
+
+
 def test_replays_of_different_traces_are_no_placements(replays: dict[str, Record]) -> None:
     before, after = replays.values()
     other = replace(after, inputs=[replace(one, digest="0" * 64) for one in after.inputs])
@@ -162,15 +213,23 @@ def test_a_reproduction_says_what_is_predicted_and_how_far_that_is_from_the_pape
     assert lrpc(*run).code == 0
     record = records.read(tmp_path / "run")
     made = page.report({"reproduce": record})
-    beside = sum(cell.paper is not None for cell in record.cells)
-    worst = max(abs(cell.deviation or 0.0) for cell in record.cells if cell.kind == "predicted")
-    assert f"{beside} of {len(record.cells)} figures stand beside one of the paper; the pred" in sentence(made)
-    assert f"{100 * worst:.1f} % off (Table IV" in sentence(made)
+    predicted = [cell for cell in record.cells if cell.kind == "predicted"]
+    beside = sum(cell.paper is not None for cell in predicted)
+    worst = max(abs(cell.deviation or 0.0) for cell in predicted)
+    assert beside < sum(cell.paper is not None for cell in record.cells)
+    assert f"{beside} of {len(predicted)} predictions stand beside a figure of the paper; furthest" in sentence(made)
+    assert f"{100 * worst:.1f} % (Table IV" in sentence(made)
     four, two = pictures(made).values()
+    assert shown(four) == told(four)  # ours and the paper's
+    assert ("Null", "Taos, the paper's", 464.0) in told(four)
     assert [key.form for key in four.legend] == ["area", "hatched"] * 3
     forms = {key.name: key.form for key in two.legend}
     assert forms["LRPC, the paper's"] == "points"  # never joined
     assert forms["LRPC, ours, what if"] == "dashed"  # beyond the paper
+    said = {name: value for name, value, _ in two.told}
+    assert {said[f"{one}, the paper's, {row}"] for one, row in (("LRPC", 1), ("SRC RPC", 4))} == {
+        cell.paper for cell in record.cells if (cell.table, cell.column, cell.row) in FIGURE_2
+    }
     (grid,) = (part for part in made.parts if isinstance(part, Grid) and part.title.startswith("Table IV: four"))
     heads, null, *_ = as_rows(grid)
     assert heads == ("", "LRPC/MP", "LRPC", "Taos")

@@ -49,6 +49,17 @@ def test_what_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
     assert "record.json" in refused("report", tmp_path)
 
 
+@pytest.mark.parametrize("command", ["report", "verify"])
+def test_a_folder_of_several_records_is_refused_with_the_first_of_them(
+    command: str, made: Path, tmp_path: Path
+) -> None:
+    first, *_ = sorted(path.parent for path in made.glob("*/record.json"))
+    assert refused(command, made).endswith(f"{made}: has 5 records inside; name one of them, such as {first}")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "runs").symlink_to(made)
+    assert str(tmp_path / "study" / "runs" / first.name) in refused(command, tmp_path / "study")
+
+
 def test_what_is_not_there_is_refused(one: Path, tmp_path: Path) -> None:
     assert "No such file" in refused("report", tmp_path / "nothing")
     assert "record.json" in refused("report", one / "cells.csv")

@@ -13,7 +13,8 @@ import pytest
 
 from lrpc.workloads import commands
 from lrpc.workloads.records import tables
-from lrpc.workloads.reports.sections import flatten
+from lrpc.workloads.reports import page
+from lrpc.workloads.reports.sections import Section, flatten
 from lrpc.workloads.reports.words import readable
 from lrpc.workloads.runs import execute
 from tests.support.command import HERE, change, lrpc, names, record, refused
@@ -159,6 +160,37 @@ def test_of_many_machines_the_busiest_are_shown_and_the_others_together(one: Pat
     assert len(rows(one / "report" / "machines.csv")) == 101
     assert "and 40 more rows in machines.csv" in markdown(one / "report")
     assert (one / "report" / "report.html").stat().st_size < 2_500_000  # of which the plotting script is 1.9 MB
+
+
+def of_tables(*rows: int) -> tuple[str, str]:
+    """Return the page and the Markdown of a report with tables of so many rows."""
+    found = [
+        tables.Table(f"t{at}", f"Table {at}", ("name", "calls"), [(f"name-{one}é", one) for one in range(count)])
+        for at, count in enumerate(rows)
+    ]
+    made = page.Report("many rows", [], [Section("Tables", found)])
+    return "".join(page.as_html(made)), "".join(page.as_markdown(made))
+
+
+def test_the_page_has_rows_to_search_that_markdown_leaves_to_the_file() -> None:
+    html, text = of_tables(200)
+    assert html.count("<tr>") == 201
+    assert ">name-199é</th>" in html
+    assert "more rows" not in html
+    assert "and 140 more rows in t0.csv" in text
+    assert "name-199é" not in text
+
+
+@pytest.mark.parametrize("rows", [(30_000,), (30_000,) * 40])
+def test_a_page_is_bounded_however_many_rows_there_are(rows: tuple[int, ...]) -> None:
+    html, _ = of_tables(*rows)
+    assert len(html.encode()) < 3_000_000
+    parts = html.split("<table>")[1:]
+    assert len(parts) == len(rows)
+    for part in parts:
+        shown = part.count("<tr>") - 1
+        assert 60 <= shown <= 10_000
+        assert f"and {30_000 - shown:,} more rows in " in part
 
 
 def test_whatever_stands_under_synchronisation_is_shown(one: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import terminal
+from lrpc.workloads.reports.words import number
 from tests.support.command import HERE, lrpc, office
 from tests.support.places import SAMPLE
 
@@ -62,7 +63,7 @@ def test_columns_without_values_are_left_out() -> None:
 def test_a_run_ends_with_its_answer_and_counts_nothing_that_is_zero(tmp_path: Path) -> None:
     ended = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run")
     *_, digest, record, answer, time = ended.out.splitlines()
-    assert re.match(r"[\d.]+ % of operations cross machines: ", answer)
+    assert re.match(r"[\d.]+ % of operations cross machines \(remote/total\): ", answer)
     assert time.startswith("Processors' time went ")
     assert (digest.split()[0], record) == ("digest", f"record {tmp_path / 'run'}")
     counts = ended.out.partition("Counts")[2].partition("Latency")[0]
@@ -77,3 +78,34 @@ def test_a_replay_and_a_placement_end_with_their_answers(tmp_path: Path) -> None
     where = ("--out", tmp_path / "found.toml", "--record", tmp_path / "place")
     placed = lrpc("place", SAMPLE, "--machines", 2, "--slack", 1.7, *HERE, *where).out
     assert placed.splitlines()[-1].startswith("2 of 11 calls cross machines, in place of 6")
+
+
+def test_microseconds_have_one_spelling_wherever_they_are_shown(tmp_path: Path) -> None:
+    made = ("--out", tmp_path / "run", "--timeline", "--events", tmp_path / "log")
+    placed = ("--weight", "gaps", "--out", tmp_path / "found.toml", "--record", tmp_path / "place")
+    for command in (
+        ("run", office(tmp_path), *HERE, *made),
+        ("reproduce", "--calls", 10, "--only", "IV", "--only", "V", *HERE, "--out", tmp_path / "paper"),
+        ("replay", SAMPLE, "--machines", 2, *HERE, "--out", tmp_path / "replay"),
+        ("place", SAMPLE, "--machines", 2, "--slack", 1.7, *HERE, *placed),
+        ("explain", "Add", "--out", tmp_path / "add"),
+        ("events", tmp_path / "log", "--words"),
+        ("list",),
+    ):
+        ended = lrpc(*command)
+        assert ended.code == 0, ended
+        lines = [line for line in (ended.out + ended.err).splitlines() if re.search(r"\b(us|microseconds?)\b", line)]
+        assert lines == [], command
+        assert "µs" in ended.out, command
+    page = (tmp_path / "add" / "report.md").read_text()
+    assert not re.search(r"\b(us|microseconds?)\b", page)
+
+
+@pytest.mark.parametrize("value", [0.25, 3.0, 47.9, 1234.5, 0.0])
+def test_a_terminal_writes_numbers_as_a_page_does(value: float) -> None:
+    (line,) = [
+        line
+        for line in shown(Table("one", "One", ("name", "x"), [("a", value or 0.0), ("b", 1.0)]), 80)
+        if "│ a" in line
+    ]
+    assert number(value) in line

@@ -8,6 +8,7 @@ import pytest
 
 from lrpc.cluster.description import Cluster, read_cluster
 from lrpc.kernel.simulated.costs import COST_MODELS
+from lrpc.kernel.simulated.origins import TABLES
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.reproduction.reproduce import PARTS, Plan, reproduce_cluster
@@ -76,6 +77,18 @@ def test_every_table_is_there_in_the_papers_order(cells: Cells) -> None:
         "Figure 2 what-if",
         *("Firefly RPC", "Firefly RPC threads", "Firefly RPC busy", "Firefly RPC stubs"),
     ]
+
+
+def test_what_may_be_fitted_to_is_every_cell_that_the_paper_has(cells: Cells) -> None:
+    """Cost models and scenarios name cells; the names stand in the kernel, the figures do not."""
+    for table, (rows, columns) in TABLES.items():
+        ours = {(row, column): cell["paper"] for (its, row, column), cell in cells.items() if its == table}
+        papers = {one for one, paper in ours.items() if paper is not None and not one[0].startswith("unaccounted")}
+        assert papers <= {(row, column) for row in rows for column in columns}
+        assert set(rows) <= {row for row, _ in ours}
+        assert set(columns) - {"calls"} <= {column for _, column in ours}  # Table I's calls are no cell of ours
+    elsewhere = {table for (table, _, _), cell in cells.items() if cell["paper"] is not None} - set(TABLES)
+    assert elsewhere <= {"IV ratios", "V SRC RPC", "I runs"}  # made of these, or no table of the paper's
 
 
 # Table II

@@ -15,9 +15,10 @@ import lrpc
 from lrpc.domains.codecs import Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.explain import WARM_UP, WORDS, Explanation
-from lrpc.kernel.simulated.costs import PARTS, STEPS, load_cost_model
+from lrpc.kernel.simulated.costs import PARTS, REMOTE_STEPS, STEPS, load_cost_model
 from lrpc.workloads.programs.four_tests import TESTS, Test
-from lrpc.workloads.studies.explain import GROUPS, LINK_DELAY_US, LINK_MBPS, REMOTE, ways
+from lrpc.workloads.reports.plots import Plot
+from lrpc.workloads.studies.explain import GROUPS, LINK_DELAY_US, LINK_MBPS, REMOTE, REMOTE_GROUPS, WIRE, report, ways
 from tests.support.command import lrpc as command
 from tests.support.command import refused
 
@@ -163,6 +164,21 @@ class TestCommand:
         grouped = [step for steps in GROUPS.values() for step in steps]
         here = [step for part in ("machine", "lrpc", "message passing") for step in PARTS[part]]
         assert sorted(grouped) == sorted(here)
+        assert sorted(step for steps in REMOTE_GROUPS.values() for step in steps) == sorted(REMOTE_STEPS)
+
+    @pytest.mark.parametrize("test", TESTS)
+    def test_the_pictures_have_all_that_a_call_takes_by_each_way(
+        self, explained: Mapping[Test, Mapping[str, Explanation]], test: Test
+    ) -> None:
+        made = report(explained[test], test, FIREFLY)
+        local, remote = (part for part in made.answer if isinstance(part, Plot))
+        for name, whole, parts in (*local.told, *remote.told):
+            assert whole == pytest.approx(sum(us for _, us in parts)), name
+        assert {name: whole for name, whole, _ in local.told} == {
+            way: one.took_us for way, one in explained[test].items() if way != REMOTE
+        }
+        assert sum(whole or 0.0 for _, whole, _ in remote.told) == pytest.approx(explained[test][REMOTE].took_us)
+        assert {part for _, _, parts in remote.told for part, _ in parts} == {*REMOTE_GROUPS, WIRE}
 
     def test_json_has_each_step_with_its_origin_and_source(self) -> None:
         found = json.loads(command("explain", "Add", "--json").out)

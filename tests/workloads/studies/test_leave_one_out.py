@@ -73,6 +73,21 @@ def test_people_fitted_on_a_system_are_those_of_draws_near_the_papers_share(
     assert found["sun", "fitted on v"][2] == pytest.approx(sum(kept) / 2, abs=0.01)
 
 
+def test_the_answer_says_which_predictions_hold_the_papers_share() -> None:
+    def told(*rows: tuple[str, str, str]) -> str:
+        lines = [(system, people, 9, 1.0, 2.0, 3.0, 2.0, where) for system, people, where in rows]
+        return leave_one_out.answer(Table("systems", "Systems", leave_one_out.COLUMNS, lines))
+
+    beside = "intervals by people fitted on another system hold the paper's share"
+    first, second = ("v", "not fitted", "above"), ("v", "fitted on sun", "inside")
+    assert told(first, second) == f"1 of 1 {beside}."
+    third, few = ("sun", "fitted on v", "below"), ("taos", "fitted on sun", "")
+    assert told(first, second, third, few) == (
+        f"1 of 2 {beside}; not those of sun by people fitted on v (below); "
+        "1 had too few draws near the paper's share to have an interval."
+    )
+
+
 def test_people_tie_all_pairs_of_systems(done: sweep.Sweep) -> None:
     found = leave_one_out.ties(sweep.rows(done))
     assert list(found) == [("taos", "v"), ("taos", "sun"), ("v", "sun")]
@@ -88,4 +103,7 @@ def test_the_command_resumes_its_folder_and_prints_what_it_wrote(tmp_path: Path)
     assert [row["people"] for row in json.loads(first.out)][:3] == ["not fitted", "fitted on v", "fitted on sun"]
     assert lrpc("systems", *few, "--dry-run").out.startswith("systems: 6 runs, 6 of them done")
     assert lrpc("systems", *few, "--json").out == first.out
+    *_, paths, said = lrpc("systems", *few).out.splitlines()
+    assert paths.startswith(f"records {tmp_path / 'systems'}")
+    assert "intervals by people fitted on another system hold the paper's share" in said
     assert "--draws" in refused("systems", "--out", tmp_path / "other", "--draws", 1)

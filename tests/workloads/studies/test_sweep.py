@@ -59,14 +59,14 @@ def test_a_mean_stands_only_for_runs_that_differ_in_their_seeds(tmp_path: Path) 
     for folder in (grid, seeds, both):
         folder.mkdir()
     said = said_of(grid, '"machines.workstation.count" = [1, 2, 3]')
-    assert "% of traps and cross-domain calls over 3 combinations of values" in said
+    assert "% of traps and cross-domain calls (remote/local) over 3 combinations of values" in said
     assert "confidence" not in said
     assert "standard deviation" not in said
     said = said_of(seeds, "seed = [1, 2, 3]")
-    assert "% of traps and cross-domain calls on average in 3 runs (95 % confidence: " in said
+    assert "% of traps and cross-domain calls (remote/local) on average in 3 runs (95 % confidence: " in said
     assert "Rank correlation" not in said  # a seed moves nothing
     said = said_of(both, SEEDS_AND_SIZES)
-    assert "of traps and cross-domain calls over 2 combinations of values" in said
+    assert "of traps and cross-domain calls (remote/local) over 2 combinations of values" in said
     assert "confidence interval over seeds" in said
     found = list(csv.DictReader((both / "out" / "report" / "share.csv").read_text().splitlines()))
     assert [(row["machines.workstation.count"], row["seeds"]) for row in found] == [("1", "2"), ("2", "2")]

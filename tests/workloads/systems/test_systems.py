@@ -1,7 +1,5 @@
 """Table I's systems against results known without simulation: bounds, directions, operations."""
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,14 +21,13 @@ from lrpc.workloads.records.records import total_counts
 from lrpc.workloads.reproduction.paper import TABLE_I, table_i
 from lrpc.workloads.runs.execute import planned_calls
 from lrpc.workloads.runs.jobs import RunJob
-from lrpc.workloads.studies import observations, structures
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.environment import kept_on_disk
 from lrpc.workloads.systems.people import LibraryTable, ProcessTable
 from lrpc.workloads.systems.recorded import Recorded
 from lrpc.workloads.systems.recording import Recording
 from tests.support.clusters import joined
-from tests.support.command import HERE, lrpc, record, refused
+from tests.support.command import refused
 
 ENDLESS: Final = 10**8
 # Each scenario's path to its people, the stream of their processes, and its block size in bytes.
@@ -232,41 +229,6 @@ def test_halving_and_doubling_a_parameter_moves_the_share_as_structure_says(
     assert sign * (shares[1] - shares[0]) > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "runs"),
-    [
-        ("structures", ["lrpc", "lrpc-mp", "monolithic-kernel", "src-rpc"]),
-        ("observations", ["large", "moderate", "no-cache", "sprite", "taos"]),
-    ],
-)
-def test_a_study_leaves_its_table_and_a_record_of_each_run(name: str, runs: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    few = ("--scale", 0.0005, "--out", out)
-    assert lrpc(name, *few, "--dry-run").code == 0
-    assert not out.exists()
-    first = lrpc(name, *few)
-    assert first.code == 0, first
-    assert sorted(one.name for one in out.iterdir()) == sorted([*runs, f"{name}.csv"])
-    assert record(out / runs[0])["status"] == "complete"
-    assert record(out / runs[0])["command"][:2] == ["lrpc", name]
-    assert lrpc("verify", out / runs[-1], *HERE).out.startswith("the same: ")
-    assert refused(name, *few).endswith("name another folder, or add --force to replace that study")
-    again = lrpc(name, *few, "--force", "--actors", 0, "--links", "grpc", "--json")
-    assert again.code == 0, again
-    shown = json.loads(again.out)
-    kept = list(csv.DictReader((out / f"{name}.csv").read_text().splitlines()))
-    assert [str(row[next(iter(row))]) for row in shown] == [row[next(iter(row))] for row in kept]
-
-
-def test_the_operations_are_the_same_under_every_structure() -> None:
-    table = structures.compare(0.01, 0)
-    assert [row[0] for row in table.rows] == list(structures.STRUCTURES)
-    assert len({tuple(row[1:3]) for row in table.rows}) == 1
-    crossing = [row[table.columns.index("crossing_us")] for row in table.rows]
-    numbers = [float(one) for one in crossing if one is not None]
-    assert numbers[0] < numbers[3] < numbers[2] < numbers[1]  # traps, LRPC/MP, LRPC, SRC RPC
-
-
 @pytest.mark.parametrize(("name", "scale"), [("taos", 0.003), ("v", 0.002)])
 def test_the_digest_is_the_same_wherever_machines_are(name: str, scale: float) -> None:
     _, cluster = described(name, scale)
@@ -339,17 +301,6 @@ def test_a_shipped_scenario_is_fitted_where_it_says_so() -> None:
     outcome = ran("taos", 0.002).outcome
     cells = RunJob(scenario="taos", scale=0.002).prepare([]).cells_of(outcome)
     assert {cell.kind for cell in cells} == {"fitted"}
-
-
-def test_every_observation_has_a_figure_and_a_tolerance() -> None:
-    table = observations.compare(0.0005, 0)
-    assert [row[0] for row in table.rows] == [one.name for one in observations.OBSERVATIONS]
-    assert all(one.tolerance > 0 for one in observations.OBSERVATIONS)
-    verdict, ours = table.columns.index("verdict"), table.columns.index("ours")
-    for row, one in zip(table.rows, observations.OBSERVATIONS, strict=True):
-        found = row[ours]
-        assert isinstance(found, float)
-        assert (row[verdict] == "within") == (abs(found - one.observed) <= one.tolerance)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,8 +11,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lrpc
 from lrpc.cluster.channel.aio.channel import AwaitedChannel
-from tests.support.awaited import awaited_pair, awaited_seen, awaited_stub
+from tests.support.awaited import awaited_pair, awaited_seen, awaited_serving, awaited_stub, run
 from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING
 
 ENDS = [
@@ -85,7 +87,19 @@ def test_messages_of_any_size_return_or_are_refused_alike(both: Both, size: int)
     both.same("echo", "y" * size)
 
 
-@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 1e10])
+@pytest.mark.parametrize("pair", [("b-bin", b"1"), ("grpc-trace-bin", b"1"), ("k", "v" * 20_000)])
+def test_metadata_that_are_read_once_arrive_on_either_way(both: Both, pair: tuple[str, str | bytes]) -> None:
+    async def main() -> None:
+        ours, theirs = [
+            await awaited_seen(channel, "metadata", "", metadata=iter((("a", "1"), pair)), timeout=20)
+            for channel in (both.ours, both.theirs)
+        ]
+        assert (ours.response, ours.code) == (theirs.response, theirs.code)
+
+    both.runner.run(main())
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("-inf"), float("nan"), 1e10, -1e300, -1])
 def test_times_that_no_clock_tells_end_alike(both: Both, timeout: float) -> None:
     both.same("echo", "a", timeout=timeout, local=0)
 
@@ -155,3 +169,21 @@ def test_random_calls_at_once_look_the_same(both: Both, calls: list[tuple[str, i
         return await asyncio.gather(*(awaited_seen(channel, name, str(value)) for name, value in calls))
 
     assert both.runner.run(all_of(both.ours)) == both.runner.run(all_of(both.theirs))
+
+
+def test_a_user_agent_of_its_own_is_told_on_either_way(tmp_path: Path) -> None:
+    options = [("grpc.primary_user_agent", "mine/1"), ("grpc.secondary_user_agent", "mine/2")]
+
+    async def main() -> None:
+        async with (
+            awaited_serving(tmp_path) as (_, target, _),
+            lrpc.aio.insecure_channel(target, options) as ours,
+            grpc.aio.insecure_channel(target, options) as theirs,
+        ):
+            for name in ("agent", "metadata"):
+                found = [await awaited_seen(one, name, "", metadata=(("k", "v"),)) for one in (ours, theirs)]
+                assert found[0] == found[1]
+            assert isinstance(ours, AwaitedChannel)
+            assert ours.local_calls == 2
+
+    run(main())

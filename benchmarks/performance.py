@@ -1,0 +1,169 @@
+"""Remakes the tables of docs/performance.md, from runs on this computer.
+
+    python -m benchmarks.performance [--quick]
+
+Each table stands in the page between two comments with its name; what stands there is replaced, and
+nothing else. All figures are processor time of one process. Runs whose memory is told have a
+process to themselves.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from benchmarks import simulation, traces
+from benchmarks.cluster import ring
+from benchmarks.peers import __main__ as peers
+from lrpc.cluster.group import Group
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.workloads.traces.read import read_trace
+
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+NAMES: Final = {"simpy": "SimPy", "simgrid": "SimGrid", "ns3": "ns-3", "salabim": "salabim"}
+MACHINES: Final = (10, 100, 1_000, 10_000)
+SPANS: Final = (1_000, 10_000, 100_000)
+ROUNDS: Final = 10  # of each machine
+OWN: Final = 10  # calls of each machine of its own server, for each of its neighbour's
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def beside_peers(calls: int, repeats: int) -> str:
+    """Return what a call takes here, and how many times as long in each peer."""
+    found, missing = peers.measure_all(calls, repeats)
+    for line in missing:
+        print(f"left out: {line}", file=sys.stderr)
+    names = [name for name in NAMES if all(name in rounds.us for rounds in found)]
+    rows = []
+    for rounds in found:
+        ours = f"{median(rounds.us[peers.KERNEL]):.2f}"
+        rows.append([rounds.case, ours, *(f"{rounds.ratio(name):.2f}" for name in names)])
+    return markdown(["case", "lrpc, µs a call", *(f"{NAMES[name]}, times as long" for name in names)], rows)
+
+
+def by_calls(sizes: Sequence[int]) -> str:
+    """Return what a Null takes in runs of different lengths, and the memory that these take."""
+    rows = []
+    for calls in sizes:
+        us, megabytes = _apart("calls", calls)
+        rows.append([f"{calls:,}", f"{us:.2f}", f"{megabytes:.0f}"])
+    return markdown(["calls", "µs a call", "memory at most, MB"], rows)
+
+
+def by_machines(sizes: Sequence[int]) -> str:
+    """Return what rings of machines take to set up and to run."""
+    rows = []
+    for machines in sizes:
+        set_up_s, us, megabytes = _apart("machines", machines)
+        rows.append([f"{machines:,}", f"{set_up_s:.2f}", f"{us:.1f}", f"{megabytes:.0f}"])
+    return markdown(["machines", "described and set up, s", "µs a call", "memory at most, MB"], rows)
+
+
+def by_spans(sizes: Sequence[int]) -> str:
+    """Return what reading and replaying traces of different lengths takes."""
+    rows = []
+    for spans in sizes:
+        least, reading, replaying = _apart("spans", spans)
+        rows.append([f"{spans:,}", f"{least:.1f}", f"{reading:.1f}", f"{replaying:.1f}"])
+    return markdown(["spans", "csv.reader and a dictionary, µs a span", "read, µs", "replayed, µs"], rows)
+
+
+def _apart(what: str, size: int) -> list[float]:
+    """Return what a process of its own measured."""
+    command = [sys.executable, "-m", "benchmarks.performance", "--one", what, str(size)]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=PAGE.parents[1])
+    found: list[float] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def _megabytes() -> float:
+    return getrusage(RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _calls(calls: int) -> list[float]:
+    run = simulation.run_kernel(simulation.CASES[0], simulation.costs_without_bus(), calls)
+    return [run.seconds / calls * 1e6, _megabytes()]
+
+
+def _machines(machines: int) -> list[float]:
+    began = time.process_time()
+    group = Group(ring(machines, ROUNDS, OWN, 1), list(range(machines)), 0, None)
+    is_set_up = time.process_time()
+    group.advance_in_order(FOREVER)
+    group.finish()
+    took_s = time.process_time() - is_set_up
+    return [is_set_up - began, took_s / (machines * ROUNDS * (OWN + 1)) * 1e6, _megabytes()]
+
+
+def _spans(spans: int) -> list[float]:
+    def us(work: Callable[[], object]) -> float:
+        began = time.process_time()
+        work()
+        return (time.process_time() - began) / spans * 1e6
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "trace.csv")
+        traces.write(path, spans)
+        least, reading = us(lambda: traces.least(path)), us(lambda: read_trace(path))
+        trace = read_trace(path)
+    return [least, reading, us(lambda: traces.replay(trace))]
+
+
+ONE: Final = {"calls": _calls, "machines": _machines, "spans": _spans}
+
+
+def replaced(text: str, tables: dict[str, str]) -> str:
+    """Return a page with each table in its place. Raises `KeyError` for one that has none."""
+    for name, table in tables.items():
+        begin, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        if begin not in text or end not in text:
+            raise KeyError(f"{PAGE.name} has no place for the table {name}")
+        text = re.sub(
+            f"{re.escape(begin)}.*?{re.escape(end)}",
+            lambda _, put=f"{begin}\n\n{table}\n\n{end}": put,  # type: ignore[misc]
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all, and put the tables into the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.performance", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, printed and not put into the page")
+    parser.add_argument("--one", nargs=2, metavar=("WHAT", "SIZE"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        what, size = options.one
+        print(json.dumps(ONE[what](int(size))))
+        return
+    last = -1 if options.quick else None
+    tables = {
+        "peers": beside_peers(4_000 if options.quick else 40_000, 3 if options.quick else 9),
+        "calls": by_calls(simulation.SIZES[:last]),
+        "machines": by_machines(MACHINES[:last]),
+        "spans": by_spans(SPANS[:last]),
+    }
+    for table in tables.values():
+        print(f"{table}\n")
+    if not options.quick:
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
