@@ -22,7 +22,7 @@ TOOLS := .venv/tools
 PICTURES := reproduce replay compare place run explain sweep
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test test-ci test-all properties lint format browser screenshots pictures manual protos constraints clean libraries compiled
+.PHONY: reproduce test test-ci test-all properties lint format browser peers screenshots pictures manual protos constraints clean libraries compiled
 
 # The paper's machines seldom have work at the same time, so that one process runs them in half the
 # time that two actors take. The office runs on actors.
@@ -56,6 +56,11 @@ format: $(TOOLS)
 
 browser: $(TOOLS)
 	@$(call needs,["optional-dependencies"]["pages"]) | $(INSTALL) -r /dev/stdin
+
+# What lrpc is measured beside: installed, and tried.
+peers: $(TOOLS)
+	@$(call needs,["optional-dependencies"]["bench"]) | $(INSTALL) -r /dev/stdin
+	$(BIN)/pytest -q tests/workloads/bench
 
 screenshots: browser
 	$(BIN)/python -m tests.support.pages build/screenshots $(REPORTS)

@@ -10,7 +10,7 @@ import typer
 
 from lrpc.domains.host.here import Waits, require
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.bench import measure, record
+from lrpc.workloads.bench import measure, record, targets
 from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, COMPUTING, PEERS, SHARED
 from lrpc.workloads.commands import record_of
 from lrpc.workloads.here import call, doors, serve
@@ -128,7 +128,7 @@ def bench(
     folders.check(folder, "record", lambda one: (one / "record.json").is_file(), force=force)
     effort = measure.QUICK if quick else measure.FULL
     chosen = [one for one in PEERS if not only or one.name in only or one.name == BESIDE]
-    peers = [one for one in chosen if one.installed]
+    peers = [one for one in chosen if one.installed and (only or not quick or not one.slow)]
     with folders.claimed(folder), spinner("measuring") as tell:
         found = measure.measure(peers, list(ARGUMENTS), effort, tell)
         shared = []
@@ -136,11 +136,13 @@ def bench(
             if peer.name in SHARED:
                 tell(f"several clients: {peer.name}")
                 shared += measure.share(peer, (1, 2, 4) if quick else (1, 2, 4, 8), effort.clients_s)
+                shared += measure.share_threads(peer, (4,) if quick else (1, 2, 4, 8), effort.clients_s)
         for peer in peers:
             if peer.name in COMPUTING:
                 tell(f"while the server computes: {peer.name}")
                 measure.computing(found, peer, effort.computing_calls)
         missing = [one.name for one in chosen if not one.installed]
+        left_out = [one.name for one in chosen if one.installed and one not in peers]
         made = record.BenchRecord(
             command_line(), effort, found.cells(), shared, missing, found.repeated, found.disturbed
         )
@@ -153,9 +155,13 @@ def bench(
     if shared:
         terminal.print_table(console, record.clients_table(made))
     terminal.print_table(console, record.today(made))
+    terminal.print_table(console, targets.table(made.targets))
     if missing:
         say(f"not installed, so not measured: {', '.join(missing)} (pip install 'lrpc[bench]')")
+    if left_out:
+        say(f"left out by --quick, since they start slowly: {', '.join(left_out)}")
     if made.disturbed:
         say("the computer was disturbed while this was measured: repeat it")
     say(f"record and page: {folder}")
+    say(targets.summary(made.targets))
     say(made.answer)

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from lrpc.kernel.host import native, processors
 from lrpc.kernel.host.bindings import ServerBinding
 from lrpc.kernel.host.client import ClientBinding
 from lrpc.kernel.host.doors import doors_at
-from lrpc.kernel.host.server import HostServer
+from lrpc.kernel.host.server import COUNTED, HostServer
 from lrpc.kernel.random import Stream
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class HostDomain:
         self._bindings: weakref.WeakSet[ClientBinding] = weakref.WeakSet()
         self._loop: _EventLoop | None = None
         self._lock = threading.Lock()
+        self._counting = threading.RLock()  # a binding may end in the midst of it
+        self._past: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of bindings that have ended
         self._closed = threading.Event()
         self._timeline: LiveTimeline | None = None
         self._threads = 0
@@ -130,8 +132,13 @@ class HostDomain:
         binding = ClientBinding(self._doors, name, definition, signatures, self._waits, notified)
         largest = max(MOST_ERROR, *(max(one.arguments.largest, one.results.largest) for one in procedures))
         binding.largest = min(binding.largest, largest)
+        binding.on_close = self._remember
         self._bindings.add(binding)
         return binding
+
+    def _remember(self, name: str, counts: dict[str, int]) -> None:
+        with self._counting:
+            self._past[name].update({one: counts[one] for one in COUNTED})
 
     def _region(self, binding: ClientBinding, interface: type[Interface]) -> list[HostStub]:
         return [HostStub(binding, one, number) for number, one in enumerate(interface.procedures)]
@@ -203,11 +210,6 @@ class HostDomain:
             _open.discard(self)
 
     @property
-    def folder(self) -> Path | None:
-        """Return the folder of the doors that this domain opens and looks for, if it has one."""
-        return self._doors.folder
-
-    @property
     def doors(self) -> str:
         """Return where its doors are, as messages say it: a folder, or users of abstract doors."""
         return self._doors.where
@@ -217,11 +219,34 @@ class HostDomain:
         return {"domain": self.name, "exports": {}} if self._server is None else self._server.status()
 
     def totals(self) -> dict[str, Counter[str]]:
-        """Return by export what its bindings have counted, also those that have ended.
+        """Return by name what bindings have counted, also those that have ended.
 
-        The counts are `calls`, those whose worker `spun` or `slept` before it, and `aborted` ones;
-        and how many `bindings` there are, and A-stacks `busy` with a procedure.
+        The counts are `calls`, waits that `spun` or `slept`, of workers for calls or of callers for
+        results, and `aborted` calls; and how many `bindings` there are, and A-stacks `busy` with a
+        call. Names are those of exports, and of imports where this domain does not export the same.
         """
+        found = self.served()
+        exported = set(found)
+        with self._counting:
+            imports = {name: Counter(past) for name, past in self._past.items()}
+        for binding in list(self._bindings):
+            counts = binding.native.counts()
+            if binding.on_close is not None:  # else it is counted above
+                own = {
+                    **{one: counts[one] for one in COUNTED},
+                    "bindings": 1,
+                    "busy": counts["astacks"] - counts["free"],
+                }
+                imports.setdefault(binding.name, Counter()).update(own)
+        blank = Counter(dict.fromkeys((*COUNTED, "bindings", "busy"), 0))
+        for name, counted in imports.items():
+            if name not in exported:
+                found[name] = blank.copy()
+                found[name].update(counted)
+        return found
+
+    def served(self) -> dict[str, Counter[str]]:
+        """Return by export what its bindings have counted: see `totals`."""
         return {} if self._server is None else self._server.totals()
 
     def instrument(self, meter: "Meter | None" = None) -> None:
@@ -274,7 +299,7 @@ class HostDomain:
 
     def forget(self) -> None:
         """Give up everything in a forked child; the parent goes on."""
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.RLock()
         self._closed.set()
         for binding in list(self._bindings):
             binding.forget()

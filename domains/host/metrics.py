@@ -38,7 +38,7 @@ def instrument(domain: "HostDomain", meter: "Meter | None") -> None:
     def observe(name: str) -> "Callable[[CallbackOptions], Iterable[Observation]]":
         return lambda options: [
             Observation(counts[name], {"lrpc.domain": domain.name, "lrpc.export": export})
-            for export, counts in domain.totals().items()
+            for export, counts in domain.served().items()
         ]
 
     for metric, (name, unit, description) in COUNTERS.items():

@@ -124,6 +124,8 @@ class ClientBinding:
         self._turn = 0
         # Is told what the server says of a call before its reply: A-stack, number, bytes.
         self.on_early: Callable[[int, int, bytes], None] | None = None
+        # Is told once what it has counted, when it ends here.
+        self.on_close: Callable[[str, dict[str, int]], None] | None = None
         self.pidfd = -1
         self.notify: socket.socket | None = None
         theirs: socket.socket | None = None
@@ -405,6 +407,9 @@ class ClientBinding:
 
     def close(self) -> None:
         """End the binding: outstanding calls fail, and the server learns of it."""
+        told, self.on_close = self.on_close, None
+        if told is not None:
+            told(self.name, self.native.counts())
         self.native.end()
         self._close_descriptors()
 

@@ -67,7 +67,6 @@ class Doors(Protocol):
 
     where: str  # how messages call it
     users: frozenset[int] | None  # who may be at the other end; None: this process's own user
-    folder: Path | None
 
     def card(self) -> dict[str, object]:
         """Return what both sides say of themselves beside their names."""
@@ -143,10 +142,9 @@ class FolderDoors:
     users: frozenset[int] | None = None
 
     def __init__(self, folder: Path) -> None:
-        self.folder: Path | None = folder
         self.where = str(folder)
         self._made = folder == default_folder() and not os.environ.get(FOLDER_VARIABLE)  # by lrpc, which removes it
-        self._fds = [self._opened(folder)]
+        self._fd = self._opened(folder)
 
     def _opened(self, folder: Path) -> int:
         try:
@@ -175,24 +173,27 @@ class FolderDoors:
 
     def close(self) -> None:
         """Close the folder; remove it where lrpc has made it, and nothing is left in it."""
-        if self._fds and self._made:
+        if self._fd >= 0 and self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(self.where)
         self.forget()
 
     def forget(self) -> None:
         """Close a forked child's copies."""
-        while self._fds:
-            os.close(self._fds.pop())
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def look_again(self) -> None:
         """Open the folder again where it was removed and made anew, as its last server does."""
         try:
-            stale = not os.path.samestat(os.stat(self.where, follow_symlinks=False), os.fstat(self._fds[-1]))
+            stale = not os.path.samestat(os.stat(self.where, follow_symlinks=False), os.fstat(self._fd))
         except FileNotFoundError:
             stale = True
         if stale:
-            self._fds.append(self._opened(Path(self.where)))  # another thread may use the old one
+            found = self._opened(Path(self.where))
+            os.dup2(found, self._fd, inheritable=False)  # which another thread may be using
+            os.close(found)
 
     def card(self) -> dict[str, object]:
         """Return nothing: that the other side could enter the folder says enough."""
@@ -215,19 +216,19 @@ class FolderDoors:
 
         It is short enough for a socket's address wherever the folder lies.
         """
-        return f"/proc/self/fd/{self._fds[-1] if self._fds else -1}/{name}"
+        return f"/proc/self/fd/{self._fd}/{name}"
 
     def names(self) -> list[str]:
         """Return the names of all doors in the folder, whether somebody answers or not."""
         self.look_again()
-        return sorted(name for name in os.listdir(self._fds[-1]) if _NAME.fullmatch(name) and self._is_socket(name))
+        return sorted(name for name in os.listdir(self._fd) if _NAME.fullmatch(name) and self._is_socket(name))
 
     def _there(self, name: str) -> str:
         return os.path.join(self.where, name)
 
     def _is_socket(self, name: str) -> bool:
         try:
-            return stat.S_ISSOCK(os.stat(name, dir_fd=self._fds[-1], follow_symlinks=False).st_mode)
+            return stat.S_ISSOCK(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
         except FileNotFoundError:
             return False
 
@@ -330,8 +331,6 @@ class AbstractDoors:
 
     Raises `BindingRefused` for a list that is none, or where this user namespace cannot be told.
     """
-
-    folder: Path | None = None
 
     def __init__(self, users: str) -> None:
         self.where = ABSTRACT + users[:200]

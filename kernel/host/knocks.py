@@ -3,7 +3,6 @@
 import contextlib
 import select
 import socket
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -38,7 +37,7 @@ class Knocks:
 
     def admit(self, door: socket.socket, export: HostExport) -> None:
         """Wait for the hello of a connection, unless its user has too many."""
-        user = _user_of(door)
+        user = messages.user_of(door)
         if self._unbound[user] >= MOST_KNOCKS:
             self.refusals["too many connections that are not bound"] += 1
             door.close()
@@ -82,7 +81,7 @@ class Knocks:
 
     def settle(self, door: socket.socket) -> None:
         """Count a connection no more: it is bound, or about to be closed."""
-        self._unbound[_user_of(door)] -= 1
+        self._unbound[messages.user_of(door)] -= 1
 
     def close(self) -> None:
         """Close all that wait."""
@@ -94,9 +93,3 @@ def answer(door: socket.socket, fields: Mapping[str, object]) -> None:
     """Send a message, unless its receiver has gone."""
     with contextlib.suppress(OSError):
         messages.send(door, fields)
-
-
-def _user_of(door: socket.socket) -> int:
-    """Return the user who made a connection, as Linux says."""
-    _, user, _ = struct.unpack("iII", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(user)

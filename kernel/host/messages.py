@@ -103,6 +103,12 @@ def _close_slowly(fd: int) -> None:
         os.close(fd)
 
 
+def user_of(door: socket.socket) -> int:
+    """Return the user who made a connection, as Linux says."""
+    _, user, _ = _CREDENTIALS.unpack(door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(user)
+
+
 def process_of(sender: Sender) -> int:
     """Return a descriptor of a sender's process (pidfd); -1 where there is none.
 

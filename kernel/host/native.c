@@ -31,6 +31,8 @@
 enum { RESULTS = 0, NO_ROOM = 1, NOT_KEPT = 0xFFFF };
 /* What `call` and `collect` return in place of results. */
 enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7, CALL_NOT_KEPT = -8 };
+/* Whether a worker watches, and why not. */
+enum { WATCHES, AS_ASKED, NOTHING_TO_SPARE, NO_CALLS, BUDGET, BACKS_OFF, OTHERS_WATCH, FAR_APART };
 /* Why a binding ended. */
 enum { PEER_ENDED = 1, PEER_BROKEN, FORKED, CLOSED, PEER_HOLDS };
 
@@ -900,6 +902,35 @@ static PyObject *binding_counts(PyObject *object, PyObject *unused)
                          spinning, "quarantined", self->quarantined);
 }
 
+/* why() -> why the workers of the A-stack that was used last do not watch: WATCHES and so on */
+static PyObject *binding_why(PyObject *object, PyObject *unused)
+{
+    Binding *self = (Binding *)object;
+    Linkage *last = NULL;
+    int64_t now = now_ns();
+    (void)unused;
+    for (uint32_t i = 0; i < self->count; i++) {
+        Linkage *one = &self->astacks[i].linkage;
+        if (one->spinning)
+            return PyLong_FromLong(WATCHES);
+        if (one->worker && (!last || one->done_at > last->done_at))
+            last = one;
+    }
+    if (self->ends.waits != ADAPTIVE)
+        return PyLong_FromLong(self->ends.waits == ALWAYS_SPIN ? WATCHES : AS_ASKED);
+    if (!atomic_load(&spinners_most))
+        return PyLong_FromLong(NOTHING_TO_SPARE);
+    if (!last)
+        return PyLong_FromLong(NO_CALLS);
+    if (!may_spin())
+        return PyLong_FromLong(BUDGET);
+    if (now < last->spin_again_at)
+        return PyLong_FromLong(BACKS_OFF);
+    if (last->quick >= QUICK_CALLS && atomic_load(&spinners) >= atomic_load(&spinners_most))
+        return PyLong_FromLong(OTHERS_WATCH);
+    return PyLong_FromLong(FAR_APART);
+}
+
 static PyObject *binding_ended(PyObject *object, void *unused)
 {
     Binding *self = (Binding *)object;
@@ -922,6 +953,7 @@ static PyMethodDef binding_methods[] = {
     {"aborted", binding_aborted, METH_NOARGS, NULL},
     {"number", binding_number, METH_O, NULL},
     {"counts", binding_counts, METH_NOARGS, NULL},
+    {"why", binding_why, METH_NOARGS, NULL},
     {"end", binding_end, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -996,6 +1028,8 @@ static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
         Py_BEGIN_ALLOW_THREADS
         ended = server_await(&binding->ends, &self->worker, &one->linkage, spins, idle_ns);
         Py_END_ALLOW_THREADS
+        if (ended == EXPIRED)
+            Py_RETURN_TRUE;
         if (ended == BROKEN)
             end_binding(binding, PEER_BROKEN);
         if (ended != COMPLETED) {
@@ -1120,18 +1154,26 @@ static PyObject *worker_takes(PyObject *object, PyObject *number)
     return PyLong_FromLong(fits ? 2 : may_keep(self->binding, size));
 }
 
-/* await_call(idle_ms) -> (procedure, data) | None */
-static PyObject *worker_await(PyObject *object, PyObject *number)
+static PyObject *await_next(WorkerObject *self, PyObject *number, int lingers)
 {
-    WorkerObject *self = (WorkerObject *)object;
     int64_t idle_ns = PyLong_AsLong(number) * MILLISECOND;
     if (PyErr_Occurred())
         return NULL;
-    if (self->binding && self->binding->generation == generation)
-        return next_call(self, self->spins, idle_ns);
+    if (self->binding && self->binding->generation == generation) {
+        self->worker.lingers = lingers;
+        PyObject *call = next_call(self, self->spins, idle_ns);
+        self->worker.lingers = self->spins = 0;
+        return call;
+    }
     detach(self);
     Py_RETURN_NONE;
 }
+
+/* await_call(idle_ms) -> (procedure, data) | None */
+static PyObject *worker_await(PyObject *object, PyObject *number) { return await_next((WorkerObject *)object, number, 0); }
+
+/* linger(idle_ms) -> as `await_call`, but True where nothing has come: `await_call` is to follow */
+static PyObject *worker_linger(PyObject *object, PyObject *number) { return await_next((WorkerObject *)object, number, 1); }
 
 /* dismiss(): have the worker leave its A-stack, once it waits; welcome(): undo that */
 static PyObject *worker_dismiss(PyObject *object, PyObject *unused)
@@ -1171,6 +1213,7 @@ static PyMethodDef worker_methods[] = {
     {"answer", (PyCFunction)(void (*)(void))worker_answer, METH_FASTCALL, NULL},
     {"takes", worker_takes, METH_O, NULL},
     {"await_call", worker_await, METH_O, NULL},
+    {"linger", worker_linger, METH_O, NULL},
     {"dismiss", worker_dismiss, METH_NOARGS, NULL},
     {"welcome", worker_welcome, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

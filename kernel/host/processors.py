@@ -10,6 +10,27 @@ _GROUPS: Final = Path("/sys/fs/cgroup")
 _OWN: Final = Path("/proc/self/cgroup")
 
 
+# Why workers do not watch, by what `native.Binding.why` returns.
+_NOTHING_TO_SPARE: Final = 2
+_REASONS: Final = {
+    0: "watches",
+    1: "asked to sleep",
+    3: "no calls",
+    4: "budget used up",
+    5: "backing off",
+    6: "others watch",
+    7: "calls too far apart",
+}
+
+
+def why(binding: native.Binding) -> str:
+    """Return why a binding's workers hand the processor over, in a few words."""
+    code = binding.why()
+    if code != _NOTHING_TO_SPARE:
+        return _REASONS.get(code, "")
+    return "one processor" if len(os.sched_getaffinity(0)) < 2 else "processor quota"
+
+
 def choose_spinning(groups: Path = _GROUPS, own: Path = _OWN) -> int:
     """Allow as many spinning workers as there are processors to spare; return their number.
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from lrpc.kernel.descriptors import Authoriser, Entry, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused, CallError, CallFailed
-from lrpc.kernel.host import messages, native, segments
+from lrpc.kernel.host import messages, native, processors, segments
 from lrpc.kernel.host.bindings import HostExport, Refusal, ServerBinding
 from lrpc.kernel.host.doors import Doors
 from lrpc.kernel.host.knocks import Hello, Knocks, answer
@@ -109,6 +109,7 @@ class HostServer:
                 "export": one.export.name,
                 "client": str(one.sender),
                 "bytes": one.bytes,
+                "why": processors.why(one.native),
                 **{key: value for key, value in one.native.counts().items() if key not in ("free", "quarantined")},
             }
             for one in list(self.bindings.values())

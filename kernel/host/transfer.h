@@ -145,6 +145,7 @@ typedef struct {
 typedef struct Worker {
     _Atomic uint32_t alarm; /* the private word of its waits */
     _Atomic int leave;
+    int lingers; /* it keeps its A-stack after idling, where a caller wants to do something first */
     int pinned;
     cpu_set_t mask; /* to be restored before a procedure runs */
     int last_cpu;
@@ -640,7 +641,7 @@ static void spin_missed(Ends *ends, Linkage *linkage)
 }
 
 /* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call, LEFT where
-   the worker was dismissed or has idled for `idle_ns`, ENDED or BROKEN. */
+   the worker was dismissed or has idled for `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN. */
 static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins, int64_t idle_ns)
 {
     Control *control = linkage->control;
@@ -666,6 +667,10 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
         if (atomic_load(&ends->ended)) {
             unpin(worker);
             return ENDED;
+        }
+        if (worker->lingers && !atomic_load(&worker->leave) && slept && now_ns() >= idle_until) {
+            unpin(worker);
+            return EXPIRED; /* it comes back, and looks at the word before it sleeps */
         }
         if (atomic_load(&worker->leave) || (slept && now_ns() >= idle_until)) {
             if (!atomic_compare_exchange_strong(word, &now, now & ~WORKER_BITS))

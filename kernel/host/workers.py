@@ -27,8 +27,10 @@ NO_SUCH_PROCEDURE: Final = 4
 
 IDLE_S: Final = 10.0
 SHARE: Final = 3  # times the workers that are left: as many may attend one process
-_COLLECT_MS: Final = 100  # for which a worker stays until its results are collected, whoever waits
-_LARGE: Final = 64 * 1024  # bytes of results that are let go of before the worker waits
+_LARGE: Final = 64 * 1024  # bytes of results that a worker does not hold while it idles
+# For which it holds them all the same, and stays with its A-stack: until they are collected; and
+# where calls follow each other, the next one finds memory that the system has not taken back.
+_LINGER_MS: Final = 100
 # Of a worker's thread: `index`, the A-stack that it attends.
 attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
@@ -251,9 +253,12 @@ class Workers:
                 else:
                     fits = kept.await_room(own, len(result))
                     stay = not worker.dismissed and not (fits and pending and self.wanted(worker))
-                    stay = own.answer(kind, result, stay)
-                    del result
-                    call = own.await_call(_COLLECT_MS if pending and not fits else idle_ms) if stay else None
+                    found = own.linger(_LINGER_MS) if own.answer(kind, result, stay) else None
+                    if found is True:
+                        result = b""
+                        found = own.await_call(0 if pending and not fits else idle_ms)
+                    call = found
+            result = b""
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)
             del binding, entries, work  # it may have ended, and its memory goes with the last who knows it

@@ -2,8 +2,9 @@
 
 A page's ```console blocks hold commands after `$ `, each followed by its output; `...` stands for
 any text. They run in order, in one folder, which has the checkout's `workloads`, `kernel` and
-`examples`. A ```toml or ```python block that begins with a comment of a file's name alone is that
-file there.
+`examples`, and with doors of its own. One that ends in ` &` runs beside those that follow, until it
+is interrupted in the end; the page shows its first line. A ```toml or ```python block that begins
+with a comment of a file's name alone is that file there.
 
     python -m tests.support.shown docs/split.md
 
@@ -14,12 +15,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from doctest import ELLIPSIS, OutputChecker
 from os import environ
 from pathlib import Path
+from signal import SIGINT
 from tempfile import TemporaryDirectory
 from typing import Final
+from unittest.mock import patch
 
 from tests.support.command import lrpc
 from tests.support.places import PROJECT
@@ -27,6 +31,7 @@ from tests.support.places import PROJECT
 BLOCK: Final = re.compile(r"^```(console|toml|python)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 FILE: Final = re.compile(r"# ([\w-]+\.(?:toml|py))\n")
 PROMPT: Final = "$ "
+BESIDE: Final = " &"
 OF_A_SHELL: Final = re.compile(r"[|<>;&*'\"$]")
 LINKED: Final = ("workloads", "kernel", "examples")
 LONGEST_S: Final = 200
@@ -69,13 +74,42 @@ def run_page(text: str, folder: Path) -> Iterator[Shown]:
     """Run a page's commands in order, in `folder`, which must be the current one."""
     for name in LINKED:
         (folder / name).symlink_to(PROJECT / name)
-    for block in BLOCK.finditer(text):
-        if block[1] == "console":
-            for command, said in parts(block[2]):
-                printed, code = _run(command, folder)
-                yield Shown(command, said, printed, code)
-        elif named := FILE.match(block[2]):
-            (folder / named[1]).write_text(block[2])
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(environ, {"LRPC_DOORS": str(folder / "doors")}))
+        for block in BLOCK.finditer(text):
+            if block[1] == "console":
+                for command, said in parts(block[2]):
+                    if command.endswith(BESIDE):
+                        printed, code = stack.enter_context(_beside(command.removesuffix(BESIDE), folder)), 0
+                    else:
+                        printed, code = _run(command, folder)
+                    yield Shown(command, said, printed, code)
+            elif named := FILE.match(block[2]):
+                (folder / named[1]).write_text(block[2])
+
+
+@contextmanager
+def _beside(command: str, folder: Path) -> Iterator[str]:
+    """Run a command beside others; yield the first line that it prints."""
+    words = ["-c", "import lrpc_command; lrpc_command.main()", *command.split()[1:]]
+    running = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**environ, "PYTHONPATH": str(PROJECT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert running.stdout is not None
+    try:
+        yield running.stdout.readline()
+    finally:
+        running.send_signal(SIGINT)
+        try:
+            running.wait(LONGEST_S)
+        finally:
+            running.kill()
+            running.stdout.close()
 
 
 def _run(command: str, folder: Path) -> tuple[str, int]:

@@ -8,8 +8,10 @@ least that any call can take here. A round whose floor was disturbed is repeated
 import contextlib
 import mmap
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -37,7 +39,7 @@ class Effort:
 
 
 QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4)
-FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=2.0)
+FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequenc
         before = _processor_ns(client.server)
         times = _time(call, count)
         found.add((peer.name, test, peer.mode), times, _processor_ns(client.server) - before)
-    if "Add" in tests and not peer.spins:
+    if "Add" in tests:
         for pace in PACES:
             count = min(effort.paced_calls, pace)
             before = _processor_ns(client.server)
@@ -212,12 +214,13 @@ def _floor(spins: bool, here: int, there: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Shared:
-    """What several client processes got of one server."""
+    """What several clients got of one server."""
 
     peer: str
     clients: int
     calls_per_s: float
     least_of_mean: float  # the least served client's calls, divided by the mean
+    are: str = "processes"  # or threads of one process
 
 
 def share(peer: BenchPeer, counts: Sequence[int], seconds: float) -> list[Shared]:
@@ -237,9 +240,34 @@ def share(peer: BenchPeer, counts: Sequence[int], seconds: float) -> list[Shared
                 if not text:
                     raise RunFailed(f"{peer.name}: one of {clients} clients failed")
                 calls.append(int(text))
-            mean = sum(calls) / clients
-            found.append(Shared(peer.name, clients, sum(calls) / seconds, min(calls) / mean if mean else 0.0))
+            found.append(_shared(peer, calls, seconds, "processes"))
     return found
+
+
+def share_threads(peer: BenchPeer, counts: Sequence[int], seconds: float) -> list[Shared]:
+    """Run threads of one client that call Add back to back, and count what each gets."""
+    found = []
+    with peer.serving() as (folder, pid), peer.connected(folder, pid) as client:
+        call = client.calls["Add"]
+
+        def count(begin: threading.Barrier) -> int:
+            begin.wait()
+            made, end = 0, time.monotonic() + seconds
+            while time.monotonic() < end:
+                call()
+                made += 1
+            return made
+
+        for threads in counts:
+            with ThreadPoolExecutor(threads) as pool:
+                calls = list(pool.map(count, [threading.Barrier(threads)] * threads))
+            found.append(_shared(peer, calls, seconds, "threads"))
+    return found
+
+
+def _shared(peer: BenchPeer, calls: Sequence[int], seconds: float, are: str) -> Shared:
+    mean = sum(calls) / len(calls)
+    return Shared(peer.name, len(calls), sum(calls) / seconds, min(calls) / mean if mean else 0.0, are)
 
 
 def _client(peer: BenchPeer, folder: Path, server: int, seconds: float) -> tuple[int, int]:

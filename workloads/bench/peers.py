@@ -15,7 +15,17 @@ from typing import Final
 
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.bench.servers import COMPUTES, LARGEST, READY, Tests, iceoryx_bytes, iceoryx_send, iceoryx_service
+from lrpc.workloads.bench.servers import (
+    COMPUTES,
+    LARGEST,
+    PID,
+    READY,
+    Tests,
+    answer,
+    iceoryx_bytes,
+    iceoryx_send,
+    iceoryx_service,
+)
 
 BLOCK: Final = bytes(range(200))
 # The tests, in order: the name of each, its procedure, and what it is given.
@@ -47,6 +57,7 @@ class BenchPeer:
     module: str  # what it needs
     connect: Callable[[Path, contextlib.ExitStack], dict[str, Call]]  # calls by test
     spins: bool = False  # its server watches memory
+    slow: bool = False  # to start: it is left out where there is little time
 
     @property
     def installed(self) -> bool:
@@ -102,7 +113,8 @@ class BenchPeer:
                 found = call()
                 if found != expected and not (expected is None and not found):
                     raise RunFailed(f"{self.name}: {test} returned something else")
-            yield Client(calls, server)
+            told = folder / PID
+            yield Client(calls, int(told.read_text()) if told.exists() else server)
 
 
 def _typed(tests: Tests) -> dict[str, Call]:
@@ -248,6 +260,25 @@ def _iceoryx(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
     return _generic(call)
 
 
+class _Answers:
+    """An actor of Ray's that answers the tests."""
+
+    def answer(self, name: str, argument: object) -> object:
+        return answer(name, argument)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def _ray(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+    ray = importlib.import_module("ray")
+    ray.init(num_cpus=1, include_dashboard=False, configure_logging=False, log_to_driver=False, logging_level=40)
+    stack.callback(ray.shutdown)
+    actor = ray.remote(num_cpus=0)(_Answers).remote()
+    (folder / PID).write_text(str(ray.get(actor.pid.remote())))
+    return _generic(lambda name, argument: ray.get(actor.answer.remote(name, argument)))
+
+
 PEERS: Final = (
     BenchPeer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
     BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
@@ -262,6 +293,7 @@ PEERS: Final = (
     BenchPeer("Pyro5", "Pyro5", "Pyro5", _pyro),
     BenchPeer("pyzmq", "pyzmq", "zmq", _zmq),
     BenchPeer("iceoryx2", "iceoryx2", "iceoryx2", _iceoryx, spins=True),
+    BenchPeer("Ray", "Ray", "ray", _ray, slow=True),
 )
 BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too

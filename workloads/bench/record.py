@@ -12,8 +12,10 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from lrpc.workloads.bench import targets
 from lrpc.workloads.bench.measure import FLOOR, BenchCell, Effort, Shared
 from lrpc.workloads.bench.peers import BESIDE
+from lrpc.workloads.bench.targets import Target
 from lrpc.workloads.records import folders
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.records.versions import versions
@@ -60,7 +62,13 @@ class BenchRecord:
             "peers_not_installed": list(self.missing),
             "cells": [asdict(one) for one in self.cells],
             "clients": [asdict(one) for one in self.shared],
+            "targets": [{**asdict(one), "verdict": one.verdict} for one in self.targets],
         }
+
+    @property
+    def targets(self) -> list[Target]:
+        """Return what it must show, and whether it does."""
+        return targets.targets(self.cells, self.shared)
 
     def cell(self, peer: str, test: str, mode: str) -> BenchCell | None:
         """Return a cell, or None where it was not measured."""
@@ -124,10 +132,11 @@ def peers_table(record: BenchRecord, test: str = "Add") -> Table:
 
 def clients_table(record: BenchRecord) -> Table:
     """Return what several clients got of one server."""
-    rows = [(one.peer, one.clients, round(one.calls_per_s), round(one.least_of_mean, 2)) for one in record.shared]
-    return Table(
-        "clients", "Client processes of one server", ("peer", "clients", "calls/s", "least/mean"), rows, named=True
-    )
+    rows = [
+        (one.peer, one.clients, one.are, round(one.calls_per_s), round(one.least_of_mean, 2)) for one in record.shared
+    ]
+    heads = ("peer", "clients", "which are", "calls/s", "least/mean")
+    return Table("clients", "Clients of one server", heads, rows, named=True)
 
 
 def write(out: Path, record: BenchRecord) -> None:
@@ -151,7 +160,11 @@ def report(record: BenchRecord) -> Report:
     return Report(
         "Calls between processes of this computer",
         notes,
-        [Section("Peers", [peers_table(record)]), *parts],
+        [
+            Section("What it must show", [targets.table(record.targets)]),
+            Section("Peers", [peers_table(record)]),
+            *parts,
+        ],
         [Note(record.answer), _picture(record), today(record)],
     )
 

@@ -25,6 +25,7 @@ LARGEST: Final = 1 << 20
 Large = Annotated[bytes, UpTo(LARGEST)]
 READY: Final = "ready"
 COMPUTES: Final = "computes"
+PID: Final = "pid"  # the file that names the process that answers, where that is not the server's own
 
 
 class Tests(Interface):
@@ -279,6 +280,7 @@ SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "Pyro5": _serve_pyro,
     "pyzmq": _serve_zmq,
     "iceoryx2": _serve_iceoryx,
+    "Ray": lambda folder: _ready(),  # its client starts it, and what it calls: an actor
 }
 
 

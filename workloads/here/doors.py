@@ -39,6 +39,7 @@ class Bound:
     attended: _Count
     busy: _Count
     spinning: _Count
+    why: str  # workers hand the processor over
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Status:
     ended: dict[str, _Count]
 
 
+WATCHES: Final = "watches"  # what a server says of a binding whose workers do
 _ADAPTER: Final = TypeAdapter(Status)
 
 
@@ -107,7 +109,7 @@ def tables(found: Mapping[str, Status | str]) -> list[Table]:
         interface = visible(status.exports[name].interface) if name in status.exports else None
         exports.append((name, interface, str(status.process), status.workers, len(own), calls, "answers"))
         for one in own:
-            waits = one.spun + one.slept
+            waits, watches = one.spun + one.slept, one.spinning > 0 or one.why == WATCHES
             bindings.append(
                 (
                     name,
@@ -116,7 +118,8 @@ def tables(found: Mapping[str, Status | str]) -> list[Table]:
                     f"{one.busy}/{one.astacks}",
                     one.attended,
                     round(100 * one.spun / waits, 1) if waits else None,
-                    "spins" if one.spinning else "hands over",
+                    "watches" if watches else "hands over",
+                    None if watches else visible(one.why),
                     one.aborted or None,
                     one.bytes,
                 )
@@ -126,7 +129,7 @@ def tables(found: Mapping[str, Status | str]) -> list[Table]:
         Table(
             "bindings",
             "Bindings",
-            ("name", "client", "calls", "in use", "attended", "spun %", "mode", "aborted", "bytes"),
+            ("name", "client", "calls", "in use", "attended", "spun %", "mode", "why", "aborted", "bytes"),
             bindings,
         ),
     ]

@@ -57,6 +57,24 @@ def test_totals_keep_what_ended_bindings_have_counted(tmp_path: Path) -> None:
     assert serving.totals()["shop"]["calls"] == 30
 
 
+def test_a_domain_that_only_binds_counts_the_calls_that_it_made(tmp_path: Path) -> None:
+    with shop(tmp_path), this_machine(folder=tmp_path) as here:
+        assert here.totals() == {}
+        first, second = here.bind(Shop, "shop"), here.bind(Shop, "shop")
+        for n in range(10):
+            first.add(n, 1)
+            second.nothing()
+        totals = here.totals()["shop"]
+        assert (totals["calls"], totals["bindings"], totals["busy"], totals["aborted"]) == (20, 2, 0, 0)
+        assert totals["spun"] + totals["slept"] > 0
+        del first
+        totals = here.totals()["shop"]
+        assert (totals["calls"], totals["bindings"]) == (20, 1)
+        assert here.served() == {}
+    totals = here.totals()["shop"]
+    assert (totals["calls"], totals["bindings"]) == (20, 0)
+
+
 def test_a_meter_observes_totals_by_export_when_it_collects(tmp_path: Path) -> None:
     meter = Collecting()
     with shop(tmp_path) as (serving, _), this_machine(folder=tmp_path) as here:

@@ -10,7 +10,7 @@ from lrpc.domains.host.here import deadline, this_machine
 from lrpc.kernel.host import native
 from lrpc.kernel.host.client import HELD_S
 from lrpc.kernel.host.workers import SHARE, Workers
-from tests.support.host import Shop, ShopServer, process, shop, until
+from tests.support.host import SERVE, Shop, ShopServer, process, shop, until
 
 
 class Slow(lrpc.Interface):
@@ -87,6 +87,36 @@ sys.stdin.read()
             server.release.set()  # its process has ended: its calls are nobody's
             until(lambda: server.running == 0)
             assert client.add(1, 2) == 3
+
+    def test_workers_that_idle_for_long_end_and_others_take_their_place(self, tmp_path: Path) -> None:
+        with shop(tmp_path) as (serving, server), this_machine(folder=tmp_path) as here:
+            pool = serving.server().workers
+            assert isinstance(pool, Workers)
+            assert pool._idle_s == 10
+            pool._idle_s = 0.05
+            client = here.bind(Shop, "shop")
+            with ThreadPoolExecutor(5) as callers:
+                calls = [callers.submit(client.wait, 30.0) for _ in range(5)]
+                until(lambda: server.running == 5)
+                assert pool.count == 5
+                server.release.set()
+                assert [one.result(10) for one in calls] == [None] * 5
+            until(lambda: pool.count == 0)
+            assert client.add(1, 2) == 3
+            assert pool.count == 1
+
+    def test_large_calls_in_a_row_find_memory_that_the_system_has_not_taken_back(self, tmp_path: Path) -> None:
+        def faults(pid: int) -> int:
+            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+        with process(tmp_path, SERVE) as server, this_machine(folder=tmp_path) as here:
+            client, data = here.bind(Shop, "shop"), bytes(1 << 20)
+            for _ in range(10):
+                client.echo(data)
+            before = faults(server.pid)
+            for _ in range(50):
+                client.echo(data)
+            assert (faults(server.pid) - before) / 50 < 200  # a page each would be 256 for each copy
 
     def test_calls_that_wait_for_a_worker_are_made_in_the_end(self, tmp_path: Path) -> None:
         with shop(tmp_path, workers=4) as (_, server), this_machine(folder=tmp_path) as here:

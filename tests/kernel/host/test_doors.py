@@ -1,5 +1,6 @@
 """Doors: what is refused at one, and what a crash leaves."""
 
+import gc
 import os
 import socket
 import stat
@@ -73,6 +74,19 @@ class TestFolders:
                     assert here.bind(Shop, "shop").add(1, 2) == 3
                     assert sorted(os.listdir(folder)) == ["shop", "shop.lock"]
                 assert not folder.exists()
+
+    def test_servers_that_come_and_go_leave_no_descriptor_with_a_client(self, tmp_path: Path) -> None:
+        folder = tmp_path / "doors"
+        with this_machine(folder=folder) as here:
+            held = []
+            for _ in range(4):  # each makes the folder anew, and takes it away
+                folder.rmdir()
+                with shop(folder):
+                    assert here.bind(Shop, "shop").add(1, 2) == 3
+                folder.mkdir(0o700, exist_ok=True)
+                gc.collect()
+                held.append(descriptors())
+            until(lambda: descriptors() <= held[0])
 
     def test_a_folder_that_was_there_stays(self, tmp_path: Path) -> None:
         with shop(tmp_path):

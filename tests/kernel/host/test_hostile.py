@@ -225,7 +225,7 @@ class TestResultsThatNobodyCollects:
             clients = [here.bind(Shop, "shop") for _ in range(12)]
             sizes = list(pool.map(lambda n: len(clients[n % 12].grow(8 << 20)), range(60)))
             assert sizes == [8 << 20] * 60
-            until(lambda: resident(server.pid) - before < 100, 4)  # of 480 MiB; idle workers end after 10 seconds
+            until(lambda: resident(server.pid) - before < 100, 8)  # of 480 MiB; idle workers end after 10 seconds
 
 
 def resident(pid: int) -> float:

@@ -84,7 +84,8 @@ class TestContainers:
 
     def test_workers_are_pinned_to_no_processor_that_a_client_names(self, name: str) -> None:
         with exported(name, OWN) as here, this_machine(folder=OWN) as other:
-            other.bind(Shop, name).add(1, 2)
+            client = other.bind(Shop, name)
+            assert client.add(1, 2) == 3
             (binding,) = here.server().bindings.values()
             assert (binding.sender.pid, binding.pidfd) == (0, -1)
             assert not binding.pins

@@ -1,5 +1,7 @@
 """Out-of-band segments: made for large values, bounded, and given back where no call uses them."""
 
+import fcntl
+import os
 import platform
 import subprocess
 import sys
@@ -33,6 +35,77 @@ segments.keep_pages(1 << 20)
 faults()
 print(faults())
 """
+
+
+def made(size: int = 4096, seals: int = segments._SEALS, *, memory: bool = True) -> int:
+    """Return a segment as a peer might make it."""
+    fd = os.memfd_create("made", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    if memory:
+        os.posix_fallocate(fd, 0, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+class TestChecks:
+    """A segment that a peer has made is used only where it is one as lrpc makes them."""
+
+    def test_a_segment_as_lrpc_makes_it_is_taken(self) -> None:
+        for fd in (segments.make(8192), made(8192)):
+            segments.check(fd, 8192)
+            os.close(fd)
+
+    @pytest.mark.parametrize(
+        "seals",
+        [
+            fcntl.F_SEAL_SEAL,
+            fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW,  # it could be cut off
+            fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK,
+            fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW,  # more seals could come
+            segments._SEALS | fcntl.F_SEAL_WRITE,
+            segments._SEALS | 0x10,  # F_SEAL_FUTURE_WRITE: nobody could map it to write
+        ],
+    )
+    def test_other_seals_are_refused(self, seals: int) -> None:
+        fd = made(seals=seals)
+        with pytest.raises(lrpc.BindingRefused, match="other seals"):
+            segments.check(fd, 4096)
+        os.close(fd)
+
+    @pytest.mark.parametrize(("size", "told"), [(8192, 4096), (4096, 8192), (4096, 4095), (4096, 0), (4096, -1)])
+    def test_another_size_is_refused(self, size: int, told: int) -> None:
+        fd = made(size)
+        with pytest.raises(lrpc.BindingRefused, match="the peer's segment"):
+            segments.check(fd, told)
+        os.close(fd)
+
+    def test_memory_that_is_not_there_is_refused(self) -> None:
+        fd = made(memory=False)
+        with pytest.raises(lrpc.BindingRefused, match="no memory set aside"):
+            segments.check(fd, 4096)
+        os.close(fd)
+
+    def test_what_is_no_memory_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(bytes(4096))
+        reading, writing = os.pipe()
+        for fd in (os.open(tmp_path / "file", os.O_RDWR), reading, writing):
+            with pytest.raises(lrpc.BindingRefused, match=r"that can be sealed|other seals"):
+                segments.check(fd, 4096)
+            os.close(fd)
+
+    def test_a_client_that_hands_over_another_segment_loses_its_binding(self, tmp_path: Path) -> None:
+        with shop(tmp_path) as (serving, _):
+            for n, fd in enumerate((made(seals=fcntl.F_SEAL_SEAL), made(8192), made(memory=False))):
+                raw = RawClient(tmp_path)
+                until(lambda: len(bound(serving)) == 1)
+                messages.send(raw.door, {"attach": 0, "size": 4096, "turn": 1}, [fd])
+                answer = messages.receive(raw.door)
+                assert answer is not None
+                assert "the peer's segment" in str(answer.fields["refused"])
+                until(lambda: not bound(serving))
+                assert serving.status()["ended"] == {"client sent nonsense": n + 1}
+                raw.close()
+                os.close(fd)
 
 
 def bound(serving: HostDomain) -> list[ServerBinding]:

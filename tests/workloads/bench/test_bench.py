@@ -1,6 +1,8 @@
 """`lrpc bench`: peers answer alike, cells follow from times, and a record and a page are left."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,46 @@ from tests.support.command import lrpc
 TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, computing_calls=3, clients_s=0.05)
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", [one for one in PEERS if one.module != "ray"], ids=lambda peer: peer.name)
 def test_every_peer_returns_what_each_test_should(peer: BenchPeer) -> None:
     if not peer.installed:
         pytest.skip(f"{peer.module} is not installed")
     with peer.serving() as (folder, pid), peer.connected(folder, pid) as client:
         assert set(client.calls) == set(ARGUMENTS)
         assert client.calls["Add"]() == 7
+
+
+@pytest.mark.long
+def test_ray_is_a_peer_that_quick_runs_leave_out() -> None:
+    """In a process of its own: this one may be connected to Ray already."""
+    (peer,) = [one for one in PEERS if one.module == "ray"]
+    assert peer.slow
+    if not peer.installed:
+        pytest.skip("Ray is not installed")
+    code = """
+from lrpc.workloads.bench.peers import PEERS
+peer = PEERS[-1]
+with peer.serving() as (folder, pid), peer.connected(folder, pid) as client:
+    print(client.calls["Add"](), client.server != pid)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1:] == ["7 True"], done.stderr[-2000:]
+
+
+def test_threads_of_one_client_each_count_their_calls() -> None:
+    (peer,) = [one for one in PEERS if one.name == "lrpc"]
+    (one, four) = measure.share_threads(peer, (1, 4), 0.1)
+    assert (one.clients, four.clients, four.are) == (1, 4, "threads")
+    assert one.least_of_mean == 1
+    assert four.calls_per_s > 100
+    assert 0 <= four.least_of_mean <= 1
+
+
+def test_peers_that_spin_are_paced_too() -> None:
+    (peer,) = [one for one in PEERS if one.name == "lrpc/mp"]
+    found = measure.measure([peer], ["Add"], TINY, lambda text: None)
+    modes = {mode for name, _, mode in found.samples if name == "lrpc/mp"}
+    assert modes == {"spin", "paced 100", "paced 1000"}
 
 
 def test_cells_are_medians_and_ratios_are_against_grpc_over_a_unix_socket() -> None:
@@ -89,7 +124,9 @@ def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(measure, "QUICK", TINY)
     ended = lrpc("bench", "--quick", "--only", "lrpc/mp", "--only", "socket", "--out", tmp_path / "bench")
     assert ended.code == 0
-    assert ended.out.splitlines()[-1].startswith("Add takes gRPC")
+    *_, told, answer = ended.out.splitlines()
+    assert told.startswith("targets: ")
+    assert answer.startswith("Add takes gRPC")
     found = json.loads((tmp_path / "bench" / "record.json").read_text())
     assert found["status"] == "complete"
     keys = {"peer", "test", "mode", "median_us", "p99_us", "cpu_us", "ratio"}
@@ -98,5 +135,6 @@ def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pyt
     page = (tmp_path / "bench" / "report.html").read_text()
     assert page.index("Add takes gRPC") < page.index("<details")
     assert (tmp_path / "bench" / "cells.csv").is_file()
+    assert {one["verdict"] for one in found["targets"]} <= {"held", "missed", "not measured"}
     assert lrpc("bench", "--quick", "--out", tmp_path / "bench").code == 2
     assert lrpc("bench", "--only", "nobody").line.startswith("lrpc: --only nobody: no such peer; the peers: lrpc/mp")

@@ -11,6 +11,9 @@ from typing import Annotated
 import pytest
 
 import lrpc as api
+from lrpc.domains.host.here import Waits
+from lrpc.kernel.host import native
+from lrpc.kernel.host.processors import choose_spinning
 from tests.support.command import lrpc
 from tests.support.host import ROOT, SERVE, Shop, process, shop
 
@@ -103,11 +106,54 @@ class TestDoors:
             assert binding["astacks"] >= 5
             assert "add(a: Int32, b: Int32) -> Int32" in found["shop"]["exports"]["shop"]["procedures"]
 
+    @pytest.mark.parametrize(
+        ("waits", "allowed", "calls", "why"),
+        [
+            ("sleep", 1, 3, {"asked to sleep"}),
+            ("adapt", 0, 3, {"processor quota", "one processor"}),
+            ("adapt", 1, 0, {"no calls"}),
+            ("adapt", 1, 3, {"calls too far apart"}),
+            ("spin", 1, 3, {"watches"}),
+        ],
+    )
+    def test_why_workers_do_not_watch_is_said(
+        self, folder: Path, waits: Waits, allowed: int, calls: int, why: set[str]
+    ) -> None:
+        with shop(folder, waits=waits), api.this_machine(waits=waits) as here:
+            native.allow_spinning(allowed)
+            try:
+                client = here.bind(Shop, "shop")
+                for _ in range(calls):
+                    client.nothing()
+                (binding,) = json.loads(lrpc("doors", "--json").out)["shop"]["bindings"]
+                assert binding["why"] in why
+                assert ("why" in lrpc("doors").out) == (waits != "spin")
+            finally:
+                choose_spinning()
+
     def test_a_door_that_a_crash_has_left_is_listed_with_the_reason(self, folder: Path) -> None:
         with process(folder, SERVE) as child:
             child.kill()
             child.wait()
         assert "its server has ended" in lrpc("doors", "--json").out
+
+    def test_watching_looks_again_until_it_is_interrupted(self, folder: Path) -> None:
+        program = "import lrpc_command; lrpc_command.main()"
+        command = [sys.executable, "-c", program, "doors", "--watch", "0.1", "--json"]
+        watching = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline() == "{}\n"
+        with shop(folder):
+            while (line := watching.stdout.readline()) == "{}\n":
+                pass
+            assert line == "{\n"  # an export is shown in several lines
+            watching.send_signal(signal.SIGINT)
+            watching.stdout.read()
+            assert watching.wait(20) == 130
+        assert "Traceback" not in watching.stderr.read()
+        watching.stdout.close()
+        watching.stderr.close()
 
 
 class TestServe:
