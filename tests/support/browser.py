@@ -45,6 +45,11 @@ FIRST_DRAWN: Final = """new MutationObserver((_, observer) => {
   window.firstDrawn = performance.now();
   observer.disconnect();
 }).observe(document, { childList: true, subtree: true });"""
+# The pictures that are not as high as they are to be: what is lower cuts them off.
+CUT: Final = """() => [...document.querySelectorAll("div.plot.drawn")].filter((one) => one.checkVisibility() &&
+  [one, one.querySelector("svg.main-svg")].some((part) =>
+    part.clientHeight !== JSON.parse(one.nextElementSibling.textContent).layout.height,
+  )).map((one) => one.ariaLabel)"""
 OPEN_ALL: Final = "() => document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 
 
@@ -122,6 +127,10 @@ class Browser:
     def broken_words(self) -> list[str]:
         """Return the words of tables that are broken over two lines."""
         return [str(word) for word in self.page.evaluate(BROKEN)]
+
+    def cut_pictures(self) -> list[str]:
+        """Return what the pictures show that are cut off."""
+        return [str(label) for label in self.page.evaluate(CUT)]
 
     def screenshot(self, path: Path) -> None:
         """Write what can be seen to a file."""

@@ -120,6 +120,7 @@ const render = (place, own) => {
   for (const one of figure.data) if (one.z?.[0]?.length > many) delete one.texttemplate;
   place.textContent = "";
   place.classList.add("drawn");
+  place.style.height = `${figure.layout.height}px`;  // by which Plotly goes whenever the window changes
   for (const [path, colour] of Object.entries(own)) {
     const [part, name] = path.split(".");
     figure.layout[part] = { ...figure.layout[part], [name]: colour };

@@ -158,6 +158,15 @@ def test_a_search_finds_the_last_of_many_rows_and_sorting_brings_it_first(browse
     assert [row.text_content() for row in rows.locator("visible=true").all()] == ["name-199199"]
 
 
+def test_pictures_stay_whole_while_the_window_changes(page: Browser, path: Path) -> None:
+    page.look("light", 800)
+    page.open(path)
+    changes: tuple[tuple[Scheme, int], ...] = (("light", 1600), ("light", 400), ("dark", 400), ("dark", 800))
+    for scheme, width in changes:
+        page.look(scheme, width)
+        assert page.cut_pictures() == [], f"{scheme}, {width} pixels"
+
+
 def test_the_page_folds_by_keyboard(page: Browser) -> None:
     page.look("light", 800)
     summary = page.page.locator("summary").first
