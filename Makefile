@@ -19,7 +19,7 @@ WORKERS ?= auto
 BIN := .venv/bin
 READY := .venv/ready
 TOOLS := .venv/tools
-PICTURES := reproduce replay place run explain sweep
+PICTURES := reproduce replay compare place run explain sweep
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: reproduce test test-ci test-all properties lint format browser screenshots pictures manual protos constraints clean libraries compiled
@@ -66,6 +66,7 @@ pictures: browser
 	$(BIN)/lrpc replay workloads/traces/sample-trace.csv --machines 2 --force --out build/pictures/replay
 	$(BIN)/lrpc report build/pictures/replay --force
 	$(BIN)/lrpc place workloads/traces/sample-trace.csv --machines 2 --slack 1.7 --force --out build/pictures/found.toml --record build/pictures/place
+	$(BIN)/lrpc report build/pictures/place/spread build/pictures/place/found --force --out build/pictures/compare/report
 	$(BIN)/lrpc run office --actors 0 --links memory --force --out build/pictures/run
 	$(BIN)/lrpc report build/pictures/run --force
 	$(BIN)/lrpc explain Add --force --out build/pictures/explain/report

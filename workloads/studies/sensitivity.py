@@ -39,7 +39,7 @@ MOST_CURVES: Final = 6  # against one parameter, each for values of the others
 SHARE: Final = SHARES["remote/local"]  # the column of the share, in percent
 LOCAL: Final = "traps and cross-domain calls"  # Table I's local operations
 OF_LOCAL: Final = f"% of {LOCAL} (remote/local)"
-AXIS: Final = "cross-machine calls, % of local ones (remote/local)"
+AXIS: Final = "remote/local, in % of local operations"  # short enough for an axis
 Alike = tuple[tuple[str, object], ...]  # what runs have in common, by parameter
 
 
