@@ -10,8 +10,7 @@ from lrpc.kernel.simulated.costs import cost_model_names, load_cost_model
 from lrpc.kernel.text import visible
 from lrpc.workloads import scenarios
 from lrpc.workloads.options import AsJson
-from lrpc.workloads.reports.output import say_json
-from lrpc.workloads.reports.words import micro
+from lrpc.workloads.reports.output import micro, say_json
 
 USED: Final = {"scenarios": "lrpc run NAME", "sweeps": "lrpc sweep NAME", "cost models": "--cost-model NAME"}
 

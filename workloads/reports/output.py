@@ -6,6 +6,7 @@ without it.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,6 +15,11 @@ from typing import Final, NoReturn
 from lrpc.kernel.text import one_line, visible
 
 LONGEST: Final = 600  # characters of the line that says why a command failed
+
+
+def micro(text: str) -> str:
+    """Return text with µs for us."""
+    return re.sub(r"\bus\b", "µs", text)
 
 
 def say(text: str) -> None:

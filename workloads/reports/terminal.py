@@ -24,7 +24,8 @@ from lrpc.kernel.text import visible
 from lrpc.workloads.records import tables
 from lrpc.workloads.records.cells import SHORTENED, Cell, predictions_rest_on, shortened, standings
 from lrpc.workloads.records.records import COUNTS, Record
-from lrpc.workloads.reports.words import brief, micro, number, readable
+from lrpc.workloads.reports.output import micro
+from lrpc.workloads.reports.words import brief, number, readable
 
 TITLES: Final = {
     "I": "Table I: operations that cross machines",

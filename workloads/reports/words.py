@@ -8,6 +8,7 @@ from typing import Final
 
 from lrpc.kernel.text import one_line
 from lrpc.workloads.records.call_tables import IN_WORDS
+from lrpc.workloads.reports.output import micro
 
 LABEL: Final = 36  # most characters of a name beside a bar or at an axis
 PAIR: Final = " → "  # between the names of caller and called
@@ -59,11 +60,6 @@ def readable(name: str) -> str:
         if name.endswith(ending):
             name = f"{name.removesuffix(ending)}, {unit}"
     return micro(name.replace("_", " "))
-
-
-def micro(text: str) -> str:
-    """Return text with µs for us."""
-    return re.sub(r"\bus\b", "µs", text)
 
 
 def number(value: float) -> str:
