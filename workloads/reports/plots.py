@@ -80,6 +80,7 @@ class Plot:
     text_title: str = ""  # title of the bars, if they show something else
     legend: Sequence[Key] = ()
     parts: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # of the bars, in their order
+    remarks: Sequence[str] = ()  # on the bars, in their order, where there is more to say
 
     @property
     def told(self) -> list[tuple[str, float | None, list[tuple[str, float]]]]:
@@ -95,15 +96,16 @@ class Plot:
 
     @property
     def text(self) -> list[str]:
-        """Return the bars as lines of text, each followed by its parts."""
-        rows: list[tuple[str, float | None]] = []
-        for name, value, parts in self.told:
-            rows += [(name, value), *((f"  {part}", of_part) for part, of_part in parts)]
-        most = max((value for _, value in rows if value is not None and math.isfinite(value)), default=0.0)
-        width = max((len(name) for name, _ in rows), default=0)
+        """Return the bars as lines of text, each followed by its parts, or by what is remarked."""
+        rows: list[tuple[str, float | None, str]] = []
+        for at, (name, value, parts) in enumerate(self.told):
+            remark = f"  {self.remarks[at]}" if self.remarks else ""
+            rows += [(name, value, remark), *((f"  {part}", of_part, "") for part, of_part in parts)]
+        most = max((value for _, value, _ in rows if value is not None and math.isfinite(value)), default=0.0)
+        width = max((len(name) for name, _, _ in rows), default=0)
         return [
-            name if value is None else f"{name:{width}}  {number(value):>10}  {_bar(value, most)}"
-            for name, value in rows
+            name + remark if value is None else f"{name:{width}}  {number(value):>10}  {_bar(value, most)}{remark}"
+            for name, value, remark in rows
         ]
 
 
@@ -191,7 +193,9 @@ def waterfall(
             | {"customdata": own, "hovertemplate": "%{y}: %{customdata:.4g} from %{base:.4g}"}
         )
     layout = {"barmode": "overlay", "xaxis": _titled(unit), "yaxis": _named(names, down=True)}
-    return Plot(title, _figure(data, layout, _tall(names)), list(zip(names, takes, strict=True)), legend=keys)
+    bars = list(zip(names, takes, strict=True))
+    remarks = [f"from {number(begin)}, {kind}" for begin, kind in zip(begins, kinds, strict=True)]
+    return Plot(title, _figure(data, layout, _tall(names)), bars, legend=keys, remarks=remarks)
 
 
 def columns(title: str, names: Sequence[str], values: Sequence[float], across: str, up: str) -> Plot:

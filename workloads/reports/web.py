@@ -214,6 +214,8 @@ def drawn(plot: Plot) -> str:
 def told(plot: Plot) -> str:
     """Return what a plot shows, for who cannot see it."""
     values = [_bar_told(*one) for one in plot.told]
+    if plot.remarks:
+        values = [f"{value} {remark}" for value, remark in zip(values, plot.remarks, strict=True)]
     rest = [f"and {len(values) - MOST_TOLD} more"] if len(values) > MOST_TOLD else []
     return f"{plot.text_title or plot.title}: {'; '.join([*values[:MOST_TOLD], *rest])}"
 

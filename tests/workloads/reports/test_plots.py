@@ -46,6 +46,16 @@ def test_stacked_bars_tell_the_parts_that_they_have_and_what_these_come_to() -> 
     assert lengths["memory_kb"] == lengths["work"] + lengths["waits"]  # on one scale
 
 
+def test_a_waterfall_tells_when_each_bar_begins_and_of_which_kind_it_is() -> None:
+    kinds = ["first span", "cross-machine calls"]
+    plot = plots.waterfall("Trace", ["frontend", "cart"], kinds, [0.0, 1.25], [4.0, 2.0], "ms", kinds)
+    assert web.told(plot) == "Trace: frontend: 4.00 from 0.00, first span; cart: 2.00 from 1.25, cross-machine calls"
+    assert [line.split("█")[-1].strip() for line in plot.text] == [
+        "from 0.00, first span",
+        "from 1.25, cross-machine calls",
+    ]
+
+
 def test_bars_beside_each_other_tell_each_also_where_it_is_none() -> None:
     plot = plots.stacked("Calls", ["a → b", "b → c"], {"spread": [12.0, 3.0], "pack": [0.0, 4.0]}, "calls", None)
     assert web.told(plot) == "Calls: a → b: spread 12.00, pack 0.00; b → c: spread 3.00, pack 4.00"
