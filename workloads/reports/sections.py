@@ -214,7 +214,7 @@ def figure_2(cells: Sequence[Cell]) -> Plot:
         series.append(Series(name, *_axes(within), colour=colour))
         if beyond:
             series.append(Series(f"{name}, what if", *_axes([*within[-1:], *beyond]), form="dashed", colour=colour))
-    bars = [(f"{name}, {x:.0f}", y) for name, found in points.items() if name.endswith(OURS) for x, y in found]
+    bars = [(f"{name}, {x:.0f}", y) for name, found in points.items() for x, y in found]
     rows = [(name, x, y) for name, found in points.items() for x, y in found]
     table = Table("figure 2 curves", "Figure 2", ("curve", "processors", "calls per second"), rows)
     return plots.curves(title_of("Figure 2"), series, ("processors", "calls/s"), bars, table)

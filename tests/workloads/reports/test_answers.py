@@ -19,6 +19,7 @@ from lrpc.workloads.reports.waterfalls import waterfalls
 from lrpc.workloads.reports.words import number
 from tests.support.command import HERE, lrpc, office
 
+FIGURE_2 = {("Figure 2", "LRPC", "1"), ("Figure 2", "SRC RPC", "4")}
 SAMPLE = Path(__file__).parents[3] / "workloads" / "traces" / "sample-trace.csv"
 
 
@@ -225,6 +226,10 @@ def test_a_reproduction_says_what_is_predicted_and_how_far_that_is_from_the_pape
     forms = {key.name: key.form for key in two.legend}
     assert forms["LRPC, the paper's"] == "points"  # never joined
     assert forms["LRPC, ours, what if"] == "dashed"  # beyond the paper
+    said = {name: value for name, value, _ in two.told}
+    assert {said[f"{one}, the paper's, {row}"] for one, row in (("LRPC", 1), ("SRC RPC", 4))} == {
+        cell.paper for cell in record.cells if (cell.table, cell.column, cell.row) in FIGURE_2
+    }
     (grid,) = (part for part in made.parts if isinstance(part, Grid) and part.title.startswith("Table IV: four"))
     heads, null, *_ = as_rows(grid)
     assert heads == ("", "LRPC/MP", "LRPC", "Taos")
