@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # Words generated at a time: few at first, since most streams of a large cluster are asked for few.
 _FEWEST: Final = 4
-_MOST: Final = 256
+_MOST: Final = 64
+_MANY: Final = 256  # words, after which a stream keeps its generator, which takes seven kilobytes
 
 
 class Stream:
@@ -25,8 +26,7 @@ class Stream:
     def __init__(self, seed: int, machine: str, purpose: str) -> None:
         name = f"{seed}\0{machine}\0{purpose}".encode()
         self._key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
-        # Kept by a stream that is asked for many words. It takes seven kilobytes.
-        self._generator: Philox | None = None
+        self._generator: Philox | None = None  # made anew until it is kept
         self._drawn = 0  # words, while it is not kept
         self._words: list[int] = []  # generated ahead, the next one last
         self._ahead = _FEWEST
@@ -38,10 +38,9 @@ class Stream:
             self._words = generator.random_raw(self._ahead).tolist()
             self._words.reverse()
             self._drawn += self._ahead
-            if self._ahead == _MOST:
+            self._ahead = min(4 * self._ahead, _MOST)
+            if self._drawn >= _MANY:
                 self._generator = generator
-            else:
-                self._ahead *= 4
         return self._words.pop()
 
     def halves(self, count: int) -> list[int]:
