@@ -76,9 +76,6 @@ class Handlers(Methods):
         return [enter]
 
     def _run(self, method: bytes, context: Context, message: bytes) -> bytes:
-        text = self.too_large(message)
-        if text is not None:
-            return pack_reply(EXHAUSTED, text, (), (), b"")
         if self.stopping:
             return pack_reply(STOPPING, "", (), (), b"")
         if not self.enter():
@@ -113,6 +110,8 @@ class Handlers(Methods):
                 self._found[method] = handler
         if handler.request_streaming or handler.response_streaming:
             return pack_reply(TAKE_GRPC, "", (), (), b"")
+        if (text := self.too_large(message)) is not None:  # as in gRPC, which reads no request before
+            return pack_reply(EXHAUSTED, text, (), (), b"")
         request: object = message
         if handler.request_deserializer is not None:
             try:

@@ -1,6 +1,8 @@
 """What a process lacks, by filters or by limits: it goes the slower way, or names what it lacks."""
 
+import contextlib
 import errno
+import gc
 import os
 import resource
 import subprocess
@@ -74,13 +76,27 @@ def test_without_memfd_create_the_side_that_lacks_it_is_named(tmp_path: Path) ->
         assert said.endswith("bytes cannot be made: Operation not permitted")
 
 
+def fill_gaps(filled: contextlib.ExitStack) -> int:
+    """Fill the gaps between this process's descriptors until the end; return the next free one.
+
+    What is allowed are numbers below a limit, not so many descriptors.
+    """
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    while (lowest := os.dup(0)) <= highest:
+        filled.callback(os.close, lowest)
+    os.close(lowest)
+    return lowest
+
+
 def test_whatever_descriptor_is_missing_binding_is_refused_with_the_reason(tmp_path: Path) -> None:
     said: dict[int, str] = {}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with process(tmp_path, SERVE), this_machine(folder=tmp_path) as here:
+    with process(tmp_path, SERVE), this_machine(folder=tmp_path) as here, contextlib.ExitStack() as filled:
         first = here.bind(Shop, "shop")
         for spare in range(9):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1 + spare, hard))
+            gc.collect()
+            limit = fill_gaps(filled)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit + spare, hard))
             try:
                 assert here.bind(Shop, "shop").add(1, 2) == 3
             except lrpc.BindingRefused as error:
