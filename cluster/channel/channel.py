@@ -289,22 +289,13 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                     raise _error(_INTERNAL, f"the server's end of the A-stack failed: {reply[:200]!r}")
         except (NoRoom, TooLarge) as error:
             if not error.executed and not binding.has_ended:  # nothing was sent
-                left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
-                return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+                return self._by_grpc(request, self._left_s(until), metadata, wait_for_ready, compression)
             raise _error(_EXHAUSTED, f"CLIENT: Received message larger than max: {error}") from None
         except CallError as error:
-            if channel.closed:
-                raise _error(_CANCELLED, "Channel closed!") from None
-            if reply == UNTAKEN:
-                channel.broken()
-                left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
-                return self._by_grpc(request, left, metadata, wait_for_ready, compression)
-            if binding.native.ended or reply == ENDED:
-                channel.broken()
-                raise _error(_UNAVAILABLE, f"the server ended while it had the call: {error}") from None
-            if until != _NEVER and self._now() >= until:
-                raise _error(_DEADLINE, "Deadline Exceeded") from None
-            raise _error(_UNAVAILABLE, str(error)) from None
+            if channel.closed or reply != UNTAKEN:
+                raise self._failed(error, until, ended=binding.native.ended or reply == ENDED) from None
+            channel.broken()
+            return self._by_grpc(request, self._left_s(until), metadata, wait_for_ready, compression)
         except BaseException:
             binding.ring()  # Ctrl-C: its handler learns of it
             raise
@@ -313,9 +304,23 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 self._streams = True
             else:
                 channel.leave(binding)
-            left = None if timeout is None else max(0.0, (until - self._now()) / 1e9)
-            return self._by_grpc(request, left, metadata, wait_for_ready, compression)
+            return self._by_grpc(request, self._left_s(until), metadata, wait_for_ready, compression)
         return self._returned(reply)
+
+    def _left_s(self, until: int) -> float | None:
+        """Return the seconds that are left of a call's time; None where it may take any."""
+        return None if until == _NEVER else max(0.0, (until - self._now()) / 1e9)
+
+    def _failed(self, error: CallError, until: int, *, ended: bool) -> LocalRpcError:
+        """Return what a caller gets for a call that failed; `ended` with its binding."""
+        if self._channel.closed:
+            return _error(_CANCELLED, "Channel closed!")
+        if ended:
+            self._channel.broken()
+            return _error(_UNAVAILABLE, f"the server ended while it had the call: {error}")
+        if until != _NEVER and self._now() >= until:
+            return _error(_DEADLINE, "Deadline Exceeded")
+        return _error(_UNAVAILABLE, str(error))
 
     def _returned(self, reply: bytes) -> tuple[Any, LocalCall]:
         channel = self._channel
