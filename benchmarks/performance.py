@@ -35,6 +35,14 @@ ROUNDS: Final = 10  # of each machine
 OWN: Final = 10  # calls of each machine of its own server, for each of its neighbour's
 
 
+# The columns of what grows, each with its digits after the point, in the order of what is measured.
+HEADS: Final = {
+    "calls": {"µs a call": 2, "memory at most, MB": 0},
+    "machines": {"described and set up, s": 2, "µs a call": 1, "memory at most, MB": 0},
+    "spans": {"csv.reader and a dictionary, µs a span": 1, "read, µs": 1, "replayed, µs": 1},
+}
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown, numbers to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -54,31 +62,14 @@ def beside_peers(calls: int, repeats: int) -> str:
     return markdown(["case", "lrpc, µs a call", *(f"{NAMES[name]}, times as long" for name in names)], rows)
 
 
-def by_calls(sizes: Sequence[int]) -> str:
-    """Return what a Null takes in runs of different lengths, and the memory that these take."""
+def grown(what: str, sizes: Sequence[int]) -> str:
+    """Return what runs of `what` take at each size, as a table."""
+    heads = HEADS[what]
     rows = []
-    for calls in sizes:
-        us, megabytes = _apart("calls", calls)
-        rows.append([f"{calls:,}", f"{us:.2f}", f"{megabytes:.0f}"])
-    return markdown(["calls", "µs a call", "memory at most, MB"], rows)
-
-
-def by_machines(sizes: Sequence[int]) -> str:
-    """Return what rings of machines take to set up and to run."""
-    rows = []
-    for machines in sizes:
-        set_up_s, us, megabytes = _apart("machines", machines)
-        rows.append([f"{machines:,}", f"{set_up_s:.2f}", f"{us:.1f}", f"{megabytes:.0f}"])
-    return markdown(["machines", "described and set up, s", "µs a call", "memory at most, MB"], rows)
-
-
-def by_spans(sizes: Sequence[int]) -> str:
-    """Return what reading and replaying traces of different lengths takes."""
-    rows = []
-    for spans in sizes:
-        least, reading, replaying = _apart("spans", spans)
-        rows.append([f"{spans:,}", f"{least:.1f}", f"{reading:.1f}", f"{replaying:.1f}"])
-    return markdown(["spans", "csv.reader and a dictionary, µs a span", "read, µs", "replayed, µs"], rows)
+    for size in sizes:
+        told = zip(_apart(what, size), heads.values(), strict=True)
+        rows.append([f"{size:,}", *(f"{value:,.{digits}f}" for value, digits in told)])
+    return markdown([what, *heads], rows)
 
 
 def _apart(what: str, size: int) -> list[float]:
@@ -157,9 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     last = -1 if options.quick else None
     tables = {
         "peers": beside_peers(4_000 if options.quick else 40_000, 3 if options.quick else 9),
-        "calls": by_calls(simulation.SIZES[:last]),
-        "machines": by_machines(MACHINES[:last]),
-        "spans": by_spans(SPANS[:last]),
+        "calls": grown("calls", simulation.SIZES[:last]),
+        "machines": grown("machines", MACHINES[:last]),
+        "spans": grown("spans", SPANS[:last]),
     }
     for table in tables.values():
         print(f"{table}\n")

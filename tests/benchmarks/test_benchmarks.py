@@ -128,8 +128,8 @@ def test_a_peer_that_is_not_installed_is_told_with_its_package(monkeypatch: pyte
 
 
 def test_the_page_of_performance_has_a_place_for_each_table_that_is_measured() -> None:
-    sizes = {"calls": performance.by_calls([10]), "machines": performance.by_machines([2])}
-    tables = sizes | {"spans": performance.by_spans([210]), "peers": "| peers |"}
+    sizes = {"calls": performance.grown("calls", [10]), "machines": performance.grown("machines", [2])}
+    tables = sizes | {"spans": performance.grown("spans", [210]), "peers": "| peers |"}
     page = performance.PAGE.read_text()
     found = performance.replaced(page, tables)
     assert all(found.count(table) == 1 for table in tables.values())
