@@ -11,6 +11,7 @@ import threading
 from typing import Final
 
 from lrpc.kernel.host import native
+from lrpc.kernel.host.chores import Chore
 
 KEPT_S: Final = 5.0  # within which a client collects; as long as it waits for a segment to be taken
 MOST_KEPT: Final = 512 << 20  # bytes, for all clients of this process
@@ -44,28 +45,11 @@ class _Waiting:
             return fits
 
 
-class _Kept:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs = False
-
-    def watch(self) -> None:
-        with self._lock:
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, name="lrpc drops", daemon=True).start()
-
-    def _run(self) -> None:
-        pause = threading.Event()
-        while True:
-            pause.wait(KEPT_S / 5)
-            with self._lock:
-                if not native.drop_kept(native.now_ns() - int(KEPT_S * 1e9)):
-                    self._runs = False
-                    return
+def _dropping() -> Chore:
+    return Chore("lrpc drops", KEPT_S / 5, lambda: None, lambda: native.drop_kept(native.now_ns() - int(KEPT_S * 1e9)))
 
 
-_kept = _Kept()
+_kept = _dropping()
 _waiting = _Waiting()
 
 
@@ -78,12 +62,13 @@ def await_room(worker: native.Worker, size: int) -> bool:
 
 
 def _watch() -> None:
-    _kept.watch()
+    with _kept.lock:
+        _kept.begin()
 
 
 def _forget() -> None:
     global _kept, _waiting
-    _kept, _waiting = _Kept(), _Waiting()  # the threads stayed with the parent, and may have held a lock
+    _kept, _waiting = _dropping(), _Waiting()  # the threads stayed with the parent, and may have held a lock
 
 
 native.keep_results(MOST_KEPT, MOST_KEPT_FOR_ONE, _watch)

@@ -7,9 +7,10 @@ nothing is left to give back.
 """
 
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING, Final
+
+from lrpc.kernel.host.chores import Chore
 
 if TYPE_CHECKING:
     from lrpc.kernel.host.client import ClientBinding
@@ -19,35 +20,24 @@ IDLE_S: Final = 2.0  # without a call that uses it
 
 class _Spares:
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._bindings: weakref.WeakSet[ClientBinding] = weakref.WeakSet()
-        self._runs = False
+        self._chore = Chore("lrpc gives back", IDLE_S / 2, self._give_back, lambda: self._bindings)
 
     def watch(self, binding: "ClientBinding") -> None:
-        with self._lock:
+        with self._chore.lock:
             self._bindings.add(binding)
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, name="lrpc gives back", daemon=True).start()
+            self._chore.begin()
 
     def give_all(self) -> None:
         for one in list(self._bindings):
             one.give_back(0)
 
-    def _run(self) -> None:
-        pause = threading.Event()
-        while True:
-            pause.wait(IDLE_S / 2)
-            for one in list(self._bindings):
-                if not one.give_back(int(IDLE_S * 1e9)):
-                    with self._lock:
-                        if not one.holds_regions:  # it may have got one meanwhile
-                            self._bindings.discard(one)
-                del one  # its memory goes with the last who knows it
-            with self._lock:
-                if not self._bindings:
-                    self._runs = False
-                    return
+    def _give_back(self) -> None:
+        for one in list(self._bindings):
+            if not one.give_back(int(IDLE_S * 1e9)):
+                with self._chore.lock:
+                    if not one.holds_regions:  # it may have got one meanwhile
+                        self._bindings.discard(one)
 
 
 _spares = _Spares()
