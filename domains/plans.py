@@ -101,11 +101,9 @@ class CopyPlan:
         self.count = len(self.values)
         self.size = sum(room(value.codec) for value in self.values)  # bytes reserved on an A-stack
         self.largest = sum(value.codec.size for value in self.values)  # bytes when packed, at most
-        formats = [value.codec.format for value in self.values]
-        fixed = [one for one in formats if one is not None]
-        # Packs all values at once where each has a fixed size, None otherwise.
-        self.packer = struct.Struct("<" + "".join(fixed)) if len(fixed) == len(formats) else None
         self._runs = runs_of(self.values)
+        # Packs all values at once where each has a fixed size, None otherwise.
+        self.packer = self._runs[0].packer if self._runs[0].codec is None else None
         self._packs_runs = all(one.codec.format is not None or isinstance(one.codec, UpTo) for one in self.values)
         self._checks = tuple(value.codec.check for value in self.values)
         self._kinds = tuple(getattr(value.codec, "kind", bytes) for value in self.values)
