@@ -130,8 +130,8 @@ def compare_structures(
     check_result(as_json=as_json, dry_run=dry_run)
     bounds = timeline_of(timeline, timeline_from, timeline_to, timeline_slices)
     options = replace(_options(out, force, actors, links, address, dry_run), events=event_log, timeline=bounds)
-    study = RecordedStudy("structures", options)
-    table = structures.compare(scale, seed, study.carry_out, command_line(), limit)
+    study = RecordedStudy("structures", options, command_line(), limit)
+    table = structures.compare(scale, seed, study.carry_out)
     _show(study, table, structures.answer, as_json)
 
 
@@ -164,8 +164,8 @@ def compare_observations(
     check_result(as_json=as_json, dry_run=dry_run)
     bounds = timeline_of(timeline, timeline_from, timeline_to, timeline_slices)
     options = replace(_options(out, force, actors, links, address, dry_run), events=event_log, timeline=bounds)
-    study = RecordedStudy("observations", options)
-    table = observations.compare(scale, seed, study.carry_out, command_line(), limit)
+    study = RecordedStudy("observations", options, command_line(), limit)
+    table = observations.compare(scale, seed, study.carry_out)
     _show(study, table, observations.answer, as_json)
 
 

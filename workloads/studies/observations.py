@@ -8,13 +8,12 @@ scenario's, the scenario is changed to that for the study's run, and the source 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.run import Outcome
-from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.documents import read_toml
 from lrpc.workloads import scenarios
 from lrpc.workloads.records.kinds import Basis, from_parameters
@@ -24,7 +23,6 @@ from lrpc.workloads.studies.recorded import Carry, unrecorded
 from lrpc.workloads.systems.recorded import Recorded
 from lrpc.workloads.systems.unix import BLOCK_BYTES
 
-COMMAND: Final = ("lrpc", "observations")
 SCALE: Final = 0.2  # most of a day, of which a user is active for seven hours
 _PEOPLE: Final = "domains.unix.threads.0.parameters"  # where the scenario `sun` has its people
 # Changes of the scenario `sun` that bring it closer to the studies of caches. Written blocks wait
@@ -99,17 +97,10 @@ OBSERVATIONS: Final = (
 )
 
 
-def compare(
-    scale: float,
-    seed: int,
-    carry: Carry = unrecorded,
-    command: Sequence[str] = COMMAND,
-    limit: int = MOST_PARTS,
-) -> Table:
+def compare(scale: float, seed: int, carry: Carry = unrecorded) -> Table:
     """Run the scenarios, and return every observation beside our figure and a verdict.
 
-    `carry` carries out each run; a dry run has no rows. `command` is noted in records. A run has at
-    most `limit` machines, domains and the like.
+    `carry` carries out each run; a dry run has no rows.
 
     `scale`, above 0 and at most 1, is the part of Sun's hours that is run; Taos runs at up to ten
     times that. The verdict is "within" or "outside" the tolerance.
@@ -118,9 +109,9 @@ def compare(
     scales = {"taos": min(1.0, 10 * scale), "sun": scale}
     outcomes = {}
     for name, (scenario, changes) in RUNS.items():
-        outcome = carry(name, _job(scenario, changes, scales[scenario], seed).prepare(list(command), limit=limit))
-        if outcome is not None:
-            outcomes[name] = outcome
+        carried = carry(name, _job(scenario, changes, scales[scenario], seed))
+        if carried is not None:
+            outcomes[name] = carried[1]
     found = _found(outcomes) | _demand(scale, seed) if outcomes else {}
     rows = [
         [

@@ -1,7 +1,7 @@
 """Carries out the runs of a study, each with a record of its own, in one folder."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -12,30 +12,33 @@ from lrpc.workloads.records import events, folders, tables
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.runs.execute import Finished, Options, execute
-from lrpc.workloads.runs.jobs import Prepared
+from lrpc.workloads.runs.jobs import Prepared, RunJob
 from lrpc.workloads.studies.sweep import simulate
 
 LOG: Final = ".events"  # what the event log of a run ends in
 
-# Carries out a prepared job, one of those that a study names, and returns its outcome. None says
-# that nothing ran: a dry run.
-Carry = Callable[[str, Prepared], Outcome | None]
+# Carries out one of the runs that a study names, and returns it as it was prepared, with its
+# outcome. None says that nothing ran: a dry run.
+Carry = Callable[[str, RunJob], tuple[Prepared, Outcome] | None]
 
 
-def unrecorded(name: str, ready: Prepared) -> Outcome:
+def unrecorded(name: str, job: RunJob) -> tuple[Prepared, Outcome]:
     """Run a job in this process, and leave nothing."""
-    return simulate(ready.cluster, ready.run.seed)[0]
+    ready = job.prepare([])
+    return ready, simulate(ready.cluster, ready.run.seed)[0]
 
 
 class RecordedStudy:
     """The folder of a study, with a record for each of its runs, and its table.
 
-    The `events` of its options are a folder, for the event log of each run. Raises `Refused` where
-    either cannot be put there.
+    The `events` of its options are a folder, for the event log of each run. `command` is noted in
+    records, and a run has at most `limit` machines, domains and the like. Raises `Refused` where
+    either folder cannot be had.
     """
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, command: Sequence[str], limit: int) -> None:
         self.name = name
+        self._command, self._limit = list(command), limit
         self.finished: list[Finished] = []
         self._options = options
         where = folders.fresh(name) if options.out is None else options.out
@@ -43,8 +46,9 @@ class RecordedStudy:
         if options.events is not None:
             _check_logs(options.events, self.folder, force=options.force)
 
-    def carry_out(self, name: str, ready: Prepared) -> Outcome | None:
+    def carry_out(self, name: str, job: RunJob) -> tuple[Prepared, Outcome] | None:
         """Run a job as the options say, and leave its record in the study's folder."""
+        ready = job.prepare(self._command, limit=self._limit)
         kept: list[Outcome] = []
 
         def cells_of(outcome: Outcome) -> list[Cell]:
@@ -60,7 +64,7 @@ class RecordedStudy:
         finished = execute(ready.run, ready.cluster, options, cells_of, ready.accounts_of)
         if finished is not None:
             self.finished.append(finished)
-        return kept[-1] if kept else None
+        return (ready, kept[-1]) if kept else None
 
     def write(self, table: Table) -> Path:
         """Write the study's table beside its records, and return its file."""

@@ -6,18 +6,16 @@ kernel it is a trap. On a small kernel it is a call of one large domain by SRC R
 LRPC/MP with a second processor and domain caching.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from lrpc.cluster.run import Outcome
-from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.kernel.simulated.costs import REMOTE_STEPS, CostModel
 from lrpc.workloads.records.kinds import us_of
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.runs.jobs import RunJob
 from lrpc.workloads.studies.recorded import Carry, unrecorded
 
-COMMAND: Final = ("lrpc", "structures")
 SCENARIO: Final = "taos"
 WORKSTATION: Final = "workstation"
 STRUCTURE: Final = "parameters.structure.value"
@@ -44,17 +42,10 @@ COLUMNS: Final = (
 )
 
 
-def compare(
-    scale: float,
-    seed: int,
-    carry: Carry = unrecorded,
-    command: Sequence[str] = COMMAND,
-    limit: int = MOST_PARTS,
-) -> Table:
+def compare(scale: float, seed: int, carry: Carry = unrecorded) -> Table:
     """Run the scenario under each structure in turn, and return what its operations cost.
 
-    `carry` carries out each run; a dry run has no rows. `command` is noted in records. A run has at
-    most `limit` machines, domains and the like.
+    `carry` carries out each run; a dry run has no rows.
 
     All columns are of the workstation's processors. `crossing` is what was charged for stubs,
     traps, the kernel, context switches, misses and copies, without the network. `_s` are virtual
@@ -64,9 +55,9 @@ def compare(
     rows = []
     for name, changes in STRUCTURES.items():
         job = RunJob(scenario=SCENARIO, scale=scale, seed=seed, changes=dict(changes))
-        ready = job.prepare(list(command), limit=limit)
-        outcome = carry(name, ready)
-        if outcome is not None:
+        carried = carry(name, job)
+        if carried is not None:
+            ready, outcome = carried
             costs = next(machine.costs for machine in ready.cluster.machines if machine.name == WORKSTATION)
             rows.append(_row(name, outcome, costs))
     return Table("structures", f"Structures compared: {SCENARIO} at scale {scale:g}, seed {seed}", COLUMNS, rows)
