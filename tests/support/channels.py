@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import lrpc
 from lrpc.cluster.channel.channel import Channel
+from tests.support.host import until
 
 SERVICE = "test.Service"
 # Metadata that are valid, and some that are not.
@@ -207,6 +208,15 @@ def seen(channel: grpc.Channel, name: str, value: str, **given: Any) -> Seen:
     code = call.code()
     debug = "" if response is not None or code in VARYING else str(call.debug_error_string())
     return Seen(None if response is None else response.value, code, call.details() or "", initial, trailing, debug)
+
+
+def begin_waiting(channel: grpc.Channel, service: Service) -> tuple[threading.Thread, list[Seen]]:
+    """Begin a call whose handler waits; return its thread, and where that puts what it has seen."""
+    ends: list[Seen] = []
+    waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
+    waiting.start()
+    until(service.called.is_set)
+    return waiting, ends
 
 
 def calls_locally(channel: Channel) -> bool:

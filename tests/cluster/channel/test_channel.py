@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import lrpc
 from lrpc.cluster.channel.channel import Channel
 from lrpc.cluster.channel.server import ChannelServer
-from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING, seen, serving, stub
+from tests.support.channels import INVALID, PAIRS, SERVICE, VARYING, begin_waiting, seen, serving, stub
 from tests.support.host import until
 
 
@@ -287,10 +287,7 @@ class TestChannels:
     def test_a_call_outlives_a_decision_that_changes(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, _), lrpc.insecure_channel(target) as channel:
             assert isinstance(channel, Channel)
-            ends: list[Any] = []
-            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
-            waiting.start()
-            until(service.called.is_set)
+            waiting, ends = begin_waiting(channel, service)
             (tmp_path / "grpc.sock").rename(tmp_path / "elsewhere")
             channel.broken()
             seen(channel, "echo", "a", timeout=0.2)

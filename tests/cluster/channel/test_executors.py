@@ -12,8 +12,8 @@ import pytest
 
 import lrpc
 from lrpc.cluster.channel.channel import Channel
-from tests.support.channels import SERVICE, seen, serving
-from tests.support.host import ROOT, until
+from tests.support.channels import SERVICE, begin_waiting, seen, serving
+from tests.support.host import ROOT
 
 
 def test_handlers_run_on_as_many_threads_as_the_pool_has_each_begun_once(tmp_path: Path) -> None:
@@ -51,9 +51,7 @@ def test_a_pool_that_two_servers_share_bounds_both(tmp_path: Path) -> None:
         lrpc.insecure_channel(other) as second,
     ):
         assert seen(second, "echo", "a").response == "a"
-        waiting = threading.Thread(target=seen, args=(first, "wait", ""))
-        waiting.start()
-        until(service.called.is_set)
+        waiting, _ = begin_waiting(first, service)
         assert seen(second, "echo", "a", timeout=0.1).code is grpc.StatusCode.DEADLINE_EXCEEDED
         service.release.set()
         waiting.join()
@@ -65,9 +63,7 @@ def test_a_call_that_comes_while_a_server_stops_is_sent_on_though_all_threads_ar
         serving(tmp_path, thread_pool=ThreadPoolExecutor(1)) as (service, target, server),
         lrpc.insecure_channel(target) as channel,
     ):
-        waiting = threading.Thread(target=seen, args=(channel, "wait", ""))
-        waiting.start()
-        until(service.called.is_set)
+        waiting, _ = begin_waiting(channel, service)
         server.stop(20)
         assert seen(channel, "echo", "a", timeout=20).code is grpc.StatusCode.UNAVAILABLE
         service.release.set()

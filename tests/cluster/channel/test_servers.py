@@ -17,7 +17,7 @@ import pytest
 import lrpc
 from lrpc.cluster.channel.channel import Channel
 from lrpc.cluster.channel.server import ChannelServer
-from tests.support.channels import SERVICE, calls_locally, seen, serving
+from tests.support.channels import SERVICE, begin_waiting, calls_locally, seen, serving
 from tests.support.host import ROOT, until
 
 
@@ -64,10 +64,7 @@ class TestServers:
 
     def test_waiting_for_termination_waits_for_calls_in_their_grace(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
-            ends: list[Any] = []
-            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
-            waiting.start()
-            until(service.called.is_set)
+            waiting, ends = begin_waiting(channel, service)
             server.stop(20)
             assert server.wait_for_termination(0.1)
             assert seen(channel, "echo", "a").code is grpc.StatusCode.UNAVAILABLE
@@ -144,9 +141,7 @@ class TestServers:
             lrpc.insecure_channel(target) as ours,
             grpc.insecure_channel(target) as theirs,
         ):
-            waiting = threading.Thread(target=seen, args=(ours, "wait", ""))
-            waiting.start()
-            until(service.called.is_set)
+            waiting, _ = begin_waiting(ours, service)
             assert seen(theirs, "echo", "a", timeout=0.1).code is grpc.StatusCode.DEADLINE_EXCEEDED
             service.release.set()
             waiting.join()
@@ -157,9 +152,7 @@ class TestServers:
             serving(tmp_path, maximum_concurrent_rpcs=1) as (service, target, _),
             lrpc.insecure_channel(target) as channel,
         ):
-            waiting = threading.Thread(target=seen, args=(channel, "wait", ""))
-            waiting.start()
-            until(service.called.is_set)
+            waiting, _ = begin_waiting(channel, service)
             found = seen(channel, "echo", "a")
             assert (found.code, found.details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
             service.release.set()
@@ -174,9 +167,7 @@ class TestServers:
             for waits, refused in ((ours, theirs), (theirs, ours)):
                 service.called.clear()
                 service.release.clear()
-                waiting = threading.Thread(target=seen, args=(waits, "wait", ""))
-                waiting.start()
-                until(service.called.is_set)
+                waiting, _ = begin_waiting(waits, service)
                 found = seen(refused, "echo", "a")
                 assert (found.code, found.details) == (
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -308,10 +299,7 @@ sys.stdin.read()
 
     def test_a_stop_with_grace_lets_calls_in_flight_finish(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
-            ends: list[Any] = []
-            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
-            waiting.start()
-            until(service.called.is_set)
+            waiting, ends = begin_waiting(channel, service)
             stopped = server.stop(10)
             assert not stopped.wait(0.05)
             service.release.set()
@@ -322,10 +310,7 @@ sys.stdin.read()
     def test_a_new_server_takes_the_place_of_one_in_its_grace(self, tmp_path: Path) -> None:
         with serving(tmp_path) as (service, target, server), lrpc.insecure_channel(target) as channel:
             assert isinstance(channel, Channel)
-            ends: list[Any] = []
-            waiting = threading.Thread(target=lambda: ends.append(seen(channel, "wait", "")))
-            waiting.start()
-            until(service.called.is_set)
+            waiting, ends = begin_waiting(channel, service)
             stopped = server.stop(20)
             until(lambda: not (tmp_path / "grpc.sock").exists())  # gRPC takes it away, whoever's it is
             with serving(tmp_path):
