@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lrpc.kernel.simulated.kernel import FRAMES_PER_CALL, NESTED_CALLS
 from tests.support.properties import USUAL
 
-# No deadlines: how long an example takes depends on what else the computer does.
-ALIKE = settings(deadline=None, database=None, print_blob=True)
+# No deadlines: how long an example takes, or its drawing, depends on what else the computer does.
+ALIKE = settings(deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("default", ALIKE, max_examples=USUAL // 2, derandomize=True)
 settings.register_profile("ci", ALIKE, max_examples=2 * USUAL, derandomize=True)
 settings.register_profile("all", ALIKE, max_examples=10 * USUAL, derandomize=False)

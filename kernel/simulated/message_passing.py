@@ -8,7 +8,6 @@ domain's memory to the next place, and a call whose bytes one of them does not m
 there before.
 """
 
-import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 
 _POISONED: Final = bytes([POISON])  # a byte of results that were not copied
-_NUMBER: Final = struct.Struct("<Q")  # the header
 
 
 class CopyStep:
@@ -65,7 +63,7 @@ class Message:
     """A call's arguments and results, on their way, and the thread that waits for the reply."""
 
     def __init__(self, number: int, procedure: int, packed: bytes, sender: Thread, buffer: MessageBuffer) -> None:
-        self.number = number
+        self.number = number.to_bytes(HEADER, "little")  # as its header has it
         self.procedure = procedure
         self.packed = packed  # the arguments, in the client stub
         self.end = HEADER + len(packed)  # bytes of the header and the arguments
@@ -257,9 +255,9 @@ class Port:
         It lies where the server has the message. Another fails the call.
         """
         lies = _access(self.export.domain, message.buffer, self._own_place, READ)
-        (other,) = _NUMBER.unpack_from(lies)
-        if other != message.number:
-            text = f"{self.export.name}: its reply was to message {other}, not to {message.number}, which it serves"
+        if not lies.startswith(message.number):
+            other, number = (int.from_bytes(one, "little") for one in (lies[:HEADER], message.number))
+            text = f"{self.export.name}: its reply was to message {other}, not to {number}, which it serves"
             message.fault = CallFailed(text)
 
     def _found(self, message: Message) -> tuple[bytes | bytearray, int]:
@@ -299,10 +297,7 @@ class Port:
         """Move a message, with its number, by one copy."""
         buffer, end = message.buffer, message.end
         if step.source == STUB:
-            lies = _access(buffer.client, buffer, step.target, WRITE)
-            _NUMBER.pack_into(lies, 0, message.number)
-            if end > HEADER:
-                lies[HEADER:end] = message.packed
+            _access(buffer.client, buffer, step.target, WRITE)[:end] = message.number + message.packed
         elif step.target != STACK:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:

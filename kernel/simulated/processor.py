@@ -16,7 +16,7 @@ from lrpc.kernel.simulated.costs import (
     MESSAGE_VALUE,
     TLB_MISS,
 )
-from lrpc.kernel.simulated.engine import Engine
+from lrpc.kernel.simulated.engine import Engine, Turn
 from lrpc.kernel.simulated.memory import TranslationBuffer
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class Processor:
         self.attached_at = 0  # since when
         self.context: ProtectionDomain | None = None
         self.buffer = TranslationBuffer(tagged=tagged)
-        self.turn = 0  # events of earlier turns are stale
-        self._resume = self.resume  # bound once, since every event takes it
+        self.turn = Turn(number, self.resume)
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
         self.due_ns = 0  # what is charged already of a fetch that waits for its turn on the bus
@@ -155,11 +154,11 @@ class Processor:
         """Yield until nothing else of this machine is due before this processor's clock."""
         if self.clock < self.engine.limit or self.engine.first(self.clock, self.number):
             return
-        self.turn += 1
-        self.kernel.yield_to(self.engine.yield_turn(self.clock, self.number, self.turn, self._resume))
+        self.engine.resume(self.turn, self.clock)
+        self.kernel.switch_away()
 
     def may_go_on(self) -> bool:
-        """Return whether nothing else is due first; else schedule this processor's next turn.
+        """Return whether nothing else is due first; else schedule this processor's turn.
 
         It is what `checkpoint` is for a thread, before that has a stack.
         """
@@ -223,30 +222,24 @@ class Processor:
         thread.processor = self
 
     def release(self) -> None:
-        """Release the thread; its pending resume event becomes stale."""
+        """Release the thread, which will not resume here."""
         self.busy_ns += self.clock - self.attached_at - self._interrupted_ns
         if self.notes_all and self.charges.notes is not None:
             self.charges.notes.add_release(self, self.attached_at)
         if self.thread is not None:
             self.thread.processor = None
         self.thread = None
-        self.turn += 1
+        self.engine.withdraw(self.turn)
 
     def resume_soon(self) -> None:
-        """Schedule the attached thread's resume at this processor's clock, in a new turn."""
-        self.turn += 1
-        self.resume_at(self.clock)
-
-    def resume_at(self, time: int) -> None:
-        """Schedule the attached thread's resume at `time`, in the present turn."""
-        self.engine.resume(time, self.number, self.turn, self._resume)
+        """Schedule the attached thread's resume at this processor's clock."""
+        self.engine.resume(self.turn, self.clock)
 
     def resume(self) -> None:
-        """Resume the attached thread, unless the event is stale: an action of the engine's."""
-        if self.turn == self.engine.turn:
-            self.kernel.processor = self
-            thread = self.thread
-            assert thread is not None
-            if thread.begun or thread.service is None or thread.service.receive(self):
-                thread.resume()
-            self.kernel.processor = None  # the loop is back, perhaps from another thread
+        """Resume the attached thread: what its turn does in the loop."""
+        self.kernel.processor = self
+        thread = self.thread
+        assert thread is not None
+        if thread.begun or thread.service is None or thread.service.receive(self):
+            thread.resume()
+        self.kernel.processor = None  # the loop is back, perhaps from another thread

@@ -307,14 +307,18 @@ class Scheduler:
 
     def switch_away(self) -> object:
         """Leave the running greenlet for what is due next; return what it is passed on resuming."""
-        return self._switch_to(self.engine.next_processor())
-
-    def yield_to(self, first: int) -> None:
-        """Leave the running greenlet, whose next turn is scheduled, for a processor's thread.
-
-        `first` is the processor's number, or -1 for the loop.
-        """
-        self._switch_to(first)
+        turn = self.engine.next_turn()
+        if turn is not None:
+            processor = self.processors[turn.processor]
+            thread = processor.thread
+            assert thread is not None
+            if thread.begun:
+                self.processor = processor
+                return thread.resume()
+            # A thread is begun by the loop, so that its stack starts at the bottom.
+            self.engine.resume(turn, self.engine.now)
+        self.processor = None
+        return self.engine.loop.switch()
 
     def reap_soon(self, dead: Stack) -> None:
         """Reap a stack that must not resume, as soon as no thread runs."""
@@ -343,25 +347,6 @@ class Scheduler:
                 self.wake(thread)
 
         self.engine.schedule(at_ns, wake)
-
-    def _switch_to(self, number: int) -> object:
-        """Switch to a processor's thread; if its turn is stale, to what is due after it.
-
-        `number` is the processor's, or -1 for the loop.
-        """
-        while number >= 0:
-            processor = self.processors[number]
-            thread = processor.thread
-            if processor.turn == self.engine.turn and thread is not None:
-                # A thread is begun by the loop, so that its stack starts at the bottom.
-                if not thread.begun:
-                    processor.resume_at(self.engine.now)
-                    break
-                self.processor = processor
-                return thread.resume()
-            number = self.engine.next_processor()
-        self.processor = None
-        return self.engine.loop.switch()
 
     def _reap(self) -> None:
         """Unwind the dead stacks, which frees their frames; refuse their calls to the kernel."""

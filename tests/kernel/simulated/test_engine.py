@@ -15,7 +15,7 @@ from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import CallAborted, CallError, Panic
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.kernel.simulated.engine import FOREVER, Engine
+from lrpc.kernel.simulated.engine import FOREVER, Engine, Turn
 from lrpc.kernel.simulated.transfer import call
 from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, TRANSFERS, FourTests, Machine, assert_nothing_held, costs_of, machine
@@ -40,7 +40,7 @@ def test_at_equal_times_arrivals_come_before_timers_before_processors_by_number(
             elif what == "at":
                 engine.schedule(7, partial(order.append, (what, 0, next(timers))))
             else:
-                engine.resume(7, one, 1, partial(order.append, (what, one, 0)))
+                engine.resume(Turn(one, partial(order.append, (what, one, 0))), 7)
         engine.run(8)
         assert order == wanted
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.workloads.traces.read import read_trace
@@ -29,7 +29,6 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PIECES = st.sampled_from([b",", b'"', b'""', b"\n", b"\r", b"\0", b"\xff", b"t", b"root", b"5", b"\xe2\x80\xa8"])
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     start=st.sampled_from([b"", HEADER.encode() + b"\n", GOOD, b"{", b"\x1f\x8b"]), rest=st.lists(PIECES | st.binary())
 )
