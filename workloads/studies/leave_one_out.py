@@ -26,7 +26,7 @@ from lrpc.workloads.studies.sweep import Row, Sweep, SweepRun
 
 # By scenario, the part of its hours that each draw runs.
 SYSTEMS: Final[Mapping[str, float]] = {"taos": 0.1, "v": 0.05, "sun": 0.02}
-DRAWS: Final = 60
+DRAWS: Final = 300
 NEAR: Final = 1.25  # a share is near another if neither is more than this many times the other
 LEAST: Final = 2  # fewer draws have no rank correlation
 # The parameters that are people's, beside all amounts of their processes.
