@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from lrpc.domains.domain import ExportingDomain, Policy
 from lrpc.domains.interface import Interface, Procedure, is_leaf
-from lrpc.domains.stubs import server_stub
+from lrpc.domains.stubs import server_stub, split_stub
 from lrpc.kernel.descriptors import Convention, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
 
@@ -57,6 +57,7 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
     """
     arguments = procedure.arguments
     everything = convention == "execution stack"
+    private = arguments.private_count(everything=everything)
     return ProcedureDescriptor(
         procedure.name,
         server_stub(procedure, body, copies_all=everything),
@@ -65,12 +66,13 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         procedure.simultaneous,
         argument_values=arguments.count,
         result_values=procedure.results.count,
-        private_values=arguments.private_count(everything=everything),
+        private_values=private,
         private_size=lambda buffer, at: arguments.private_bytes(buffer, at, everything=everything),
         private_spans=lambda buffer, at: arguments.private_spans(buffer, at, everything=everything),
         largest_arguments=arguments.largest,
         reads_in_place=arguments.in_place and not everything,
         argument_shapes=arguments.shapes,
         result_shapes=procedure.results.shapes,
+        split_entry=split_stub(procedure, body, copies_all=everything) if private else None,
         leaf=is_leaf(body),
     )

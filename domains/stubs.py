@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from lrpc.domains.codecs import Reference
 from lrpc.domains.interface import Procedure
 from lrpc.domains.plans import CopyPlan, in_place
-from lrpc.kernel.descriptors import Entry
+from lrpc.kernel.descriptors import Entry, SplitEntry
 from lrpc.kernel.errors import ArgumentError
 
 
@@ -22,6 +22,7 @@ def server_stub(procedure: Procedure, body: Callable[..., object], *, copies_all
     raise `ArgumentError`.
     """
     arguments, results, single = procedure.arguments, procedure.results, procedure.single
+    run = _runner(procedure, body, copies_all=copies_all)
 
     def enter(buffer: bytes | bytearray, offset: int) -> bytes:
         if not arguments.count:
@@ -32,6 +33,29 @@ def server_stub(procedure: Procedure, body: Callable[..., object], *, copies_all
         values = arguments.unpack(buffer, offset)
         if arguments.plain:
             return results.pack(as_results(single, body(*values)))
+        return run(values, buffer, offset)
+
+    return enter
+
+
+def split_stub(procedure: Procedure, body: Callable[..., object], *, copies_all: bool = False) -> SplitEntry:
+    """Return a procedure's server stub for calls of which the stack has the private arguments."""
+    arguments = procedure.arguments
+    run = _runner(procedure, body, copies_all=copies_all)
+
+    def enter(stack: bytes, buffer: bytes | bytearray, offset: int) -> bytes:
+        return run(arguments.unpack(stack, 0), buffer, offset)
+
+    return enter
+
+
+def _runner(
+    procedure: Procedure, body: Callable[..., object], *, copies_all: bool
+) -> Callable[[tuple[object, ...], bytes | bytearray, int], bytes]:
+    """Return what runs `body` with unpacked values, some of which it reads where they lie."""
+    arguments, results, single = procedure.arguments, procedure.results, procedure.single
+
+    def run(values: tuple[object, ...], buffer: bytes | bytearray, offset: int) -> bytes:
         given = arguments.delivered(values)
         places = arguments.places(buffer, offset) if arguments.in_place and not copies_all else {}
         for number, place in places.items():
@@ -44,7 +68,7 @@ def server_stub(procedure: Procedure, body: Callable[..., object], *, copies_all
             for place in places.values():
                 place.leave()
 
-    return enter
+    return run
 
 
 def as_results(single: bool, returned: object) -> tuple[object, ...]:

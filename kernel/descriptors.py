@@ -19,6 +19,9 @@ Convention = Literal["argument pointer", "execution stack"]
 # A server stub: called with a buffer and the offset of the packed arguments in it, it runs the
 # procedure and returns the packed results.
 Entry = Callable[[bytes | bytearray, int], bytes]
+# The same where some arguments were copied onto the server's stack: called with those, packed as
+# all are, and with the buffer and the offset where the others lie.
+SplitEntry = Callable[[bytes, bytes | bytearray, int], bytes]
 # Called with a buffer and the offset of the packed arguments in it, returns the bytes of some of
 # them.
 Measure = Callable[[bytes | bytearray, int], int]
@@ -63,6 +66,7 @@ class ProcedureDescriptor:
     private_spans: Spans = _nowhere  # where those lie that are copied
     largest_arguments: int = 0  # the most bytes of arguments, on an A-stack or out of band
     reads_in_place: bool = False  # the procedure reads arguments where they lie, as it runs
+    split_entry: SplitEntry | None = None  # where the kernel copies private values; else None
     leaf: bool = False  # the procedure never enters the kernel
     argument_shapes: tuple[ValueShape, ...] = ()
     result_shapes: tuple[ValueShape, ...] = ()

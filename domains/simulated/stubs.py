@@ -188,11 +188,15 @@ class WithinStub(ClientStub):
 
         Results are packed only to check their types.
         """
-        processor = self.kernel.running_processor()
-        processor.spend(processor.charges.procedure_call)
-        self.kernel.counts.within_domain += 1
-        self.kernel.log.add(processor.clock, WITHIN, self.kernel.running_thread().number, self.number)
         kernel = self.kernel
+        processor = kernel.running_processor()
+        processor.spend(processor.charges.procedure_call)
+        processor.checkpoint()
+        if processor.quantum_ns:
+            kernel.take_turns()
+            processor = kernel.running_processor()
+        kernel.counts.within_domain += 1
+        kernel.log.add(processor.clock, WITHIN, kernel.running_thread().number, self.number)
         if self.leaf:
             kernel.leaf = self.procedure.name
         try:

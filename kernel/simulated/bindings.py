@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.threads import Thread
 
 LARGEST_BINDING: Final = 64 * 1024 * 1024  # most bytes of A-stacks of one binding
+QUANTUM_NS: Final = 10**7  # of a clerk, where the machine has none: its policy holds nobody up for longer
 PATIENCE_NS: Final = 10 * 10**9  # of importers, from when a clerk begins to decide; no source has one
 Descriptors = tuple[ProcedureDescriptor, ...]
 
@@ -55,6 +56,7 @@ class ClerkThread:
         kernel.clerks_made += 1
         self.thread = kernel.new_thread(f"{export.name}/clerk", export.domain, self._serve)
         self.thread.serves = True
+        self.thread.quantum_ns = kernel.quantum_ns or QUANTUM_NS
         self.thread.waits_for = f"an import of {export.name}"
         self.idle = True  # waits for an import
         self.deciding: ImportCall | None = None  # the import that it decides about

@@ -1,8 +1,9 @@
 """The event heap of one machine: virtual time in whole nanoseconds, and the order of its events.
 
 Events happen in the order of (time, priority, source, source's sequence number). At equal times,
-messages from other machines come first, then timers, then the turns of processors, by number. Nothing in this key
-depends on how virtual time was cut into windows, so a run is the same on any number of actors.
+messages from other machines come first, then timers, then the turns of processors, by number.
+Nothing in this key depends on how virtual time was cut into windows, so a run is the same on any
+number of actors.
 
 A processor does not return to the event loop after each step. Its clock runs ahead, and the heap is
 left alone, while nothing else on its machine is due before that clock. It looks at checkpoints:

@@ -115,9 +115,12 @@ class MessageBuffers:
         Its own are dropped, but those that were `sent` and are at the server.
         """
         for buffer in [one for one in self.members if one.client is domain and one not in sent]:
-            if buffer in self._free:
+            free = buffer in self._free
+            if free:
                 self._free.remove(buffer)
             self._drop(buffer)
+            if not free and self.waiting.waiting:  # in its place another can be made
+                self.waiting.wake_one()
         for region in self.mapped(domain):
             domain.memory.unmap(region)
 

@@ -9,7 +9,7 @@ there before.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
@@ -17,14 +17,17 @@ from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
     KERNEL,
+    POISONED,
     RECEIVER,
     RESULT_PATHS,
     SHARED,
     STACK,
     STUB,
+    beside,
+    copy_private,
 )
 from lrpc.kernel.simulated.log import MESSAGE, REPLY
-from lrpc.kernel.simulated.memory import POISON, READ, WRITE
+from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER, MessageBuffer, MessageBuffers
 from lrpc.kernel.simulated.threads import Thread
 
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import Export, ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
-
-
-_POISONED: Final = bytes([POISON])  # a byte of results that were not copied
 
 
 class CopyStep:
@@ -166,6 +166,10 @@ class Port:
         except Exception:
             if not message.abandoned:  # else the server still has it, and gives its buffer back
                 self.buffers.put_back(buffer)
+            processor = kernel.running_processor()
+            processor.settle()  # what is refused takes its turn like what is done
+            if processor.quantum_ns:
+                kernel.take_turns()
             raise
 
     def caller_of(self, server: Thread) -> Thread | None:
@@ -244,8 +248,7 @@ class Port:
         processor.checkpoint()
         self._copy_arguments(message, self._on_dispatch)
         try:
-            results = self.kernel.enter(self.descriptors[message.procedure], *self._found(message))
-            self._place(message, results)
+            self._place(message, self._run(message))
         except Exception as error:
             message.fault = raised(error)
 
@@ -260,35 +263,24 @@ class Port:
             text = f"{self.export.name}: its reply was to message {other}, not to {number}, which it serves"
             message.fault = CallFailed(text)
 
-    def _found(self, message: Message) -> tuple[bytes | bytearray, int]:
-        """Return the arguments as the procedure finds them: on the stack, or where they lie.
-
-        They begin at the offset that is returned with them. Beside some on the stack, all are as
-        they were when the procedure began.
-        """
+    def _run(self, message: Message) -> bytes:
+        """Run the procedure on arguments on the stack or where they lie; return its results."""
+        descriptor = self.descriptors[message.procedure]
         if message.end == HEADER or self._copies_all:
-            return message.stack, 0
+            return self.kernel.enter(descriptor, message.stack, 0)
         lies = _access(self.export.domain, message.buffer, self._own_place, READ)
-        if self.descriptors[message.procedure].reads_in_place and not message.private_size:
-            return lies, HEADER
-        found = lies[HEADER : message.end]
-        if message.private_size:
-            stack = message.stack or _POISONED * len(found)
-            for at, size in self._private(message, found):
-                found[at : at + size] = stack[at : at + size]
-        return bytes(found), 0
-
-    def _private(self, message: Message, packed: bytearray) -> list[tuple[int, int]]:
-        """Return which bytes of packed arguments the server has on its stack: (offset, bytes)."""
-        spans = self.descriptors[message.procedure].private_spans(packed, 0)
-        return [(at, min(size, len(packed) - at)) for at, size in spans if at < len(packed)]
+        packed = bytes(lies[HEADER : message.end])
+        stack = beside(descriptor, packed, message.stack) if message.private_size else None
+        if descriptor.reads_in_place:
+            return self.kernel.enter(descriptor, lies, HEADER, stack)
+        return self.kernel.enter(descriptor, packed, 0, stack)
 
     def _place(self, message: Message, results: bytes) -> None:
         """Put the results where the server has the message."""
         message.result_size = size = len(results)
         if not size:
             return
-        message.results = _POISONED * size
+        message.results = POISONED * size
         if HEADER + size > message.buffer.room:
             self.buffers.fit(message.buffer, size)
         _access(self.export.domain, message.buffer, self._own_place, WRITE)[HEADER : HEADER + size] = results
@@ -303,11 +295,8 @@ class Port:
         elif self._copies_all:
             message.stack = bytes(_access(self.export.domain, buffer, step.source, READ)[HEADER:end])
         elif message.private_size:
-            lies = _access(self.export.domain, buffer, step.source, READ)[HEADER:end]
-            stack = bytearray(len(lies))
-            for at, size in self._private(message, lies):
-                stack[at : at + size] = lies[at : at + size]
-            message.stack = bytes(stack)
+            packed = _access(self.export.domain, buffer, step.source, READ)[HEADER:end]
+            message.stack = copy_private(self.descriptors[message.procedure], packed)
 
     def _move_results(self, message: Message, step: CopyStep) -> None:
         """Move the results, with the message's number, by one copy."""

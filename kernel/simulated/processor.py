@@ -52,6 +52,7 @@ class Processor:
         self.context: ProtectionDomain | None = None
         self.buffer = TranslationBuffer(tagged=tagged)
         self.turn = Turn(number, self.resume)
+        self.quantum_ns = 0  # its thread's: for how long that may run while others are ready; 0 for ever
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
         self.due_ns = 0  # what is charged already of a fetch that waits for its turn on the bus
@@ -218,6 +219,7 @@ class Processor:
         """Attach a thread to this processor."""
         self.attached_at = self.slice_began = self.clock
         self._interrupted_ns = 0
+        self.quantum_ns = thread.quantum_ns
         self.thread = thread
         thread.processor = self
 

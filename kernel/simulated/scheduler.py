@@ -96,9 +96,14 @@ class Scheduler:
         return self.engine.now if self.processor is None else self.processor.clock
 
     def run(self, horizon: int) -> None:
-        """Run everything that is due strictly before `horizon`, in ns."""
+        """Run everything that is due strictly before `horizon`, in ns.
+
+        Raises `RunFailed` where code of a thread raises what is no call's error, or exits.
+        """
         try:
             self.engine.run(horizon)
+        except (SystemExit, GeneratorExit) as error:
+            raise self._exited(error) from error
         finally:
             self.processor = None
 
@@ -123,18 +128,23 @@ class Scheduler:
         if self._reaping or self.leaf is not None:
             self._refuse()
 
-    def enter(self, descriptor: ProcedureDescriptor, buffer: bytes | bytearray, offset: int) -> bytes:
+    def enter(
+        self, descriptor: ProcedureDescriptor, buffer: bytes | bytearray, offset: int, stack: bytes | None = None
+    ) -> bytes:
         """Run a procedure through its server stub, and return its packed results.
 
-        `buffer` has the packed arguments, from `offset` on.
+        `buffer` has the packed arguments, from `offset` on. Where copy E has been made, those that
+        the procedure does not read in place are taken from `stack`, which is packed alike.
         """
-        if not descriptor.leaf:
-            return descriptor.entry(buffer, offset)
-        self.leaf = descriptor.name
+        if descriptor.leaf:
+            self.leaf = descriptor.name
         try:
-            return descriptor.entry(buffer, offset)
+            if stack is None or descriptor.split_entry is None:
+                return descriptor.entry(buffer, offset)
+            return descriptor.split_entry(stack, buffer, offset)
         finally:
-            self.leave_leaf()
+            if descriptor.leaf:
+                self.leave_leaf()
 
     def leave_leaf(self) -> None:
         """Let the kernel be entered again after a leaf procedure; fail the run if that was before.
@@ -215,6 +225,8 @@ class Scheduler:
         try:
             thread.stack.switch(None)
             return self._waited_aside
+        except (SystemExit, GeneratorExit) as error:
+            raise self._exited(error) from error
         finally:
             self.aside, self._waits_aside, self._waited_aside = outer
 
@@ -227,12 +239,13 @@ class Scheduler:
 
     def compute(self, ns: int) -> None:
         """Occupy the running processor for `ns`; where threads take turns, in slices."""
-        if not self.quantum_ns:
-            self.running_processor().compute(ns)
+        processor = self.running_processor()
+        if not processor.quantum_ns:
+            processor.compute(ns)
             return
         while True:
             processor = self.running_processor()
-            part = max(0, min(ns, processor.slice_began + self.quantum_ns - processor.clock))
+            part = max(0, min(ns, processor.slice_began + processor.quantum_ns - processor.clock))
             processor.compute(part)
             ns -= part
             if not ns:
@@ -246,7 +259,8 @@ class Scheduler:
         the thread may go on on another processor, or be released or ended before.
         """
         processor = self.running_processor()
-        if not self.quantum_ns or processor.clock - processor.slice_began < self.quantum_ns:
+        quantum = processor.quantum_ns
+        if not quantum or processor.clock - processor.slice_began < quantum:
             return
         thread = self.running_thread()
         if not self.dispatcher.give_way(processor, thread):
@@ -338,6 +352,13 @@ class Scheduler:
     def random(self, purpose: str) -> Stream:
         """Return the random stream of this seed and machine for `purpose`."""
         return Stream(self.seed, self.machine, purpose)
+
+    def _exited(self, error: BaseException) -> RunFailed:
+        place = f"machine {self.machine}, at {self.now_ns / 1000:.3f} us"
+        what = f"{type(error).__name__}: {error}"
+        failure = RunFailed(f"{place}: {what}: code of a simulated thread may not end the process")
+        failure.__cause__ = error
+        return failure
 
     def _wake_at(self, thread: Thread, at_ns: int, waits: int) -> None:
         """Wake a thread at a virtual time, if it is still in the wait number `waits` by then."""

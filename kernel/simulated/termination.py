@@ -145,6 +145,7 @@ def continue_caller(kernel: "Kernel", captured: "Thread", linkage: "Linkage") ->
     successor.domain = linkage.binding.client
     successor.begun = True
     successor.serves = captured.serves
+    successor.quantum_ns = captured.quantum_ns
     successor.service, captured.service = captured.service, None
     port, captured.port = captured.port, None
     if port is not None and captured.home.live:

@@ -111,6 +111,7 @@ class Thread:
         self.processor: Processor | None = None  # set by `Processor.attach` and `release` alone
         self.serves = False  # a server's own thread, which may wait for ever
         self.port: Port | None = None  # the port that it serves as a concrete thread
+        self.quantum_ns = kernel.quantum_ns  # after which it gives its processor to a ready thread; 0 for never
         begins_on = kernel.spare_stacks.pop() if kernel.spare_stacks else ThreadStack(kernel)
         begins_on.thread = self
         self.stack: Stack = begins_on  # the stack of its chain that it is on

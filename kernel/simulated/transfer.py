@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, NestedTooDeep, Panic, raised
 from lrpc.kernel.simulated import termination
+from lrpc.kernel.simulated.disciplines import beside, copy_private
 from lrpc.kernel.simulated.log import ABORT, CALL, LARGEST, REFUSED, RETURN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.states import LINKAGE_ABORTED, LINKAGE_CALLING, THREAD_WAITING, follow
@@ -61,6 +62,8 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
         kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed_number & LARGEST)
         processor.spend(charges.trap)  # the trap back out of the kernel
         processor.checkpoint()
+        if processor.quantum_ns:
+            kernel.take_turns()
         raise
     for _ in range(looked):
         processor.spend(charges.secondary_region)
@@ -85,7 +88,7 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
     processor = kernel.running_processor()
     processor.refill()
     processor.checkpoint()
-    if kernel.quantum_ns:
+    if processor.quantum_ns:
         kernel.take_turns()
     if fault is not None:
         raise fault
@@ -122,13 +125,16 @@ def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
         if astack.argument_segment is not None:
             buffer = server.memory.access(astack.argument_segment, READ)
             offset = 0
+        stack: bytes | None = None
         if descriptor.private_values or descriptor.reads_in_place:
             processor.checkpoint()  # the client may change until now what is copied here, or read
         if descriptor.private_values:
+            packed = buffer[offset:] if astack.argument_segment else buffer[offset : offset + descriptor.argument_size]
+            stack = beside(descriptor, packed, copy_private(descriptor, packed))
             kernel.counts.copies["E"] += descriptor.private_values
-            processor.copy(descriptor.private_values, descriptor.private_size(buffer, offset))
+            processor.copy(descriptor.private_values, descriptor.private_size(packed, 0))
         astack.results = 0
-        results = kernel.enter(descriptor, buffer, offset)
+        results = kernel.enter(descriptor, buffer, offset, stack)
         if results:
             place_results(server, astack, descriptor.argument_size, descriptor.result_size, results)
     except Exception as error:

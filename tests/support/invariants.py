@@ -221,7 +221,8 @@ def _memory_is_what_bindings_need(kernel: Kernel, domain: ProtectionDomain) -> N
 def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     """Check that a port's concrete threads are idle or have a message each.
 
-    Each thread that waits for a reply has a message at its port.
+    Each thread that waits for a reply has a message at its port, and nobody waits for a buffer that
+    is free or could be made.
     """
     assert kernel.exports[name] is port.export
     assert port.export.domain.live
@@ -231,7 +232,10 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     assert len({*port._idle, *port._handed}) == len(port._idle) + len(port._handed) == concrete
     assert not (port._idle and port._messages)
     in_use = [message.buffer for message in (*port._messages, *port._handed.values())]
-    assert all(buffer in port.buffers.members and buffer not in port.buffers._free for buffer in in_use)
+    buffers = port.buffers
+    assert all(buffer in buffers.members and buffer not in buffers._free for buffer in in_use)
+    room = buffers.most - len(buffers.members) + buffers.free_count
+    assert not buffers.waiting.waiting or room <= buffers.waiting.woken, name
     senders = {thread: thread.outstanding for thread in kernel.threads if isinstance(thread.outstanding, Message)}
     for message in (*port._messages, *port._handed.values()):
         assert message.sender is None or senders[message.sender] is message

@@ -356,3 +356,34 @@ def test_an_import_outside_a_run_is_made_in_the_thread_that_made_the_machine() -
     assert found == [
         "machine m: thread shop/clerk of domain server is asked outside a run; ask in the thread that made it"
     ]
+
+
+def test_a_clerk_that_computes_for_ever_holds_its_importer_up_no_longer_than_one_that_waits() -> None:
+    """Not even where there is one processor, which other threads would keep."""
+
+    def policy(_: ImportRequest) -> None:
+        while True:
+            house.server.compute(us=100 * MS)
+
+    house = House(policy, processors=1)
+    house.enter(house.client)
+    house.enter(house.other, after_us=20 * SECOND)
+    house.run(30 * SECOND)
+    assert [(what.removeprefix(REFUSED), ms) for what, ms in house.told] == [
+        ("has not answered within 10 s", 10_010),
+        ("has not answered an earlier import yet", 20_000),
+    ]
+
+
+@pytest.mark.parametrize("raises", [SystemExit, GeneratorExit])
+def test_a_policy_that_exits_ends_the_run_with_a_line_and_not_the_process(raises: type[BaseException]) -> None:
+    def policy(_: ImportRequest) -> None:
+        raise raises("enough")
+
+    house = House(policy)
+    with pytest.raises(RunFailed, match=f"{raises.__name__}: enough: code of a simulated thread may not end"):
+        bind(house.client, FourTests, "shop")
+    house = House(policy)
+    house.enter(house.client)
+    with pytest.raises(RunFailed, match=f"{raises.__name__}: enough: code of a simulated thread may not end"):
+        house.run()

@@ -1,4 +1,4 @@
-"""Idle processors spin where they are needed most, as well as if that were known beforehand."""
+"""Idle processors spin where they are needed most: by drawn calls or in turn, as if that were known."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice

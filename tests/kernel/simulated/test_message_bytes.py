@@ -1,5 +1,6 @@
 """What messages carry: bytes that each copy moves, in buffers that only some domains can reach."""
 
+from functools import partial
 from typing import Annotated, get_args
 
 import pytest
@@ -227,6 +228,26 @@ def test_buffers_of_one_client_go_to_another_where_there_are_no_more_and_are_map
     house.kernel.run(FOREVER)
     assert found == [(15, -15)]
     assert (len(reached(house, house.client)), len(reached(house, house.third))) == (0, 1)
+
+
+def add(sums: Sums, found: list[object]) -> None:
+    """Make a call."""
+    found.append(sums.add(4, 5, 6))
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
+def test_who_waits_for_a_buffer_gets_one_when_the_client_that_has_it_ends(discipline: Discipline) -> None:
+    """At any moment of the other's call: only while the server has the message is it kept."""
+    for ends_us in range(0, 1_900, 20):
+        house = House(discipline, buffers=1)
+        other = bind(house.third, Sums, "sums", "message passing")
+        found: list[object] = []
+        house.client.spawn(partial(house.stub.add, 1, 2, 3))  # type: ignore[arg-type]
+        house.kernel.spawn(house.third, partial(add, other, found), "waits", at_ns=5_000)
+        house.kernel.spawn(house.kernel.domain("killer"), house.client.terminate, "killer", at_ns=1000 * ends_us)
+        house.kernel.run(FOREVER)
+        assert found == [(15, -15)], ends_us
+        assert_nothing_held(house.kernel)
 
 
 def test_callers_that_wait_for_a_buffer_are_told_when_the_server_ends() -> None:

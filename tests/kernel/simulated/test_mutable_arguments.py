@@ -1,6 +1,10 @@
 """What a server sees of a client, or of a third domain, that changes arguments during a call."""
 
+import ast
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Final, get_args
 
@@ -11,7 +15,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.simulated.charges import ChargeNote, ChargeNotes
-from lrpc.kernel.simulated.disciplines import Discipline
+from lrpc.kernel.simulated.disciplines import POISONED, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
@@ -341,3 +345,77 @@ def test_a_mutable_parameter_takes_nothing_else() -> None:
         "One.one: value: 1099511627776 does not fit Int32",
     ]
     assert kernel.counts.cross_domain == 0
+
+
+class Two(lrpc.Interface):
+    def both(self, mutable: lrpc.Mutable[lrpc.Int32], kept: Annotated[lrpc.Int32, lrpc.Immutable]) -> None: ...
+
+
+@dataclass
+class TwoServer(Two):
+    """Looks at its arguments twice."""
+
+    seen: list[tuple[int, int]] = field(default_factory=list)
+
+    domain: ProtectionDomain = field(init=False)
+
+    def both(self, mutable: lrpc.Mutable[int], kept: int) -> None:
+        self.seen.append((mutable.value, kept))
+        self.domain.compute(us=1000)
+        self.seen.append((mutable.value, kept))
+
+
+def test_beside_an_argument_that_was_copied_another_is_read_where_it_lies_in_a_message_too() -> None:
+    kernel = Kernel("m", NO_BUS, processors=2, discipline="shared buffers", debug=True)
+    server, client, third = (kernel.domain(name) for name in ("server", "client", "third"))
+    two = TwoServer()
+    Clerk().export(server, Two, two, "two")
+    stub = bind(client, Two, "two", "message passing")
+    client.spawn(lambda: stub.both(lrpc.Mutable(1), 2))
+
+    def meddle() -> None:
+        (buffer,) = kernel.ports["two"].buffers.members
+        for region in buffer.regions:
+            if region.limit > region.base:
+                third.memory.store(region.base + HEADER, struct.pack("<2i", 99, 99))
+
+    kernel.spawn(third, meddle, "meddle", at_ns=900_000)
+    kernel.run(FOREVER)
+    assert two.seen == [(1, 2), (99, 2)]
+
+
+LEFT_OUT: Final = """
+import sys
+from lrpc.domains.clerk import Clerk
+from lrpc.domains.simulated.binding import bind
+from lrpc.kernel.simulated import transfer
+from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.kernel import Kernel
+from tests.kernel.simulated.test_mutable_arguments import NO_BUS, Two, TwoServer, lrpc
+
+if sys.argv[1] == "left out":
+    transfer.copy_private = lambda descriptor, packed: b""
+kernel = Kernel("m", NO_BUS, debug=True)
+server, client = kernel.domain("server"), kernel.domain("client")
+server.convention = sys.argv[2]
+two = TwoServer()
+Clerk().export(server, Two, two, "two")
+stub = bind(client, Two, "two")
+client.spawn(lambda: stub.both(lrpc.Mutable(1), 2))
+kernel.run(FOREVER)
+print(two.seen[0])
+"""
+
+
+@pytest.mark.parametrize("convention", get_args(Convention))
+def test_a_server_gets_garbage_where_copy_e_of_an_lrpc_is_left_out(convention: Convention) -> None:
+    found = {}
+    for how in ("made", "left out"):
+        command = [sys.executable, "-c", LEFT_OUT, how, convention]
+        told = subprocess.run(
+            command, env=os.environ | {"LRPC_INTERPRETED": "1"}, capture_output=True, text=True, check=True
+        )
+        found[how] = ast.literal_eval(told.stdout)
+    garbage = int.from_bytes(POISONED * 4, "little", signed=True)
+    first = 1 if convention == "argument pointer" else garbage
+    assert found == {"made": (1, 2), "left out": (first, garbage)}

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrpc
+from lrpc.domains.domain import Transfer
 from lrpc.kernel.simulated.costs import CostModel, load_cost_model
 from tests.support.clusters import cluster, pair
 
@@ -166,6 +167,74 @@ def test_a_caller_is_released_at_once_from_a_server_that_ends_while_it(how: str,
     machine.run()
     assert told == [500.0]
     assert sum(one.busy_ns for one in machine.kernel.processors) == 500_000  # and its processor is free
+
+
+@pytest.mark.parametrize("transfer", ["lrpc", "message passing"])
+def test_calls_that_are_refused_give_way(transfer: Transfer) -> None:
+    machine = lrpc.Machine("m", quantum_us=1000)
+    machine.export(Sum, SumServer(), "sum")
+    adder, own = machine.bind(Sum, "sum", transfer=transfer), machine.domain()
+    vars(adder)["add"].key.key = 1
+
+    def forges() -> None:
+        for _ in range(300):
+            with pytest.raises(lrpc.ForgedBinding):
+                adder.add(1, 2)
+
+    found = ends(machine, forges=forges, short=lambda: own.compute(us=10))
+    assert found["short"] < 2000 < 10_000 < found["forges"]
+
+
+def test_calls_within_a_domain_give_way() -> None:
+    machine = lrpc.Machine("m", quantum_us=1000)
+    machine.export(Sum, SumServer(), "sum")
+    own = machine.domain("sum")
+    found: dict[str, float] = {}
+
+    def calls() -> None:
+        adder = own.bind(Sum, "sum")
+        for number in range(1000):
+            assert adder.add(number, 1) == number + 1
+        found["calls"] = machine.now_us
+
+    def short() -> None:
+        own.compute(us=10)
+        found["short"] = machine.now_us
+
+    machine.spawn(calls, domain="sum")
+    machine.spawn(short, domain="sum")
+    machine.run()
+    assert found["short"] < 2000 < 5000 < found["calls"]
+
+
+@pytest.mark.parametrize("transfer", ["lrpc", "message passing"])
+def test_a_caller_is_released_from_a_server_that_ends_while_it_calls_within_its_own_domain(transfer: Transfer) -> None:
+    machine = lrpc.Machine("m", processors=2)
+    machine.export(Sum, SumServer(), "sum")
+    own = machine.domain("sum")
+
+    class Loops(Hours):
+        def work(self, us: int) -> int:
+            adder = own.bind(Sum, "sum")
+            return sum(adder.add(1, 2) for _ in range(10_000))  # 70 ms
+
+    machine.export(Hours, Loops(), "hours", domain="sum")
+    stub, killer = machine.bind(Hours, "hours", transfer=transfer), machine.domain("killer")
+    told: list[float] = []
+
+    def call() -> None:
+        with pytest.raises(lrpc.CallFailed):
+            stub.work(1)
+        told.append(machine.now_us)
+
+    def kill() -> None:
+        killer.sleep(us=1500)
+        own.terminate()
+
+    machine.spawn(call)
+    machine.spawn(kill, domain="killer")
+    machine.run()
+    assert 1500 <= told[0] < 1700
 
 
 @pytest.mark.parametrize("how", HOWS)
