@@ -131,7 +131,14 @@ class ChannelServer(RegisteredServer, grpc.Server):
             most += _MORE_WORKERS  # which say no where the bounds of handlers are reached
         name = "lrpc server_" if pool is None else pool.prefix
         return HostServer(
-            f"gRPC server {os.getpid()}", doors, broken, 0, most, thread_name=name, idle_s=_IDLE_S, fair=False
+            f"gRPC server {os.getpid()}",
+            doors,
+            broken,
+            self.doors.waits,
+            most,
+            thread_name=name,
+            idle_s=_IDLE_S,
+            fair=False,
         )
 
 

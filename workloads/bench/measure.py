@@ -18,7 +18,7 @@ from statistics import median
 from typing import Final
 
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.bench.peers import BESIDE, BenchPeer, Client
+from lrpc.workloads.bench.peers import BESIDE, AwaitedCall, BenchPeer, Call, Client
 
 MOST_REPEATS: Final = 5
 FLOOR_CALLS: Final = 400
@@ -135,6 +135,7 @@ def computing(found: BenchTimes, peer: BenchPeer, calls: int) -> None:
 
 
 def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequence[str], effort: Effort) -> None:
+    tests = [one for one in tests if one in peer.measured]
     for test in tests:
         call = client.calls[test]
         large = test.endswith("iB")
@@ -147,28 +148,22 @@ def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequenc
         for pace in PACES:
             count = min(effort.paced_calls, pace)
             before = _processor_ns(client.server)
-            times = _paced(client.calls["Add"], count, pace)
+            times = _time(client.calls["Add"], count, 1 / pace)
             found.add((peer.name, "Add", f"paced {pace}"), times, _processor_ns(client.server) - before)
 
 
-def _time(call: Callable[[], object], count: int) -> list[int]:
+def _time(call: Call, count: int, gap_s: float = 0.0) -> list[int]:
+    """Return what each call takes, in nanoseconds; there is a gap before each."""
+    if isinstance(call, AwaitedCall):
+        return call.times(count, gap_s)
     clock = time.perf_counter_ns
     times = [0] * count
     for n in range(count):
+        if gap_s:
+            time.sleep(gap_s)
         start = clock()
         call()
         times[n] = clock() - start
-    return times
-
-
-def _paced(call: Callable[[], object], count: int, pace: int) -> list[int]:
-    clock = time.perf_counter_ns
-    times = []
-    for _ in range(count):
-        time.sleep(1 / pace)
-        start = clock()
-        call()
-        times.append(clock() - start)
     return times
 
 
