@@ -66,6 +66,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     aborted = cancelled = finished = False
     invalid = False  # the initial metadata are
     callbacks: list[Callable[[], None]] | None = None
+    said = False  # something that goes with a response
     _initial_sent = False
     _timer: threading.Timer | None = None
 
@@ -95,7 +96,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         """Set the initial metadata. Raises `ValueError` the second time."""
         if self._initial_sent:
             raise ValueError("Initial metadata no longer allowed!")
-        self._initial_sent = True
+        self._initial_sent = self.said = True
         try:
             self.initial = checked(initial_metadata or ())
         except (ValueError, TypeError):  # the call will end with that, and its handler does not learn of it
@@ -104,6 +105,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Set the trailing metadata."""
         self.trailing = tuple(Metadatum(*one) for one in trailing_metadata or ())
+        self.said = True
 
     def trailing_metadata(self) -> Metadata | None:  # type: ignore[override]  # as gRPC's own
         """Return the trailing metadata that was set."""
@@ -111,12 +113,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
 
     def set_code(self, code: object) -> None:
         """Set the status code."""
-        self.code_set = code
-
-    def has_said_nothing(self) -> bool:
-        """Return whether the handler has set nothing that goes with a response."""
-        said = self.code_set is not None or self.details_set is not None or self._initial_sent
-        return not (said or self.trailing)
+        self.code_set, self.said = code, True
 
     def metadata_are_right(self) -> bool:
         """Return whether what was set as metadata can be sent."""
@@ -132,6 +129,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     def set_details(self, details: str | bytes) -> None:
         """Set the status details."""
         self.details_set = (details if isinstance(details, bytes) else details.encode()).decode()
+        self.said = True
 
     def details(self) -> object:
         """Return the details that were set, as gRPC's contexts do: in bytes."""

@@ -6,6 +6,7 @@ run its initializer before their first handler. A permit for each thread of a po
 on both ways, and on all servers that share the pool.
 """
 
+import functools
 import logging
 import threading
 import weakref
@@ -33,6 +34,8 @@ class Pool:
         self._permits: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.threads):
             self._permits.put(None)
+        self.take = self._permits.get  # waits until a handler may run
+        self.leave = functools.partial(self._permits.put, None)  # lets another run
 
     @classmethod
     def of(cls, executor: ThreadPoolExecutor) -> Self:
@@ -45,24 +48,17 @@ class Pool:
 
     def enter(self) -> bool:
         """Wait until a handler may run on this thread; return whether the pool still runs any."""
-        self._permits.get()
+        self.take()
         executor = self._executor()
-        if executor is None or vars(executor).get("_shutdown") or not self._begin():
-            self._permits.put(None)
+        closed = executor is None or getattr(executor, "_shutdown", False)
+        if closed or (self._initializer is not None and not self._begin()):
+            self.leave()
             return False
         return True
 
-    def take(self) -> None:
-        """Wait until a handler may run, on a thread of the pool's own."""
-        self._permits.get()
-
-    def leave(self) -> None:
-        """Let another handler run."""
-        self._permits.put(None)
-
     def _begin(self) -> bool:
         """Run the initializer once on this thread; return whether it has raised on none."""
-        if self._initializer is not None and not self._broken and not getattr(self._begun, "done", False):
+        if not self._broken and not getattr(self._begun, "done", False):
             self._begun.done = True
             try:
                 self._initializer(*self._arguments)

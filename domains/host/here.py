@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 
 from lrpc.kernel.errors import Refused
 
@@ -55,7 +55,7 @@ def waits_number(waits: object) -> int:
     """Return the kernel's number of a way to wait. Raises `Refused` where it is none of them."""
     if waits not in _WAITS:
         raise Refused(f"waits={waits!r}: it is one of {', '.join(map(repr, _WAITS))}")
-    return _WAITS[cast(Waits, waits)]
+    return _WAITS[waits]
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:

@@ -36,10 +36,13 @@ class Effort:
     paced_calls: int
     computing_calls: int  # while the server computes, when a call takes milliseconds
     clients_s: float  # for each number of clients
+    pairs: int  # of calls by the channel and by gRPC, in turn
 
 
-QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4)
-FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0)
+QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4, pairs=150)
+FULL: Final = Effort(
+    rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0, pairs=1000
+)
 
 
 @dataclass(frozen=True)

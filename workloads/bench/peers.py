@@ -191,11 +191,13 @@ def _multiprocessing(folder: Path, stack: contextlib.ExitStack) -> dict[str, Cal
     return _generic(call)
 
 
-def _socket_of(folder: Path) -> str:
+def socket_of(folder: Path) -> str:
+    """Return the target of a server's UNIX socket."""
     return f"unix:{folder / 'socket'}"
 
 
-def _port_of(folder: Path) -> str:
+def port_of(folder: Path) -> str:
+    """Return the target of a server's port."""
     return f"127.0.0.1:{(folder / 'port').read_text()}"
 
 
@@ -217,7 +219,7 @@ def _awaited(*, doors: bool) -> Callable[[Path, contextlib.ExitStack], dict[str,
         from lrpc.workloads.bench import service
 
         runner = stack.enter_context(asyncio.Runner())
-        channel = runner.run(service.awaited_channel(_socket_of(folder), folder, doors=doors))
+        channel = runner.run(service.awaited_channel(socket_of(folder), folder, doors=doors))
         stack.callback(lambda: runner.run(channel.close()))
         return {test: AwaitedCall(runner, call) for test, call in service.calls(channel).items()}
 
@@ -299,18 +301,20 @@ def _ray(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
     return _generic(lambda name, argument: ray.get(actor.answer.remote(name, argument)))
 
 
+BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
+SHIPPED_CHANNEL: Final = "lrpc channel adapting"  # as it is where nothing is asked for
 PEERS: Final = (
     BenchPeer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
     BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
     BenchPeer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
-    BenchPeer("lrpc channel/mp", "lrpc channel/mp", "lrpc", _grpc(_socket_of, "spin"), spins=True),
-    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(_socket_of, "sleep")),
-    BenchPeer("lrpc channel adapting", "lrpc channel adapting", "lrpc", _grpc(_socket_of, "adapt")),
+    BenchPeer("lrpc channel/mp", "lrpc channel/mp", "lrpc", _grpc(socket_of, "spin"), spins=True),
+    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(socket_of, "sleep")),
+    BenchPeer(SHIPPED_CHANNEL, "lrpc channel adapting", "lrpc", _grpc(socket_of, "adapt")),
     BenchPeer("lrpc channel, asyncio", "lrpc channel, asyncio", "lrpc", _awaited(doors=True), measured=("Add",)),
     BenchPeer("pipe", "pipe", "lrpc", _pipe),
     BenchPeer("socket", "socket", "lrpc", _socket),
-    BenchPeer("gRPC, UNIX socket", "gRPC", "grpc", _grpc(_socket_of)),
-    BenchPeer("gRPC, TCP", "gRPC", "grpc", _grpc(_port_of)),
+    BenchPeer(BESIDE, "gRPC", "grpc", _grpc(socket_of)),
+    BenchPeer("gRPC, TCP", "gRPC", "grpc", _grpc(port_of)),
     BenchPeer("gRPC, asyncio", "gRPC, asyncio", "grpc", _awaited(doors=False), measured=("Add",)),
     BenchPeer("multiprocessing", "multiprocessing", "multiprocessing", _multiprocessing),
     BenchPeer("rpyc", "rpyc", "rpyc", _rpyc),
@@ -319,6 +323,5 @@ PEERS: Final = (
     BenchPeer("iceoryx2", "iceoryx2", "iceoryx2", _iceoryx, spins=True),
     BenchPeer("Ray", "Ray", "ray", _ray, slow=True),
 )
-BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too
-COMPUTING: Final = ("lrpc/mp", "lrpc", "lrpc channel", BESIDE)  # and while their server computes
+COMPUTING: Final = ("lrpc/mp", "lrpc", SHIPPED_CHANNEL, BESIDE)  # and while their server computes

@@ -31,9 +31,9 @@ def _messages(**fields: dict[str, int]) -> list[Any]:
     for name, types in fields.items():
         message = file.message_type.add(name=name)
         for number, (field, kind) in enumerate(types.items(), 1):
-            message.field.add(name=field, number=number, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL)  # type: ignore[arg-type]  # an enumeration's number
+            message.field.add(name=field, number=number, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL)
     pool = DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]  # of the stubs of its types
+    pool.Add(file)
     return [GetMessageClass(pool.FindMessageTypeByName(f"lrpc.bench.{name}")) for name in fields]
 
 
