@@ -136,7 +136,7 @@ def bench(
         for peer in peers:
             if peer.name in SHARED:
                 tell(f"several clients: {peer.name}")
-                shared += measure.share(peer, (1, 2, 4) if quick else (1, 2, 4, 8), effort.clients_s)
+                shared += measure.share(peer, (1, 4) if quick else (1, 2, 4, 8), effort.clients_s)
                 shared += measure.share_threads(peer, (4,) if quick else (1, 2, 4, 8), effort.clients_s)
         for peer in peers:
             if peer.name in COMPUTING:

@@ -39,7 +39,7 @@ class Effort:
     pairs: int  # of calls by the channel and by gRPC, in turn
 
 
-QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4, pairs=150)
+QUICK: Final = Effort(rounds=2, calls=300, large_calls=20, paced_calls=20, computing_calls=25, clients_s=0.3, pairs=60)
 FULL: Final = Effort(
     rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0, pairs=1000
 )
@@ -105,11 +105,12 @@ def measure(peers: Sequence[BenchPeer], tests: Sequence[str], effort: Effort, sa
     """
     found = BenchTimes()
     with contextlib.ExitStack() as stack:
-        clients = []
-        for peer in peers:
-            say(f"starting {peer.name}")
-            folder, pid = stack.enter_context(peer.serving())
-            clients.append((peer, stack.enter_context(peer.connected(folder, pid))))
+        say("starting servers")
+        of_server = {peer.server: peer for peer in peers}  # one for both ways to call gRPC
+        with ThreadPoolExecutor() as pool:  # side by side: they mostly import
+            started = pool.map(lambda peer: stack.enter_context(peer.serving()), of_server.values())
+            at = dict(zip(of_server, started, strict=True))
+        clients = [(peer, stack.enter_context(peer.connected(*at[peer.server]))) for peer in peers]
         done = 0
         while done < effort.rounds:
             round_found = BenchTimes()

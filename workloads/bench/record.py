@@ -144,10 +144,16 @@ def clients_table(record: BenchRecord) -> Table:
 
 def pairs_table(record: BenchRecord) -> Table:
     """Return what the channel leaves to gRPC, beside gRPC's own channel."""
-    rows = [
-        (one.what, round(one.ours_us), round(one.theirs_us), round(one.ratio, 3), one.pairs) for one in record.compared
+    rows: list[tuple[str | float, ...]] = [
+        (
+            one.what,
+            round(one.ours_us),
+            round(one.theirs_us),
+            *(round(ratio, 3) for ratio in (one.ratio, one.least, one.most)),
+        )
+        for one in record.compared
     ]
-    heads = ("calls that take gRPC", "lrpc channel, µs", "gRPC, µs", "median of ratios", "pairs")
+    heads = ("calls that take gRPC", "lrpc channel, µs", "gRPC, µs", "median of ratios", "at least", "at most")
     return Table("pairs", "What the channel leaves to gRPC, in pairs", heads, rows, named=True)
 
 
