@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import grpc
 
@@ -21,6 +21,15 @@ NO_DEADLINE_S: Final = 9.223372035e18
 _AGENT: Final = Metadatum(AGENT_KEY, USER_AGENT)
 _LOOPS_AGENT: Final = Metadatum(AGENT_KEY, LOOPS_USER_AGENT)
 _AUTH: Final = {"transport_security_type": [b"insecure"], "security_level": [b"TSI_SECURITY_NONE"]}
+
+
+class _Fields(NamedTuple):
+    method: str
+    invocation_metadata: tuple[Metadatum, ...]
+
+
+class CallDetails(_Fields, grpc.HandlerCallDetails):  # type: ignore[misc]  # as gRPC's own
+    """What interceptors and generic handlers are told of a call."""
 
 
 class Aborted(Exception):

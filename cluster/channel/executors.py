@@ -22,13 +22,14 @@ class Pool:
     """What is known of a thread pool; made by `of`, one for each pool."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self._executor = weakref.ref(executor)
+        self.executor = weakref.ref(executor)
         told = vars(executor)
         workers = told.get("_max_workers")
         self.threads = workers if isinstance(workers, int) else _USUAL_THREADS
         self.prefix = f"{told.get('_thread_name_prefix', 'lrpc server')}_"
         self._initializer: Any = told.get("_initializer")
         self._arguments: Any = told.get("_initargs", ())
+        self.begins = self._initializer is not None
         self._begun = threading.local()  # whose threads have run the initializer
         self._broken = False  # the initializer has raised
         self._permits: SimpleQueue[None] = SimpleQueue()
@@ -46,17 +47,7 @@ class Pool:
                 found = _pools[executor] = cls(executor)
             return found  # type: ignore[return-value]  # there are no others
 
-    def enter(self) -> bool:
-        """Wait until a handler may run on this thread; return whether the pool still runs any."""
-        self.take()
-        executor = self._executor()
-        closed = executor is None or getattr(executor, "_shutdown", False)
-        if closed or (self._initializer is not None and not self._begin()):
-            self.leave()
-            return False
-        return True
-
-    def _begin(self) -> bool:
+    def begin(self) -> bool:
         """Run the initializer once on this thread; return whether it has raised on none."""
         if not self._broken and not getattr(self._begun, "done", False):
             self._begun.done = True

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lrpc.cluster.channel.context import Context
+from lrpc.cluster.channel.context import CallDetails, Context
 from lrpc.cluster.channel.executors import Pool
 from lrpc.cluster.channel.form import (
     NEVER,
@@ -35,7 +35,6 @@ from lrpc.cluster.channel.methods import (
     LIMIT_TEXT,
     UNIMPLEMENTED,
     UNKNOWN,
-    CallDetails,
     Handler,
     Methods,
 )
@@ -49,8 +48,6 @@ _LOG = logging.getLogger("lrpc.channel")
 
 # Of a unary method: what makes a request of bytes, its handler, what makes bytes of a response.
 Steps = tuple[Callable[[bytes], object] | None, Callable[[object, Context], object], Callable[[object], bytes] | None]
-
-_NOT_FOUND: Final[Steps] = None, lambda request, context: None, None
 
 
 @dataclass
@@ -66,23 +63,24 @@ class Handlers(Methods):
         from lrpc.kernel.host.workers import attended
 
         fresh, run, pool = contextvars.Context, self._run, self.pool
-        usual: tuple[bytes, Steps] | None = None  # of the last call without metadata or deadline: its head
+        usual: tuple[bytes, Steps | None] = b"", None  # of the last call without metadata or deadline: its head
 
-        def enter(buffer: bytes | bytearray, offset: int) -> bytes:  # always all of some `bytes`
+        def enter(data: Any, offset: int) -> bytes:  # always all of some `bytes`
             nonlocal usual
-            known = usual
-            if known is not None and buffer.startswith(known[0]):
-                head, steps = known
-                method, metadata, deadline_ns, message = b"", b"", NEVER, bytes(buffer[len(head) :])
+            method = metadata = b""
+            deadline_ns = NEVER
+            head, steps = usual
+            if steps is not None and data.startswith(head):
+                message = data[len(head) :]
             else:
                 try:
-                    method, metadata, deadline_ns, message = unpack_request(bytes(buffer))
+                    method, metadata, deadline_ns, message = unpack_request(data)
                     if metadata:
                         unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
                 except Malformed as error:
                     return pack_reply(INTERNAL, str(error), (), (), b"")
-                steps = self._found.get(method, _NOT_FOUND)
-                if steps is not _NOT_FOUND and not metadata and deadline_ns == NEVER:
+                steps = self._found.get(method)
+                if steps is not None and not metadata and deadline_ns == NEVER:
                     usual = pack_request(method, (), NEVER, b""), steps
             if self.stopping:
                 return pack_reply(STOPPING, "", (), (), b"")
@@ -94,9 +92,11 @@ class Handlers(Methods):
                 if pool is None:
                     assert self.executor is not None
                     return self.executor.submit(fresh().run, run, steps, method, context, message).result()
-                if not pool.enter():
-                    return pack_reply(TAKE_GRPC, "", (), (), b"")
+                pool.take()
                 try:
+                    executor = pool.executor()
+                    if executor is None or executor._shutdown or (pool.begins and not pool.begin()):
+                        return pack_reply(TAKE_GRPC, "", (), (), b"")
                     return fresh().run(run, steps, method, context, message)
                 finally:
                     pool.leave()
@@ -109,11 +109,11 @@ class Handlers(Methods):
 
         return [enter]
 
-    def _run(self, steps: Steps, method: bytes, context: Context, message: bytes) -> bytes:
+    def _run(self, steps: Steps | None, method: bytes, context: Context, message: bytes) -> bytes:
         """Run the handler of a unary method, and answer with what it returns."""
         if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
             return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
-        if steps is _NOT_FOUND:
+        if steps is None:
             found = self._look_up(method, context)
             if isinstance(found, bytes):
                 return found
