@@ -209,7 +209,12 @@ def _grpc(
     def connect(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
         from lrpc.workloads.bench import service
 
-        return service.calls(stack.enter_context(service.channel(target(folder), folder, waits)))
+        channel = stack.enter_context(service.channel(target(folder), folder, waits))
+        calls = service.calls(channel)
+        if waits is not None:
+            calls["Null"]()
+            service.require_local(channel)
+        return calls
 
     return connect
 
@@ -221,7 +226,11 @@ def _awaited(*, doors: bool) -> Callable[[Path, contextlib.ExitStack], dict[str,
         runner = stack.enter_context(asyncio.Runner())
         channel = runner.run(service.awaited_channel(socket_of(folder), folder, doors=doors))
         stack.callback(lambda: runner.run(channel.close()))
-        return {test: AwaitedCall(runner, call) for test, call in service.calls(channel).items()}
+        calls: dict[str, Call] = {test: AwaitedCall(runner, call) for test, call in service.calls(channel).items()}
+        if doors:
+            calls["Null"]()
+            service.require_local(channel)
+        return calls
 
     return connect
 

@@ -19,6 +19,7 @@ from lrpc.cluster.channel.aio.channel import insecure_channel as lrpc_aio_channe
 from lrpc.cluster.channel.aio.server import server as lrpc_aio_server
 from lrpc.cluster.channel.channel import insecure_channel as lrpc_channel
 from lrpc.cluster.channel.server import server as lrpc_server
+from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.bench.servers import ARGUMENTS
 
 SERVICE: Final = "lrpc.bench.Tests"
@@ -75,6 +76,12 @@ async def awaited_channel(target: str, folder: Path, *, doors: bool) -> grpc.aio
     if doors:
         return lrpc_aio_channel(target, options(folder, "adapt"))
     return grpc.aio.insecure_channel(target)
+
+
+def require_local(channel: Any) -> None:
+    """Raise `RunFailed` where the last call by a channel of lrpc's took gRPC, and say why."""
+    if not channel.local_calls or channel.grpc_calls:
+        raise RunFailed(f"lrpc channel: calls take gRPC: {channel.decision.reason}")
 
 
 def calls(channel: Any) -> dict[str, Callable[[], Any]]:
