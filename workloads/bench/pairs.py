@@ -1,8 +1,9 @@
 """Compares calls that lrpc's channel leaves to gRPC with gRPC's own: which of the two is slower.
 
 Where two things differ by a few hundredths, two medians of the same run do not tell: what disturbs
-one does not disturb the other. So calls are made in turn, one by lrpc's channel and one by gRPC's,
-and what counts is the median of the pairs' ratios.
+one does not disturb the other, and two processes of one program differ as much. So one process has
+both channels and another both servers, calls are made in turn, one by lrpc's channel and one by
+gRPC's, and what counts is the median of the pairs' ratios.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from lrpc.workloads.bench.peers import BESIDE, PEERS, SHIPPED_CHANNEL, Call, port_of, socket_of
+from lrpc.workloads.bench.peers import Call, port_of, serving, socket_of
 
 MESSAGES: Final = 10  # of a stream
 STREAM: Final = "stream "
@@ -38,8 +39,8 @@ def compare(pairs: int, say: Callable[[str], None]) -> list[Compared]:
     from lrpc.workloads.bench import service
 
     found = []
-    served = {one.name: one.serving for one in PEERS}
-    with served[SHIPPED_CHANNEL]() as (local, _), served[BESIDE]() as (plain, _):
+    with serving("both") as (local, _):
+        plain = local / service.PLAIN
         say("streams, in pairs")
         with (
             service.channel(socket_of(local), local, "adapt") as ours,

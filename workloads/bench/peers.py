@@ -69,6 +69,32 @@ class Client:
     server: int
 
 
+@contextlib.contextmanager
+def serving(server: str, *more: str) -> Iterator[tuple[Path, int]]:
+    """Run a server of `servers.SERVERS` in a process; yield its folder and process id.
+
+    Raises `RunFailed` where it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
+        command = [sys.executable, "-m", "lrpc.workloads.bench.servers", server, name, *more]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline().strip() != READY:
+                raise RunFailed(f"{server}: its server did not start")
+            yield Path(name), process.pid
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+
 @dataclass(frozen=True)
 class BenchPeer:
     """A way to call another process."""
@@ -91,38 +117,13 @@ class BenchPeer:
         """Return how its server waits, as cells have it."""
         return "spin" if self.spins else "sleep"
 
-    @contextlib.contextmanager
-    def serving(self, *, computes: bool = False) -> Iterator[tuple[Path, int]]:
+    def serving(self, *, computes: bool = False) -> contextlib.AbstractContextManager[tuple[Path, int]]:
         """Run its server in a process of its own; yield its folder and process id.
 
         With `computes`, another thread of the server computes in Python meanwhile.
         Raises `RunFailed` where it does not start.
         """
-        with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
-            command = [
-                sys.executable,
-                "-m",
-                "lrpc.workloads.bench.servers",
-                self.server,
-                name,
-                *([COMPUTES] if computes else []),
-            ]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                if process.stdout.readline().strip() != READY:
-                    raise RunFailed(f"{self.name}: its server did not start")
-                yield Path(name), process.pid
-            finally:
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                process.stdout.close()
+        return serving(self.server, *([COMPUTES] if computes else []))
 
     @contextlib.contextmanager
     def connected(self, folder: Path, server: int) -> Iterator[Client]:

@@ -148,6 +148,12 @@ def _serve_grpc(folder: Path, waits: Waits | None = None) -> None:
     service.serve(folder, waits, _ready)
 
 
+def _serve_both(folder: Path) -> None:
+    from lrpc.workloads.bench import service
+
+    service.serve_both(folder, _ready)
+
+
 def _serve_awaited(folder: Path, *, doors: bool) -> None:
     from lrpc.workloads.bench import service
 
@@ -267,6 +273,7 @@ SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "multiprocessing": _serve_multiprocessing,
     "gRPC": _serve_grpc,
     "gRPC, asyncio": lambda folder: _serve_awaited(folder, doors=False),
+    "both": _serve_both,
     "lrpc channel": lambda folder: _serve_grpc(folder, "sleep"),
     "lrpc channel/mp": lambda folder: _serve_grpc(folder, "spin"),
     "lrpc channel adapting": lambda folder: _serve_grpc(folder, "adapt"),

@@ -24,6 +24,7 @@ from lrpc.workloads.bench.servers import ARGUMENTS
 
 SERVICE: Final = "lrpc.bench.Tests"
 THREADS: Final = 8
+PLAIN: Final = "plain"
 
 
 def _messages(**fields: dict[str, int]) -> list[Any]:
@@ -178,13 +179,28 @@ def _register(servicer: object, server: Any) -> None:
 
 def serve(folder: Path, waits: str | None, ready: Callable[[], None]) -> None:
     """Serve with threads while `ready` runs: by lrpc's server where it is told how to wait."""
+    server = _server(folder, waits)
+    ready()
+    server.stop(None)
+
+
+def serve_both(folder: Path, ready: Callable[[], None]) -> None:
+    """Serve by lrpc's server, and by gRPC's in the folder's folder `plain`, in one process."""
+    plain = folder / PLAIN
+    plain.mkdir()
+    servers = [_server(folder, "adapt"), _server(plain, None)]
+    ready()
+    for server in servers:
+        server.stop(None)
+
+
+def _server(folder: Path, waits: str | None) -> grpc.Server:
     pool = ThreadPoolExecutor(THREADS)
     server = grpc.server(pool) if waits is None else lrpc_server(pool, options=options(folder, waits))
     _register(_Servicer(), server)
     _open_ports(server, folder)
     server.start()
-    ready()
-    server.stop(None)
+    return server
 
 
 async def serve_awaited(folder: Path, ready: Callable[[], Any], *, doors: bool) -> None:
