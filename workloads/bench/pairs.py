@@ -18,7 +18,8 @@ from lrpc.workloads.bench.peers import Call, port_of, serving, socket_of
 MESSAGES: Final = 10  # of a stream
 STREAM: Final = "stream "
 PLAIN: Final = "plain server, "
-_WARM: Final = 5
+CHANNELS: Final = 5
+_WARM: Final = 3
 
 
 @dataclass(frozen=True)
@@ -38,34 +39,38 @@ def compare(pairs: int, say: Callable[[str], None]) -> list[Compared]:
     """Compare streams, by servers of either kind; and calls to a server that is gRPC's own."""
     from lrpc.workloads.bench import service
 
-    found = []
+    times: dict[str, list[tuple[int, int]]] = {}
     with serving("both") as (local, _):
         plain = local / service.PLAIN
-        say("streams, in pairs")
-        with (
-            service.channel(socket_of(local), local, "adapt") as ours,
-            service.channel(socket_of(plain), plain, None) as theirs,
-        ):
-            by_grpc = service.streams(theirs, MESSAGES)
-            for kind, call in service.streams(ours, MESSAGES).items():
-                found.append(_compared(STREAM + kind, call, by_grpc[kind], pairs))
-        for name, target in (("UNIX socket", socket_of(plain)), ("TCP", port_of(plain))):
-            say(f"calls to a plain server, in pairs: {name}")
-            with service.channel(target, plain, "adapt") as ours, service.channel(target, plain, None) as theirs:
-                calls = service.calls(ours)["Add"], service.calls(theirs)["Add"]
-                found.append(_compared(PLAIN + name, *calls, pairs))
-    return found
+        for n in range(CHANNELS):  # some of which take another course than others, for as long as they live
+            say(f"calls that take gRPC, in pairs: {n + 1} of {CHANNELS}")
+            with (
+                service.channel(socket_of(local), local, "adapt") as ours,
+                service.channel(socket_of(plain), plain, None) as theirs,
+            ):
+                by_grpc = service.streams(theirs, MESSAGES)
+                for kind, call in service.streams(ours, MESSAGES).items():
+                    times.setdefault(STREAM + kind, []).extend(_times(call, by_grpc[kind], pairs // CHANNELS))
+            for name, target in (("UNIX socket", socket_of(plain)), ("TCP", port_of(plain))):
+                with service.channel(target, plain, "adapt") as ours, service.channel(target, plain, None) as theirs:
+                    calls = service.calls(ours)["Add"], service.calls(theirs)["Add"]
+                    times.setdefault(PLAIN + name, []).extend(_times(*calls, pairs // CHANNELS))
+    return [_compared(what, pairs) for what, pairs in times.items()]
 
 
-def _compared(what: str, ours: Call, theirs: Call, pairs: int) -> Compared:
+def _times(ours: Call, theirs: Call, pairs: int) -> list[tuple[int, int]]:
+    """Make calls by each in turn; return what those of each pair took, in nanoseconds."""
     for _ in range(_WARM):
         ours()
         theirs()
-    times = [_pair(ours, theirs, n % 2 == 1) for n in range(pairs)]
+    return [_pair(ours, theirs, n % 2 == 1) for n in range(pairs)]
+
+
+def _compared(what: str, times: list[tuple[int, int]]) -> Compared:
     ratios = sorted(own / other for own, other in times)
-    least = max(0, int(pairs / 2 - math.sqrt(pairs)))  # of the signs of so many: two deviations
+    least = max(0, int(len(ratios) / 2 - math.sqrt(len(ratios))))  # of the signs of so many: two deviations
     own_us, their_us = (median(pair[side] for pair in times) / 1000 for side in (0, 1))
-    return Compared(what, own_us, their_us, median(ratios), ratios[least], ratios[-1 - least], pairs)
+    return Compared(what, own_us, their_us, median(ratios), ratios[least], ratios[-1 - least], len(ratios))
 
 
 def _pair(ours: Call, theirs: Call, first: bool) -> tuple[int, int]:
