@@ -88,22 +88,32 @@ def require_local(channel: Any) -> None:
 def calls(channel: Any) -> dict[str, Callable[[], Any]]:
     """Return the calls of each test by a channel, which are awaited where it is for asyncio."""
     unary = TestsStub(channel).unary
-    made = _awaited_call if isinstance(channel, grpc.aio.Channel) else _call
-    found = {}
-    for test, (name, argument) in ARGUMENTS.items():
-        request, response = _UNARY[name]
-        given = dict(zip("ab", argument, strict=True)) if isinstance(argument, tuple) else {"data": argument or b""}
-        found[test] = made(unary[name], request, given, response.DESCRIPTOR.fields[0].name)
-    return found
+    awaited = isinstance(channel, grpc.aio.Channel)
+    add, block = (_awaited_add, _awaited_block) if awaited else (_add, _block)
+    return {
+        test: add(unary[name], *argument) if isinstance(argument, tuple) else block(unary[name], argument or b"")
+        for test, (name, argument) in ARGUMENTS.items()
+    }
 
 
-def _call(method: Any, request: Any, given: dict[str, Any], field: str) -> Callable[[], Any]:
-    return lambda: getattr(method(request(**given)), field)
+def _add(method: Any, a: int, b: int) -> Callable[[], Any]:
+    return lambda: method(Terms(a=a, b=b)).value
 
 
-def _awaited_call(method: Any, request: Any, given: dict[str, Any], field: str) -> Callable[[], Any]:
+def _awaited_add(method: Any, a: int, b: int) -> Callable[[], Any]:
     async def call() -> Any:
-        return getattr(await method(request(**given)), field)
+        return (await method(Terms(a=a, b=b))).value
+
+    return call
+
+
+def _block(method: Any, data: object) -> Callable[[], Any]:
+    return lambda: method(Block(data=data)).data
+
+
+def _awaited_block(method: Any, data: object) -> Callable[[], Any]:
+    async def call() -> Any:
+        return (await method(Block(data=data))).data
 
     return call
 
