@@ -72,10 +72,8 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     details_set: str | None = None
     initial: Metadata = ()
     trailing: Metadata = ()
-    aborted = cancelled = finished = False
+    aborted = cancelled = False
     invalid = False  # the initial metadata are
-    callbacks: list[Callable[[], None]] | None = None
-    said = False  # something that goes with a response
     _initial_sent = False
     _timer: threading.Timer | None = None
 
@@ -83,6 +81,8 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         self._binding, self._index = binding, index
         self._packed = metadata
         self.deadline_ns = deadline_ns
+        self.said = self.finished = False  # said is what goes with a response, or in its place
+        self.callbacks: list[Callable[[], None]] | None = None
 
     # --- what the client has sent ----------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
 
     def cancel(self) -> bool:
         """Cancel the call: its client gets CANCELLED."""
-        self.cancelled = True
+        self.cancelled = self.said = True
         self.call_back()
         return True
 

@@ -63,15 +63,16 @@ class Handlers(Methods):
         from lrpc.kernel.host.workers import attended
 
         fresh, run, pool = contextvars.Context, self._run, self.pool
-        usual: tuple[bytes, Steps | None] = b"", None  # of the last call without metadata or deadline: its head
+        # Of the last call without metadata or deadline: its head, and how long that is.
+        usual: tuple[bytes, int, Steps | None] = b"", 0, None
 
         def enter(data: Any, offset: int) -> bytes:  # always all of some `bytes`
             nonlocal usual
             method = metadata = b""
             deadline_ns = NEVER
-            head, steps = usual
+            head, size, steps = usual
             if steps is not None and data.startswith(head):
-                message = data[len(head) :]
+                message = data[size:]
             else:
                 try:
                     method, metadata, deadline_ns, message = unpack_request(data)
@@ -81,7 +82,8 @@ class Handlers(Methods):
                     return pack_reply(INTERNAL, str(error), (), (), b"")
                 steps = self._found.get(method)
                 if steps is not None and not metadata and deadline_ns == NEVER:
-                    usual = pack_request(method, (), NEVER, b""), steps
+                    head = pack_request(method, (), NEVER, b"")
+                    usual = head, len(head), steps
             if self.stopping:
                 return pack_reply(STOPPING, "", (), (), b"")
             bounded = self.most_concurrent is not None
@@ -134,7 +136,8 @@ class Handlers(Methods):
             data = response = handle(request, context)
         except Exception as error:
             return self._raised(context, error)
-        if context.cancelled:
+        said = context.said
+        if said and context.cancelled:
             return self._reply(context, CANCELLED, "CANCELLED", own=False)
         if serialize is not None:
             try:
@@ -146,7 +149,7 @@ class Handlers(Methods):
             return self._reply(context, INTERNAL, "Failed to serialize response!")
         if len(data) > self.most_sent:
             return pack_reply(EXHAUSTED, self.too_long(data) or "", context.initial, (), b"")
-        return self._reply(context, 0, "", data) if context.said else OK + data
+        return self._reply(context, 0, "", data) if said else OK + data
 
     def _look_up(self, method: bytes, context: Context) -> Steps | bytes:
         """Return what handles a method; or the reply, where it is no unary one of this server."""
