@@ -47,7 +47,9 @@ _LOG = logging.getLogger("lrpc.channel")
 
 
 # Of a unary method: what makes a request of bytes, its handler, what makes bytes of a response.
-Steps = tuple[Callable[[bytes], object] | None, Callable[[object, Context], object], Callable[[object], bytes] | None]
+HandlerSteps = tuple[
+    Callable[[bytes], object] | None, Callable[[object, Context], object], Callable[[object], bytes] | None
+]
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Handlers(Methods):
 
     pool: Pool | None = None  # whose threads the workers stand for, and whose bound is theirs
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
-    _found: dict[bytes, Steps] = field(default_factory=dict)
+    _found: dict[bytes, HandlerSteps] = field(default_factory=dict)
 
     def stubs_for(self, binding: "ServerBinding") -> list[Entry]:
         """Return the one server stub of a binding: it takes a request and returns a reply."""
@@ -64,7 +66,7 @@ class Handlers(Methods):
 
         fresh, run, pool = contextvars.Context, self._run, self.pool
         # Of the last call without metadata or deadline: its head, and how long that is.
-        usual: tuple[bytes, int, Steps | None] = b"", 0, None
+        usual: tuple[bytes, int, HandlerSteps | None] = b"", 0, None
 
         def enter(data: Any, offset: int) -> bytes:  # always all of some `bytes`
             nonlocal usual
@@ -111,7 +113,7 @@ class Handlers(Methods):
 
         return [enter]
 
-    def _run(self, steps: Steps | None, method: bytes, context: Context, message: bytes) -> bytes:
+    def _run(self, steps: HandlerSteps | None, method: bytes, context: Context, message: bytes) -> bytes:
         """Run the handler of a unary method, and answer with what it returns."""
         if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
             return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
@@ -151,7 +153,7 @@ class Handlers(Methods):
             return pack_reply(EXHAUSTED, self.too_long(data) or "", context.initial, (), b"")
         return self._reply(context, 0, "", data) if said else OK + data
 
-    def _look_up(self, method: bytes, context: Context) -> Steps | bytes:
+    def _look_up(self, method: bytes, context: Context) -> HandlerSteps | bytes:
         """Return what handles a method; or the reply, where it is no unary one of this server."""
         try:
             handler = self._find(method.decode(), context)

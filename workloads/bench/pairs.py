@@ -23,7 +23,7 @@ _WARM: Final = 3
 
 
 @dataclass(frozen=True)
-class Compared:
+class SideBySide:
     """What calls took by lrpc's channel, and by gRPC's beside it."""
 
     what: str
@@ -35,7 +35,7 @@ class Compared:
     pairs: int
 
 
-def compare(pairs: int, say: Callable[[str], None]) -> list[Compared]:
+def compare(pairs: int, say: Callable[[str], None]) -> list[SideBySide]:
     """Compare streams, by servers of either kind; and calls to a server that is gRPC's own."""
     from lrpc.workloads.bench import service
 
@@ -66,11 +66,11 @@ def _times(ours: Call, theirs: Call, pairs: int) -> list[tuple[int, int]]:
     return [_pair(ours, theirs, n % 2 == 1) for n in range(pairs)]
 
 
-def _compared(what: str, times: list[tuple[int, int]]) -> Compared:
+def _compared(what: str, times: list[tuple[int, int]]) -> SideBySide:
     ratios = sorted(own / other for own, other in times)
     least = max(0, int(len(ratios) / 2 - math.sqrt(len(ratios))))  # of the signs of so many: two deviations
     own_us, their_us = (median(pair[side] for pair in times) / 1000 for side in (0, 1))
-    return Compared(what, own_us, their_us, median(ratios), ratios[least], ratios[-1 - least], len(ratios))
+    return SideBySide(what, own_us, their_us, median(ratios), ratios[least], ratios[-1 - least], len(ratios))
 
 
 def _pair(ours: Call, theirs: Call, first: bool) -> tuple[int, int]:

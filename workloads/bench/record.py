@@ -14,7 +14,7 @@ from typing import Final
 
 from lrpc.workloads.bench import targets
 from lrpc.workloads.bench.measure import FLOOR, BenchCell, Effort, Shared
-from lrpc.workloads.bench.pairs import Compared
+from lrpc.workloads.bench.pairs import SideBySide
 from lrpc.workloads.bench.peers import BESIDE
 from lrpc.workloads.bench.targets import Target
 from lrpc.workloads.records import folders
@@ -44,7 +44,7 @@ class BenchRecord:
     effort: Effort
     cells: Sequence[BenchCell]
     shared: Sequence[Shared]
-    compared: Sequence[Compared]
+    compared: Sequence[SideBySide]
     missing: Sequence[str]  # peers that are not installed
     repeated: int
     disturbed: bool

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.bench.measure import COMPUTING, FLOOR, PACES, BenchCell, Shared
-from lrpc.workloads.bench.pairs import PLAIN, STREAM, Compared
+from lrpc.workloads.bench.pairs import PLAIN, STREAM, SideBySide
 from lrpc.workloads.bench.peers import BESIDE, SHIPPED_CHANNEL
 from lrpc.workloads.records.tables import Table
 
@@ -40,7 +40,7 @@ class Target:
 class _Found:
     """What was measured, by peer, test and mode."""
 
-    def __init__(self, cells: Sequence[BenchCell], shared: Sequence[Shared], compared: Sequence[Compared]) -> None:
+    def __init__(self, cells: Sequence[BenchCell], shared: Sequence[Shared], compared: Sequence[SideBySide]) -> None:
         self.compared = compared
         self.cells = {(one.peer, one.test, one.mode): one for one in cells}
         self.shared = {(one.peer, one.clients): one for one in shared if one.are == "processes"}
@@ -58,7 +58,7 @@ class _Found:
         return None if one is None else one.calls_per_s
 
 
-def targets(cells: Sequence[BenchCell], shared: Sequence[Shared], compared: Sequence[Compared]) -> list[Target]:
+def targets(cells: Sequence[BenchCell], shared: Sequence[Shared], compared: Sequence[SideBySide]) -> list[Target]:
     """Return how each target came out."""
     found = _Found(cells, shared, compared)
     parts = _spinning, _sleeping, _against_others, _several, _today, _channel, _beside_grpc

@@ -6,7 +6,7 @@ import pytest
 
 from lrpc.workloads.bench import record, targets
 from lrpc.workloads.bench.measure import FLOOR, QUICK, BenchCell, Shared
-from lrpc.workloads.bench.pairs import Compared
+from lrpc.workloads.bench.pairs import SideBySide
 from lrpc.workloads.bench.peers import BESIDE, SHIPPED_CHANNEL
 from lrpc.workloads.bench.targets import Target
 
@@ -46,9 +46,9 @@ SHARED = [
     Shared("lrpc adapting", 4, 1, 0.0, "threads"),  # which no target is about
 ]
 COMPARED = [
-    Compared("stream both ways", 990.0, 1000.0, 0.99, 0.96, 1.02, 100),
-    Compared("stream from the client", 1040.0, 1000.0, 1.04, 1.01, 1.07, 100),
-    Compared("plain server, TCP", 500.0, 500.0, 1.001, 0.99, 1.01, 100),
+    SideBySide("stream both ways", 990.0, 1000.0, 0.99, 0.96, 1.02, 100),
+    SideBySide("stream from the client", 1040.0, 1000.0, 1.04, 1.01, 1.07, 100),
+    SideBySide("plain server, TCP", 500.0, 500.0, 1.001, 0.99, 1.01, 100),
 ]
 
 
