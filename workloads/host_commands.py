@@ -10,8 +10,9 @@ import typer
 
 from lrpc.domains.host.here import Waits, require
 from lrpc.kernel.errors import Refused
-from lrpc.workloads.bench import measure, record, targets
-from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, COMPUTING, PEERS, SHARED
+from lrpc.workloads.bench import measure, pairs, record, targets
+from lrpc.workloads.bench.peers import BESIDE, COMPUTING, PEERS, SHARED, SHIPPED_CHANNEL
+from lrpc.workloads.bench.servers import ARGUMENTS
 from lrpc.workloads.commands import record_of
 from lrpc.workloads.here import call, doors, serve
 from lrpc.workloads.options import AsJson, Force, Out, command_line
@@ -97,7 +98,7 @@ def measure_table_iv(out: Path, *, as_json: bool = False) -> None:
     wanted = {peer for _, peer, _ in record.TABLE_IV}
     with spinner("measuring Table IV on this computer") as tell:
         found = measure.measure([one for one in PEERS if one.name in wanted], record.FOUR_TESTS, measure.QUICK, tell)
-    made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], found.repeated, found.disturbed)
+    made = record.BenchRecord(command_line(), measure.QUICK, found.cells(), [], [], [], found.repeated, found.disturbed)
     record.write(out, made)
     if as_json:
         return
@@ -135,16 +136,19 @@ def bench(
         for peer in peers:
             if peer.name in SHARED:
                 tell(f"several clients: {peer.name}")
-                shared += measure.share(peer, (1, 2, 4) if quick else (1, 2, 4, 8), effort.clients_s)
+                shared += measure.share(peer, (1, 4) if quick else (1, 2, 4, 8), effort.clients_s)
                 shared += measure.share_threads(peer, (4,) if quick else (1, 2, 4, 8), effort.clients_s)
         for peer in peers:
             if peer.name in COMPUTING:
                 tell(f"while the server computes: {peer.name}")
                 measure.computing(found, peer, effort.computing_calls)
+        compared = []
+        if any(one.name == SHIPPED_CHANNEL for one in peers):
+            compared = pairs.compare(effort.pairs, tell)
         missing = [one.name for one in chosen if not one.installed]
         left_out = [one.name for one in chosen if one.installed and one not in peers]
         made = record.BenchRecord(
-            command_line(), effort, found.cells(), shared, missing, found.repeated, found.disturbed
+            command_line(), effort, found.cells(), shared, compared, missing, found.repeated, found.disturbed
         )
         record.write(folder, made)
     if as_json:
@@ -154,6 +158,8 @@ def bench(
     terminal.print_table(console, record.peers_table(made))
     if shared:
         terminal.print_table(console, record.clients_table(made))
+    if compared:
+        terminal.print_table(console, record.pairs_table(made))
     terminal.print_table(console, record.today(made))
     terminal.print_table(console, targets.table(made.targets))
     if missing:

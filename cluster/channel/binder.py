@@ -10,7 +10,7 @@ import grpc
 
 from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.decision import AGENT_OPTIONS, ChannelOptions
-from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on
+from lrpc.cluster.channel.doors import DOORS, INTERFACE, LOCAL_WITHOUT_TLS, passed_on, waits_of
 from lrpc.cluster.channel.form import (
     AGENT_KEY,
     MOST_METADATA,
@@ -60,7 +60,7 @@ class Binder:
         self._stopping: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose servers take no more calls
         self._pause_ns = AGAIN_NS
         self._where = None if DOORS not in own else str(own[DOORS])
-        self._notified = notified
+        self._waits, self._notified = waits_of(options), notified
         self.agent = _packed_agent(self._options, LOOPS_USER_AGENT if notified else USER_AGENT)  # with each request
         limits = dict(self._options)
         self.most_sent = _limit(limits.get("grpc.max_send_message_length", -1))
@@ -114,7 +114,9 @@ class Binder:
                 doors = doors_at(self._where)
                 try:
                     signatures = (self._signature,)
-                    held = ClientBinding(doors, found.door, INTERFACE, signatures, 0, self._notified, ANSWER_S)
+                    held = ClientBinding(
+                        doors, found.door, INTERFACE, signatures, self._waits, self._notified, ANSWER_S
+                    )
                     held.largest = min(held.largest, max(self.most_sent, self.most_received) + MOST_HEAD)
                 finally:
                     doors.close()

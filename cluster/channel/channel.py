@@ -23,6 +23,7 @@ from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
     LONG_DETAILS,
     MOST_METADATA,
+    NEVER,
     OK,
     REQUEST,
     STOPPING,
@@ -41,7 +42,6 @@ from lrpc.cluster.channel.form import (
 from lrpc.domains.host.here import require
 from lrpc.kernel.errors import CallError, Refused
 
-_NEVER: Final = -1
 _HEAD: Final = len(OK)
 _BY_GRPC: Final = (bytes([TAKE_GRPC]), bytes([STOPPING]))  # how replies begin that send a call there
 
@@ -67,8 +67,8 @@ class Channel(StreamsBeside, grpc.Channel):
         self._binder = Binder(target, options, credentials, notified=False)
         self.most_sent, self.most_received = self._binder.most_sent, self._binder.most_received
         self.received, self.agent = self._binder.received, self._binder.agent
-        self._binding: Any = None  # `lrpc.kernel.host.client.ClientBinding`
-        self._again_ns = 0
+        self.held: Any = None  # `lrpc.kernel.host.client.ClientBinding`
+        self.again_ns = 0
         self._now = native.now_ns
         self._lock = threading.Lock()
         self._left: weakref.WeakSet[Any] = weakref.WeakSet()  # bindings whose last calls still run
@@ -101,9 +101,9 @@ class Channel(StreamsBeside, grpc.Channel):
         """Close the channel: calls outstanding are cancelled, later ones raise `ValueError`."""
         self.closed = True
         with self._lock:
-            for one in (*self._left, *([] if self._binding is None else [self._binding])):
+            for one in (*self._left, *([] if self.held is None else [self.held])):
                 one.close()
-            self._binding = None
+            self.held = None
         self.beside.close()
 
     def __enter__(self) -> Self:
@@ -114,7 +114,7 @@ class Channel(StreamsBeside, grpc.Channel):
 
     def __del__(self) -> None:
         """End the binding with the last stub."""
-        binding = getattr(self, "_binding", None)
+        binding = getattr(self, "held", None)
         if binding is not None:
             binding.close()
 
@@ -127,14 +127,14 @@ class Channel(StreamsBeside, grpc.Channel):
 
     def binding(self, now_ns: int) -> Any:
         """Return the binding that calls take now; None where they take gRPC."""
-        if now_ns < self._again_ns:
-            return self._binding
+        if now_ns < self.again_ns:
+            return self.held
         return self._decide(now_ns)
 
     def broken(self) -> None:
         """Note that the binding has ended: decide again at the next call."""
         self._binder.broken()
-        self._again_ns = 0
+        self.again_ns = 0
 
     def leave(self, binding: Any) -> None:
         """Note that the server of a binding is stopping: decide again at the next call."""
@@ -144,17 +144,17 @@ class Channel(StreamsBeside, grpc.Channel):
     def forget(self) -> None:
         """Begin anew in a forked child: a thread that stayed with the parent may hold the lock."""
         self._lock = threading.Lock()
-        self._again_ns = 0
+        self.again_ns = 0
 
     def _decide(self, now_ns: int) -> Any:
         with self._lock:
-            if now_ns < self._again_ns or self.closed:
-                return self._binding
-            before, self._binding = self._binding, self._binder.bind(self._binding)
-            if before is not None and before is not self._binding:
+            if now_ns < self.again_ns or self.closed:
+                return self.held
+            before, self.held = self.held, self._binder.bind(self.held)
+            if before is not None and before is not self.held:
                 self._left.add(before)  # it ends with the last call that runs on it
-            self._again_ns = self._binder.again_ns(self._now(), bound=self._binding is not None)
-            return self._binding
+            self.again_ns = self._binder.again_ns(self._now(), bound=self.held is not None)
+            return self.held
 
 
 class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of whatever messages
@@ -177,7 +177,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         name = method if isinstance(method, bytes) else method.encode()
         self._name = name
         # Of a call without metadata or deadline.
-        self._plain = REQUEST.pack(len(name) & 0xFFFF, len(channel.agent), _NEVER) + name + channel.agent
+        self._plain = REQUEST.pack(len(name) & 0xFFFF, len(channel.agent), NEVER) + name + channel.agent
         self._streams = not is_plain_name(name)  # or its handler does: calls take gRPC
 
     def __call__(
@@ -191,7 +191,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
     ) -> Any:
         """Call the method; return its response. Raises `grpc.RpcError` where it ends otherwise."""
         channel = self._channel
-        binding = channel.binding(self._now())
+        now = self._now()
+        binding = channel.held if now < channel.again_ns else channel.binding(now)
         if binding is None or credentials is not None or self._streams or not binding.native.idle(0):
             channel.grpc_calls += 1
             return self._beside(request, timeout, metadata, credentials, wait_for_ready, compression)
@@ -204,7 +205,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
                 raise _error(_INTERNAL, "Exception serializing request!")
             if type(data) is bytes and len(data) <= channel.most_sent:
                 try:
-                    reply = binding.native.call(0, 0, self._plain + data, _NEVER, -1)
+                    reply = binding.native.call(0, 0, self._plain + data, NEVER, -1)
                 except BaseException:
                     binding.ring()  # Ctrl-C: its handler learns of it
                     raise
@@ -264,7 +265,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         metadata = kept(metadata)
         if not is_plain_time(timeout):
             return self._by_grpc(request, timeout, metadata, wait_for_ready, compression)
-        until = _NEVER
+        until = NEVER
         if timeout is not None:
             until = deadline_after(self._now(), timeout)
         try:
@@ -309,7 +310,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
 
     def _left_s(self, until: int) -> float | None:
         """Return the seconds that are left of a call's time; None where it may take any."""
-        return None if until == _NEVER else max(0.0, (until - self._now()) / 1e9)
+        return None if until == NEVER else max(0.0, (until - self._now()) / 1e9)
 
     def _failed(self, error: CallError, until: int, *, ended: bool) -> LocalRpcError:
         """Return what a caller gets for a call that failed; `ended` with its binding."""
@@ -318,7 +319,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         if ended:
             self._channel.broken()
             return _error(_UNAVAILABLE, f"the server ended while it had the call: {error}")
-        if until != _NEVER and self._now() >= until:
+        if until != NEVER and self._now() >= until:
             return _error(_DEADLINE, "Deadline Exceeded")
         return _error(_UNAVAILABLE, str(error))
 
@@ -359,7 +360,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # of 
         if len(data) > self._channel.most_sent:
             text = f"CLIENT: Sent message larger than max ({len(data)} vs. {self._channel.most_sent})"
             raise _error(_EXHAUSTED, text)
-        if not pairs and until == _NEVER:
+        if not pairs and until == NEVER:
             return self._plain + data
         packed = self._channel.agent + pack_metadata(pairs)
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))

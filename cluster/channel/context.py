@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import grpc
 
@@ -21,6 +21,15 @@ NO_DEADLINE_S: Final = 9.223372035e18
 _AGENT: Final = Metadatum(AGENT_KEY, USER_AGENT)
 _LOOPS_AGENT: Final = Metadatum(AGENT_KEY, LOOPS_USER_AGENT)
 _AUTH: Final = {"transport_security_type": [b"insecure"], "security_level": [b"TSI_SECURITY_NONE"]}
+
+
+class _Fields(NamedTuple):
+    method: str
+    invocation_metadata: tuple[Metadatum, ...]
+
+
+class CallDetails(_Fields, grpc.HandlerCallDetails):  # type: ignore[misc]  # as gRPC's own
+    """What interceptors and generic handlers are told of a call."""
 
 
 class Aborted(Exception):
@@ -63,9 +72,8 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     details_set: str | None = None
     initial: Metadata = ()
     trailing: Metadata = ()
-    aborted = cancelled = finished = False
+    aborted = cancelled = False
     invalid = False  # the initial metadata are
-    callbacks: list[Callable[[], None]] | None = None
     _initial_sent = False
     _timer: threading.Timer | None = None
 
@@ -73,6 +81,8 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         self._binding, self._index = binding, index
         self._packed = metadata
         self.deadline_ns = deadline_ns
+        self.said = self.finished = False  # said is what goes with a response, or in its place
+        self.callbacks: list[Callable[[], None]] | None = None
 
     # --- what the client has sent ----------------------------------------------------------------
 
@@ -95,7 +105,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         """Set the initial metadata. Raises `ValueError` the second time."""
         if self._initial_sent:
             raise ValueError("Initial metadata no longer allowed!")
-        self._initial_sent = True
+        self._initial_sent = self.said = True
         try:
             self.initial = checked(initial_metadata or ())
         except (ValueError, TypeError):  # the call will end with that, and its handler does not learn of it
@@ -104,6 +114,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Set the trailing metadata."""
         self.trailing = tuple(Metadatum(*one) for one in trailing_metadata or ())
+        self.said = True
 
     def trailing_metadata(self) -> Metadata | None:  # type: ignore[override]  # as gRPC's own
         """Return the trailing metadata that was set."""
@@ -111,12 +122,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
 
     def set_code(self, code: object) -> None:
         """Set the status code."""
-        self.code_set = code
-
-    def has_said_nothing(self) -> bool:
-        """Return whether the handler has set nothing that goes with a response."""
-        said = self.code_set is not None or self.details_set is not None or self._initial_sent
-        return not (said or self.trailing)
+        self.code_set, self.said = code, True
 
     def metadata_are_right(self) -> bool:
         """Return whether what was set as metadata can be sent."""
@@ -132,6 +138,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     def set_details(self, details: str | bytes) -> None:
         """Set the status details."""
         self.details_set = (details if isinstance(details, bytes) else details.encode()).decode()
+        self.said = True
 
     def details(self) -> object:
         """Return the details that were set, as gRPC's contexts do: in bytes."""
@@ -154,7 +161,7 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
 
     def cancel(self) -> bool:
         """Cancel the call: its client gets CANCELLED."""
-        self.cancelled = True
+        self.cancelled = self.said = True
         self.call_back()
         return True
 

@@ -12,7 +12,7 @@ from lrpc.cluster.channel import decision
 from lrpc.cluster.channel.decision import ChannelOptions
 from lrpc.cluster.channel.form import SIGNATURE, WITHOUT_TLS
 from lrpc.cluster.channel.methods import Methods
-from lrpc.domains.host.here import require
+from lrpc.domains.host.here import require, waits_number
 from lrpc.kernel.descriptors import Entry, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused, Panic
 
@@ -26,6 +26,7 @@ INTERFACE: Final = "gRPC"
 # Options of ours, for channels and servers alike.
 LOCAL_WITHOUT_TLS: Final = "lrpc.local_without_tls"  # A-stacks in place of TLS, where both sides say so
 DOORS: Final = "lrpc.doors"  # the folder of the doors, or the users of abstract ones
+WAITS: Final = "lrpc.waits"  # how this side waits: "adapt", "sleep" or "spin"
 METADATA_BOUNDS: Final = ("grpc.max_metadata_size", "grpc.absolute_max_metadata_size")
 ROOM: Final = 2048  # bytes on an A-stack; larger messages travel out of band
 SIMULTANEOUS: Final = 16  # calls of one channel
@@ -34,6 +35,14 @@ SIMULTANEOUS: Final = 16  # calls of one channel
 def passed_on(options: ChannelOptions | None) -> ChannelOptions | None:
     """Return the options that are gRPC's; None where there are none."""
     return [(name, value) for name, value in options or () if not name.startswith("lrpc.")] or None
+
+
+def waits_of(options: ChannelOptions | None) -> int:
+    """Return how a side with these options waits, by the kernel's number of it.
+
+    Raises `Refused` where they name no such way.
+    """
+    return waits_number(dict(options or ()).get(WAITS, "adapt"))
 
 
 def largest_request(options: ChannelOptions | None) -> int:
@@ -60,6 +69,7 @@ class PortDoors:
         own = dict(options or ())
         self._where = None if DOORS not in own else str(own[DOORS])
         self._without_tls = bool(own.get(LOCAL_WITHOUT_TLS))
+        self.waits = waits_of(options)
         self._simultaneous = simultaneous
         # Why there are none, whatever its ports are; bounds of metadata are gRPC's to keep to.
         self._unfit = next((f"option {name}" for name in METADATA_BOUNDS if name in own), unfit)

@@ -6,6 +6,7 @@ run its initializer before their first handler. A permit for each thread of a po
 on both ways, and on all servers that share the pool.
 """
 
+import functools
 import logging
 import threading
 import weakref
@@ -21,18 +22,21 @@ class Pool:
     """What is known of a thread pool; made by `of`, one for each pool."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self._executor = weakref.ref(executor)
+        self.executor = weakref.ref(executor)
         told = vars(executor)
         workers = told.get("_max_workers")
         self.threads = workers if isinstance(workers, int) else _USUAL_THREADS
         self.prefix = f"{told.get('_thread_name_prefix', 'lrpc server')}_"
         self._initializer: Any = told.get("_initializer")
         self._arguments: Any = told.get("_initargs", ())
+        self.begins = self._initializer is not None
         self._begun = threading.local()  # whose threads have run the initializer
         self._broken = False  # the initializer has raised
         self._permits: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.threads):
             self._permits.put(None)
+        self.take = self._permits.get  # waits until a handler may run
+        self.leave = functools.partial(self._permits.put, None)  # lets another run
 
     @classmethod
     def of(cls, executor: ThreadPoolExecutor) -> Self:
@@ -43,26 +47,9 @@ class Pool:
                 found = _pools[executor] = cls(executor)
             return found  # type: ignore[return-value]  # there are no others
 
-    def enter(self) -> bool:
-        """Wait until a handler may run on this thread; return whether the pool still runs any."""
-        self._permits.get()
-        executor = self._executor()
-        if executor is None or vars(executor).get("_shutdown") or not self._begin():
-            self._permits.put(None)
-            return False
-        return True
-
-    def take(self) -> None:
-        """Wait until a handler may run, on a thread of the pool's own."""
-        self._permits.get()
-
-    def leave(self) -> None:
-        """Let another handler run."""
-        self._permits.put(None)
-
-    def _begin(self) -> bool:
+    def begin(self) -> bool:
         """Run the initializer once on this thread; return whether it has raised on none."""
-        if self._initializer is not None and not self._broken and not getattr(self._begun, "done", False):
+        if not self._broken and not getattr(self._begun, "done", False):
             self._begun.done = True
             try:
                 self._initializer(*self._arguments)

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 REQUEST: Final = struct.Struct("<HIq")  # bytes of the method's name and of metadata; deadline in ns, or -1
 REPLY: Final = struct.Struct("<BIII")  # code; bytes of details, of initial and of trailing metadata
+NEVER: Final = -1  # the deadline of a call without one
 OK: Final = REPLY.pack(0, 0, 0, 0)
 # Codes beyond gRPC's own: no handler has seen the call, and gRPC is to be taken. The method
 # streams; or the server is stopping, and another may be at its address.

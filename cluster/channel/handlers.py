@@ -8,18 +8,20 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lrpc.cluster.channel.context import Context
+from lrpc.cluster.channel.context import CallDetails, Context
 from lrpc.cluster.channel.executors import Pool
 from lrpc.cluster.channel.form import (
+    NEVER,
     OK,
     STOPPING,
     TAKE_GRPC,
     Malformed,
     pack_reply,
+    pack_request,
     unpack_metadata,
     unpack_request,
 )
@@ -33,7 +35,6 @@ from lrpc.cluster.channel.methods import (
     LIMIT_TEXT,
     UNIMPLEMENTED,
     UNKNOWN,
-    CallDetails,
     Handler,
     Methods,
 )
@@ -45,87 +46,128 @@ if TYPE_CHECKING:  # which needs the host kernel
 _LOG = logging.getLogger("lrpc.channel")
 
 
+# Of a unary method: what makes a request of bytes, its handler, what makes bytes of a response.
+HandlerSteps = tuple[
+    Callable[[bytes], object] | None, Callable[[object, Context], object], Callable[[object], bytes] | None
+]
+
+
 @dataclass
 class Handlers(Methods):
     """A server's handlers, and how they are run."""
 
     pool: Pool | None = None  # whose threads the workers stand for, and whose bound is theirs
     executor: Executor | None = None  # handlers are submitted to it; None: they run on workers
-    _found: dict[bytes, Handler] = field(default_factory=dict)
+    _found: dict[bytes, HandlerSteps] = field(default_factory=dict)
 
     def stubs_for(self, binding: "ServerBinding") -> list[Entry]:
         """Return the one server stub of a binding: it takes a request and returns a reply."""
         from lrpc.kernel.host.workers import attended
 
-        fresh, run = contextvars.Context, self._run
+        fresh, run, pool = contextvars.Context, self._run, self.pool
+        # Of the last call without metadata or deadline: its head, and how long that is.
+        usual: tuple[bytes, int, HandlerSteps | None] = b"", 0, None
 
-        def enter(buffer: bytes | bytearray, offset: int) -> bytes:  # always all of some `bytes`
-            try:
-                method, metadata, deadline_ns, message = unpack_request(
-                    bytes(buffer) if offset else cast(bytes, buffer)
-                )
-                if metadata:
-                    unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
-            except Malformed as error:
-                return pack_reply(INTERNAL, str(error), (), (), b"")
+        def enter(data: Any, offset: int) -> bytes:  # always all of some `bytes`
+            nonlocal usual
+            method = metadata = b""
+            deadline_ns = NEVER
+            head, size, steps = usual
+            if steps is not None and data.startswith(head):
+                message = data[size:]
+            else:
+                try:
+                    method, metadata, deadline_ns, message = unpack_request(data)
+                    if metadata:
+                        unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
+                except Malformed as error:
+                    return pack_reply(INTERNAL, str(error), (), (), b"")
+                steps = self._found.get(method)
+                if steps is not None and not metadata and deadline_ns == NEVER:
+                    head = pack_request(method, (), NEVER, b"")
+                    usual = head, len(head), steps
+            if self.stopping:
+                return pack_reply(STOPPING, "", (), (), b"")
+            bounded = self.most_concurrent is not None
+            if bounded and not self.enter():
+                return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
             context = Context(binding, metadata, deadline_ns, attended.index)
-            if self.executor is None:
-                return fresh().run(run, method, context, message)
-            return self.executor.submit(contextvars.Context().run, self._run, method, context, message).result()
+            try:
+                if pool is None:
+                    assert self.executor is not None
+                    return self.executor.submit(fresh().run, run, steps, method, context, message).result()
+                pool.take()
+                try:
+                    executor = pool.executor()
+                    if executor is None or executor._shutdown or (pool.begins and not pool.begin()):
+                        return pack_reply(TAKE_GRPC, "", (), (), b"")
+                    return fresh().run(run, steps, method, context, message)
+                finally:
+                    pool.leave()
+            finally:
+                if bounded:
+                    self.leave()
+                context.finished = True
+                if context.callbacks is not None:
+                    context.call_back()
 
         return [enter]
 
-    def _run(self, method: bytes, context: Context, message: bytes) -> bytes:
-        if self.stopping:
-            return pack_reply(STOPPING, "", (), (), b"")
-        if not self.enter():
-            return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
-        pool = self.pool
-        if pool is not None and not pool.enter():
-            self.leave()
-            return pack_reply(TAKE_GRPC, "", (), (), b"")
-        try:
-            if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
-                return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
-            return self._answer(method, context, message)
-        finally:
-            if pool is not None:
-                pool.leave()
-            self.leave()
-            context.finished = True
-            if context.callbacks is not None:
-                context.call_back()
-
-    def _answer(self, method: bytes, context: Context, message: bytes) -> bytes:
-        handler = self._found.get(method)  # registered ones only: generic ones may look at metadata
-        if handler is None:
-            try:
-                handler = self._find(method.decode(), context)
-            except Exception:
-                _LOG.exception("Error in service handler!")
-                return pack_reply(UNKNOWN, "Error in service handler!", (), (), b"")
-            if handler is None:
-                return self._reply(context, UNIMPLEMENTED, "Method not found!")
-            if not self.interceptors and method.decode() in self.registered:
-                self._found[method] = handler
-        if handler.request_streaming or handler.response_streaming:
-            return pack_reply(TAKE_GRPC, "", (), (), b"")
-        if (text := self.too_large(message)) is not None:  # as in gRPC, which reads no request before
-            return pack_reply(EXHAUSTED, text, (), (), b"")
+    def _run(self, steps: HandlerSteps | None, method: bytes, context: Context, message: bytes) -> bytes:
+        """Run the handler of a unary method, and answer with what it returns."""
+        if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
+            return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
+        if steps is None:
+            found = self._look_up(method, context)
+            if isinstance(found, bytes):
+                return found
+            steps = found
+        if len(message) > self.largest:  # as in gRPC, which reads no request before
+            return pack_reply(EXHAUSTED, self.too_large(message) or "", (), (), b"")
+        deserialize, handle, serialize = steps
         request: object = message
-        if handler.request_deserializer is not None:
+        if deserialize is not None:
             try:
-                request = handler.request_deserializer(message)
+                request = deserialize(message)
             except Exception:
                 _LOG.exception("Exception deserializing request!")
-                return self._reply(context, INTERNAL, "Exception deserializing request!")
+                request = None
             if request is None:
                 return self._reply(context, INTERNAL, "Exception deserializing request!")
         try:
-            response = handler.unary_unary(request, context)
+            data = response = handle(request, context)
         except Exception as error:
             return self._raised(context, error)
-        return self._returned(handler, context, response)
+        said = context.said
+        if said and context.cancelled:
+            return self._reply(context, CANCELLED, "CANCELLED", own=False)
+        if serialize is not None:
+            try:
+                data = serialize(response)
+            except Exception:
+                _LOG.exception("Exception serializing message!")
+                data = None
+        if not isinstance(data, bytes):
+            return self._reply(context, INTERNAL, "Failed to serialize response!")
+        if len(data) > self.most_sent:
+            return pack_reply(EXHAUSTED, self.too_long(data) or "", context.initial, (), b"")
+        return self._reply(context, 0, "", data) if said else OK + data
+
+    def _look_up(self, method: bytes, context: Context) -> HandlerSteps | bytes:
+        """Return what handles a method; or the reply, where it is no unary one of this server."""
+        try:
+            handler = self._find(method.decode(), context)
+        except Exception:
+            _LOG.exception("Error in service handler!")
+            return pack_reply(UNKNOWN, "Error in service handler!", (), (), b"")
+        if handler is None:
+            return self._reply(context, UNIMPLEMENTED, "Method not found!")
+        if handler.request_streaming or handler.response_streaming:
+            return pack_reply(TAKE_GRPC, "", (), (), b"")
+        steps = handler.request_deserializer, handler.unary_unary, handler.response_serializer
+        if not self.interceptors and method.decode() in self.registered:  # generic ones may look at metadata
+            self._found[method] = steps
+        return steps
 
     def _find(self, method: str, context: Context) -> Handler:
         """Return the handler of a method, through the interceptors; None where there is none."""
@@ -152,24 +194,6 @@ class Handlers(Methods):
         if context.cancelled:
             return self._reply(context, CANCELLED, "CANCELLED", own=False)
         return self._reply(context, UNKNOWN, details)
-
-    def _returned(self, handler: Handler, context: Context, response: object) -> bytes:
-        if context.cancelled:
-            return self._reply(context, CANCELLED, "CANCELLED", own=False)
-        data: object = response
-        if handler.response_serializer is not None:
-            try:
-                data = handler.response_serializer(response)
-            except Exception:
-                _LOG.exception("Exception serializing message!")
-                data = None
-        if not isinstance(data, bytes):
-            return self._reply(context, INTERNAL, "Failed to serialize response!")
-        if (text := self.too_long(data)) is not None:
-            return pack_reply(EXHAUSTED, text, context.initial, (), b"")
-        if context.has_said_nothing():
-            return OK + data
-        return self._reply(context, 0, "", data)
 
     def _reply(self, context: Context, code: int, details: str, data: bytes = b"", *, own: bool = True) -> bytes:
         """Return a reply; what the handler has set goes before, where `own`."""

@@ -1,13 +1,11 @@
-"""A server's methods: who handles them, how many calls may run, and how a call is described."""
+"""A server's methods: who handles them, and how many calls may run."""
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import grpc
-
-from lrpc.cluster.channel.form import Metadatum
 
 CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
 CANCELLED, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 8, 12, 13, 14
@@ -17,15 +15,6 @@ LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
 INVALID_TEXT: Final = "Invalid metadata"
 STOPPING_TEXT: Final = "the server is stopping"
 Handler = Any  # grpc.RpcMethodHandler of whatever messages
-
-
-class _Fields(NamedTuple):
-    method: str
-    invocation_metadata: tuple[Metadatum, ...]
-
-
-class CallDetails(_Fields, grpc.HandlerCallDetails):  # type: ignore[misc]  # as gRPC's own
-    """What interceptors and generic handlers are told of a call."""
 
 
 @dataclass

@@ -131,7 +131,14 @@ class ChannelServer(RegisteredServer, grpc.Server):
             most += _MORE_WORKERS  # which say no where the bounds of handlers are reached
         name = "lrpc server_" if pool is None else pool.prefix
         return HostServer(
-            f"gRPC server {os.getpid()}", doors, broken, 0, most, thread_name=name, idle_s=_IDLE_S, fair=False
+            f"gRPC server {os.getpid()}",
+            doors,
+            broken,
+            self.doors.waits,
+            most,
+            thread_name=name,
+            idle_s=_IDLE_S,
+            fair=False,
         )
 
 
@@ -156,13 +163,22 @@ class _Counted(grpc.ServerInterceptor):
 
     def __init__(self, handlers: Handlers) -> None:
         self._methods = handlers
+        self._kept: dict[str, tuple[Any, Any]] = {}  # of registered methods: their handler, and it counted
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Return the handler with its behaviour counted."""
         self._methods.grpc_calls += 1
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None
+        method = handler_call_details.method
+        known = self._kept.get(method)
+        if known is not None and known[0] is handler:
+            return known[1]
+        counted = None if handler is None else self._counted(handler)
+        if handler is not None and handler is self._methods.registered.get(method):
+            self._kept[method] = handler, counted
+        return counted
+
+    def _counted(self, handler: Any) -> Any:
         unary = None if handler.response_streaming or handler.request_streaming else handler.unary_unary
         behaviours = (unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
         if any(

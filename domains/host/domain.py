@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Exhausted, I, Policy, Transfer
 from lrpc.domains.host.generated import client_stub, server_stub
-from lrpc.domains.host.here import Waits
+from lrpc.domains.host.here import Waits, waits_number
 from lrpc.domains.host.stubs import MOST_ERROR, AwaitedCalls, AwaitedStub, GrowingStub, HostStub, as_reply
 from lrpc.domains.host.timeline import LiveTimeline
 from lrpc.domains.interface import Interface
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _LOOK_S: Final = 0.5  # after which a server looks for a signal that came just before it began to wait
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_WAITS: Final[dict[Waits, int]] = {"adapt": 0, "sleep": 1, "spin": 2}
 _open: Final["weakref.WeakSet[HostDomain]"] = weakref.WeakSet()
 
 
@@ -51,13 +50,11 @@ class HostDomain:
     convention: Convention = "argument pointer"
 
     def __init__(self, name: str | None, folder: Path | str | None, waits: Waits, workers: int, seed: int) -> None:
-        if waits not in _WAITS:
-            raise Refused(f"waits={waits!r}: it is one of {', '.join(map(repr, _WAITS))}")
         if not 1 <= workers <= 10_000:
             raise Refused(f"workers={workers}: allowed are 1 to 10,000")
         self.name = name or f"process {os.getpid()}"
         self.seed = seed
-        self._waits, self._most_workers = _WAITS[waits], workers
+        self._waits, self._most_workers = waits_number(waits), workers
         self._began_ns = native.now_ns()
         self._doors = doors_at(folder)
         self._server: HostServer | None = None

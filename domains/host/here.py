@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from lrpc.kernel.errors import Refused
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # How a domain waits: its workers for calls, and its callers for replies. "adapt" spins only while
 # that pays.
 Waits = Literal["adapt", "sleep", "spin"]
+_WAITS: Final[dict[Waits, int]] = {"adapt": 0, "sleep": 1, "spin": 2}
 
 
 def this_machine(
@@ -48,6 +49,13 @@ def this_machine(
     from lrpc.domains.host.domain import HostDomain
 
     return HostDomain(name, folder, waits, workers, seed)
+
+
+def waits_number(waits: object) -> int:
+    """Return the kernel's number of a way to wait. Raises `Refused` where it is none of them."""
+    if waits not in _WAITS:
+        raise Refused(f"waits={waits!r}: it is one of {', '.join(map(repr, _WAITS))}")
+    return _WAITS[waits]
 
 
 def deadline(seconds: float) -> AbstractContextManager[None]:

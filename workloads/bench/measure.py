@@ -18,7 +18,7 @@ from statistics import median
 from typing import Final
 
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.bench.peers import BESIDE, BenchPeer, Client
+from lrpc.workloads.bench.peers import BESIDE, AwaitedCall, BenchPeer, Call, Client
 
 MOST_REPEATS: Final = 5
 FLOOR_CALLS: Final = 400
@@ -36,10 +36,13 @@ class Effort:
     paced_calls: int
     computing_calls: int  # while the server computes, when a call takes milliseconds
     clients_s: float  # for each number of clients
+    pairs: int  # of calls by the channel and by gRPC, in turn
 
 
-QUICK: Final = Effort(rounds=2, calls=400, large_calls=40, paced_calls=25, computing_calls=50, clients_s=0.4)
-FULL: Final = Effort(rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0)
+QUICK: Final = Effort(rounds=2, calls=300, large_calls=20, paced_calls=20, computing_calls=25, clients_s=0.3, pairs=60)
+FULL: Final = Effort(
+    rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0, pairs=1000
+)
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,12 @@ def measure(peers: Sequence[BenchPeer], tests: Sequence[str], effort: Effort, sa
     """
     found = BenchTimes()
     with contextlib.ExitStack() as stack:
-        clients = []
-        for peer in peers:
-            say(f"starting {peer.name}")
-            folder, pid = stack.enter_context(peer.serving())
-            clients.append((peer, stack.enter_context(peer.connected(folder, pid))))
+        say("starting servers")
+        of_server = {peer.server: peer for peer in peers}  # one for both ways to call gRPC
+        with ThreadPoolExecutor() as pool:  # side by side: they mostly import
+            started = pool.map(lambda peer: stack.enter_context(peer.serving()), of_server.values())
+            at = dict(zip(of_server, started, strict=True))
+        clients = [(peer, stack.enter_context(peer.connected(*at[peer.server]))) for peer in peers]
         done = 0
         while done < effort.rounds:
             round_found = BenchTimes()
@@ -135,6 +139,7 @@ def computing(found: BenchTimes, peer: BenchPeer, calls: int) -> None:
 
 
 def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequence[str], effort: Effort) -> None:
+    tests = [one for one in tests if one in peer.measured]
     for test in tests:
         call = client.calls[test]
         large = test.endswith("iB")
@@ -147,28 +152,22 @@ def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequenc
         for pace in PACES:
             count = min(effort.paced_calls, pace)
             before = _processor_ns(client.server)
-            times = _paced(client.calls["Add"], count, pace)
+            times = _time(client.calls["Add"], count, 1 / pace)
             found.add((peer.name, "Add", f"paced {pace}"), times, _processor_ns(client.server) - before)
 
 
-def _time(call: Callable[[], object], count: int) -> list[int]:
+def _time(call: Call, count: int, gap_s: float = 0.0) -> list[int]:
+    """Return what each call takes, in nanoseconds; there is a gap before each."""
+    if isinstance(call, AwaitedCall):
+        return call.times(count, gap_s)
     clock = time.perf_counter_ns
     times = [0] * count
     for n in range(count):
+        if gap_s:
+            time.sleep(gap_s)
         start = clock()
         call()
         times[n] = clock() - start
-    return times
-
-
-def _paced(call: Callable[[], object], count: int, pace: int) -> list[int]:
-    clock = time.perf_counter_ns
-    times = []
-    for _ in range(count):
-        time.sleep(1 / pace)
-        start = clock()
-        call()
-        times.append(clock() - start)
     return times
 
 

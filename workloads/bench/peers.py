@@ -1,5 +1,6 @@
 """The peers that the benchmark measures, from the client's side: how each makes the same calls."""
 
+import asyncio
 import contextlib
 import importlib.util
 import multiprocessing.connection
@@ -8,14 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.bench.servers import (
+    ARGUMENTS,
     COMPUTES,
     LARGEST,
     PID,
@@ -27,17 +30,35 @@ from lrpc.workloads.bench.servers import (
     iceoryx_service,
 )
 
-BLOCK: Final = bytes(range(200))
-# The tests, in order: the name of each, its procedure, and what it is given.
-ARGUMENTS: Final[dict[str, tuple[str, object]]] = {
-    "Null": ("null", None),
-    "Add": ("add", (3, 4)),
-    "BigIn": ("big_in", BLOCK),
-    "BigInOut": ("big_in_out", BLOCK),
-    "64 KiB": ("large", bytes(65_536)),
-    "1 MiB": ("large", bytes(LARGEST)),
-}
 Call = Callable[[], object]  # makes one call of a test, and returns its result
+
+
+class AwaitedCall:
+    """A call that is awaited in an event loop: what is timed is not the way into the loop."""
+
+    def __init__(self, runner: asyncio.Runner, call: Call) -> None:
+        self._runner, self._call = runner, call
+
+    def __call__(self) -> object:
+        """Make one call; return its result."""
+        return self._runner.run(self._once())
+
+    def times(self, count: int, gap_s: float) -> list[int]:
+        """Make calls with gaps before them; return what each took, in nanoseconds."""
+        return self._runner.run(self._times(count, gap_s))
+
+    async def _once(self) -> object:
+        return await cast(Awaitable[object], self._call())
+
+    async def _times(self, count: int, gap_s: float) -> list[int]:
+        clock, call, found = time.perf_counter_ns, cast(Callable[[], Awaitable[object]], self._call), []
+        for _ in range(count):
+            if gap_s:
+                await asyncio.sleep(gap_s)
+            start = clock()
+            await call()
+            found.append(clock() - start)
+        return found
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,32 @@ class Client:
 
     calls: dict[str, Call]
     server: int
+
+
+@contextlib.contextmanager
+def serving(server: str, *more: str) -> Iterator[tuple[Path, int]]:
+    """Run a server of `servers.SERVERS` in a process; yield its folder and process id.
+
+    Raises `RunFailed` where it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
+        command = [sys.executable, "-m", "lrpc.workloads.bench.servers", server, name, *more]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline().strip() != READY:
+                raise RunFailed(f"{server}: its server did not start")
+            yield Path(name), process.pid
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
 
 
 @dataclass(frozen=True)
@@ -58,6 +105,7 @@ class BenchPeer:
     connect: Callable[[Path, contextlib.ExitStack], dict[str, Call]]  # calls by test
     spins: bool = False  # its server watches memory
     slow: bool = False  # to start: it is left out where there is little time
+    measured: tuple[str, ...] = tuple(ARGUMENTS)  # the tests that it is for
 
     @property
     def installed(self) -> bool:
@@ -69,38 +117,13 @@ class BenchPeer:
         """Return how its server waits, as cells have it."""
         return "spin" if self.spins else "sleep"
 
-    @contextlib.contextmanager
-    def serving(self, *, computes: bool = False) -> Iterator[tuple[Path, int]]:
+    def serving(self, *, computes: bool = False) -> contextlib.AbstractContextManager[tuple[Path, int]]:
         """Run its server in a process of its own; yield its folder and process id.
 
         With `computes`, another thread of the server computes in Python meanwhile.
         Raises `RunFailed` where it does not start.
         """
-        with tempfile.TemporaryDirectory(prefix="lrpc-bench-") as name:
-            command = [
-                sys.executable,
-                "-m",
-                "lrpc.workloads.bench.servers",
-                self.server,
-                name,
-                *([COMPUTES] if computes else []),
-            ]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                if process.stdout.readline().strip() != READY:
-                    raise RunFailed(f"{self.name}: its server did not start")
-                yield Path(name), process.pid
-            finally:
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                process.stdout.close()
+        return serving(self.server, *([COMPUTES] if computes else []))
 
     @contextlib.contextmanager
     def connected(self, folder: Path, server: int) -> Iterator[Client]:
@@ -169,37 +192,46 @@ def _multiprocessing(folder: Path, stack: contextlib.ExitStack) -> dict[str, Cal
     return _generic(call)
 
 
+def socket_of(folder: Path) -> str:
+    """Return the target of a server's UNIX socket."""
+    return f"unix:{folder / 'socket'}"
+
+
+def port_of(folder: Path) -> str:
+    """Return the target of a server's port."""
+    return f"127.0.0.1:{(folder / 'port').read_text()}"
+
+
 def _grpc(
-    target: Callable[[Path], str], *, doors: bool = False
+    target: Callable[[Path], str], waits: Waits | None = None
 ) -> Callable[[Path, contextlib.ExitStack], dict[str, Call]]:
+    """Return what connects by gRPC's channel, or by lrpc's where it is told how to wait."""
+
     def connect(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
-        import grpc
-        from google.protobuf.wrappers_pb2 import BytesValue
+        from lrpc.workloads.bench import service
 
-        from lrpc.cluster.channel.channel import insecure_channel
+        channel = stack.enter_context(service.channel(target(folder), folder, waits))
+        calls = service.calls(channel)
+        if waits is not None:
+            calls["Null"]()
+            service.require_local(channel)
+        return calls
 
-        options = [("lrpc.doors", str(folder))]
-        made = insecure_channel(target(folder), options) if doors else grpc.insecure_channel(target(folder))
-        channel = stack.enter_context(made)
+    return connect
 
-        def method(name: str) -> "grpc.UnaryUnaryMultiCallable[BytesValue, BytesValue]":
-            return channel.unary_unary(f"/bench/{name}", BytesValue.SerializeToString, BytesValue.FromString)
 
-        add = method("add")
+def _awaited(*, doors: bool) -> Callable[[Path, contextlib.ExitStack], dict[str, Call]]:
+    def connect(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
+        from lrpc.workloads.bench import service
 
-        def adds() -> int:
-            request = BytesValue(value=(3).to_bytes(4, "little") + (4).to_bytes(4, "little"))
-            return int.from_bytes(add(request).value, "little")
-
-        def given(name: str, data: bytes) -> Call:
-            stub = method(name)
-            return lambda: stub(BytesValue(value=data)).value
-
-        found: dict[str, Call] = {"Add": adds}
-        for test, (name, argument) in ARGUMENTS.items():
-            if test != "Add":
-                found[test] = given(name, argument if isinstance(argument, bytes) else b"")
-        return {test: found[test] for test in ARGUMENTS}
+        runner = stack.enter_context(asyncio.Runner())
+        channel = runner.run(service.awaited_channel(socket_of(folder), folder, doors=doors))
+        stack.callback(lambda: runner.run(channel.close()))
+        calls: dict[str, Call] = {test: AwaitedCall(runner, call) for test, call in service.calls(channel).items()}
+        if doors:
+            calls["Null"]()
+            service.require_local(channel)
+        return calls
 
     return connect
 
@@ -279,15 +311,21 @@ def _ray(folder: Path, stack: contextlib.ExitStack) -> dict[str, Call]:
     return _generic(lambda name, argument: ray.get(actor.answer.remote(name, argument)))
 
 
+BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
+SHIPPED_CHANNEL: Final = "lrpc channel adapting"  # as it is where nothing is asked for
 PEERS: Final = (
     BenchPeer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
     BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
     BenchPeer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
-    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(lambda folder: f"unix:{folder / 'socket'}", doors=True)),
+    BenchPeer("lrpc channel/mp", "lrpc channel/mp", "lrpc", _grpc(socket_of, "spin"), spins=True),
+    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(socket_of, "sleep")),
+    BenchPeer(SHIPPED_CHANNEL, "lrpc channel adapting", "lrpc", _grpc(socket_of, "adapt")),
+    BenchPeer("lrpc channel, asyncio", "lrpc channel, asyncio", "lrpc", _awaited(doors=True), measured=("Add",)),
     BenchPeer("pipe", "pipe", "lrpc", _pipe),
     BenchPeer("socket", "socket", "lrpc", _socket),
-    BenchPeer("gRPC, UNIX socket", "gRPC", "grpc", _grpc(lambda folder: f"unix:{folder / 'socket'}")),
-    BenchPeer("gRPC, TCP", "gRPC", "grpc", _grpc(lambda folder: f"127.0.0.1:{(folder / 'port').read_text()}")),
+    BenchPeer(BESIDE, "gRPC", "grpc", _grpc(socket_of)),
+    BenchPeer("gRPC, TCP", "gRPC", "grpc", _grpc(port_of)),
+    BenchPeer("gRPC, asyncio", "gRPC, asyncio", "grpc", _awaited(doors=False), measured=("Add",)),
     BenchPeer("multiprocessing", "multiprocessing", "multiprocessing", _multiprocessing),
     BenchPeer("rpyc", "rpyc", "rpyc", _rpyc),
     BenchPeer("Pyro5", "Pyro5", "Pyro5", _pyro),
@@ -295,6 +333,5 @@ PEERS: Final = (
     BenchPeer("iceoryx2", "iceoryx2", "iceoryx2", _iceoryx, spins=True),
     BenchPeer("Ray", "Ray", "ray", _ray, slow=True),
 )
-BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHARED: Final = ("lrpc adapting", "lrpc", BESIDE)  # measured with several clients too
-COMPUTING: Final = ("lrpc/mp", "lrpc", "lrpc channel", BESIDE)  # and while their server computes
+COMPUTING: Final = ("lrpc/mp", "lrpc", SHIPPED_CHANNEL, BESIDE)  # and while their server computes

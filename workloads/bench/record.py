@@ -14,6 +14,7 @@ from typing import Final
 
 from lrpc.workloads.bench import targets
 from lrpc.workloads.bench.measure import FLOOR, BenchCell, Effort, Shared
+from lrpc.workloads.bench.pairs import SideBySide
 from lrpc.workloads.bench.peers import BESIDE
 from lrpc.workloads.bench.targets import Target
 from lrpc.workloads.records import folders
@@ -43,6 +44,7 @@ class BenchRecord:
     effort: Effort
     cells: Sequence[BenchCell]
     shared: Sequence[Shared]
+    compared: Sequence[SideBySide]
     missing: Sequence[str]  # peers that are not installed
     repeated: int
     disturbed: bool
@@ -62,13 +64,14 @@ class BenchRecord:
             "peers_not_installed": list(self.missing),
             "cells": [asdict(one) for one in self.cells],
             "clients": [asdict(one) for one in self.shared],
+            "pairs": [asdict(one) for one in self.compared],
             "targets": [{**asdict(one), "verdict": one.verdict} for one in self.targets],
         }
 
     @property
     def targets(self) -> list[Target]:
         """Return what it must show, and whether it does."""
-        return targets.targets(self.cells, self.shared)
+        return targets.targets(self.cells, self.shared, self.compared)
 
     def cell(self, peer: str, test: str, mode: str) -> BenchCell | None:
         """Return a cell, or None where it was not measured."""
@@ -139,6 +142,21 @@ def clients_table(record: BenchRecord) -> Table:
     return Table("clients", "Clients of one server", heads, rows, named=True)
 
 
+def pairs_table(record: BenchRecord) -> Table:
+    """Return what the channel leaves to gRPC, beside gRPC's own channel."""
+    rows: list[tuple[str | float, ...]] = [
+        (
+            one.what,
+            round(one.ours_us),
+            round(one.theirs_us),
+            *(round(ratio, 3) for ratio in (one.ratio, one.least, one.most)),
+        )
+        for one in record.compared
+    ]
+    heads = ("calls that take gRPC", "lrpc channel, µs", "gRPC, µs", "median of ratios", "at least", "at most")
+    return Table("pairs", "What the channel leaves to gRPC, in pairs", heads, rows, named=True)
+
+
 def write(out: Path, record: BenchRecord) -> None:
     """Write the record and its page, whole or not at all. Raises `RunFailed` if that fails."""
     made = report(record)
@@ -157,6 +175,8 @@ def report(record: BenchRecord) -> Report:
     parts = [Section("All tests", [cells_table(record)])]
     if record.shared:
         parts.append(Section("Several clients", [clients_table(record)]))
+    if record.compared:
+        parts.append(Section("In pairs", [pairs_table(record)]))
     return Report(
         "Calls between processes of this computer",
         notes,

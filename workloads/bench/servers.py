@@ -7,6 +7,7 @@ another thread of the server computes in Python all the time, and holds the inte
 long as Python lets it.
 """
 
+import asyncio
 import importlib
 import multiprocessing.connection
 import os
@@ -26,6 +27,16 @@ Large = Annotated[bytes, UpTo(LARGEST)]
 READY: Final = "ready"
 COMPUTES: Final = "computes"
 PID: Final = "pid"  # the file that names the process that answers, where that is not the server's own
+BLOCK: Final = bytes(range(200))
+# The tests, in order: the name of each, its procedure, and what it is given.
+ARGUMENTS: Final[dict[str, tuple[str, object]]] = {
+    "Null": ("null", None),
+    "Add": ("add", (3, 4)),
+    "BigIn": ("big_in", BLOCK),
+    "BigInOut": ("big_in_out", BLOCK),
+    "64 KiB": ("large", bytes(65_536)),
+    "1 MiB": ("large", bytes(LARGEST)),
+}
 
 
 class Tests(Interface):
@@ -131,36 +142,22 @@ def _serve_multiprocessing(folder: Path) -> None:
     _ready()
 
 
-def _serve_grpc(folder: Path, *, doors: bool = False) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+def _serve_grpc(folder: Path, waits: Waits | None = None) -> None:
+    from lrpc.workloads.bench import service
 
-    import grpc
-    from google.protobuf.wrappers_pb2 import BytesValue
+    service.serve(folder, waits, _ready)
 
-    from lrpc.cluster.channel.server import server as lrpc_server
 
-    def body(name: str) -> Callable[[BytesValue, object], BytesValue]:
-        def run(request: BytesValue, context: object) -> BytesValue:
-            if name == "add":
-                a, b = int.from_bytes(request.value[:4], "little"), int.from_bytes(request.value[4:], "little")
-                return BytesValue(value=(a + b).to_bytes(4, "little"))
-            return BytesValue(value=request.value if name in ("big_in_out", "large") else b"")
+def _serve_both(folder: Path) -> None:
+    from lrpc.workloads.bench import service
 
-        return run
+    service.serve_both(folder, _ready)
 
-    def handler(name: str) -> "grpc.RpcMethodHandler[BytesValue, BytesValue]":
-        return grpc.unary_unary_rpc_method_handler(body(name), BytesValue.FromString, BytesValue.SerializeToString)
 
-    handlers = {name: handler(name) for name in ("null", "add", "big_in", "big_in_out", "large")}
-    options = [("lrpc.doors", str(folder))]
-    server = lrpc_server(ThreadPoolExecutor(8), options=options) if doors else grpc.server(ThreadPoolExecutor(8))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench", handlers),))
-    server.add_insecure_port(f"unix:{folder / 'socket'}")
-    port = server.add_insecure_port("127.0.0.1:0")
-    (folder / "port").write_text(str(port))
-    server.start()
-    _ready()
-    server.stop(None)
+def _serve_awaited(folder: Path, *, doors: bool) -> None:
+    from lrpc.workloads.bench import service
+
+    asyncio.run(service.serve_awaited(folder, lambda: asyncio.to_thread(_ready), doors=doors))
 
 
 def _serve_rpyc(folder: Path) -> None:
@@ -275,7 +272,12 @@ SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "socket": _serve_socket,
     "multiprocessing": _serve_multiprocessing,
     "gRPC": _serve_grpc,
-    "lrpc channel": lambda folder: _serve_grpc(folder, doors=True),
+    "gRPC, asyncio": lambda folder: _serve_awaited(folder, doors=False),
+    "both": _serve_both,
+    "lrpc channel": lambda folder: _serve_grpc(folder, "sleep"),
+    "lrpc channel/mp": lambda folder: _serve_grpc(folder, "spin"),
+    "lrpc channel adapting": lambda folder: _serve_grpc(folder, "adapt"),
+    "lrpc channel, asyncio": lambda folder: _serve_awaited(folder, doors=True),
     "rpyc": _serve_rpyc,
     "Pyro5": _serve_pyro,
     "pyzmq": _serve_zmq,

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from lrpc.workloads.bench.measure import COMPUTING, FLOOR, PACES, BenchCell, Shared
-from lrpc.workloads.bench.peers import BESIDE
+from lrpc.workloads.bench.pairs import PLAIN, STREAM, SideBySide
+from lrpc.workloads.bench.peers import BESIDE, SHIPPED_CHANNEL
 from lrpc.workloads.records.tables import Table
 
 MP: Final = "lrpc/mp"  # a worker watches
 LRPC: Final = "lrpc"  # a worker sleeps
 SHIPPED: Final = "lrpc adapting"  # as bindings do where nothing else is asked for
-OURS: Final = (MP, LRPC, SHIPPED, "lrpc channel", "pipe", "socket")
+CHANNEL_MP: Final = "lrpc channel/mp"
+CHANNEL: Final = "lrpc channel"
+AWAITED: Final = "lrpc channel, asyncio"
+BESIDE_AWAITED: Final = "gRPC, asyncio"
+OURS: Final = (MP, LRPC, SHIPPED, CHANNEL_MP, CHANNEL, SHIPPED_CHANNEL, AWAITED, "pipe", "socket")
+MOST_LONGER: Final = 1.05  # than gRPC's own: what the channel leaves to it may take
 CLIENTS: Final = 4
 NOT_MEASURED: Final = "not measured"
 
@@ -34,7 +40,8 @@ class Target:
 class _Found:
     """What was measured, by peer, test and mode."""
 
-    def __init__(self, cells: Sequence[BenchCell], shared: Sequence[Shared]) -> None:
+    def __init__(self, cells: Sequence[BenchCell], shared: Sequence[Shared], compared: Sequence[SideBySide]) -> None:
+        self.compared = compared
         self.cells = {(one.peer, one.test, one.mode): one for one in cells}
         self.shared = {(one.peer, one.clients): one for one in shared if one.are == "processes"}
 
@@ -51,10 +58,11 @@ class _Found:
         return None if one is None else one.calls_per_s
 
 
-def targets(cells: Sequence[BenchCell], shared: Sequence[Shared]) -> list[Target]:
+def targets(cells: Sequence[BenchCell], shared: Sequence[Shared], compared: Sequence[SideBySide]) -> list[Target]:
     """Return how each target came out."""
-    found = _Found(cells, shared)
-    return [*_spinning(found), *_sleeping(found), *_against_others(found), *_several(found), *_today(found)]
+    found = _Found(cells, shared, compared)
+    parts = _spinning, _sleeping, _against_others, _several, _today, _channel, _beside_grpc
+    return [one for part in parts for one in part(found)]
 
 
 def table(rows: Sequence[Target]) -> Table:
@@ -166,3 +174,42 @@ def _today(found: _Found) -> Iterator[Target]:
     name, asked = "Table IV, today: LRPC/MP, LRPC, message passing, gRPC", "16 cells, in this order"
     whole = there == len(rows)
     yield Target(name, asked, f"{there} cells" if there else NOT_MEASURED, order if whole else None)
+
+
+def _channel(found: _Found) -> Iterator[Target]:
+    """Compare gRPC's stubs on A-stacks with the same stubs by gRPC."""
+
+    def times(peer: str, test: str, mode: str, beside: str = BESIDE) -> float | None:
+        return _quotient(found.median(beside, test, mode.replace("spin", "sleep")), found.median(peer, test, mode))
+
+    rows = [
+        ("Add, a worker watches", 100, times(CHANNEL_MP, "Add", "spin")),
+        ("Add, a worker sleeps", 30, times(CHANNEL, "Add", "sleep")),
+        *((f"Add, {pace:,} calls/s", 8, times(SHIPPED_CHANNEL, "Add", f"paced {pace}")) for pace in PACES),
+        ("64 KiB", 5, times(SHIPPED_CHANNEL, "64 KiB", "sleep")),
+        ("1 MiB", 3, times(SHIPPED_CHANNEL, "1 MiB", "sleep")),
+        ("asyncio, back to back", 6, times(AWAITED, "Add", "sleep", BESIDE_AWAITED)),
+        ("asyncio, gaps of 1 ms", 4, times(AWAITED, "Add", "paced 1000", BESIDE_AWAITED)),
+    ]
+    for what, least, ratio in rows:
+        asked = f"at least {least} times as fast"
+        yield _row(f"gRPC's stubs: {what}", asked, ratio, lambda n, least=least: n >= least, "times")  # type: ignore[misc]
+    own = found.median(CHANNEL, "Add", "sleep")
+    yield _row("gRPC's stubs: Add, a worker sleeps: median", "under 20 µs", own, lambda us: us < 20, "µs")
+
+
+def _beside_grpc(found: _Found) -> Iterator[Target]:
+    """Compare what the channel leaves to gRPC with gRPC's own channel."""
+    asked = "within 5 % of gRPC's own"
+    for what, begins in (("streams", STREAM), ("calls to a plain server", PLAIN)):
+        some = [one for one in found.compared if one.what.startswith(begins)]
+        name = f"gRPC's stubs: {what}"
+        if not some:
+            yield Target(name, asked, NOT_MEASURED, None)
+            continue
+        one = max(some, key=lambda one: one.ratio)
+        held = (
+            True if one.ratio <= MOST_LONGER else False if one.least > MOST_LONGER else None
+        )  # None: it cannot be told
+        said = f"{one.ratio:.3f} times as long at most ({one.what.removeprefix(begins)}"
+        yield Target(name, asked, f"{said}; from {one.least:.3f} to {one.most:.3f})", held)

@@ -20,6 +20,7 @@ from lrpc.cluster.channel.decision import ChannelOptions, Decision
 from lrpc.cluster.channel.doors import passed_on
 from lrpc.cluster.channel.form import (
     MOST_METADATA,
+    NEVER,
     OK,
     REQUEST,
     Metadata,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.domains.host.stubs import AwaitedCalls
     from lrpc.kernel.host.client import ClientBinding
 
-_NEVER: Final = -1
 _HEAD: Final = len(OK)
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
@@ -217,7 +217,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         self.now = native.now_ns
         self._name = method if isinstance(method, bytes) else method.encode()
         # Of a call without metadata or deadline.
-        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, len(channel.agent), _NEVER) + self._name + channel.agent
+        self._plain = REQUEST.pack(len(self._name) & 0xFFFF, len(channel.agent), NEVER) + self._name + channel.agent
         self.streams = not is_plain_name(self._name)  # or its handler does: calls take gRPC
 
     def __call__(
@@ -258,7 +258,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         channel, now = self.channel, self.now()
         if credentials is not None or self.streams or channel.takes_grpc(now) or not is_plain_time(timeout):
             return self.by_grpc(given, credentials)
-        until = _NEVER
+        until = NEVER
         if timeout is not None:
             until = deadline_after(now, timeout)
         packed = self._packed(request, metadata, until)
@@ -292,7 +292,7 @@ class AwaitedUnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             return None
         if len(data) > self.channel.most_sent:
             return None
-        if not metadata and until == _NEVER:
+        if not metadata and until == NEVER:
             return self._plain + data
         packed = self.channel.agent
         if metadata:

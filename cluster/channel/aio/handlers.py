@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from lrpc.cluster.channel.aio.context import AwaitedContext, ThreadContext
+from lrpc.cluster.channel.context import CallDetails
 from lrpc.cluster.channel.form import OK, STOPPING, TAKE_GRPC, Malformed, pack_reply, unpack_metadata, unpack_request
 from lrpc.cluster.channel.methods import (
     CANCELLED,
@@ -27,7 +28,6 @@ from lrpc.cluster.channel.methods import (
     UNAVAILABLE,
     UNIMPLEMENTED,
     UNKNOWN,
-    CallDetails,
     Handler,
     Methods,
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from lrpc.cluster.channel.aio.calls import FAILED, AwaitedUnaryCall
-from lrpc.cluster.channel.form import LONG_DETAILS, OK, STOPPING, TAKE_GRPC, Malformed, unpack_reply
+from lrpc.cluster.channel.form import LONG_DETAILS, NEVER, OK, STOPPING, TAKE_GRPC, Malformed, unpack_reply
 from lrpc.cluster.channel.methods import EXHAUSTED, INTERNAL, LATE, UNAVAILABLE
 from lrpc.kernel.errors import CallError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.kernel.host.client import ClientBinding, Reply
 
 _LOG = logging.getLogger("lrpc.channel")
-_NEVER: Final = -1
 _HEAD: Final = len(OK)
 Given = tuple[Any, float | None, Any, bool | None, Any]  # request, time-out, metadata, wait for ready, compression
 
@@ -51,7 +50,7 @@ class ChannelCall(AwaitedUnaryCall):
             self._go_on(began)
             return
         self._index = began
-        if until != _NEVER:
+        if until != NEVER:
             self._timer = self._loop.call_later((until - now) / 1e9, self._late)
 
     def stop(self) -> None:
@@ -127,7 +126,7 @@ class ChannelCall(AwaitedUnaryCall):
         until, channel = self._until_ns, self._channel
         reply, self._reply = self._reply, None
         if reply is None:
-            if until != _NEVER and self._stub.now() >= until:
+            if until != NEVER and self._stub.now() >= until:
                 self.set_status(LATE, "Deadline Exceeded")
                 return
             self.calls = await self._bound()
@@ -178,7 +177,7 @@ class ChannelCall(AwaitedUnaryCall):
 
     async def _bound(self) -> "AwaitedCalls | None":
         """Return the calls by the binding; None also where there is none by the deadline."""
-        if self._until_ns == _NEVER:
+        if self._until_ns == NEVER:
             return await self._channel.bound(self._stub.now())
         try:
             async with asyncio.timeout((self._until_ns - self._stub.now()) / 1e9):
@@ -239,7 +238,7 @@ class ChannelCall(AwaitedUnaryCall):
         if binding.has_ended:
             self._channel.broken()
             self.set_status(UNAVAILABLE, f"the server ended while it had the call: {error}")
-        elif self._until_ns != _NEVER and self._stub.now() >= self._until_ns:
+        elif self._until_ns != NEVER and self._stub.now() >= self._until_ns:
             self.set_status(LATE, "Deadline Exceeded")
         else:
             self.set_status(UNAVAILABLE, str(error))

@@ -17,6 +17,7 @@ import pytest
 import lrpc
 from lrpc.cluster.channel.channel import Channel
 from lrpc.cluster.channel.server import ChannelServer
+from lrpc.kernel.host import processors
 from tests.support.channels import SERVICE, begin_waiting, calls_locally, seen, serving
 from tests.support.host import ROOT, until
 
@@ -33,6 +34,25 @@ class TestServers:
             assert [method(b"", metadata=(("tenant", one),)) for one in "aba"] == [b"a", b"b", b"a"]
             with grpc.insecure_channel(target) as theirs:
                 assert seen(theirs, "echo", "a").response == "a"
+
+    @pytest.mark.parametrize(("waits", "why"), [("spin", "watches"), ("sleep", "asked to sleep")])
+    def test_each_side_waits_as_its_options_say(self, tmp_path: Path, waits: str, why: str) -> None:
+        options = [("lrpc.waits", waits)]
+        with (
+            serving(tmp_path, options=options) as (_, target, server),
+            lrpc.insecure_channel(target, options) as channel,
+        ):
+            assert isinstance(server, ChannelServer)
+            assert isinstance(channel, Channel)
+            assert seen(channel, "echo", "a").response == "a"
+            assert channel.local_calls == 1
+            assert server.doors.local is not None
+            (binding,) = server.doors.local.bindings.values()
+            assert [processors.why(one.native) for one in (binding, channel.held)] == [why, why]
+
+    def test_a_way_to_wait_that_there_is_not_is_refused(self) -> None:
+        with pytest.raises(lrpc.Refused, match="waits='doze': it is one of 'adapt', 'sleep', 'spin'"):
+            lrpc.server(ThreadPoolExecutor(1), options=[("lrpc.waits", "doze")])
 
     def test_interceptors_given_as_an_iterator_stand_on_both_ways(self, tmp_path: Path) -> None:
         class Refuses(grpc.ServerInterceptor):

@@ -204,9 +204,11 @@ with shop(folder, waits="sleep") as (serving, server), this_machine(folder=folde
     others = [threading.Thread(target=client.wait, args=(30.0,), daemon=True) for _ in range({busy})]
     for one in others:
         one.start()
+    def caller_waits():  # by FUTEX_WAIT_BITSET on a shared word, as nothing else of Python's does
+        return Path(f"/proc/self/task/{{os.getpid()}}/syscall").read_text().split()[2:3] == ["0x9"]
     def interrupt():
         until(lambda: server.running == ({busy} or 1))
-        time.sleep(0.2)  # until the caller waits
+        until(caller_waits)
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
     until(lambda: server.running == {busy})
     threading.Thread(target=interrupt).start()

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lrpc.workloads.bench import measure, record
+from lrpc.workloads.bench import measure, pairs, record
 from lrpc.workloads.bench.measure import BenchCell, BenchTimes, Effort, Shared
-from lrpc.workloads.bench.peers import ARGUMENTS, BESIDE, PEERS, BenchPeer
+from lrpc.workloads.bench.peers import BESIDE, PEERS, BenchPeer
+from lrpc.workloads.bench.servers import ARGUMENTS
 from tests.support.command import lrpc
 
-TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, computing_calls=3, clients_s=0.05)
+TINY = Effort(rounds=1, calls=20, large_calls=3, paced_calls=2, computing_calls=3, clients_s=0.05, pairs=5)
 
 
 @pytest.mark.parametrize("peer", [one for one in PEERS if one.module != "ray"], ids=lambda peer: peer.name)
@@ -57,6 +58,20 @@ def test_peers_that_spin_are_paced_too() -> None:
     assert modes == {"spin", "paced 100", "paced 1000"}
 
 
+def test_awaited_calls_are_timed_within_the_event_loop() -> None:
+    (peer,) = [one for one in PEERS if one.name == "lrpc channel, asyncio"]
+    found = measure.measure([peer], ["Null", "Add"], TINY, lambda text: None)
+    own = {(test, mode): len(one.times_ns) for (name, test, mode), one in found.samples.items() if name == peer.name}
+    assert own == {("Add", "sleep"): TINY.calls, ("Add", "paced 100"): 2, ("Add", "paced 1000"): 2}
+
+
+def test_what_the_channel_leaves_to_grpc_is_compared_in_pairs() -> None:
+    found = pairs.compare(2 * pairs.CHANNELS, lambda text: None)
+    streams = [f"stream {kind}" for kind in ("from the server", "from the client", "both ways")]
+    assert [one.what for one in found] == [*streams, "plain server, UNIX socket", "plain server, TCP"]
+    assert all(one.pairs == 2 * pairs.CHANNELS and one.ratio > 0 for one in found)
+
+
 def test_cells_are_medians_and_ratios_are_against_grpc_over_a_unix_socket() -> None:
     found = BenchTimes()
     found.add((BESIDE, "Add", "sleep"), [400_000, 500_000, 600_000])
@@ -99,7 +114,7 @@ def test_the_answer_is_a_sentence_about_add() -> None:
         BenchCell("lrpc/mp", "Add", "spin", 2.0, 3.0, None, 250.0),
         BenchCell(BESIDE, "Add", "sleep", 500.0, 900.0, 1.0, 1.0),
     ]
-    made = record.BenchRecord(["lrpc", "bench"], TINY, cells, [Shared("lrpc", 2, 10.0, 1.0)], [], 0, False)
+    made = record.BenchRecord(["lrpc", "bench"], TINY, cells, [Shared("lrpc", 2, 10.0, 1.0)], [], [], 0, False)
     assert made.answer == (
         "Add takes gRPC 500 µs over a UNIX socket; here it takes LRPC/MP 2.0 µs (250 times as fast)."
     )
