@@ -37,6 +37,7 @@ class Envelope:
         self.arrives_ns = arrives_ns
         self.body = body
         self.network: Network | None = None
+        self.next: Envelope | None = None  # of those that wait for this one; see `Links.deliver`
 
     def __call__(self) -> None:
         """Receive the message: an action of the destination's engine."""

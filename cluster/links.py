@@ -34,12 +34,19 @@ class _Neighbour:
         self.wired = wired  # the link is the wire, shared with other machines
         self.back_ns = back_ns  # the least time from an event there to a message here
         self.sent = 0  # messages: their sequence
+        self.first: Envelope | None = None  # of the messages on their way from there, in order of arrival
+        self.last: Envelope | None = None
+        self.action: Callable[[], None] = _nothing  # receives the first of them
         self._delay_ns = link.delay_ns
         self._ps_per_byte = link.ps_per_byte
 
     def ns(self, size: int) -> int:
         """Return the time in ns that a message of `size` bytes spends on the link."""
         return self._delay_ns + (size * self._ps_per_byte + 500) // 1000 if size else self._delay_ns
+
+
+def _nothing() -> None:
+    """Receive nothing."""
 
 
 class Links(Carrier):
@@ -96,15 +103,38 @@ class Links(Carrier):
         """Schedule the arrival of a message from another machine: at its time, or off the wire.
 
         On the hub, a message that comes over the wire first queues for the wire at its arrival
-        time.
+        time. Of messages that come from one machine in order, the engine gets the first, and each
+        other one as the one before it has come: so few events are scheduled at a time.
         """
         network = self.network
         network.expect(envelope.body)
         envelope.network = network
-        action: Callable[[], None] = envelope
-        if self.wire is not None and self._neighbour(envelope.source).wired:
-            action = partial(self._join_wire, envelope)
+        neighbour = self._neighbour(envelope.source)
+        if self.wire is not None and neighbour.wired:
+            self._arrives(envelope, partial(self._join_wire, envelope))
+            return
+        last = neighbour.last
+        if last is None:
+            neighbour.first = neighbour.last = envelope
+            self._arrives(envelope, neighbour.action)
+        elif last.arrives_ns <= envelope.arrives_ns:
+            neighbour.last = last.next = envelope
+        else:
+            self._arrives(envelope, envelope)  # it overtakes others
+
+    def _arrives(self, envelope: Envelope, action: Callable[[], None]) -> None:
         self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
+
+    def _next(self, neighbour: _Neighbour) -> None:
+        """Schedule the arrival of a neighbour's next message, and receive the first one."""
+        envelope = neighbour.first
+        assert envelope is not None
+        after = neighbour.first = envelope.next
+        if after is None:
+            neighbour.last = None
+        else:
+            self._engine.follow(after.arrives_ns, after.source, after.sequence, neighbour.action)
+        envelope()
 
     def _join_wire(self, envelope: Envelope) -> None:
         """Queue a packet that has come to the hub for the wire."""
@@ -142,4 +172,5 @@ class Links(Carrier):
             back_ns = self._reach.return_ns(self._rank, machine)
             wired = self._cluster.wired(here, there)
             found = self._neighbours[machine] = _Neighbour(self._cluster.between(here, there), wired, back_ns)
+            found.action = partial(self._next, found)
         return found

@@ -153,14 +153,18 @@ class Packets:
         self._kernel = kernel
         self._charges = kernel.charges
         self._carrier = carrier
-        self._links: dict[int, LinkTraits] = {}
+        self._links: dict[int, LinkTraits] = {}  # a cache, and the last one that was asked for
+        self._recent, self._recent_link = -1, LinkTraits()
         self._chance = kernel.random("lost packets")
 
     def link(self, machine: int) -> LinkTraits:
         """Return the link to a machine, by rank."""
+        if machine == self._recent:
+            return self._recent_link
         found = self._links.get(machine)
         if found is None:
             found = self._links[machine] = self._carrier.traits_of(machine)
+        self._recent, self._recent_link = machine, found
         return found
 
     def send(self, processor: "Processor", machine: int, body: Body, size: int) -> None:

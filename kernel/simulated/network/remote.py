@@ -48,6 +48,7 @@ from lrpc.kernel.simulated.network.served import ServedCall
 from lrpc.kernel.simulated.network.stations import ServiceTimes
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.domain import Export
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
@@ -333,7 +334,7 @@ class Network:
         kernel = self.kernel
         export = kernel.exports.get(message.export)
         domain = kernel.domain("kernel") if export is None else export.domain
-        served = ServedCall(self, source, message)
+        served = ServedCall(self, source, message, export)
         thread = kernel.new_thread(served, domain, served)
         thread.serves = True
         thread.serves_call = source << 32 | message.number & 0x7FFF_FFFF
@@ -368,14 +369,14 @@ class Network:
         thread.serves = True
         self.kernel.wake(thread)
 
-    def execute(self, message: CallMessage) -> ReplyMessage:
+    def execute(self, message: CallMessage, export: "Export | None") -> ReplyMessage:
         """Run a call's procedure in the server's domain; return the reply.
 
         Raises `RunFailed` in the loop where a leaf procedure has entered the kernel.
         """
         results, fault = b"", None
         try:
-            results = self._call_procedure(message)
+            results = self._call_procedure(message, export)
         except Exception as error:
             if self.kernel.processor is None:  # the run fails
                 raise
@@ -389,12 +390,14 @@ class Network:
         self.packets.send(processor, source, reply, len(reply.results))
         self.kernel.running_thread().service = None  # replied: not lost any more
         self.kernel.counts.link_replies += 1
-        last = self.last_calls.get((source, caller))
-        if last is not None and last.number == reply.number:
-            last.reply = reply
+        if caller:
+            last = self.last_calls.get((source, caller))
+            if last is not None and last.number == reply.number:
+                last.reply = reply
 
-    def _call_procedure(self, message: CallMessage) -> bytes:
-        export = self.kernel.exports.get(message.export)
+    def _call_procedure(self, message: CallMessage, export: "Export | None") -> bytes:
+        if export is None:
+            export = self.kernel.exports.get(message.export)
         if export is None:
             raise _NotExported(f"import {message.export}: machine {self.kernel.machine} does not export it any more")
         if not 0 <= message.procedure < len(export.descriptors):
@@ -403,8 +406,7 @@ class Network:
         if len(message.arguments) > descriptor.largest_arguments:
             raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
         results = self.kernel.enter(descriptor, message.arguments, 0)
-        shapes = descriptor.result_shapes
-        if shapes:
+        if shapes := descriptor.result_shapes:
             self.marshaling_ns += marshal(self.kernel.running_processor(), shapes, results, caller=False)
         return results
 
@@ -418,18 +420,18 @@ class Network:
         self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
         return problem.kind, problem.message
 
-    def called(self, message: CallMessage) -> ProcedureDescriptor | None:
+    def called(self, message: CallMessage, export: "Export | None") -> ProcedureDescriptor | None:
         """Return what the server's stub knows of a called procedure, if there is one."""
-        export = self.kernel.exports.get(message.export)
+        if export is None:
+            export = self.kernel.exports.get(message.export)
         if export is None or not 0 <= message.procedure < len(export.descriptors):
             return None
         return export.descriptors[message.procedure]
 
-    def receive(self, processor: "Processor", message: CallMessage) -> None:
+    def receive(self, processor: "Processor", message: CallMessage, known: ProcedureDescriptor | None) -> None:
         """Spend what receiving a call costs its thread, and unmarshal the arguments."""
         self.packets.take_in(processor, len(message.arguments))
         self.packets.spend(processor, processor.charges.remote_server, 0, self.stubs)
-        known = self.called(message)
         if known is not None and known.argument_shapes:
             self.marshaling_ns += marshal(processor, known.argument_shapes, message.arguments, caller=False)
 

@@ -13,17 +13,22 @@ from lrpc.kernel.simulated.threads import Errand
 from lrpc.kernel.states import THREAD_RUNNING
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.domain import Export
     from lrpc.kernel.simulated.network.remote import Network
     from lrpc.kernel.simulated.processor import Processor
 
 
 class ServedCall(Errand):
-    """A call of another machine, which a thread was made to serve: that thread's body."""
+    """A call of another machine, which a thread was made to serve: that thread's body.
 
-    def __init__(self, network: "Network", source: int, message: CallMessage) -> None:
+    `export` is what it calls, if that was exported as it came: the thread ends before that does.
+    """
+
+    def __init__(self, network: "Network", source: int, message: CallMessage, export: "Export | None") -> None:
         self.network = network
         self.source = source
         self.message = message
+        self._export = export
         self.received = False
         self._reply: ReplyMessage | None = None  # of a leaf procedure that has run
 
@@ -34,7 +39,7 @@ class ServedCall(Errand):
             processor = network.kernel.running_processor()
             self._receive(processor)
             processor.checkpoint()
-        reply = network.execute(self.message)
+        reply = network.execute(self.message, self._export)
         network.reply(self.source, self.message.caller, reply)
 
     def receive(self, processor: "Processor") -> bool:
@@ -55,16 +60,17 @@ class ServedCall(Errand):
 
     def _receive(self, processor: "Processor") -> None:
         self.received = True
-        self.network.receive(processor, self.message)
+        network = self.network
+        network.receive(processor, self.message, network.called(self.message, self._export))
 
     def _serve_leaf(self, processor: "Processor") -> bool:
         """Run the procedure and reply, if it is a leaf and needs no stack; return whether so."""
         network, message = self.network, self.message
         if self._reply is None:
-            called = network.called(message)
+            called = network.called(message, self._export)
             if called is None or not called.leaf or network.packets.io is not None:
                 return False
-            self._reply = network.execute(message)
+            self._reply = network.execute(message, self._export)
         if processor.may_go_on():
             thread = processor.thread
             assert thread is not None
