@@ -79,7 +79,7 @@ class PendingCall:
         self.network.close(self)
 
 
-class Route:
+class Destination:
     """Where calls of one export go, and what a caller waits for there."""
 
     def __init__(self, machine: int, export: str) -> None:
@@ -98,10 +98,10 @@ class RemoteProcedure:
         self.number = number
         self.takes = takes
         self.gives = gives
-        self._route: Route | None = None  # of the last call
+        self._route: Destination | None = None  # of the last call
         self._called = 0
 
-    def called(self, route: Route) -> int:
+    def called(self, route: Destination) -> int:
         """Return the checksum of what a call over a route calls."""
         if self._route is not route:
             self._route, self._called = route, checksum_of(route.export, self.number)
@@ -132,7 +132,7 @@ class Network:
         self.last_calls: dict[tuple[int, int], LastCall] = {}  # by machine and caller
         self.outstanding: dict[int, PendingCall] = {}  # by number
         self.raised: deque[str] = deque(maxlen=MOST_RAISED)  # the last exceptions of its servers, and where
-        self._routes: dict[str, Route] = {}  # by export
+        self._routes: dict[str, Destination] = {}  # by export
         self.stubs = ServiceTimes(kernel.costs, kernel.random("stubs and run-time"))
         self.marshaling_ns = 0  # spent on values by their types
         self._calls = 0  # sent so far: their numbers
@@ -183,7 +183,7 @@ class Network:
         RepeatedCalls(self, key, procedure, arguments, unpack, latencies).make(times)
         return True
 
-    def route(self, key: BindingObject, thread: "Thread") -> Route:
+    def route(self, key: BindingObject, thread: "Thread") -> Destination:
         """Return where a thread's calls with a Binding Object go.
 
         Raises `ForgedBinding`, or the error with which it was revoked.
@@ -194,11 +194,11 @@ class Network:
             where = self.locate(own.name) if own.export is None else None
             if where is None:
                 raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
-            route = self._routes[own.name] = Route(where[0], own.name)
+            route = self._routes[own.name] = Destination(where[0], own.name)
         return route
 
     def send(
-        self, processor: "Processor", thread: "Thread", route: Route, procedure: RemoteProcedure, arguments: bytes
+        self, processor: "Processor", thread: "Thread", route: Destination, procedure: RemoteProcedure, arguments: bytes
     ) -> PendingCall:
         """Send a call of the running thread, for which this then waits.
 
@@ -250,7 +250,7 @@ class Network:
         if pending.message.caller:
             heappush(self._free_callers, pending.message.caller)
 
-    def _open(self, thread: "Thread", route: Route, procedure: RemoteProcedure, arguments: bytes) -> PendingCall:
+    def _open(self, thread: "Thread", route: Destination, procedure: RemoteProcedure, arguments: bytes) -> PendingCall:
         self._calls += 1
         caller = 0
         if self.packets.link(route.machine).loss_ppb:

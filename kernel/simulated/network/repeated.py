@@ -17,7 +17,7 @@ from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.threads import Stack
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.network.remote import Network, PendingCall, RemoteProcedure, Route
+    from lrpc.kernel.simulated.network.remote import Destination, Network, PendingCall, RemoteProcedure
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
 
@@ -48,7 +48,7 @@ class RepeatedCalls(Stack):
         self._stack = self.thread.stack
         self._left = 0
         self._since = 0  # when the present call began
-        self._route: Route | None = None  # of a call that is to be sent in the thread's next turn
+        self._route: Destination | None = None  # of a call that is to be sent in the thread's next turn
         self._pending: PendingCall | None = None
         self._error: Exception | None = None
         self.greenlet = self._stack.greenlet
@@ -70,7 +70,7 @@ class RepeatedCalls(Stack):
         if self._error is not None:
             raise self._error
 
-    def _send(self, processor: "Processor", route: "Route") -> None:
+    def _send(self, processor: "Processor", route: "Destination") -> None:
         self._pending = self._network.send(processor, self.thread, route, self._procedure, self._arguments)
 
     def _take_turn(self, fault: CallError | None) -> object:
@@ -94,7 +94,7 @@ class RepeatedCalls(Stack):
         kernel.processor = None
         return kernel.engine.loop.switch()
 
-    def _next(self, processor: "Processor", fault: CallError | None) -> "Route | None":
+    def _next(self, processor: "Processor", fault: CallError | None) -> "Destination | None":
         """Receive the reply, and return where the next call goes; None if there is none."""
         processor.refill()
         if fault is not None:
