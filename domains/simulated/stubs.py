@@ -47,7 +47,7 @@ class ClientStub:
     def repeat(self, values: tuple[object, ...], times: int) -> None:
         """Make so many calls with the same arguments, one after the other; drop their results."""
         network, arguments, results = self.kernel.network, self.arguments, self.results
-        if network is not None and self.key.remote and arguments.bare:
+        if times > 0 and network is not None and self.key.remote and arguments.bare:
             packed, unpack = pack(arguments, values), results.unpack if results.count else None
             if network.repeat(self.key, self.remote, packed, unpack, self.latencies, times):
                 return
