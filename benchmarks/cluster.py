@@ -64,7 +64,7 @@ def ring(machines: int, rounds: int, local: int, remote: int, every_us: int = 0)
     for number, name in enumerate(names):
         neighbour = names[(number + 1) % machines]
         domains[f"server {name}"] = {"machine": name, "exports": {f"tests@{name}": {"server": "four tests"}}}
-        calls = [_null("here", local)] + ([_null("there", remote)] if remote else [])
+        calls = [null_calls("here", local)] + ([null_calls("there", remote)] if remote else [])
         imports = {"here": f"tests@{name}"} | ({"there": f"tests@{neighbour}"} if remote else {})
         thread = {"program": "caller", "parameters": {"calls": calls, "rounds": rounds, "every_us": every_us}}
         domains[f"client {name}"] = {"machine": name, "imports": imports, "threads": [thread]}
@@ -88,7 +88,7 @@ def workstations(stations: int, servers: int, rounds: int, local: int, every_us:
         name = f"station{number:02d}"
         places[name] = {}
         domains[f"server {name}"] = {"machine": name, "exports": {f"tests@{name}": {"server": "four tests"}}}
-        calls = [_null("here", local), _null("there", 1)]
+        calls = [null_calls("here", local), null_calls("there", 1)]
         domains[f"client {name}"] = {
             "machine": name,
             "imports": {"here": f"tests@{name}", "there": f"tests{(number + number // servers) % servers}"},
@@ -108,7 +108,7 @@ def clients(machines: int, threads: int, calls: int, delay_us: float) -> Cluster
     for number in range(pairs):
         like = {"processors": 8, "cost_model": "linux-python"}  # no network processor: it would be the limit
         places |= {f"c{number}": like, f"s{number}": like}
-        thread = {"program": "caller", "count": threads // pairs, "parameters": {"calls": [_null("there", calls)]}}
+        thread = {"program": "caller", "count": threads // pairs, "parameters": {"calls": [null_calls("there", calls)]}}
         domains |= {
             f"server {number}": {"machine": f"s{number}", "exports": {f"tests{number}": {"server": "four tests"}}},
             f"client {number}": {
@@ -121,7 +121,8 @@ def clients(machines: int, threads: int, calls: int, delay_us: float) -> Cluster
     return cluster({"name": "clients", "links": links, "machines": places, "domains": domains})
 
 
-def _null(to: str, times: int) -> dict[str, object]:
+def null_calls(to: str, times: int) -> dict[str, object]:
+    """Return the table of a caller's Null calls of an import."""
     return {"to": to, "interface": "FourTests", "procedure": "null", "times": times}
 
 

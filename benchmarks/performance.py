@@ -54,11 +54,11 @@ def beside_peers(calls: int, repeats: int) -> str:
     found, missing = peers.measure_all(calls, repeats)
     for line in missing:
         print(f"left out: {line}", file=sys.stderr)
-    names = [name for name in NAMES if all(name in rounds.us for rounds in found)]
+    names = [name for name in NAMES if any(name in rounds.us for rounds in found)]
     rows = []
     for rounds in found:
         ours = f"{median(rounds.us[peers.KERNEL]):.2f}"
-        rows.append([rounds.case, ours, *(f"{rounds.ratio(name):.2f}" for name in names)])
+        rows.append([rounds.case, ours, *(f"{rounds.ratio(name):.2f}" if name in rounds.us else "-" for name in names)])
     return markdown(["case", "lrpc, µs a call", *(f"{NAMES[name]}, times as long" for name in names)], rows)
 
 

@@ -19,6 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.cluster import clients
+from benchmarks.peers.peer import Exchange
 from benchmarks.simulation import timed
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.kernel.compiled import in_words
@@ -53,6 +54,13 @@ class RemoteRun:
         return self.seconds / self.calls * 1e6
 
 
+def exchange_of(costs: CostModel) -> Exchange:
+    """Return what a Null between machines takes."""
+    receive, send = costs.ns[NETWORK_RECEIVE], costs.ns[NETWORK_SEND]
+    client, server = costs.ns[REMOTE_CLIENT] + send, receive + costs.ns[REMOTE_SERVER] + send
+    return Exchange(PROCESSORS, DELAY_NS, client, server, receive)
+
+
 def run_lrpc(calls: int) -> RemoteRun:
     """Run the clients as a cluster in this process, links in memory; `calls` of each client."""
     described = clients(2, CLIENTS, calls, DELAY_NS / 1000)
@@ -69,26 +77,25 @@ def run_fewest(calls: int) -> RemoteRun:
     from simpy import Environment
 
     environment = Environment(initial_time=0)
-    costs = load_cost_model("linux-python")
+    exchange = exchange_of(load_cost_model("linux-python"))
     here, there = [0.0] * PROCESSORS, [0.0] * PROCESSORS
     ends = [0.0]
     for _ in range(CLIENTS):
-        environment.process(_client(environment, costs, here, there, calls, ends))
+        environment.process(_client(environment, exchange, here, there, calls, ends))
     seconds = timed(environment.run)
     return RemoteRun(CLIENTS * calls, round(ends[0]), seconds)
 
 
 def _client(
     environment: "simpy.Environment",
-    costs: CostModel,
+    exchange: Exchange,
     here: list[float],
     there: list[float],
     calls: int,
     ends: list[float],
 ) -> Generator["simpy.Event", object, None]:
     """Make calls: two events each. `here` and `there` are heaps of when processors are free."""
-    receive, send = costs.ns[NETWORK_RECEIVE], costs.ns[NETWORK_SEND]
-    client, server = costs.ns[REMOTE_CLIENT] + send, receive + costs.ns[REMOTE_SERVER] + send
+    receive, client, server = exchange.receive_ns, exchange.client_ns, exchange.server_ns
     received = 0
     for _ in range(calls):
         now = environment.now

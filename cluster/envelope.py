@@ -1,9 +1,12 @@
 """A message between machines with its virtual times."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from lrpc.kernel.simulated.network.packets import Body
+
+if TYPE_CHECKING:
+    from lrpc.kernel.simulated.network.remote import Network
 
 LOOPBACK: Final = "127.0.0.1"  # where stations of one computer are reached
 Transport = Literal["grpc", "memory"]  # how envelopes travel
@@ -14,7 +17,7 @@ class Envelope:
     """A message between machines that is on its way: a call, a reply, or a packet of one.
 
     Machines are named by rank. `sequence` counts the messages from this source to this destination,
-    from 1.
+    from 1. It is itself what happens as it comes off the wire, once `network` is the destination's.
     """
 
     source: int
@@ -33,3 +36,10 @@ class Envelope:
         self.sent_ns = sent_ns
         self.arrives_ns = arrives_ns
         self.body = body
+        self.network: Network | None = None
+        self.next: Envelope | None = None  # of those that wait for this one; see `Links.deliver`
+
+    def __call__(self) -> None:
+        """Receive the message: an action of the destination's engine."""
+        assert self.network is not None
+        self.network.arrive(self.source, self.body)

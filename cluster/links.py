@@ -22,8 +22,8 @@ from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.network.packets import Body, LinkTraits, OffWire, last_packet_size
-from lrpc.kernel.simulated.network.remote import Arrival, Locate, Network
+from lrpc.kernel.simulated.network.packets import Body, Carrier, LinkTraits, OffWire, last_packet_size
+from lrpc.kernel.simulated.network.remote import Locate, Network
 
 
 class _Neighbour:
@@ -34,15 +34,22 @@ class _Neighbour:
         self.wired = wired  # the link is the wire, shared with other machines
         self.back_ns = back_ns  # the least time from an event there to a message here
         self.sent = 0  # messages: their sequence
+        self.first: Envelope | None = None  # of the messages on their way from there, in order of arrival
+        self.last: Envelope | None = None
+        self.action: Callable[[], None] = _nothing  # receives the first of them
         self._delay_ns = link.delay_ns
         self._ps_per_byte = link.ps_per_byte
 
     def ns(self, size: int) -> int:
         """Return the time in ns that a message of `size` bytes spends on the link."""
-        return self._delay_ns + (size * self._ps_per_byte + 500) // 1000
+        return self._delay_ns + (size * self._ps_per_byte + 500) // 1000 if size else self._delay_ns
 
 
-class Links:
+def _nothing() -> None:
+    """Receive nothing."""
+
+
+class Links(Carrier):
     """One machine's ends of its links.
 
     The machine's kernel calls `send`; the group that runs the machine calls `deliver`. Messages to
@@ -61,14 +68,14 @@ class Links:
         self._outbox = outbox
         self._lookahead_ns = cluster.machines[rank].costs.lookahead_ns
         self._neighbours: dict[int, _Neighbour] = {}
-        self.network = Network(kernel, rank, self.send, locate, self.traits_of)
+        self.network = Network(kernel, rank, self, locate)
 
     def traits_of(self, machine: int) -> LinkTraits:
         """Return what the kernel must know of the link to another machine, by rank."""
         neighbour = self._neighbour(machine)
         return LinkTraits(neighbour.loss_ppb, neighbour.wired)
 
-    def send(self, destination: int, leaves_ns: int, body: Body, size: int, off_wire: OffWire) -> int:
+    def send(self, destination: int, leaves_ns: int, body: Body, size: int, off_wire: OffWire | None) -> int:
         """Send a packet, or a whole message, that leaves the controller at `leaves_ns`.
 
         `size` is its data in bytes. `off_wire` is told when the wire has taken it, once that is
@@ -80,12 +87,14 @@ class Links:
         neighbour = self._neighbour(destination)
         if not neighbour.wired:
             arrives = leaves_ns + neighbour.ns(size)
-            off_wire(arrives)
+            if off_wire is not None:
+                off_wire(arrives)
             return self._post(destination, leaves_ns, arrives, body, neighbour)
         if self.wire is None:
             # The hub has the wire's queue, so the packet is there at once, to wait for the wire.
             # All of its lookahead lies before: it is what the controller here takes.
-            off_wire(leaves_ns + neighbour.ns(size))
+            if off_wire is not None:
+                off_wire(leaves_ns + neighbour.ns(size))
             return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, neighbour)
         self._engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour, off_wire))
         return leaves_ns
@@ -94,29 +103,55 @@ class Links:
         """Schedule the arrival of a message from another machine: at its time, or off the wire.
 
         On the hub, a message that comes over the wire first queues for the wire at its arrival
-        time.
+        time. Of messages that come from one machine in order, the engine gets the first, and each
+        other one as the one before it has come: so few events are scheduled at a time.
         """
         network = self.network
         network.expect(envelope.body)
-        arrival = Arrival(network, envelope.source, envelope.body)
-        action: Callable[[], None] = arrival
-        if self.wire is not None and self._neighbour(envelope.source).wired:
-            action = partial(self._join_wire, envelope, arrival)
+        envelope.network = network
+        neighbour = self._neighbour(envelope.source)
+        if self.wire is not None and neighbour.wired:
+            self._arrives(envelope, partial(self._join_wire, envelope))
+            return
+        last = neighbour.last
+        if last is None:
+            neighbour.first = neighbour.last = envelope
+            self._arrives(envelope, neighbour.action)
+        elif last.arrives_ns <= envelope.arrives_ns:
+            neighbour.last = last.next = envelope
+        else:
+            self._arrives(envelope, envelope)  # it overtakes others
+
+    def _arrives(self, envelope: Envelope, action: Callable[[], None]) -> None:
         self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
 
-    def _join_wire(self, envelope: Envelope, arrival: Arrival) -> None:
+    def _next(self, neighbour: _Neighbour) -> None:
+        """Schedule the arrival of a neighbour's next message, and receive the first one."""
+        envelope = neighbour.first
+        assert envelope is not None
+        after = neighbour.first = envelope.next
+        if after is None:
+            neighbour.last = None
+        else:
+            self._engine.follow(after.arrives_ns, after.source, after.sequence, neighbour.action)
+        envelope()
+
+    def _join_wire(self, envelope: Envelope) -> None:
         """Queue a packet that has come to the hub for the wire."""
         assert self.wire is not None
         size = last_packet_size(envelope.body)
         takes = self._neighbour(envelope.source).ns(size)
-        self._engine.schedule(self.wire.serve(self._engine.now, takes, size), arrival)
+        self._engine.schedule(self.wire.serve(self._engine.now, takes, size), envelope)
 
-    def _put_on_wire(self, destination: int, body: Body, size: int, neighbour: _Neighbour, off_wire: OffWire) -> None:
+    def _put_on_wire(
+        self, destination: int, body: Body, size: int, neighbour: _Neighbour, off_wire: OffWire | None
+    ) -> None:
         """Queue one of the hub's own packets for the wire, and post it."""
         assert self.wire is not None
         now = self._engine.now
         arrives = self.wire.serve(now, neighbour.ns(size), size)
-        off_wire(arrives)
+        if off_wire is not None:
+            off_wire(arrives)
         self._post(destination, now, arrives, body, neighbour)
 
     def _post(self, destination: int, sent_ns: int, arrives_ns: int, body: Body, neighbour: _Neighbour) -> int:
@@ -137,4 +172,5 @@ class Links:
             back_ns = self._reach.return_ns(self._rank, machine)
             wired = self._cluster.wired(here, there)
             found = self._neighbours[machine] = _Neighbour(self._cluster.between(here, there), wired, back_ns)
+            found.action = partial(self._next, found)
         return found

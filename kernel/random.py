@@ -5,6 +5,7 @@ Philox, a counter-based generator with a fixed definition, and the samples are m
 in integer arithmetic. A library's distributions may change between its versions, so none is used.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -28,14 +29,14 @@ class Stream:
         self._key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
         self._generator: Philox | None = None  # made anew until it is kept
         self._drawn = 0  # words, while it is not kept
-        self._words: list[int] = []  # generated ahead, the next one last
+        self._words = array("Q")  # generated ahead, the next one last; a list of them takes four times as much
         self._ahead = _FEWEST
 
     def word(self) -> int:
         """Return 64 random bits."""
         if not self._words:
             generator = self._begun()
-            self._words = generator.random_raw(self._ahead).tolist()
+            self._words = array("Q", generator.random_raw(self._ahead).tobytes())
             self._words.reverse()
             self._drawn += self._ahead
             self._ahead = min(4 * self._ahead, _MOST)

@@ -2,15 +2,18 @@
 
     python -m benchmarks.peers [--calls N] [--repeats R]
 
-Four cases: those of `benchmarks.simulation`, and ten clients that call across machines as in
-`benchmarks.remote`. Each peer's model has the fewest events that give the kernel's virtual times:
-it moves no bytes, checks nothing and logs nothing. SimPy and salabim run in this process. SimGrid
-and ns-3 run as programs built from the sources beside this module, and are left out where they are
-not installed; SimGrid's messages are its mailboxes', and those of ns-3 are UDP packets.
+Six cases: those of `benchmarks.simulation`, ten clients that call across machines as in
+`benchmarks.remote`, the ring of `benchmarks.rings` and the trace of `benchmarks.traces`. Each
+peer's model has the fewest events that give the kernel's virtual times: it moves no bytes, checks
+nothing and logs nothing. SimPy and salabim run in this process. SimGrid and ns-3 run as programs
+built from the sources beside this module, and are left out where they are not installed; SimGrid's
+messages are its mailboxes', and those of ns-3 are UDP packets. A peer without a model of a case is
+left out of it.
 
 Every round asserts that all ended at the same virtual time (where clients contend, up to
-`LARGEST_DIFFERENCE`). What is compared is processor time of the run, without its set-up; of calls
-across machines, the kernel's has its cluster's set-up in it.
+`LARGEST_DIFFERENCE`; of a trace, that its first spans took as long, up to `OF_TRACES`). What is
+compared is processor time of the run, without its set-up; across machines, the kernel's has its
+cluster's set-up in it, and of a trace, both have its steps'.
 """
 
 import argparse
@@ -24,16 +27,23 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks import remote, simulation
+from benchmarks import remote, rings, simulation, traces
 from benchmarks.peers import salabim_models
 from benchmarks.peers.built import Built, NotBuilt
-from benchmarks.peers.peer import Exchange, Finished
+from benchmarks.peers.peer import Finished
 from lrpc.kernel.compiled import in_words
-from lrpc.kernel.simulated.costs import NETWORK_RECEIVE, NETWORK_SEND, REMOTE_CLIENT, REMOTE_SERVER, load_cost_model
+from lrpc.kernel.simulated.costs import load_cost_model
+from lrpc.workloads.traces.read import read_trace
+from lrpc.workloads.traces.trace import Trace
 
 KERNEL: Final = "lrpc"
 REMOTE: Final = "across machines"
-SAME: Final = 1e-9  # of virtual times, as a part of ours: some peers count in seconds
+RING: Final = "ring"
+TRACE: Final = "trace"
+# Of virtual times, as a part of ours: some peers count in seconds, and of a trace the model leaves
+# out that processors switch between pods.
+SAME: Final = 1e-9
+OF_TRACES: Final = 1e-3
 Runner = Callable[[], Finished]
 
 
@@ -84,11 +94,7 @@ def locally(case: simulation.Case, calls: int, programs: Sequence[Built]) -> dic
 
 def across(calls: int, programs: Sequence[Built]) -> dict[str, Runner]:
     """Return what runs clients of another machine, by contender; each makes `calls` calls."""
-    ns = load_cost_model("linux-python").ns
-    receive, send = ns[NETWORK_RECEIVE], ns[NETWORK_SEND]
-    exchange = Exchange(
-        remote.PROCESSORS, remote.DELAY_NS, ns[REMOTE_CLIENT] + send, receive + ns[REMOTE_SERVER] + send, receive
-    )
+    exchange = remote.exchange_of(load_cost_model("linux-python"))
 
     def run(runner: Callable[[int], remote.RemoteRun]) -> Runner:
         def finish() -> Finished:
@@ -103,6 +109,36 @@ def across(calls: int, programs: Sequence[Built]) -> dict[str, Runner]:
         **_others(lambda peer: peer.remote(remote.CLIENTS, calls, exchange), programs),
         **_salabim(lambda: salabim_models.remote(remote.CLIENTS, calls, exchange)),
     }
+
+
+def around(rounds: int, programs: Sequence[Built]) -> dict[str, Runner]:
+    """Return what runs a ring of machines so many rounds, by contender."""
+    costs = load_cost_model(rings.COST_MODEL)
+    own, exchange = [rings.own_ns(costs)] * rings.OWN, remote.exchange_of(costs)
+    return {
+        KERNEL: lambda: rings.run_lrpc(rounds),
+        "simpy": lambda: rings.run_fewest(rounds),
+        **_others(
+            lambda peer: peer.ring(rings.MACHINES, rounds, own, exchange),
+            [peer for peer in programs if peer.name == "simgrid"],
+        ),
+        **_salabim(lambda: salabim_models.ring(rings.MACHINES, rounds, own, exchange)),
+    }
+
+
+def replayed(path: Path) -> dict[str, Runner]:
+    """Return what replays the trace of a file, by contender."""
+    trace = read_trace(path)
+
+    def run(replay: Callable[[Trace], int]) -> Runner:
+        def finish() -> Finished:
+            took: list[int] = []
+            seconds = simulation.timed(lambda: took.append(replay(trace)))
+            return Finished(took[0], seconds)
+
+        return finish
+
+    return {KERNEL: run(traces.replay), "simpy": run(traces.replay_fewest)}
 
 
 def _others(run: Callable[[Built], Finished], programs: Sequence[Built]) -> dict[str, Runner]:
@@ -141,6 +177,11 @@ def measure_all(calls: int, repeats: int) -> tuple[list[Rounds], list[str]]:
             found.append(measure(case.name, locally(case, each, programs), each * case.processors, repeats, apart))
         each = max(1, calls // remote.CLIENTS)
         found.append(measure(REMOTE, across(each, programs), each * remote.CLIENTS, repeats, SAME))
+        rounds = max(1, calls // rings.calls_of(1))
+        found.append(measure(RING, around(rounds, programs), rings.calls_of(rounds), repeats, SAME))
+        path = Path(folder, "trace.csv")
+        traces.write(path, calls)
+        found.append(measure(TRACE, replayed(path), calls, repeats, OF_TRACES))
     return found, missing if find_spec("salabim") else [*missing, "salabim: install the extra bench"]
 
 
@@ -148,7 +189,7 @@ def table(found: Sequence[Rounds]) -> str:
     """Return the medians, in us of processor time a call, and how many times as fast we were."""
     lines = []
     for rounds in found:
-        lines.append(f"{rounds.case}: {rounds.calls:,} calls")
+        lines.append(f"{rounds.case}: {rounds.calls:,} {'spans' if rounds.case == TRACE else 'calls'}")
         for name, us in rounds.us.items():
             ratio = "" if name == KERNEL else f"{rounds.ratio(name):6.2f} x"
             lines.append(f"  {name:<10} {median(us):8.2f} us {ratio}".rstrip())

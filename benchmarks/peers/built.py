@@ -48,6 +48,11 @@ class Built:
         times = exchange.delay_ns, exchange.client_ns, exchange.server_ns, exchange.receive_ns
         return self._run("remote", clients, calls, exchange.processors, *times)
 
+    def ring(self, machines: int, rounds: int, own: Sequence[int], exchange: Exchange) -> Finished:
+        """Run machines in a ring; `own` are the calls of one's own in a round, in ns, all equal."""
+        times = exchange.delay_ns, exchange.client_ns, exchange.server_ns, exchange.receive_ns
+        return self._run("ring", machines, rounds, len(own), own[0], *times)
+
     def _run(self, *arguments: object) -> Finished:
         command = [str(self._program), *map(str, arguments)]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)

@@ -1,4 +1,4 @@
-"""The models of `simpy_models` and `remote` with the fewest events, for salabim; times in ns."""
+"""The models of `simpy_models`, `remote` and `rings` with the fewest events, for salabim; in ns."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +52,26 @@ def remote(clients: int, calls: int, exchange: Exchange) -> Finished:
 
     found = _run([client] * clients)
     return Finished(ends[0], found.seconds)
+
+
+def ring(machines: int, rounds: int, own: Sequence[int], exchange: Exchange) -> Finished:
+    """Run machines in a ring: as `rings.run_fewest` does; `own` are a round's own calls, in ns."""
+
+    def client(hold: Callable[[int], object]) -> Iterator[object]:
+        now = received = 0
+        for _ in range(rounds):
+            now += received
+            for ns in own:
+                now += ns
+                yield hold(now)
+            now += exchange.client_ns + exchange.delay_ns
+            yield hold(now)
+            now += exchange.server_ns + exchange.delay_ns
+            yield hold(now)
+            received = exchange.receive_ns
+        yield hold(now + received)
+
+    return _run([client] * machines)
 
 
 def _run(bodies: Sequence[Callable[[Callable[[int], object]], Iterator[object]]]) -> Finished:

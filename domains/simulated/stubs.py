@@ -17,6 +17,7 @@ from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.log import WITHIN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_passing import Port
+from lrpc.kernel.simulated.network.remote import RemoteProcedure
 from lrpc.kernel.simulated.transfer import call
 
 
@@ -36,12 +37,25 @@ class ClientStub:
         self.single = procedure.single
         self.number = number
         self.key: BindingObject = grant.client_key
+        self.remote = RemoteProcedure(number, procedure.arguments.shapes, procedure.results.shapes)
         self.latencies = client.kernel.histogram(grant, procedure.name)
 
     def __call__(self, *values: object, **named: object) -> object:
         """Call the procedure; return its result, a tuple of several, or None."""
-        if named:
-            values = in_order(self.arguments, values, named)
+        return self.make(in_order(self.arguments, values, named) if named else values)
+
+    def repeat(self, values: tuple[object, ...], times: int) -> None:
+        """Make so many calls with the same arguments, one after the other; drop their results."""
+        network, arguments, results = self.kernel.network, self.arguments, self.results
+        if times > 0 and network is not None and self.key.remote and arguments.bare:
+            packed, unpack = pack(arguments, values), results.unpack if results.count else None
+            if network.repeat(self.key, self.remote, packed, unpack, self.latencies, times):
+                return
+        for _ in range(times):
+            self.make(values)
+
+    def make(self, values: tuple[object, ...]) -> object:
+        """Make one call; return what the procedure returns."""
         kernel = self.kernel
         arguments = self.arguments
         packed = pack(arguments, values)
@@ -64,7 +78,7 @@ class ClientStub:
         network = self.kernel.network
         if network is None:
             raise self._remote_bit_altered()
-        data = network.call(self.key, self.number, packed, self.arguments.shapes, self.results.shapes)
+        data = network.call(self.key, self.remote, packed)
         self.kernel.counts.result_bytes += len(data)
         return self.results.unpack(data, 0)
 

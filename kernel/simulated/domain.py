@@ -12,7 +12,7 @@ from lrpc.kernel.errors import CallError
 from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated import termination, transfer
 from lrpc.kernel.simulated.estacks import EStackPool
-from lrpc.kernel.simulated.memory import AddressSpace, Region
+from lrpc.kernel.simulated.memory import AddressSpace, Region, alike
 from lrpc.kernel.simulated.threads import Thread
 from lrpc.kernel.states import DOMAIN_LIVE
 
@@ -59,8 +59,10 @@ class ProtectionDomain:
         self.convention: Convention = "argument pointer"  # of its servers' language
         self.estacks = EStackPool(kernel, self)
         pages = kernel.memory.pages(max(kernel.costs.file.tlb.on_call.domain, kernel.costs.file.tlb.on_return.domain))
-        self.pages_on_call = kernel.pages_on_call | _first_pages(pages, kernel.costs.file.tlb.on_call.domain)
-        self.pages_on_return = kernel.pages_on_return | _first_pages(pages, kernel.costs.file.tlb.on_return.domain)
+        self.pages_on_call = alike(kernel.pages_on_call | _first_pages(pages, kernel.costs.file.tlb.on_call.domain))
+        self.pages_on_return = alike(
+            kernel.pages_on_return | _first_pages(pages, kernel.costs.file.tlb.on_return.domain)
+        )
         # The dispatcher's: how much it needs idle processors in this context, as of which call.
         self.needed = 0
         self.needed_at = 0

@@ -119,6 +119,10 @@ class Engine:
         """
         if time < self.horizon:
             raise Panic(f"a message from machine {source} is due at {time} ns, but this machine ran to {self.horizon}")
+        self.follow(time, source, sequence, action)
+
+    def follow(self, time: int, source: int, sequence: int, action: Action) -> None:
+        """Schedule an arrival that was known before this machine ran so far."""
         self._push((time, ARRIVAL, source, sequence, action))
 
     def first(self, time: int, processor: int) -> bool:

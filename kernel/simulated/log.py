@@ -62,7 +62,7 @@ NAMES: Final = {
 
 EVENT_BYTES: Final = 32  # four integers of eight bytes
 LARGEST: Final = 2**63 - 1  # the largest such integer, which masks what clients make up
-_PENDING: Final = 256 * EVENT_BYTES  # hashed together; more would be most of the memory of many machines
+_PENDING: Final = 64 * EVENT_BYTES  # hashed together; more would be most of the memory of many machines
 
 
 class Sink(Protocol):

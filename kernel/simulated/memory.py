@@ -8,6 +8,7 @@ missed.
 """
 
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Final
 
 from lrpc.kernel.errors import AccessFault
@@ -19,6 +20,12 @@ POISON: Final = 0xDB  # fills freed A-stacks in debug mode
 
 
 _NO_PAGES: Final[frozenset[int]] = frozenset()
+
+
+@lru_cache(maxsize=4096)
+def alike(pages: frozenset[int]) -> frozenset[int]:
+    """Return the same set for all machines of this process that have pages of these numbers."""
+    return pages
 
 
 class Region:
@@ -49,7 +56,7 @@ class PhysicalMemory:
         """Return `count` fresh page numbers, for code and data whose bytes are not simulated."""
         first = self._pages
         self._pages += count
-        return frozenset(range(first, first + count))
+        return alike(frozenset(range(first, first + count)))
 
 
 class TranslationBuffer:

@@ -44,9 +44,9 @@ class Errand:
         return ""
 
     def receive(self, processor: "Processor") -> bool:
-        """Do what comes before the thread needs a stack; return whether it may begin now.
+        """Do what comes before the thread needs a stack; return whether it may begin on one now.
 
-        If it may not yet, the processor's next turn is scheduled.
+        If it may not yet, the processor's next turn is scheduled, or the thread has ended.
         """
         return True
 
@@ -153,6 +153,12 @@ class Thread:
         """Enter `state`. Raises `Panic` where it may not follow the present state."""
         self.state = follow(self.state, state)
 
+    def wait_for(self, what: str) -> None:
+        """Begin to wait for something, which is named should the run report a deadlock."""
+        self.enter_state(THREAD_WAITING)
+        self.waits_for = what
+        self.waits += 1
+
     def deliver(self, error: CallError | None) -> None:
         """Leave an error, or None, for the thread to find when it resumes."""
         self._delivered = error
@@ -167,6 +173,14 @@ class Thread:
         self.begun = True
         error, self._delivered = self._delivered, None
         return self.stack.switch(error)
+
+    def spare_stack(self) -> None:
+        """Give back the stack of a thread that ends without having begun on it."""
+        stack = self.stack
+        assert isinstance(stack, ThreadStack)
+        stack.thread = None
+        if len(self.kernel.spare_stacks) < MOST_SPARE:
+            self.kernel.spare_stacks.append(stack)
 
     def join(self) -> None:
         """Block the running thread until this one has ended, or the last of its successors.

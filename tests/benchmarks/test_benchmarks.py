@@ -108,7 +108,7 @@ def test_results_of_a_cluster_have_a_page_that_says_what_actors_gain(tmp_path: P
 def test_peers_end_when_the_kernel_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert peers.main(["--calls", str(CALLS), "--repeats", "1"]) == 0  # asserts that all end at the same virtual time
     found = last_line(capsys)
-    assert set(found["ratios"]) == {"null", "contended", "shared", "across machines"}
+    assert set(found["ratios"]) == {"null", "contended", "shared", "across machines", "ring", "trace"}
     assert all({"simpy"} <= set(ratios) for ratios in found["ratios"].values())
 
 

@@ -106,10 +106,6 @@ class Fragment:
 Body = CallMessage | ReplyMessage | Acknowledgement | Fragment
 # Is told when the wire has taken a packet, once that is known.
 OffWire = Callable[[int], None]
-# Sends a packet, or a message that travels whole. Called with the destination's rank, the time when
-# the controller sends it, the body, the bytes of data in this packet, and whom to tell when it is
-# off the wire. Returns when the next may be sent to the same machine.
-Send = Callable[[int, int, Body, int, OffWire], int]
 
 
 @dataclass(frozen=True)
@@ -120,11 +116,32 @@ class LinkTraits:
     # It is a wire that other machines use too: messages travel in packets under every cost model.
     shared: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Return whether a message that travels whole counts as one packet on it."""
+        return not self.shared and not self.loss_ppb
+
+
+class Carrier:
+    """What takes a machine's packets to others. This base class knows no other machine."""
+
+    def traits_of(self, machine: int) -> LinkTraits:
+        """Return what the kernel must know of the link to another machine, by rank."""
+        raise NotImplementedError
+
+    def send(self, destination: int, leaves_ns: int, body: Body, size: int, off_wire: OffWire | None) -> int:
+        """Send a packet, or a whole message, that leaves the controller at `leaves_ns`.
+
+        `size` is the bytes of data in this packet. `off_wire` is told when the wire has taken it.
+        Returns when the next may be sent to the same machine.
+        """
+        raise NotImplementedError
+
 
 class Packets:
     """The packets that one machine sends and receives, and what serves them there."""
 
-    def __init__(self, kernel: "Kernel", send: Send, traits_of: Callable[[int], LinkTraits]) -> None:
+    def __init__(self, kernel: "Kernel", carrier: Carrier) -> None:
         self.io: IoProcessor | None = None  # None where messages are sent whole
         self.controller = Controller(kernel.engine)
         self.sending = ServiceTimes(kernel.costs, kernel.random("packets handed over"))
@@ -135,16 +152,19 @@ class Packets:
             self.io = IoProcessor(kernel.processors[0])
         self._kernel = kernel
         self._charges = kernel.charges
-        self._send = send
-        self._traits_of = traits_of
-        self._links: dict[int, LinkTraits] = {}
+        self._carrier = carrier
+        self._links: dict[int, LinkTraits] = {}  # a cache, and the last one that was asked for
+        self._recent, self._recent_link = -1, LinkTraits()
         self._chance = kernel.random("lost packets")
 
     def link(self, machine: int) -> LinkTraits:
         """Return the link to a machine, by rank."""
+        if machine == self._recent:
+            return self._recent_link
         found = self._links.get(machine)
         if found is None:
-            found = self._links[machine] = self._traits_of(machine)
+            found = self._links[machine] = self._carrier.traits_of(machine)
+        self._recent, self._recent_link = machine, found
         return found
 
     def send(self, processor: "Processor", machine: int, body: Body, size: int) -> None:
@@ -157,10 +177,10 @@ class Packets:
             self._spend_whole(processor, processor.charges.network_send, size)
             link = self.link(machine)
             # Whole, as the cost model has it, and counted as one packet.
-            if not link.shared and not link.loss_ppb:
+            if link.plain:
                 self._kernel.counts.packets_sent += 1
                 self._kernel.log.add(processor.clock, SEND, machine, logged_content(body))
-                self._send(machine, processor.clock, body, size, _nobody)
+                self._carrier.send(machine, processor.clock, body, size, None)
                 return
         self._send_packets(processor, machine, body, packet_sizes(size))
 
@@ -190,7 +210,8 @@ class Packets:
     def _spend_whole(self, processor: "Processor", path: Path, size: int) -> None:
         began = processor.clock
         processor.spend(path)
-        processor.clock += processor.charges.carry(size)
+        if size:
+            processor.clock += processor.charges.carry(size)
         self.whole_ns += processor.clock - began
 
     def _send_packets(self, processor: "Processor", machine: int, body: Body, sizes: list[int]) -> None:
@@ -214,7 +235,7 @@ class Packets:
             if self.io is not None:
                 self._hand_over(processor, self.io, machine, packet, size, lost[at])
             elif not lost[at]:
-                off_wire = self._send(machine, max(processor.clock, off_wire), packet, size, _nobody)
+                off_wire = self._carrier.send(machine, max(processor.clock, off_wire), packet, size, None)
 
     def spend(self, processor: "Processor", service: Service, size: int, times: ServiceTimes) -> None:
         """Spend a service on the processor of a thread that calls, or serves a call."""
@@ -244,17 +265,13 @@ class Packets:
             if lost:
                 self.controller.hold(leaves, leaves)
             else:
-                self._send(machine, leaves, packet, size, lambda off: self.controller.hold(leaves, off))
+                self._carrier.send(machine, leaves, packet, size, lambda off: self.controller.hold(leaves, off))
 
         self.controller.send(takes, size, begin)
 
     def _note(self, service: Service, size: int, begin: int, ns: int, place: int) -> None:
         if self._charges.notes is not None:
             self._charges.notes.add_service(service, size, begin, ns, place, None)
-
-
-def _nobody(off: int) -> None:
-    """Tell nobody when the wire has taken a packet."""
 
 
 def packet_sizes(size: int) -> list[int]:
@@ -286,8 +303,7 @@ def logged_content(body: Body) -> int:
     """
     if isinstance(body, CallMessage):
         if body.logged < 0:
-            carried = crc32(body.arguments, crc32(body.export.encode(), body.procedure))
-            body.logged = _entry(body.number, carried)
+            log_call(body, checksum_of(body.export, body.procedure))
         return body.logged
     if isinstance(body, ReplyMessage):
         if body.logged < 0:
@@ -295,6 +311,16 @@ def logged_content(body: Body) -> int:
             body.logged = _entry(body.number, crc32(body.results, begun) if body.results else begun)
         return body.logged
     return _entry(body.number, data_size(body))
+
+
+def checksum_of(export: str, procedure: int) -> int:
+    """Return the checksum of what a call calls; see `log_call`."""
+    return crc32(export.encode(), procedure)
+
+
+def log_call(message: CallMessage, what: int) -> None:
+    """Work out the event log's entry for a call; `what` is the checksum of what it calls."""
+    message.logged = _entry(message.number, crc32(message.arguments, what) if message.arguments else what)
 
 
 def _entry(number: int, carried: int) -> int:

@@ -28,24 +28,27 @@ from lrpc.kernel.errors import (
     raised,
 )
 from lrpc.kernel.simulated.engine import Event
+from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.log import ARRIVE
 from lrpc.kernel.simulated.network.marshaling import marshal
 from lrpc.kernel.simulated.network.packets import (
     Acknowledgement,
     Body,
     CallMessage,
-    LinkTraits,
+    Carrier,
     Packets,
     ReplyMessage,
-    Send,
+    checksum_of,
     data_size,
+    log_call,
     logged_content,
 )
+from lrpc.kernel.simulated.network.repeated import RepeatedCalls
+from lrpc.kernel.simulated.network.served import ServedCall
 from lrpc.kernel.simulated.network.stations import ServiceTimes
-from lrpc.kernel.simulated.threads import Errand
-from lrpc.kernel.states import THREAD_RUNNING
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.domain import Export
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
@@ -76,66 +79,33 @@ class PendingCall:
         self.network.close(self)
 
 
-class ServedCall(Errand):
-    """A call of another machine, which a thread was made to serve: that thread's body."""
-
-    def __init__(self, network: "Network", source: int, message: CallMessage) -> None:
-        self.network = network
-        self.source = source
-        self.message = message
-        self.received = False
-
-    def __call__(self) -> None:
-        """Serve the call."""
-        if not self.received:
-            processor = self.network.kernel.running_processor()
-            self._receive(processor)
-            processor.checkpoint()
-        self.network.execute(self.source, self.message)
-
-    def receive(self, processor: "Processor") -> bool:
-        """Receive the call, unless translation misses meet others on a bus: these need a stack."""
-        if self.received or self.network.kernel.bus is not None:
-            return True
-        assert processor.thread is not None
-        processor.thread.enter_state(THREAD_RUNNING)
-        processor.refill()
-        self._receive(processor)
-        return processor.may_go_on()
-
-    def _receive(self, processor: "Processor") -> None:
-        self.received = True
-        self.network.receive(processor, self.message)
-
-    @property
-    def name(self) -> str:
-        """Return the thread's name."""
-        return f"{self.message.export}/from{self.source}/{self.message.number}"
-
-    def lost(self) -> None:
-        """Reply that the call's server has terminated."""
-        self.network.tell_lost(self.source, self.message, self.name)
-
-
-class Arrival:
-    """A message from another machine: what happens when it comes off the wire."""
-
-    def __init__(self, network: "Network", source: int, body: Body) -> None:
-        self.network = network
-        self.source = source
-        self.body = body
-
-    def __call__(self) -> None:
-        """Receive the message."""
-        self.network.arrive(self.source, self.body)
-
-
-class _Route:
+class Destination:
     """Where calls of one export go, and what a caller waits for there."""
 
     def __init__(self, machine: int, export: str) -> None:
         self.machine = machine
+        self.export = export
         self.waits_for = f"a reply from {export} on another machine"
+
+
+class RemoteProcedure:
+    """A procedure of another machine, by number, as a client's stub calls it.
+
+    Stubs marshal values of the shapes that it `takes` and `gives`.
+    """
+
+    def __init__(self, number: int, takes: Sequence[ValueShape] = (), gives: Sequence[ValueShape] = ()) -> None:
+        self.number = number
+        self.takes = takes
+        self.gives = gives
+        self._route: Destination | None = None  # of the last call
+        self._called = 0
+
+    def called(self, route: Destination) -> int:
+        """Return the checksum of what a call over a route calls."""
+        if self._route is not route:
+            self._route, self._called = route, checksum_of(route.export, self.number)
+        return self._called
 
 
 class LastCall:
@@ -153,18 +123,16 @@ class Network:
     `rank` is this machine's. Raises `Refused` if the cost model has no costs for the network.
     """
 
-    def __init__(
-        self, kernel: "Kernel", rank: int, send: Send, locate: Locate, traits_of: Callable[[int], LinkTraits]
-    ) -> None:
+    def __init__(self, kernel: "Kernel", rank: int, carrier: Carrier, locate: Locate) -> None:
         kernel.costs.require("network")
         self.kernel = kernel
         self.rank = rank
         self.locate = locate
-        self.packets = Packets(kernel, send, traits_of)
+        self.packets = Packets(kernel, carrier)
         self.last_calls: dict[tuple[int, int], LastCall] = {}  # by machine and caller
         self.outstanding: dict[int, PendingCall] = {}  # by number
         self.raised: deque[str] = deque(maxlen=MOST_RAISED)  # the last exceptions of its servers, and where
-        self._routes: dict[str, _Route] = {}  # by export
+        self._routes: dict[str, Destination] = {}  # by export
         self.stubs = ServiceTimes(kernel.costs, kernel.random("stubs and run-time"))
         self.marshaling_ns = 0  # spent on values by their types
         self._calls = 0  # sent so far: their numbers
@@ -181,48 +149,85 @@ class Network:
         """
         return self._over_lossy_link or self._replies < self._calls
 
-    def call(
-        self,
-        key: BindingObject,
-        procedure: int,
-        arguments: bytes,
-        takes: Sequence[ValueShape] = (),
-        gives: Sequence[ValueShape] = (),
-    ) -> bytes:
+    def call(self, key: BindingObject, procedure: RemoteProcedure, arguments: bytes) -> bytes:
         """Call a procedure of another machine with packed arguments, and return its packed results.
 
-        Stubs marshal values of the shapes that it `takes` and `gives`. Raises `ProcedureRaised`,
-        `ForgedBinding`, `CallAborted`, `BindingRefused` where the other machine does not export the
-        interface any more, or `CallFailed` where its kernel refused the call or never answered.
+        Raises `ProcedureRaised`, `ForgedBinding`, `CallAborted`, `BindingRefused` where the other
+        machine does not export the interface any more, or `CallFailed` where its kernel refused the
+        call or never answered.
         """
-        own = self.kernel.check_key(key, self.kernel.running_thread().domain)
+        kernel = self.kernel
+        processor = kernel.running_processor()
+        thread = kernel.running_thread()
+        route = self.route(key, thread)
+        processor.checkpoint()
+        pending = self.send(kernel.running_processor(), thread, route, procedure, arguments)
+        return self.take_in(pending, procedure, kernel.block(route.waits_for))
+
+    def repeat(
+        self,
+        key: BindingObject,
+        procedure: RemoteProcedure,
+        arguments: bytes,
+        unpack: Callable[[bytes, int], object] | None,
+        latencies: Histogram,
+        times: int,
+    ) -> bool:
+        """Make equal calls without the thread's stack; return False where each needs that.
+
+        Raises what `call` does, or what `unpack` does with the results.
+        """
+        route = self.route(key, self.kernel.running_thread())
+        if self.packets.io is not None or self.kernel.bus is not None or not self.packets.link(route.machine).plain:
+            return False
+        RepeatedCalls(self, key, procedure, arguments, unpack, latencies).make(times)
+        return True
+
+    def route(self, key: BindingObject, thread: "Thread") -> Destination:
+        """Return where a thread's calls with a Binding Object go.
+
+        Raises `ForgedBinding`, or the error with which it was revoked.
+        """
+        own = self.kernel.check_key(key, thread.domain)
         route = self._routes.get(own.name) if own.export is None else None
         if route is None:
             where = self.locate(own.name) if own.export is None else None
             if where is None:
                 raise ForgedBinding(f"Binding Object {own.number}: it is for no other machine")
-            route = self._routes[own.name] = _Route(where[0], own.name)
-        kernel = self.kernel
-        processor = kernel.running_processor()
-        # Where messages travel whole, nothing else may intervene from here to the sending:
-        # lookahead rests on that.
-        processor.checkpoint()
-        self.packets.spend(processor, kernel.charges.remote_client, 0, self.stubs)
-        self.marshaling_ns += marshal(processor, takes, arguments, caller=True)
-        pending = self._open(kernel.running_thread(), route.machine, own.name, procedure, arguments)
-        kernel.counts.cross_machine += 1
+            route = self._routes[own.name] = Destination(where[0], own.name)
+        return route
+
+    def send(
+        self, processor: "Processor", thread: "Thread", route: Destination, procedure: RemoteProcedure, arguments: bytes
+    ) -> PendingCall:
+        """Send a call of the running thread, for which this then waits.
+
+        It has passed a checkpoint. Where messages travel whole, nothing else may intervene from
+        there to the sending: lookahead rests on that.
+        """
+        counts = self.kernel.counts
+        self.packets.spend(processor, processor.charges.remote_client, 0, self.stubs)
+        if procedure.takes:
+            self.marshaling_ns += marshal(processor, procedure.takes, arguments, caller=True)
+        pending = self._open(thread, route, procedure, arguments)
+        counts.cross_machine += 1
         self.packets.send(processor, route.machine, pending.message, len(arguments))
-        kernel.counts.link_requests += 1
+        counts.link_requests += 1
         if pending.message.caller:
             self._set_timer(pending)
-        fault = kernel.block(route.waits_for)
-        if pending.results is not None:
-            self.packets.take_in(kernel.running_processor(), len(pending.results))
-            if fault is None:
-                self.marshaling_ns += marshal(kernel.running_processor(), gives, pending.results, caller=True)
+        return pending
+
+    def take_in(self, pending: PendingCall, procedure: RemoteProcedure, fault: CallError | None) -> bytes:
+        """Receive the reply to a call, if there is one; return the results, or raise `fault`."""
+        results = pending.results
+        if results is not None:
+            processor = self.kernel.running_processor()
+            self.packets.take_in(processor, len(results))
+            if fault is None and procedure.gives:
+                self.marshaling_ns += marshal(processor, procedure.gives, results, caller=True)
         if fault is not None:
             raise fault
-        return pending.results or b""
+        return results or b""
 
     def spent(self) -> dict[str, int]:
         """Return what the processors spent on calls between machines, in ns by what it was."""
@@ -245,17 +250,18 @@ class Network:
         if pending.message.caller:
             heappush(self._free_callers, pending.message.caller)
 
-    def _open(self, thread: "Thread", machine: int, export: str, procedure: int, arguments: bytes) -> PendingCall:
+    def _open(self, thread: "Thread", route: Destination, procedure: RemoteProcedure, arguments: bytes) -> PendingCall:
         self._calls += 1
         caller = 0
-        if self.packets.link(machine).loss_ppb:
+        if self.packets.link(route.machine).loss_ppb:
             self._over_lossy_link = True
             if not self._free_callers:
                 self._callers += 1
                 self._free_callers.append(self._callers)
             caller = heappop(self._free_callers)
-        message = CallMessage(self._calls, export, procedure, arguments, caller)
-        pending = self.outstanding[self._calls] = PendingCall(self, thread, machine, message)
+        message = CallMessage(self._calls, route.export, procedure.number, arguments, caller)
+        log_call(message, procedure.called(route))
+        pending = self.outstanding[self._calls] = PendingCall(self, thread, route.machine, message)
         thread.outstanding = pending
         return pending
 
@@ -328,7 +334,7 @@ class Network:
         kernel = self.kernel
         export = kernel.exports.get(message.export)
         domain = kernel.domain("kernel") if export is None else export.domain
-        served = ServedCall(self, source, message)
+        served = ServedCall(self, source, message, export)
         thread = kernel.new_thread(served, domain, served)
         thread.serves = True
         thread.serves_call = source << 32 | message.number & 0x7FFF_FFFF
@@ -356,34 +362,42 @@ class Network:
         """Reply that a call's server has terminated, from a thread of the kernel's own."""
         what = f"machine {self.kernel.machine}: the domain that exported {message.export} has terminated"
         reply = ReplyMessage(message.number, b"", ("", what))
-        self._kernel_thread(f"{name}/lost", lambda: self._reply(source, message.caller, reply))
+        self._kernel_thread(f"{name}/lost", lambda: self.reply(source, message.caller, reply))
 
     def _kernel_thread(self, name: str, body: Callable[[], None]) -> None:
         thread = self.kernel.new_thread(name, self.kernel.domain("kernel"), body)
         thread.serves = True
         self.kernel.wake(thread)
 
-    def execute(self, source: int, message: CallMessage) -> None:
-        """Run a call's procedure in the server's domain, and reply."""
+    def execute(self, message: CallMessage, export: "Export | None") -> ReplyMessage:
+        """Run a call's procedure in the server's domain; return the reply.
+
+        Raises `RunFailed` in the loop where a leaf procedure has entered the kernel.
+        """
         results, fault = b"", None
         try:
-            results = self._call_procedure(message)
+            results = self._call_procedure(message, export)
         except Exception as error:
+            if self.kernel.processor is None:  # the run fails
+                raise
             fault = self._told(error)
-        self._reply(source, message.caller, ReplyMessage(message.number, results, fault))
+        return ReplyMessage(message.number, results, fault)
 
-    def _reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
+    def reply(self, source: int, caller: int, reply: ReplyMessage) -> None:
+        """Send a reply to another machine."""
         processor = self.kernel.running_processor()
         processor.checkpoint()
         self.packets.send(processor, source, reply, len(reply.results))
         self.kernel.running_thread().service = None  # replied: not lost any more
         self.kernel.counts.link_replies += 1
-        last = self.last_calls.get((source, caller))
-        if last is not None and last.number == reply.number:
-            last.reply = reply
+        if caller:
+            last = self.last_calls.get((source, caller))
+            if last is not None and last.number == reply.number:
+                last.reply = reply
 
-    def _call_procedure(self, message: CallMessage) -> bytes:
-        export = self.kernel.exports.get(message.export)
+    def _call_procedure(self, message: CallMessage, export: "Export | None") -> bytes:
+        if export is None:
+            export = self.kernel.exports.get(message.export)
         if export is None:
             raise _NotExported(f"import {message.export}: machine {self.kernel.machine} does not export it any more")
         if not 0 <= message.procedure < len(export.descriptors):
@@ -392,7 +406,8 @@ class Network:
         if len(message.arguments) > descriptor.largest_arguments:
             raise CallFailed(f"{export.name}.{descriptor.name}: {len(message.arguments)} bytes of arguments")
         results = self.kernel.enter(descriptor, message.arguments, 0)
-        self.marshaling_ns += marshal(self.kernel.running_processor(), descriptor.result_shapes, results, caller=False)
+        if shapes := descriptor.result_shapes:
+            self.marshaling_ns += marshal(self.kernel.running_processor(), shapes, results, caller=False)
         return results
 
     def _told(self, error: Exception) -> tuple[str, str]:
@@ -405,19 +420,19 @@ class Network:
         self.raised.append(f"{problem.kind} {problem.__notes__[-1]}")
         return problem.kind, problem.message
 
-    def _called(self, message: CallMessage) -> ProcedureDescriptor | None:
+    def called(self, message: CallMessage, export: "Export | None") -> ProcedureDescriptor | None:
         """Return what the server's stub knows of a called procedure, if there is one."""
-        export = self.kernel.exports.get(message.export)
+        if export is None:
+            export = self.kernel.exports.get(message.export)
         if export is None or not 0 <= message.procedure < len(export.descriptors):
             return None
         return export.descriptors[message.procedure]
 
-    def receive(self, processor: "Processor", message: CallMessage) -> None:
+    def receive(self, processor: "Processor", message: CallMessage, known: ProcedureDescriptor | None) -> None:
         """Spend what receiving a call costs its thread, and unmarshal the arguments."""
         self.packets.take_in(processor, len(message.arguments))
-        self.packets.spend(processor, self.kernel.charges.remote_server, 0, self.stubs)
-        known = self._called(message)
-        if known is not None:
+        self.packets.spend(processor, processor.charges.remote_server, 0, self.stubs)
+        if known is not None and known.argument_shapes:
             self.marshaling_ns += marshal(processor, known.argument_shapes, message.arguments, caller=False)
 
 

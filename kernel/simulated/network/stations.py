@@ -31,13 +31,16 @@ class ServiceTimes:
         self.charged_ns = 0
         self.drawn_ns = 0
         self._floor_ppm = costs.floor_ppm
+        self._varies = costs.floor_ppm < 1_000_000
         self._stream = stream
 
     def draw(self, ns: int) -> int:
         """Return how long a service takes that costs `ns`."""
-        drawn = floor = ns * self._floor_ppm // 1_000_000
-        if floor < ns:
-            drawn += self._stream.exponential(ns - floor)
+        drawn = ns
+        if self._varies:
+            floor = ns * self._floor_ppm // 1_000_000
+            if floor < ns:
+                drawn = floor + self._stream.exponential(ns - floor)
         self.charged_ns += ns
         self.drawn_ns += drawn
         return drawn

@@ -1,0 +1,118 @@
+"""Equal calls of another machine, one after the other, which a thread makes without its stack.
+
+The thread leaves its stack once, for the last of them. Its turns until then are taken by whoever
+resumes it, mostly the event loop: each receives a reply and sends the next call. Time, charges and
+log are those of calls that are made one by one. That holds where a message is sent in one step, and
+where no processor meets others on a bus (`Network.repeat`).
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from greenlet import getcurrent
+
+from lrpc.kernel.descriptors import BindingObject
+from lrpc.kernel.errors import CallError
+from lrpc.kernel.simulated.histogram import Histogram
+from lrpc.kernel.simulated.threads import Stack
+
+if TYPE_CHECKING:
+    from lrpc.kernel.simulated.network.remote import Destination, Network, PendingCall, RemoteProcedure
+    from lrpc.kernel.simulated.processor import Processor
+    from lrpc.kernel.simulated.threads import Thread
+
+
+class RepeatedCalls(Stack):
+    """Some calls with equal arguments; the thread's stack while it waits for the last one.
+
+    `unpack` checks results, which nobody else reads; None where there are none.
+    """
+
+    def __init__(
+        self,
+        network: "Network",
+        key: BindingObject,
+        procedure: "RemoteProcedure",
+        arguments: bytes,
+        unpack: Callable[[bytes, int], object] | None,
+        latencies: Histogram,
+    ) -> None:
+        self._network = network
+        self._kernel = network.kernel
+        self._key = key
+        self._procedure = procedure
+        self._arguments = arguments
+        self._unpack = unpack
+        self._latencies = latencies
+        self.thread: Thread = network.kernel.running_thread()
+        self._stack = self.thread.stack
+        self._left = 0
+        self._since = 0  # when the present call began
+        self._route: Destination | None = None  # of a call that is to be sent in the thread's next turn
+        self._pending: PendingCall | None = None
+        self._error: Exception | None = None
+        self.greenlet = self._stack.greenlet
+        self.switch = self._take_turn
+
+    def make(self, times: int) -> None:
+        """Make so many calls. Raises what the first one raises that fails."""
+        kernel, thread = self._kernel, self.thread
+        self._left = times
+        processor = kernel.running_processor()
+        self._since = processor.clock
+        route = self._network.route(self._key, thread)
+        processor.checkpoint()
+        self._send(kernel.running_processor(), route)
+        thread.stack = self
+        fault = kernel.block(route.waits_for)
+        if fault is not None:
+            self._network.take_in(cast("PendingCall", self._pending), self._procedure, fault)
+        if self._error is not None:
+            raise self._error
+
+    def _send(self, processor: "Processor", route: "Destination") -> None:
+        self._pending = self._network.send(processor, self.thread, route, self._procedure, self._arguments)
+
+    def _take_turn(self, fault: CallError | None) -> object:
+        """Do what the thread does in its turn, up to where it waits again: its stack's switch."""
+        kernel = self._kernel
+        processor = kernel.running_processor()
+        route, self._route = self._route, None
+        if route is None:
+            route = self._next(processor, fault)
+            if route is None:
+                self.thread.stack = self._stack
+                return self._stack.switch(fault)
+            if not processor.may_go_on():
+                self._route = route
+        if self._route is None:
+            self._send(processor, route)
+            self.thread.wait_for(route.waits_for)
+            kernel.dispatcher.reassign(processor)
+        if getcurrent() is kernel.engine.loop:
+            return None
+        kernel.processor = None
+        return kernel.engine.loop.switch()
+
+    def _next(self, processor: "Processor", fault: CallError | None) -> "Destination | None":
+        """Receive the reply, and return where the next call goes; None if there is none."""
+        processor.refill()
+        if fault is not None:
+            return None
+        try:
+            network, counts = self._network, self._kernel.counts
+            assert self._pending is not None
+            results = network.take_in(self._pending, self._procedure, None)
+            counts.result_bytes += len(results)
+            if self._unpack is not None:
+                self._unpack(results, 0)
+            counts.argument_bytes += len(self._arguments)
+            self._latencies.add(processor.clock - self._since)
+            self._left -= 1
+            if not self._left:
+                return None
+            self._since = processor.clock
+            return network.route(self._key, self.thread)
+        except Exception as error:
+            self._error = error
+            return None
