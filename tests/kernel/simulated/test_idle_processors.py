@@ -1,4 +1,4 @@
-"""Idle processors spin where they are needed most: by drawn calls or in turn, as if that were known."""
+"""Idle processors spin where they are needed most, as if the calls to come were known."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
