@@ -85,6 +85,7 @@ class TimelineNotes(Notes):
         self._sink = sink
         self._count = 0  # slices so far; a path of several steps is as many
         self._cut_ns = -1  # where the part ends, if it is not whole
+        self._last_ns = 0  # when its last slice ends
         self._calls = 0  # so far: their numbers
         self._pending = BytesWriter()
         self._open: dict[int, list[OpenSlice]] = {}  # by thread, the innermost last
@@ -199,6 +200,7 @@ class TimelineNotes(Notes):
         steps = [[(step, self.kernel.costs.ps[step]) for step in path.steps] for path in self.kernel.charges.paths]
         told = {
             "cut_ns": self._cut_ns,
+            "last_ns": self._last_ns,
             "threads": self._threads,
             "domains": self._domains,
             "procedures": self._procedures,
@@ -307,6 +309,7 @@ class TimelineNotes(Notes):
         self._pending.truncate(0)
 
     def _write(self, head: int, begin: int, end: int, thread: int, domain: int, one: int, other: int) -> None:
+        self._last_ns = max(self._last_ns, end)
         pending = self._pending
         write_i64_le(pending, head)
         write_i64_le(pending, begin)

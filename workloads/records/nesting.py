@@ -1,111 +1,132 @@
-"""Puts what is on tracks in order, so that each slice ends before those around it.
+"""Puts what is on a track in order, so that each slice ends before those around it.
 
 At one time, instants come first, so that they are in what ends then. Then come ends, the inner ones
-first, slices that take no time, and beginnings, the outer ones first.
+first, and beginnings, the outer ones first.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+from librt.strings import BytesWriter, read_i64_le, write_i64_le
 
-from lrpc.workloads.records.parts import Numbers, SliceColumns
-from lrpc.workloads.records.perfetto import INSTANT, SLICE_BEGIN, SLICE_END, PerfettoWriter, event_of
+from lrpc.workloads.records.perfetto import INSTANT, SLICE_BEGIN, SLICE_END, PerfettoWriter, track_field
 
-_CLASS_AT = 40  # bits of a slice's index, below what comes first at one time
+_ROW: Final = 4 * 8  # bytes of a slice: when it begins and ends, its name, and its flow
+_EVENT: Final = 4 * 8  # of an event: its kind, time, name, and flow
 
 
-@dataclass(frozen=True)
-class TrackEvents:
-    """Beginnings, ends and instants, track by track, in order of time.
+class Slices:
+    """The slices and instants of a track. Names are numbers of `PerfettoWriter.name`.
 
-    Tracks on which a slice crosses the end of another are `crossed`, and left out.
+    A flow that begins where something does is its number, one that ends there the negative of it,
+    and 0 is none. Slices are best added in the order of their ends, the inner ones first.
     """
 
-    tracks: Numbers
-    times: Numbers
-    kinds: Numbers
-    names: Numbers
-    flows: Numbers
-    crossed: Numbers
+    def __init__(self) -> None:
+        self._rows = BytesWriter()
+        self._instants: list[tuple[int, int, int]] = []  # time, name, flow
+        self._sorted = True
+        self._begin = self._end = 0  # of the last slice
 
-    @classmethod
-    def of(cls, found: SliceColumns) -> "TrackEvents":
-        """Return the events of slices and instants, which are sorted by track, begin and -end."""
-        indices = np.arange(len(found.tracks))
-        instants = found.instants != 0
-        empty = (found.begins == found.ends) & ~instants
-        last = len(indices)
-        begins = np.where(instants, indices, np.where(empty, 2 << _CLASS_AT | indices * 2, 3 << _CLASS_AT | indices))
-        ends = np.where(empty, 2 << _CLASS_AT | indices * 2 + 1, 1 << _CLASS_AT | last - indices)[~instants]
-        of = np.concatenate([indices, indices[~instants]])
-        times = np.concatenate([found.begins, found.ends[~instants]])
-        kinds = np.concatenate([np.where(instants, INSTANT, SLICE_BEGIN), np.full(len(ends), SLICE_END)])
-        order = np.lexsort((np.concatenate([begins, ends]), times, found.tracks[of]))
-        of, times, kinds = of[order], times[order], kinds[order]
-        tracks = found.tracks[of]
-        crossed = np.unique(tracks[_crossing(of, kinds)])
-        kept = ~np.isin(tracks, crossed)
-        flows = np.where(kinds == SLICE_END, 0, found.flows[of])
-        return cls(tracks[kept], times[kept], kinds[kept], found.names[of][kept], flows[kept], crossed)
+    def __len__(self) -> int:
+        """Return how many slices there are."""
+        return len(self._rows) // _ROW
 
-    def write(self, writer: PerfettoWriter, uuids: Sequence[int], names: Sequence[bytes]) -> None:
-        """Write all events. `uuids` are by track, and `names` fields of events by name."""
-        ends = self.kinds == SLICE_END
-        keys = (self.tracks * len(names) + np.where(ends, 0, self.names)) * 4 + self.kinds
-        found, which = np.unique(keys, return_inverse=True)
-        forms = []
-        for key in found.tolist():
-            (track, name), kind = divmod(key // 4, len(names)), key % 4
-            forms.append(event_of(kind, uuids[track], b"" if kind == SLICE_END else names[name]))
-        writer.events(self.times, forms, which, self.flows)
+    def add(self, begin: int, end: int, name: int, flow: int = 0) -> None:
+        """Add a slice."""
+        if end < self._end or (end == self._end and self._begin < begin < end):
+            self._sorted = False
+        self._begin = begin
+        self._end = end
+        rows = self._rows
+        write_i64_le(rows, begin)
+        write_i64_le(rows, end)
+        write_i64_le(rows, name)
+        write_i64_le(rows, flow)
+
+    def add_instant(self, time: int, name: int, flow: int) -> None:
+        """Add an instant."""
+        self._instants.append((time, name, flow))
+
+    def add_all(self, later: "Slices") -> None:
+        """Add what is on another track, and begins when all that is here has ended."""
+        self._rows.write(later._rows.getvalue())
+        self._instants += later._instants
+        self._sorted = self._sorted and later._sorted
+        self._begin = later._begin
+        self._end = later._end
+
+    def write(self, writer: PerfettoWriter, uuid: int) -> "Slices":
+        """Write to a track what nests, if it is taken from the last end on; return the rest.
+
+        The rest crosses the ends of others, and has a track beside.
+        """
+        rows = self._in_order()
+        events = _Events(self._instants)
+        opened: list[int] = []  # where the slices around are
+        crossing: list[int] = []
+        at = len(rows)
+        while at:
+            at -= _ROW
+            begin = read_i64_le(rows, at)
+            end = read_i64_le(rows, at + 8)
+            while opened and read_i64_le(rows, opened[-1]) >= end:
+                events.add_begin(rows, opened.pop())
+            if opened and begin < read_i64_le(rows, opened[-1]):
+                crossing.append(at)
+                continue
+            events.add(SLICE_END, end, 0, 0)
+            opened.append(at)
+        while opened:
+            events.add_begin(rows, opened.pop())
+        events.write(writer, uuid)
+        left = Slices()
+        for at in reversed(crossing):
+            left.add(*(read_i64_le(rows, at + field * 8) for field in range(4)))
+        return left
+
+    def _in_order(self) -> bytes:
+        """Return the slices in the order of their ends, the inner ones first."""
+        rows = self._rows.getvalue()
+        if self._sorted:
+            return rows
+        places = list(range(0, len(rows), _ROW))
+        places.sort(key=lambda at: (read_i64_le(rows, at + 8), -read_i64_le(rows, at)))
+        return b"".join([rows[at : at + _ROW] for at in places])
 
 
-def _crossing(of: Numbers, kinds: Numbers) -> Numbers:
-    """Return the positions of events whose slices cross the ends of others.
+class _Events:
+    """The events of a track, from the last one on, among which the instants have their places."""
 
-    At each depth, what begins next ends next, or else it crosses.
-    """
-    positions = np.flatnonzero(kinds != INSTANT)
-    steps = np.where(kinds[positions] == SLICE_BEGIN, 1, -1)
-    depths = np.cumsum(steps) + (steps < 0)
-    by_depth = positions[np.argsort(depths, kind="stable")]
-    crosses: NDArray[np.bool_] = of[by_depth[0::2]] != of[by_depth[1::2]]
-    return by_depth[0::2][crosses]
+    def __init__(self, instants: list[tuple[int, int, int]]) -> None:
+        self._instants = sorted(instants)
+        self._events = BytesWriter()
 
+    def add_begin(self, rows: bytes, at: int) -> None:
+        """Add the beginning of a slice."""
+        self.add(SLICE_BEGIN, read_i64_le(rows, at), read_i64_le(rows, at + 16), read_i64_le(rows, at + 24))
 
-def layers(found: SliceColumns) -> Iterator[TrackEvents]:
-    """Yield the events of all slices: of tracks where they nest, then layers of what is left.
+    def add(self, kind: int, time: int, name: int, flow: int) -> None:
+        """Add an event, and the instants after it."""
+        instants = self._instants
+        while instants and instants[-1][0] > time:
+            self._add(INSTANT, *instants.pop())
+        self._add(kind, time, name, flow)
 
-    In each layer a track has what nests there if it is taken in order.
-    """
-    found = found.chosen(np.lexsort((-found.ends, found.begins, found.tracks)))
-    events = TrackEvents.of(found)
-    yield events
-    left = found.chosen(np.flatnonzero(np.isin(found.tracks, events.crossed)))
-    while len(left.tracks):
-        fits = _nesting(left)
-        yield TrackEvents.of(left.chosen(np.flatnonzero(fits)))
-        left = left.chosen(np.flatnonzero(~fits))
+    def write(self, writer: PerfettoWriter, uuid: int) -> None:
+        """Write all events from the first one on."""
+        for time, name, flow in reversed(self._instants):
+            self._add(INSTANT, time, name, flow)
+        track = track_field(uuid)
+        events = self._events.getvalue()
+        at = len(events)
+        while at:
+            at -= _EVENT
+            kind, time = read_i64_le(events, at), read_i64_le(events, at + 8)
+            writer.event(kind, track, time, read_i64_le(events, at + 16), read_i64_le(events, at + 24))
 
-
-def _nesting(found: SliceColumns) -> NDArray[np.bool_]:
-    """Return which slices nest if they are taken in order, and those that do not are left out."""
-    fits = np.ones(len(found.tracks), dtype=np.bool_)
-    open_until: list[int] = []
-    track = -1
-    columns = (found.tracks, found.begins, found.ends, found.instants)
-    for at, (where, begin, end, instant) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        if where != track:
-            track = where
-            open_until.clear()
-        while open_until and open_until[-1] <= begin:
-            open_until.pop()
-        if instant:
-            continue
-        if open_until and end > open_until[-1]:
-            fits[at] = False
-        else:
-            open_until.append(end)
-    return fits
+    def _add(self, kind: int, time: int, name: int, flow: int) -> None:
+        events = self._events
+        write_i64_le(events, kind)
+        write_i64_le(events, time)
+        write_i64_le(events, name)
+        write_i64_le(events, flow)
