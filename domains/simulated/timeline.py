@@ -91,6 +91,8 @@ class TimelineNotes(Notes):
         self._open: dict[int, list[OpenSlice]] = {}  # by thread, the innermost last
         self._threads: dict[int, str] = {}  # names of those with slices
         self._domains: dict[int, str] = {}
+        self._last_thread: Thread | None = None  # whose names are noted
+        self._last_domain: ProtectionDomain | None = None
         self._procedures: list[str] = []
         kernel.charges.notes = self
         kernel.log.notes = self
@@ -270,9 +272,9 @@ class TimelineNotes(Notes):
     def _place(self, thread: Thread) -> int:
         """Return the number of the domain where a thread runs, and note both names."""
         domain = thread.domain
-        if thread.number not in self._threads:
+        if thread is not self._last_thread or domain is not self._last_domain:
+            self._last_thread, self._last_domain = thread, domain
             self._threads[thread.number] = thread.name
-        if domain.number not in self._domains:
             self._domains[domain.number] = domain.name
         return domain.number
 

@@ -4,11 +4,13 @@
 a copy into values and bytes, by what each of them costs, and calls get their arrows.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter, read_i64_le, write_i64_le
 
@@ -29,6 +31,9 @@ from lrpc.kernel.simulated.charges import CONTROLLER, IO_PROCESSOR
 from lrpc.kernel.simulated.costs import STEPS
 from lrpc.workloads.records.nesting import Slices
 from lrpc.workloads.records.perfetto import PerfettoWriter
+
+if TYPE_CHECKING:  # a native number, where this is compiled
+    from mypy_extensions import i64
 
 CROSSES: Final = ("within_domain", "cross_domain", "cross_machine")  # as records count calls
 REFUSED: Final = "refused"  # the category of a call that never left its domain, and does not count
@@ -51,7 +56,7 @@ class CallEnds:
         self._calls = BytesWriter()
         self._procedures = BytesWriter()
 
-    def add(self, kind: int, key: int, begin: int, end: int) -> None:
+    def add(self, kind: i64, key: i64, begin: i64, end: i64) -> None:
         """Add when a call left its domain and ended, or when its procedure began and ended."""
         ends = self._calls if kind == CALL_SLICE else self._procedures
         write_i64_le(ends, key)
@@ -93,32 +98,35 @@ class MachinePart:
         self.paths: Sequence[Sequence[tuple[int, int]]] = [[(step, ps) for step, ps in one] for one in told["paths"]]
         self.ps: Sequence[int] = told["ps"]
         self.data = data  # rows of the integers that `lrpc.domains.simulated.timeline` lists
-        self.rows = range(0, len(data) - 8 - size, _ROW)
+        self.size = len(data) - 8 - size  # of those
 
     def add_ends(self, ends: CallEnds) -> None:
         """Add this machine's ends of calls."""
-        for at in self.rows:
-            head = read_i64_le(self.data, at)
+        data = self.data
+        for at in range(0, self.size, _ROW):
+            head = read_i64_le(data, at)
             kind = head & _KIND
             if kind in (CALL_SLICE, PROCEDURE_SLICE):
                 key = self.key(at)
                 if key:
-                    begin = read_i64_le(self.data, at + (48 if kind == CALL_SLICE else 8))
-                    ends.add(kind, key, begin, _NEVER if head & _UNFINISHED else read_i64_le(self.data, at + 16))
+                    begin = read_i64_le(data, at + (48 if kind == CALL_SLICE else 8))
+                    ends.add(kind, key, begin, _NEVER if head & _UNFINISHED else read_i64_le(data, at + 16))
 
-    def key(self, at: int) -> int:
+    def key(self, at: i64) -> int:
         """Return what is the same at both ends of a call, or 0 for one without an arrow."""
-        head, one = read_i64_le(self.data, at), read_i64_le(self.data, at + 40)
+        data = self.data
+        head, number = read_i64_le(data, at), read_i64_le(data, at + 40)
+        rank: i64 = self.rank
         crosses = head >> KIND_BITS & _CROSSES
-        rank, number = self.rank, one
         if head & _KIND == CALL_SLICE:
             far = crosses == MACHINES
-            if read_i64_le(self.data, at + 48) < 0:
+            if read_i64_le(data, at + 48) < 0:
                 return 0
         else:
             far = crosses == 1
             if far:
-                rank, number = one >> SOURCE_BITS, one & (1 << SOURCE_BITS) - 1
+                rank = number >> SOURCE_BITS
+                number &= (1 << SOURCE_BITS) - 1
         return (rank << NUMBER_BITS | number) << 1 | far if number else 0
 
 
@@ -135,7 +143,7 @@ class Lane:
 class _Stay:
     """A thread in a domain, or what a processor does, with its slices and when they are."""
 
-    def __init__(self, thread: int, place: int, begin: int) -> None:
+    def __init__(self, thread: i64, place: i64, begin: i64) -> None:
         self.thread = thread
         self.place = place
         self.first = begin
@@ -152,9 +160,10 @@ class MachineLanes:
         self.calls = dict.fromkeys((TRAP, *CROSSES), 0)
         self._part = part
         self._writer = writer
-        self._end_ns = end_ns
+        self._end_ns: i64 = end_ns
         self._arrows = arrows
-        self._stays: dict[int, _Stay] = {}
+        self._stays: dict[int, _Stay] = {}  # by place and thread
+        self._last: _Stay | None = None  # that of the last row
         self._named: dict[int, int] = {}  # names of calls and procedures, by head
         self._threads: dict[int, int] = {}  # names of threads that had processors
         self._copied: dict[int, int] = {}  # names of copies, by step and how often
@@ -165,7 +174,7 @@ class MachineLanes:
         # Of each path the names of its steps, and when each begins and ends if all take their cost.
         self._steps = [[self._step(step, 1) for step, _ in path] for path in part.paths]
         self._sums = [_sums([ps for _, ps in path]) for path in part.paths]
-        for at in part.rows:
+        for at in range(0, part.size, _ROW):
             if read_i64_le(part.data, at + 8) < end_ns:
                 self._add_row(at)
 
@@ -204,15 +213,24 @@ class MachineLanes:
             heappush(free, (stay.last, at))
         return lanes
 
-    def _add_row(self, at: int) -> None:
+    def _stay(self, thread: i64, place: i64, begin: i64, end: i64) -> _Stay:
+        """Return where a row's slices belong."""
+        stay = self._last
+        if stay is None or stay.thread != thread or stay.place != place:
+            stay = self._stays.get(place << SOURCE_BITS | thread)
+            if stay is None:
+                stay = self._stays[place << SOURCE_BITS | thread] = _Stay(thread, place, begin)
+            self._last = stay
+        if begin < stay.first:
+            stay.first = begin
+        if end > stay.last:
+            stay.last = end
+        return stay
+
+    def _add_row(self, at: i64) -> None:
         data = self._part.data
         head, begin, end = read_i64_le(data, at), read_i64_le(data, at + 8), read_i64_le(data, at + 16)
-        thread, place = read_i64_le(data, at + 24), read_i64_le(data, at + 32)
-        stay = self._stays.get(place << SOURCE_BITS | thread)
-        if stay is None:
-            stay = self._stays[place << SOURCE_BITS | thread] = _Stay(thread, place, begin)
-        stay.first = min(stay.first, begin)
-        stay.last = max(stay.last, end)
+        stay = self._stay(read_i64_le(data, at + 24), read_i64_le(data, at + 32), begin, end)
         slices = stay.slices
         kind = head & _KIND
         if kind == STEPS_SLICE:
@@ -234,13 +252,13 @@ class MachineLanes:
             self.calls[TRAP] += 1
             self._add(slices, begin, end, self._trap)
 
-    def _add(self, slices: Slices, begin: int, end: int, name: int, flow: int = 0) -> None:
+    def _add(self, slices: Slices, begin: i64, end: i64, name: i64, flow: i64 = 0) -> None:
         """Add a slice as far as the timeline goes."""
         if begin < self._end_ns:
             self.slices += 1
-            slices.add(begin, min(end, self._end_ns), name, flow)
+            slices.add(begin, end if end < self._end_ns else self._end_ns, name, flow)
 
-    def _add_call(self, slices: Slices, at: int, head: int, begin: int, end: int) -> None:
+    def _add_call(self, slices: Slices, at: i64, head: i64, begin: i64, end: i64) -> None:
         left = read_i64_le(self._part.data, at + 48)
         crosses = CROSSES[head >> KIND_BITS & _CROSSES]
         # What has not ended may leave its domain yet.
@@ -256,7 +274,7 @@ class MachineLanes:
             if comes_back:
                 slices.add_instant(end, self._is_back, -(key << 1 | 1))
 
-    def _add_procedure(self, slices: Slices, at: int, head: int, begin: int, end: int) -> None:
+    def _add_procedure(self, slices: Slices, at: i64, head: i64, begin: i64, end: i64) -> None:
         key = self._part.key(at)
         comes_back = self._arrows.get(key)
         self._add(slices, begin, end, self._name(head, "procedure", False), 0 if comes_back is None else -(key << 1))
@@ -264,9 +282,10 @@ class MachineLanes:
             self.arrows += 1
             slices.add_instant(end, self._returns, key << 1 | 1)
 
-    def _add_steps(self, slices: Slices, number: int, begin: int, end: int) -> None:
+    def _add_steps(self, slices: Slices, number: i64, begin: i64, end: i64) -> None:
         names, sums = self._steps[number], self._sums[number]
-        took, last = end - begin, len(names) - 1
+        took: int = end - begin
+        last = len(names) - 1
         reached = begin
         for step, name in enumerate(names):
             # The steps of a service share its time, which varies, as they share its cost.
@@ -275,16 +294,18 @@ class MachineLanes:
                 self._add(slices, reached, until, name)
             reached = until
 
-    def _add_copy(self, slices: Slices, head: int, begin: int, end: int, values: int, size: int) -> None:
+    def _add_copy(self, slices: Slices, head: i64, begin: i64, end: i64, values: i64, size: i64) -> None:
         detail = head >> KIND_BITS & _DETAIL
         of_value, of_byte = detail & 0xFF, detail >> 8
-        until = min(begin + (values * self._part.ps[of_value] + 500) // 1000, end) if size else end
+        until = begin + (values * self._part.ps[of_value] + 500) // 1000 if size else end
+        if until > end:
+            until = end
         if begin < until:
             self._add(slices, begin, until, self._step(of_value, values))
         if until < end:
             self._add(slices, until, end, self._step(of_byte, size))
 
-    def _name(self, head: int, category: str, refused: bool) -> int:
+    def _name(self, head: i64, category: str, refused: bool) -> int:
         """Return the name of calls or procedures with a head."""
         key = (head & ~_UNFINISHED) << 1 | refused
         name = self._named.get(key)

@@ -6,9 +6,14 @@ file back with. Field numbers are those of `TracePacket`, `TrackEvent` and `Trac
 perfetto_trace.proto.
 """
 
-from typing import BinaryIO, Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from librt.strings import BytesWriter, write_i64_le
+
+if TYPE_CHECKING:  # a native number, where this is compiled
+    from mypy_extensions import i64
 
 SLICE_BEGIN: Final = 1
 SLICE_END: Final = 2
@@ -52,6 +57,14 @@ _BEGINS: Final = varint(47 << 3 | 1)
 _ENDS: Final = varint(48 << 3 | 1)
 
 
+class EventTrack:
+    """A track, with the fields by which events name it, and those of an end there."""
+
+    def __init__(self, uuid: int) -> None:
+        self.field = number(11, uuid)
+        self.end = _BESIDE + varint(2 + len(self.field)) + number(9, SLICE_END) + self.field
+
+
 class PerfettoWriter:
     """Writes packets to a file: tracks first, then what happened on each."""
 
@@ -92,39 +105,58 @@ class PerfettoWriter:
         self._names.append(number(3, self._categories[category]) + number(10, made + 1))
         return made
 
-    def event(self, kind: int, track: bytes, time: int, name: int, flow: int) -> None:
-        """Write an event on the track with this field of events (`track_field`).
+    def begin(self, track: EventTrack, time: i64, name: int, flow: i64) -> None:
+        """Begin a slice.
 
-        Those of each track are written in order of time. A flow that begins there has its number in
-        `flow`, and one that ends there the negative of it. The end of a slice has no name.
+        What happens on a track is written in order of time. A flow that begins there has its number
+        in `flow`, and one that ends there the negative of it.
         """
-        fields = b"" if kind == SLICE_END else self._names[name]
-        size = 2 + len(track) + len(fields) + (_FLOW_BYTES if flow else 0)
-        width = 1
+        self._event(SLICE_BEGIN, track, time, name, flow)
+
+    def instant(self, track: EventTrack, time: i64, name: int, flow: i64) -> None:
+        """Write an instant, as `begin` does."""
+        self._event(INSTANT, track, time, name, flow)
+
+    def end(self, track: EventTrack, time: i64) -> None:
+        """End the slice that began last on a track, and has not ended."""
+        self._time(time, len(track.end))
+        self._out.write(track.end)
+        if len(self._out) >= _PENDING:
+            self.flush()
+
+    def _event(self, kind: i64, track: EventTrack, time: i64, name: int, flow: i64) -> None:
+        fields = self._names[name]
+        size = 2 + len(track.field) + len(fields) + (_FLOW_BYTES if flow else 0)
+        self._time(time, len(_BESIDE) + 1 + size)
+        out = self._out
+        out.write(_BESIDE)
+        out.append(size)
+        out.append(9 << 3)
+        out.append(kind)
+        out.write(track.field)
+        out.write(fields)
+        if flow:
+            out.write(_BEGINS if flow > 0 else _ENDS)
+            write_i64_le(out, flow if flow > 0 else -flow)
+
+    def _time(self, time: i64, beside: i64) -> None:
+        """Begin a packet with its time, which as many bytes follow.
+
+        Neither an event nor its packet has 128 bytes, so that a byte says how many.
+        """
+        width: i64 = 1
         rest = time >> 7
         while rest:
             width += 1
             rest >>= 7
-        # Neither the event nor its packet has 128 bytes, so that a byte says how many.
         out = self._out
         out.append(1 << 3 | 2)
-        out.append(1 + width + len(_BESIDE) + 1 + size)
+        out.append(1 + width + beside)
         out.append(8 << 3)
         while time > 0x7F:
             out.append(time & 0x7F | 0x80)
             time >>= 7
         out.append(time)
-        out.write(_BESIDE)
-        out.append(size)
-        out.append(9 << 3)
-        out.append(kind)
-        out.write(track)
-        out.write(fields)
-        if flow:
-            out.write(_BEGINS if flow > 0 else _ENDS)
-            write_i64_le(out, abs(flow))
-        if len(out) >= _PENDING:
-            self.flush()
 
     def flush(self) -> None:
         """Write what has not been written yet."""
@@ -134,8 +166,3 @@ class PerfettoWriter:
 
     def _packet(self, content: bytes) -> None:
         self._out.write(message(1, content + number(10, SEQUENCE)))
-
-
-def track_field(uuid: int) -> bytes:
-    """Return the field by which events name their track."""
-    return number(11, uuid)
