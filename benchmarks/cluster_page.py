@@ -63,8 +63,9 @@ def _machines(found: Results) -> Iterator[SectionItem]:
     costs = _by_number(found.get("us_per_call", {}))
     if not costs:
         return
-    each = ", ".join(f"{us:,.1f} µs with {machines:,} machines" for machines, us in costs.items())
-    yield Note(f"A call takes {each} of wall time; a machine takes {found['memory_KiB_per_machine']:,.0f} KiB.")
+    each = ", ".join(f"{us:,.1f} µs with {machines:,}" for machines, us in costs.items())
+    memory = f"a machine takes {found['memory_KiB_per_machine']:,.0f} KiB"
+    yield Note(f"Wall time of a call by number of machines: {each}; {memory}.")
     # A call's path has no step that depends on how many machines there are.
     predicted = dict.fromkeys(costs, costs[min(costs)])
     axes = ("machines", "µs of wall time per call")

@@ -102,7 +102,10 @@ def test_results_of_a_cluster_have_a_page_that_says_what_actors_gain(tmp_path: P
     cluster_page.main([str(tmp_path / "results.json"), "--out", str(tmp_path / "page")])
     text = (tmp_path / "page" / "report.md").read_text()
     assert "workstations: 2 actors are 1.50 times as fast as 1 (predicted: 1.70 times)" in text
-    assert "A call takes 20.5 µs with 10 machines, 24.5 µs with 1,000 machines" in text
+    assert (
+        "Wall time of a call by number of machines: 20.5 µs with 10, 24.5 µs with 1,000; a machine takes 229 KiB"
+        in text
+    )
     assert (tmp_path / "page" / "actors.csv").exists()
 
 

@@ -58,11 +58,14 @@ _ENDS: Final = varint(48 << 3 | 1)
 
 
 class EventTrack:
-    """A track, with the fields by which events name it, and those of an end there."""
+    """A track, with the fields of events there; those of an end are all that follows its time."""
 
     def __init__(self, uuid: int) -> None:
-        self.field = number(11, uuid)
-        self.end = _BESIDE + varint(2 + len(self.field)) + number(9, SLICE_END) + self.field
+        track = number(11, uuid)
+        self.begin = number(9, SLICE_BEGIN) + track
+        self.instant = number(9, INSTANT) + track
+        ends = number(9, SLICE_END) + track
+        self.end = _BESIDE + varint(len(ends)) + ends
 
 
 class PerfettoWriter:
@@ -111,11 +114,11 @@ class PerfettoWriter:
         What happens on a track is written in order of time. A flow that begins there has its number
         in `flow`, and one that ends there the negative of it.
         """
-        self._event(SLICE_BEGIN, track, time, name, flow)
+        self._event(track.begin, time, name, flow)
 
     def instant(self, track: EventTrack, time: i64, name: int, flow: i64) -> None:
         """Write an instant, as `begin` does."""
-        self._event(INSTANT, track, time, name, flow)
+        self._event(track.instant, time, name, flow)
 
     def end(self, track: EventTrack, time: i64) -> None:
         """End the slice that began last on a track, and has not ended."""
@@ -124,27 +127,25 @@ class PerfettoWriter:
         if len(self._out) >= _PENDING:
             self.flush()
 
-    def _event(self, kind: i64, track: EventTrack, time: i64, name: int, flow: i64) -> None:
+    def _event(self, kind: bytes, time: i64, name: int, flow: i64) -> None:
         fields = self._names[name]
-        size = 2 + len(track.field) + len(fields) + (_FLOW_BYTES if flow else 0)
+        size = len(kind) + len(fields) + (_FLOW_BYTES if flow else 0)
         self._time(time, len(_BESIDE) + 1 + size)
         out = self._out
         out.write(_BESIDE)
         out.append(size)
-        out.append(9 << 3)
-        out.append(kind)
-        out.write(track.field)
+        out.write(kind)
         out.write(fields)
         if flow:
             out.write(_BEGINS if flow > 0 else _ENDS)
             write_i64_le(out, flow if flow > 0 else -flow)
 
-    def _time(self, time: i64, beside: i64) -> None:
+    def _time(self, time: i64, beside: int) -> None:
         """Begin a packet with its time, which as many bytes follow.
 
         Neither an event nor its packet has 128 bytes, so that a byte says how many.
         """
-        width: i64 = 1
+        width = 1
         rest = time >> 7
         while rest:
             width += 1
@@ -153,10 +154,13 @@ class PerfettoWriter:
         out.append(1 << 3 | 2)
         out.append(1 + width + beside)
         out.append(8 << 3)
+        byte: int  # what is appended must not be a native number, for which there is no plain code
         while time > 0x7F:
-            out.append(time & 0x7F | 0x80)
+            byte = time & 0x7F | 0x80
+            out.append(byte)
             time >>= 7
-        out.append(time)
+        byte = time
+        out.append(byte)
 
     def flush(self) -> None:
         """Write what has not been written yet."""

@@ -106,7 +106,7 @@ def test_a_machine_explains_any_call_and_changes_nothing() -> None:
     adder = machine.bind(Adder, "adder")
     found = machine.explain(lambda: adder.add(1, 2))
     assert found.took_us == 164.0
-    assert str(found).endswith("164.000 us  in all")
+    assert str(found).endswith("164.000 µs  in all")
     assert len(str(found).splitlines()) == len(found.steps) + 1
     counts = dict(machine.outcome().charges)
     plain = lrpc.Machine()
