@@ -187,7 +187,7 @@ def check(name: str, record: Record) -> None:
     for table in () if record.trace is None else record.trace.more:
         if any(len(row) != len(table.columns) for row in table.rows):
             raise Refused(
-                f"{name}: trace.more: a row of {one_line(table.name)!r} lacks a column; the record is damaged"
+                f"{name}: trace.more: a row of {one_line(table.name)!r} lacks a column; the record is damaged: run it again"
             )
 
 
