@@ -142,7 +142,7 @@ def _pictures(found: Mapping[str, Explanation], test: Test) -> Iterator[plots.Pl
         parts = {group: [_share(one.steps, names) for one in local.values()] for group, names in GROUPS.items()}
         parts = {group: us for group, us in parts.items() if any(us)}
         took = [one.took_us for one in local.values()]
-        yield plots.stacked(f"Where a call of {test} spends its time", list(local), parts, "µs", took)
+        yield plots.stacked(f"Where a call of {test} on one machine spends its time", list(local), parts, "µs", took)
     if REMOTE in found:
         remote = found[REMOTE]
         each = [[step for step in remote.steps if step.machine == machine] for machine in PLACES]
