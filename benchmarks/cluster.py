@@ -7,9 +7,10 @@ Every case runs on Ray actors, which exchange messages over gRPC:
 - machines: 1,000 machines against 10, with equal calls for each machine: wall time per call, and
   memory per machine and per actor;
 - memory: an actor's memory at the end of runs of different lengths that log all events;
-- actors: two actors against one, in pairs, on mostly local calls, beside the speed-up that the run
-  on one actor predicted. One cluster has workstations with servers. In the other, a ring, any
-  machine may call the next at any time: windows are short there, and more actors do not help;
+- actors: as many actors as there are processors against one, in turn, on mostly local calls, beside
+  the speed-up that the run on one actor predicted. One cluster has workstations with servers. In
+  the other, a ring, any machine may call the next at any time: windows are short there, and more
+  actors do not help;
 - clients: 100 clients on ten machines, each with one call outstanding, over a link of one
   millisecond: remote calls per second;
 - waiting: one client that waits for each of its calls: how many rounds a call takes;
@@ -139,15 +140,14 @@ def counted(outcome: Outcome, name: str) -> int:
 
 
 def case_machines(repeats: int) -> Results:
-    """Compare 1,000 machines with 10."""
-    few, many = ring(10, 50, 40, 2), ring(1000, 50, 40, 2)
-    found: dict[int, list[float]] = {10: [], 1000: []}
+    """Compare 1,000 machines with 100 and 10."""
+    sizes = (10, 100, 1000)
+    found: dict[int, list[float]] = {machines: [] for machines in sizes}
     memory: dict[int, list[int]] = {}
     setup: dict[int, float] = {}
     for _ in range(repeats):
-        for described in (few, many):
-            machines = len(described.machines)
-            outcome, wall_s = timed(described, ACTORS)
+        for machines in sizes:
+            outcome, wall_s = timed(ring(machines, 50, 40, 2), ACTORS)
             calls = counted(outcome, "cross_domain") + counted(outcome, "cross_machine")
             assert calls == machines * 50 * 42
             found[machines].append(outcome.progress.wall_ns / calls / 1000)
@@ -182,27 +182,33 @@ def case_memory(repeats: int) -> Results:
 
 
 def case_actors(repeats: int) -> Results:
-    """Compare two actors with one, and the measured speed-up with the predicted one."""
+    """Compare one actor with more, up to one on each processor, beside what one actor predicted."""
     return {
-        "workstations": _one_and_two(workstations(256, 64, 6, 500), repeats),  # one call in 501 is remote
-        "ring": _one_and_two(ring(8, 2, 4000, 1), repeats),
+        "workstations": _more_actors(workstations(256, 64, 6, 500), repeats),  # one call in 501 is remote
+        "ring": _more_actors(ring(8, 2, 4000, 1), repeats),
     }
 
 
-def _one_and_two(described: Cluster, repeats: int) -> Results:
-    pairs = [(timed(described, 1)[0], timed(described, 2)[0]) for _ in range(repeats)]
-    assert len({run.digest for pair in pairs for run in pair}) == 1
-    measured = median(one.progress.wall_ns / two.progress.wall_ns for one, two in pairs)
-    predicted = median(predicted_speedup(one.progress)["2"] for one, _ in pairs)
-    one, two = pairs[-1]
+def _more_actors(described: Cluster, repeats: int) -> Results:
+    counts = [actors for actors in (1, 2, 4, 8, 16) if actors <= max(2, os.cpu_count() or 1)]
+    rounds = [[timed(described, actors)[0] for actors in counts] for _ in range(repeats)]
+    assert len({run.digest for runs in rounds for run in runs}) == 1
+    walls = {actors: [runs[at].progress.wall_ns for runs in rounds] for at, actors in enumerate(counts)}
+    predictions = [predicted_speedup(runs[0].progress) for runs in rounds]
+    one = rounds[-1][0]
+    local, remote = counted(one, "cross_domain"), counted(one, "cross_machine")
     return {
-        "local_calls": counted(one, "cross_domain"),
-        "remote_calls": counted(one, "cross_machine"),
+        "local_calls": local,
+        "remote_calls": remote,
         "windows": one.progress.windows,
-        "wall_s": [round(run.progress.wall_ns / 1e9, 2) for run in (one, two)],
-        "measured_speedup": round(measured, 3),
-        "predicted_speedup": round(predicted, 3),
-        "prediction_off_by_percent": round(100 * (predicted / measured - 1), 1),
+        "us_per_call": {actors: round(median(found) / (local + remote) / 1000, 3) for actors, found in walls.items()},
+        "speedup": {
+            actors: round(median(first / wall for first, wall in zip(walls[1], found, strict=True)), 3)
+            for actors, found in walls.items()
+        },
+        "predicted_speedup": {
+            actors: round(median(each[actors] for each in predictions), 3) for actors in predictions[0]
+        },
     }
 
 

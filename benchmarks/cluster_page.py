@@ -14,11 +14,12 @@ from typing import Any, Final
 from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports import page, plots
 from lrpc.workloads.reports.page import Report
-from lrpc.workloads.reports.plots import PREDICTED, Plot
+from lrpc.workloads.reports.plots import PREDICTED, Form, Plot, Series
 from lrpc.workloads.reports.sections import Note, Section, SectionItem, flatten
 from lrpc.workloads.reports.words import readable
 
 Results = Mapping[str, Any]  # of a case, as it was printed
+Line = tuple[str, Mapping[int, float], Mapping[int, float]]  # its name; measured, predicted, by number
 CASES: Final = ("machines", "actors", "clients", "waiting", "hour", "day", "memory")
 MEASURED: Final = ", measured"
 
@@ -40,29 +41,59 @@ def report(results: Results) -> Report:
 
 
 def _actors(found: Results) -> Iterator[SectionItem]:
-    """Yield the speed-up of two actors against one, beside what one actor predicted."""
+    """Yield how much faster more actors are, and what a call costs on them, beside predictions."""
     clusters = {name: one for name, one in found.items() if isinstance(one, Mapping)}
     if not clusters:
         return
-    measured = [float(one["measured_speedup"]) for one in clusters.values()]
-    predicted = [float(one["predicted_speedup"]) for one in clusters.values()]
-    told = (
-        f"{up:.2f} times as fast as one on {name} (predicted: {said:.2f})"
-        for name, up, said in zip(clusters, measured, predicted, strict=True)
-    )
-    yield Note(f"Two actors are {', '.join(told)}.")
-    groups = {f"speed-up{MEASURED}": measured, f"speed-up{PREDICTED}": predicted}
-    yield plots.grouped("Two actors against one", list(clusters), groups, "times as fast")
+    ups, costs = [], []
+    for name, one in clusters.items():
+        measured, predicted, us = (_by_number(one[key]) for key in ("speedup", "predicted_speedup", "us_per_call"))
+        first, most = min(measured), max(measured)
+        predicted = {first: 1.0, **predicted}
+        told = f" (predicted: {predicted[most]:.2f} times)" if most in predicted else ""
+        yield Note(f"{name}: {most} actors are {measured[most]:.2f} times as fast as {first}{told}.")
+        ups.append((name, measured, predicted))
+        costs.append((name, us, {actors: us[first] / up for actors, up in predicted.items()}))
+    yield _curves("Speed-up over actors", ("actors", "times as fast as one"), ups)
+    yield _curves("Wall time of a call over actors", ("actors", "µs of wall time per call"), costs)
 
 
 def _machines(found: Results) -> Iterator[SectionItem]:
-    """Yield what a call costs on few machines and on many."""
-    costs = {f"{int(machines):,} machines": float(us) for machines, us in found.get("us_per_call", {}).items()}
+    """Yield what a call costs on few machines and on many, beside what those on few foretell."""
+    costs = _by_number(found.get("us_per_call", {}))
     if not costs:
         return
-    each = ", ".join(f"{us:,.1f} µs with {machines}" for machines, us in costs.items())
-    yield Note(f"A call takes {each} of wall time; a machine takes {found['memory_KiB_per_machine']:,.0f} KiB.")
-    yield plots.rows("Wall time of a call", list(costs), list(costs.values()), "µs")
+    each = ", ".join(f"{us:,.1f} µs with {machines:,}" for machines, us in costs.items())
+    memory = f"a machine takes {found['memory_KiB_per_machine']:,.0f} KiB"
+    yield Note(f"Wall time of a call by number of machines: {each}; {memory}.")
+    # A call's path has no step that depends on how many machines there are.
+    predicted = dict.fromkeys(costs, costs[min(costs)])
+    axes = ("machines", "µs of wall time per call")
+    yield _curves("Wall time of a call over machines", axes, [("ring", costs, predicted)], logarithmic=True)
+
+
+def _by_number(found: Mapping[str, float]) -> dict[int, float]:
+    """Return values by the numbers that their names are, in order."""
+    return {int(name): float(value) for name, value in sorted(found.items(), key=lambda one: int(one[0]))}
+
+
+def _curves(title: str, axes: tuple[str, str], lines: Sequence[Line], *, logarithmic: bool = False) -> Plot:
+    """Return what was measured as points on a line, and what was predicted dashed beside it."""
+    series: list[Series] = []
+    rows: list[tuple[str, int, float | None, float | None]] = []
+    bars: list[tuple[str, float]] = []
+    for colour, (name, measured, predicted) in enumerate(lines):
+        sides: tuple[tuple[str, Mapping[int, float], Form], ...] = (
+            (MEASURED, measured, "line"),
+            (PREDICTED, predicted, "dashed"),
+        )
+        for suffix, values, form in sides:
+            series.append(Series(f"{name}{suffix}", list(values), list(values.values()), form, colour))
+            bars += [(f"{name}{suffix}, {axes[0]}: {at:,}", value) for at, value in values.items()]
+        numbers = sorted({*measured, *predicted})
+        rows += [(name, at, measured.get(at), predicted.get(at)) for at in numbers]
+    table = Table(title.lower(), title, ("cluster", axes[0], f"{axes[1]}{MEASURED}", f"{axes[1]}{PREDICTED}"), rows)
+    return plots.curves(title, series, axes, bars, table, logarithmic=logarithmic)
 
 
 def _clients(found: Results) -> Iterator[SectionItem]:

@@ -178,7 +178,7 @@ def make_link(delay_us: float, bandwidth_mbps: float, loss: float = 0.0) -> Link
     # Written so that it refuses nan as well, which fails every comparison.
     if not (0 < delay_us <= 1e9 and LEAST_MBPS <= bandwidth_mbps <= 1e9):
         raise Refused(
-            f"link: delay {delay_us:g} us, bandwidth {bandwidth_mbps:g} Mbit/s: give a delay above 0 and a bandwidth "
+            f"link: delay {delay_us:g} µs, bandwidth {bandwidth_mbps:g} Mbit/s: give a delay above 0 and a bandwidth "
             f"of at least {LEAST_MBPS:g}, both up to 1e9"
         )
     return Link(max(1, round(delay_us * 1000)), round(8_000_000 / bandwidth_mbps), round(loss * 1e9))

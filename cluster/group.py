@@ -361,7 +361,7 @@ class Group:
         if lane is None:
             return self._all_events, "no machine has begun"
         now_us = lane.kernel.now_ns / 1000
-        return self._all_events + lane.kernel.log.events, f"machine {lane.name}, at {now_us:.3f} us"
+        return self._all_events + lane.kernel.log.events, f"machine {lane.name}, at {now_us:.3f} µs"
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what every machine did so far."""

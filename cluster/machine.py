@@ -302,12 +302,12 @@ class Machine:
         """Raise `RunFailed` where threads still wait, though nothing is left to happen."""
         if self.kernel.engine.has_events:
             what = f"virtual time has come to its end, {END_OF_TIME}; make sleeps or computation shorter"
-            raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} us: {what}")
+            raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} µs: {what}")
         stuck = self.kernel.waiting()
         if stuck:
             first = stuck[0]
             what = f"deadlock: {len(stuck)} threads wait for ever; {first} waits for {first.waits_for}"
-            raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} us: {what}")
+            raise RunFailed(f"machine {self.name}, at {self.now_us:.3f} µs: {what}")
 
     def outcome(self) -> MachineOutcome:
         """Return what this machine did so far."""

@@ -350,4 +350,4 @@ class Coordinator:
         """Return, for an error, the machines that some stations hold and how far the run is."""
         names = [name for name, home in zip(self._names, self._state.home, strict=True) if home in stations]
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        return f"machine {some}, at {self.progress.now_ns / 1000:.3f} us"
+        return f"machine {some}, at {self.progress.now_ns / 1000:.3f} µs"

@@ -114,10 +114,10 @@ class Explanation:
     def __str__(self) -> str:
         """Return one line for each step, and the time of the call."""
         lines = [
-            f"{step.us:10.3f} us  {place_of(step):20}  {step.what}" + (f" (x {step.times})" if step.times > 1 else "")
+            f"{step.us:10.3f} µs  {place_of(step):20}  {step.what}" + (f" (x {step.times})" if step.times > 1 else "")
             for step in self.steps
         ]
-        return "\n".join([*lines, f"{self.took_us:10.3f} us  in all"])
+        return "\n".join([*lines, f"{self.took_us:10.3f} µs  in all"])
 
 
 def place_of(step: Step) -> str:

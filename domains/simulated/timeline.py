@@ -85,11 +85,14 @@ class TimelineNotes(Notes):
         self._sink = sink
         self._count = 0  # slices so far; a path of several steps is as many
         self._cut_ns = -1  # where the part ends, if it is not whole
+        self._last_ns = 0  # when its last slice ends
         self._calls = 0  # so far: their numbers
         self._pending = BytesWriter()
         self._open: dict[int, list[OpenSlice]] = {}  # by thread, the innermost last
         self._threads: dict[int, str] = {}  # names of those with slices
         self._domains: dict[int, str] = {}
+        self._last_thread: Thread | None = None  # whose names are noted
+        self._last_domain: ProtectionDomain | None = None
         self._procedures: list[str] = []
         kernel.charges.notes = self
         kernel.log.notes = self
@@ -199,6 +202,7 @@ class TimelineNotes(Notes):
         steps = [[(step, self.kernel.costs.ps[step]) for step in path.steps] for path in self.kernel.charges.paths]
         told = {
             "cut_ns": self._cut_ns,
+            "last_ns": self._last_ns,
             "threads": self._threads,
             "domains": self._domains,
             "procedures": self._procedures,
@@ -268,9 +272,9 @@ class TimelineNotes(Notes):
     def _place(self, thread: Thread) -> int:
         """Return the number of the domain where a thread runs, and note both names."""
         domain = thread.domain
-        if thread.number not in self._threads:
+        if thread is not self._last_thread or domain is not self._last_domain:
+            self._last_thread, self._last_domain = thread, domain
             self._threads[thread.number] = thread.name
-        if domain.number not in self._domains:
             self._domains[domain.number] = domain.name
         return domain.number
 
@@ -307,6 +311,7 @@ class TimelineNotes(Notes):
         self._pending.truncate(0)
 
     def _write(self, head: int, begin: int, end: int, thread: int, domain: int, one: int, other: int) -> None:
+        self._last_ns = max(self._last_ns, end)
         pending = self._pending
         write_i64_le(pending, head)
         write_i64_le(pending, begin)
@@ -331,6 +336,8 @@ class RecordedStub:
 
     def __call__(self, *values: object, **named: object) -> object:
         """Make the call, and return what it returns."""
+        if self._notes.ended:
+            return self._stub(*values, **named)
         one = self._notes.begin_call(self._crosses, self._procedure)
         try:
             return self._stub(*values, **named)
@@ -360,6 +367,8 @@ def _recorded_entry(notes: TimelineNotes, entry: Entry, name: str) -> Entry:
     procedure = notes.procedure(name)
 
     def run(buffer: bytes | bytearray, offset: int) -> bytes:
+        if notes.ended:
+            return entry(buffer, offset)
         one = notes.begin_procedure(procedure)
         try:
             return entry(buffer, offset)

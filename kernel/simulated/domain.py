@@ -199,5 +199,5 @@ def _first_pages(pages: frozenset[int], count: int) -> frozenset[int]:
 
 def _ns(us: float) -> int:
     if not 0 <= us < 1e12:
-        raise ValueError(f"a time of {us:g} us: it must be at least 0 and less than 1e12")
+        raise ValueError(f"a time of {us:g} µs: it must be at least 0 and less than 1e12")
     return round(us * 1000)

@@ -155,7 +155,7 @@ class Scheduler:
         error, self._entered = self._entered, None
         if error is None:
             return
-        place = f"machine {self.machine}, {self.running_thread()}, at {self.now_ns / 1000:.3f} us"
+        place = f"machine {self.machine}, {self.running_thread()}, at {self.now_ns / 1000:.3f} µs"
         what = f"{name} is declared a leaf, but enters the kernel"
         failure = RunFailed(f"{place}: {what}; take the declaration off the server's method")
         failure.__cause__ = error
@@ -300,7 +300,7 @@ class Scheduler:
         try:
             body()
         except Exception as error:
-            place = f"machine {self.machine}, {thread}, at {self.now_ns / 1000:.3f} us"
+            place = f"machine {self.machine}, {thread}, at {self.now_ns / 1000:.3f} µs"
             failure = RunFailed(f"{place}: {type(error).__name__}: {error}")
             failure.__cause__ = error  # compiled code does not set it for `from`
             raise failure from error

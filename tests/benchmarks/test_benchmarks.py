@@ -16,6 +16,8 @@ from benchmarks.peers.built import Built, NotBuilt
 from benchmarks.peers.peer import Finished
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.run import run_cluster
+from lrpc.workloads.reports.plots import Plot
+from tests.support.pages import SPEED
 
 CALLS = 40
 
@@ -94,15 +96,33 @@ def test_simulation_says_how_to_get_simpy(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_results_of_a_cluster_have_a_page_that_says_what_actors_gain(tmp_path: Path) -> None:
-    speed = {"measured_speedup": 1.5, "predicted_speedup": 1.7, "windows": 33}
     machines = {"us_per_call": {"10": 20.5, "1000": 24.5}, "memory_KiB_per_machine": 228.6}
-    results = {"python": "3.11.7", "actors": {"workstations": speed, "load": [1.0, 2.0]}, "machines": machines}
+    results = {"python": "3.11.7", "actors": {"workstations": SPEED, "load": [1.0, 2.0]}, "machines": machines}
     (tmp_path / "results.json").write_text(json.dumps(results))
     cluster_page.main([str(tmp_path / "results.json"), "--out", str(tmp_path / "page")])
     text = (tmp_path / "page" / "report.md").read_text()
-    assert "Two actors are 1.50 times as fast as one on workstations" in text
-    assert "A call takes 20.5 µs with 10 machines, 24.5 µs with 1,000 machines" in text
+    assert "workstations: 2 actors are 1.50 times as fast as 1 (predicted: 1.70 times)" in text
+    assert (
+        "Wall time of a call by number of machines: 20.5 µs with 10, 24.5 µs with 1,000; a machine takes 229 KiB"
+        in text
+    )
     assert (tmp_path / "page" / "actors.csv").exists()
+
+
+def test_what_was_measured_of_a_cluster_is_drawn_beside_what_was_predicted() -> None:
+    machines = {"us_per_call": {"10": 20.5, "1000": 24.5}, "memory_KiB_per_machine": 228.6}
+    made = cluster_page.report({"actors": {"workstations": SPEED}, "machines": machines})
+    speed_up, by_actors, by_machines = (item for item in made.answer if isinstance(item, Plot))
+    assert dict(speed_up.bars) == {
+        "workstations, measured, actors: 1": 1.0,
+        "workstations, measured, actors: 2": 1.5,
+        "workstations, predicted, actors: 1": 1.0,
+        "workstations, predicted, actors: 2": 1.7,
+        "workstations, predicted, actors: 4": 2.9,
+    }
+    assert dict(by_actors.bars)["workstations, predicted, actors: 2"] == pytest.approx(6.0 / 1.7)
+    assert by_machines.bars[-1] == ("ring, predicted, machines: 1,000", 20.5)
+    assert [key.form for key in speed_up.legend] == ["line", "dashed"]
 
 
 def test_peers_end_when_the_kernel_does(capsys: pytest.CaptureFixture[str]) -> None:

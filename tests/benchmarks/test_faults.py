@@ -112,7 +112,7 @@ def test_a_transport_that_stays_cut_ends_the_run_and_is_named(windows: int, monk
     monkeypatch.setattr(synchronisation, "PATIENCE_S", 0.5)
     with (
         through_proxies(3) as (run, proxies),
-        pytest.raises(RunFailed, match=r"^machine .*desk1.*, at \d+\.\d{3} us: transport to .*: no answer for 0.5 s"),
+        pytest.raises(RunFailed, match=r"^machine .*desk1.*, at \d+\.\d{3} µs: transport to .*: no answer for 0.5 s"),
     ):
         run.run(after(windows // 2, proxies[1].cut))
 

@@ -162,7 +162,7 @@ def test_threads_that_wait_for_each_other_are_named_with_what_they_wait_for() ->
 
     threads += [machine.spawn(wait_for(1), name="first"), machine.spawn(wait_for(0), name="second")]
     line = failure(machine)
-    assert line.startswith("machine m, at 0.000 us: deadlock: 2 threads wait for ever; ")
+    assert line.startswith("machine m, at 0.000 µs: deadlock: 2 threads wait for ever; ")
     assert line.endswith("thread first of domain client waits for thread second to end")
 
 
@@ -177,7 +177,7 @@ def test_a_thread_that_raises_is_named_with_what_it_raised_in_one_line() -> None
     with pytest.raises(RunFailed) as caught:
         machine.run()
     text = " ".join(str(caught.value).split())
-    assert text == "machine m, thread unlucky of domain client, at 12.500 us: ValueError: so it goes"
+    assert text == "machine m, thread unlucky of domain client, at 12.500 µs: ValueError: so it goes"
     assert isinstance(caught.value.__cause__, ValueError)
 
 

@@ -59,9 +59,14 @@ class ReadTimeline:
 
 
 def read(path: Path) -> ReadTimeline:
+    """Read a timeline from a file, as `decoded` does."""
+    return decoded(path.read_bytes())
+
+
+def decoded(data: bytes) -> ReadTimeline:
     """Read a timeline; check that every slice begins and ends on its track, and nests there."""
     trace = perfetto_trace_pb2.Trace()
-    trace.ParseFromString(path.read_bytes())
+    trace.ParseFromString(data)
     tracks: dict[int, tuple[str, str]] = {}
     processes: dict[int, str] = {}
     names: dict[int, str] = {}

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.text import visible
-from lrpc.workloads.records.nesting import layers
-from lrpc.workloads.records.parts import Naming, SliceColumns
+from lrpc.workloads.records.nesting import Slices
 from lrpc.workloads.records.perfetto import PerfettoWriter
 
 if TYPE_CHECKING:  # it needs the native part, which may not have been built
@@ -37,7 +34,7 @@ def write(path: Path, domain: str, recorded: LiveTimeline) -> str:
 
     Raises `RunFailed` where it cannot be written.
     """
-    slices = sorted(recorded.slices)
+    slices = list(recorded.slices)  # which may grow meanwhile
     try:
         with path.open("wb") as file:
             writer = PerfettoWriter(file)
@@ -51,29 +48,15 @@ def write(path: Path, domain: str, recorded: LiveTimeline) -> str:
     return f"timeline {path}: {len(slices):,} slices{left_out}"
 
 
-def _write(writer: PerfettoWriter, slices: Sequence[LiveSlice]) -> None:
-    naming = Naming()
-    threads = sorted({one.thread for one in slices})
-    tracks = {thread: at for at, thread in enumerate(threads)}
-    first = slices[0].begin_ns
-    rows = [
-        (
-            tracks[one.thread],
-            one.begin_ns - first,
-            one.end_ns - first,
-            naming.number(visible(one.category), visible(one.name)),
-        )
-        for one in slices
-    ]
-    columns = np.array(rows, dtype=np.int64).T.copy()
-    nothing = np.zeros(len(rows), dtype=np.int64)
-    found = SliceColumns(columns[0], columns[1], columns[2], columns[3], nothing, nothing)
-    names = [writer.name(*one) for one in naming.known]
+def _write(writer: PerfettoWriter, recorded: Sequence[LiveSlice]) -> None:
+    first = min(one.begin_ns for one in recorded)
+    tracks = {thread: Slices() for thread in sorted({one.thread for one in recorded})}
+    for one in recorded:
+        name = writer.name(visible(one.category), visible(one.name))
+        tracks[one.thread].add(one.begin_ns - first, one.end_ns - first, name)
     last = _PROCESS
-    for events in layers(found):
-        uuids = []
-        for thread in threads:
+    for thread, left in tracks.items():
+        while len(left):
             last += 1
             writer.thread(last, _PROCESS, last, visible(thread))
-            uuids.append(last)
-        events.write(writer, uuids, names)
+            left = left.write(writer, last)

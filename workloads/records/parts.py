@@ -1,99 +1,88 @@
 """Reads what one machine recorded for a timeline, and sorts it into tracks.
 
-`lrpc.domains.simulated.timeline` says what a machine writes. Here its slices become columns of
-numbers, one row for each slice or instant. A path is divided into its steps, a copy into values and
-bytes, by what each of them costs.
+`lrpc.domains.simulated.timeline` says what a machine writes. Here a path is divided into its steps,
+a copy into values and bytes, by what each of them costs, and calls get their arrows.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from librt.strings import BytesWriter, read_i64_le, write_i64_le
 
-from lrpc.domains.simulated import timeline as recorded
+from lrpc.domains.simulated.timeline import (
+    BUSY_SLICE,
+    CALL_SLICE,
+    COPY_SLICE,
+    DETAIL_BITS,
+    FIELDS,
+    KIND_BITS,
+    MACHINES,
+    PROCEDURE_SLICE,
+    SOURCE_BITS,
+    STEPS_SLICE,
+    UNFINISHED,
+)
 from lrpc.kernel.simulated.charges import CONTROLLER, IO_PROCESSOR
 from lrpc.kernel.simulated.costs import STEPS
+from lrpc.workloads.records.nesting import Slices
+from lrpc.workloads.records.perfetto import PerfettoWriter
 
-Numbers = NDArray[np.int64]
+if TYPE_CHECKING:  # a native number, where this is compiled
+    from mypy_extensions import i64
+
 CROSSES: Final = ("within_domain", "cross_domain", "cross_machine")  # as records count calls
 REFUSED: Final = "refused"  # the category of a call that never left its domain, and does not count
 TRAP: Final = "trap"
 SERVERS: Final = {IO_PROCESSOR: "interrupts of packets", CONTROLLER: "controller"}
 NUMBER_BITS: Final = 40  # of a call's number within its machine
-NEVER: Final = 1 << 62
+_NEVER: Final = (1 << 62) - 1
+_ROW: Final = FIELDS * 8  # bytes
+_END_ROW: Final = 3 * 8
+_KIND: Final = (1 << KIND_BITS) - 1
+_DETAIL: Final = (1 << DETAIL_BITS) - 1
+_CROSSES: Final = UNFINISHED - 1  # the bits of a detail that say what a call crosses
+_UNFINISHED: Final = UNFINISHED << KIND_BITS
 
 
-@dataclass(frozen=True)
-class Lane:
-    """A track of a machine, without slices that cross the ends of others.
-
-    `order` sorts those that are no thread's: a processor's number.
-    """
-
-    name: str
-    of_thread: bool
-    order: int = 0
-
-
-@dataclass(frozen=True)
 class CallEnds:
-    """One end of each call that may have an arrow: on its client's side, or its server's."""
-
-    keys: Numbers  # the same at both ends
-    starts: Numbers  # when it leaves the client's domain, or its procedure begins
-    ends: Numbers  # `NEVER` where it has not ended
-
-
-@dataclass(frozen=True)
-class SliceColumns:
-    """Slices and instants, a row for each. `names` are indices of what a `Naming` has named.
-
-    A flow that begins in a row is its number, one that ends there the negative of it, 0 is none.
-    """
-
-    tracks: Numbers
-    begins: Numbers
-    ends: Numbers
-    names: Numbers
-    instants: Numbers  # 1 for an instant
-    flows: Numbers
-
-    def until(self, end_ns: int) -> "SliceColumns":
-        """Return what begins before a time, ended there: of a path, that may be the first steps."""
-        kept = self.chosen(np.flatnonzero((self.begins < end_ns) | (self.instants != 0)))
-        return replace(kept, ends=np.minimum(kept.ends, end_ns))
-
-    def chosen(self, rows: Numbers) -> "SliceColumns":
-        """Return the rows with these indices, in their order."""
-        columns = (self.tracks, self.begins, self.ends, self.names, self.instants, self.flows)
-        return SliceColumns(*(column[rows] for column in columns))
-
-
-class Naming:
-    """Numbers for names of slices, each with its category."""
+    """Both ends of the calls of all machines: as their clients saw them, and their procedures."""
 
     def __init__(self) -> None:
-        self.known: list[tuple[str, str]] = []
-        self._numbers: dict[tuple[str, str], int] = {}
+        self._calls = BytesWriter()
+        self._procedures = BytesWriter()
 
-    def number(self, category: str, name: str) -> int:
-        """Return the number of a name."""
-        made = self._numbers.setdefault((category, name), len(self.known))
-        if made == len(self.known):
-            self.known.append((category, name))
-        return made
+    def add(self, kind: i64, key: i64, begin: i64, end: i64) -> None:
+        """Add when a call left its domain and ended, or when its procedure began and ended."""
+        ends = self._calls if kind == CALL_SLICE else self._procedures
+        write_i64_le(ends, key)
+        write_i64_le(ends, begin)
+        write_i64_le(ends, end)
+
+    def arrows(self, end_ns: int) -> dict[int, bool]:
+        """Return the calls with both ends before a time, by key, and whether each came back."""
+        ended: dict[int, int] = {}
+        procedures = self._procedures.getvalue()
+        for at in range(0, len(procedures), _END_ROW):
+            if read_i64_le(procedures, at + 8) < end_ns:
+                ended[read_i64_le(procedures, at)] = read_i64_le(procedures, at + 16)
+        found: dict[int, bool] = {}
+        calls = self._calls.getvalue()
+        for at in range(0, len(calls), _END_ROW):
+            procedure_end = ended.get(read_i64_le(calls, at))
+            if procedure_end is not None and read_i64_le(calls, at + 8) < end_ns:
+                end = read_i64_le(calls, at + 16)
+                # A caller that was released may be back before its procedure.
+                found[read_i64_le(calls, at)] = procedure_end <= end <= end_ns
+        return found
 
 
 class MachinePart:
-    """One machine's part of a timeline. `rank` is the machine's.
-
-    Rows have the integers that `lrpc.domains.simulated.timeline` lists.
-    """
+    """One machine's part of a timeline. `rank` is the machine's."""
 
     def __init__(self, path: Path, rank: int) -> None:
         data = path.read_bytes()
@@ -101,183 +90,245 @@ class MachinePart:
         told = json.loads(data[-8 - size : -8])
         self.rank = rank
         self.cut_ns: int = told["cut_ns"]  # -1 where it is whole
+        self.last_ns: int = told["last_ns"]  # when its last slice ends
         self.threads: Mapping[str, str] = told["threads"]
         self.domains: Mapping[str, str] = told["domains"]
         self.procedures: Sequence[str] = told["procedures"]
-        self.paths: Sequence[Sequence[tuple[int, int]]] = told["paths"]  # steps and their picoseconds
+        # Steps and their picoseconds.
+        self.paths: Sequence[Sequence[tuple[int, int]]] = [[(step, ps) for step, ps in one] for one in told["paths"]]
         self.ps: Sequence[int] = told["ps"]
-        self.rows = np.frombuffer(data, dtype="<i8", count=(len(data) - 8 - size) // 8).reshape(-1, recorded.FIELDS)
+        self.data = data  # rows of the integers that `lrpc.domains.simulated.timeline` lists
+        self.size = len(data) - 8 - size  # of those
 
-    def end_at(self, end_ns: int) -> None:
-        """Leave out what begins at a time or later."""
-        self.rows = self.rows[self.rows[:, 1] < end_ns]
+    def add_ends(self, ends: CallEnds) -> None:
+        """Add this machine's ends of calls."""
+        data = self.data
+        for at in range(0, self.size, _ROW):
+            head = read_i64_le(data, at)
+            kind = head & _KIND
+            if kind in (CALL_SLICE, PROCEDURE_SLICE):
+                key = self.key(at)
+                if key:
+                    begin = read_i64_le(data, at + (48 if kind == CALL_SLICE else 8))
+                    ends.add(kind, key, begin, _NEVER if head & _UNFINISHED else read_i64_le(data, at + 16))
 
-    def ends(self, kind: int) -> CallEnds:
-        """Return the ends of calls that calls, or procedures, are."""
-        rows = self._rows(kind)
-        details = self._details(rows)
-        if kind == recorded.CALL_SLICE:
-            far, starts = details & recorded.UNFINISHED - 1 == recorded.MACHINES, rows[:, 6]
-            ranks, numbers = np.full(len(rows), self.rank), rows[:, 5]
+    def key(self, at: i64) -> int:
+        """Return what is the same at both ends of a call, or 0 for one without an arrow."""
+        data = self.data
+        head, number = read_i64_le(data, at), read_i64_le(data, at + 40)
+        rank: i64 = self.rank
+        crosses = head >> KIND_BITS & _CROSSES
+        if head & _KIND == CALL_SLICE:
+            far = crosses == MACHINES
+            if read_i64_le(data, at + 48) < 0:
+                return 0
         else:
-            far, starts = details & recorded.UNFINISHED - 1 == 1, rows[:, 1]
-            source = rows[:, 5] >> recorded.SOURCE_BITS
-            ranks = np.where(far, source, self.rank)
-            numbers = np.where(far, rows[:, 5] & (1 << recorded.SOURCE_BITS) - 1, rows[:, 5])
-        keys = (ranks << NUMBER_BITS | numbers) << 1 | far
-        ends = np.where(details & recorded.UNFINISHED, NEVER, rows[:, 2])
-        keys[(numbers == 0) | (starts < 0)] = 0
-        return CallEnds(keys, starts, ends)
+            far = crosses == 1
+            if far:
+                rank = number >> SOURCE_BITS
+                number &= (1 << SOURCE_BITS) - 1
+        return (rank << NUMBER_BITS | number) << 1 | far if number else 0
 
-    def lanes(self) -> tuple[list[Lane], Numbers]:
-        """Return the tracks of the machine, and for each row the index of its track."""
-        threads, places = self.rows[:, 3], self.rows[:, 4]
-        tracks = np.zeros(len(self.rows), dtype=np.int64)
-        lanes: list[Lane] = []
-        for processor in sorted(np.unique(places[threads == 0]).tolist(), key=lambda one: (one < 0, one)):
-            tracks[(threads == 0) & (places == processor)] = len(lanes)
-            name = SERVERS.get(processor, f"processor {processor}")
-            lanes.append(Lane(name, False, len(lanes)))
-        on_threads = np.flatnonzero(threads)
-        if len(on_threads):
-            many = int(places[on_threads].max()) + 1
-            found, of_row = np.unique(threads[on_threads] * many + places[on_threads], return_inverse=True)
-            firsts, lasts = np.full(len(found), NEVER), np.zeros(len(found), dtype=np.int64)
-            np.minimum.at(firsts, of_row, self.rows[on_threads, 1])
-            np.maximum.at(lasts, of_row, self.rows[on_threads, 2])
-            shared, names = self._shared(found % many, found // many, firsts, lasts)
-            tracks[on_threads] = shared[of_row] + len(lanes)
-            lanes += [Lane(name, True) for name in names]
-        return lanes, tracks
 
-    def columns(self, tracks: Numbers, naming: Naming, forth: Numbers, back: Numbers) -> SliceColumns:
-        """Return all slices and instants; arrows only for calls with these keys of `CallEnds`."""
-        made: list[tuple[Numbers, ...]] = []
+class Lane:
+    """A track of a machine. `order` sorts those that are no thread's: a processor's number."""
 
-        def add(where: Numbers, begins: Numbers, ends: Numbers, names: Numbers, instant: int, flows: Numbers) -> None:
-            made.append((where, begins, ends, names, np.full(len(where), instant), flows))
+    def __init__(self, name: str, of_thread: bool, order: int, slices: Slices) -> None:
+        self.name = name
+        self.of_thread = of_thread
+        self.order = order
+        self.slices = slices
 
-        for kind in (recorded.CALL_SLICE, recorded.PROCEDURE_SLICE):
-            chosen, ends = self._are(kind), self.ends(kind)
-            rows, where = self.rows[chosen], tracks[chosen]
-            goes, comes = np.isin(ends.keys, forth), np.isin(ends.keys, back)
-            names = self._named(rows, naming)
-            if kind == recorded.CALL_SLICE:
-                add(where, rows[:, 1], rows[:, 2], names, 0, np.zeros(len(rows), dtype=np.int64))
-                leaves = np.full(goes.sum(), naming.number("arrow", "leaves"))
-                add(where[goes], ends.starts[goes], ends.starts[goes], leaves, 1, ends.keys[goes] << 1)
-                returned = np.full(comes.sum(), naming.number("arrow", "is back"))
-                add(where[comes], rows[comes, 2], rows[comes, 2], returned, 1, -(ends.keys[comes] << 1 | 1))
-            else:
-                add(where, rows[:, 1], rows[:, 2], names, 0, np.where(goes, -(ends.keys << 1), 0))
-                returns = np.full(comes.sum(), naming.number("arrow", "returns"))
-                add(where[comes], rows[comes, 2], rows[comes, 2], returns, 1, ends.keys[comes] << 1 | 1)
-        for chosen, begins, ends_, names in [*self._others(naming), *self._steps(naming), *self._copies(naming)]:
-            add(tracks[chosen], begins, ends_, names, 0, np.zeros(len(chosen), dtype=np.int64))
-        return SliceColumns(*(np.concatenate(column) for column in zip(*made, strict=True)))
 
-    def _are(self, kind: int) -> Numbers:
-        """Return the indices of the rows of a kind."""
-        return np.flatnonzero(self.rows[:, 0] & (1 << recorded.KIND_BITS) - 1 == kind)
+class _Stay:
+    """A thread in a domain, or what a processor does, with its slices and when they are."""
 
-    def _rows(self, kind: int) -> Numbers:
-        return self.rows[self._are(kind)]
+    def __init__(self, thread: i64, place: i64, begin: i64) -> None:
+        self.thread = thread
+        self.place = place
+        self.first = begin
+        self.last = begin
+        self.slices = Slices()
 
-    def _details(self, rows: Numbers) -> Numbers:
-        return rows[:, 0] >> recorded.KIND_BITS & (1 << recorded.DETAIL_BITS) - 1
 
-    def _shared(self, domains: Numbers, threads: Numbers, firsts: Numbers, lasts: Numbers) -> tuple[Numbers, list[str]]:
-        """Give each thread in a domain a track that no other is on at the time.
+class MachineLanes:
+    """The tracks of a machine, with what begins before a time; arrows are `CallEnds.arrows`."""
 
-        Return for each its track, and the tracks' names.
+    def __init__(self, part: MachinePart, writer: PerfettoWriter, end_ns: int, arrows: Mapping[int, bool]) -> None:
+        self.slices = 0
+        self.arrows = 0
+        self.calls = dict.fromkeys((TRAP, *CROSSES), 0)
+        self._part = part
+        self._writer = writer
+        self._end_ns: i64 = end_ns
+        self._arrows = arrows
+        self._stays: dict[int, _Stay] = {}  # by place and thread
+        self._last: _Stay | None = None  # that of the last row
+        self._named: dict[int, int] = {}  # names of calls and procedures, by head
+        self._threads: dict[int, int] = {}  # names of threads that had processors
+        self._copied: dict[int, int] = {}  # names of copies, by step and how often
+        self._leaves, self._returns, self._is_back = (
+            writer.name("arrow", name) for name in ("leaves", "returns", "is back")
+        )
+        self._trap = writer.name(TRAP, "system call")
+        # Of each path the names of its steps, and when each begins and ends if all take their cost.
+        self._steps = [[self._step(step, 1) for step, _ in path] for path in part.paths]
+        self._sums = [_sums([ps for _, ps in path]) for path in part.paths]
+        for at in range(0, part.size, _ROW):
+            if read_i64_le(part.data, at + 8) < end_ns:
+                self._add_row(at)
+
+    def lanes(self) -> list[Lane]:
+        """Return the tracks: processors and what is beside them, then threads in domains.
+
+        A thread in a domain is on a track that no other is on at the time.
         """
-        given = np.zeros(len(domains), dtype=np.int64)
-        users: list[list[int]] = []  # threads, by track
-        places: list[int] = []  # domains, by track
-        free: dict[int, list[tuple[int, int]]] = {}
-        for at in np.lexsort((firsts, domains)).tolist():
-            domain, waiting = int(domains[at]), free.setdefault(int(domains[at]), [])
-            if waiting and waiting[0][0] <= firsts[at]:
-                _, track = heappop(waiting)
+        stays = self._stays.values()
+        places = sorted([one for one in stays if not one.thread], key=lambda one: (one.place < 0, one.place))
+        lanes = []
+        for order, one in enumerate(places):
+            lanes.append(Lane(SERVERS.get(one.place, f"processor {one.place}"), False, order, one.slices))
+        return lanes + self._thread_lanes([one for one in stays if one.thread])
+
+    def _thread_lanes(self, stays: list[_Stay]) -> list[Lane]:
+        stays.sort(key=lambda one: (one.place, one.first, one.thread))
+        lanes: list[Lane] = []
+        free: list[tuple[int, int]] = []  # when tracks of the domain are free, and which
+        place = count = 0
+        for stay in stays:
+            domain = self._part.domains[str(stay.place)]
+            if not lanes or stay.place != place:
+                place, count = stay.place, 0
+                free.clear()
+            if free and free[0][0] <= stay.first:
+                _, at = heappop(free)
+                # More threads than one have it: it has a number in place of a name.
+                lanes[at].name = f"{domain}, {lanes[at].order}"
+                lanes[at].slices.add_all(stay.slices)
             else:
-                track = len(users)
-                users.append([])
-                places.append(domain)
-            users[track].append(int(threads[at]))
-            given[at] = track
-            heappush(waiting, (int(lasts[at]), track))
-        names = []
-        for track, (domain, those) in enumerate(zip(places, users, strict=True)):
-            name = self.domains[str(domain)]
-            number = places[: track + 1].count(domain)
-            names.append(f"{self.threads[str(those[0])]} in {name}" if len(those) == 1 else f"{name}, {number}")
-        return given, names
+                at = len(lanes)
+                count += 1
+                name = f"{self._part.threads[str(stay.thread)]} in {domain}"
+                lanes.append(Lane(name, True, count, stay.slices))
+            heappush(free, (stay.last, at))
+        return lanes
 
-    def _named(self, rows: Numbers, naming: Naming) -> Numbers:
-        """Return the numbers of names of calls or procedures."""
-        unfinished = recorded.UNFINISHED << recorded.KIND_BITS
-        head = rows[:, 0] & ~unfinished
+    def _stay(self, thread: i64, place: i64, begin: i64, end: i64) -> _Stay:
+        """Return where a row's slices belong."""
+        stay = self._last
+        if stay is None or stay.thread != thread or stay.place != place:
+            stay = self._stays.get(place << SOURCE_BITS | thread)
+            if stay is None:
+                stay = self._stays[place << SOURCE_BITS | thread] = _Stay(thread, place, begin)
+            self._last = stay
+        if begin < stay.first:
+            stay.first = begin
+        if end > stay.last:
+            stay.last = end
+        return stay
+
+    def _add_row(self, at: i64) -> None:
+        data = self._part.data
+        head, begin, end = read_i64_le(data, at), read_i64_le(data, at + 8), read_i64_le(data, at + 16)
+        stay = self._stay(read_i64_le(data, at + 24), read_i64_le(data, at + 32), begin, end)
+        slices = stay.slices
+        kind = head & _KIND
+        if kind == STEPS_SLICE:
+            self._add_steps(slices, head >> KIND_BITS + DETAIL_BITS, begin, end)
+        elif kind == COPY_SLICE:
+            self._add_copy(slices, head, begin, end, read_i64_le(data, at + 40), read_i64_le(data, at + 48))
+        elif kind == BUSY_SLICE:
+            number = read_i64_le(data, at + 40)
+            name = self._threads.get(number)
+            if name is None:
+                name = self._writer.name("processor", self._part.threads[str(number)])
+                self._threads[number] = name
+            self._add(slices, begin, end, name)
+        elif kind == CALL_SLICE:
+            self._add_call(slices, at, head, begin, end)
+        elif kind == PROCEDURE_SLICE:
+            self._add_procedure(slices, at, head, begin, end)
+        else:
+            self.calls[TRAP] += 1
+            self._add(slices, begin, end, self._trap)
+
+    def _add(self, slices: Slices, begin: i64, end: i64, name: i64, flow: i64 = 0) -> None:
+        """Add a slice as far as the timeline goes."""
+        if begin < self._end_ns:
+            self.slices += 1
+            slices.add(begin, end if end < self._end_ns else self._end_ns, name, flow)
+
+    def _add_call(self, slices: Slices, at: i64, head: i64, begin: i64, end: i64) -> None:
+        left = read_i64_le(self._part.data, at + 48)
+        crosses = CROSSES[head >> KIND_BITS & _CROSSES]
         # What has not ended may leave its domain yet.
-        refused = (rows[:, 6] < 0) & (rows[:, 0] & ((1 << recorded.KIND_BITS) - 1 | unfinished) == recorded.CALL_SLICE)
-        found, of_row = np.unique(head << 1 | refused, return_inverse=True)
-        numbers = []
-        for one in found.tolist():
-            crosses = one >> 1 + recorded.KIND_BITS & (1 << recorded.DETAIL_BITS) - 1
-            category = REFUSED if one & 1 else CROSSES[crosses]
-            if one >> 1 & (1 << recorded.KIND_BITS) - 1 == recorded.PROCEDURE_SLICE:
-                category = "procedure"
-            name = self.procedures[one >> 1 + recorded.KIND_BITS + recorded.DETAIL_BITS]
-            numbers.append(naming.number(category, name))
-        return np.array(numbers, dtype=np.int64)[of_row]
+        refused = left < 0 and not head & _UNFINISHED
+        if not refused:
+            self.calls[crosses] += 1
+        self._add(slices, begin, end, self._name(head, REFUSED if refused else crosses, refused))
+        key = self._part.key(at)
+        comes_back = self._arrows.get(key)
+        if comes_back is not None:
+            self.arrows += 1
+            slices.add_instant(left, self._leaves, key << 1)
+            if comes_back:
+                slices.add_instant(end, self._is_back, -(key << 1 | 1))
 
-    def _others(self, naming: Naming) -> list[tuple[Numbers, Numbers, Numbers, Numbers]]:
-        """Return system calls, and which threads had processors: rows, begins, ends and names."""
-        traps, busy = self._are(recorded.TRAP_SLICE), self._are(recorded.BUSY_SLICE)
-        found, of_row = np.unique(self.rows[busy, 5], return_inverse=True)
-        numbers = [naming.number("processor", self.threads[str(thread)]) for thread in found.tolist()]
-        names = np.full(len(traps), naming.number(TRAP, "system call")), np.array(numbers, dtype=np.int64)[of_row]
-        return [
-            (one, self.rows[one, 1], self.rows[one, 2], name) for one, name in zip((traps, busy), names, strict=True)
-        ]
+    def _add_procedure(self, slices: Slices, at: i64, head: i64, begin: i64, end: i64) -> None:
+        key = self._part.key(at)
+        comes_back = self._arrows.get(key)
+        self._add(slices, begin, end, self._name(head, "procedure", False), 0 if comes_back is None else -(key << 1))
+        if comes_back:
+            self.arrows += 1
+            slices.add_instant(end, self._returns, key << 1 | 1)
 
-    def _steps(self, naming: Naming) -> list[tuple[Numbers, Numbers, Numbers, Numbers]]:
-        """Return the steps of all paths, as `_others` does."""
-        made = []
-        rows = self._are(recorded.STEPS_SLICE)
-        numbers = self.rows[rows, 0] >> recorded.KIND_BITS + recorded.DETAIL_BITS
-        for number in np.unique(numbers).tolist():
-            chosen = rows[numbers == number]
-            begins, ends = self.rows[chosen, 1], self.rows[chosen, 2]
-            sums = np.cumsum([0, *(ps for _, ps in self.paths[number])])
+    def _add_steps(self, slices: Slices, number: i64, begin: i64, end: i64) -> None:
+        names, sums = self._steps[number], self._sums[number]
+        took: int = end - begin
+        last = len(names) - 1
+        reached = begin
+        for step, name in enumerate(names):
             # The steps of a service share its time, which varies, as they share its cost.
-            at = (sums[None, :] * (ends - begins)[:, None] + sums[-1] // 2) // max(1, sums[-1])
-            at[:, -1] = ends - begins
-            for column, (step, _) in enumerate(self.paths[number]):
-                some = at[:, column] < at[:, column + 1]
-                name = np.full(some.sum(), naming.number("step", _words(step, 1)))
-                made.append((chosen[some], (begins + at[:, column])[some], (begins + at[:, column + 1])[some], name))
-        return made
+            until = end if step == last else begin + (sums[step] * took + sums[last] // 2) // max(1, sums[last])
+            if reached < until:
+                self._add(slices, reached, until, name)
+            reached = until
 
-    def _copies(self, naming: Naming) -> list[tuple[Numbers, Numbers, Numbers, Numbers]]:
-        """Return copies of values and of bytes, and misses, as `_others` does."""
-        chosen = self._are(recorded.COPY_SLICE)
-        rows = self.rows[chosen]
-        details = self._details(rows)
-        ps = np.array(self.ps, dtype=np.int64)
-        steps, of_bytes = details & 0xFF, details >> 8
-        between = np.minimum(rows[:, 1] + (rows[:, 5] * ps[steps] + 500) // 1000, rows[:, 2])
-        between[rows[:, 6] == 0] = rows[rows[:, 6] == 0, 2]
-        made = []
-        sides = (rows[:, 1], between, steps, rows[:, 5]), (between, rows[:, 2], of_bytes, rows[:, 6])
-        for begins, ends, charged, times in sides:
-            some = begins < ends
-            found, of_row = np.unique(charged[some] << 40 | times[some], return_inverse=True)
-            names = [naming.number("step", _words(one >> 40, one & (1 << 40) - 1)) for one in found.tolist()]
-            made.append((chosen[some], begins[some], ends[some], np.array(names, dtype=np.int64)[of_row]))
-        return made
+    def _add_copy(self, slices: Slices, head: i64, begin: i64, end: i64, values: i64, size: i64) -> None:
+        detail = head >> KIND_BITS & _DETAIL
+        of_value, of_byte = detail & 0xFF, detail >> 8
+        until = begin + (values * self._part.ps[of_value] + 500) // 1000 if size else end
+        if until > end:
+            until = end
+        if begin < until:
+            self._add(slices, begin, until, self._step(of_value, values))
+        if until < end:
+            self._add(slices, until, end, self._step(of_byte, size))
+
+    def _name(self, head: i64, category: str, refused: bool) -> int:
+        """Return the name of calls or procedures with a head."""
+        key = (head & ~_UNFINISHED) << 1 | refused
+        name = self._named.get(key)
+        if name is None:
+            name = self._writer.name(category, self._part.procedures[head >> KIND_BITS + DETAIL_BITS])
+            self._named[key] = name
+        return name
+
+    def _step(self, step: int, times: int) -> int:
+        """Return the name of a step with how often it was charged."""
+        name = self._copied.get(times << KIND_BITS | step)
+        if name is None:
+            words = STEPS[step].replace("_", " ")
+            name = self._writer.name("step", words if times == 1 else f"{words} x {times:,}")
+            self._copied[times << KIND_BITS | step] = name
+        return name
 
 
-def _words(step: int, times: int) -> str:
-    """Return a step's name, with how often it was charged."""
-    name = STEPS[step].replace("_", " ")
-    return name if times == 1 else f"{name} x {times:,}"
+def _sums(costs: list[int]) -> list[int]:
+    """Return the sums of the first, the first two, and so on."""
+    found: list[int] = []
+    total = 0
+    for one in costs:
+        total += one
+        found.append(total)
+    return found

@@ -232,7 +232,7 @@ def read(folder: Path) -> Record:
         return replace(read, cells=remarked(read.cells, read.remarks), remarks=())
     except (ValueError, RecursionError) as error:
         what = first_error(error, str(path)) if isinstance(error, ValidationError) else f"{path}: not JSON"
-        raise Refused(f"{what}; the record is damaged") from None
+        raise Refused(f"{what}; the record is damaged: run it again") from None
 
 
 def _records_inside(folder: Path) -> list[Path]:

@@ -115,7 +115,7 @@ def read_machines(found: Mapping[str, Mapping[str, object]], document: str = "re
     try:
         return MACHINES.validate_python(dict(found))
     except ValidationError as error:
-        raise Refused(f"{first_error(error, document)}; the record is damaged") from None
+        raise Refused(f"{first_error(error, document)}; the record is damaged: run it again") from None
 
 
 def cells(found: Sequence[Cell]) -> Table:
@@ -213,7 +213,7 @@ def ends(counted: Mapping[str, int], document: str = "record") -> list[tuple[tup
     found = []
     for text, count in counted.items():
         if (match := BUCKET.fullmatch(text)) is None:
-            raise Refused(f"{document}: latency_ns: {text!r} is not a bucket; the record is damaged")
+            raise Refused(f"{document}: latency_ns: {text!r} is not a bucket; the record is damaged: run it again")
         found.append(((int(match[1]), int(match[2])), count))
     return found
 

@@ -8,7 +8,7 @@ it was charged there; the procedure is one on the server's. Arrows lead from whe
 its domain to the procedure, and from its end back to the end of the call.
 
 A timeline ends where the first machine had as many slices as it may, so that nothing is missing in
-between. Memory is that of the slices of one machine, and 48 bytes for each call of all.
+between. Memory is that of the slices of one machine, and some 200 bytes for each call of all.
 """
 
 import os
@@ -17,23 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from lrpc.cluster.group import TimelineFiles, timeline_file
-from lrpc.domains.simulated.timeline import CALL_SLICE, PROCEDURE_SLICE
 from lrpc.kernel.errors import RunFailed
-from lrpc.workloads.records.nesting import layers
-from lrpc.workloads.records.parts import (
-    CROSSES,
-    NEVER,
-    TRAP,
-    CallEnds,
-    Lane,
-    MachinePart,
-    Naming,
-    Numbers,
-    SliceColumns,
-)
+from lrpc.workloads.records.parts import CROSSES, TRAP, CallEnds, Lane, MachineLanes, MachinePart
 from lrpc.workloads.records.perfetto import PerfettoWriter
 
 FILE: Final = "timeline.perfetto-trace"  # in the folder of a record
@@ -84,36 +70,33 @@ class _Joined:
     def __init__(self, files: TimelineFiles, machines: int, writer: PerfettoWriter) -> None:
         self._files = files
         self._writer = writer
-        self._naming = Naming()
         self._uuids = machines  # of tracks so far; those of machines come first
         self._slices = self._arrows = 0
         self._calls = dict.fromkeys((TRAP, *CROSSES), 0)
         self._cut = False
-        ends: tuple[list[CallEnds], list[CallEnds]] = [], []
+        ends = CallEnds()
         end_ns, last_ns = files.bounds.to_ns, files.bounds.from_ns
         for rank in range(machines):
             part = self._part(rank)
             if 0 <= part.cut_ns < end_ns:
                 end_ns, self._cut = part.cut_ns, True
-            last_ns = max(last_ns, int(part.rows[:, 2].max(initial=0)))
-            for side, kind in zip(ends, (CALL_SLICE, PROCEDURE_SLICE), strict=True):
-                side.append(part.ends(kind))
+            last_ns = max(last_ns, part.last_ns)
+            part.add_ends(ends)
         self._end_ns = end_ns if self._cut else min(end_ns, last_ns)
-        self._forth, self._back = self._matched(*map(_all, ends))
+        self._comes_back = ends.arrows(self._end_ns)
 
     def write(self, rank: int, machine: str) -> None:
         """Write a machine's tracks and what is on them."""
-        part = self._part(rank)
-        part.end_at(self._end_ns)
         self._writer.process(rank + 1, rank + 1, machine)
-        lanes, tracks = part.lanes()
-        found = part.columns(tracks, self._naming, self._forth, self._back).until(self._end_ns)
-        self._count(found)
-        names = [self._writer.name(*one) for one in self._naming.known]
-        for events in layers(found):
-            there = set(events.tracks.tolist())
-            uuids = [self._describe(rank, lane) if at in there else 0 for at, lane in enumerate(lanes)]
-            events.write(self._writer, uuids, names)
+        found = MachineLanes(self._part(rank), self._writer, self._end_ns, self._comes_back)
+        for lane in found.lanes():
+            left = lane.slices
+            while len(left):
+                left = left.write(self._writer, self._describe(rank, lane))
+        self._slices += found.slices
+        self._arrows += found.arrows
+        for category, count in found.calls.items():
+            self._calls[category] += count
 
     def written(self) -> TimelineWritten:
         """Return what was written."""
@@ -123,24 +106,6 @@ class _Joined:
     def _part(self, rank: int) -> MachinePart:
         return MachinePart(timeline_file(self._files.folder, rank), rank)
 
-    def _matched(self, calls: CallEnds, procedures: CallEnds) -> tuple[Numbers, Numbers]:
-        """Return the keys of calls whose procedures are there too, and of those that came back."""
-        common, ours, theirs = np.intersect1d(calls.keys, procedures.keys, return_indices=True)
-        there = (common > 0) & (calls.starts[ours] < self._end_ns) & (procedures.starts[theirs] < self._end_ns)
-        # A caller that was released may be back before its procedure.
-        ended = np.minimum(calls.ends[ours], NEVER - 1)
-        back = there & (ended <= self._end_ns) & (procedures.ends[theirs] <= ended)
-        return common[there], common[back]
-
-    def _count(self, found: SliceColumns) -> None:
-        """Count slices, arrows and calls."""
-        self._slices += int((found.instants == 0).sum())
-        self._arrows += int((found.flows > 0).sum())
-        for name, count in zip(*np.unique(found.names, return_counts=True), strict=True):
-            category = self._naming.known[int(name)][0]
-            if category in self._calls:
-                self._calls[category] += int(count)
-
     def _describe(self, rank: int, lane: Lane) -> int:
         """Write a track's description, and return the number by which its events name it."""
         self._uuids += 1
@@ -149,8 +114,3 @@ class _Joined:
         else:
             self._writer.track(self._uuids, rank + 1, lane.name, lane.order)
         return self._uuids
-
-
-def _all(sides: Sequence[CallEnds]) -> CallEnds:
-    """Return the ends of all machines together."""
-    return CallEnds(*(np.concatenate([getattr(one, name) for one in sides]) for name in ("keys", "starts", "ends")))

@@ -186,9 +186,8 @@ def check(name: str, record: Record) -> None:
         tables.ends(counted, name)
     for table in () if record.trace is None else record.trace.more:
         if any(len(row) != len(table.columns) for row in table.rows):
-            raise Refused(
-                f"{name}: trace.more: a row of {one_line(table.name)!r} lacks a column; the record is damaged"
-            )
+            where = f"{name}: trace.more: a row of {one_line(table.name)!r}"
+            raise Refused(f"{where} lacks a column; the record is damaged: run it again")
 
 
 def _is_report(folder: Path) -> bool:

@@ -79,11 +79,17 @@ def beside(records: Mapping[str, Record]) -> Table:
         "the busiest machine's processors, %": [100 * share for share in busiest],
         "machines with domains": machines,
     }
-    rows = [
-        (name, *values, values[-1] / values[0] - 1 if values[0] and values[-1] != values[0] else None)
-        for name, values in figures.items()
-    ]
+    rows = [(name, *values, _difference(name, values[0], values[-1])) for name, values in figures.items()]
     return Table("placements", "The placements", ("what", *records, "difference"), rows, named=True)
+
+
+def _difference(figure: str, before: float, after: float) -> TableValue:
+    """Return how a figure differs: as a part of what it was, or in points if it is a percentage."""
+    if before == after:
+        return None
+    if "%" in figure:
+        return f"{after - before:+.2f} points"
+    return after / before - 1 if before else None
 
 
 def moved(records: Mapping[str, Record]) -> Table:

@@ -57,6 +57,7 @@ span.papers { color: var(--quiet); } span.kind { cursor: help; }
 p.warning { background: #b3001b; color: white; font-weight: bold; padding: .8em 1em; }
 p.more { color: var(--quiet); margin: .3em 0; } pre { overflow-x: auto; }
 ul.legend { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2em; font-size: .9em; }
+ul.legend li { padding-left: 1.8em; text-indent: -1.8em; }
 ul.legend i { display: inline-block; width: 1.4em; height: .75em; margin-right: .4em; }
 i.hatched { background: repeating-linear-gradient(135deg, var(--key) 0 2px, transparent 2px 5px); }
 i.area { background: var(--key); }
@@ -110,12 +111,22 @@ const fit = (axis, most, title) => {
   if (axis?.ticktext) axis.ticktext = axis.ticktext.map((text) => shorten(text, most, " → ", " →<br>"));
   if (axis?.title?.text) axis.title.text = shorten(axis.title.text, title);
 };
-const render = (place, own) => {
-  if (place.classList.contains("drawn")) return;
+const fitted = (place) => {
   const figure = JSON.parse(place.nextElementSibling.textContent);
   const fits = (pixels) => Math.max(12, Math.floor(place.clientWidth / pixels));
   fit(figure.layout.yaxis, fits(22), 40);  // as high as every plot
   fit(figure.layout.xaxis, fits(40), fits(9));
+  return figure;
+};
+const rename = (place) => {
+  const { xaxis, yaxis } = fitted(place).layout;
+  const names = { "xaxis.ticktext": xaxis?.ticktext, "yaxis.ticktext": yaxis?.ticktext,
+    "xaxis.title.text": xaxis?.title?.text, "yaxis.title.text": yaxis?.title?.text };
+  Plotly.relayout(place, Object.fromEntries(Object.entries(names).filter(([, text]) => text)));
+};
+const render = (place, own) => {
+  if (place.classList.contains("drawn")) return;
+  const figure = fitted(place);
   const many = place.clientWidth < 600 ? 6 : 15;  // columns whose cells have room for numbers
   for (const one of figure.data) if (one.z?.[0]?.length > many) delete one.texttemplate;
   place.textContent = "";
@@ -138,6 +149,15 @@ addEventListener("DOMContentLoaded", () => {
   }));
   document.querySelectorAll("div.plot").forEach((place) => seen.observe(place));
   dark.addEventListener("change", () => everyPlot(colours()));
+  let width = innerWidth, still;
+  addEventListener("resize", () => {  // names have room for more or fewer characters, once it is as wide as it stays
+    clearTimeout(still);
+    still = setTimeout(() => {
+      if (width === innerWidth) return;
+      width = innerWidth;
+      document.querySelectorAll("div.plot.drawn").forEach((one) => { if (one.clientWidth) rename(one); });
+    }, 200);
+  });
   const open = () => {
     const sought = document.getElementById(location.hash.slice(1));
     for (let one = sought?.closest("details"); one; one = one.parentElement.closest("details")) one.open = true;

@@ -141,7 +141,7 @@ def _record(
         if files is None:
             records.write(folder, record)
             return Finished(record, folder)
-        from lrpc.workloads.records import timeline  # with numpy, which other runs do without
+        from lrpc.workloads.records import timeline  # here, since few runs need it
 
         made = files.folder / timeline.FILE
         written = timeline.write(made, files, [machine.name for machine in outcome.machines])

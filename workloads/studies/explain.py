@@ -1,7 +1,7 @@
 """Explains one call step by step, made in each of the ways that a cost model has costs for.
 
 The ways are those of the paper: LRPC; LRPC/MP, which finds an idle processor in the server's
-context; message passing, which is SRC RPC on the Firefly; and a call to another machine.
+context; SRC RPC, or message passing as other systems have it; and remote: to another machine.
 """
 
 from collections import Counter
@@ -32,10 +32,11 @@ LINK_MBPS: Final = 10.0
 LOCAL: Final[Mapping[str, tuple[int, bool, Transfer]]] = {  # processors, domain caching, transfer
     "LRPC": (1, False, "lrpc"),
     "LRPC/MP": (2, True, "lrpc"),
-    "message passing": (1, False, "message passing"),
+    "SRC RPC": (1, False, "message passing"),
 }
+OTHER_MESSAGES: Final = "message passing"  # of a system that does not share buffers, as SRC RPC does
 WRITTEN: Final = {"astack": "A-stack", "tlb": "TLB", "udp": "UDP", "io": "I/O"}
-REMOTE: Final = "another machine"
+REMOTE: Final = "remote"
 # What the steps of a call on one machine are for, as parts of a picture.
 GROUPS: Final[Mapping[str, Collection[str]]] = {
     "stubs": ("procedure_call", "client_stub", "server_stub", "message_client_stub", "message_server_stub"),
@@ -54,7 +55,7 @@ GROUPS: Final[Mapping[str, Collection[str]]] = {
     "messages": ("message_buffer", "message_validate", "message_enqueue", "message_transfer"),
     "threads": ("message_schedule", "message_switch", "message_dispatch"),
 }
-# And of a call to another machine.
+# And of a remote call.
 REMOTE_GROUPS: Final[Mapping[str, Collection[str]]] = {
     "stubs and run-time": (*PARTS["network"], *PARTS["marshaling"]),
     "packets": ("udp_header", "udp_checksum", "checksum_byte", "network_trap", "network_queue", *PARTS["messages"]),
@@ -79,8 +80,14 @@ def ways(test: Test, costs: CostModel, link_delay_us: float, link_mbps: float) -
 
     Raises `Refused` for a link that cannot be.
     """
-    # A way of transfer has the name of the part of a cost model that it is charged by.
-    found = {way: _local(test, costs, *how) for way, how in LOCAL.items() if costs.has(how[-1])}
+    passing = costs.file.message_passing
+    others = passing is not None and passing.discipline != "shared buffers"
+    found: dict[str, Explanation] = {}
+    for way, how in LOCAL.items():
+        # A way of transfer has the name of the part of a cost model that it is charged by.
+        if costs.has(how[-1]):
+            name = OTHER_MESSAGES if others and how[-1] == OTHER_MESSAGES else way
+            found[name] = _local(test, costs, *how)
     if costs.has("network"):
         found[REMOTE] = _remote(test, costs, link_delay_us, link_mbps)
     return found
@@ -135,14 +142,14 @@ def _pictures(found: Mapping[str, Explanation], test: Test) -> Iterator[plots.Pl
         parts = {group: [_share(one.steps, names) for one in local.values()] for group, names in GROUPS.items()}
         parts = {group: us for group, us in parts.items() if any(us)}
         took = [one.took_us for one in local.values()]
-        yield plots.stacked(f"Where a call of {test} spends its time", list(local), parts, "µs", took)
+        yield plots.stacked(f"Where a call of {test} on one machine spends its time", list(local), parts, "µs", took)
     if REMOTE in found:
         remote = found[REMOTE]
         each = [[step for step in remote.steps if step.machine == machine] for machine in PLACES]
         parts = {group: [*(_share(one, names) for one in each), 0.0] for group, names in REMOTE_GROUPS.items()}
         parts = {group: us for group, us in parts.items() if any(us)} | {WIRE: [0.0, 0.0, remote.elsewhere_us]}
         took = [*(sum(step.us for step in one) for one in each), remote.elsewhere_us]
-        title = f"Where a call of {test} to another machine spends its {number(remote.took_us)} µs"
+        title = f"Where a remote call of {test} spends its {number(remote.took_us)} µs"
         yield plots.stacked(title, [*PLACES.values(), "between them"], parts, "µs", took)
 
 

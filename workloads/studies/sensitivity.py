@@ -193,7 +193,7 @@ def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | 
     series: list[plots.Series] = []
     rows: list[tuple[str, float, float, float, float]] = []
     for others, points in curves.items():
-        with_ = ", ".join(f"{one} {_short(value)}" for one, value in others) or "remote/local"
+        with_ = ", ".join(f"{_plain(one)} {_short(value)}" for one, value in others) or "remote/local"
         at, means, lows, highs = ([*column] for column in zip(*sorted(points), strict=True))
         rows += [(with_, *point) for point in sorted(points)]
         if len(series) < MOST_CURVES:
@@ -204,8 +204,13 @@ def _against(name: str, groups: Mapping[Alike, Sequence[float]], paper: float | 
     bars = [(f"{value:.6g}" if len(curves) == 1 else f"{value:.6g}, {with_}", mean) for with_, value, mean, *_ in rows]
     columns = ["with", name, SHARE, "from_percent", "to_percent"]
     table = Table(f"against {name}", f"Against {name}", columns, rows)
-    axes = (name, AXIS)
-    return plots.curves(f"remote/local against {name}", series, axes, bars, table, from_zero=False)
+    axes = (_plain(name), AXIS)
+    return plots.curves(f"remote/local against {_plain(name)}", series, axes, bars, table, from_zero=False)
+
+
+def _plain(name: str) -> str:
+    """Return a parameter's name as scenarios have it, from its place in one."""
+    return name.removeprefix("parameters.").removesuffix(".value")
 
 
 def _short(value: object) -> str:

@@ -227,7 +227,7 @@ def test_an_immutable_argument_is_copied_again_at_the_size_it_has() -> None:
 
 def test_a_thread_that_asks_for_a_time_that_cannot_be_ends_the_run() -> None:
     one = machine()
-    with pytest.raises(RunFailed, match="a time of -1 us"):
+    with pytest.raises(RunFailed, match="a time of -1 µs"):
         one.run(lambda: one.client.sleep(-1))
 
 

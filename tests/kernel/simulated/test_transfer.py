@@ -296,7 +296,7 @@ def test_what_a_program_raises_ends_the_run_and_says_where() -> None:
 
     one.client.spawn(body, "worker")
     with pytest.raises(
-        RunFailed, match=r"^machine m, thread worker of domain client, at 1\.500 us: ValueError: mine$"
+        RunFailed, match=r"^machine m, thread worker of domain client, at 1\.500 µs: ValueError: mine$"
     ) as error:
         one.kernel.run(FOREVER)
     assert isinstance(error.value.__cause__, ValueError)

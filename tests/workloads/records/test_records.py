@@ -168,7 +168,7 @@ def test_a_run_that_fails_leaves_an_incomplete_record_that_says_why(links: str, 
     run = tmp_path / "run"
     ended = lrpc("run", failing(tmp_path), "--actors", 0, "--links", links, "--out", run)
     assert ended.code == 3
-    place = "machine workstation1, thread user/0 of domain user, at 0.000 us"
+    place = "machine workstation1, thread user/0 of domain user, at 0.000 µs"
     reason = f"{place}: BindingRefused: import windows@workstation1: it is a Windows, not a Names"
     assert ended.line.startswith(f"lrpc: {reason}")
     assert ended.line.endswith(f"(an incomplete record is in {run})")

@@ -1,12 +1,12 @@
 """A timeline has every call of a run, step by step, and changes nothing of it."""
 
+import io
 import json
 import os
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,15 +16,14 @@ from lrpc.cluster.description import Cluster
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.workloads.records import folders
-from lrpc.workloads.records.nesting import layers
-from lrpc.workloads.records.parts import SliceColumns
-from lrpc.workloads.records.perfetto import INSTANT, SLICE_END
+from lrpc.workloads.records.nesting import Slices
+from lrpc.workloads.records.perfetto import PerfettoWriter
 from lrpc.workloads.records.records import COUNTS, total_counts
 from lrpc.workloads.records.timeline import FILE
 from tests.support.clusters import bank, cluster, digest
 from tests.support.command import HERE, lrpc, office, record, refused
 from tests.support.places import SAMPLE
-from tests.support.timelines import ReadTimeline, Slice, ran, read
+from tests.support.timelines import ReadTimeline, Slice, decoded, ran, read
 
 PROCESSOR = "TRACE_PROCESSOR"
 ONE_MACHINE = """
@@ -213,37 +212,51 @@ def _told(one: Slice, ends: int) -> tuple[str, str, str, int, int]:
 
 
 @given(
-    rows=st.lists(
-        st.tuples(*(st.integers(0, most) for most in (1, 12, 6, 1))).map(
-            lambda row: (row[0], row[1], row[1] + row[2] * (1 - row[3]), row[3])
-        ),
-        max_size=20,
-    )
+    slices=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(-3, 3)), max_size=20),
+    instants=st.lists(st.integers(0, 18), max_size=5),
 )
-def test_slices_that_cross_the_ends_of_others_go_to_tracks_beside(rows: list[tuple[int, int, int, int]]) -> None:
-    """Each layer nests, and together they have every slice and instant once."""
-    tracks, begins, ends, instants = (
-        np.array(column, dtype=np.int64) for column in list(zip(*rows, strict=True)) or [()] * 4
-    )
-    numbered = np.arange(len(rows))
-    written = []
-    for events in layers(SliceColumns(tracks, begins, ends, numbered, instants, numbered * 0)):
-        opened: list[tuple[int, int, int]] = []
-        for track, time, kind, name in zip(
-            *(column.tolist() for column in (events.tracks, events.times, events.kinds, events.names)), strict=True
-        ):
-            assert not opened or (opened[-1][0] == track and opened[-1][1] <= time)
-            if kind == SLICE_END:
-                began = opened.pop()
-                assert (track, began[1], time, 0) == rows[began[2]]
-                assert name == began[2]
-                written.append(name)
-            elif kind == INSTANT:
-                written.append(name)
-            else:
-                opened.append((track, time, name))
-        assert not opened
-    assert sorted(written) == list(range(len(rows)))
+def test_slices_that_cross_the_ends_of_others_go_to_tracks_beside(
+    slices: list[tuple[int, int, int]], instants: list[int]
+) -> None:
+    """An end is that of the last slice that began: `decoded` would find others if they crossed."""
+    file = io.BytesIO()
+    writer = PerfettoWriter(file)
+    left = Slices()
+    for at, (begin, lasts, flow) in enumerate(slices):
+        left.add(begin, begin + lasts, writer.name("slice", str(at)), flow)
+    for time in instants:
+        left.add_instant(time, writer.name("instant", str(time)), 0)
+    writer.process(1, 1, "machine")
+    uuid = 1
+    while uuid == 1 or len(left):
+        uuid += 1
+        writer.thread(uuid, 1, uuid, str(uuid))
+        left = left.write(writer, uuid)
+    writer.flush()
+    found = decoded(file.getvalue())
+    assert {int(one.name): (one.begin, one.end, _flow(one)) for one in found.slices} == {
+        at: (begin, begin + lasts, flow) for at, (begin, lasts, flow) in enumerate(slices)
+    }
+    assert sorted((int(one.name), one.begin) for one in found.instants) == sorted((time, time) for time in instants)
+
+
+def _flow(one: Slice) -> int:
+    return sum(one.begins) - sum(one.ends)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_slices_that_nest_share_a_track_in_whatever_order_they_come(order: int) -> None:
+    file = io.BytesIO()
+    writer = PerfettoWriter(file)
+    slices = Slices()
+    for begin, end in [(0, 2), (2, 4), (0, 4), (0, 4), (4, 4), (4, 6), (5, 6), (0, 6)][::order]:
+        slices.add(begin, end, writer.name("slice", f"{begin} to {end}"))
+    writer.process(1, 1, "machine")
+    writer.thread(2, 1, 2, "thread")
+    assert len(slices.write(writer, 2)) == 0
+    writer.flush()
+    depths = {one.name: one.depth for one in decoded(file.getvalue()).slices}
+    assert (depths["0 to 6"], depths["5 to 6"], depths["2 to 4"]) == (0, 2, 3)
 
 
 def test_one_that_is_cut_says_so(tmp_path: Path) -> None:

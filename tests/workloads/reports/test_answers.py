@@ -162,7 +162,9 @@ def test_replays_of_one_trace_are_compared_as_placements(replays: dict[str, Reco
     counts = [record.counts["cross_machine"] for record in (before, after)]
     assert f"With pack, {counts[1]:,} of" in sentence(made)
     assert f"in place of {counts[0]:,} with spread" in sentence(made)
-    assert table(made, "placements").rows[0][:3] == ("cross-machine calls", *counts)
+    calls, shares, *_ = table(made, "placements").rows
+    assert calls == ("cross-machine calls", *counts, pytest.approx(counts[1] / counts[0] - 1))
+    assert shares[3] == f"{float(shares[2] or 0) - float(shares[1] or 0):+.2f} points"  # of percentages
     moved = table(made, "moved")
     assert moved.rows
     assert all(row[1] != row[2] for row in moved.rows)

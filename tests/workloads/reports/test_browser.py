@@ -167,6 +167,17 @@ def test_pictures_stay_whole_while_the_window_changes(page: Browser, path: Path)
         assert page.cut_pictures() == [], f"{scheme}, {width} pixels"
 
 
+@pytest.mark.parametrize("path", ["run"], indirect=True)
+def test_names_beside_bars_are_whole_once_the_window_has_room_for_them(page: Browser, path: Path) -> None:
+    page.look("light", 400)
+    page.open(path)
+    names = page.page.locator("div.plot.drawn").first.locator("g.ytick")
+    names.first.wait_for()
+    assert "Sun UNIX+NFS, 1989" not in names.all_text_contents()
+    page.look("light", 1600)
+    names.filter(has_text="Sun UNIX+NFS, 1989").wait_for()
+
+
 def test_the_page_folds_by_keyboard(page: Browser) -> None:
     page.look("light", 800)
     summary = page.page.locator("summary").first

@@ -17,7 +17,9 @@ from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.explain import WARM_UP, WORDS, Explanation
 from lrpc.kernel.simulated.costs import PARTS, REMOTE_STEPS, STEPS, load_cost_model
 from lrpc.workloads.programs.four_tests import TESTS, Test
+from lrpc.workloads.records.tables import Table
 from lrpc.workloads.reports.plots import Plot
+from lrpc.workloads.reports.sections import Note
 from lrpc.workloads.studies.explain import GROUPS, LINK_DELAY_US, LINK_MBPS, REMOTE, REMOTE_GROUPS, WIRE, report, ways
 from tests.support.command import lrpc as command
 from tests.support.command import refused
@@ -70,7 +72,7 @@ def test_the_steps_add_up_to_table_iv(explained: Mapping[Test, Mapping[str, Expl
     paper = {"Null": (157, 125, 464), "Add": (164, 130, 480), "BigIn": (192, 173, 539), "BigInOut": (227, 219, 636)}
     found = explained[test]
     assert [one.elsewhere_us for way, one in found.items() if way != REMOTE] == [0, 0, 0]
-    for way, us in zip(("LRPC", "LRPC/MP", "message passing"), paper[test], strict=True):
+    for way, us in zip(("LRPC", "LRPC/MP", "SRC RPC"), paper[test], strict=True):
         assert found[way].took_us == pytest.approx(us, rel=0.015)
 
 
@@ -104,7 +106,7 @@ def test_a_machine_explains_any_call_and_changes_nothing() -> None:
     adder = machine.bind(Adder, "adder")
     found = machine.explain(lambda: adder.add(1, 2))
     assert found.took_us == 164.0
-    assert str(found).endswith("164.000 us  in all")
+    assert str(found).endswith("164.000 µs  in all")
     assert len(str(found).splitlines()) == len(found.steps) + 1
     counts = dict(machine.outcome().charges)
     plain = lrpc.Machine()
@@ -140,11 +142,25 @@ class TestCommand:
         assert ended.code == 0
         last = ended.out.splitlines()[-1]
         assert last.startswith(
-            "LRPC takes 157.0 µs, LRPC/MP 0.80 times that (125.0 µs), message passing 2.96 times that (464.0 µs), "
+            "LRPC takes 157.0 µs, LRPC/MP 0.80 times that (125.0 µs), SRC RPC 2.96 times that (464.0 µs), "
         )
 
     def test_a_model_of_message_passing_alone_is_compared_with_itself(self) -> None:
         assert command("explain", "--cost-model", "mach").out.splitlines()[-1] == "message passing takes 754.0 µs."
+
+    def test_a_way_has_one_name_in_the_terminal_the_picture_and_its_steps(
+        self, explained: Mapping[Test, Mapping[str, Explanation]]
+    ) -> None:
+        names = ["LRPC", "LRPC/MP", "SRC RPC", "remote"]
+        made = report(explained["Null"], "Null", FIREFLY)
+        note, local, _, table = made.answer
+        assert isinstance(note, Note)
+        assert isinstance(local, Plot)
+        assert isinstance(table, Table)
+        assert [name for name, _, _ in local.told] == names[:-1]
+        assert list(table.columns) == ["step", *names]
+        assert [section.title for section in made.sections] == [f"{name}, step by step" for name in names]
+        assert all(f"{name} " in note.text for name in names)
 
     def test_a_page_opens_on_the_comparison_and_has_every_step(self, tmp_path: Path) -> None:
         assert command("explain", "--out", tmp_path / "page").out.splitlines()[-2].startswith("report ")
@@ -182,7 +198,7 @@ class TestCommand:
 
     def test_json_has_each_step_with_its_origin_and_source(self) -> None:
         found = json.loads(command("explain", "Add", "--json").out)
-        assert list(found) == ["LRPC", "LRPC/MP", "message passing", REMOTE]
+        assert list(found) == ["LRPC", "LRPC/MP", "SRC RPC", REMOTE]
         first = found["LRPC"]["steps"][0]
         assert (first["name"], first["us"], first["origin"], first["source"]) == (
             "procedure_call",

@@ -74,7 +74,7 @@ def _span(item: Any, entry: dict[str, Any], processes: dict[str, dict[str, Any]]
     start = _microseconds(item, "startTime")
     end = 0 if item.get("duration") is None else start + _microseconds(item, "duration")  # 0: it has not ended
     if not 0 <= end * 1000 <= MAX_TIME:
-        raise Unfit(Reason.BAD_TIME, f"it would end at {end} us, outside 0 to {MAX_TIME // 1000}")
+        raise Unfit(Reason.BAD_TIME, f"it would end at {end} µs, outside 0 to {MAX_TIME // 1000}")
     parent, follows = _parent(item, trace)
     span, operation = hexadecimal(name(item, "spanID")), name(item, "operationName")
     tags = _tags(item)
