@@ -10,7 +10,7 @@ from collections.abc import Callable
 from lrpc.domains.interface import Procedure, is_leaf
 from lrpc.domains.stubs import as_results, in_order, pack, refer
 from lrpc.kernel.descriptors import BindingObject
-from lrpc.kernel.errors import CallAborted, ForgedBinding
+from lrpc.kernel.errors import CallAborted, CallError, ForgedBinding
 from lrpc.kernel.simulated.astacks import AStack, AStackGroup
 from lrpc.kernel.simulated.bindings import Binding, Grant
 from lrpc.kernel.simulated.domain import ProtectionDomain
@@ -49,8 +49,12 @@ class ClientStub:
         network, arguments, results = self.kernel.network, self.arguments, self.results
         if times > 0 and network is not None and self.key.remote and arguments.bare:
             packed, unpack = pack(arguments, values), results.unpack if results.count else None
-            if network.repeat(self.key, self.remote, packed, unpack, self.latencies, times):
-                return
+            since = self.kernel.running_processor().clock
+            try:
+                times = network.repeat(self.key, self.remote, packed, unpack, self.latencies, times)
+            except CallError:
+                self._take_turn(since)
+                raise
         for _ in range(times):
             self.make(values)
 
@@ -60,7 +64,11 @@ class ClientStub:
         arguments = self.arguments
         packed = pack(arguments, values)
         since = kernel.running_processor().clock
-        results = self.call_remote(packed) if self.key.remote else self.call_here(packed, values)
+        try:
+            results = self.call_remote(packed) if self.key.remote else self.call_here(packed, values)
+        except CallError:
+            self._take_turn(since)
+            raise
         kernel.counts.argument_bytes += len(packed)
         self.latencies.add(kernel.running_processor().clock - since)
         if arguments.references:
@@ -68,6 +76,16 @@ class ClientStub:
         if self.single:
             return results[0]
         return results or None
+
+    def _take_turn(self, since: int) -> None:
+        """Take time and turns for a call that failed too: its client may try for ever."""
+        kernel = self.kernel
+        processor = kernel.running_processor()
+        if processor.clock == since:  # it was refused before anything was done
+            processor.spend(processor.charges.procedure_call)
+        processor.settle()
+        if processor.quantum_ns:
+            kernel.take_turns()
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Call a procedure of this machine and return its results."""

@@ -15,6 +15,7 @@ from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated.charges import Path
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.scheduler import Scheduler
     from lrpc.kernel.simulated.threads import Thread
@@ -76,6 +77,13 @@ class WaitQueue:
         """Wake every waiting thread with a copy of `fault`, in place of what it waits for."""
         while self._threads:
             self.kernel.wake(self._threads.popleft(), fault.copy())
+
+    def leave_all(self, domain: "ProtectionDomain") -> None:
+        """Remove a domain's threads, which will not resume, before others are woken."""
+        for thread in [one for one in self._threads if one.domain is domain]:
+            self.leave(thread)
+        for thread in sorted((one for one in self._woken if one.domain is domain), key=lambda one: one.number):
+            self.leave(thread)
 
     def leave(self, thread: "Thread") -> None:
         """Remove a thread that will not resume; if it was woken, wake the next in its place."""

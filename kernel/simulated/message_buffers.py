@@ -114,6 +114,7 @@ class MessageBuffers:
 
         Its own are dropped, but those that were `sent` and are at the server.
         """
+        self.waiting.leave_all(domain)
         for buffer in [one for one in self.members if one.client is domain and one not in sent]:
             free = buffer in self._free
             if free:

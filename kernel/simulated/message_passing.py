@@ -166,10 +166,6 @@ class Port:
         except Exception:
             if not message.abandoned:  # else the server still has it, and gives its buffer back
                 self.buffers.put_back(buffer)
-            processor = kernel.running_processor()
-            processor.settle()  # what is refused takes its turn like what is done
-            if processor.quantum_ns:
-                kernel.take_turns()
             raise
 
     def caller_of(self, server: Thread) -> Thread | None:

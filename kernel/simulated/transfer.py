@@ -62,8 +62,6 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
         kernel.log.add(processor.clock, REFUSED, thread.number, key.claimed_number & LARGEST)
         processor.spend(charges.trap)  # the trap back out of the kernel
         processor.checkpoint()
-        if processor.quantum_ns:
-            kernel.take_turns()
         raise
     for _ in range(looked):
         processor.spend(charges.secondary_region)

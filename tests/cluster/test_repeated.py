@@ -21,6 +21,8 @@ from lrpc.kernel.documents import validate
 from lrpc.kernel.simulated.histogram import Route
 from tests.support.properties import examples
 
+PYTHON = {"cost_model": "linux-python"}
+
 
 class Counter(lrpc.Interface):
     """A total, and when somebody is done with it."""
@@ -113,6 +115,22 @@ def adding(
     return describe(validate(ClusterTable, tables, "adding"), registry, "adding")
 
 
+def altering(how: str, *, repeats: bool) -> Cluster:
+    """Return a client that alters its Binding Object in the middle of 50 calls."""
+    threads = [{"program": "altering", "parameters": {"times": 50, "after_us": 0, "repeats": repeats, "how": how}}]
+    tables = {
+        "name": "altering",
+        "machines": {"here": PYTHON, "there": PYTHON},
+        "links": {"delay_us": 100.0},
+        "domains": {
+            "server": {"machine": "there", "exports": {"counter": {"server": "leaf"}}},
+            "client": {"machine": "here", "imports": {"counter": "counter"}, "threads": threads},
+        },
+    }
+    registry = Registry({"leaf": LeafCounterServer}, {"altering": Altering})
+    return describe(validate(ClusterTable, tables, "altering"), registry, "altering")
+
+
 def outcomes(described: Cluster, *, windows: bool = False) -> tuple[MachineOutcome, ...]:
     return tuple(run_cluster(described, actors=0, transport="memory", windows=windows).machines)
 
@@ -123,9 +141,6 @@ def shown(described: Cluster, *, windows: bool = False) -> list[tuple[MachineOut
         (replace(one, latencies={}), {route: (found.total, found.buckets) for route, found in one.latencies.items()})
         for one in outcomes(described, windows=windows)
     ]
-
-
-PYTHON = {"cost_model": "linux-python"}
 
 
 @examples(40)
@@ -166,3 +181,44 @@ def test_arguments_that_do_not_fit_are_refused_before_any_call() -> None:
     machine.spawn(body)
     machine.run()
     assert machine.outcome().counts["cross_domain"] == 3
+
+
+@dataclass
+class Altering(Adding):
+    """Alters its own Binding Object, or has it revoked, some time after the first call."""
+
+    how: str = "remote"
+    told: str = ""
+
+    def run(self, domain: Domain) -> None:
+        counter = domain.bind(Counter, "counter")
+        stub, kernel = counter.add, simulated(domain).kernel
+        assert isinstance(stub, ClientStub)
+
+        def alter() -> None:
+            domain.sleep(us=1000)
+            if self.how == "revoked":
+                kernel.revoke_grant(next(iter(kernel.grants.values())), lrpc.BindingRevoked("no"))
+            else:
+                setattr(stub.key, self.how, 0)
+
+        domain.spawn(alter)
+        try:
+            if self.repeats:
+                stub.repeat((1,), self.times)
+            else:
+                for _ in range(self.times):
+                    counter.add(1)
+        except lrpc.CallError as error:
+            self.told = f"{error} at {kernel.now_ns}"
+
+    def findings(self) -> Mapping[str, Any]:
+        return {"told": self.told}
+
+
+@pytest.mark.parametrize("how", ["remote", "key", "number", "revoked"])
+def test_what_a_client_does_to_its_binding_object_meanwhile_is_noticed_at_the_next_call(how: str) -> None:
+    found = [shown(altering(how, repeats=repeats)) for repeats in (True, False)]
+    assert found[0] == found[1]
+    told = str(found[0][0][0].findings)
+    assert "Binding Object" in told or "no at" in told

@@ -172,16 +172,15 @@ class Network:
         unpack: Callable[[bytes, int], object] | None,
         latencies: Histogram,
         times: int,
-    ) -> bool:
-        """Make equal calls without the thread's stack; return False where each needs that.
+    ) -> int:
+        """Make equal calls without the thread's stack; return how many are left, which need that.
 
         Raises what `call` does, or what `unpack` does with the results.
         """
         route = self.route(key, self.kernel.running_thread())
         if self.packets.io is not None or self.kernel.bus is not None or not self.packets.link(route.machine).plain:
-            return False
-        RepeatedCalls(self, key, procedure, arguments, unpack, latencies).make(times)
-        return True
+            return times
+        return RepeatedCalls(self, key, procedure, arguments, unpack, latencies).make(times)
 
     def route(self, key: BindingObject, thread: "Thread") -> Destination:
         """Return where a thread's calls with a Binding Object go.

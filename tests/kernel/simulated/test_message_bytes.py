@@ -10,14 +10,16 @@ from lrpc.domains.codecs import Check, Immutable, Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import AccessFault, CallFailed, Refused
+from lrpc.kernel.simulated.charges import Notes, Path
 from lrpc.kernel.simulated.costs import STEPS, cost_model
-from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, Discipline
+from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, CopyPath, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER
 from lrpc.kernel.simulated.message_passing import Port
+from lrpc.kernel.simulated.processor import Processor
 from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of, with_buffers
 
 DISCIPLINES: tuple[Discipline, ...] = get_args(Discipline)
@@ -50,9 +52,9 @@ class SumServer(Sums):
 class House:
     """A machine whose server exports `Sums`, with a client and a third domain."""
 
-    def __init__(self, discipline: Discipline, buffers: int = 256) -> None:
+    def __init__(self, discipline: Discipline, buffers: int = 256, processors: int = 2) -> None:
         costs = with_buffers(FIREFLY, buffers)
-        self.kernel = Kernel("m", costs, processors=2, seed=0, discipline=discipline, debug=True)
+        self.kernel = Kernel("m", costs, processors=processors, seed=0, discipline=discipline, debug=True)
         self.server, self.client, self.third = (self.kernel.domain(name) for name in ("server", "client", "third"))
         self.sums = SumServer()
         Clerk().export(self.server, Sums, self.sums, "sums")
@@ -93,6 +95,11 @@ def test_each_copy_of_table_iii_is_counted_where_it_moves_bytes(discipline: Disc
     assert_nothing_held(house.kernel)
 
 
+def left_out(paths: dict[str, CopyPath], discipline: Discipline, letter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a copy out, the others in their order."""
+    monkeypatch.setitem(paths, discipline, {one: path for one, path in paths[discipline].items() if one != letter})
+
+
 @pytest.mark.parametrize(
     ("discipline", "letter"), [(one, letter) for one in DISCIPLINES for letter in ARGUMENT_PATHS[one]]
 )
@@ -100,7 +107,7 @@ def test_a_server_gets_garbage_where_a_copy_of_arguments_is_left_out(
     discipline: Discipline, letter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it finds is what lay there: of an earlier message, or of none."""
-    monkeypatch.delitem(ARGUMENT_PATHS[discipline], letter)
+    left_out(ARGUMENT_PATHS, discipline, letter, monkeypatch)
     house = House(discipline)
     house.call((1, 2, 3), (40, 50, 60))
     assert not {(1, 2, 3), (40, 50, 60)} & set(house.sums.given)
@@ -112,7 +119,7 @@ def test_a_server_gets_garbage_where_a_copy_of_arguments_is_left_out(
 def test_a_client_gets_garbage_where_a_copy_of_results_is_left_out(
     discipline: Discipline, letter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(RESULT_PATHS[discipline], letter)
+    left_out(RESULT_PATHS, discipline, letter, monkeypatch)
     found = House(discipline).call((1, 2, 3), (40, 50, 60))
     assert (6, -6) not in found
     assert (150, -150) not in found
@@ -248,6 +255,35 @@ def test_who_waits_for_a_buffer_gets_one_when_the_client_that_has_it_ends(discip
         house.kernel.run(FOREVER)
         assert found == [(15, -15)], ends_us
         assert_nothing_held(house.kernel)
+
+
+ENDS_NS = 1_340_000  # once its call has its reply, and before it has put the buffer back
+
+
+def test_a_buffer_that_an_ending_client_leaves_goes_past_that_clients_own_threads() -> None:
+    """They would have a processor load their context, only to be ended there."""
+    house = House("restricted message passing", buffers=1, processors=4)
+    other = bind(house.third, Sums, "sums", "message passing")
+    found: list[object] = []
+    for _ in range(2):
+        house.client.spawn(partial(house.stub.add, 1, 2, 3))  # type: ignore[arg-type]
+    house.kernel.spawn(house.third, partial(add, other, found), "waits", at_ns=5_000)
+    house.kernel.spawn(house.kernel.domain("killer"), house.client.terminate, "killer", at_ns=ENDS_NS)
+    contexts: list[str] = []
+
+    class Watch(Notes):
+        def add_path(self, path: Path, processor: Processor) -> None:
+            if path is house.kernel.charges.switch and processor.context and processor.clock > ENDS_NS:
+                contexts.append(processor.context.name)
+
+    house.kernel.charges.notes = Watch()
+    for processor in house.kernel.processors:
+        processor.notes_all = True
+    house.kernel.run(FOREVER)
+    assert found == [(15, -15)]
+    assert contexts
+    assert "client" not in contexts
+    assert_nothing_held(house.kernel)
 
 
 def test_callers_that_wait_for_a_buffer_are_told_when_the_server_ends() -> None:

