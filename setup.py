@@ -89,7 +89,7 @@ class BuildWherePossible(build_ext):
             gcc = GCC if "Free Software Foundation" in version.stdout else []
             for extension in self.extensions:
                 if extension.name != HOST:
-                    extension.extra_compile_args += UNIX + gcc
+                    extension.extra_compile_args = [*extension.extra_compile_args, *UNIX, *gcc]  # the list is shared
         self.parallel = os.cpu_count() or 1
         compile_in_turn = self.compiler.compile
         with ThreadPoolExecutor(self.parallel) as pool:

@@ -262,7 +262,7 @@ ENDS_NS = 1_340_000  # once its call has its reply, and before it has put the bu
 
 def test_a_buffer_that_an_ending_client_leaves_goes_past_that_clients_own_threads() -> None:
     """They would have a processor load their context, only to be ended there."""
-    house = House("restricted message passing", buffers=1, processors=4)
+    house = House("restricted message passing", buffers=1, processors=3)
     other = bind(house.third, Sums, "sums", "message passing")
     found: list[object] = []
     for _ in range(2):
@@ -281,8 +281,7 @@ def test_a_buffer_that_an_ending_client_leaves_goes_past_that_clients_own_thread
         processor.notes_all = True
     house.kernel.run(FOREVER)
     assert found == [(15, -15)]
-    assert contexts
-    assert "client" not in contexts
+    assert contexts.count("client") == 1  # of its reply, which came before it ended
     assert_nothing_held(house.kernel)
 
 
