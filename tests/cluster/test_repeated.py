@@ -200,7 +200,7 @@ class Altering(Adding):
             if self.how == "revoked":
                 kernel.revoke_grant(next(iter(kernel.grants.values())), lrpc.BindingRevoked("no"))
             else:
-                setattr(stub.key, self.how, 0)
+                setattr(stub.key, self.how, False if self.how == "remote" else 0)
 
         domain.spawn(alter)
         try:

@@ -10,8 +10,8 @@ from lrpc.domains.codecs import Check, Immutable, Int32
 from lrpc.domains.interface import Interface
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import AccessFault, CallFailed, Refused
-from lrpc.kernel.simulated.charges import Notes, Path
-from lrpc.kernel.simulated.costs import STEPS, cost_model
+from lrpc.kernel.simulated.charges import ChargeNote, ChargeNotes
+from lrpc.kernel.simulated.costs import STEPS, SWITCH, cost_model
 from lrpc.kernel.simulated.disciplines import ARGUMENT_PATHS, COPIES, RESULT_PATHS, CopyPath, Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
@@ -19,7 +19,6 @@ from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER
 from lrpc.kernel.simulated.message_passing import Port
-from lrpc.kernel.simulated.processor import Processor
 from tests.support.simulated import FIREFLY, assert_nothing_held, costs_of, with_buffers
 
 DISCIPLINES: tuple[Discipline, ...] = get_args(Discipline)
@@ -269,19 +268,14 @@ def test_a_buffer_that_an_ending_client_leaves_goes_past_that_clients_own_thread
         house.client.spawn(partial(house.stub.add, 1, 2, 3))  # type: ignore[arg-type]
     house.kernel.spawn(house.third, partial(add, other, found), "waits", at_ns=5_000)
     house.kernel.spawn(house.kernel.domain("killer"), house.client.terminate, "killer", at_ns=ENDS_NS)
-    contexts: list[str] = []
-
-    class Watch(Notes):
-        def add_path(self, path: Path, processor: Processor) -> None:
-            if path is house.kernel.charges.switch and processor.context and processor.clock > ENDS_NS:
-                contexts.append(processor.context.name)
-
-    house.kernel.charges.notes = Watch()
+    notes: list[ChargeNote] = []
+    house.kernel.charges.notes = ChargeNotes("m", notes)
     for processor in house.kernel.processors:
         processor.notes_all = True
     house.kernel.run(FOREVER)
     assert found == [(15, -15)]
-    assert contexts.count("client") == 1  # of its reply, which came before it ended
+    loads = [one.domain for one in notes if (SWITCH, 1) in one.steps]
+    assert loads.count("client") == 1  # for its reply, which came before it ended
     assert_nothing_held(house.kernel)
 
 
