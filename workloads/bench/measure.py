@@ -39,7 +39,7 @@ class Effort:
     pairs: int  # of calls by the channel and by gRPC, in turn
 
 
-QUICK: Final = Effort(rounds=2, calls=300, large_calls=20, paced_calls=20, computing_calls=25, clients_s=0.3, pairs=60)
+QUICK: Final = Effort(rounds=2, calls=200, large_calls=12, paced_calls=12, computing_calls=15, clients_s=0.3, pairs=40)
 FULL: Final = Effort(
     rounds=5, calls=2000, large_calls=150, paced_calls=60, computing_calls=400, clients_s=3.0, pairs=1000
 )
