@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from librt.strings import BytesWriter, write_i64_le
 
-from lrpc.kernel.descriptors import Entry, ProcedureDescriptor
+from lrpc.kernel.descriptors import ProcedureDescriptor
 from lrpc.kernel.simulated.charges import NO_BYTES, Notes, Path, Service
 from lrpc.kernel.simulated.costs import TLB_MISS
 from lrpc.kernel.simulated.domain import ProtectionDomain
@@ -360,18 +360,24 @@ def recorded_descriptors(
     notes = server.kernel.charges.notes
     if not isinstance(notes, TimelineNotes):
         return tuple(descriptors)
-    return tuple(replace(one, entry=_recorded_entry(notes, one.entry, f"{name}.{one.name}")) for one in descriptors)
+    return tuple(_recorded_descriptor(notes, one, f"{name}.{one.name}") for one in descriptors)
 
 
-def _recorded_entry(notes: TimelineNotes, entry: Entry, name: str) -> Entry:
-    procedure = notes.procedure(name)
+def _recorded_descriptor(notes: TimelineNotes, one: ProcedureDescriptor, name: str) -> ProcedureDescriptor:
+    procedure, split = notes.procedure(name), one.split_entry
+    recorded = None if split is None else _recorded_entry(notes, split, procedure)
+    return replace(one, entry=_recorded_entry(notes, one.entry, procedure), split_entry=recorded)
 
-    def run(buffer: bytes | bytearray, offset: int) -> bytes:
+
+def _recorded_entry(notes: TimelineNotes, entry: Callable[..., bytes], procedure: int) -> Callable[..., bytes]:
+    """Return a server stub of either kind, each run of which is recorded."""
+
+    def run(*given: object) -> bytes:
         if notes.ended:
-            return entry(buffer, offset)
+            return entry(*given)
         one = notes.begin_procedure(procedure)
         try:
-            return entry(buffer, offset)
+            return entry(*given)
         finally:
             notes.end(one)
 

@@ -52,6 +52,22 @@ imports = {{ names = "names", windows = "windows", files = "files" }}
 threads = [{{ program = "office user", parameters = {{ actions = 60 }} }}]
 """
 
+COPIES = """
+name = "copies"
+
+[machines.here]
+cost_model = "cvax-firefly"
+
+[domains.server]
+machine = "here"
+exports.tests = {{ server = "copies" }}
+
+[domains.client]
+machine = "here"
+imports = {{ tests = "tests" }}
+threads = [{{ program = "copies", parameters = {{ transfer = "{transfer}" }} }}]
+"""
+
 
 def alone(folder: Path, processors: int = 1, caching: bool = False) -> Path:
     """Write a scenario of one machine, and return its file."""
@@ -84,6 +100,18 @@ def test_one_machine_has_the_calls_of_its_record(processors: int, caching: bool,
     # The user's thread may have the same track in a server's domain that the clerk had before.
     where = {track.removeprefix("user/0 in ").removesuffix(", 1") for track in tracks if "clerk" not in track}
     assert where == {"user", "names", "windows", "files"}
+
+
+@pytest.mark.parametrize("transfer", ["lrpc", "message passing"])
+def test_procedures_whose_arguments_are_copied_to_the_servers_stack_are_in_it_too(
+    transfer: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "copies.toml"
+    path.write_text(COPIES.format(transfer=transfer))
+    lrpc("run", path, *HERE, "--out", tmp_path / "run", "--timeline")
+    counts = record(tmp_path / "run")["counts"]
+    assert counts["cross_domain"] == 3
+    assert_counts(read(tmp_path / "run" / FILE), counts)
 
 
 def test_a_replay_has_the_calls_of_its_record(tmp_path: Path) -> None:
