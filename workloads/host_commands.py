@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from lrpc.domains.host.here import Waits, require
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.bench import measure, pairs, record, targets
-from lrpc.workloads.bench.peers import BESIDE, COMPUTING, PEERS, SHARED, SHIPPED_CHANNEL
+from lrpc.workloads.bench.peers import BESIDE, COMPUTING, PEERS, SHARED, SHIPPED_CHANNEL, BenchPeer
 from lrpc.workloads.bench.servers import ARGUMENTS
 from lrpc.workloads.commands import record_of
 from lrpc.workloads.here import call, doors, serve
@@ -107,6 +108,19 @@ def measure_table_iv(out: Path, *, as_json: bool = False) -> None:
     say(made.answer)
 
 
+def _shared(
+    peers: Sequence[BenchPeer], effort: measure.Effort, tell: Callable[[str], None], *, quick: bool
+) -> list[measure.Shared]:
+    """Measure what several clients of one server get, processes and threads."""
+    found: list[measure.Shared] = []
+    for peer in peers:
+        if peer.name in SHARED:
+            tell(f"several clients: {peer.name}")
+            found += measure.share(peer, (1, 4) if quick else (1, 2, 4, 8), effort.clients_s)
+            found += measure.share_threads(peer, (4,) if quick else (1, 2, 4, 8), effort.clients_s)
+    return found
+
+
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Measure less, in under 40 seconds.")] = False,
     only: Annotated[
@@ -132,12 +146,7 @@ def bench(
     peers = [one for one in chosen if one.installed and (only or not quick or not one.slow)]
     with folders.claimed(folder), spinner("measuring") as tell:
         found = measure.measure(peers, list(ARGUMENTS), effort, tell)
-        shared = []
-        for peer in peers:
-            if peer.name in SHARED:
-                tell(f"several clients: {peer.name}")
-                shared += measure.share(peer, (1, 4) if quick else (1, 2, 4, 8), effort.clients_s)
-                shared += measure.share_threads(peer, (4,) if quick else (1, 2, 4, 8), effort.clients_s)
+        shared = _shared(peers, effort, tell, quick=quick)
         for peer in peers:
             if peer.name in COMPUTING:
                 tell(f"while the server computes: {peer.name}")

@@ -61,13 +61,8 @@ class Dispatcher:
         """
         found, found_at = 0, 0
         best: Processor | None = None
-        ready_at, domain = thread.ready_at, thread.domain
-        at = -1
-        for one in self._idle:
-            at += 1
-            free_at = one.clock
-            if free_at < ready_at:
-                free_at = ready_at
+        for at, one in enumerate(self._idle):
+            free_at = max(one.clock, thread.ready_at)
             if best is not None:
                 if free_at != found_at:
                     if free_at > found_at:
@@ -75,8 +70,8 @@ class Dispatcher:
                 elif one.takes_interrupts != best.takes_interrupts:
                     if one.takes_interrupts:
                         continue
-                elif (one.context is domain) != (best.context is domain):
-                    if best.context is domain:
+                elif (one.context is thread.domain) != (best.context is thread.domain):
+                    if best.context is thread.domain:
                         continue
                 elif one.number > best.number:
                     continue

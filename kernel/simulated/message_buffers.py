@@ -120,7 +120,7 @@ class MessageBuffers:
             if free:
                 self._free.remove(buffer)
             self._drop(buffer)
-            if not free and self.waiting.waiting:  # in its place another can be made
+            if not free:  # in its place another can be made
                 self.waiting.wake_one()
         for region in self.mapped(domain):
             domain.memory.unmap(region)

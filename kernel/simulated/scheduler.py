@@ -29,7 +29,7 @@ from lrpc.kernel.simulated.locks import MemoryBus
 from lrpc.kernel.simulated.log import EventLog, Sink
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.threads import Errand, Stack, Thread, ThreadStack
-from lrpc.kernel.states import THREAD_READY, THREAD_WAITING
+from lrpc.kernel.states import THREAD_READY
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import ProtectionDomain
@@ -155,10 +155,8 @@ class Scheduler:
         error, self._entered = self._entered, None
         if error is None:
             return
-        place = f"machine {self.machine}, {self.running_thread()}, at {self.now_ns / 1000:.3f} µs"
-        what = f"{name} is declared a leaf, but enters the kernel"
-        failure = RunFailed(f"{place}: {what}; take the declaration off the server's method")
-        failure.__cause__ = error
+        what = f"{name} is declared a leaf, but enters the kernel; take the declaration off the server's method"
+        failure = self._failure(f"{self.running_thread()}, ", what, error)
         self.processor = None
         self.engine.loop.throw(failure)
 
@@ -200,9 +198,7 @@ class Scheduler:
         """
         processor = self.running_processor()
         thread = self.running_thread()
-        thread.enter_state(THREAD_WAITING)
-        thread.waits_for = what
-        thread.waits += 1
+        thread.wait_for(what)
         self.dispatcher.reassign(processor)
         delivered = cast("CallError | None", self.switch_away())
         if self.processor is not None:  # else it runs aside
@@ -300,10 +296,7 @@ class Scheduler:
         try:
             body()
         except Exception as error:
-            place = f"machine {self.machine}, {thread}, at {self.now_ns / 1000:.3f} µs"
-            failure = RunFailed(f"{place}: {type(error).__name__}: {error}")
-            failure.__cause__ = error  # compiled code does not set it for `from`
-            raise failure from error
+            raise self._failure(f"{thread}, ", f"{type(error).__name__}: {error}", error) from error
         self.end(self.running_thread())  # a successor, if a call of `thread` was aborted
 
     def end(self, thread: Thread) -> None:
@@ -354,10 +347,13 @@ class Scheduler:
         return Stream(self.seed, self.machine, purpose)
 
     def _exited(self, error: BaseException) -> RunFailed:
-        place = f"machine {self.machine}, at {self.now_ns / 1000:.3f} us"
-        what = f"{type(error).__name__}: {error}"
-        failure = RunFailed(f"{place}: {what}: code of a simulated thread may not end the process")
-        failure.__cause__ = error
+        what = f"{type(error).__name__}: {error}: code of a simulated thread may not end the process"
+        return self._failure("", what, error)
+
+    def _failure(self, where: str, what: str, error: BaseException) -> RunFailed:
+        """Return what ends the run for an error of users' code; `where` names a thread, if any."""
+        failure = RunFailed(f"machine {self.machine}, {where}at {self.now_ns / 1000:.3f} µs: {what}")
+        failure.__cause__ = error  # compiled code does not set it for `from`
         return failure
 
     def _wake_at(self, thread: Thread, at_ns: int, waits: int) -> None:

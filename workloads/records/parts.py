@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -173,7 +174,7 @@ class MachineLanes:
         self._trap = writer.name(TRAP, "system call")
         # Of each path the names of its steps, and when each begins and ends if all take their cost.
         self._steps = [[self._step(step, 1) for step, _ in path] for path in part.paths]
-        self._sums = [_sums([ps for _, ps in path]) for path in part.paths]
+        self._sums = [list(accumulate(ps for _, ps in path)) for path in part.paths]
         for at in range(0, part.size, _ROW):
             if read_i64_le(part.data, at + 8) < end_ns:
                 self._add_row(at)
@@ -322,13 +323,3 @@ class MachineLanes:
             name = self._writer.name("step", words if times == 1 else f"{words} x {times:,}")
             self._copied[times << KIND_BITS | step] = name
         return name
-
-
-def _sums(costs: list[int]) -> list[int]:
-    """Return the sums of the first, the first two, and so on."""
-    found: list[int] = []
-    total = 0
-    for one in costs:
-        total += one
-        found.append(total)
-    return found
