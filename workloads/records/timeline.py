@@ -2,10 +2,10 @@
 
 A machine is a process. It has a track for each processor, with the threads that had it, one for
 interrupts of packets and one for its controller, and one for each thread in each domain where it
-ran. Threads that follow each
-other in a domain share a track. A call is a slice on its client's track and contains the steps that
-it was charged there; the procedure is one on the server's. Arrows lead from where the call leaves
-its domain to the procedure, and from its end back to the end of the call.
+ran. Threads that follow each other in a domain share a track. A call is a slice on its client's
+track and contains the steps that it was charged there; the procedure is one on the server's. Arrows
+lead from where the call leaves its domain to the procedure, and from its end back to the end of the
+call.
 
 A timeline ends where the first machine had as many slices as it may, so that nothing is missing in
 between. Memory is that of the slices of one machine, and some 200 bytes for each call of all.
