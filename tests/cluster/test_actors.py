@@ -135,7 +135,7 @@ class TestOnRay:
     ) -> None:
         monkeypatch.setattr(synchronisation, "MOST_LOSSES", 1)
         described = cluster(pair("crash", "ledger", spared=os.getpid()))
-        with pytest.raises(RunFailed, match=r"^machine client, server, at \d+\.\d+ us: lost: "):
+        with pytest.raises(RunFailed, match=r"^machine client, server, at \d+\.\d+ µs: lost: "):
             run_cluster(described, actors=1)
 
 
