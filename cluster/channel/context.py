@@ -74,6 +74,8 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
     trailing: Metadata = ()
     aborted = cancelled = False
     invalid = False  # the initial metadata are
+    said = finished = False  # said is what goes with a response, or in its place
+    callbacks: list[Callable[[], None]] | None = None
     _initial_sent = False
     _timer: threading.Timer | None = None
 
@@ -81,8 +83,6 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
         self._binding, self._index = binding, index
         self._packed = metadata
         self.deadline_ns = deadline_ns
-        self.said = self.finished = False  # said is what goes with a response, or in its place
-        self.callbacks: list[Callable[[], None]] | None = None
 
     # --- what the client has sent ----------------------------------------------------------------
 

@@ -491,25 +491,32 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
     }
 }
 
-/* Write arguments or results where they find room, and say where; return 0 where they find none. */
-static int write_bytes(AStack *one, PyObject *data, _Atomic uint32_t *length, _Atomic uint32_t *place, uint8_t *line,
-                       size_t line_size)
+/* Write arguments or results, behind their head if they have one, where they find room, and say where;
+   return 0 where they find none. */
+static int write_bytes(AStack *one, PyObject *head, PyObject *data, _Atomic uint32_t *length, _Atomic uint32_t *place,
+                       uint8_t *line, size_t line_size)
 {
-    size_t size = (size_t)PyBytes_Size(data);
+    size_t before = head ? (size_t)PyBytes_Size(head) : 0, size = before + (size_t)PyBytes_Size(data);
     uint32_t where = size <= line_size ? INLINE : size <= one->size ? ON_ASTACK : OUT_OF_BAND;
     if (where == OUT_OF_BAND && size > one->region_size)
         return 0;
     if (where == OUT_OF_BAND)
         one->region_used = now_ns();
-    memcpy(where == INLINE ? line : where == ON_ASTACK ? one->room : one->region, PyBytes_AsString(data), size);
+    uint8_t *to = where == INLINE ? line : where == ON_ASTACK ? one->room : one->region;
+    if (before)
+        memcpy(to, PyBytes_AsString(head), before);
+    memcpy(to + before, PyBytes_AsString(data), size - before);
     atomic_store_explicit(length, (uint32_t)size, memory_order_relaxed);
     atomic_store_explicit(place, where, memory_order_relaxed);
     return 1;
 }
 
-/* Copy what the peer says lies there; its length and place are read once. Returns NULL without an
-   error where they are wrong. */
-static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint32_t *place, const uint8_t *line, size_t line_size)
+/* Copy what the peer says lies there; its length and place are read once. Where it begins with `head`,
+   and what follows is of `most` bytes at most, return what follows and set `*behind`. The head's bytes
+   are compared where they lie, and not read again. Returns NULL without an error where length or place
+   are wrong. */
+static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint32_t *place, const uint8_t *line,
+                            size_t line_size, PyObject *head, size_t most_behind, int *behind)
 {
     size_t size = atomic_load_explicit(length, memory_order_relaxed);
     uint32_t where = atomic_load_explicit(place, memory_order_relaxed);
@@ -519,13 +526,19 @@ static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint3
     if (where == OUT_OF_BAND)
         one->region_used = now_ns();
     const uint8_t *from = where == INLINE ? line : where == ON_ASTACK ? one->room : one->region;
+    size_t before = head ? (size_t)PyBytes_Size(head) : 0;
+    if (head && size >= before && size - before <= most_behind && !memcmp(from, PyBytes_AsString(head), before)) {
+        *behind = 1;
+        from += before;
+        size -= before;
+    }
     return PyBytes_FromStringAndSize((const char *)from, (Py_ssize_t)size);
 }
 
-static int write_arguments(AStack *one, PyObject *data)
+static int write_arguments(AStack *one, PyObject *head, PyObject *data)
 {
     Control *control = one->linkage.control;
-    return write_bytes(one, data, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS);
+    return write_bytes(one, head, data, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS);
 }
 
 static PyObject *broken(Binding *self)
@@ -534,8 +547,8 @@ static PyObject *broken(Binding *self)
     return PyLong_FromLong(CALL_BROKEN);
 }
 
-/* Return the results of a call that is done, and release its A-stack. */
-static PyObject *results(Binding *self, uint32_t index)
+/* Return the results of a call that is done, and release its A-stack. See `read_bytes` for the head. */
+static PyObject *results(Binding *self, uint32_t index, PyObject *head, size_t most_behind, int *behind)
 {
     AStack *one = &self->astacks[index];
     Control *control = one->linkage.control;
@@ -550,7 +563,8 @@ static PyObject *results(Binding *self, uint32_t index)
         release_astack(self, index);
         return PyLong_FromLong(CALL_NOT_KEPT);
     }
-    PyObject *data = read_bytes(one, &control->result_length, &control->result_place, control->results, INLINE_RESULTS);
+    PyObject *data = read_bytes(one, &control->result_length, &control->result_place, control->results, INLINE_RESULTS,
+                                kind == RESULTS ? head : NULL, most_behind, behind);
     if (!data)
         return PyErr_Occurred() ? NULL : broken(self);
     release_astack(self, index);
@@ -566,7 +580,7 @@ static PyObject *abort_call(Binding *self, uint32_t index)
     AStack *one = &self->astacks[index];
     switch (client_abort(&self->ends, &one->linkage)) {
     case DONE:
-        return results(self, index);
+        return results(self, index, NULL, 0, NULL);
     case CALLED:
         release_astack(self, index);
         return PyLong_FromLong(CALL_WITHDRAWN);
@@ -604,6 +618,54 @@ static long own_index(Binding *self, PyObject *number)
     return index;
 }
 
+/* Make a call on an A-stack that is held, and return its reply as `call` does; behind `answer`, see
+   `read_bytes`. */
+static PyObject *transfer(Binding *self, uint32_t index, unsigned long procedure, PyObject *head, PyObject *data,
+                          int64_t deadline, PyObject *answer, size_t most_behind, int *behind)
+{
+    AStack *one = &self->astacks[index];
+    Control *control = one->linkage.control;
+    if (!write_arguments(one, head, data))
+        return Py_BuildValue("(iInO)", NO_ROOM, index, (head ? PyBytes_Size(head) : 0) + PyBytes_Size(data), Py_False);
+    atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
+    int ended, spins = client_spins(&self->ends, &one->linkage);
+    int64_t started = spins ? 0 : now_ns();
+    atomic_store_explicit(&control->called_at, (uint64_t)started, memory_order_relaxed);
+    PyThreadState *state = PyEval_SaveThread();
+    ended = client_start(&self->ends, &one->linkage, spins ? 0 : CLIENT_ASLEEP);
+    if (ended == COMPLETED)
+        ended = client_wait(&self->ends, &one->linkage, deadline, spins);
+    while (ended == INTERRUPTED) {
+        PyEval_RestoreThread(state);
+        if (PyErr_CheckSignals()) { /* Ctrl-C: the call is aborted, and the exception goes on */
+            PyObject *type, *value, *traceback;
+            PyErr_Fetch(&type, &value, &traceback);
+            PyObject *reply = abort_call(self, index);
+            if (reply && PyTuple_Check(reply) && PyTuple_Size(reply) == 4)
+                release_astack(self, index); /* results that found no room, and that nobody wants */
+            Py_XDECREF(reply);
+            PyErr_Restore(type, value, traceback);
+            return NULL;
+        }
+        state = PyEval_SaveThread();
+        ended = client_wait(&self->ends, &one->linkage, deadline, 0);
+    }
+    PyEval_RestoreThread(state);
+    switch (ended) {
+    case COMPLETED:
+        if (started) {
+            started = now_ns() - started;
+            atomic_store_explicit(&control->took_ns, (uint32_t)(started < SECOND ? started : SECOND), memory_order_relaxed);
+        }
+        return results(self, index, answer, most_behind, behind);
+    case EXPIRED:
+        return abort_call(self, index);
+    case ENDED: /* whether the server may have taken the arguments: the caller may want to ask another */
+        return PyLong_FromLong(PHASE(atomic_load(&control->word)) == CALLED ? CALL_UNTAKEN : CALL_ENDED);
+    }
+    return broken(self);
+}
+
 /* call(group, procedure, data, deadline_ns, index) -> bytes | (kind, bytes) | int | (NO_ROOM, index,
    bytes needed, whether it is the results that found no room) */
 static PyObject *binding_call(PyObject *object, PyObject *const *args, Py_ssize_t count)
@@ -629,47 +691,7 @@ static PyObject *binding_call(PyObject *object, PyObject *const *args, Py_ssize_
         return PyLong_FromLong(CALL_ENDED);
     if (index < 0)
         return index == -100 ? NULL : PyLong_FromLong(index);
-    AStack *one = &self->astacks[index];
-    Control *control = one->linkage.control;
-    if (!write_arguments(one, args[2]))
-        return Py_BuildValue("(iInO)", NO_ROOM, (uint32_t)index, PyBytes_Size(args[2]), Py_False);
-    atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
-    int ended, spins = client_spins(&self->ends, &one->linkage);
-    int64_t started = spins ? 0 : now_ns();
-    atomic_store_explicit(&control->called_at, (uint64_t)started, memory_order_relaxed);
-    PyThreadState *state = PyEval_SaveThread();
-    ended = client_start(&self->ends, &one->linkage, spins ? 0 : CLIENT_ASLEEP);
-    if (ended == COMPLETED)
-        ended = client_wait(&self->ends, &one->linkage, deadline, spins);
-    while (ended == INTERRUPTED) {
-        PyEval_RestoreThread(state);
-        if (PyErr_CheckSignals()) { /* Ctrl-C: the call is aborted, and the exception goes on */
-            PyObject *type, *value, *traceback;
-            PyErr_Fetch(&type, &value, &traceback);
-            PyObject *reply = abort_call(self, (uint32_t)index);
-            if (reply && PyTuple_Check(reply) && PyTuple_Size(reply) == 4)
-                release_astack(self, (uint32_t)index); /* results that found no room, and that nobody wants */
-            Py_XDECREF(reply);
-            PyErr_Restore(type, value, traceback);
-            return NULL;
-        }
-        state = PyEval_SaveThread();
-        ended = client_wait(&self->ends, &one->linkage, deadline, 0);
-    }
-    PyEval_RestoreThread(state);
-    switch (ended) {
-    case COMPLETED:
-        if (started) {
-            started = now_ns() - started;
-            atomic_store_explicit(&control->took_ns, (uint32_t)(started < SECOND ? started : SECOND), memory_order_relaxed);
-        }
-        return results(self, (uint32_t)index);
-    case EXPIRED:
-        return abort_call(self, (uint32_t)index);
-    case ENDED: /* whether the server may have taken the arguments: the caller may want to ask another */
-        return PyLong_FromLong(PHASE(atomic_load(&control->word)) == CALLED ? CALL_UNTAKEN : CALL_ENDED);
-    }
-    return broken(self);
+    return transfer(self, (uint32_t)index, procedure, NULL, args[2], deadline, NULL, 0, NULL);
 }
 
 /* begin(group, procedure, data, index) -> index | CALL_PENDING where no A-stack is free | ... */
@@ -690,7 +712,7 @@ static PyObject *binding_begin(PyObject *object, PyObject *const *args, Py_ssize
         return index == -100 ? NULL : PyLong_FromLong(index);
     AStack *one = &self->astacks[index];
     Control *control = one->linkage.control;
-    if (!write_arguments(one, args[2]))
+    if (!write_arguments(one, NULL, args[2]))
         return Py_BuildValue("(iInO)", NO_ROOM, (uint32_t)index, PyBytes_Size(args[2]), Py_False);
     atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
     atomic_store_explicit(&control->called_at, (uint64_t)now_ns(), memory_order_relaxed);
@@ -713,7 +735,7 @@ static PyObject *binding_collect(PyObject *object, PyObject *number)
     if (NUMBER(word) != linkage->number)
         return broken(self);
     if (PHASE(word) == DONE)
-        return results(self, (uint32_t)index);
+        return results(self, (uint32_t)index, NULL, 0, NULL);
     if (PHASE(word) != CALLED && PHASE(word) != RUNNING)
         return broken(self);
     return PyLong_FromLong(is_live(self) ? CALL_PENDING : PHASE(word) == CALLED ? CALL_UNTAKEN : CALL_ENDED);
@@ -871,6 +893,14 @@ static PyObject *binding_number(PyObject *object, PyObject *number)
     return PyLong_FromLong(index < 0 ? -1 : (long)((Binding *)object)->astacks[index].linkage.number);
 }
 
+/* Return whether an A-stack of a group is free. */
+static int has_idle(Binding *self, uint32_t group)
+{
+    if (self->quarantined && is_live(self))
+        end_quarantines(self);
+    return self->free[group] >= 0;
+}
+
 /* idle(group) -> whether an A-stack of the group is free */
 static PyObject *binding_idle(PyObject *object, PyObject *number)
 {
@@ -878,9 +908,7 @@ static PyObject *binding_idle(PyObject *object, PyObject *number)
     unsigned long group = PyLong_AsUnsignedLong(number);
     if (PyErr_Occurred())
         return NULL;
-    if (self->quarantined && is_live(self))
-        end_quarantines(self);
-    return PyBool_FromLong(group < self->groups && self->free[group] >= 0);
+    return PyBool_FromLong(group < self->groups && has_idle(self, (uint32_t)group));
 }
 
 static PyObject *binding_counts(PyObject *object, PyObject *unused)
@@ -963,6 +991,8 @@ static PyType_Slot binding_slots[] = {
 static PyType_Spec binding_spec = {"lrpc.kernel.host.native.Binding", sizeof(Binding), 0, Py_TPFLAGS_DEFAULT, binding_slots};
 static PyTypeObject *binding_type;
 
+#include "stub.h"
+
 /* --- workers ---------------------------------------------------------------------------------- */
 
 static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *unused)
@@ -1009,7 +1039,7 @@ static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_
     Py_XDECREF(unkept(self->binding, one));
     if (!data)
         kind = NOT_KEPT;
-    else if (!write_bytes(one, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
+    else if (!write_bytes(one, NULL, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
         kind = keep(self->binding, one, kind, data) ? NO_ROOM : NOT_KEPT;
         atomic_store_explicit(&control->result_length, (uint32_t)PyBytes_Size(data), memory_order_relaxed);
     }
@@ -1047,7 +1077,7 @@ static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
                 continue;
             procedure = 0;
         }
-        PyObject *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS) : NULL;
+        PyObject *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS, NULL, 0, NULL) : NULL;
         if (data) {
             PyObject *number = PyLong_FromUnsignedLong(procedure), *call = PyTuple_New(2);
             if (!number || !call) {
@@ -1366,10 +1396,14 @@ static int execute(PyObject *module)
     atomic_store(&miss_budget, MISSES_SAVED);
     atomic_store(&miss_budget_at, now_ns());
     binding_type = (PyTypeObject *)PyType_FromSpec(&binding_spec);
-    PyObject *worker = PyType_FromSpec(&worker_spec);
-    if (!binding_type || !worker || PyModule_AddObjectRef(module, "Binding", (PyObject *)binding_type) || PyModule_AddObjectRef(module, "Worker", worker))
+    way_type = (PyTypeObject *)PyType_FromSpec(&way_spec);
+    PyObject *worker = PyType_FromSpec(&worker_spec), *stub = PyType_FromSpec(&stub_spec);
+    if (!binding_type || !way_type || !worker || !stub || PyModule_AddObjectRef(module, "Binding", (PyObject *)binding_type)
+        || PyModule_AddObjectRef(module, "Way", (PyObject *)way_type) || PyModule_AddObjectRef(module, "Worker", worker)
+        || PyModule_AddObjectRef(module, "Stub", stub))
         return -1;
     Py_DECREF(worker);
+    Py_DECREF(stub);
     return 0;
 }
 

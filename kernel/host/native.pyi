@@ -1,7 +1,7 @@
 """The native part of the host kernel: native.c says what each of these does, and why."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 class Binding:
     def __new__(
@@ -53,6 +53,35 @@ class Worker:
     def await_call(self, idle_ms: int, /) -> tuple[int, bytes] | None: ...
     def dismiss(self) -> None: ...
     def welcome(self) -> None: ...
+
+class Way:
+    def __init__(self, most_sent: int, most_received: int, /) -> None: ...
+    @property
+    def calls(self) -> int: ...
+    def open(self, binding: Binding, owner: object, until_ns: int, /) -> None: ...
+    def shut(self) -> None: ...
+    def count(self) -> None: ...
+
+class Stub:
+    def __init__(
+        self,
+        way: Way,
+        head: bytes,
+        answer: bytes,
+        serialize: Callable[[Any], bytes] | None,
+        deserialize: Callable[[bytes], Any] | None,
+        /,
+    ) -> None: ...
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any: ...
+    def retire(self) -> None: ...
 
 def now_ns() -> int: ...
 def allow_spinning(workers: int, /) -> None: ...
