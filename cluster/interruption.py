@@ -68,6 +68,15 @@ def install_handlers() -> None:
     sys.unraisablehook = _report_unless_interrupted
 
 
+def was_interrupted() -> bool:
+    """Return whether a signal came. An error after it may be what a library made of it.
+
+    Pydantic, for one, turns a KeyboardInterrupt that is raised while it builds a class into an
+    error of its own.
+    """
+    return _state.pressed
+
+
 def _report_unless_interrupted(dropped: "sys.UnraisableHookArgs") -> None:
     """Report an exception that Python drops, except KeyboardInterrupt, which is raised again."""
     if dropped.exc_type is not KeyboardInterrupt:

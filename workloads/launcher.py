@@ -13,13 +13,14 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from lrpc import __version__
+from lrpc.cluster.interruption import was_interrupted
 from lrpc.kernel.errors import Panic, Refused, RunFailed
 from lrpc.workloads.options import check_arguments, show_any_text
 from lrpc.workloads.reports.output import drop_output, fail
@@ -136,6 +137,11 @@ def version(
         raise typer.Exit(2)
 
 
+def end(text: str, code: int) -> NoReturn:
+    """End with an error's line; after a signal, which may be where the error is from, with that."""
+    fail(*(("interrupted", 130) if was_interrupted() else (text, code)))
+
+
 def main() -> None:
     """Run the command line, and end with an exit code; a failure prints one line."""
     show_any_text()
@@ -144,9 +150,9 @@ def main() -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except Refused as error:
-        fail(str(error), 2)
+        end(str(error), 2)
     except RunFailed as error:
-        fail(str(error), 3)
+        end(str(error), 3)
     except Panic as error:
         fail(f"broken invariant, a bug of lrpc's own: {error}", 3)
     except (KeyboardInterrupt, typer.Abort):
@@ -157,12 +163,16 @@ def main() -> None:
         drop_output()
         raise SystemExit(0) from None
     except TyperException as error:
-        fail(error.format_message(), 2)
+        end(error.format_message(), 2)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None and not was_interrupted():
             raise
         drop_output()  # the disk is full, say
-        fail(f"standard output cannot be written: {os.strerror(error.errno or 0)}", 3)
+        end(f"standard output cannot be written: {os.strerror(error.errno or 0)}", 3)
+    except Exception:
+        if not was_interrupted():
+            raise
+        fail("interrupted", 130)
     else:
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
             fail("interrupted", 130)

@@ -316,6 +316,32 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.parametrize("error", ["ValueError", "OSError", "Refused", "RunFailed"])
+def test_an_error_that_a_library_makes_of_an_interruption_ends_as_one(error: str) -> None:
+    program = f"""
+import os, signal
+from lrpc.cluster.interruption import install_handlers
+from lrpc.kernel.errors import Refused, RunFailed
+from lrpc.workloads import launcher
+
+class Interrupted:
+    summary = settings = None
+
+    def load(self, name):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            raise {error}("Error building `literal` serializer: KeyboardInterrupt: ") from None
+
+launcher.SUBCOMMANDS["run"] = Interrupted()
+install_handlers()
+launcher.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, "run"], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (ended.returncode, ended.stderr) == (130, "lrpc: interrupted\n")
+
+
 def test_an_interruption_during_a_fork_comes_behind_it_and_cuts_nothing_short() -> None:
     assert said_by(FORKS) == ("released interrupted\n", "")
 
