@@ -74,7 +74,8 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define MISSES_SAVED (10 * MILLISECOND)
 #define MISSES_PERCENT 8
 #define TRIAL_CALLS 32   /* that try whether pinning pays, or does not, */
-#define TRIAL_EVERY 1024 /* once in so many */
+#define TRIAL_SOON 64    /* after so many, twice as many each time that it comes out the same, */
+#define TRIAL_EVERY 1024 /* and so many at most */
 #define SLOW_WAKE_NS (500 * MICROSECOND)  /* a wake on the caller's processor that did not pay */
 #define MOVES_A_SECOND 100
 #define WAKES_A_SECOND 1000 /* without a call, before the binding is ended */
@@ -125,9 +126,10 @@ typedef struct {
     uint32_t spun_calls;
     int pins;             /* whether the worker goes to its caller's processor to sleep */
     int was_pinned;       /* whether it had, when it took the call before this one */
-    uint32_t trial;       /* calls until the other way is tried, or the trial is over */
     uint32_t took_ns[2];  /* calls that slept, on average, by that */
-    int trying;
+    int trying, paid;     /* the other way is being tried; whether pinning paid at the last trial */
+    uint32_t trial;       /* calls until that begins, or is over */
+    uint32_t between;     /* calls between two trials */
 } Linkage;
 
 typedef struct {
@@ -555,14 +557,26 @@ static void learn_place(Linkage *linkage, int slept, int pinned)
         took = MILLISECOND;
     *average = *average ? (uint32_t)(((uint64_t)*average * 15 + took) / 16) : took;
     linkage->was_pinned = pinned;
-    if (!slept || linkage->trial-- > 0)
+    if (!slept)
         return;
-    if (!linkage->trying || !linkage->took_ns[0] || !linkage->took_ns[1])
-        linkage->pins = !linkage->pins;
-    else
-        linkage->pins = linkage->took_ns[1] < linkage->took_ns[0];
+    if (linkage->trial) {
+        linkage->trial--;
+        return;
+    }
+    if (!linkage->between) { /* the first calls are without: the first of all says little of those that follow */
+        linkage->between = TRIAL_SOON;
+        linkage->trial = TRIAL_CALLS;
+        return;
+    }
     linkage->trying = !linkage->trying;
-    linkage->trial = linkage->trying ? TRIAL_CALLS : TRIAL_EVERY;
+    linkage->trial = TRIAL_CALLS;
+    linkage->pins = !linkage->pins;
+    if (linkage->trying)
+        return;
+    int pays = linkage->took_ns[1] < linkage->took_ns[0];
+    linkage->between = pays != linkage->paid ? TRIAL_SOON : linkage->between < TRIAL_EVERY ? linkage->between * 2 : TRIAL_EVERY;
+    linkage->pins = linkage->paid = pays;
+    linkage->trial = linkage->between;
 }
 
 /* Learn from the time between the last reply and this call, at which spinning might begin. */
