@@ -579,13 +579,17 @@ static void learn_place(Linkage *linkage, int slept, int pinned)
     linkage->trial = linkage->between;
 }
 
-/* Learn from the time between the last reply and this call, at which spinning might begin. */
+/* Learn from the time between the last reply and this call, at which spinning might begin. A worker
+   that watches need not be woken: that time is left out, by what the client says of when it called.
+   It could say anything; spins that miss have a budget. */
 static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, int was_pinned)
 {
     int64_t now = now_ns(), gap = now - linkage->done_at;
+    int64_t wake = now - (int64_t)atomic_load_explicit(&linkage->control->called_at, memory_order_relaxed);
+    if (slept && wake > 0 && wake < gap)
+        gap -= wake;
     learn_place(linkage, slept, was_pinned);
     if (slept && was_pinned) {
-        int64_t wake = now - (int64_t)atomic_load_explicit(&linkage->control->called_at, memory_order_relaxed);
         if (wake > SLOW_WAKE_NS) { /* somebody else has that processor: leave it to the scheduler for a while */
             worker->no_pin_ns = worker->no_pin_ns ? worker->no_pin_ns * 2 : MILLISECOND;
             if (worker->no_pin_ns > SECOND)
