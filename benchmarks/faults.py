@@ -54,7 +54,7 @@ from tests.support.proxies import Proxy
 ACTORS: Final = 2
 DEADLINE_S: Final = 240.0  # for one run: far more than it needs
 PATIENCE_S: Final = 4.0  # instead of a minute, where transports stay cut
-PLACE: Final = re.compile(r"machine .+, at \d+\.\d{3} us: .")
+PLACE: Final = re.compile(r"machine .+, at \d+\.\d{3} µs: .")
 NODE_ACTIONS: Final = 3000
 Ending = str  # "same", "named", or what went wrong
 

@@ -192,7 +192,7 @@ def table(found: Sequence[Rounds]) -> str:
         lines.append(f"{rounds.case}: {rounds.calls:,} {'spans' if rounds.case == TRACE else 'calls'}")
         for name, us in rounds.us.items():
             ratio = "" if name == KERNEL else f"{rounds.ratio(name):6.2f} x"
-            lines.append(f"  {name:<10} {median(us):8.2f} us {ratio}".rstrip())
+            lines.append(f"  {name:<10} {median(us):8.2f} µs {ratio}".rstrip())
     return "\n".join(lines)
 
 
