@@ -48,6 +48,10 @@ def main() -> None:
     open_missing()
     # What gRPC says of its own as a process ends in the middle of its work is nothing to act on.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Pydantic would look in all that is installed for plugins of its own, at each start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Matrices are small here: on several threads they take longer.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     atexit.register(handle_signals, signal.SIG_IGN)  # the last that runs, before Python forgets all handlers
     handle_signals(end_at_once)
     code: object = INTERRUPTED

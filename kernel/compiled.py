@@ -12,7 +12,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +23,7 @@ _NATIVE: Final = ("kernel/host/native.c", "kernel/host/transfer.h")
 _NATIVE_MODULE: Final = "kernel/host/native.abi3.so"
 
 
-class _SourcesFirst(MetaPathFinder):
+class _SourcesFirst:
     """A finder that loads lrpc's modules from their sources, before Python finds them compiled."""
 
     def find_spec(

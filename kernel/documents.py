@@ -27,7 +27,8 @@ DEEPEST = 100  # tables within tables
 class Document(BaseModel):
     """Base class of a document's tables. Unknown keys are errors, and no value is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when first used: a command uses few of all documents that it could read.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 D = TypeVar("D", bound=Document)

@@ -14,6 +14,7 @@ worker. Those that need only actors share one start of Ray, which takes longer t
 
 import hashlib
 import importlib.util
+import os
 import random
 import signal
 import sys
@@ -26,6 +27,8 @@ from hypothesis import HealthCheck, settings
 
 from lrpc.kernel.simulated.kernel import FRAMES_PER_CALL, NESTED_CALLS
 from tests.support.properties import USUAL
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before numpy is imported
 
 # No deadlines: how long an example takes, or its drawing, depends on what else the computer does.
 ALIKE = settings(deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

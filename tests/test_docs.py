@@ -26,13 +26,13 @@ from lrpc.cluster.parameters import ParameterTable
 from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import Document
 from lrpc.kernel.simulated import costs, disciplines
-from lrpc.workloads import launcher
+from lrpc.workloads import launcher, traces
 from lrpc.workloads.placing.constraints import ConstraintTables
 from lrpc.workloads.records import records
 from lrpc.workloads.runs.jobs import ReplayJob, RunJob
 from lrpc.workloads.studies import sweep
-from lrpc.workloads.traces import depth, rows
 from lrpc.workloads.traces import read as trace_files
+from lrpc.workloads.traces import rows
 from lrpc.workloads.traces.formats import json_rows
 from tests.conftest import HAS_HOST
 from tests.support import reference, shown
@@ -174,7 +174,7 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
         rows.MOST_LEFT_OUT,
         rows.MOST_BEFORE_THE_FIRST,
         trace_files.MOST_FILES,
-        depth.MOST_NESTED,
+        traces.MOST_NESTED,
         records.LARGEST_RECORD,
         scenario.MOST_MACHINES,
         scenario.MOST_PARTS,

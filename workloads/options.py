@@ -10,7 +10,7 @@ import typer
 
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.text import visible
-from lrpc.workloads.traces.depth import MOST_NESTED
+from lrpc.workloads.traces import MOST_NESTED
 
 TIMELINE_SLICES: Final = 100_000
 MOST_SLICES: Final = 5_000_000  # two gigabytes of memory, if one machine has them all

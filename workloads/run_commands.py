@@ -33,8 +33,7 @@ from lrpc.workloads.options import (
 )
 from lrpc.workloads.reports.bars import progress_bar
 from lrpc.workloads.reports.output import note_lines, say, say_json
-from lrpc.workloads.reproduction.reproduce import CALLS, PARTS
-from lrpc.workloads.runs import verify
+from lrpc.workloads.reproduction import CALLS, PARTS
 from lrpc.workloads.runs.execute import Options, planned_calls
 from lrpc.workloads.runs.jobs import ReproduceJob, RunJob, registry_for
 
@@ -164,6 +163,8 @@ def verify_record(
 
     The run may be repeated with other actors and links than before: its result must not change.
     """
+    from lrpc.workloads.runs import verify
+
     found = verify.check(record)
     with (
         verify.prepared(found, str(record), registry, limit) as ready,

@@ -43,15 +43,13 @@ from lrpc.workloads.options import (
 from lrpc.workloads.placing import place, told
 from lrpc.workloads.placing.partition import SearchLimits
 from lrpc.workloads.records.tables import check_parquet
-from lrpc.workloads.replay import contents
-from lrpc.workloads.replay.gaps import MESSAGE_BYTES
-from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS
+from lrpc.workloads.replay import DEFAULT_PROCESSORS, MESSAGE_BYTES, contents
 from lrpc.workloads.reports import terminal
 from lrpc.workloads.reports.bars import spinner
 from lrpc.workloads.reports.output import say_json
 from lrpc.workloads.runs.execute import Options
 from lrpc.workloads.runs.jobs import ReplayJob
-from lrpc.workloads.traces.depth import MOST_NESTED
+from lrpc.workloads.traces import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
 
 LinkCosts = Annotated[

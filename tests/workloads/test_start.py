@@ -21,6 +21,24 @@ except SystemExit as ended:
     print(len(sys.modules), *sys.modules, file=sys.stderr)
     sys.exit(ended.code)
 """
+# What a run of a scenario does without, or needs only once there is an outcome.
+LATER: Final = (
+    "lrpc.cluster.on_ray.session",
+    "lrpc.workloads.reports.page",
+    "lrpc.workloads.replay.accounts",
+    "lrpc.workloads.replay.gaps",
+    "lrpc.workloads.replay.replay",
+    "lrpc.workloads.reproduction.reproduce",
+    "lrpc.workloads.runs.verify",
+    "lrpc.workloads.traces.read",
+)
+# Starts the command where a look at all that is installed would fail.
+NO_SEARCH: Final = """
+import importlib.metadata
+importlib.metadata.distributions = None
+from lrpc_command import main
+main()
+"""
 # Carries a command out where the native part was not built.
 WITHOUT_NATIVE: Final = """
 import sys
@@ -42,10 +60,10 @@ def imported(folder: Path, *arguments: str) -> tuple[int, set[str]]:
 @pytest.mark.parametrize(
     ("arguments", "most"),
     [
-        (("--help",), 220),
-        (("list",), 330),
-        (("run", "office", "--dry-run", "--actors", "0"), 450),
-        (("reproduce", "--dry-run", "--actors", "2"), 500),
+        (("--help",), 190),
+        (("list",), 310),
+        (("run", "office", "--dry-run", "--actors", "0"), 400),
+        (("reproduce", "--dry-run", "--actors", "2"), 460),
     ],
 )
 def test_a_command_starts_without_libraries_that_it_does_not_use(
@@ -59,6 +77,25 @@ def test_a_command_starts_without_libraries_that_it_does_not_use(
 def test_protobuf_is_imported_by_what_uses_messages_of_it(tmp_path: Path) -> None:
     for arguments in (("--help",), ("list",), ("run", "taos", "--dry-run", "--actors", "0", "--links", "memory")):
         assert "google.protobuf" not in imported(tmp_path, *arguments)[1]
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("run", "office", "--dry-run")])
+def test_a_command_imports_what_makes_results_only_once_there_are_any(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    assert imported(tmp_path, *arguments)[1].isdisjoint(LATER)
+
+
+def test_the_package_imports_neither_pydantic_nor_what_takes_long() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", "import sys, lrpc; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    unused = {*SLOW, "asyncio", "importlib.metadata", "importlib.resources", "pydantic", "socket", "tempfile", "typer"}
+    assert unused.isdisjoint(printed.stdout.split())
+
+
+def test_no_command_looks_for_plugins_in_all_that_is_installed(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", NO_SEARCH, "list"], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
 
 def test_help_imports_no_subcommand(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from highspy import Highs, HighsModelStatus, HighsVarType
 from highspy.highs import HighsCallbackEvent
 
 from lrpc.kernel.errors import Panic
-from lrpc.workloads.placing import bounds, multilevel
+from lrpc.workloads.placing import bounds, multilevel, relaxation
 from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.problem import Limit, Problem
 
@@ -45,7 +45,8 @@ MOST_VARIABLES: Final = 12_000
 VARIABLES_PER_S: Final = 2_000  # that the solver prepares for its search, without a look at its limits
 MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
 START_SHARE: Final = 0.5  # of the seconds: for a division to begin at
-BOUND_SHARE: Final = 0.5  # of the seconds that are left: for the bound, before the solver has its turn
+BOUND_SHARE: Final = 0.5  # of the seconds: for the first bound
+RELAXED_SHARE: Final = 0.8  # of the seconds that are left: for relaxing, before the solver has its turn
 LEAST_SECONDS: Final = 0.1  # that a search has
 TOLERANCE: Final = 1e-9  # the solver's, on loads in units of the cap
 
@@ -146,22 +147,13 @@ def solve(
     solutions. A graph that is too large for the solver keeps METIS's division, with some swaps.
     """
     ends = time.monotonic() + limits.seconds
-    best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
-    least = bounds.bound(problem, limits.seconds * BOUND_SHARE)
-    if problem.crossing(best) > least:
-        begin_by = time.monotonic() + (ends - time.monotonic()) * START_SHARE
-        starting = min((best, *multilevel.divisions(problem, begin_by)), key=problem.crossing)
-        best = swapped(problem, starting, begin_by)
-        is_large, is_hurried = problem.variables > MOST_VARIABLES, time.monotonic() > begin_by
-        share = (ends - time.monotonic()) * (1.0 if is_large or is_hurried else BOUND_SHARE)
-        least = max(least, bounds.raised(problem, problem.crossing(best), share))
-        if not is_large:
-            is_hurried = is_hurried or ends - time.monotonic() < problem.variables / VARIABLES_PER_S
-        if problem.crossing(best) > least and (is_large or is_hurried):
-            end: End = "size" if is_large and not is_hurried else "seconds"
-            return Solution(problem.renumbered(best), problem.crossing(best), least, 0, end)
-    if problem.crossing(best) <= least:
-        return Solution(problem.renumbered(best), problem.crossing(best), least, 0, "optimal")
+    best, least, is_hurried = _begun(problem, starts, limits.seconds, ends)
+    is_large = problem.variables > MOST_VARIABLES
+    is_late = not is_large and ends - time.monotonic() < problem.variables / VARIABLES_PER_S
+    if problem.crossing(best) <= least or is_large or is_late:
+        end: End = "seconds" if is_hurried or is_late else "size"
+        end = "optimal" if problem.crossing(best) <= least else end
+        return Solution(problem.renumbered(best), problem.crossing(best), least, 0, end)
     total = sum(problem.weights.values())
     model = _Model(problem, problem.cap, problem.weights)
     while True:
@@ -175,11 +167,30 @@ def solve(
                 raise Panic(f"the solver calls {problem.crossing(found)} the least, and bounds it by {model.bound}")
         else:
             break
+    if end == "nodes" and is_hurried:
+        end = "seconds"  # which decided where the solver began
     if found is not None and problem.crossing(found) < problem.crossing(best):
         best = found
     crossing = problem.crossing(best)
     proven = max(least, ceil(total + model.bound - 1e-6)) if model.bound > -inf else least
     return Solution(problem.renumbered(best), crossing, min(proven, crossing), model.nodes, end)
+
+
+def _begun(
+    problem: Problem, starts: Sequence[Sequence[int]], seconds: float, ends: float
+) -> tuple[tuple[int, ...], int, bool]:
+    """Return a division and a bound without the solver, and whether time decided what they are."""
+    best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
+    least = bounds.bound(problem, seconds * BOUND_SHARE)
+    if problem.crossing(best) <= least:
+        return best, least, False
+    begin_by = time.monotonic() + (ends - time.monotonic()) * START_SHARE
+    starting = min((best, *multilevel.divisions(problem, begin_by)), key=problem.crossing)
+    best = swapped(problem, starting, begin_by)
+    is_hurried = time.monotonic() > begin_by
+    share = 1.0 if problem.variables > MOST_VARIABLES else RELAXED_SHARE
+    found = relaxation.relaxed(problem, best, (ends - time.monotonic()) * share)
+    return found.placed, max(least, found.at_least), is_hurried or found.hurried
 
 
 def _most_even(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bool]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads.placing.question import Question
+from lrpc.workloads.replay import LinkCost
 from lrpc.workloads.replay.accounts import Costs
-from lrpc.workloads.replay.gaps import Charged, LinkCost, charged, network_gaps
+from lrpc.workloads.replay.gaps import Charged, charged, network_gaps
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.runs.jobs import ReplayJob
 from lrpc.workloads.traces.trace import Trace

@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lrpc.kernel.documents import first_error
 from lrpc.kernel.errors import Refused
@@ -104,7 +104,7 @@ class TimePart:
     simulated_ns: int | None
 
 
-MACHINES: Final = TypeAdapter(dict[str, MachineRow])
+MACHINES: Final = TypeAdapter(dict[str, MachineRow], config=ConfigDict(defer_build=True))
 
 
 def read_machines(found: Mapping[str, Mapping[str, object]], document: str = "record") -> dict[str, MachineRow]:

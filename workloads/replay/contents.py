@@ -7,8 +7,9 @@ from typing import Final
 
 from lrpc.workloads.records.call_tables import LEAVING
 from lrpc.workloads.records.tables import Table, TableValue, as_objects
+from lrpc.workloads.replay import MESSAGE_BYTES
 from lrpc.workloads.replay.accounts import by_reason, notes, views_by_shape
-from lrpc.workloads.replay.gaps import MESSAGE_BYTES, network_gaps
+from lrpc.workloads.replay.gaps import network_gaps
 from lrpc.workloads.replay.operations import gaps_table, operations
 from lrpc.workloads.replay.steps import Activity, activity
 from lrpc.workloads.traces.calls import asynchronous, outside

@@ -19,19 +19,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median_low
-from typing import Final, Literal
+from typing import Final
 
 from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated.costs import NETWORK_BYTE, REMOTE_STEPS, CostModel
+from lrpc.workloads.replay import MESSAGE_BYTES, LinkCost
 from lrpc.workloads.replay.crossings import Crossings, crossings
 from lrpc.workloads.replay.steps import Activity
 from lrpc.workloads.traces.attributes import UNTOLD
 from lrpc.workloads.traces.trace import Trace
 
-LinkCost = Literal["model", "trace", "trace-median"]
 Pair = tuple[str, str]  # the calling domain and the called one
 LEAST_DELAY_US: Final = 1.0  # of a link: machines advance by as much at a time
-MESSAGE_BYTES: Final = 4  # of a replay's own requests and responses
 
 
 @dataclass(frozen=True)

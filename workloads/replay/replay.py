@@ -17,6 +17,7 @@ from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.residents import Findings, Program, Server
 from lrpc.domains.simulated.domain import simulated
 from lrpc.kernel.simulated.costs import CostModel
+from lrpc.workloads.replay import DEFAULT_PROCESSORS
 from lrpc.workloads.replay.placement import machine_names
 from lrpc.workloads.replay.runner import Perform, SpanRunner
 from lrpc.workloads.replay.steps import Activity
@@ -25,7 +26,6 @@ from lrpc.workloads.traces.trace import Trace
 # A-stacks for calls in progress from one pod to another: many, since a trace does not say how many
 # calls its pods allowed at a time.
 SIMULTANEOUS: Final = 256
-DEFAULT_PROCESSORS: Final = 16
 DURATIONS: Final = "_durations_ns"  # the finding with the simulated time of each first span
 
 

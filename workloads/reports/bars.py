@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lrpc.cluster.synchronisation import Progress
 from lrpc.workloads.reports.output import print_note
 
 if TYPE_CHECKING:
     from rich import progress
 
+    from lrpc.cluster.synchronisation import Progress
+
 
 @contextmanager
-def progress_bar(title: str, calls: int) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(title: str, calls: int) -> Iterator[Callable[["Progress"], None]]:
     """Show a run's progress.
 
     Yields the function to call with each progress. `calls` is the expected number of calls, 0 if
@@ -30,7 +31,7 @@ def progress_bar(title: str, calls: int) -> Iterator[Callable[[Progress], None]]
     with _bar(BarColumn(), TextColumn("{task.fields[where]}", markup=False)) as bar:
         task = bar.add_task(title, total=calls or None, where="starting")
 
-        def show(position: Progress) -> None:
+        def show(position: "Progress") -> None:
             where = f"{position.calls:,} calls, {position.now_ns / 1e9:.3f} s of virtual time"
             bar.update(task, completed=position.calls, where=where)
 

@@ -33,11 +33,10 @@ from lrpc.kernel.simulated.costs import CostModel, load_cost_model
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import busy_processors
-from lrpc.workloads.reproduction import firefly_rpc, paper, table_i
+from lrpc.workloads.reproduction import CALLS, PARTS, firefly_rpc, paper, table_i
 from lrpc.workloads.reproduction.firefly_rpc import RemoteLoop
 from lrpc.workloads.reproduction.paper import Measured, Rate
 
-CALLS: Final = 100_000
 WINDOW_US: Final = 1_000_000.0  # virtual time that Figure 2's processors call
 LEAST_WINDOW_US: Final = 10_000.0
 PROCESSORS: Final = range(1, 17)
@@ -191,7 +190,7 @@ def chosen(only: Iterable[str]) -> list[Experiment]:
         if name.casefold() not in known:
             raise Refused(f"--only {name}: unknown; known are {', '.join(PARTS)}")
     wanted = {known[name.casefold()] for name in only} or set(PARTS)
-    return [part for name, part in PARTS.items() if name in wanted]
+    return [part for name, part in EXPERIMENTS.items() if name in wanted]
 
 
 def _machine(
@@ -360,7 +359,7 @@ def _firefly_rpc(run: Measurements) -> list[Cell]:
     return firefly_rpc.cells(loops, costs) + firefly_rpc.stubs(stubs, costs)
 
 
-PARTS: Final = {
+EXPERIMENTS: Final = {
     "I": Experiment(lambda plan: table_i.machines(plan.scale), lambda run: table_i.cells(run.machines, run.plan.scale)),
     "Figure 1": Experiment(_survey, _figure_1),
     "II": Experiment(_systems, _table_ii),

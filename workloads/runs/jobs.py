@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.parameters import resolve
@@ -36,16 +36,15 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry, load_registry
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Input, Run, TraceAccounts, total_counts
-from lrpc.workloads.replay.accounts import accounts
-from lrpc.workloads.replay.gaps import MESSAGE_BYTES, LinkCost, charged
-from lrpc.workloads.replay.placement import place
-from lrpc.workloads.replay.replay import DEFAULT_PROCESSORS, replay_cluster, trace_name
-from lrpc.workloads.replay.steps import Activity, activity
-from lrpc.workloads.reproduction.paper import measured_in_1989, table_i
-from lrpc.workloads.reproduction.reproduce import CALLS, Plan, cells_of, reproduce_cluster
-from lrpc.workloads.traces.depth import MOST_NESTED
-from lrpc.workloads.traces.read import read_trace, trace_files
-from lrpc.workloads.traces.trace import Trace
+from lrpc.workloads.replay import DEFAULT_PROCESSORS, MESSAGE_BYTES, LinkCost
+from lrpc.workloads.reproduction import CALLS
+from lrpc.workloads.traces import MOST_NESTED
+
+# What one kind of jobs needs is imported by that kind, and what makes results of an outcome once
+# there is one: a command starts without.
+if TYPE_CHECKING:
+    from lrpc.workloads.replay.steps import Activity
+    from lrpc.workloads.traces.trace import Trace
 
 LARGEST_SEED: Final = 2**63 - 1
 LARGEST_INPUT: Final = 2**30  # bytes: no reader takes a larger file
@@ -145,9 +144,13 @@ class RunJob(JobBase):
         job = self if own is None else self.model_copy(update={"registry": own.name})
         run = job._run(cluster.name, command, settings, code)
         row = table.row or cluster.name
-        return Prepared(
-            run, cluster, lambda outcome: table_i(row, total_counts(outcome), resolved.parameters, self.scale)
-        )
+
+        def cells_of(outcome: Outcome) -> list[Cell]:
+            from lrpc.workloads.reproduction.paper import table_i
+
+            return table_i(row, total_counts(outcome), resolved.parameters, self.scale)
+
+        return Prepared(run, cluster, cells_of)
 
     def tables(self) -> dict[str, Any]:
         """Return the scenario's tables with the changes made.
@@ -202,6 +205,8 @@ class ReplayJob(JobBase):
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Read the trace, and return this job with the cluster that replays it."""
+        from lrpc.workloads.replay.steps import activity
+
         self.check_parts(limit)
         spans = self.read()
         return self.prepare_for(spans, activity(spans), command)
@@ -210,8 +215,14 @@ class ReplayJob(JobBase):
         """Raise `Refused` if it would have more machines and processors than `limit`."""
         check_parts(self.machines * (1 + self.processors), limit, f"replay of {self.trace}")
 
-    def prepare_for(self, spans: Trace, done: Activity, command: list[str]) -> Prepared:
+    def prepare_for(self, spans: "Trace", done: "Activity", command: list[str]) -> Prepared:
         """Return this job with the cluster that replays its trace, which has been read."""
+        from lrpc.workloads.replay.accounts import accounts
+        from lrpc.workloads.replay.gaps import charged
+        from lrpc.workloads.replay.placement import place
+        from lrpc.workloads.replay.replay import replay_cluster, trace_name
+        from lrpc.workloads.reproduction.paper import measured_in_1989, table_i
+
         costs = load_cost_model(self.cost_model)
         placed = place(spans.pods, self.machines, self.placement, capacity=self.capacity)
         calls = charged(
@@ -245,8 +256,10 @@ class ReplayJob(JobBase):
             lambda outcome: accounts(spans, done, placed, calls, outcome),
         )
 
-    def read(self) -> Trace:
+    def read(self) -> "Trace":
         """Read the trace."""
+        from lrpc.workloads.traces.read import read_trace
+
         return read_trace(
             self.trace, strict=self.strict, max_depth=self.max_depth, columns=self.columns, group=self.group
         )
@@ -271,6 +284,8 @@ class ReproduceJob(JobBase):
 
     def prepare(self, command: list[str], own: UsersRegistry | None = None, limit: int = MOST_PARTS) -> Prepared:
         """Return this job with a cluster in which each machine measures one thing."""
+        from lrpc.workloads.reproduction.reproduce import Plan, cells_of, reproduce_cluster
+
         plan = Plan(self.cost_model, self.calls, self.only)
         cluster = reproduce_cluster(plan)
         run = self._run("reproduce", command, asdict(plan))
@@ -282,7 +297,7 @@ class ReproduceJob(JobBase):
 
 
 Job = Annotated[RunJob | ReplayJob | ReproduceJob, Field(discriminator="kind")]
-JOBS: Final[TypeAdapter[RunJob | ReplayJob | ReproduceJob]] = TypeAdapter(Job)
+JOBS: Final[TypeAdapter[RunJob | ReplayJob | ReproduceJob]] = TypeAdapter(Job, config=ConfigDict(defer_build=True))
 
 
 def registry_for(job: object, name: str | None) -> UsersRegistry | None:
@@ -351,6 +366,8 @@ def read_input(argument: str, path: Path) -> Input:
     files, line ends included. Raises `Refused` if the file cannot be read.
     """
     if os.path.isdir(path):  # false for a path that cannot be
+        from lrpc.workloads.traces.read import trace_files
+
         whole = blake2b(digest_size=32)
         for file in trace_files(path):
             name = os.fsencode(file.name)

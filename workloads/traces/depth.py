@@ -6,12 +6,9 @@ that nests deeper is left out whole: without its depths, its times would be othe
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from lrpc.workloads.traces.spans import LeftOut, Reason
 from lrpc.workloads.traces.trace import Trace, renumbered, working_children
-
-MOST_NESTED: Final = 72  # what every build manages: the recursion of Python 3.11, interpreted, ends at 78
 
 
 def without_deep(trace: Trace, most: int) -> Trace:

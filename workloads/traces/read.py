@@ -11,10 +11,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from lrpc.workloads.traces import MOST_NESTED
 from lrpc.workloads.traces.clocks import corrected
 from lrpc.workloads.traces.collector import collector_paused
 from lrpc.workloads.traces.compressed import unpacked
-from lrpc.workloads.traces.depth import MOST_NESTED, without_deep
+from lrpc.workloads.traces.depth import without_deep
 from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
 from lrpc.workloads.traces.formats.columns import ColumnLayout, layout_of
 from lrpc.workloads.traces.rows import Misshapen, RowCollector

@@ -1,13 +1,17 @@
-"""Bounds hold for every division, and prices raise them; METIS's divisions fit, and are good."""
+"""Bounds hold for every division, whatever the prices; METIS's and relaxed divisions fit."""
 
 import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lrpc.workloads.placing import bounds, multilevel, partition
+from lrpc.workloads.placing import bounds, multilevel, partition, relaxation
 from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.partition import SearchLimits, fitting, solve
 from lrpc.workloads.placing.problem import Limit, Problem
@@ -41,22 +45,99 @@ def test_no_division_crosses_less_than_the_bound(seed: int, machines: int) -> No
     least = best_of_all(problem)
     assert least is not None
     assert bounds.bound(problem) <= least
-    for aim in (least + 1, 10**6):  # beyond the best, at which the ascent would stop
-        assert 0 <= bounds.raised(problem, aim, ENOUGH_S) <= least
+    found = relaxation.relaxed(problem, fitting(problem, SearchLimits(1, 1.0)), ENOUGH_S)
+    assert problem.fits(found.placed)
+    assert found.at_least <= least <= problem.crossing(found.placed)
 
 
-def test_prices_double_the_bound_of_a_sparse_graph() -> None:
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Draw a problem with second limits, fixed vertices and vertices that are apart."""
+    machines = draw(st.integers(2, 4))
+    count = draw(st.integers(3, 7))
+    sizes = st.lists(st.integers(0, 9), min_size=count, max_size=count)
+    pairs = [(one, other) for other in range(count) for one in range(other)]
+    weights = draw(st.dictionaries(st.sampled_from(pairs), st.integers(1, 20), min_size=1))
+    fixed = draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, machines - 1), max_size=3))
+    apart = draw(st.lists(st.frozensets(st.integers(0, count - 1), min_size=2, max_size=3), max_size=2))
+    limits = [Limit(draw(sizes), draw(st.integers(3, 25))) for _ in range(draw(st.integers(0, 2)))]
+    return Problem(draw(sizes), weights, machines, draw(st.integers(3, 25)), limits, fixed, apart)
+
+
+def best_of_fixed(problem: Problem) -> int | None:
+    """Return the least crossing weight of any division, where machines are not alike."""
+    every = product(range(problem.machines), repeat=len(problem.loads))
+    return min((problem.crossing(placed) for placed in every if problem.fits(placed)), default=None)
+
+
+@given(problems(), st.data())
+def test_whatever_the_prices_are_no_division_crosses_less(problem: Problem, data: st.DataObject) -> None:
+    least = best_of_fixed(problem)
+    if least is None or not bounds.can_be_scaled(problem):
+        return
+    scaled = bounds.Scaled(problem)
+    count = len(problem.loads)
+    chance = np.random.default_rng(data.draw(st.integers(0, 1_000)))
+    size = data.draw(st.sampled_from([0.0, 0.01, 0.1, 1.0]))
+    pairs = np.abs(np.triu(chance.normal(size=(count, count)), 1))
+    pairs = np.where(bounds.parted(problem), np.triu(chance.normal(size=(count, count)), 1), pairs) * size
+    corners = np.array([chance.permutation(count)[:3] for _ in range(4)], np.int64)
+    prices = bounds.Prices(
+        chance.normal(size=count) * size,
+        np.abs(chance.normal(size=(len(scaled.caps), count))) * size,
+        pairs + pairs.T,
+        corners,
+        np.abs(chance.normal(size=4)) * size,
+    )
+    assert scaled.value(prices) <= least
+    assert bounds.bound(problem) <= least
+
+
+@given(problems())
+def test_relaxing_proves_no_more_than_the_best_of_all_and_keeps_what_is_asked_for(problem: Problem) -> None:
+    every = product(range(problem.machines), repeat=len(problem.loads))
+    fits = [placed for placed in every if problem.fits(placed)]
+    if not fits:
+        return
+    found = relaxation.relaxed(problem, fits[-1], ENOUGH_S)
+    assert problem.fits(found.placed)
+    assert found.at_least <= min(map(problem.crossing, fits))
+    assert problem.crossing(found.placed) <= problem.crossing(fits[-1])
+
+
+def test_prices_triple_the_bound_of_a_sparse_graph() -> None:
     problem = made(3, vertices=60, machines=4)
-    crossing = solve(problem, [fitting(problem, SearchLimits(1, 1.0))], SearchLimits(1, ENOUGH_S)).crossing
-    assert 2 * bounds.bound(problem) < bounds.raised(problem, crossing, ENOUGH_S) <= crossing
+    found = relaxation.relaxed(problem, fitting(problem, SearchLimits(1, 1.0)), ENOUGH_S)
+    assert 3 * bounds.bound(problem) < found.at_least <= problem.crossing(found.placed)
+    assert found.at_least > 0.85 * problem.crossing(found.placed)
 
 
-def test_the_ascent_ends_when_its_seconds_are_over() -> None:
+def test_corners_raise_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = made(3, vertices=60, machines=4)
+    start = fitting(problem, SearchLimits(1, 1.0))
+    found = relaxation.relaxed(problem, start, ENOUGH_S).at_least
+    monkeypatch.setattr(relaxation, "NEW_CORNERS", 0)
+    assert 1.1 * relaxation.relaxed(problem, start, ENOUGH_S).at_least < found
+
+
+def test_relaxing_ends_when_its_seconds_are_over_and_is_the_same_again_where_they_are_not() -> None:
+    problem = made(3, vertices=60, machines=4)
+    start = fitting(problem, SearchLimits(1, 1.0))
     began = time.monotonic()
-    once = bounds.raised(problem, 10**6, 0.0)
-    assert once <= bounds.raised(problem, 10**6, ENOUGH_S)
-    assert time.monotonic() - began < ENOUGH_S
+    assert relaxation.relaxed(problem, start, 0.0) == relaxation.Relaxed(0, start, hurried=True)
+    short = relaxation.relaxed(problem, start, 0.05)
+    assert time.monotonic() - began < 5
+    long = relaxation.relaxed(problem, start, ENOUGH_S)
+    assert (short.hurried, long.hurried) == (True, False)
+    assert short.at_least <= long.at_least
+    assert relaxation.relaxed(problem, start, ENOUGH_S) == long
+
+
+def test_a_graph_too_large_to_be_relaxed_keeps_its_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = made(3, vertices=20, machines=3)
+    start = largest_first(problem)
+    monkeypatch.setattr(relaxation, "MOST_VERTICES", 19)
+    assert relaxation.relaxed(problem, start, ENOUGH_S) == relaxation.Relaxed(0, start, hurried=False)
 
 
 @pytest.mark.parametrize("count", [4, 8])

@@ -273,7 +273,7 @@ def test_a_trace_of_a_hundred_pods_that_all_call_each_other_says_how_far_from_th
 
 def test_a_trace_too_large_to_solve_is_placed_by_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrpc.workloads.placing.partition.MOST_VARIABLES", 15)
-    monkeypatch.setattr("lrpc.workloads.placing.bounds.MOST_PRICED", 0)  # or the bound proves what is found
+    monkeypatch.setattr("lrpc.workloads.placing.relaxation.MOST_VERTICES", 0)  # or the bound proves what is found
     ended = placed()
     assert ended.code == 0
     assert "too many pods and pairs for the solver: METIS divided them, then pods were moved and swapped" in ended.out

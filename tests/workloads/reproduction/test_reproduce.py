@@ -11,7 +11,8 @@ from lrpc.kernel.simulated.costs import COST_MODELS
 from lrpc.kernel.simulated.origins import TABLES
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
-from lrpc.workloads.reproduction.reproduce import PARTS, Plan, reproduce_cluster
+from lrpc.workloads.reproduction import PARTS
+from lrpc.workloads.reproduction.reproduce import EXPERIMENTS, Plan, reproduce_cluster
 from lrpc.workloads.runs.execute import planned_calls
 from tests.support.command import HERE, lrpc, record, refused
 from tests.support.reproductions import Cells, by_place, column, reproduced, tables
@@ -367,6 +368,7 @@ def test_of_the_machines_of_one_run_only_those_talk_that_measure_calls_between_m
     talk = [machine.name for machine in described(only=("Firefly RPC",)).machines]
     assert len(talk) == 2 * (2 * 8 + 1)
     assert all(name.startswith("firefly-") for name in talk)
+    assert tuple(EXPERIMENTS) == PARTS
     assert set(PARTS) == {"I", "II", "III", "IV", "V", "Figure 1", "Figure 2", "Firefly RPC"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lrpc.workloads.traces.depth import MOST_NESTED
+from lrpc.workloads.traces import MOST_NESTED
 from lrpc.workloads.traces.formats.csv_rows import COLUMNS
 from lrpc.workloads.traces.read import read_trace
 from lrpc.workloads.traces.spans import MAX_TIME, Correction, Reason, TraceRefused
