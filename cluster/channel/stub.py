@@ -4,6 +4,7 @@ A usual call, which has a request and nothing else, is made by the native part i
 what makes all others, and what goes on with a usual call that has not simply returned.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -60,10 +61,18 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
         self._beside = beside
         self._name = name
         self._streams = False
+        self.__signature__ = _SIGNATURE  # what `inspect` tells of something that C calls
         if not is_plain_name(name):
             self._take_grpc()
 
-    def call_unusual(
+    def __copy__(self) -> "UnaryUnary":
+        """Return another stub of the method, as a copy of gRPC's is."""
+        made = UnaryUnary(self._channel, self._name, self._serializer, self._deserializer, self._beside)
+        if self._streams:
+            made._take_grpc()
+        return made
+
+    def _call_unusual(
         self,
         request: Any,
         timeout: float | None = None,
@@ -79,29 +88,34 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
             return self._beside(request, timeout, metadata, credentials, wait_for_ready, compression)
         return self._whole(request, timeout, metadata, wait_for_ready, compression, binding)[0]
 
-    def finish(self, binding: Any, request: Any, data: Any, reply: Any) -> Any:
+    def _finish(self, binding: Any, request: Any, data: Any, reply: Any) -> Any:
         """Go on with a usual call that has not returned with a message.
 
-        `data` is what the serializer returned or raised; `reply` is what the native part returned,
-        or None where it was not asked.
+        `data` is what the serializer returned; `reply` is what the native part returned, or None
+        where it was not asked.
         """
-        if data is None or isinstance(data, Exception):
-            raise _error(_INTERNAL, "Exception serializing request!") from data
+        if data is None:
+            self._fail_to_send(None)
         begun = None if reply is None else (self._plain + data, reply)
         return self._whole(request, None, None, None, None, binding, begun)[0]
 
-    def was_left(self, binding: Any) -> None:
+    def _was_left(self, binding: Any, reply: Any) -> None:
         """Tell the server that a caller has left its call, by Ctrl-C: the handler learns of it."""
         binding.ring()
+        binding.let_go(reply)
 
-    def fail_to_read(self) -> NoReturn:
+    def _fail_to_send(self, error: Exception | None) -> NoReturn:
+        """Raise that a request could not be serialized."""
+        raise _error(_INTERNAL, "Exception serializing request!") from error
+
+    def _fail_to_read(self) -> NoReturn:
         """Raise that a response could not be read."""
         raise _error(_INTERNAL, "Exception deserializing response!")
 
     def _take_grpc(self) -> None:
         """Take gRPC from now on: the handler streams, or the method's name fits no A-stack."""
         self._streams = True
-        self.retire()
+        self._retire()
 
     def with_call(
         self,
@@ -221,7 +235,7 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
             except Exception:
                 found = None
             if found is None:
-                self.fail_to_read()
+                self._fail_to_read()
         return found, LocalCall(0, "", initial, trailing)  # gRPC passes no details of OK
 
     def _packed(self, request: Any, pairs: Any, until: int) -> bytes | None:
@@ -229,9 +243,9 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
         try:
             data = request if self._serializer is None else self._serializer(request)
         except Exception as error:
-            raise _error(_INTERNAL, "Exception serializing request!") from error
+            self._fail_to_send(error)
         if data is None:
-            raise _error(_INTERNAL, "Exception serializing request!")
+            self._fail_to_send(None)
         if type(data) is not bytes:
             return None
         if len(data) > self._channel.most_sent:
@@ -248,6 +262,11 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
         self._channel.grpc_calls += 1
         found = self._beside.with_call(request, timeout, metadata, None, wait_for_ready, compression)
         return found[0], found[1]
+
+
+# Errors of wrong arguments name the method that was called.
+UnaryUnary._call_unusual.__qualname__ = "UnaryUnary.__call__"
+_SIGNATURE: Final = inspect.signature(UnaryUnary._call_unusual.__get__(object()))
 
 
 def _error(code: int, details: str) -> LocalRpcError:

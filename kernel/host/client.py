@@ -189,7 +189,13 @@ class ClientBinding:
         for _ in range(2):  # once for the arguments, once for the results
             if type(reply) is not tuple or len(reply) != 4:
                 break
-            index = self.make_room(reply, deadline)
+            try:
+                index = self.make_room(reply, deadline)
+            except CallError:
+                raise
+            except BaseException:
+                self.let_go(reply)
+                raise
             if reply[3]:  # the procedure has run; its results found no room
                 procedure, data = COLLECT, b""
             reply = self.native.call(group, procedure, data, deadline, index)
@@ -226,6 +232,14 @@ class ClientBinding:
         spares.watch(self)
         segments.keep_pages(size)
         return index
+
+    def let_go(self, reply: Reply | None) -> None:
+        """Release the A-stack of a call that found no room, and was left by Ctrl-C.
+
+        Where the server was offered a segment for it, its answer does so.
+        """
+        if type(reply) is tuple and len(reply) == 4 and all(one != reply[1] for one, _, _ in self._offered.values()):
+            self.native.release(reply[1])
 
     def _offer(self, index: int, size: int, deadline: int) -> str | None:
         """Offer the server a segment for an A-stack; return why it does not get one."""

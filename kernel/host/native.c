@@ -751,14 +751,18 @@ static PyObject *binding_abort(PyObject *object, PyObject *number)
     return is_live(self) ? abort_call(self, (uint32_t)index) : PyLong_FromLong(CALL_ENDED);
 }
 
-/* release(index): put back an A-stack on which no call was made */
+/* release(index): put back an A-stack on which no call was made, unless it is back already */
 static PyObject *binding_release(PyObject *object, PyObject *number)
 {
-    long index = own_index((Binding *)object, number);
+    Binding *self = (Binding *)object;
+    long index = own_index(self, number);
     if (index == -100)
         return NULL;
-    if (index >= 0)
-        release_astack((Binding *)object, (uint32_t)index);
+    int is_free = index < 0;
+    for (int32_t one = is_free ? -1 : self->free[self->astacks[index].group]; one >= 0; one = self->astacks[one].next)
+        is_free |= one == index;
+    if (!is_free)
+        release_astack(self, (uint32_t)index);
     Py_RETURN_NONE;
 }
 

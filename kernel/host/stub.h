@@ -125,7 +125,7 @@ static int stub_init(PyObject *object, PyObject *args, PyObject *unused)
 /* Leave a call to the method of that name, with the same arguments. */
 static PyObject *unusual(PyObject *object, PyObject *args, PyObject *named)
 {
-    PyObject *method = PyObject_GetAttrString(object, "call_unusual");
+    PyObject *method = PyObject_GetAttrString(object, "_call_unusual");
     if (!method)
         return NULL;
     PyObject *found = PyObject_Call(method, args, named);
@@ -148,12 +148,12 @@ static PyObject *caught(void)
     return value;
 }
 
-/* Tell the owner of a binding that a call was left by an exception, which goes on. */
-static void left(PyObject *object, PyObject *owner)
+/* Tell Python that a call was left by an exception, which goes on; and its reply, where it has one. */
+static void left(PyObject *object, PyObject *owner, PyObject *reply)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *told = PyObject_CallMethod(object, "was_left", "O", owner);
+    PyObject *told = PyObject_CallMethod(object, "_was_left", "OO", owner, reply);
     if (!told)
         PyErr_Clear();
     Py_XDECREF(told);
@@ -177,7 +177,7 @@ static PyObject *response_of(Stub *self, PyObject *message)
             return NULL;
         Py_DECREF(error);
     }
-    return PyObject_CallMethod((PyObject *)self, "fail_to_read", NULL);
+    return PyObject_CallMethod((PyObject *)self, "_fail_to_read", NULL);
 }
 
 /* Make a usual call on a binding that stays while it runs. */
@@ -189,10 +189,15 @@ static PyObject *stub_transfer(Stub *self, Binding *binding, PyObject *owner, Py
         data = Py_NewRef(request);
     else
         data = PyObject_CallFunctionObjArgs(self->serialize, request, NULL);
-    int failed = !data, behind = 0;
-    if (failed && !(data = caught()))
+    int behind = 0;
+    if (!data) {
+        PyObject *error = caught();
+        if (error)
+            PyObject_CallMethod((PyObject *)self, "_fail_to_send", "O", error); /* which raises */
+        Py_XDECREF(error);
         return NULL;
-    if (!failed && PyBytes_CheckExact(data) && PyBytes_Size(data) <= way->most_sent) {
+    }
+    if (PyBytes_CheckExact(data) && PyBytes_Size(data) <= way->most_sent) {
         long index = take_astack(binding, 0, FOREVER, 1);
         if (index < 0)
             reply = index == -100 ? NULL : PyLong_FromLong(index);
@@ -200,7 +205,7 @@ static PyObject *stub_transfer(Stub *self, Binding *binding, PyObject *owner, Py
             reply = transfer(binding, (uint32_t)index, 0, self->head, data, FOREVER, self->answer, (size_t)way->most_received, &behind);
         if (!reply) {
             Py_DECREF(data);
-            left((PyObject *)self, owner);
+            left((PyObject *)self, owner, Py_None);
             return NULL;
         }
     }
@@ -209,7 +214,9 @@ static PyObject *stub_transfer(Stub *self, Binding *binding, PyObject *owner, Py
         way->calls++;
         return response_of(self, reply);
     }
-    PyObject *found = PyObject_CallMethod((PyObject *)self, "finish", "OOOO", owner, request, data, reply ? reply : Py_None);
+    PyObject *found = PyObject_CallMethod((PyObject *)self, "_finish", "OOOO", owner, request, data, reply ? reply : Py_None);
+    if (!found && reply && !PyErr_ExceptionMatches(PyExc_Exception))
+        left((PyObject *)self, owner, reply);
     Py_DECREF(data);
     Py_XDECREF(reply);
     return found;
@@ -230,7 +237,7 @@ static PyObject *stub_call(PyObject *object, PyObject *args, PyObject *named)
     return found;
 }
 
-/* retire(): every call is unusual from now on */
+/* _retire(): every call is unusual from now on */
 static PyObject *stub_retire(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -277,7 +284,7 @@ static PyMethodDef way_methods[] = {
 static PyType_Slot way_slots[] = {{Py_tp_init, way_init}, {Py_tp_dealloc, way_dealloc}, {Py_tp_traverse, way_traverse}, {Py_tp_clear, way_clear},
                                   {Py_tp_methods, way_methods}, {Py_tp_getset, way_properties}, {0, NULL}};
 static PyType_Spec way_spec = {"lrpc.kernel.host.native.Way", sizeof(Way), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, way_slots};
-static PyMethodDef stub_methods[] = {{"retire", stub_retire, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef stub_methods[] = {{"_retire", stub_retire, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
 static PyType_Slot stub_slots[] = {{Py_tp_init, stub_init}, {Py_tp_call, stub_call}, {Py_tp_dealloc, stub_dealloc}, {Py_tp_traverse, stub_traverse},
                                    {Py_tp_clear, stub_clear}, {Py_tp_methods, stub_methods}, {0, NULL}};
 static PyType_Spec stub_spec = {"lrpc.kernel.host.native.Stub", sizeof(Stub), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, stub_slots};

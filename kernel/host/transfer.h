@@ -573,7 +573,7 @@ static void learn_place(Linkage *linkage, int slept, int pinned)
     linkage->pins = !linkage->pins;
     if (linkage->trying)
         return;
-    int pays = linkage->took_ns[1] < linkage->took_ns[0];
+    int pays = linkage->took_ns[1] && linkage->took_ns[1] < linkage->took_ns[0]; /* 0: it could not be tried */
     linkage->between = pays != linkage->paid ? TRIAL_SOON : linkage->between < TRIAL_EVERY ? linkage->between * 2 : TRIAL_EVERY;
     linkage->pins = linkage->paid = pays;
     linkage->trial = linkage->between;

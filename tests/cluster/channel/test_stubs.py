@@ -1,6 +1,8 @@
 """Stubs of channels for threads: what serializers and deserializers, the user's, do there."""
 
+import copy
 import gc
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 import lrpc
 from lrpc.cluster.channel.channel import Channel
+from lrpc.cluster.channel.stub import UnaryUnary
 from lrpc.kernel.host import native
 from tests.support.channels import SERVICE, serving
 from tests.support.host import until
@@ -138,3 +141,58 @@ def test_a_reply_beyond_the_channels_limit_is_refused_whatever_its_size(tmp_path
         with pytest.raises(grpc.RpcError, match="larger than max"):
             one(StringValue(value="x" * 19_000))
         assert channel.grpc_calls == 0  # type: ignore[attr-defined]
+
+
+def test_a_stub_is_to_inspect_and_to_copy_as_grpcs_is(channel: Channel) -> None:
+    one, theirs = echo(channel), echo(channel.beside)  # type: ignore[arg-type]  # it is gRPC's
+
+    def told(stub: Any) -> list[tuple[str, object]]:
+        return [(name, parameter.default) for name, parameter in inspect.signature(stub).parameters.items()]
+
+    assert told(one) == told(theirs)
+    copied = copy.copy(one)
+    before = channel.local_calls
+    assert copied(request=StringValue(value="by name")).value == "by name"
+    assert copied(StringValue(value="a")).value == "a"
+    assert channel.local_calls == before + 2
+
+
+@pytest.mark.parametrize("arguments", [((), {}), ((1, 2, 3, 4, 5, 6, 7), {}), ((1,), {"nothing": 2})])
+def test_wrong_arguments_are_told_as_those_of_a_call(channel: Channel, arguments: tuple[Any, Any]) -> None:
+    positional, named = arguments
+    with pytest.raises(TypeError) as theirs:
+        echo(channel.beside)(*positional, **named)  # type: ignore[arg-type]
+    with pytest.raises(TypeError) as ours:
+        echo(channel)(*positional, **named)
+    assert str(ours.value).split(".", 1)[1] == str(theirs.value).split(".", 1)[1]
+
+
+def test_an_error_that_a_serializer_returns_is_no_bytes(channel: Channel) -> None:
+    def give(_: object) -> Any:
+        return ValueError("given")
+
+    with pytest.raises(TypeError) as theirs:
+        echo(channel.beside, give)(b"")  # type: ignore[arg-type]
+    with pytest.raises(TypeError) as ours:
+        echo(channel, give)(b"")
+    assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("at", ["make_room", "_offer", "_send", "_finish"])
+def test_calls_that_ctrl_c_ends_while_they_find_room_keep_no_astack(
+    channel: Channel, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    one, own = echo(channel), channel.held
+    free = own.native.counts()["free"]
+    with monkeypatch.context() as patch:
+        patch.setattr(UnaryUnary if at == "_finish" else type(own), at, leave)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                one(StringValue(value="x" * 300_000))
+    assert own.native.counts()["free"] == free
+    assert one(StringValue(value="y" * 300_000)).value == "y" * 300_000
+    own.native.release(0)  # which is back already
+    assert own.native.counts()["free"] == free
