@@ -109,6 +109,15 @@ class Processor:
         self.buffer.switch()
         self._missing = self.buffer.touch(pages)
 
+    def would_return_to(self, client: "ProtectionDomain", pages_on_call: frozenset[int]) -> bool:
+        """Return whether a call from `client` that touches `pages_on_call` leaves this as it is.
+
+        That is the context, the translation buffer, and what is owed.
+        """
+        if self.context is not client or self._missing or self._owed_ns:
+            return False
+        return self.buffer.holds_again(pages_on_call, client.pages_on_return)
+
     def refill(self) -> None:
         """Fetch the missing pages of the context loaded last, and occupy the memory bus if any.
 
