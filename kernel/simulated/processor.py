@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.threads import Thread
 
 
+class ProcessorTurn(Turn):
+    """A processor's turn: the thread that is attached to it resumes."""
+
+    def __init__(self, processor: "Processor") -> None:
+        super().__init__(processor.number, processor.resume)
+        self._processor = processor
+
+    def come(self) -> None:
+        """Resume the thread: what `action` does too, which takes longer to call."""
+        self._processor.resume()
+
+
 class Processor:
     """One processor of a machine. All times are in ns."""
 
@@ -51,7 +63,7 @@ class Processor:
         self.attached_at = 0  # since when
         self.context: ProtectionDomain | None = None
         self.buffer = TranslationBuffer(tagged=tagged)
-        self.turn = Turn(number, self.resume)
+        self.turn = ProcessorTurn(self)
         self.quantum_ns = 0  # its thread's: for how long that may run while others are ready; 0 for ever
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
@@ -252,5 +264,6 @@ class Processor:
         thread = self.thread
         assert thread is not None
         if thread.begun or thread.service is None or thread.service.receive(self):
+            self.kernel.in_loop = True
             thread.resume()
         self.kernel.processor = None  # the loop is back, perhaps from another thread
