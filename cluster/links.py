@@ -26,11 +26,15 @@ from lrpc.kernel.simulated.network.packets import Body, Carrier, LinkTraits, Off
 from lrpc.kernel.simulated.network.remote import Locate, Network
 
 
+def _nothing() -> None:
+    """Receive nothing."""
+
+
 class _Neighbour(Arrival):
     """Another machine, as seen from this one, and the first message on its way from there."""
 
     def __init__(self, links: "Links", machine: int, link: Link, wired: bool, back_ns: int) -> None:
-        super().__init__(machine)
+        super().__init__(machine, _nothing)  # it is `come` that receives
         self.loss_ppb = link.loss_ppb
         self.wired = wired  # the link is the wire, shared with other machines
         self.back_ns = back_ns  # the least time from an event there to a message here

@@ -5,7 +5,7 @@ on top of a queue that no thread waits for, and its processor has the client's c
 charges is then known beforehand, and so is the state in which it leaves the machine: the one that
 it found. So only what is seen of it is done. Its Binding Object is checked, its arguments lie on
 the A-stack while the procedure runs, and so do its results until they are read; its time, charges,
-counts and log are those of any other call.
+counts and log are those of any other call, once it has returned.
 
 Whatever else may happen is left to `transfer.call`. What a procedure does is known only once it has
 run: where it raises, or returns more than the A-stack has room for, the call is brought to where

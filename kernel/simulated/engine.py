@@ -63,8 +63,9 @@ class Turn:
 class Arrival:
     """The next of the messages that come from one source: when it comes, and how it is received."""
 
-    def __init__(self, source: int) -> None:
+    def __init__(self, source: int, action: Action) -> None:
         self.source = source
+        self.action = action
         self.time = FOREVER  # in ns
         self.sequence = 0
         self.after: Arrival | None = None  # the one that comes after it, of those listed
@@ -79,7 +80,7 @@ class Arrival:
 
     def come(self) -> None:
         """Receive the message."""
-        raise NotImplementedError
+        self.action()
 
 
 class Engine:

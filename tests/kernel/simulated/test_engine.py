@@ -67,22 +67,22 @@ def test_what_is_due_strictly_before_the_horizon_is_done_in_order_of_time(
     assert done == sorted(due)
 
 
-class Told(Arrival):
-    """An arrival that tells when it came, and is scheduled again as often as it has times left."""
+class Source:
+    """A machine whose messages come at some times, the next one scheduled as one comes."""
 
-    def __init__(self, engine: Engine, source: int, times: list[int], came: list[tuple[int, int, int]]) -> None:
-        super().__init__(source)
+    def __init__(self, engine: Engine, number: int, times: list[int], came: list[tuple[int, int, int]]) -> None:
         self.engine, self.times, self.came = engine, times, came
+        self.arrival = Arrival(number, self.come)
         self.wait()
 
     def wait(self) -> None:
         if self.times:
-            self.time = self.times.pop(0)
-            self.sequence += 1
-            self.engine.follow(self)
+            self.arrival.time = self.times.pop(0)
+            self.arrival.sequence += 1
+            self.engine.follow(self.arrival)
 
     def come(self) -> None:
-        self.came.append((self.engine.now, ARRIVAL, self.source))
+        self.came.append((self.engine.now, ARRIVAL, self.arrival.source))
         self.wait()
 
 
@@ -100,7 +100,7 @@ def test_arrivals_come_in_their_order_whether_they_are_listed_or_on_the_heap(
     for number, time in enumerate(timers):
         engine.schedule(time, partial(came.append, (time, ARRIVAL + 1, number)))
     for source, times in enumerate(arrivals):
-        Told(engine, source, list(times), came)
+        Source(engine, source, list(times), came)
     assert engine.next_time == min((one[0] for one in expected), default=FOREVER)
     assert engine.has_events == bool(expected)
     engine.run(FOREVER)
