@@ -128,7 +128,7 @@ def test_what_was_measured_of_a_cluster_is_drawn_beside_what_was_predicted() -> 
 def test_peers_end_when_the_kernel_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert peers.main(["--calls", str(CALLS), "--repeats", "1"]) == 0  # asserts that all end at the same virtual time
     found = last_line(capsys)
-    assert set(found["ratios"]) == {"null", "contended", "shared", "across machines", "ring", "trace"}
+    assert set(found["ratios"]) == {"null", "repeated", "contended", "shared", "across machines", "ring", "trace"}
     assert all({"simpy"} <= set(ratios) for ratios in found["ratios"].values())
 
 
