@@ -3,9 +3,10 @@
     python -m benchmarks.simulation [--calls N] [--repeats R]
     python -m benchmarks.simulation --scale     # the kernel alone, null, 10^4 to 10^7 calls
 
-Three cases charge the paper's costs for a null call:
+Four cases charge the paper's costs for a null call:
 
 - null: one client on one processor calls by LRPC;
+- repeated: the same calls, made as programs make them that say them as data (`caller`);
 - contended: four clients on four processors call by message passing. Each has an export of its own,
   so that SRC RPC's global lock is all they share;
 - shared: four clients on four processors call by LRPC through one binding, so that they share its
@@ -40,6 +41,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.simulated.binding import bind
+from lrpc.domains.simulated.stubs import ClientStub
 from lrpc.kernel.simulated import engine
 from lrpc.kernel.simulated.charges import Charges, Path
 from lrpc.kernel.simulated.costs import STEPS, SWITCH, TLB_MISS, CostModel, load_cost_model
@@ -80,6 +82,7 @@ class Case:
     null_ns: int  # virtual time of one call while nobody else calls
     paths: Callable[[Charges], list[list[Path]]]  # what a call charges, in stretches
     model: Model
+    repeats: bool = False  # calls are made by the client's stub, one after another, not by a loop of Python's
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class MeasuredRun:
 
 CASES: Final = (
     Case("null", "lrpc", 1, 1, 157_000, lrpc_paths, lrpc_model),
+    Case("repeated", "lrpc", 1, 1, 157_000, lrpc_paths, lrpc_model, repeats=True),
     Case("contended", "message passing", 4, 4, 464_000, message_paths, message_model),
     Case("shared", "lrpc", 4, 1, 157_000, lrpc_paths, lrpc_model),
 )
@@ -182,7 +186,7 @@ def run_kernel(case: Case, costs: CostModel, calls: int) -> MeasuredRun:
     kernel = Kernel("simulation", costs, processors=case.processors)
     clients = [_add_client(kernel, case, number) for number in range(case.bindings)]
     for number in range(case.processors):
-        _start(*clients[number % case.bindings], calls)
+        _start(*clients[number % case.bindings], calls, repeats=case.repeats)
     seconds = timed(lambda: kernel.run(FOREVER))
     total = kernel.counts.cross_domain
     assert total == calls * case.processors, f"{case.name}: the kernel made {total} calls"
@@ -192,15 +196,19 @@ def run_kernel(case: Case, costs: CostModel, calls: int) -> MeasuredRun:
     return MeasuredRun(total, kernel.counts.linkages_pushed, max(each.clock for each in kernel.processors), seconds)
 
 
-def _add_client(kernel: Kernel, case: Case, number: int) -> tuple[ProtectionDomain, Callable[[], None]]:
+def _add_client(kernel: Kernel, case: Case, number: int) -> tuple[ProtectionDomain, Callable[[], object]]:
     export = f"nothing{number}"
     Clerk().export(kernel.domain(f"server{number}"), Nothing, NothingServer(), export)
     client = kernel.domain(f"client{number}")
     return client, bind(client, Nothing, export, case.transfer).null
 
 
-def _start(client: ProtectionDomain, null: Callable[[], None], calls: int) -> None:
+def _start(client: ProtectionDomain, null: Callable[[], object], calls: int, *, repeats: bool) -> None:
     def body() -> None:
+        if repeats:
+            assert isinstance(null, ClientStub)
+            null.repeat((), calls)
+            return
         for _ in range(calls):
             null()
 

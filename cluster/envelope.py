@@ -41,5 +41,17 @@ class Envelope:
 
     def __call__(self) -> None:
         """Receive the message: an action of the destination's engine."""
+        self.receive()
+
+    def receive(self) -> None:
+        """Receive the message at the destination."""
         assert self.network is not None
         self.network.arrive(self.source, self.body)
+
+
+class Taker:
+    """What takes the messages that a machine sends."""
+
+    def take(self, envelope: Envelope) -> None:
+        """Take a message."""
+        raise NotImplementedError

@@ -1,6 +1,5 @@
 """The machines that one process holds: they run together, window by window."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -8,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.journal import private_folder, write_all
+from lrpc.cluster.envelope import Envelope, Taker
+from lrpc.cluster.journal import RunFile, private_folder
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.domains.simulated.timeline import TimelineBounds
@@ -20,6 +19,9 @@ from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import ThreadStack
 
+# Compiled code looks up another module's function at each call, unless it has it as a constant.
+_push: Final = heappush
+_pop: Final = heappop
 # The work of machines is summed by rank modulo this: the time that it would take on 1, 2, 4 or 8
 # actors follows from these sums.
 SHARES: Final = 8
@@ -80,6 +82,11 @@ class HeldMachine:
         """Return whether replies from other machines may come besides those delivered."""
         return self._links is not None and self._links.network.waits
 
+    def send_to(self, taker: Taker) -> None:
+        """Let `taker` take the machine's messages as they are sent."""
+        if self._links is not None:
+            self._links.taker = taker
+
     def deliver(self, envelope: Envelope) -> None:
         """Schedule the arrival of a message. Raises `RunFailed` where the machine has no links."""
         if self._links is None:
@@ -87,7 +94,7 @@ class HeldMachine:
         self._links.deliver(envelope)
 
 
-class Group:
+class Group(Taker):
     """Some machines of a cluster, run by one operating-system thread.
 
     They run in one order of events, and reach each other without the `outlet`. With `apart`, each
@@ -111,7 +118,7 @@ class Group:
         self.reach = Reach(cluster)
         # Filled by any thread, and emptied at the start of the next window.
         self.arrived: deque[list[Envelope]] = deque()
-        self._logs: list[_RunFile] = []
+        self._logs: list[RunFile] = []
         # The sequence of the last message, by destination and source.
         self._received: dict[tuple[int, int], int] = {}
         self._touched: list[HeldMachine] = []  # since the last report of a window
@@ -122,9 +129,11 @@ class Group:
         self._apart = apart
         self._lanes: dict[int, HeldMachine] = {}
         self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
-        # A heap of machines' next events and ranks. Every machine has an entry that is not too
-        # late; entries that are too early are left out as they come up.
-        self._queue: list[tuple[int, int]] = []
+        # A heap of machines' next events and ranks, each pair as one number: its time, multiplied
+        # by the number of machines, and its rank. Every machine has an entry that is not too late;
+        # entries that are too early are left out as they come up.
+        self._queue: list[int] = []
+        self._machines = len(cluster.machines)
         self._back_ns: dict[int, int] = {}  # a cache of `_comes_back_ns`
         # Of the window that runs: what was sent to `outlet`, all messages, and the work by shares.
         self._sent: list[Envelope] = []
@@ -136,9 +145,9 @@ class Group:
         spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         with ExitStack() as sinks:
 
-            def sink(folder: Path, path: Path) -> _RunFile:
+            def sink(folder: Path, path: Path) -> RunFile:
                 private_folder(folder)
-                self._logs.append(_RunFile(sinks.enter_context(path.open("wb", buffering=0))))
+                self._logs.append(RunFile(sinks.enter_context(path.open("wb", buffering=0))))
                 return self._logs[-1]
 
             for rank in ranks:
@@ -152,7 +161,9 @@ class Group:
                 lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
                 self._lanes[rank] = self._at[rank] = lane
                 self._touched.append(lane)
-                self._queue.append((machine.next_ns, rank))
+                self._queue.append(machine.next_ns * self._machines + rank)
+                if not apart:
+                    lane.send_to(self)
             self._sinks = sinks.pop_all()
         heapify(self._queue)
 
@@ -244,32 +255,34 @@ class Group:
         at its horizon holds up those behind it, as a message to another group does; what promises
         allow these beyond that, they run afterwards.
         """
-        queue = self._queue
+        queue, machines = self._queue, self._machines
         self._until = until
-        aside: list[tuple[int, int]] = []  # machines that must stand still
+        aside: list[int] = []  # machines that must stand still
         aside_due = FOREVER  # the earliest event of those
         first, second = until, until
-        while queue and queue[0][0] < self._until:
-            due, rank = heappop(queue)
-            lane = self._lanes[rank]
+        while queue and queue[0] // machines < self._until:
+            entry = _pop(queue)
+            due = entry // machines
+            rank = entry - due * machines
+            lane = self._at[rank]
+            assert lane is not None
             if due != lane.engine.next_time:  # a message has come since: there is an earlier entry
                 continue
             if horizons is not None:
                 first, second = horizons.get(rank, STANDS_STILL)
             # An entry that is out of date is too early, if anything: the horizon is so as well.
-            others = min(queue[0][0], aside_due) if queue else aside_due
-            if lane.waits:
-                end = min(first, self._until, others + lane.least_to)
-            else:
-                end = min(second, self._until, others + lane.least_call_to)
+            others = min(queue[0] // machines, aside_due) if queue else aside_due
+            end, least = (first, lane.least_to) if lane.waits else (second, lane.least_call_to)
+            end = min(end, self._until)  # compiled, three at once would take a call of Python's
+            end = min(end, others + least)
             if due < end:
                 self._run(lane, end, timed=horizons is not None)
-                heappush(queue, (lane.engine.next_time, rank))
+                _push(queue, lane.engine.next_time * machines + rank)
             else:
-                aside.append((due, rank))
+                aside.append(entry)
                 aside_due = min(aside_due, due)
         for one in aside:
-            heappush(queue, one)
+            _push(queue, one)
         if horizons is not None:
             self._run_by_promises(horizons)
 
@@ -298,7 +311,7 @@ class Group:
             end = min(end, reached[rank] if waits[rank] else called[rank])
             if next_ns[rank] < end:
                 self._run(lane, end, timed=True)
-                heappush(self._queue, (lane.engine.next_time, rank))
+                _push(self._queue, lane.engine.next_time * self._machines + rank)
 
     def _run(self, lane: HeldMachine, end: int, *, timed: bool) -> None:
         """Run a machine strictly below `end`.
@@ -312,19 +325,17 @@ class Group:
         if timed:
             self._work_ns[lane.rank % SHARES] += time.perf_counter_ns() - began
         self._touch(lane)
-        outbox = lane.outbox
-        if not outbox:
-            return
-        for envelope in outbox:
-            destination = envelope.destination
-            other = self._at[destination]
-            if other is None:
-                self._sent.append(envelope)
-                self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
-            else:
-                self._arrive(other, envelope)
-        self._messages += len(outbox)
-        outbox.clear()
+
+    def take(self, envelope: Envelope) -> None:
+        """Take what the machine that runs sends, to this group or another."""
+        destination = envelope.destination
+        other = self._at[destination]
+        if other is None:
+            self._sent.append(envelope)
+            self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
+        else:
+            self._arrive(other, envelope)
+        self._messages += 1
 
     def _touch(self, lane: HeldMachine) -> None:
         if not lane.touched:
@@ -338,7 +349,7 @@ class Group:
         before = engine.next_time
         lane.deliver(envelope)
         if engine.next_time < before and not self._apart:
-            heappush(self._queue, (engine.next_time, lane.rank))
+            _push(self._queue, engine.next_time * self._machines + lane.rank)
 
     def _comes_back_ns(self, destination: int) -> int:
         """Return the least time from an event on another group's machine to a message here."""
@@ -409,28 +420,6 @@ class Group:
             known = report.arrivals.get(envelope.destination, envelope.arrives_ns)
             report.arrivals[envelope.destination] = min(known, envelope.arrives_ns)
         return report
-
-
-class _RunFile:
-    """The file of a machine's event log, or of its part of a timeline.
-
-    Errors are kept in `failure`, for the group to raise: where the disk is full, the run must end,
-    rather than an exception appear in the server's procedure that logged the event.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.failure: RunFailed | None = None
-
-    def write(self, data: bytes) -> None:
-        """Write, unless writing has failed before."""
-        if self.failure is None:
-            try:
-                write_all(self._file, data)
-            except OSError as error:
-                self.failure = RunFailed(
-                    f"event log or timeline: cannot be written: {os.strerror(error.errno or 0)}; make room"
-                )
 
 
 def events_file(folder: Path, rank: int) -> Path:

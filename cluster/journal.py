@@ -5,6 +5,8 @@ the same messages they do the same, so all it needs is every batch that the othe
 Each of these keeps its batches in a file, one for each receiver, and writes a batch before it sends
 it. What the lost station had sent, its replacement sends again, and the receivers drop messages by
 their sequence numbers.
+
+The files that a run keeps of each machine are written here too (`RunFile`).
 """
 
 import os
@@ -83,3 +85,25 @@ def write_all(file: BinaryIO, data: bytes) -> None:
     written = file.write(data)
     while written < len(data):
         written += file.write(data[written:])
+
+
+class RunFile:
+    """The file of a machine's event log, or of its part of a timeline.
+
+    Errors are kept in `failure`, for the group to raise: where the disk is full, the run must end,
+    rather than an exception appear in the server's procedure that logged the event.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: RunFailed | None = None
+
+    def write(self, data: bytes) -> None:
+        """Write, unless writing has failed before."""
+        if self.failure is None:
+            try:
+                write_all(self._file, data)
+            except OSError as error:
+                self.failure = RunFailed(
+                    f"event log or timeline: cannot be written: {os.strerror(error.errno or 0)}; make room"
+                )

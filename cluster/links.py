@@ -17,26 +17,31 @@ from collections.abc import Callable
 from functools import partial
 
 from lrpc.cluster.description import Cluster, Link
-from lrpc.cluster.envelope import Envelope
+from lrpc.cluster.envelope import Envelope, Taker
 from lrpc.cluster.reach import Reach
-from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.engine import FOREVER, Arrival
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
 from lrpc.kernel.simulated.network.packets import Body, Carrier, LinkTraits, OffWire, last_packet_size
 from lrpc.kernel.simulated.network.remote import Locate, Network
 
 
-class _Neighbour:
-    """Another machine, as seen from this one."""
+def _nothing() -> None:
+    """Receive nothing."""
 
-    def __init__(self, link: Link, wired: bool, back_ns: int) -> None:
+
+class _Neighbour(Arrival):
+    """Another machine, as seen from this one, and the first message on its way from there."""
+
+    def __init__(self, links: "Links", machine: int, link: Link, wired: bool, back_ns: int) -> None:
+        super().__init__(machine, _nothing)  # it is `come` that receives
         self.loss_ppb = link.loss_ppb
         self.wired = wired  # the link is the wire, shared with other machines
         self.back_ns = back_ns  # the least time from an event there to a message here
         self.sent = 0  # messages: their sequence
         self.first: Envelope | None = None  # of the messages on their way from there, in order of arrival
         self.last: Envelope | None = None
-        self.action: Callable[[], None] = _nothing  # receives the first of them
+        self._links = links
         self._delay_ns = link.delay_ns
         self._ps_per_byte = link.ps_per_byte
 
@@ -44,17 +49,31 @@ class _Neighbour:
         """Return the time in ns that a message of `size` bytes spends on the link."""
         return self._delay_ns + (size * self._ps_per_byte + 500) // 1000 if size else self._delay_ns
 
+    def wait_for(self, envelope: Envelope) -> None:
+        """Make this the arrival of a message: the first of those on their way."""
+        self.first = envelope
+        self.time = envelope.arrives_ns
+        self.sequence = envelope.sequence
 
-def _nothing() -> None:
-    """Receive nothing."""
+    def come(self) -> None:
+        """Schedule the arrival of the next message, and receive the first one."""
+        envelope = self.first
+        assert envelope is not None
+        after = envelope.next
+        if after is None:
+            self.first = self.last = None
+        else:
+            self.wait_for(after)
+            self._links.engine.follow(self)
+        envelope.receive()
 
 
 class Links(Carrier):
     """One machine's ends of its links.
 
     The machine's kernel calls `send`; the group that runs the machine calls `deliver`. Messages to
-    other machines are appended to `outbox`, and the group takes them from there. `locate` finds the
-    exports of other machines.
+    other machines are appended to `outbox`, and the group takes them from there, or sets a `taker`.
+    `locate` finds the exports of other machines.
     """
 
     def __init__(
@@ -64,10 +83,12 @@ class Links(Carrier):
         self._cluster = cluster
         self._rank = rank
         self._reach = reach
-        self._engine = kernel.engine
+        self.engine = kernel.engine
         self._outbox = outbox
+        self.taker: Taker | None = None  # takes messages in place of the outbox
         self._lookahead_ns = cluster.machines[rank].costs.lookahead_ns
         self._neighbours: dict[int, _Neighbour] = {}
+        self._recent: _Neighbour | None = None  # the one that was asked for last
         self.network = Network(kernel, rank, self, locate)
 
     def traits_of(self, machine: int) -> LinkTraits:
@@ -96,7 +117,7 @@ class Links(Carrier):
             if off_wire is not None:
                 off_wire(leaves_ns + neighbour.ns(size))
             return self._post(destination, leaves_ns - self._lookahead_ns, leaves_ns, body, neighbour)
-        self._engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour, off_wire))
+        self.engine.schedule(leaves_ns, partial(self._put_on_wire, destination, body, size, neighbour, off_wire))
         return leaves_ns
 
     def deliver(self, envelope: Envelope) -> None:
@@ -115,62 +136,61 @@ class Links(Carrier):
             return
         last = neighbour.last
         if last is None:
-            neighbour.first = neighbour.last = envelope
-            self._arrives(envelope, neighbour.action)
+            self.engine.require_future(envelope.arrives_ns, envelope.source)
+            neighbour.wait_for(envelope)
+            neighbour.last = envelope
+            self.engine.follow(neighbour)
         elif last.arrives_ns <= envelope.arrives_ns:
             neighbour.last = last.next = envelope
         else:
             self._arrives(envelope, envelope)  # it overtakes others
 
     def _arrives(self, envelope: Envelope, action: Callable[[], None]) -> None:
-        self._engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
-
-    def _next(self, neighbour: _Neighbour) -> None:
-        """Schedule the arrival of a neighbour's next message, and receive the first one."""
-        envelope = neighbour.first
-        assert envelope is not None
-        after = neighbour.first = envelope.next
-        if after is None:
-            neighbour.last = None
-        else:
-            self._engine.follow(after.arrives_ns, after.source, after.sequence, neighbour.action)
-        envelope()
+        self.engine.arrive(envelope.arrives_ns, envelope.source, envelope.sequence, action)
 
     def _join_wire(self, envelope: Envelope) -> None:
         """Queue a packet that has come to the hub for the wire."""
         assert self.wire is not None
         size = last_packet_size(envelope.body)
         takes = self._neighbour(envelope.source).ns(size)
-        self._engine.schedule(self.wire.serve(self._engine.now, takes, size), envelope)
+        self.engine.schedule(self.wire.serve(self.engine.now, takes, size), envelope)
 
     def _put_on_wire(
         self, destination: int, body: Body, size: int, neighbour: _Neighbour, off_wire: OffWire | None
     ) -> None:
         """Queue one of the hub's own packets for the wire, and post it."""
         assert self.wire is not None
-        now = self._engine.now
+        now = self.engine.now
         arrives = self.wire.serve(now, neighbour.ns(size), size)
         if off_wire is not None:
             off_wire(arrives)
         self._post(destination, now, arrives, body, neighbour)
 
     def _post(self, destination: int, sent_ns: int, arrives_ns: int, body: Body, neighbour: _Neighbour) -> int:
-        """Append a message to the outbox; return when it arrives.
+        """Hand a message to whoever takes it, or append it to the outbox; return when it arrives.
 
         The machine must then stop before the earliest time at which a consequence of the message
         can come back to it.
         """
         neighbour.sent += 1
-        self._outbox.append(Envelope(self._rank, destination, neighbour.sent, sent_ns, arrives_ns, body))
-        self._engine.stop_before(min(arrives_ns + neighbour.back_ns, FOREVER))
+        envelope = Envelope(self._rank, destination, neighbour.sent, sent_ns, arrives_ns, body)
+        if self.taker is None:
+            self._outbox.append(envelope)
+        else:
+            self.taker.take(envelope)
+        self.engine.stop_before(min(arrives_ns + neighbour.back_ns, FOREVER))
         return arrives_ns
 
     def _neighbour(self, machine: int) -> _Neighbour:
+        recent = self._recent
+        if recent is not None and recent.source == machine:
+            return recent
         found = self._neighbours.get(machine)
         if found is None:
             here, there = (self._cluster.machines[rank].name for rank in (self._rank, machine))
             back_ns = self._reach.return_ns(self._rank, machine)
             wired = self._cluster.wired(here, there)
-            found = self._neighbours[machine] = _Neighbour(self._cluster.between(here, there), wired, back_ns)
-            found.action = partial(self._next, found)
+            link = self._cluster.between(here, there)
+            found = self._neighbours[machine] = _Neighbour(self, machine, link, wired, back_ns)
+        self._recent = found
         return found

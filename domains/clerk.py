@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from lrpc.domains.domain import ExportingDomain, Policy
 from lrpc.domains.interface import Interface, Procedure, is_leaf
-from lrpc.domains.stubs import server_stub, split_stub
+from lrpc.domains.stubs import ServerStub, split_stub
 from lrpc.kernel.descriptors import Convention, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
 
@@ -60,7 +60,7 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
     private = arguments.private_count(everything=everything)
     return ProcedureDescriptor(
         procedure.name,
-        server_stub(procedure, body, copies_all=everything),
+        ServerStub(procedure, body, copies_all=everything),
         arguments.size,
         procedure.results.size,
         procedure.simultaneous,

@@ -10,32 +10,35 @@ from collections.abc import Callable, Mapping
 from lrpc.domains.codecs import Reference
 from lrpc.domains.interface import Procedure
 from lrpc.domains.plans import CopyPlan, in_place
-from lrpc.kernel.descriptors import Entry, SplitEntry
+from lrpc.kernel.descriptors import DirectEntry, SplitEntry
 from lrpc.kernel.errors import ArgumentError
 
 
-def server_stub(procedure: Procedure, body: Callable[..., object], *, copies_all: bool = False) -> Entry:
-    """Return a procedure's server stub: unpack and check arguments, run `body`, pack results.
+class ServerStub(DirectEntry):
+    """A procedure's server stub: it unpacks and checks arguments, runs `body`, packs results.
 
     The kernel enters a server's domain through it. Unless it `copies_all`, the procedure reads
     those arguments where they lie that are `Mutable` or referents. Errors in arguments and results
     raise `ArgumentError`.
     """
-    arguments, results, single = procedure.arguments, procedure.results, procedure.single
-    run = _runner(procedure, body, copies_all=copies_all)
 
-    def enter(buffer: bytes | bytearray, offset: int) -> bytes:
+    def __init__(self, procedure: Procedure, body: Callable[..., object], *, copies_all: bool = False) -> None:
+        self._arguments, self._results, self._single = procedure.arguments, procedure.results, procedure.single
+        self._body = body
+        self._run = _runner(procedure, body, copies_all=copies_all)
+
+    def enter(self, buffer: bytes | bytearray, offset: int) -> bytes:
+        """Run the procedure with the packed arguments at `offset`; return its packed results."""
+        arguments, results = self._arguments, self._results
         if not arguments.count:
-            returned = body()
+            returned = self._body()
             if returned is None and not results.count:
                 return b""
-            return results.pack(as_results(single, returned))
+            return results.pack(as_results(self._single, returned))
         values = arguments.unpack(buffer, offset)
         if arguments.plain:
-            return results.pack(as_results(single, body(*values)))
-        return run(values, buffer, offset)
-
-    return enter
+            return results.pack(as_results(self._single, self._body(*values)))
+        return self._run(values, buffer, offset)
 
 
 def split_stub(procedure: Procedure, body: Callable[..., object], *, copies_all: bool = False) -> SplitEntry:

@@ -19,6 +19,7 @@ Convention = Literal["argument pointer", "execution stack"]
 # A server stub: called with a buffer and the offset of the packed arguments in it, it runs the
 # procedure and returns the packed results.
 Entry = Callable[[bytes | bytearray, int], bytes]
+# See `DirectEntry` for one that compiled code calls at less cost.
 # The same where some arguments were copied onto the server's stack: called with those, packed as
 # all are, and with the buffer and the offset where the others lie.
 SplitEntry = Callable[[bytes, bytes | bytearray, int], bytes]
@@ -36,6 +37,18 @@ ARRAY: Final = 1
 OPEN_ARRAY: Final = 2  # of variable length
 TEXT: Final = 3
 ValueShape = tuple[int, int]
+
+
+class DirectEntry:
+    """A server stub that compiled code may enter directly, without a call of Python's."""
+
+    def __call__(self, buffer: bytes | bytearray, offset: int) -> bytes:
+        """Enter it."""
+        return self.enter(buffer, offset)
+
+    def enter(self, buffer: bytes | bytearray, offset: int) -> bytes:
+        """Run the procedure with the packed arguments at `offset`; return its packed results."""
+        raise NotImplementedError
 
 
 def _none(buffer: bytes | bytearray, offset: int) -> int:

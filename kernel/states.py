@@ -72,12 +72,14 @@ FOLLOWS: Final[dict[int, tuple[int, ...]]] = {
     DOMAIN_TERMINATED: (),
 }
 
-# The same table row by row, one byte for each pair: 1 where `new` may follow `old`.
-_ALLOWED: Final = bytes(new in FOLLOWS[old] for old in range(len(NAMES)) for new in range(len(NAMES)))
+# The same table row by row, one byte for each pair: 1 where `new` may follow `old`. A row has room
+# for more states than there are, so that its length is a constant.
+_ROW: Final = 16
+_ALLOWED: Final = bytes(new in FOLLOWS.get(old, ()) for old in range(_ROW) for new in range(_ROW))
 
 
 def follow(old: int, new: int) -> int:
     """Return the state `new`. Raises `Panic` where it may not follow the state `old`."""
-    if not _ALLOWED[old * len(NAMES) + new]:
+    if not _ALLOWED[old * _ROW + new]:
         raise Panic(f"{NAMES[old]} cannot become {NAMES[new]}")
     return new

@@ -12,6 +12,7 @@ from lrpc.domains.stubs import as_results, in_order, pack, refer
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, ForgedBinding
 from lrpc.kernel.simulated.astacks import AStack, AStackGroup
+from lrpc.kernel.simulated.at_once import CallAtOnce, at_once
 from lrpc.kernel.simulated.bindings import Binding, Grant
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.log import WITHIN
@@ -47,8 +48,13 @@ class ClientStub:
     def repeat(self, values: tuple[object, ...], times: int) -> None:
         """Make so many calls with the same arguments, one after the other; drop their results."""
         network, arguments, results = self.kernel.network, self.arguments, self.results
-        if times > 0 and network is not None and self.key.remote and arguments.bare:
-            packed, unpack = pack(arguments, values), results.unpack if results.count else None
+        if not arguments.bare:
+            for _ in range(times):
+                self.make(values)
+            return
+        packed = pack(arguments, values)
+        if times > 0 and network is not None and self.key.remote:
+            unpack = results.unpack if results.count else None
             since = self.kernel.running_processor().clock
             try:
                 times = network.repeat(self.key, self.remote, packed, unpack, self.latencies, times)
@@ -56,13 +62,21 @@ class ClientStub:
                 self._take_turn(since)
                 raise
         for _ in range(times):
-            self.make(values)
+            self._make(packed, values)
 
     def make(self, values: tuple[object, ...]) -> object:
         """Make one call; return what the procedure returns."""
-        kernel = self.kernel
         arguments = self.arguments
-        packed = pack(arguments, values)
+        results = self._make(pack(arguments, values), values)
+        if arguments.references:
+            results = refer(arguments, values, results)
+        if self.single:
+            return results[0]
+        return results or None
+
+    def _make(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Make one call, with arguments that are packed already; return its results."""
+        kernel = self.kernel
         since = kernel.running_processor().clock
         try:
             results = self.call_remote(packed) if self.key.remote else self.call_here(packed, values)
@@ -71,11 +85,7 @@ class ClientStub:
             raise
         kernel.counts.argument_bytes += len(packed)
         self.latencies.add(kernel.running_processor().clock - since)
-        if arguments.references:
-            results = refer(arguments, values, results)
-        if self.single:
-            return results[0]
-        return results or None
+        return results
 
     def _take_turn(self, since: int) -> None:
         """Take time and turns for a call that failed too: its client may try for ever."""
@@ -114,6 +124,14 @@ class LrpcStub(ClientStub):
         super().__init__(client, procedure, number, binding)
         self.binding = binding
         self.group: AStackGroup = binding.groups[number]
+        taken, given, server = procedure.arguments, procedure.results, binding.descriptors[number]
+        agree = (taken.count, taken.size, given.count, given.size) == (
+            server.argument_values,
+            server.argument_size,
+            server.result_values,
+            server.result_size,
+        )
+        self.at_once = at_once(client.kernel, binding, number) if agree else None
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Run the paper's client stub.
@@ -121,17 +139,30 @@ class LrpcStub(ClientStub):
         Take an A-stack off its queue, push the arguments onto it, trap, read the results from it,
         and put it back.
         """
-        kernel = self.kernel
-        processor = kernel.running_processor()
-        processor.spend(processor.charges.client_stub)
-        group = self.group
-        astack = group.take(processor)
+        processor = self.kernel.running_processor()
+        one = self.at_once
+        if one is None or not one.fits(processor, self.key, len(packed)):
+            processor.spend(processor.charges.client_stub)
+            return self._call(self.group.take(processor), packed, None)
+        if not one.call(processor, packed):
+            return self._call(one.astack, packed, one)
+        try:
+            return self._read(one.astack) if self.results.count else ()
+        finally:
+            one.finish(processor)
+
+    def _call(self, astack: AStack, packed: bytes, made: CallAtOnce | None) -> tuple[object, ...]:
+        """Call on an A-stack that was taken, or go on after a call that was `made`; put it back."""
+        kernel, group = self.kernel, self.group
         returned: tuple[object, ...] = ()
         try:
-            astack.written = len(packed)
-            if self.arguments.count:
-                self._write(astack, packed)
-            call(kernel, self.key, self.number, astack.address)
+            if made is None:
+                astack.written = len(packed)
+                if self.arguments.count:
+                    self._write(astack, packed)
+                call(kernel, self.key, self.number, astack.address)
+            else:
+                made.go_on(kernel.running_processor())
             if self.results.count:
                 returned = self._read(astack)
         except CallAborted:

@@ -181,6 +181,17 @@ class AStackGroup:
         self.kernel.counts.astacks_taken += 1
         return astack
 
+    def at_hand(self, now: int) -> AStack | None:
+        """Return the A-stack that a processor would take at `now`; None where it must wait.
+
+        None also where a validation would have to search for it.
+        """
+        waiting = self.waiting
+        if not self._free or waiting.woken or waiting.waiting or not self.lock.is_free(now):
+            return None
+        astack = self._free[-1]
+        return astack if astack.linkage.number < self._primary else None
+
     def put_back(self, astack: AStack, processor: "Processor") -> None:
         """Put an A-stack that the running thread took back on top of the queue."""
         self.lock.hold(processor, self.kernel.charges.astack_queue)
@@ -191,13 +202,17 @@ class AStackGroup:
         astack.state = follow(astack.state, ASTACK_FREE)
         if astack.argument_segment is not None or astack.result_segment is not None:
             astack.close_segments()
-        if self.kernel.debug:
-            astack.region.bytes[astack.offset : astack.offset + self.size] = bytes([POISON]) * self.size
+        self.poison(astack)
         self._free.append(astack)
         if self.fault is not None:
             self.binding.collect()
         elif self.waiting.waiting:
             self.waiting.wake_one()
+
+    def poison(self, astack: AStack) -> None:
+        """Fill an A-stack that is free, in debug mode."""
+        if self.kernel.debug:
+            astack.region.bytes[astack.offset : astack.offset + self.size] = bytes([POISON]) * self.size
 
     def at(self, address: int) -> tuple[AStack, int]:
         """Return the A-stack at `address`, and how many later regions were searched for it.

@@ -17,6 +17,8 @@ from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
     CHECKSUM_BYTE,
     CLIENT_STUB,
+    COPY_BYTE,
+    COPY_VALUE,
     EXCHANGE,
     KERNEL_CALL,
     KERNEL_RETURN,
@@ -68,6 +70,15 @@ class Path:
         self.bus_ns = (sum(costs.bus_ps(step) for step in self.steps) + 500) // 1000 if bus else 0
         whole = (sum(costs.ps[step] for step in self.steps) + 500) // 1000  # rounded once
         self.ns = whole - self.bus_ns  # off the bus
+        self.times = 0
+
+
+class PathsTogether:
+    """Paths that are charged together, with misses behind them, and how often they were."""
+
+    def __init__(self, paths: Sequence[Path], misses: int) -> None:
+        self.paths = tuple(paths)
+        self.misses = misses
         self.times = 0
 
 
@@ -184,8 +195,9 @@ class Charges:
         self.bus = bus
         self._bus_ps = [costs.bus_ps(step) for step in range(len(STEPS))]
         tlb = costs.file.tlb
-        # The most misses that one switch can have.
-        most = max(pages.kernel + pages.domain for pages in (tlb.on_call, tlb.on_return))
+        # The misses of a call that enters a context, and of its return: no switch has more.
+        self.misses_of_a_call = (tlb.on_call.kernel + tlb.on_call.domain, tlb.on_return.kernel + tlb.on_return.domain)
+        most = max(self.misses_of_a_call)
         self._ns_of_misses = [(count * costs.ps[TLB_MISS] + 500) // 1000 for count in range(most + 1)]
         self._copied = [0] * len(STEPS)  # values and bytes, by step number
         self._missed = 0
@@ -202,6 +214,10 @@ class Charges:
         self.exchange = self._path(EXCHANGE)
         self.server_stub = self._path(SERVER_STUB)
         self.leave = self._path(TRAP, KERNEL_RETURN)
+        # All that a call of a leaf charges which meets nobody (at_once.py), copies apart.
+        before = self.client_stub, self.astack_queue, self.call, self.switch, self.server_stub
+        after = self.leave, self.switch, self.astack_queue
+        self.whole_call = PathsTogether([*before, *after], 0 if tlb.tagged else sum(self.misses_of_a_call))
         self.message_client_stub = self._path(PROCEDURE_CALL, MESSAGE_CLIENT_STUB, MESSAGE_BUFFER)
         # The transfer of a message: what comes before the machine's lock, under it, and after.
         passing = costs.file.message_passing
@@ -229,6 +245,15 @@ class Charges:
         if self.notes is not None:
             self.notes.add_copy(value_step, byte_step, values, size, ns)
         return ns
+
+    def ns_of_copy(self, values: int, size: int) -> int:
+        """Return the ns of a copy to or from an A-stack, which `copied` counts."""
+        return (values * self._ps[COPY_VALUE] + size * self._ps[COPY_BYTE] + 500) // 1000
+
+    def copied(self, values: int, size: int) -> None:
+        """Count a copy to or from an A-stack."""
+        self._copied[COPY_VALUE] += values
+        self._copied[COPY_BYTE] += size
 
     def bus_ns(self, step: int, times: int) -> int:
         """Return for how long a step occupies the memory bus, on average, taken so many times."""
@@ -269,6 +294,11 @@ class Charges:
         for path in self.paths:
             for step in path.steps:
                 found[step] += path.times
+        whole = self.whole_call
+        found[TLB_MISS] += whole.times * whole.misses
+        for path in whole.paths:
+            for step in path.steps:
+                found[step] += whole.times
         return found
 
     def _path(self, *steps: int) -> Path:

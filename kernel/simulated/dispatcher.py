@@ -59,23 +59,29 @@ class Dispatcher:
         That is the soonest free; of those, one that takes no interrupts; of those, one with the
         right context; of those, the first by number.
         """
-        found, found_at = 0, 0
-        best: Processor | None = None
-        for at, one in enumerate(self._idle):
-            free_at = max(one.clock, thread.ready_at)
-            if best is not None:
+        ready_at, domain = thread.ready_at, thread.domain
+        at, found, found_at = -1, -1, 0
+        interrupted = suits = False  # the best one's, so far
+        number = 0
+        for one in self._idle:
+            at += 1
+            free_at = one.clock
+            if free_at < ready_at:
+                free_at = ready_at
+            if found >= 0:
                 if free_at != found_at:
                     if free_at > found_at:
                         continue
-                elif one.takes_interrupts != best.takes_interrupts:
-                    if one.takes_interrupts:
+                elif one.takes_interrupts != interrupted:
+                    if not interrupted:
                         continue
-                elif (one.context is thread.domain) != (best.context is thread.domain):
-                    if best.context is thread.domain:
+                elif (one.context is domain) != suits:
+                    if suits:
                         continue
-                elif one.number > best.number:
+                elif one.number > number:
                     continue
-            best, found, found_at = one, at, free_at
+            found, found_at = at, free_at
+            interrupted, suits, number = one.takes_interrupts, one.context is domain, one.number
         return found
 
     def reassign(self, processor: "Processor") -> None:

@@ -13,7 +13,8 @@ the next event is another processor's turn, control switches directly to that pr
 past the loop.
 
 Turns are not on the heap. They form a list in their order, which is short, since a processor has
-one turn at most; that takes a tenth of the time of the heap.
+one turn at most; that takes a tenth of the time of the heap. So do arrivals from other machines, of
+which each sends one at a time (`Arrival`), as long as these are few; others go to the heap.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,10 @@ from greenlet import getcurrent, greenlet
 from lrpc.kernel.errors import Panic
 
 FOREVER: Final = 2**62 - 1  # later than any virtual time
+MOST_LISTED: Final = 8  # arrivals that are not on the heap: a longer list would take longer than that
+# Compiled code looks up another module's function at each call, unless it has it as a constant.
+_push: Final = heappush
+_pop: Final = heappop
 
 # Priorities of events at equal times, the first one first; turns come after both.
 ARRIVAL: Final = 0
@@ -50,6 +55,33 @@ class Turn:
         """Return whether it comes before a processor that resumes at `time`."""
         return self.time < time or (self.time == time and self.processor < processor)
 
+    def come(self) -> None:
+        """Resume the processor."""
+        self.action()
+
+
+class Arrival:
+    """The next of the messages that come from one source: when it comes, and how it is received."""
+
+    def __init__(self, source: int, action: Action) -> None:
+        self.source = source
+        self.action = action
+        self.time = FOREVER  # in ns
+        self.sequence = 0
+        self.after: Arrival | None = None  # the one that comes after it, of those listed
+
+    def precedes(self, time: int, priority: int, source: int, sequence: int) -> bool:
+        """Return whether it comes before an event with such a key."""
+        if self.time != time:
+            return self.time < time
+        if priority != ARRIVAL:
+            return True
+        return self.source < source or (self.source == source and self.sequence < sequence)
+
+    def come(self) -> None:
+        """Receive the message."""
+        self.action()
+
 
 class Engine:
     """The events of one machine, run in order and strictly below a horizon.
@@ -64,8 +96,11 @@ class Engine:
         self.limit = 0
         self.loop: greenlet = getcurrent()  # the greenlet in which events run
         self._heap: list[Event] = []
-        self._heap_time = FOREVER  # of the heap's first event
+        self._arrival: Arrival | None = None  # the first of those listed
+        self._listed = 0
+        self._event_time = FOREVER  # of the first event on the heap, or arrival of those listed
         self._turn: Turn | None = None  # the first that is scheduled
+        self._last: Turn | None = None  # the last, while any is
         self._timers = 0  # scheduled so far: their sequence numbers
 
     def schedule(self, time: int, action: Action) -> Event:
@@ -83,13 +118,24 @@ class Engine:
 
     def resume(self, turn: Turn, time: int) -> None:
         """Schedule a processor's turn at `time`, in ns, in place of when it was due."""
-        self.withdraw(turn)
+        if turn.scheduled:
+            self.withdraw(turn)
         turn.time = time
         turn.scheduled = True
         if time < self.limit:
             self.limit = time
-        before, after = None, self._turn
-        while after is not None and after.precedes(time, turn.processor):
+        processor = turn.processor
+        after, last = self._turn, self._last
+        if after is None or last is None:
+            turn.next = None
+            self._turn = self._last = turn
+            return
+        if last.precedes(time, processor):  # the usual case
+            turn.next = None
+            last.next = self._last = turn
+            return
+        before: Turn | None = None
+        while after is not None and (after.time < time or (after.time == time and after.processor < processor)):
             before, after = after, after.next
         turn.next = after
         if before is None:
@@ -109,6 +155,8 @@ class Engine:
         while one is not None:
             if one.next is turn:
                 one.next = turn.next
+                if turn is self._last:
+                    self._last = one
                 return
             one = one.next
 
@@ -117,18 +165,35 @@ class Engine:
 
         Raises `Panic` where this machine has already run past `time`.
         """
+        self.require_future(time, source)
+        self._push((time, ARRIVAL, source, sequence, action))
+
+    def require_future(self, time: int, source: int) -> None:
+        """Raise `Panic` where this machine has already run past `time`."""
         if time < self.horizon:
             raise Panic(f"a message from machine {source} is due at {time} ns, but this machine ran to {self.horizon}")
-        self.follow(time, source, sequence, action)
 
-    def follow(self, time: int, source: int, sequence: int, action: Action) -> None:
-        """Schedule an arrival that was known before this machine ran so far."""
-        self._push((time, ARRIVAL, source, sequence, action))
+    def follow(self, arrival: Arrival) -> None:
+        """Schedule an arrival that is not scheduled; its message may have been known for long."""
+        time = arrival.time
+        if self._listed == MOST_LISTED:
+            self._push((time, ARRIVAL, arrival.source, arrival.sequence, arrival.come))
+            return
+        self._note_time(time)
+        self._listed += 1
+        before, after = None, self._arrival
+        while after is not None and after.precedes(time, ARRIVAL, arrival.source, arrival.sequence):
+            before, after = after, after.after
+        arrival.after = after
+        if before is None:
+            self._arrival = arrival
+        else:
+            before.after = arrival
 
     def first(self, time: int, processor: int) -> bool:
         """Return whether a processor at `time` comes before all events and the horizon."""
         turn = self._turn
-        if time >= self.horizon or time >= self._heap_time:
+        if time >= self.horizon or time >= self._event_time:
             return False
         return turn is None or not turn.precedes(time, processor)
 
@@ -140,7 +205,7 @@ class Engine:
         the loop.
         """
         turn = self._turn
-        if turn is None or turn.time >= self._heap_time or turn.time >= self.horizon:
+        if turn is None or turn.time >= self._event_time or turn.time >= self.horizon:
             return None
         self._turn = turn.next
         turn.scheduled = False
@@ -151,12 +216,12 @@ class Engine:
     def next_time(self) -> int:
         """Return the time of the next event, `FOREVER` if there is none."""
         turn = self._turn
-        return self._heap_time if turn is None or self._heap_time < turn.time else turn.time
+        return self._event_time if turn is None or self._event_time < turn.time else turn.time
 
     @property
     def has_events(self) -> bool:
         """Return whether events are scheduled, be it later than any virtual time."""
-        return self._turn is not None or bool(self._heap)
+        return self._turn is not None or self._arrival is not None or bool(self._heap)
 
     def run(self, horizon: int) -> None:
         """Run all events strictly before `horizon`, or before an earlier `stop_before` time.
@@ -169,12 +234,9 @@ class Engine:
         while True:
             turn = self.next_turn()
             if turn is not None:
-                turn.action()
-            elif self._heap_time < self.horizon:
-                event = heappop(self._heap)
-                self._find_time()
-                self._begin(event[0])
-                event[4]()
+                turn.come()
+            elif self._event_time < self.horizon:
+                self._happen()
             else:
                 return
 
@@ -183,23 +245,47 @@ class Engine:
         self.horizon = min(self.horizon, time)
         self.limit = min(self.limit, time)
 
+    def _happen(self) -> None:
+        """Let the first event happen, which is no turn."""
+        heap, arrival = self._heap, self._arrival
+        if arrival is not None:
+            first = heap[0] if heap else None
+            if first is None or arrival.precedes(first[0], first[1], first[2], first[3]):
+                self._arrival, arrival.after = arrival.after, None
+                self._listed -= 1
+                self._find_time()
+                self._begin(arrival.time)
+                arrival.come()
+                return
+        event = _pop(heap)
+        self._find_time()
+        self._begin(event[0])
+        event[4]()
+
     def _begin(self, time: int) -> None:
         self.now = time
         limit = self.horizon
-        if self._heap_time < limit:
-            limit = self._heap_time
+        if self._event_time < limit:
+            limit = self._event_time
         turn = self._turn
         if turn is not None and turn.time < limit:
             limit = turn.time
         self.limit = limit
 
     def _push(self, event: Event) -> None:
-        time = event[0]
+        self._note_time(event[0])
+        _push(self._heap, event)
+
+    def _note_time(self, time: int) -> None:
         if time < self.limit:
             self.limit = time
-        if time < self._heap_time:
-            self._heap_time = time
-        heappush(self._heap, event)
+        if time < self._event_time:
+            self._event_time = time
 
     def _find_time(self) -> None:
-        self._heap_time = self._heap[0][0] if self._heap else FOREVER
+        time = FOREVER if self._arrival is None else self._arrival.time
+        if self._heap:
+            first = self._heap[0][0]
+            if first < time:
+                time = first
+        self._event_time = time

@@ -66,6 +66,18 @@ class EStackPool:
         estack.idle = False
         return estack
 
+    def keeps(self, astack: "AStack") -> bool:
+        """Return whether a call on an A-stack has an E-stack there, which it leaves as it is."""
+        estack = astack.estack
+        return estack is not None and estack.astack is astack and len(self.members) <= self.limit
+
+    def use(self, astack: "AStack") -> None:
+        """Note that the E-stack of an A-stack was used, and is idle again."""
+        estack = astack.estack
+        assert estack is not None
+        self._uses += 1
+        estack.used = self._uses
+
     def give_back(self, estack: EStack) -> None:
         """Make an E-stack idle; it stays with its A-stack.
 

@@ -116,6 +116,15 @@ class SpinLock:
         processor.spend(path)
         self._free_at = processor.clock
 
+    def is_free(self, now: int) -> bool:
+        """Return whether a processor that asks at `now` gets the lock at once."""
+        return self._free_at <= now
+
+    def held_again(self, until: int) -> None:
+        """Note that one processor has had the lock twice, since nobody else asked; last `until`."""
+        self.acquisitions += 2
+        self._free_at = until
+
 
 class MemoryBus:
     """The memory bus that the processors of a machine share, first come, first served.

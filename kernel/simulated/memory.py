@@ -69,11 +69,28 @@ class TranslationBuffer:
     def __init__(self, *, tagged: bool) -> None:
         self.tagged = tagged
         self._held: frozenset[int] = _NO_PAGES
+        # What it held as it last had all of two sets of pages, and these: compared once.
+        self._enough: frozenset[int] | None = None
+        self._first = self._then = _NO_PAGES
 
     def switch(self) -> None:
         """Enter another context, which flushes the buffer unless its entries are tagged."""
         if not self.tagged:
             self._held = _NO_PAGES
+
+    def holds_again(self, first: frozenset[int], then: frozenset[int]) -> bool:
+        """Return whether it holds now what it would hold if `first` were touched, and then `then`.
+
+        Each is touched right after a switch of contexts.
+        """
+        held = self._held
+        if not self.tagged:
+            return held is then
+        if held is not self._enough or then is not self._then or first is not self._first:
+            if not (first <= held and then <= held):
+                return False
+            self._enough, self._first, self._then = held, first, then
+        return True
 
     def touch(self, pages: frozenset[int]) -> int:
         """Hold `pages` from now on, and return how many of them were missing."""

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.threads import Thread
 
 
+class ProcessorTurn(Turn):
+    """A processor's turn: the thread that is attached to it resumes."""
+
+    def __init__(self, processor: "Processor") -> None:
+        super().__init__(processor.number, processor.resume)
+        self._processor = processor
+
+    def come(self) -> None:
+        """Resume the thread: what `action` does too, which takes longer to call."""
+        self._processor.resume()
+
+
 class Processor:
     """One processor of a machine. All times are in ns."""
 
@@ -51,7 +63,7 @@ class Processor:
         self.attached_at = 0  # since when
         self.context: ProtectionDomain | None = None
         self.buffer = TranslationBuffer(tagged=tagged)
-        self.turn = Turn(number, self.resume)
+        self.turn = ProcessorTurn(self)
         self.quantum_ns = 0  # its thread's: for how long that may run while others are ready; 0 for ever
         self.slice_began = 0  # when its thread's turn did, where threads take turns
         self.computes_from = -1  # since when its thread does nothing but compute; -1 while it does not
@@ -108,6 +120,15 @@ class Processor:
         self.spend(self.charges.switch)
         self.buffer.switch()
         self._missing = self.buffer.touch(pages)
+
+    def would_return_to(self, client: "ProtectionDomain", pages_on_call: frozenset[int]) -> bool:
+        """Return whether a call from `client` that touches `pages_on_call` leaves this as it is.
+
+        That is the context, the translation buffer, and what is owed.
+        """
+        if self.context is not client or self._missing or self._owed_ns:
+            return False
+        return self.buffer.holds_again(pages_on_call, client.pages_on_return)
 
     def refill(self) -> None:
         """Fetch the missing pages of the context loaded last, and occupy the memory bus if any.
@@ -243,5 +264,6 @@ class Processor:
         thread = self.thread
         assert thread is not None
         if thread.begun or thread.service is None or thread.service.receive(self):
+            self.kernel.in_loop = True
             thread.resume()
         self.kernel.processor = None  # the loop is back, perhaps from another thread

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
 
-from lrpc.kernel.descriptors import ProcedureDescriptor
+from lrpc.kernel.descriptors import DirectEntry, ProcedureDescriptor
 from lrpc.kernel.errors import CallError, CallFailed, LeafEntered, Panic, RunFailed
 from lrpc.kernel.random import Stream
 from lrpc.kernel.simulated import log as events
@@ -75,6 +75,7 @@ class Scheduler:
         # The processor whose thread runs now, None between threads. Set by whatever switches to
         # another thread or to the loop.
         self.processor: Processor | None = None
+        self.in_loop = True  # the thread that was resumed last was resumed by the loop
         tagged = costs.file.tlb.tagged
         # A thread that runs without a processor, outside a run; who waits for it; whether it was
         # refused what takes time.
@@ -140,7 +141,10 @@ class Scheduler:
             self.leaf = descriptor.name
         try:
             if stack is None or descriptor.split_entry is None:
-                return descriptor.entry(buffer, offset)
+                entry = descriptor.entry
+                if isinstance(entry, DirectEntry):
+                    return entry.enter(buffer, offset)
+                return entry(buffer, offset)
             return descriptor.split_entry(stack, buffer, offset)
         finally:
             if descriptor.leaf:
@@ -151,10 +155,11 @@ class Scheduler:
 
         The run fails at once, in the loop, so that no code of a client or a server can hide it.
         """
+        if self._entered is None:
+            self.leaf = None
+            return
         name, self.leaf = self.leaf, None
         error, self._entered = self._entered, None
-        if error is None:
-            return
         what = f"{name} is declared a leaf, but enters the kernel; take the declaration off the server's method"
         failure = self._failure(f"{self.running_thread()}, ", what, error)
         self.processor = None
@@ -321,6 +326,7 @@ class Scheduler:
             assert thread is not None
             if thread.begun:
                 self.processor = processor
+                self.in_loop = False
                 return thread.resume()
             # A thread is begun by the loop, so that its stack starts at the bottom.
             self.engine.resume(turn, self.engine.now)

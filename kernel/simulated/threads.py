@@ -61,6 +61,13 @@ class Stack:
         self.greenlet = greenlet(run, loop)
         self.switch: Callable[..., object] = self.greenlet.switch
 
+    def take_turn(self, fault: CallError | None) -> object:
+        """Switch to it in a turn of its thread, which finds `fault`.
+
+        Returns what the calling greenlet is passed when it is itself resumed.
+        """
+        return self.switch(fault)
+
 
 class ThreadStack(Stack):
     """The stack that a thread begins on. When the thread ends, another begins on the same stack.
@@ -172,7 +179,7 @@ class Thread:
             self.enter_state(THREAD_RUNNING)
         self.begun = True
         error, self._delivered = self._delivered, None
-        return self.stack.switch(error)
+        return self.stack.take_turn(error)
 
     def spare_stack(self) -> None:
         """Give back the stack of a thread that ends without having begun on it."""

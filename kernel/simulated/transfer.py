@@ -65,36 +65,35 @@ def call(kernel: "Kernel", key: BindingObject, procedure: int, address: int) -> 
         raise
     for _ in range(looked):
         processor.spend(charges.secondary_region)
+    kernel.log.add(processor.clock, CALL, thread.number, binding.number << 16 | procedure)
+    linkage, server = astack.linkage, binding.server
+    estack = enter(kernel, processor, astack, procedure)
+    if binding.descriptors[procedure].leaf and not kernel.domain_caching and processor.has_time(charges.server_stub.ns):
+        # Nothing can yield before the return, so that nobody sees on which stack this runs.
+        fault = upcall(server, linkage)
+        leave_leaf(kernel, estack, linkage)
+    else:
+        # No checkpoint from here to the switch: the thread could be released before it has left.
+        fault = cast("CallError | None", estack.switch(linkage))
+        _resume(kernel)
+    if fault is not None:
+        raise fault
+
+
+def enter(kernel: "Kernel", processor: "Processor", astack: "AStack", procedure: int) -> "EStack":
+    """Push the linkage of a call, and enter the server's context; return the E-stack there.
+
+    The copy of the arguments is charged at the rate of whoever reads them.
+    """
+    thread = processor.thread
+    assert thread is not None
     linkage = astack.linkage
     linkage.claim(thread, procedure)
     counts = kernel.counts
     counts.linkages_pushed += 1
     counts.cross_domain += 1
-    kernel.log.add(processor.clock, CALL, thread.number, binding.number << 16 | procedure)
-    server = binding.server
+    server = linkage.binding.server
     estack = server.estacks.take(astack)
-    _enter(kernel, processor, astack)
-    thread.domain = server
-    thread.stack = estack
-    if binding.descriptors[procedure].leaf and not kernel.domain_caching and processor.has_time(charges.server_stub.ns):
-        # Nothing can yield before the return, so that nobody sees on which stack this runs.
-        fault = upcall(server, linkage)
-        _return(kernel, estack, linkage)
-    else:
-        # No checkpoint from here to the switch: the thread could be released before it has left.
-        fault = cast("CallError | None", estack.switch(linkage))
-    processor = kernel.running_processor()
-    processor.refill()
-    processor.checkpoint()
-    if processor.quantum_ns:
-        kernel.take_turns()
-    if fault is not None:
-        raise fault
-
-
-def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
-    """Enter the server's context, and charge the copy of the arguments at the reader's rate."""
-    server = astack.linkage.binding.server
     other = kernel.dispatcher.exchange(processor, server, returns=False) if kernel.domain_caching else None
     if other is None:
         processor.load(server, server.pages_on_call)
@@ -103,6 +102,18 @@ def _enter(kernel: "Kernel", processor: "Processor", astack: "AStack") -> None:
     elif astack.values:
         other.copy_exchanged(astack.values, astack.written)
     astack.values = 0
+    thread.domain = server
+    thread.stack = estack
+    return estack
+
+
+def _resume(kernel: "Kernel") -> None:
+    """Go on in the client's domain, into which the running thread has just returned."""
+    processor = kernel.running_processor()
+    processor.refill()
+    processor.checkpoint()
+    if processor.quantum_ns:
+        kernel.take_turns()
 
 
 def upcall(server: "ProtectionDomain", linkage: "Linkage") -> CallError | None:
@@ -164,6 +175,12 @@ def leave(kernel: "Kernel", estack: "EStack", linkage: "Linkage", fault: CallErr
     """
     caller = _return(kernel, estack, linkage)
     return cast("Linkage", kernel.switch_away() if caller is None else caller.switch(fault))
+
+
+def leave_leaf(kernel: "Kernel", estack: "EStack", linkage: "Linkage") -> None:
+    """Return from a leaf procedure, which has run on its caller's stack."""
+    _return(kernel, estack, linkage)
+    _resume(kernel)
 
 
 def _return(kernel: "Kernel", estack: "EStack", linkage: "Linkage") -> "Stack | None":

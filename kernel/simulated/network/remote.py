@@ -43,7 +43,7 @@ from lrpc.kernel.simulated.network.packets import (
     log_call,
     logged_content,
 )
-from lrpc.kernel.simulated.network.repeated import RepeatedCalls
+from lrpc.kernel.simulated.network.repeated import Destination, RepeatedCalls
 from lrpc.kernel.simulated.network.served import ServedCall
 from lrpc.kernel.simulated.network.stations import ServiceTimes
 
@@ -77,15 +77,6 @@ class PendingCall:
     def abandon(self) -> None:
         """Stop waiting for the reply; a late one is dropped and counted."""
         self.network.close(self)
-
-
-class Destination:
-    """Where calls of one export go, and what a caller waits for there."""
-
-    def __init__(self, machine: int, export: str) -> None:
-        self.machine = machine
-        self.export = export
-        self.waits_for = f"a reply from {export} on another machine"
 
 
 class RemoteProcedure:
@@ -242,6 +233,9 @@ class Network:
     def close(self, pending: PendingCall) -> None:
         """Remove a call from the outstanding ones; stop its timer and free its caller's number."""
         del self.outstanding[pending.message.number]
+        self._end(pending)
+
+    def _end(self, pending: PendingCall) -> None:
         pending.thread.outstanding = None
         if pending.timer is not None:
             self.kernel.engine.cancel(pending.timer)
@@ -315,11 +309,11 @@ class Network:
             if body.number in self.outstanding:
                 self.outstanding[body.number].tries = 0
         elif isinstance(body, ReplyMessage):
-            pending = self.outstanding.get(body.number)
+            pending = self.outstanding.pop(body.number, None)
             if pending is None:
                 self.kernel.counts.replies_dropped += 1
                 return
-            self.close(pending)
+            self._end(pending)
             pending.results = body.results
             self.kernel.wake(pending.thread, _fault(body))
 

@@ -9,17 +9,25 @@ where no processor meets others on a bus (`Network.repeat`).
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from greenlet import getcurrent
-
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError
 from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.threads import Stack
 
 if TYPE_CHECKING:
-    from lrpc.kernel.simulated.network.remote import Destination, Network, PendingCall, RemoteProcedure
+    from lrpc.kernel.simulated.bindings import Grant
+    from lrpc.kernel.simulated.network.remote import Network, PendingCall, RemoteProcedure
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.threads import Thread
+
+
+class Destination:
+    """Where calls of one export go, and what a caller waits for there."""
+
+    def __init__(self, machine: int, export: str) -> None:
+        self.machine = machine
+        self.export = export
+        self.waits_for = f"a reply from {export} on another machine"
 
 
 class RepeatedCalls(Stack):
@@ -52,7 +60,11 @@ class RepeatedCalls(Stack):
         self._pending: PendingCall | None = None
         self._error: Exception | None = None
         self.greenlet = self._stack.greenlet
-        self.switch = self._take_turn
+        self.switch = self.take_turn
+        # What the kernel found the Binding Object to be, as of the last time that it looked.
+        self._grant: Grant = self._kernel.check_key(key, self.thread.domain)
+        self._number, self._secret = key.number, key.key
+        self._last_route: Destination | None = None
 
     def make(self, times: int) -> int:
         """Make so many calls; return how many are left.
@@ -64,7 +76,7 @@ class RepeatedCalls(Stack):
         self._left = times
         processor = kernel.running_processor()
         self._since = processor.clock
-        route = self._network.route(self._key, thread)
+        route = self._last_route = self._network.route(self._key, thread)
         processor.checkpoint()
         self._send(kernel.running_processor(), route)
         thread.stack = self
@@ -78,7 +90,7 @@ class RepeatedCalls(Stack):
     def _send(self, processor: "Processor", route: "Destination") -> None:
         self._pending = self._network.send(processor, self.thread, route, self._procedure, self._arguments)
 
-    def _take_turn(self, fault: CallError | None) -> object:
+    def take_turn(self, fault: CallError | None) -> object:
         """Do what the thread does in its turn, up to where it waits again: its stack's switch."""
         kernel = self._kernel
         processor = kernel.running_processor()
@@ -94,7 +106,7 @@ class RepeatedCalls(Stack):
             self._send(processor, route)
             self.thread.wait_for(route.waits_for)
             kernel.dispatcher.reassign(processor)
-        if getcurrent() is kernel.engine.loop:
+        if kernel.in_loop:
             return None
         kernel.processor = None
         return kernel.engine.loop.switch()
@@ -120,7 +132,12 @@ class RepeatedCalls(Stack):
         except Exception as error:
             self._error = error
             return None
-        try:
-            return network.route(self._key, self.thread)
-        except CallError:
-            return None  # the next call, made by itself, tells its caller why
+        key, grant = self._key, self._grant
+        if (
+            key.number is self._number
+            and key.key is self._secret
+            and grant.fault is None
+            and grant.client is self.thread.domain
+        ):
+            return self._last_route
+        return None  # the next call, made by itself, tells its caller why

@@ -13,6 +13,7 @@ from lrpc.kernel.simulated.threads import Errand
 from lrpc.kernel.states import THREAD_RUNNING
 
 if TYPE_CHECKING:
+    from lrpc.kernel.descriptors import ProcedureDescriptor
     from lrpc.kernel.simulated.domain import Export
     from lrpc.kernel.simulated.network.remote import Network
     from lrpc.kernel.simulated.processor import Processor
@@ -30,6 +31,7 @@ class ServedCall(Errand):
         self.message = message
         self._export = export
         self.received = False
+        self._called: ProcedureDescriptor | None = None  # once it is received
         self._reply: ReplyMessage | None = None  # of a leaf procedure that has run
 
     def __call__(self) -> None:
@@ -61,13 +63,14 @@ class ServedCall(Errand):
     def _receive(self, processor: "Processor") -> None:
         self.received = True
         network = self.network
-        network.receive(processor, self.message, network.called(self.message, self._export))
+        self._called = network.called(self.message, self._export)
+        network.receive(processor, self.message, self._called)
 
     def _serve_leaf(self, processor: "Processor") -> bool:
         """Run the procedure and reply, if it is a leaf and needs no stack; return whether so."""
         network, message = self.network, self.message
         if self._reply is None:
-            called = network.called(message, self._export)
+            called = self._called
             if called is None or not called.leaf or network.packets.io is not None:
                 return False
             self._reply = network.execute(message, self._export)

@@ -15,7 +15,7 @@ from lrpc.domains.interface import Interface, procedure
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.errors import CallAborted, CallError, Panic
 from lrpc.kernel.simulated.costs import CostModel
-from lrpc.kernel.simulated.engine import FOREVER, Engine, Turn
+from lrpc.kernel.simulated.engine import ARRIVAL, FOREVER, MOST_LISTED, Arrival, Engine, Turn
 from lrpc.kernel.simulated.transfer import call
 from tests.support.properties import examples
 from tests.support.simulated import FIREFLY, TRANSFERS, FourTests, Machine, assert_nothing_held, costs_of, machine
@@ -65,6 +65,68 @@ def test_what_is_due_strictly_before_the_horizon_is_done_in_order_of_time(
     assert engine.next_time == min((time for time in due if time >= horizon), default=FOREVER)
     engine.run(FOREVER)
     assert done == sorted(due)
+
+
+class Source:
+    """A machine whose messages come at some times, the next one scheduled as one comes."""
+
+    def __init__(self, engine: Engine, number: int, times: list[int], came: list[tuple[int, int, int]]) -> None:
+        self.engine, self.times, self.came = engine, times, came
+        self.arrival = Arrival(number, self.come)
+        self.wait()
+
+    def wait(self) -> None:
+        if self.times:
+            self.arrival.time = self.times.pop(0)
+            self.arrival.sequence += 1
+            self.engine.follow(self.arrival)
+
+    def come(self) -> None:
+        self.came.append((self.engine.now, ARRIVAL, self.arrival.source))
+        self.wait()
+
+
+@given(
+    arrivals=st.lists(st.lists(st.integers(0, 20), max_size=4).map(sorted), max_size=MOST_LISTED * 2),
+    timers=st.lists(st.integers(0, 20), max_size=5),
+)
+def test_arrivals_come_in_their_order_whether_they_are_listed_or_on_the_heap(
+    arrivals: list[list[int]], timers: list[int]
+) -> None:
+    engine = Engine()
+    came: list[tuple[int, int, int]] = []
+    expected = [(time, ARRIVAL, source) for source, times in enumerate(arrivals) for time in times]
+    expected += [(time, ARRIVAL + 1, number) for number, time in enumerate(timers)]
+    for number, time in enumerate(timers):
+        engine.schedule(time, partial(came.append, (time, ARRIVAL + 1, number)))
+    for source, times in enumerate(arrivals):
+        Source(engine, source, list(times), came)
+    assert engine.next_time == min((one[0] for one in expected), default=FOREVER)
+    assert engine.has_events == bool(expected)
+    engine.run(FOREVER)
+    assert came == sorted(expected)
+    assert not engine.has_events
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(0, 6))), max_size=20))
+def test_turns_come_in_order_however_they_were_scheduled_and_taken_back(plan: list[tuple[int, int | None]]) -> None:
+    engine = Engine()
+    came: list[tuple[int, int]] = []
+    due: dict[int, int] = {}
+
+    def come(number: int) -> None:
+        came.append((engine.now, number))
+
+    turns = [Turn(number, partial(come, number)) for number in range(5)]
+    for number, time in plan:
+        if time is None:
+            engine.withdraw(turns[number])
+            due.pop(number, None)
+        else:
+            engine.resume(turns[number], time)
+            due[number] = time
+    engine.run(FOREVER)
+    assert came == sorted((time, number) for number, time in due.items())
 
 
 def test_a_message_for_the_past_is_a_panic_and_one_for_the_horizon_is_not() -> None:
