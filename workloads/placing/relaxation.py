@@ -20,7 +20,7 @@ nearest to.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Final
@@ -35,13 +35,18 @@ from lrpc.workloads.placing.problem import Problem
 MOST_VERTICES: Final = 2_000  # of a problem that is relaxed
 MOST_ROUNDS: Final = 400
 STEPS: Final = 40  # of L-BFGS, in a round
+REMEMBERED: Final = 3  # steps, by which L-BFGS knows of curvature; more take longer than they save
 LOOK: Final = 2  # rounds, after which a bound, new corners and divisions are looked for
-PATIENCE: Final = 10  # looks of which none raised the bound by `WORTH`, after which it ends
-WORTH: Final = 1.001
+PATIENCE: Final = 15  # looks of which none raised the bound by `WORTH`, after which it ends
+WORTH: Final = 1.0005
 CHARGE: Final = 0.3  # for what is broken, in units of the weight of a vertex's edges
 BROKEN: Final = 0.05  # by which a corner is broken that gets a price
+MOST_LOOKED_AT: Final = 10_000_000  # corners, at a look
 NEW_CORNERS: Final = 2  # for each vertex, at a look
-TRIES: Final = 8  # divisions that are made at a look
+TRIES: Final = 4  # divisions that are made at a look
+LAST_TRIES: Final = 200  # at the last one
+TRIES_SHARE: Final = 0.1  # of the seconds: for those
+SWAPPED: Final = 1.05  # times the best weight, up to which a division is tried with swaps
 PASSES: Final = 3  # in which vertices join machines
 Single = NDArray[np.float32]
 
@@ -67,34 +72,47 @@ def relaxed(problem: Problem, best: Sequence[int], seconds: float) -> Relaxed:
     placed, crossing, at_least = tuple(best), problem.crossing(best), 0
     if not can_be_scaled(problem) or len(problem.loads) > MOST_VERTICES:
         return Relaxed(0, placed, hurried=False)
-    ends = time.monotonic() + seconds - eigenvalues_s(problem)
-    if ends < time.monotonic():
+    left = seconds - eigenvalues_s(problem)
+    if left <= 0:
         return Relaxed(0, placed, hurried=True)
+    ends = time.monotonic() + left
+    rounds_end = ends - left * TRIES_SHARE
     found = _Relaxation(problem)
     chance = np.random.default_rng(1)
-    waited = 0
+    waited, hurried = 0, False
     for number in range(MOST_ROUNDS):
         began = time.monotonic()
-        found.round(ends)
-        hurried = time.monotonic() > ends
-        if number % LOOK and not hurried:
+        found.round(rounds_end)
+        if number % LOOK and time.monotonic() < rounds_end:
             continue
         value = found.scaled.value(found.prices())
         waited = 0 if value > at_least * WORTH else waited + 1
         at_least = max(at_least, value)
-        together = found.together()
-        for _ in range(TRIES):
+        hurried = 2 * time.monotonic() - began > rounds_end
+        is_last = hurried or waited > PATIENCE or number + LOOK >= MOST_ROUNDS
+        tries = LAST_TRIES if is_last else TRIES
+        for made in _divisions(problem, found.together(), tries, chance):
             if at_least >= crossing or time.monotonic() > ends:
                 break
-            other = rounded(problem, together, chance)
-            if other is not None and problem.crossing(other) < crossing:
-                placed = swapped(problem, other, ends)
+            if problem.crossing(made) < crossing * SWAPPED:
+                placed = min(placed, swapped(problem, made, ends), key=problem.crossing)
                 crossing = problem.crossing(placed)
-        hurried = 2 * time.monotonic() - began > ends
-        if at_least >= crossing or waited > PATIENCE or hurried:
-            return Relaxed(min(at_least, crossing), placed, hurried and at_least < crossing)
+        if at_least >= crossing:
+            return Relaxed(crossing, placed, hurried=False)
+        if is_last:
+            break
         found.look_for_corners()
-    return Relaxed(at_least, placed, hurried=False)
+    return Relaxed(at_least, placed, hurried or time.monotonic() > ends)
+
+
+def _divisions(
+    problem: Problem, together: Single, tries: int, chance: np.random.Generator
+) -> Iterator[tuple[int, ...]]:
+    """Yield divisions of vertices that belong together, of so many tries."""
+    for _ in range(tries):
+        found = rounded(problem, together, chance)
+        if found is not None:
+            yield found
 
 
 class _Relaxation:
@@ -109,7 +127,9 @@ class _Relaxation:
         self._loads: Single = self.scaled.loads.astype(np.float32)
         self._caps: Single = self.scaled.caps.astype(np.float32)
         self._parted = np.nonzero(parted(problem))
-        ends = np.array(list(problem.weights), np.int64)
+        # A corner's edge is one of the heaviest, as of a dense graph not all can be looked at.
+        heaviest = sorted(problem.weights, key=lambda pair: (-problem.weights[pair], pair))
+        ends = np.array(heaviest[: MOST_LOOKED_AT // count], np.int64)
         self._edges: Numbers = np.concatenate([ends, ends[:, ::-1]])
         self._pairs: Single = np.zeros((count, count), np.float32)
         self._limits: Single = np.zeros(self._loads.shape, np.float32)  # the prices of rows
@@ -131,7 +151,7 @@ class _Relaxation:
             self._rows.ravel().astype(np.float64),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": STEPS},
+            options={"maxiter": STEPS, "maxcor": REMEMBERED},
             callback=stop,
         )
         self._lagrangian(found.x)
