@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ MOST_ROUNDS: Final = 400
 STEPS: Final = 40  # of L-BFGS, in a round
 REMEMBERED: Final = 3  # steps, by which L-BFGS knows of curvature; more take longer than they save
 LOOK: Final = 2  # rounds, after which a bound, new corners and divisions are looked for
-PATIENCE: Final = 15  # looks of which none raised the bound by `WORTH`, after which it ends
+PATIENCE: Final = 25  # looks of which none raised the bound by `WORTH`, after which it ends
 WORTH: Final = 1.0005
 CHARGE: Final = 0.3  # for what is broken, in units of the weight of a vertex's edges
 BROKEN: Final = 0.05  # by which a corner is broken that gets a price
@@ -51,58 +51,69 @@ PASSES: Final = 3  # in which vertices join machines
 Single = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Relaxed:
-    """What relaxing a problem found: a weight that crosses in any division, and a division.
+Stopped = Literal["", "seconds", "interrupted"]
 
-    `hurried` says whether it ended because its seconds were over.
+
+@dataclass
+class Relaxed:
+    """What relaxing a problem has found so far: a weight that crosses in any division, a division.
+
+    `stopped` says what ended it before its time, if anything did.
     """
 
     at_least: int
     placed: tuple[int, ...]
-    hurried: bool
+    stopped: Stopped = ""
 
 
 def relaxed(problem: Problem, best: Sequence[int], seconds: float) -> Relaxed:
     """Return a bound, and a division that is at least as good as `best`.
 
-    Takes at most about so many seconds, and ends where the division is proven best. The result is
-    the same at each repetition, unless the seconds ended it.
+    Takes at most about so many seconds, and ends where the division is proven best, or at Ctrl-C.
+    The result is the same at each repetition, unless one of these stopped it.
     """
-    placed, crossing, at_least = tuple(best), problem.crossing(best), 0
-    if not can_be_scaled(problem) or len(problem.loads) > MOST_VERTICES:
-        return Relaxed(0, placed, hurried=False)
-    left = seconds - eigenvalues_s(problem)
-    if left <= 0:
-        return Relaxed(0, placed, hurried=True)
-    ends = time.monotonic() + left
-    rounds_end = ends - left * TRIES_SHARE
-    found = _Relaxation(problem)
+    found = Relaxed(0, tuple(best))
+    if can_be_scaled(problem) and len(problem.loads) <= MOST_VERTICES:
+        try:
+            _relax(problem, found, seconds - eigenvalues_s(problem))
+        except KeyboardInterrupt:
+            found.stopped = "interrupted"
+    found.at_least = min(found.at_least, problem.crossing(found.placed))
+    return found
+
+
+def _relax(problem: Problem, found: Relaxed, seconds: float) -> None:
+    """Raise the bound and look for divisions, until there is nothing to gain or time is over."""
+    ends = time.monotonic() + seconds
+    rounds_end = ends - seconds * TRIES_SHARE
+    if seconds <= 0:
+        found.stopped = "seconds"
+        return
+    relaxation = _Relaxation(problem)
     chance = np.random.default_rng(1)
-    waited, hurried = 0, False
+    crossing, waited = problem.crossing(found.placed), 0
     for number in range(MOST_ROUNDS):
         began = time.monotonic()
-        found.round(rounds_end)
+        relaxation.round(rounds_end)
         if number % LOOK and time.monotonic() < rounds_end:
             continue
-        value = found.scaled.value(found.prices())
-        waited = 0 if value > at_least * WORTH else waited + 1
-        at_least = max(at_least, value)
+        value = relaxation.scaled.value(relaxation.prices())
+        waited = 0 if value > found.at_least * WORTH else waited + 1
+        found.at_least = max(found.at_least, value)
         hurried = 2 * time.monotonic() - began > rounds_end
         is_last = hurried or waited > PATIENCE or number + LOOK >= MOST_ROUNDS
-        tries = LAST_TRIES if is_last else TRIES
-        for made in _divisions(problem, found.together(), tries, chance):
-            if at_least >= crossing or time.monotonic() > ends:
+        for made in _divisions(problem, relaxation.together(), LAST_TRIES if is_last else TRIES, chance):
+            if found.at_least >= crossing or time.monotonic() > ends:
                 break
             if problem.crossing(made) < crossing * SWAPPED:
-                placed = min(placed, swapped(problem, made, ends), key=problem.crossing)
-                crossing = problem.crossing(placed)
-        if at_least >= crossing:
-            return Relaxed(crossing, placed, hurried=False)
+                found.placed = min(found.placed, swapped(problem, made, ends), key=problem.crossing)
+                crossing = problem.crossing(found.placed)
+        if found.at_least >= crossing:
+            return
         if is_last:
-            break
-        found.look_for_corners()
-    return Relaxed(at_least, placed, hurried or time.monotonic() > ends)
+            found.stopped = "seconds" if hurried or time.monotonic() > ends else ""
+            return
+        relaxation.look_for_corners()
 
 
 def _divisions(
