@@ -10,7 +10,7 @@ from typing import Final
 
 from lrpc.workloads.placing.problem import Problem
 
-MOST_SWAPPED: Final = 400  # vertices, of which each two are tried in each other's place
+MOST_SWAPPED: Final = 2_000  # vertices, of which each two are tried in each other's place
 
 
 class Room:

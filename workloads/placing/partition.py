@@ -18,10 +18,11 @@ in whole nanoseconds, so each solution is checked exactly. One that fits only wi
 is forbidden, and the search continues.
 
 The same problem has the same solution: the search starts from a division that fits, the best of
-METIS's from fixed seeds, runs on one thread with a fixed seed, and ends at a number of nodes. A
-limit in seconds exists too, but what it stops depends on the computer. Every result has the proven
-bound, so that its distance from the best possible is known wherever the search stopped. All that a
-search does keeps to the seconds, not the solver alone.
+METIS's and of the relaxed problem's from fixed seeds (see `relaxation`), runs on one thread with a
+fixed seed, and ends at a number of nodes. A limit in seconds exists too, but what it stops depends
+on the computer. Every result has the proven bound, so that its distance from the best possible is
+known wherever the search stopped. All that a search does keeps to the seconds, not the solver
+alone.
 """
 
 import time
@@ -39,9 +40,9 @@ from lrpc.workloads.placing import bounds, multilevel, relaxation
 from lrpc.workloads.placing.exchange import improved, largest_first, swapped
 from lrpc.workloads.placing.problem import Limit, Problem
 
-# In a model. On larger ones the solver does not keep to its time (it took 11 s in place of 6 with
-# 18,000), and its bound says nothing for minutes.
-MOST_VARIABLES: Final = 12_000
+# In a model. On larger ones the solver does not keep to its time (it took 35 s in place of 5 with
+# 5,000), and its bound says less for minutes than that of the relaxed problem.
+MOST_VARIABLES: Final = 4_000
 VARIABLES_PER_S: Final = 2_000  # that the solver prepares for its search, without a look at its limits
 MOST_ORDERED: Final = 64  # the number of vertices, largest first, that order the machines
 START_SHARE: Final = 0.5  # of the seconds: for a division to begin at
@@ -144,14 +145,15 @@ def solve(
     The search begins at the best of `starts`, which are divisions that fit. If Ctrl-C or a limit
     stops it, the best division so far is returned. The same problem has the same solution unless
     time stopped the search. Another version of the solver may choose another of several equal
-    solutions. A graph that is too large for the solver keeps METIS's division, with some swaps.
+    solutions. A graph that is too large for the solver keeps the best of METIS's divisions and of
+    those that relaxing it makes.
     """
     ends = time.monotonic() + limits.seconds
-    best, least, is_hurried = _begun(problem, starts, limits.seconds, ends)
+    best, least, stopped = _begun(problem, starts, limits.seconds, ends)
     is_large = problem.variables > MOST_VARIABLES
     is_late = not is_large and ends - time.monotonic() < problem.variables / VARIABLES_PER_S
-    if problem.crossing(best) <= least or is_large or is_late:
-        end: End = "seconds" if is_hurried or is_late else "size"
+    if problem.crossing(best) <= least or is_large or is_late or stopped == "interrupted":
+        end: End = stopped or ("seconds" if is_late else "size")
         end = "optimal" if problem.crossing(best) <= least else end
         return Solution(problem.renumbered(best), problem.crossing(best), least, 0, end)
     total = sum(problem.weights.values())
@@ -167,7 +169,7 @@ def solve(
                 raise Panic(f"the solver calls {problem.crossing(found)} the least, and bounds it by {model.bound}")
         else:
             break
-    if end == "nodes" and is_hurried:
+    if end == "nodes" and stopped:
         end = "seconds"  # which decided where the solver began
     if found is not None and problem.crossing(found) < problem.crossing(best):
         best = found
@@ -178,19 +180,19 @@ def solve(
 
 def _begun(
     problem: Problem, starts: Sequence[Sequence[int]], seconds: float, ends: float
-) -> tuple[tuple[int, ...], int, bool]:
-    """Return a division and a bound without the solver, and whether time decided what they are."""
+) -> tuple[tuple[int, ...], int, relaxation.Stopped]:
+    """Return a division and a bound without the solver, and what stopped the search for them."""
     best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
     least = bounds.bound(problem, seconds * BOUND_SHARE)
     if problem.crossing(best) <= least:
-        return best, least, False
+        return best, least, ""
     begin_by = time.monotonic() + (ends - time.monotonic()) * START_SHARE
     starting = min((best, *multilevel.divisions(problem, begin_by)), key=problem.crossing)
     best = swapped(problem, starting, begin_by)
     is_hurried = time.monotonic() > begin_by
     share = 1.0 if problem.variables > MOST_VARIABLES else RELAXED_SHARE
     found = relaxation.relaxed(problem, best, (ends - time.monotonic()) * share)
-    return found.placed, max(least, found.at_least), is_hurried or found.hurried
+    return found.placed, max(least, found.at_least), found.stopped or ("seconds" if is_hurried else "")
 
 
 def _most_even(problem: Problem, limits: SearchLimits) -> tuple[tuple[int, ...], bool]:

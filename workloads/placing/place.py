@@ -57,7 +57,7 @@ ENDED: Final = {
     "nodes": "the search ended at --nodes",
     "seconds": "the search ended at --seconds: another run may find another placement",
     "interrupted": "the search was interrupted: this is the best that it had",
-    "size": "too many pods and pairs for the solver: METIS divided them, then pods were moved and swapped",
+    "size": "too many pods and pairs for the solver: the best that METIS and the relaxed problem give",
 }
 
 

@@ -20,10 +20,10 @@ nearest to.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,66 +35,95 @@ from lrpc.workloads.placing.problem import Problem
 MOST_VERTICES: Final = 2_000  # of a problem that is relaxed
 MOST_ROUNDS: Final = 400
 STEPS: Final = 40  # of L-BFGS, in a round
+REMEMBERED: Final = 3  # steps, by which L-BFGS knows of curvature; more take longer than they save
 LOOK: Final = 2  # rounds, after which a bound, new corners and divisions are looked for
-PATIENCE: Final = 10  # looks of which none raised the bound by `WORTH`, after which it ends
-WORTH: Final = 1.001
+PATIENCE: Final = 25  # looks of which none raised the bound by `WORTH`, after which it ends
+WORTH: Final = 1.0005
 CHARGE: Final = 0.3  # for what is broken, in units of the weight of a vertex's edges
 BROKEN: Final = 0.05  # by which a corner is broken that gets a price
+MOST_LOOKED_AT: Final = 10_000_000  # corners, at a look
 NEW_CORNERS: Final = 2  # for each vertex, at a look
-TRIES: Final = 8  # divisions that are made at a look
+TRIES: Final = 4  # divisions that are made at a look
+LAST_TRIES: Final = 200  # at the last one
+TRIES_SHARE: Final = 0.1  # of the seconds: for those
+SWAPPED: Final = 1.05  # times the best weight, up to which a division is tried with swaps
 PASSES: Final = 3  # in which vertices join machines
 Single = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Relaxed:
-    """What relaxing a problem found: a weight that crosses in any division, and a division.
+Stopped = Literal["", "seconds", "interrupted"]
 
-    `hurried` says whether it ended because its seconds were over.
+
+@dataclass
+class Relaxed:
+    """What relaxing a problem has found so far: a weight that crosses in any division, a division.
+
+    `stopped` says what ended it before its time, if anything did.
     """
 
     at_least: int
     placed: tuple[int, ...]
-    hurried: bool
+    stopped: Stopped = ""
 
 
 def relaxed(problem: Problem, best: Sequence[int], seconds: float) -> Relaxed:
     """Return a bound, and a division that is at least as good as `best`.
 
-    Takes at most about so many seconds, and ends where the division is proven best. The result is
-    the same at each repetition, unless the seconds ended it.
+    Takes at most about so many seconds, and ends where the division is proven best, or at Ctrl-C.
+    The result is the same at each repetition, unless one of these stopped it.
     """
-    placed, crossing, at_least = tuple(best), problem.crossing(best), 0
-    if not can_be_scaled(problem) or len(problem.loads) > MOST_VERTICES:
-        return Relaxed(0, placed, hurried=False)
-    ends = time.monotonic() + seconds - eigenvalues_s(problem)
-    if ends < time.monotonic():
-        return Relaxed(0, placed, hurried=True)
-    found = _Relaxation(problem)
+    found = Relaxed(0, tuple(best))
+    if can_be_scaled(problem) and len(problem.loads) <= MOST_VERTICES:
+        try:
+            _relax(problem, found, seconds - eigenvalues_s(problem))
+        except KeyboardInterrupt:
+            found.stopped = "interrupted"
+    found.at_least = min(found.at_least, problem.crossing(found.placed))
+    return found
+
+
+def _relax(problem: Problem, found: Relaxed, seconds: float) -> None:
+    """Raise the bound and look for divisions, until there is nothing to gain or time is over."""
+    ends = time.monotonic() + seconds
+    rounds_end = ends - seconds * TRIES_SHARE
+    if seconds <= 0:
+        found.stopped = "seconds"
+        return
+    relaxation = _Relaxation(problem)
     chance = np.random.default_rng(1)
-    waited = 0
+    crossing, waited = problem.crossing(found.placed), 0
     for number in range(MOST_ROUNDS):
         began = time.monotonic()
-        found.round(ends)
-        hurried = time.monotonic() > ends
-        if number % LOOK and not hurried:
+        relaxation.round(rounds_end)
+        if number % LOOK and time.monotonic() < rounds_end:
             continue
-        value = found.scaled.value(found.prices())
-        waited = 0 if value > at_least * WORTH else waited + 1
-        at_least = max(at_least, value)
-        together = found.together()
-        for _ in range(TRIES):
-            if at_least >= crossing or time.monotonic() > ends:
+        value = relaxation.scaled.value(relaxation.prices())
+        waited = 0 if value > found.at_least * WORTH else waited + 1
+        found.at_least = max(found.at_least, value)
+        hurried = 2 * time.monotonic() - began > rounds_end
+        is_last = hurried or waited > PATIENCE or number + LOOK >= MOST_ROUNDS
+        for made in _divisions(problem, relaxation.together(), LAST_TRIES if is_last else TRIES, chance):
+            if found.at_least >= crossing or time.monotonic() > ends:
                 break
-            other = rounded(problem, together, chance)
-            if other is not None and problem.crossing(other) < crossing:
-                placed = swapped(problem, other, ends)
-                crossing = problem.crossing(placed)
-        hurried = 2 * time.monotonic() - began > ends
-        if at_least >= crossing or waited > PATIENCE or hurried:
-            return Relaxed(min(at_least, crossing), placed, hurried and at_least < crossing)
-        found.look_for_corners()
-    return Relaxed(at_least, placed, hurried=False)
+            if problem.crossing(made) < crossing * SWAPPED:
+                found.placed = min(found.placed, swapped(problem, made, ends), key=problem.crossing)
+                crossing = problem.crossing(found.placed)
+        if found.at_least >= crossing:
+            return
+        if is_last:
+            found.stopped = "seconds" if hurried or time.monotonic() > ends else ""
+            return
+        relaxation.look_for_corners()
+
+
+def _divisions(
+    problem: Problem, together: Single, tries: int, chance: np.random.Generator
+) -> Iterator[tuple[int, ...]]:
+    """Yield divisions of vertices that belong together, of so many tries."""
+    for _ in range(tries):
+        found = rounded(problem, together, chance)
+        if found is not None:
+            yield found
 
 
 class _Relaxation:
@@ -109,7 +138,9 @@ class _Relaxation:
         self._loads: Single = self.scaled.loads.astype(np.float32)
         self._caps: Single = self.scaled.caps.astype(np.float32)
         self._parted = np.nonzero(parted(problem))
-        ends = np.array(list(problem.weights), np.int64)
+        # A corner's edge is one of the heaviest, as of a dense graph not all can be looked at.
+        heaviest = sorted(problem.weights, key=lambda pair: (-problem.weights[pair], pair))
+        ends = np.array(heaviest[: MOST_LOOKED_AT // count], np.int64)
         self._edges: Numbers = np.concatenate([ends, ends[:, ::-1]])
         self._pairs: Single = np.zeros((count, count), np.float32)
         self._limits: Single = np.zeros(self._loads.shape, np.float32)  # the prices of rows
@@ -131,7 +162,7 @@ class _Relaxation:
             self._rows.ravel().astype(np.float64),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": STEPS},
+            options={"maxiter": STEPS, "maxcor": REMEMBERED},
             callback=stop,
         )
         self._lagrangian(found.x)

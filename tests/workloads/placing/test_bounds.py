@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,11 +125,11 @@ def test_relaxing_ends_when_its_seconds_are_over_and_is_the_same_again_where_the
     problem = made(3, vertices=60, machines=4)
     start = fitting(problem, SearchLimits(1, 1.0))
     began = time.monotonic()
-    assert relaxation.relaxed(problem, start, 0.0) == relaxation.Relaxed(0, start, hurried=True)
+    assert relaxation.relaxed(problem, start, 0.0) == relaxation.Relaxed(0, start, "seconds")
     short = relaxation.relaxed(problem, start, 0.05)
     assert time.monotonic() - began < 5
     long = relaxation.relaxed(problem, start, ENOUGH_S)
-    assert (short.hurried, long.hurried) == (True, False)
+    assert (short.stopped, long.stopped) == ("seconds", "")
     assert short.at_least <= long.at_least
     assert relaxation.relaxed(problem, start, ENOUGH_S) == long
 
@@ -137,7 +138,26 @@ def test_a_graph_too_large_to_be_relaxed_keeps_its_division(monkeypatch: pytest.
     problem = made(3, vertices=20, machines=3)
     start = largest_first(problem)
     monkeypatch.setattr(relaxation, "MOST_VERTICES", 19)
-    assert relaxation.relaxed(problem, start, ENOUGH_S) == relaxation.Relaxed(0, start, hurried=False)
+    assert relaxation.relaxed(problem, start, ENOUGH_S) == relaxation.Relaxed(0, start)
+
+
+def test_ctrl_c_ends_relaxing_with_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded, tries = relaxation.rounded, 0
+
+    def interrupt(*more: Any) -> tuple[int, ...] | None:
+        nonlocal tries
+        tries += 1
+        if tries > 40:
+            raise KeyboardInterrupt
+        return rounded(*more)
+
+    monkeypatch.setattr(relaxation, "rounded", interrupt)
+    problem = made(3, vertices=60, machines=4)
+    start = largest_first(problem)
+    found = solve(problem, [start], SearchLimits(20_000, ENOUGH_S))
+    assert (found.end, found.nodes) == ("interrupted", 0)
+    assert problem.fits(found.placed)
+    assert 0 < found.at_least < found.crossing < problem.crossing(start)
 
 
 @pytest.mark.parametrize("count", [4, 8])
