@@ -66,7 +66,7 @@ def test_a_domain_that_only_binds_counts_the_calls_that_it_made(tmp_path: Path) 
             second.nothing()
         totals = here.totals()["shop"]
         assert (totals["calls"], totals["bindings"], totals["busy"], totals["aborted"]) == (20, 2, 0, 0)
-        assert totals["spun"] + totals["slept"] > 0
+        assert totals["spun"] + totals["slept"] <= 20  # a reply may be there before the caller waits
         del first
         totals = here.totals()["shop"]
         assert (totals["calls"], totals["bindings"]) == (20, 1)
