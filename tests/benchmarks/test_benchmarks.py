@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks import cluster_page, performance, remote, simulation
+from benchmarks import cluster_page, performance, placing, remote, simulation
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.built import Built, NotBuilt
 from benchmarks.peers.peer import Finished
@@ -159,3 +159,15 @@ def test_the_page_of_performance_has_a_place_for_each_table_that_is_measured() -
     ]
     with pytest.raises(KeyError, match=r"performance.md has no place for the table moons"):
         performance.replaced(page, {"moons": ""})
+
+
+def test_placements_of_drawn_graphs_have_bounds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(placing, "MACHINES", {20: (2,)})
+    monkeypatch.setattr(placing, "SEEDS", {20: (0,)})
+    monkeypatch.setattr("sys.argv", ["placing", "--seconds", "5"])
+    placing.main()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:3] for row in rows] == [["even", "20", "2"], ["skewed", "20", "2"]]
+    assert all(0 < int(row[4]) <= int(row[3]) for row in rows)

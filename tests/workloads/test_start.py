@@ -1,6 +1,7 @@
 """A command imports what it uses, and no library that takes long and that it does without."""
 
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +35,13 @@ LATER: Final = (
 )
 # Starts the command where a look at all that is installed would fail.
 NO_SEARCH: Final = """
-import importlib.metadata
+import importlib.metadata, os
 importlib.metadata.distributions = None
 from lrpc_command import main
-main()
+try:
+    main()
+finally:
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
 """
 # Carries a command out where the native part was not built.
 WITHOUT_NATIVE: Final = """
@@ -94,8 +98,10 @@ def test_the_package_imports_neither_pydantic_nor_what_takes_long() -> None:
     assert unused.isdisjoint(printed.stdout.split())
 
 
-def test_no_command_looks_for_plugins_in_all_that_is_installed(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", NO_SEARCH, "list"], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+def test_no_command_looks_for_plugins_in_all_that_is_installed_and_multiplies_on_one_thread(tmp_path: Path) -> None:
+    own = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-c", NO_SEARCH, "list"]
+    subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL, env=own)
 
 
 def test_help_imports_no_subcommand(tmp_path: Path) -> None:

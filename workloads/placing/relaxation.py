@@ -44,7 +44,8 @@ BROKEN: Final = 0.05  # by which a corner is broken that gets a price
 MOST_LOOKED_AT: Final = 10_000_000  # corners, at a look
 NEW_CORNERS: Final = 2  # for each vertex, at a look
 TRIES: Final = 4  # divisions that are made at a look
-LAST_TRIES: Final = 200  # at the last one
+LAST_TRIES: Final = 5  # for each vertex, at the last one
+LAST_WORK: Final = 200_000  # vertices to divide then, of all tries together
 TRIES_SHARE: Final = 0.1  # of the seconds: for those
 SWAPPED: Final = 1.05  # times the best weight, up to which a division is tried with swaps
 PASSES: Final = 3  # in which vertices join machines
@@ -102,7 +103,9 @@ def _relax(problem: Problem, found: Relaxed, seconds: float) -> None:
         found.at_least = max(found.at_least, value)
         hurried = 2 * time.monotonic() - began > rounds_end
         is_last = hurried or waited > PATIENCE or number + LOOK >= MOST_ROUNDS
-        for made in _divisions(problem, relaxation.together(), LAST_TRIES if is_last else TRIES, chance):
+        count = len(problem.loads)
+        tries = min(LAST_TRIES * count, LAST_WORK // count) if is_last else TRIES
+        for made in _divisions(problem, relaxation.together(), tries, chance):
             if found.at_least >= crossing or time.monotonic() > ends:
                 break
             if problem.crossing(made) < crossing * SWAPPED:
