@@ -212,7 +212,7 @@ class LoopCalls:
             self._forget(door)
 
 
-def in_thread(function: Callable[..., T], *values: object) -> "asyncio.Future[T]":
+def in_thread(function: Callable[[], T]) -> "asyncio.Future[T]":
     """Run a function that blocks in a thread of its own; return its result's future.
 
     The loop's own executor is left to the program, which may have filled it with what waits for us.
@@ -226,7 +226,7 @@ def in_thread(function: Callable[..., T], *values: object) -> "asyncio.Future[T]
 
     def run() -> None:
         try:
-            told: tuple[Callable[[Any], None], object] = future.set_result, function(*values)
+            told: tuple[Callable[[Any], None], object] = future.set_result, function()
         except BaseException as error:
             told = future.set_exception, error
         with contextlib.suppress(RuntimeError):  # the loop is closed

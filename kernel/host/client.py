@@ -87,10 +87,7 @@ class NoRoom(CallFailed):
 
 
 class TooLarge(ArgumentError):
-    """A call's values are larger than any segment, or than its client believes.
-
-    `executed` says whether its procedure has run.
-    """
+    """A call's values are larger than any segment, or than its client believes; as `NoRoom`."""
 
     def __init__(self, message: str, executed: bool) -> None:
         super().__init__(message)
@@ -191,10 +188,9 @@ class ClientBinding:
                 break
             try:
                 index = self.make_room(reply, deadline)
-            except CallError:
-                raise
-            except BaseException:
-                self.let_go(reply)
+            except BaseException as error:
+                if not isinstance(error, CallError):
+                    self.let_go(reply)
                 raise
             if reply[3]:  # the procedure has run; its results found no room
                 procedure, data = COLLECT, b""
@@ -234,11 +230,9 @@ class ClientBinding:
         return index
 
     def let_go(self, reply: Reply | None) -> None:
-        """Release the A-stack of a call that found no room, and was left by Ctrl-C.
-
-        Where the server was offered a segment for it, its answer does so.
-        """
-        if type(reply) is tuple and len(reply) == 4 and all(one != reply[1] for one, _, _ in self._offered.values()):
+        """Release the A-stack of a call that Ctrl-C ended, unless an answer of the server will."""
+        offered = [index for index, _, _ in self._offered.values()]
+        if type(reply) is tuple and len(reply) == 4 and reply[1] not in offered:
             self.native.release(reply[1])
 
     def _offer(self, index: int, size: int, deadline: int) -> str | None:

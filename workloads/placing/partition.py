@@ -180,7 +180,7 @@ def solve(
 
 def _begun(
     problem: Problem, starts: Sequence[Sequence[int]], seconds: float, ends: float
-) -> tuple[tuple[int, ...], int, relaxation.Stopped]:
+) -> tuple[tuple[int, ...], int, relaxation.Cut]:
     """Return a division and a bound without the solver, and what stopped the search for them."""
     best = min((improved(problem, problem.renumbered(one)) for one in starts), key=problem.crossing)
     least = bounds.bound(problem, seconds * BOUND_SHARE)

@@ -52,7 +52,7 @@ PASSES: Final = 3  # in which vertices join machines
 Single = NDArray[np.float32]
 
 
-Stopped = Literal["", "seconds", "interrupted"]
+Cut = Literal["", "seconds", "interrupted"]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Relaxed:
 
     at_least: int
     placed: tuple[int, ...]
-    stopped: Stopped = ""
+    stopped: Cut = ""
 
 
 def relaxed(problem: Problem, best: Sequence[int], seconds: float) -> Relaxed:

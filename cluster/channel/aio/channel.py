@@ -8,6 +8,7 @@ the loop in which it was first called, as gRPC's does.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
@@ -177,7 +178,7 @@ class AwaitedChannel(StreamsBeside, grpc.aio.Channel):
         before = self.calls
         held = None if before is None else before.binding
         try:
-            found: ClientBinding | None = await in_thread(self._binder.bind, held)
+            found: ClientBinding | None = await in_thread(partial(self._binder.bind, held))
             if found is not held:
                 self._let_go(before)
                 self.calls = None if found is None else AwaitedCalls(found)

@@ -7,6 +7,7 @@ A-stack, servers that have gone.
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -203,7 +204,7 @@ class ChannelCall(AwaitedUnaryCall):
         for _ in range(2):  # once for the request, once for the response
             if type(reply) is not tuple or len(reply) != 4:
                 return reply
-            making = in_thread(calls.binding.make_room, reply, self._until_ns)
+            making = in_thread(partial(calls.binding.make_room, reply, self._until_ns))
             try:
                 index = await asyncio.shield(making)
             except asyncio.CancelledError:

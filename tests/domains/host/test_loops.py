@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,11 +124,11 @@ def test_a_client_that_rings_without_end_is_sent_away(tmp_path: Path) -> None:
 
 def test_what_runs_in_a_thread_returns_or_raises_in_the_loop() -> None:
     async def main() -> None:
-        assert await in_thread(sum, (1, 2)) == 3
+        assert await in_thread(partial(sum, (1, 2))) == 3
         with pytest.raises(ZeroDivisionError):
-            await in_thread(divmod, 1, 0)
-        cancelled = in_thread(sum, ())
+            await in_thread(partial(divmod, 1, 0))
+        cancelled = in_thread(partial(sum, ()))
         cancelled.cancel()
-        await in_thread(sum, ())
+        await in_thread(partial(sum, ()))
 
     asyncio.run(main())
