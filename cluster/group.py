@@ -129,11 +129,12 @@ class Group(Taker):
         self._apart = apart
         self._lanes: dict[int, HeldMachine] = {}
         self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
-        # A heap of machines' next events and ranks, each pair as one number: its time, multiplied
-        # by the number of machines, and its rank. Every machine has an entry that is not too late;
+        # A heap of machines' next events and ranks, each pair as one number: its time, shifted by
+        # the bits of a rank, and its rank. Python looks for signals in a product of large numbers,
+        # and compiled code cannot end it then. Every machine has an entry that is not too late;
         # entries that are too early are left out as they come up.
         self._queue: list[int] = []
-        self._machines = len(cluster.machines)
+        self._bits = len(cluster.machines).bit_length()
         self._back_ns: dict[int, int] = {}  # a cache of `_comes_back_ns`
         # Of the window that runs: what was sent to `outlet`, all messages, and the work by shares.
         self._sent: list[Envelope] = []
@@ -161,7 +162,7 @@ class Group(Taker):
                 lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
                 self._lanes[rank] = self._at[rank] = lane
                 self._touched.append(lane)
-                self._queue.append(machine.next_ns * self._machines + rank)
+                self._queue.append(machine.next_ns << self._bits | rank)
                 if not apart:
                     lane.send_to(self)
             self._sinks = sinks.pop_all()
@@ -255,15 +256,15 @@ class Group(Taker):
         at its horizon holds up those behind it, as a message to another group does; what promises
         allow these beyond that, they run afterwards.
         """
-        queue, machines = self._queue, self._machines
+        queue, bits = self._queue, self._bits
         self._until = until
         aside: list[int] = []  # machines that must stand still
         aside_due = FOREVER  # the earliest event of those
         first, second = until, until
-        while queue and queue[0] // machines < self._until:
+        while queue and queue[0] >> bits < self._until:
             entry = _pop(queue)
-            due = entry // machines
-            rank = entry - due * machines
+            due = entry >> bits
+            rank = entry - (due << bits)
             lane = self._at[rank]
             assert lane is not None
             if due != lane.engine.next_time:  # a message has come since: there is an earlier entry
@@ -271,13 +272,13 @@ class Group(Taker):
             if horizons is not None:
                 first, second = horizons.get(rank, STANDS_STILL)
             # An entry that is out of date is too early, if anything: the horizon is so as well.
-            others = min(queue[0] // machines, aside_due) if queue else aside_due
+            others = min(queue[0] >> bits, aside_due) if queue else aside_due
             end, least = (first, lane.least_to) if lane.waits else (second, lane.least_call_to)
             end = min(end, self._until)  # compiled, three at once would take a call of Python's
             end = min(end, others + least)
             if due < end:
                 self._run(lane, end, timed=horizons is not None)
-                _push(queue, lane.engine.next_time * machines + rank)
+                _push(queue, lane.engine.next_time << bits | rank)
             else:
                 aside.append(entry)
                 aside_due = min(aside_due, due)
@@ -311,7 +312,7 @@ class Group(Taker):
             end = min(end, reached[rank] if waits[rank] else called[rank])
             if next_ns[rank] < end:
                 self._run(lane, end, timed=True)
-                _push(self._queue, lane.engine.next_time * self._machines + rank)
+                _push(self._queue, lane.engine.next_time << self._bits | rank)
 
     def _run(self, lane: HeldMachine, end: int, *, timed: bool) -> None:
         """Run a machine strictly below `end`.
@@ -349,7 +350,7 @@ class Group(Taker):
         before = engine.next_time
         lane.deliver(envelope)
         if engine.next_time < before and not self._apart:
-            _push(self._queue, engine.next_time * self._machines + lane.rank)
+            _push(self._queue, engine.next_time << self._bits | lane.rank)
 
     def _comes_back_ns(self, destination: int) -> int:
         """Return the least time from an event on another group's machine to a message here."""
