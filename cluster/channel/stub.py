@@ -82,11 +82,7 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
         compression: Any = None,
     ) -> Any:
         """Make a call with whatever arguments; return its response, or raise `grpc.RpcError`."""
-        binding = self._channel.binding(native.now_ns())
-        if binding is None or credentials is not None or self._streams or not binding.native.idle(0):
-            self._channel.grpc_calls += 1
-            return self._beside(request, timeout, metadata, credentials, wait_for_ready, compression)
-        return self._whole(request, timeout, metadata, wait_for_ready, compression, binding)[0]
+        return self.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)[0]
 
     def _finish(self, binding: Any, request: Any, data: Any, reply: Any) -> Any:
         """Go on with a usual call that has not returned with a message.
@@ -129,9 +125,7 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
         """Call the method; return its response, and the call with its metadata and status."""
         binding = self._channel.binding(native.now_ns())
         if binding is None or credentials is not None or self._streams or not binding.native.idle(0):
-            self._channel.grpc_calls += 1
-            found = self._beside.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)
-            return found[0], found[1]
+            return self._by_grpc(request, timeout, metadata, wait_for_ready, compression, credentials)
         return self._whole(request, timeout, metadata, wait_for_ready, compression, binding)
 
     def future(self, *arguments: Any, **named: Any) -> Any:
@@ -257,10 +251,10 @@ class UnaryUnary(native.Stub, grpc.UnaryUnaryMultiCallable):  # type: ignore[typ
         return b"".join((REQUEST.pack(len(self._name), len(packed), until), self._name, packed, data))
 
     def _by_grpc(
-        self, request: Any, timeout: Any, metadata: Any, wait_for_ready: Any, compression: Any
+        self, request: Any, timeout: Any, metadata: Any, wait_for_ready: Any, compression: Any, credentials: Any = None
     ) -> tuple[Any, Any]:
         self._channel.grpc_calls += 1
-        found = self._beside.with_call(request, timeout, metadata, None, wait_for_ready, compression)
+        found = self._beside.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)
         return found[0], found[1]
 
 
