@@ -145,18 +145,12 @@ class Group(Taker):
         self.duplicates = 0  # messages that arrived again and were dropped
         spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         with ExitStack() as sinks:
-
-            def sink(folder: Path, path: Path) -> RunFile:
-                private_folder(folder)
-                self._logs.append(RunFile(sinks.enter_context(path.open("wb", buffering=0))))
-                return self._logs[-1]
-
             for rank in ranks:
-                log = None if events is None else sink(events, events_file(events, rank))
+                log = None if events is None else self._sink(sinks, events_file(events, rank))
                 part = None
                 if timeline is not None:
                     bounds = timeline.bounds._replace(most=max(1, timeline.bounds.most // len(cluster.machines)))
-                    part = bounds, sink(timeline.folder, timeline_file(timeline.folder, rank))
+                    part = bounds, self._sink(sinks, timeline_file(timeline.folder, rank))
                 machine = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part)
                 machine.kernel.spare_stacks = spare_stacks
                 lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
@@ -167,6 +161,12 @@ class Group(Taker):
                     lane.send_to(self)
             self._sinks = sinks.pop_all()
         heapify(self._queue)
+
+    def _sink(self, sinks: ExitStack, path: Path) -> RunFile:
+        """Open a file of the run, in a private folder."""
+        private_folder(path.parent)
+        self._logs.append(RunFile(sinks.enter_context(path.open("wb", buffering=0))))
+        return self._logs[-1]
 
     @property
     def next_ns(self) -> int:

@@ -135,7 +135,7 @@ class Engine:
             last.next = self._last = turn
             return
         before: Turn | None = None
-        while after is not None and (after.time < time or (after.time == time and after.processor < processor)):
+        while after is not None and after.precedes(time, processor):
             before, after = after, after.next
         turn.next = after
         if before is None:
