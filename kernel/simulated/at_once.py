@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, raised
 from lrpc.kernel.simulated import transfer
+from lrpc.kernel.simulated.costs import COPY_BYTE, COPY_VALUE
 from lrpc.kernel.simulated.log import CALL, RETURN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.states import LINKAGE_FREE
@@ -52,8 +53,6 @@ class CallAtOnce:
         self._server = binding.server
         self._group = binding.groups[procedure]
         self._descriptor = descriptor = binding.descriptors[procedure]
-        self._key = binding.client_key
-        self._key_number, self._key_key = self._key.number, self._key.key  # as the kernel gave them
         self._what = binding.number << 16 | procedure
         missed = (0, 0) if kernel.costs.file.tlb.tagged else charges.misses_of_a_call
         self._queue_ns = charges.astack_queue.ns
@@ -63,8 +62,8 @@ class CallAtOnce:
         self._return_ns = charges.leave.ns + charges.switch.ns
         self._read_ns = charges.ns_of_misses(missed[1])
         known_ns = self._call_ns + self._enter_ns + self._procedure_ns + self._return_ns + self._read_ns
-        most = charges.ns_of_copy(descriptor.argument_values, descriptor.argument_size)
-        most += charges.ns_of_copy(descriptor.result_values, descriptor.result_size)
+        most = charges.ns_of_copy(COPY_VALUE, COPY_BYTE, descriptor.argument_values, descriptor.argument_size)
+        most += charges.ns_of_copy(COPY_VALUE, COPY_BYTE, descriptor.result_values, descriptor.result_size)
         self._most_ns = known_ns + self._queue_ns + most
 
     def fits(self, processor: "Processor", key: BindingObject, size: int) -> bool:
@@ -73,9 +72,7 @@ class CallAtOnce:
         if ends >= self._engine.limit or size > self._descriptor.argument_size or processor.notes_all:
             return False
         client, binding, thread = self._client, self.binding, processor.thread
-        if key is not self._key or key.number is not self._key_number or key.key is not self._key_key:
-            return False
-        if binding.fault is not None or thread is None or thread.domain is not client:
+        if thread is None or thread.domain is not client or not binding.admits(key, client):
             return False
         if not processor.would_return_to(client, self._server.pages_on_call):
             return False
@@ -101,7 +98,7 @@ class CallAtOnce:
         if values:
             at = astack.offset
             self._client.memory.access(astack.region, READ | WRITE)[at : at + size] = arguments
-            copied = self._charges.ns_of_copy(values, size)
+            copied = self._charges.ns_of_copy(COPY_VALUE, COPY_BYTE, values, size)
         called = began + self._call_ns
         self._log.add(called, CALL, thread.number, self._what)
         processor.clock = called + self._enter_ns + copied + self._procedure_ns
@@ -117,7 +114,7 @@ class CallAtOnce:
             return False
         if values:
             counts.copies["A"] += values
-            self._charges.copied(values, size)
+            self._charges.copy(COPY_VALUE, COPY_BYTE, values, size)
         if results:
             transfer.place_results(self._server, astack, descriptor.argument_size, descriptor.result_size, results)
         astack.written = size

@@ -189,9 +189,18 @@ class Grant:
         self.name = name
         self.export = export  # None where another machine exports it
         # The client holds this, and may alter it.
-        self.client_key = BindingObject(number, key, name, export is None)
+        self.client_key = given = BindingObject(number, key, name, export is None)
+        self._given_number, self._given_key = given.number, given.key
         self.state = BINDING_BOUND
         self.fault: CallError | None = None  # what calls through it raise, once it is revoked
+
+    def admits(self, key: BindingObject, client: "ProtectionDomain") -> bool:
+        """Return whether `key` has what the client was given, and is not revoked: at once if so.
+
+        Where it says no, `Kernel.check_key` finds out more, and raises what is wrong.
+        """
+        is_given = key.number is self._given_number and key.key is self._given_key
+        return is_given and self.fault is None and self.client is client
 
     def revoke(self, fault: CallError) -> None:
         """Revoke: later calls through this Binding Object raise `fault`."""

@@ -17,8 +17,6 @@ from lrpc.kernel.simulated.costs import (
     ASTACK_QUEUE,
     CHECKSUM_BYTE,
     CLIENT_STUB,
-    COPY_BYTE,
-    COPY_VALUE,
     EXCHANGE,
     KERNEL_CALL,
     KERNEL_RETURN,
@@ -241,19 +239,14 @@ class Charges:
         copied = self._copied
         copied[value_step] += values
         copied[byte_step] += size
-        ns = (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
+        ns = self.ns_of_copy(value_step, byte_step, values, size)
         if self.notes is not None:
             self.notes.add_copy(value_step, byte_step, values, size, ns)
         return ns
 
-    def ns_of_copy(self, values: int, size: int) -> int:
-        """Return the ns of a copy to or from an A-stack, which `copied` counts."""
-        return (values * self._ps[COPY_VALUE] + size * self._ps[COPY_BYTE] + 500) // 1000
-
-    def copied(self, values: int, size: int) -> None:
-        """Count a copy to or from an A-stack."""
-        self._copied[COPY_VALUE] += values
-        self._copied[COPY_BYTE] += size
+    def ns_of_copy(self, value_step: int, byte_step: int, values: int, size: int) -> int:
+        """Return what a copy costs in ns, without counting it."""
+        return (values * self._ps[value_step] + size * self._ps[byte_step] + 500) // 1000
 
     def bus_ns(self, step: int, times: int) -> int:
         """Return for how long a step occupies the memory bus, on average, taken so many times."""

@@ -63,7 +63,6 @@ class RepeatedCalls(Stack):
         self.switch = self.take_turn
         # What the kernel found the Binding Object to be, as of the last time that it looked.
         self._grant: Grant = self._kernel.check_key(key, self.thread.domain)
-        self._number, self._secret = key.number, key.key
         self._last_route: Destination | None = None
 
     def make(self, times: int) -> int:
@@ -132,12 +131,6 @@ class RepeatedCalls(Stack):
         except Exception as error:
             self._error = error
             return None
-        key, grant = self._key, self._grant
-        if (
-            key.number is self._number
-            and key.key is self._secret
-            and grant.fault is None
-            and grant.client is self.thread.domain
-        ):
+        if self._grant.admits(self._key, self.thread.domain):
             return self._last_route
         return None  # the next call, made by itself, tells its caller why
