@@ -35,8 +35,10 @@ class Channel(StreamsBeside, grpc.Channel):
         beside: grpc.Channel,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        from lrpc.cluster.channel.stub import UnaryUnary
         from lrpc.kernel.host import native
 
+        self._make_stub = UnaryUnary  # read with the channel: later, a program may not be allowed to
         self.beside: grpc.Channel = beside
         self.grpc_calls = 0  # streams are not counted
         self.closed = False
@@ -62,9 +64,7 @@ class Channel(StreamsBeside, grpc.Channel):
     ) -> "grpc.UnaryUnaryMultiCallable[Any, Any]":
         """Return the stub of a unary method."""
         beside = self.beside.unary_unary(method, request_serializer, response_deserializer, _registered_method)  # type: ignore[call-arg]  # of the stubs of its types
-        from lrpc.cluster.channel.stub import UnaryUnary
-
-        return UnaryUnary(self, method, request_serializer, response_deserializer, beside)
+        return self._make_stub(self, method, request_serializer, response_deserializer, beside)
 
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = None

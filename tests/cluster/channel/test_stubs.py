@@ -3,6 +3,8 @@
 import copy
 import gc
 import inspect
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,3 +198,22 @@ def test_calls_that_ctrl_c_ends_while_they_find_room_keep_no_astack(
     assert one(StringValue(value="y" * 300_000)).value == "y" * 300_000
     own.native.release(0)  # which is back already
     assert own.native.counts()["free"] == free
+
+
+def test_a_channel_has_read_all_of_lrpc_that_its_calls_take(tmp_path: Path) -> None:
+    """A program may become a user who cannot read it before it calls."""
+    program = f"""
+import sys
+import lrpc
+channel = lrpc.insecure_channel(sys.argv[1], [("lrpc.doors", sys.argv[2])])
+before = set(sys.modules)
+assert channel.unary_unary("/{SERVICE}/echo")(b"") == b""
+assert channel.unary_unary("/{SERVICE}/echo")(b"", timeout=20) == b""
+assert channel.local_calls == 2
+print([name for name in sys.modules if name not in before and name.startswith("lrpc")])
+"""
+    doors = str(tmp_path / "doors")
+    with serving(tmp_path, options=[("lrpc.doors", doors)]) as (_, target, _):
+        command = [sys.executable, "-c", program, target, doors]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
