@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import grpc
 
-from lrpc.cluster.channel.form import AGENT_KEY, Metadata, Metadatum, checked, unpack_metadata
+from lrpc.cluster.channel.form import AGENT_KEY, NEVER, Metadata, Metadatum, checked, unpack_metadata
 from lrpc.cluster.channel.methods import LOOPS_USER_AGENT, USER_AGENT
 
 if TYPE_CHECKING:  # which needs the host kernel
@@ -40,7 +40,7 @@ class ClientFacts:
     """What a call on an A-stack says of its client, the same in contexts of all kinds."""
 
     _binding: "ServerBinding"
-    _packed: bytes  # metadata
+    _packed: bytes = b""  # metadata
 
     def invocation_metadata(self) -> tuple[Metadatum, ...]:
         """Return the client's metadata, with its user agent before."""
@@ -67,7 +67,11 @@ class ClientFacts:
 class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gRPC's own
     """A `grpc.ServicerContext` whose call lies on an A-stack."""
 
-    # Set by few calls: until then the class has them, and a call costs less to begin.
+    # Set by few calls: until then the class has them, and a call costs less to begin. The native
+    # part makes the context of one without metadata or deadline, and sets only the first two.
+    _binding: "ServerBinding"
+    _index: int
+    deadline_ns = NEVER
     code_set: object = None
     details_set: str | None = None
     initial: Metadata = ()

@@ -42,6 +42,7 @@ from lrpc.kernel.descriptors import Entry
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.kernel.host.bindings import ServerBinding
+    from lrpc.kernel.host.native import HandlerStub
 
 _LOG = logging.getLogger("lrpc.channel")
 
@@ -62,46 +63,39 @@ class Handlers(Methods):
 
     def stubs_for(self, binding: "ServerBinding") -> list[Entry]:
         """Return the one server stub of a binding: it takes a request and returns a reply."""
-        from lrpc.kernel.host.workers import attended
+        from lrpc.kernel.host import native
 
         fresh, run, pool = contextvars.Context, self._run, self.pool
-        # Of the last call without metadata or deadline: its head, and how long that is.
-        usual: tuple[bytes, int, HandlerSteps | None] = b"", 0, None
+        bounded = self.most_concurrent is not None
+        all_by_stub = pool is not None and not pool.begins and not bounded  # what a usual call needs
 
         def enter(data: Any, offset: int) -> bytes:  # always all of some `bytes`
-            nonlocal usual
             method = metadata = b""
             deadline_ns = NEVER
-            head, size, steps = usual
-            if steps is not None and data.startswith(head):
-                message = data[size:]
-            else:
-                try:
-                    method, metadata, deadline_ns, message = unpack_request(data)
-                    if metadata:
-                        unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
-                except Malformed as error:
-                    return pack_reply(INTERNAL, str(error), (), (), b"")
-                steps = self._found.get(method)
-                if steps is not None and not metadata and deadline_ns == NEVER:
-                    head = pack_request(method, (), NEVER, b"")
-                    usual = head, len(head), steps
+            try:
+                method, metadata, deadline_ns, message = unpack_request(data)
+                if metadata:
+                    unpack_metadata(metadata)  # so that a handler that asks for it is not surprised
+            except Malformed as error:
+                return pack_reply(INTERNAL, str(error), (), (), b"")
+            steps = self._found.get(method)
+            if steps is not None and not metadata and deadline_ns == NEVER and all_by_stub:
+                stub.expect(pack_request(method, (), NEVER, b""), steps)
             if self.stopping:
                 return pack_reply(STOPPING, "", (), (), b"")
-            bounded = self.most_concurrent is not None
             if bounded and not self.enter():
                 return pack_reply(EXHAUSTED, LIMIT_TEXT, (), (), b"")
-            context = Context(binding, metadata, deadline_ns, attended.index)
+            context = Context(binding, metadata, deadline_ns, native.attended())
             try:
                 if pool is None:
                     assert self.executor is not None
-                    return self.executor.submit(fresh().run, run, steps, method, context, message).result()
+                    return self.executor.submit(fresh().run, run, stub, steps, method, context, message).result()
                 pool.take()
                 try:
                     executor = pool.executor()
                     if executor is None or executor._shutdown or (pool.begins and not pool.begin()):
                         return pack_reply(TAKE_GRPC, "", (), (), b"")
-                    return fresh().run(run, steps, method, context, message)
+                    return fresh().run(run, stub, steps, method, context, message)
                 finally:
                     pool.leave()
             finally:
@@ -111,9 +105,14 @@ class Handlers(Methods):
                 if context.callbacks is not None:
                     context.call_back()
 
-        return [enter]
+        take, leave, executor = (None, None, None) if pool is None else (pool.take, pool.leave, pool.executor)
+        most = self.largest, self.most_sent
+        stub = native.HandlerStub(self, enter, binding, Context, fresh, take, leave, executor, OK, *most)
+        return [stub.enter]
 
-    def _run(self, steps: HandlerSteps | None, method: bytes, context: Context, message: bytes) -> bytes:
+    def _run(
+        self, stub: "HandlerStub", steps: HandlerSteps | None, method: bytes, context: Context, message: bytes
+    ) -> bytes:
         """Run the handler of a unary method, and answer with what it returns."""
         if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
             return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
@@ -124,34 +123,32 @@ class Handlers(Methods):
             steps = found
         if len(message) > self.largest:  # as in gRPC, which reads no request before
             return pack_reply(EXHAUSTED, self.too_large(message) or "", (), (), b"")
-        deserialize, handle, serialize = steps
-        request: object = message
-        if deserialize is not None:
-            try:
-                request = deserialize(message)
-            except Exception:
-                _LOG.exception("Exception deserializing request!")
-                request = None
-            if request is None:
-                return self._reply(context, INTERNAL, "Exception deserializing request!")
-        try:
-            data = response = handle(request, context)
-        except Exception as error:
-            return self._raised(context, error)
-        said = context.said
-        if said and context.cancelled:
-            return self._reply(context, CANCELLED, "CANCELLED", own=False)
-        if serialize is not None:
-            try:
-                data = serialize(response)
-            except Exception:
-                _LOG.exception("Exception serializing message!")
-                data = None
-        if not isinstance(data, bytes):
-            return self._reply(context, INTERNAL, "Failed to serialize response!")
+        return stub.handle(steps, context, message)
+
+    # What the native part asks of a call with which something is unusual.
+
+    def _unread(self, context: Context, error: Exception | None) -> bytes:
+        """Reply that the request could not be read."""
+        text = "Exception deserializing request!"
+        if error is not None:
+            _LOG.error(text, exc_info=error)
+        return self._reply(context, INTERNAL, text)
+
+    def _cancelled(self, context: Context, _: None) -> bytes:
+        """Reply that the handler has cancelled its call."""
+        return self._reply(context, CANCELLED, "CANCELLED", own=False)
+
+    def _unsent(self, context: Context, error: Exception | None) -> bytes:
+        """Reply that the response could not be serialized."""
+        if error is not None:
+            _LOG.error("Exception serializing message!", exc_info=error)
+        return self._reply(context, INTERNAL, "Failed to serialize response!")
+
+    def _answered(self, context: Context, data: bytes) -> bytes:
+        """Reply with a response with which more goes, or that may be too long."""
         if len(data) > self.most_sent:
             return pack_reply(EXHAUSTED, self.too_long(data) or "", context.initial, (), b"")
-        return self._reply(context, 0, "", data) if said else OK + data
+        return self._reply(context, 0, "", data)
 
     def _look_up(self, method: bytes, context: Context) -> HandlerSteps | bytes:
         """Return what handles a method; or the reply, where it is no unary one of this server."""
@@ -190,9 +187,9 @@ class Handlers(Methods):
                 details = f"Exception calling application: {error}"
             except Exception:
                 details = "Calling application raised unprintable Exception!"
-            _LOG.exception(details)
+            _LOG.error(details, exc_info=error)
         if context.cancelled:
-            return self._reply(context, CANCELLED, "CANCELLED", own=False)
+            return self._cancelled(context, None)
         return self._reply(context, UNKNOWN, details)
 
     def _reply(self, context: Context, code: int, details: str, data: bytes = b"", *, own: bool = True) -> bytes:

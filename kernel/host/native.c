@@ -996,6 +996,7 @@ static PyType_Spec binding_spec = {"lrpc.kernel.host.native.Binding", sizeof(Bin
 static PyTypeObject *binding_type;
 
 #include "stub.h"
+#include "handler.h"
 
 /* --- workers ---------------------------------------------------------------------------------- */
 
@@ -1114,7 +1115,7 @@ static PyObject *worker_serve(PyObject *object, PyObject *args)
     if (index >= binding->count || self->binding || !is_live(binding) || binding->astacks[index].linkage.worker)
         Py_RETURN_NONE;
     self->binding = (Binding *)Py_NewRef(given);
-    self->index = index;
+    self->index = attended = index;
     pthread_mutex_lock(&watch_lock);
     binding->astacks[index].linkage.worker = &self->worker;
     pthread_mutex_unlock(&watch_lock);
@@ -1380,8 +1381,16 @@ static PyObject *module_floor(PyObject *module, PyObject *args)
     return list;
 }
 
+/* attended() -> the A-stack that this thread attends, as a worker */
+static PyObject *module_attended(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLong(attended);
+}
+
 static PyMethodDef functions[] = {
     {"now_ns", module_now, METH_NOARGS, NULL},
+    {"attended", module_attended, METH_NOARGS, NULL},
     {"allow_spinning", module_allow_spinning, METH_O, NULL},
     {"keep_results", module_keep_results, METH_VARARGS, NULL},
     {"drop_kept", module_drop_kept, METH_O, NULL},
@@ -1401,13 +1410,14 @@ static int execute(PyObject *module)
     atomic_store(&miss_budget_at, now_ns());
     binding_type = (PyTypeObject *)PyType_FromSpec(&binding_spec);
     way_type = (PyTypeObject *)PyType_FromSpec(&way_spec);
-    PyObject *worker = PyType_FromSpec(&worker_spec), *stub = PyType_FromSpec(&stub_spec);
-    if (!binding_type || !way_type || !worker || !stub || PyModule_AddObjectRef(module, "Binding", (PyObject *)binding_type)
+    PyObject *worker = PyType_FromSpec(&worker_spec), *stub = PyType_FromSpec(&stub_spec), *handler = PyType_FromSpec(&handler_spec);
+    if (intern_names() || !binding_type || !way_type || !worker || !stub || !handler || PyModule_AddObjectRef(module, "Binding", (PyObject *)binding_type)
         || PyModule_AddObjectRef(module, "Way", (PyObject *)way_type) || PyModule_AddObjectRef(module, "Worker", worker)
-        || PyModule_AddObjectRef(module, "Stub", stub))
+        || PyModule_AddObjectRef(module, "Stub", stub) || PyModule_AddObjectRef(module, "HandlerStub", handler))
         return -1;
     Py_DECREF(worker);
     Py_DECREF(stub);
+    Py_DECREF(handler);
     return 0;
 }
 

@@ -83,7 +83,39 @@ class Stub:
     ) -> Any: ...
     def _retire(self) -> None: ...
 
+class HandlerStub:
+    def __init__(
+        self,
+        owner: object,
+        unusual: Callable[[Any, int], bytes],
+        binding: object,
+        context: type,
+        fresh: Callable[[], object],
+        take: Callable[[], object] | None,
+        leave: Callable[[], object] | None,
+        executor: Callable[[], object] | None,
+        answer: bytes,
+        most_received: int,
+        most_sent: int,
+        /,
+    ) -> None: ...
+    def expect(
+        self,
+        head: bytes,
+        steps: tuple[Callable[[bytes], Any] | None, Callable[[Any, Any], Any], Callable[[Any], Any] | None],
+        /,
+    ) -> None: ...
+    def enter(self, data: Any, offset: int, /) -> bytes: ...
+    def handle(
+        self,
+        steps: tuple[Callable[[bytes], Any] | None, Callable[[Any, Any], Any], Callable[[Any], Any] | None],
+        context: object,
+        message: bytes,
+        /,
+    ) -> bytes: ...
+
 def now_ns() -> int: ...
+def attended() -> int: ...
 def allow_spinning(workers: int, /) -> None: ...
 def keep_results(most: int, for_one: int, told: Callable[[], object], /) -> None: ...
 def drop_kept(before_ns: int, /) -> int: ...

@@ -31,8 +31,6 @@ _LARGE: Final = 64 * 1024  # bytes of results that a worker does not hold while 
 # For which it holds them all the same, and stays with its A-stack: until they are collected; and
 # where calls follow each other, the next one finds memory that the system has not taken back.
 _LINGER_MS: Final = 100
-# Of a worker's thread: `index`, the A-stack that it attends.
-attended: Final = threading.local()
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
 OnError = Callable[[BaseException], tuple[int, bytes]]
 
@@ -232,7 +230,6 @@ class Workers:
         own, pending, on_error = worker.native, self._pending, self._on_error
         while (work := self.next(worker)) is not None:
             binding, index = work
-            attended.index = index
             entries = binding.entries
             count = len(entries)
             call = own.serve(binding.native, index, idle_ms)
