@@ -146,7 +146,7 @@ done:
 static PyObject *handler_handle(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     HandlerStub *self = (HandlerStub *)object;
-    if (count != 3 || !PyTuple_Check(args[0]) || PyTuple_Size(args[0]) != 3)
+    if (count != 3 || !self->owner || !PyTuple_Check(args[0]) || PyTuple_Size(args[0]) != 3)
         return PyErr_SetString(PyExc_TypeError, "handle takes a method's three steps, a context and a message"), NULL;
     PyObject *steps = args[0], *context = args[1], *request = args[2], *deserialize = PyTuple_GetItem(steps, 0), *error;
     if (deserialize == Py_None)
@@ -297,6 +297,10 @@ static int handler_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->unusual);
     Py_VISIT(self->binding);
     Py_VISIT((PyObject *)self->context);
+    Py_VISIT(self->fresh);
+    Py_VISIT(self->take);
+    Py_VISIT(self->leave);
+    Py_VISIT(self->executor);
     for (int i = 0; i < MOST_EXPECTED; i++)
         Py_VISIT(self->steps[i]);
     return 0;
@@ -312,9 +316,13 @@ static int handler_clear(PyObject *object)
     }
     self->context = NULL;
     Py_XDECREF(context);
+    Py_CLEAR(self->owner); /* no call is taken from now on */
     Py_CLEAR(self->unusual);
     Py_CLEAR(self->binding);
-    Py_CLEAR(self->owner); /* no call is taken from now on */
+    Py_CLEAR(self->fresh);
+    Py_CLEAR(self->take);
+    Py_CLEAR(self->leave);
+    Py_CLEAR(self->executor);
     return 0;
 }
 
@@ -324,10 +332,6 @@ static void handler_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     handler_clear(object);
-    Py_CLEAR(self->fresh);
-    Py_CLEAR(self->take);
-    Py_CLEAR(self->leave);
-    Py_CLEAR(self->executor);
     Py_CLEAR(self->answer);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);

@@ -96,6 +96,7 @@ class BenchTimes:
 
 
 FLOOR: Final = "C floor"
+ALONE: Final = "messages alone"  # what gRPC's stubs and servicers do with messages, in one process
 
 
 def measure(peers: Sequence[BenchPeer], tests: Sequence[str], effort: Effort, say: Callable[[str], None]) -> BenchTimes:
@@ -115,6 +116,8 @@ def measure(peers: Sequence[BenchPeer], tests: Sequence[str], effort: Effort, sa
         while done < effort.rounds:
             round_found = BenchTimes()
             disturbed = _floors(round_found)
+            if "Add" in tests and any(peer.server.startswith("lrpc channel") for peer in peers):
+                _alone(round_found, effort)
             for peer, client in clients:
                 say(f"round {done + 1} of {effort.rounds}: {peer.name}")
                 _one_peer(round_found, peer, client, tests, effort)
@@ -154,6 +157,17 @@ def _one_peer(found: BenchTimes, peer: BenchPeer, client: Client, tests: Sequenc
             before = _processor_ns(client.server)
             times = _time(client.calls["Add"], count, 1 / pace)
             found.add((peer.name, "Add", f"paced {pace}"), times, _processor_ns(client.server) - before)
+
+
+def _alone(found: BenchTimes, effort: Effort) -> None:
+    """Measure what the messages of Add take: no call by gRPC's stubs can take less."""
+    from lrpc.workloads.bench.service import messages_alone
+
+    _time(messages_alone, effort.calls // 10)
+    found.add((ALONE, "Add", "in one process"), _time(messages_alone, effort.calls))
+    for pace in PACES:
+        count = min(effort.paced_calls, pace)
+        found.add((ALONE, "Add", f"paced {pace}"), _time(messages_alone, count, 1 / pace))
 
 
 def _time(call: Call, count: int, gap_s: float = 0.0) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lrpc.workloads.bench.measure import COMPUTING, FLOOR, PACES, BenchCell, Shared
+from lrpc.workloads.bench.measure import ALONE, COMPUTING, FLOOR, PACES, BenchCell, Shared
 from lrpc.workloads.bench.pairs import PLAIN, STREAM, SideBySide
 from lrpc.workloads.bench.peers import BESIDE, SHIPPED_CHANNEL
 from lrpc.workloads.records.tables import Table
@@ -119,7 +119,7 @@ def _against_others(found: _Found) -> Iterator[Target]:
     sizes, paces = [], []
     watching = {peer for peer, _, mode in found.cells if mode == "spin"}
     for (peer, test, mode), cell in found.cells.items():
-        if peer in OURS or peer == FLOOR:
+        if peer in OURS or peer in (FLOOR, ALONE):
             continue
         own = found.median(MP if peer in watching else LRPC, test, mode)
         if own is None:

@@ -88,6 +88,7 @@ def test_the_native_module_compiles_without_a_warning(tmp_path: Path) -> None:
 # Calls of every kind, as far as the native part tells them apart, and an attack on the server.
 OF_ALL_KINDS = """
 import gc, os, random
+from tests.kernel.host import test_handlers as handlers
 from tests.kernel.host.test_hostile import attack
 with shop(folder) as (serving, server), this_machine(folder=folder) as here:
     client = here.bind(Shop, "shop")
@@ -113,6 +114,10 @@ with shop(folder) as (serving, server), this_machine(folder=folder) as here:
     del client
     gc.collect()
     assert second.add(1, 2) == 3
+for call in handlers.CALLS:
+    handlers.test_a_call_ends_with_its_reply_and_gives_its_permit_back(call)
+handlers.test_several_methods_are_told_apart_by_their_heads_and_the_oldest_forgotten()
+handlers.test_a_stub_that_nobody_has_is_freed_with_what_it_knows()
 print("done")
 """
 

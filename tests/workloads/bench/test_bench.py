@@ -65,6 +65,20 @@ def test_awaited_calls_are_timed_within_the_event_loop() -> None:
     assert own == {("Add", "sleep"): TINY.calls, ("Add", "paced 100"): 2, ("Add", "paced 1000"): 2}
 
 
+def test_what_messages_take_without_any_call_is_measured_beside_the_channel() -> None:
+    chosen = [one for one in PEERS if one.name in ("lrpc channel", "pipe")]
+    found = measure.measure(chosen, ["Add"], TINY, lambda text: None)
+    alone = {mode: one.times_ns for (name, _, mode), one in found.samples.items() if name == measure.ALONE}
+    assert {mode: len(times) for mode, times in alone.items()} == {
+        "in one process": TINY.calls,
+        "paced 100": 2,
+        "paced 1000": 2,
+    }
+    assert min(alone["in one process"]) < min(found.samples["lrpc channel", "Add", "sleep"].times_ns)
+    without = measure.measure([one for one in chosen if one.name == "pipe"], ["Add"], TINY, lambda text: None)
+    assert not [name for name, _, _ in without.samples if name == measure.ALONE]
+
+
 def test_what_the_channel_leaves_to_grpc_is_compared_in_pairs() -> None:
     found = pairs.compare(2 * pairs.CHANNELS, lambda text: None)
     streams = [f"stream {kind}" for kind in ("from the server", "from the client", "both ways")]
