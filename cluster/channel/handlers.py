@@ -69,7 +69,8 @@ class Handlers(Methods):
         bounded = self.most_concurrent is not None
         all_by_stub = pool is not None and not pool.begins and not bounded  # what a usual call needs
 
-        def enter(data: Any, offset: int) -> bytes:  # always all of some `bytes`
+        # It is told the stub: a stub that knew itself would keep the binding's memory for a while.
+        def enter(stub: "HandlerStub", data: Any, offset: int) -> bytes:  # always all of some `bytes`
             method = metadata = b""
             deadline_ns = NEVER
             try:

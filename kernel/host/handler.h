@@ -26,7 +26,7 @@ static int intern_names(void)
 typedef struct {
     PyObject_HEAD
     PyObject *owner;     /* of the methods: is told what goes wrong */
-    PyObject *unusual;   /* takes every other call */
+    PyObject *unusual;   /* takes every other call, and the stub */
     PyObject *binding;   /* what Python has for it */
     PyTypeObject *context;
     PyObject *fresh;     /* makes what a handler runs in */
@@ -286,7 +286,7 @@ static PyObject *handler_enter(PyObject *object, PyObject *const *args, Py_ssize
     }
     if (reply || PyErr_Occurred())
         return reply;
-    return PyObject_CallFunctionObjArgs(self->unusual, args[0], args[1], NULL);
+    return PyObject_CallFunctionObjArgs(self->unusual, object, args[0], args[1], NULL); /* it need not know the stub */
 }
 
 static int handler_traverse(PyObject *object, visitproc visit, void *arg)

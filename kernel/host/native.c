@@ -27,8 +27,8 @@
 #define MOST_QUARANTINED 64
 #define MOST_BYTES (1u << 30)
 
-/* Kinds of replies: Python's part adds its own from 2 on. */
-enum { RESULTS = 0, NO_ROOM = 1, NOT_KEPT = 0xFFFF };
+/* Kinds of replies: Python's part adds its own from 2 on, and knows the third. */
+enum { RESULTS = 0, NO_ROOM = 1, NO_SUCH_PROCEDURE = 4, NOT_KEPT = 0xFFFF };
 /* What `call` and `collect` return in place of results. */
 enum { CALL_ENDED = -1, CALL_ABORTED = -2, CALL_WITHDRAWN = -3, CALL_BROKEN = -4, CALL_QUARANTINED = -5, CALL_PENDING = -6, CALL_UNTAKEN = -7, CALL_NOT_KEPT = -8 };
 /* Whether a worker watches, and why not. */
@@ -73,6 +73,11 @@ typedef struct {
     Binding *binding;
     uint32_t index;
     int spins; /* between the last answer and the next call */
+    /* While it runs the procedures of calls: those, what tells of their exceptions, and who waits for a
+       worker; how long it idles; and from how many bytes on Python answers with results. */
+    PyObject *entries, *on_error, *pending;
+    int64_t idle_ns;
+    Py_ssize_t large;
 } WorkerObject;
 
 static uint64_t generation = 1, last_id;
@@ -995,6 +1000,19 @@ static PyType_Slot binding_slots[] = {
 static PyType_Spec binding_spec = {"lrpc.kernel.host.native.Binding", sizeof(Binding), 0, Py_TPFLAGS_DEFAULT, binding_slots};
 static PyTypeObject *binding_type;
 
+/* Return the exception that is raised, whatever it is, and let it be raised no more. */
+static PyObject *raised(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
 #include "stub.h"
 #include "handler.h"
 
@@ -1024,6 +1042,9 @@ static void detach(WorkerObject *self)
     stop_spinning(&one->linkage); /* kept results stay: their client asks another worker for them */
     self->binding = NULL;
     Py_DECREF(binding);
+    Py_CLEAR(self->entries);
+    Py_CLEAR(self->on_error);
+    Py_CLEAR(self->pending);
 }
 
 static void worker_dealloc(PyObject *object)
@@ -1052,8 +1073,9 @@ static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_
     return server_reply(&self->binding->ends, &one->linkage, worker_bits);
 }
 
-/* Wait for the next call. Returns (procedure, data), or None where the worker is free again. */
-static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
+/* Wait for the next call, and read it. Returns COMPLETED with a call; EXPIRED where the worker lingers
+   and none has come; LEFT where the worker is free again; -1 with a Python error set. */
+static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *procedure, PyObject **data)
 {
     for (;;) {
         Binding *binding = self->binding;
@@ -1064,76 +1086,75 @@ static PyObject *next_call(WorkerObject *self, int spins, int64_t idle_ns)
         ended = server_await(&binding->ends, &self->worker, &one->linkage, spins, idle_ns);
         Py_END_ALLOW_THREADS
         if (ended == EXPIRED)
-            Py_RETURN_TRUE;
+            return EXPIRED;
         if (ended == BROKEN)
             end_binding(binding, PEER_BROKEN);
         if (ended != COMPLETED) {
             detach(self);
-            Py_RETURN_NONE;
+            return LEFT;
         }
-        uint32_t procedure = atomic_load_explicit(&control->procedure, memory_order_relaxed);
+        *procedure = atomic_load_explicit(&control->procedure, memory_order_relaxed);
         binding->ends.calls++;
-        if (procedure == COLLECT) {
-            PyObject *data = Py_XNewRef(one->kept);
-            ended = answer(self, one->kept_kind, data, WORKER_AWAKE);
-            Py_XDECREF(data);
+        if (*procedure == COLLECT) {
+            PyObject *kept = Py_XNewRef(one->kept);
+            ended = answer(self, one->kept_kind, kept, WORKER_AWAKE);
+            Py_XDECREF(kept);
             spins = 0;
             if (ended == COMPLETED)
                 continue;
-            procedure = 0;
+            *procedure = 0;
         }
-        PyObject *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS, NULL, 0, NULL) : NULL;
-        if (data) {
-            PyObject *number = PyLong_FromUnsignedLong(procedure), *call = PyTuple_New(2);
-            if (!number || !call) {
-                Py_DECREF(data);
-                return NULL;
-            }
-            PyTuple_SetItem(call, 0, number);
-            PyTuple_SetItem(call, 1, data);
-            return call;
-        }
+        *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS, NULL, 0, NULL) : NULL;
+        if (*data)
+            return COMPLETED;
         if (PyErr_Occurred())
-            return NULL;
+            return -1;
         one->linkage.busy = 0;
         end_binding(binding, PEER_BROKEN);
         detach(self);
-        Py_RETURN_NONE;
+        return LEFT;
     }
+}
+
+/* Take an A-stack that nobody attends. Returns whether it could; -1 with a Python error set. */
+static int attach(WorkerObject *self, PyObject *given, unsigned int index)
+{
+    Binding *binding = (Binding *)given;
+    if (index >= binding->count || self->binding || !is_live(binding) || binding->astacks[index].linkage.worker)
+        return 0;
+    self->binding = (Binding *)Py_NewRef(given);
+    self->index = attended = index;
+    pthread_mutex_lock(&watch_lock);
+    binding->astacks[index].linkage.worker = &self->worker;
+    pthread_mutex_unlock(&watch_lock);
+    return 1;
 }
 
 /* serve(binding, index, idle_ms) -> (procedure, data) | None */
 static PyObject *worker_serve(PyObject *object, PyObject *args)
 {
     WorkerObject *self = (WorkerObject *)object;
-    PyObject *given;
+    PyObject *given, *data;
     unsigned int index;
     long long idle_ms;
+    uint32_t procedure;
     if (!PyArg_ParseTuple(args, "O!IL", binding_type, &given, &index, &idle_ms))
         return NULL;
-    Binding *binding = (Binding *)given;
-    if (index >= binding->count || self->binding || !is_live(binding) || binding->astacks[index].linkage.worker)
+    if (!attach(self, given, index))
         Py_RETURN_NONE;
-    self->binding = (Binding *)Py_NewRef(given);
-    self->index = attended = index;
-    pthread_mutex_lock(&watch_lock);
-    binding->astacks[index].linkage.worker = &self->worker;
-    pthread_mutex_unlock(&watch_lock);
-    return next_call(self, 0, idle_ms * MILLISECOND);
+    int found = next_call(self, 0, idle_ms * MILLISECOND, &procedure, &data);
+    if (found == COMPLETED)
+        return Py_BuildValue("(kN)", (unsigned long)procedure, data);
+    return found < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* Answer the call with args[0..2]: kind, bytes, and whether to stay. Returns whether the worker stays,
-   -1 with a Python error set. */
-static int answer_with(WorkerObject *self, PyObject *const *args)
+/* Answer the call that the worker holds. Returns whether the worker stays; -1 with a Python error set. */
+static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
 {
-    if (!self->binding || !PyBytes_Check(args[1])) {
+    if (!self->binding || !PyBytes_Check(data)) {
         PyErr_SetString(PyExc_TypeError, "an answer takes a kind, bytes, and whether to stay; after serve");
         return -1;
     }
-    long kind = PyLong_AsLong(args[0]);
-    int stay = PyObject_IsTrue(args[2]);
-    if (PyErr_Occurred())
-        return -1;
     Linkage *linkage = &self->binding->astacks[self->index].linkage;
     if (self->binding->generation != generation) { /* forked in the middle of a call */
         detach(self);
@@ -1141,7 +1162,7 @@ static int answer_with(WorkerObject *self, PyObject *const *args)
     }
     self->spins = stay && server_spins(&self->binding->ends, linkage);
     atomic_store_explicit(&linkage->control->spins, (uint32_t)self->spins, memory_order_relaxed);
-    int done = answer(self, (int)kind, args[1], !stay ? 0 : self->spins ? WORKER_AWAKE : WORKER_ASLEEP);
+    int done = answer(self, (int)kind, data, !stay ? 0 : self->spins ? WORKER_AWAKE : WORKER_ASLEEP);
     if (done == COMPLETED && stay)
         return 1;
     if (done != COMPLETED)
@@ -1150,19 +1171,101 @@ static int answer_with(WorkerObject *self, PyObject *const *args)
     return 0;
 }
 
-/* reply(kind, data, stay, idle_ms) -> (procedure, data) | None: answer, and wait for the next call */
+/* Run a procedure; return the bytes to answer with, and their kind. Takes the arguments over. */
+static PyObject *run_procedure(WorkerObject *self, uint32_t procedure, PyObject *data, long *kind)
+{
+    PyObject *entry = NULL, *offset = PyLong_FromLong(0), *result = NULL;
+    *kind = RESULTS;
+    if (procedure < (size_t)PySequence_Size(self->entries))
+        entry = PySequence_GetItem(self->entries, (Py_ssize_t)procedure);
+    else if (!PyErr_Occurred()) {
+        *kind = NO_SUCH_PROCEDURE;
+        result = PyBytes_FromStringAndSize(NULL, 0);
+    }
+    if (entry && offset)
+        result = PyObject_CallFunctionObjArgs(entry, data, offset, NULL);
+    Py_XDECREF(entry);
+    Py_XDECREF(offset);
+    Py_DECREF(data);
+    if (!result) { /* also for SystemExit: it is the call that ends */
+        PyObject *error = raised(), *told = PyObject_CallFunctionObjArgs(self->on_error, error, NULL);
+        Py_DECREF(error);
+        if (told && PyArg_ParseTuple(told, "lS", kind, &result))
+            Py_INCREF(result);
+        Py_XDECREF(told);
+    }
+    return result;
+}
+
+/* Run the procedures of calls, one after another. Returns (kind, results) where Python is to answer:
+   with much, or for a worker that is wanted elsewhere; None where the worker is free again; True where
+   it lingers and no call has come. */
+static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
+{
+    for (;;) {
+        uint32_t procedure;
+        PyObject *data;
+        long kind;
+        int found = next_call(self, self->spins, idle_ns, &procedure, &data);
+        self->worker.lingers = self->spins = 0;
+        if (found != COMPLETED)
+            return found < 0 ? NULL : Py_NewRef(found == EXPIRED ? Py_True : Py_None);
+        PyObject *result = run_procedure(self, procedure, data, &kind);
+        Py_ssize_t waiting = result ? PyObject_Size(self->pending) : -1;
+        if (waiting < 0) {
+            Py_XDECREF(result);
+            return NULL;
+        }
+        if (waiting || !PyBytes_Check(result) || PyBytes_Size(result) >= self->large || atomic_load(&self->worker.leave))
+            return Py_BuildValue("(lN)", kind, result);
+        int stays = answer_with(self, kind, result, 1);
+        Py_DECREF(result);
+        if (stays <= 0)
+            return stays < 0 ? NULL : Py_NewRef(Py_None);
+        idle_ns = self->idle_ns;
+    }
+}
+
+/* run(binding, index, idle_ms, entries, on_error, pending, large) -> as `run_calls` */
+static PyObject *worker_run(PyObject *object, PyObject *args)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    PyObject *given, *entries, *on_error, *pending;
+    unsigned int index;
+    long long idle_ms;
+    Py_ssize_t large;
+    if (!PyArg_ParseTuple(args, "O!ILOOOn", binding_type, &given, &index, &idle_ms, &entries, &on_error, &pending, &large))
+        return NULL;
+    if (!attach(self, given, index))
+        Py_RETURN_NONE;
+    self->entries = Py_NewRef(entries);
+    self->on_error = Py_NewRef(on_error);
+    self->pending = Py_NewRef(pending);
+    self->idle_ns = idle_ms * MILLISECOND;
+    self->large = large;
+    self->spins = 0;
+    return run_calls(self, self->idle_ns);
+}
+
+/* Parse what `reply` and `answer` are given, and answer. Returns as `answer_with`. */
+static int answer_as_told(WorkerObject *self, PyObject *const *args)
+{
+    long kind = PyLong_AsLong(args[0]);
+    int stay = PyObject_IsTrue(args[2]);
+    return PyErr_Occurred() ? -1 : answer_with(self, kind, args[1], stay);
+}
+
+/* reply(kind, data, stay, idle_ms) -> as `run_calls`: answer, and run what comes next */
 static PyObject *worker_reply(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     WorkerObject *self = (WorkerObject *)object;
     if (count != 4)
         return PyErr_SetString(PyExc_TypeError, "reply takes 4 arguments"), NULL;
     int64_t idle_ns = PyLong_AsLong(args[3]) * MILLISECOND;
-    int stays = PyErr_Occurred() ? -1 : answer_with(self, args);
-    if (stays < 0)
-        return NULL;
-    if (stays)
-        return next_call(self, self->spins, idle_ns);
-    Py_RETURN_NONE;
+    int stays = PyErr_Occurred() ? -1 : answer_as_told(self, args);
+    if (stays <= 0 || !self->entries)
+        return stays < 0 ? NULL : Py_NewRef(Py_None);
+    return run_calls(self, idle_ns);
 }
 
 /* answer(kind, data, stay) -> whether the worker stays, and calls `await_call` next: who answers so can
@@ -1171,7 +1274,7 @@ static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize
 {
     if (count != 3)
         return PyErr_SetString(PyExc_TypeError, "answer takes 3 arguments"), NULL;
-    int stays = answer_with((WorkerObject *)object, args);
+    int stays = answer_as_told((WorkerObject *)object, args);
     return stays < 0 ? NULL : PyBool_FromLong(stays);
 }
 
@@ -1194,20 +1297,18 @@ static PyObject *await_next(WorkerObject *self, PyObject *number, int lingers)
     int64_t idle_ns = PyLong_AsLong(number) * MILLISECOND;
     if (PyErr_Occurred())
         return NULL;
-    if (self->binding && self->binding->generation == generation) {
+    if (self->binding && self->entries && self->binding->generation == generation) {
         self->worker.lingers = lingers;
-        PyObject *call = next_call(self, self->spins, idle_ns);
-        self->worker.lingers = self->spins = 0;
-        return call;
+        return run_calls(self, idle_ns);
     }
     detach(self);
     Py_RETURN_NONE;
 }
 
-/* await_call(idle_ms) -> (procedure, data) | None */
+/* await_call(idle_ms) -> as `run_calls` */
 static PyObject *worker_await(PyObject *object, PyObject *number) { return await_next((WorkerObject *)object, number, 0); }
 
-/* linger(idle_ms) -> as `await_call`, but True where nothing has come: `await_call` is to follow */
+/* linger(idle_ms) -> likewise, but True where nothing has come: `await_call` is to follow */
 static PyObject *worker_linger(PyObject *object, PyObject *number) { return await_next((WorkerObject *)object, number, 1); }
 
 /* dismiss(): have the worker leave its A-stack, once it waits; welcome(): undo that */
@@ -1244,6 +1345,7 @@ static PyGetSetDef worker_properties[] = {
     {"busy", worker_busy, NULL, NULL, NULL}, {"since_ns", worker_since, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 static PyMethodDef worker_methods[] = {
     {"serve", worker_serve, METH_VARARGS, NULL},
+    {"run", worker_run, METH_VARARGS, NULL},
     {"reply", (PyCFunction)(void (*)(void))worker_reply, METH_FASTCALL, NULL},
     {"answer", (PyCFunction)(void (*)(void))worker_answer, METH_FASTCALL, NULL},
     {"takes", worker_takes, METH_O, NULL},

@@ -1,6 +1,6 @@
 """The native part of the host kernel: native.c says what each of these does, and why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Literal
 
 class Binding:
@@ -46,6 +46,17 @@ class Worker:
     @property
     def since_ns(self) -> int: ...
     def serve(self, binding: Binding, index: int, idle_ms: int, /) -> tuple[int, bytes] | None: ...
+    def run(
+        self,
+        binding: Binding,
+        index: int,
+        idle_ms: int,
+        entries: Sequence[Callable[[Any, int], bytes]],
+        on_error: Callable[[BaseException], tuple[int, bytes]],
+        pending: Sized,
+        large: int,
+        /,
+    ) -> tuple[int, bytes] | None: ...
     def reply(self, kind: int, data: bytes, stay: bool, idle_ms: int, /) -> tuple[int, bytes] | None: ...
     def answer(self, kind: int, data: bytes, stay: bool, /) -> bool: ...
     def takes(self, size: int, /) -> int: ...
@@ -87,7 +98,7 @@ class HandlerStub:
     def __init__(
         self,
         owner: object,
-        unusual: Callable[[Any, int], bytes],
+        unusual: Callable[[HandlerStub, Any, int], bytes],
         binding: object,
         context: type,
         fresh: Callable[[], object],

@@ -133,20 +133,8 @@ static PyObject *unusual(PyObject *object, PyObject *args, PyObject *named)
     return found;
 }
 
-/* Return the exception that is raised, and let it be raised no more; NULL for one that is no Exception. */
-static PyObject *caught(void)
-{
-    PyObject *type, *value, *traceback;
-    if (!PyErr_ExceptionMatches(PyExc_Exception))
-        return NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback)
-        PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
+/* Return the exception that is raised; NULL for one that is no Exception, which stays raised. */
+static PyObject *caught(void) { return PyErr_ExceptionMatches(PyExc_Exception) ? raised() : NULL; }
 
 /* Tell Python that a call was left by an exception, which goes on; and its reply, where it has one. */
 static void left(PyObject *object, PyObject *owner, PyObject *reply)

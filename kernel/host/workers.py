@@ -230,35 +230,26 @@ class Workers:
         own, pending, on_error = worker.native, self._pending, self._on_error
         while (work := self.next(worker)) is not None:
             binding, index = work
-            entries = binding.entries
-            count = len(entries)
-            call = own.serve(binding.native, index, idle_ms)
-            while call is not None:
-                procedure, data = call
-                kind = RESULTS
-                if procedure < count:
-                    try:
-                        result = entries[procedure](data, 0)
-                    except BaseException as error:  # also SystemExit: it is the call that ends
-                        kind, result = on_error(error)
-                else:
-                    kind, result = NO_SUCH_PROCEDURE, b""
-                del call, data
+            # What Python is to answer, since it is much or the worker may be wanted elsewhere.
+            answer = own.run(binding.native, index, idle_ms, binding.entries, on_error, pending, _LARGE)
+            while answer is not None:
+                kind, result = answer
+                answer = None
                 if len(result) < _LARGE:
                     stay = not worker.dismissed and not (pending and self.wanted(worker))
-                    call = own.reply(kind, result, stay, idle_ms)
-                else:
-                    fits = kept.await_room(own, len(result))
-                    stay = not worker.dismissed and not (fits and pending and self.wanted(worker))
-                    found = own.linger(_LINGER_MS) if own.answer(kind, result, stay) else None
-                    if found is True:
-                        result = b""
-                        found = own.await_call(0 if pending and not fits else idle_ms)
-                    call = found
+                    answer = own.reply(kind, result, stay, idle_ms)
+                    continue
+                fits = kept.await_room(own, len(result))
+                stay = not worker.dismissed and not (fits and pending and self.wanted(worker))
+                found = own.linger(_LINGER_MS) if own.answer(kind, result, stay) else None
+                if found is True:
+                    result = b""
+                    found = own.await_call(0 if pending and not fits else idle_ms)
+                answer = found
             result = b""
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)
-            del binding, entries, work  # it may have ended, and its memory goes with the last who knows it
+            del binding, work  # it may have ended, and its memory goes with the last who knows it
 
 
 class _Worker:

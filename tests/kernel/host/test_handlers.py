@@ -43,7 +43,7 @@ class Owner:
     def leave(self) -> None:
         self.free += 1
 
-    def others(self, data: bytes, offset: int) -> bytes:
+    def others(self, stub: native.HandlerStub, data: bytes, offset: int) -> bytes:
         return b"unusual: " + data
 
     def _told(self, what: str) -> Callable[[Context, object], bytes]:
