@@ -126,13 +126,13 @@ class Handlers(Methods):
             return pack_reply(EXHAUSTED, self.too_large(message) or "", (), (), b"")
         return stub.handle(steps, context, message)
 
-    # What the native part asks of a call with which something is unusual.
+    # What the native part asks of a call with which something is unusual; errors are being handled.
 
     def _unread(self, context: Context, error: Exception | None) -> bytes:
         """Reply that the request could not be read."""
         text = "Exception deserializing request!"
         if error is not None:
-            _LOG.error(text, exc_info=error)
+            _LOG.exception(text)
         return self._reply(context, INTERNAL, text)
 
     def _cancelled(self, context: Context, _: None) -> bytes:
@@ -142,7 +142,7 @@ class Handlers(Methods):
     def _unsent(self, context: Context, error: Exception | None) -> bytes:
         """Reply that the response could not be serialized."""
         if error is not None:
-            _LOG.error("Exception serializing message!", exc_info=error)
+            _LOG.exception("Exception serializing message!")
         return self._reply(context, INTERNAL, "Failed to serialize response!")
 
     def _answered(self, context: Context, data: bytes) -> bytes:
@@ -188,7 +188,7 @@ class Handlers(Methods):
                 details = f"Exception calling application: {error}"
             except Exception:
                 details = "Calling application raised unprintable Exception!"
-            _LOG.error(details, exc_info=error)
+            _LOG.exception(details)
         if context.cancelled:
             return self._cancelled(context, None)
         return self._reply(context, UNKNOWN, details)

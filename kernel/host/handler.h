@@ -65,6 +65,12 @@ static int handler_init(PyObject *object, PyObject *args, PyObject *unused)
     return 0;
 }
 
+static int same_bytes(PyObject *one, PyObject *other)
+{
+    Py_ssize_t size = PyBytes_Size(one);
+    return size == PyBytes_Size(other) && !memcmp(PyBytes_AsString(one), PyBytes_AsString(other), (size_t)size);
+}
+
 /* expect(head, steps): calls that begin so are usual */
 static PyObject *handler_expect(PyObject *object, PyObject *args)
 {
@@ -74,7 +80,11 @@ static PyObject *handler_expect(PyObject *object, PyObject *args)
         return NULL;
     if (PyTuple_Size(steps) != 3)
         return PyErr_SetString(PyExc_TypeError, "a method has three steps"), NULL;
-    uint32_t at = self->next++ % MOST_EXPECTED;
+    uint32_t at = 0;
+    while (at < MOST_EXPECTED && self->heads[at] && !same_bytes(self->heads[at], head))
+        at++;
+    if (at == MOST_EXPECTED)
+        at = self->next++ % MOST_EXPECTED;
     PyObject *old_head = self->heads[at], *old_steps = self->steps[at];
     self->heads[at] = Py_NewRef(head);
     self->steps[at] = Py_NewRef(steps);
@@ -95,11 +105,13 @@ static int is_set(PyObject *object, int name)
 }
 
 /* Ask the owner for the reply to a call with which something is unusual; `error`, where there is one,
-   is what was raised. */
+   is what was raised, and is taken over. It is then being handled, as where Python catches it. */
 static PyObject *told(PyObject *owner, const char *what, PyObject *context, PyObject *error)
 {
-    PyObject *reply = PyObject_CallMethod(owner, what, "OO", context, error ? error : Py_None);
-    Py_XDECREF(error);
+    if (!error)
+        return PyObject_CallMethod(owner, what, "OO", context, Py_None);
+    PyObject *before = handle_error(error), *reply = PyObject_CallMethod(owner, what, "OO", context, error);
+    handled(before, error);
     return reply;
 }
 
@@ -182,10 +194,12 @@ static PyObject *expected(HandlerStub *self, PyObject *data, PyObject **message)
         Py_ssize_t head = PyBytes_Size(self->heads[i]);
         if (size < head || memcmp(at, PyBytes_AsString(self->heads[i]), (size_t)head))
             continue;
-        if (size - head > self->most_received || is_set(self->owner, STOPPING))
-            return NULL;
-        *message = PyBytes_FromStringAndSize(at + head, size - head);
-        return *message ? Py_NewRef(self->steps[i]) : NULL;
+        PyObject *steps = Py_NewRef(self->steps[i]); /* what is asked of the owner may change them */
+        if (size - head <= self->most_received && !is_set(self->owner, STOPPING))
+            *message = PyBytes_FromStringAndSize(at + head, size - head);
+        if (!*message)
+            Py_CLEAR(steps);
+        return steps;
     }
     return NULL;
 }
@@ -237,7 +251,7 @@ static PyObject *let_go(HandlerStub *self, PyObject *context, PyObject *reply)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *left = PyObject_CallNoArgs(self->leave);
-    int failed = !left || (context && finish(context));
+    int failed = (context && finish(context)) || !left;
     Py_XDECREF(left);
     if (!failed) {
         PyErr_Restore(type, value, traceback);

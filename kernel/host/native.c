@@ -1013,6 +1013,22 @@ static PyObject *raised(void)
     return value;
 }
 
+/* Have an exception be the one that is handled, as `sys.exception` tells; return what was before. */
+static PyObject *handle_error(PyObject *error)
+{
+    PyObject *before = PyErr_GetHandledException();
+    PyErr_SetHandledException(error);
+    return before;
+}
+
+/* Have what was handled before be so again, and let go of both. */
+static void handled(PyObject *before, PyObject *error)
+{
+    PyErr_SetHandledException(before);
+    Py_XDECREF(before);
+    Py_XDECREF(error);
+}
+
 #include "stub.h"
 #include "handler.h"
 
@@ -1116,7 +1132,7 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
     }
 }
 
-/* Take an A-stack that nobody attends. Returns whether it could; -1 with a Python error set. */
+/* Take an A-stack that nobody attends. Returns whether it could. */
 static int attach(WorkerObject *self, PyObject *given, unsigned int index)
 {
     Binding *binding = (Binding *)given;
@@ -1130,7 +1146,7 @@ static int attach(WorkerObject *self, PyObject *given, unsigned int index)
     return 1;
 }
 
-/* serve(binding, index, idle_ms) -> (procedure, data) | None */
+/* serve(binding, index, idle_ms) -> (procedure, data) | None: one call, whose answer leaves the A-stack */
 static PyObject *worker_serve(PyObject *object, PyObject *args)
 {
     WorkerObject *self = (WorkerObject *)object;
@@ -1160,6 +1176,7 @@ static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
         detach(self);
         return 0;
     }
+    stay = stay && self->entries != NULL; /* who serves one call does not */
     self->spins = stay && server_spins(&self->binding->ends, linkage);
     atomic_store_explicit(&linkage->control->spins, (uint32_t)self->spins, memory_order_relaxed);
     int done = answer(self, (int)kind, data, !stay ? 0 : self->spins ? WORKER_AWAKE : WORKER_ASLEEP);
@@ -1171,29 +1188,39 @@ static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
     return 0;
 }
 
-/* Run a procedure; return the bytes to answer with, and their kind. Takes the arguments over. */
-static PyObject *run_procedure(WorkerObject *self, uint32_t procedure, PyObject *data, long *kind)
+/* Call a procedure's server stub; NULL with a Python error set, also where it returns no bytes. */
+static PyObject *call_entry(WorkerObject *self, uint32_t procedure, PyObject *data)
 {
-    PyObject *entry = NULL, *offset = PyLong_FromLong(0), *result = NULL;
-    *kind = RESULTS;
-    if (procedure < (size_t)PySequence_Size(self->entries))
-        entry = PySequence_GetItem(self->entries, (Py_ssize_t)procedure);
-    else if (!PyErr_Occurred()) {
-        *kind = NO_SUCH_PROCEDURE;
-        result = PyBytes_FromStringAndSize(NULL, 0);
-    }
+    PyObject *entry = PySequence_GetItem(self->entries, (Py_ssize_t)procedure), *offset = PyLong_FromLong(0), *result = NULL;
     if (entry && offset)
         result = PyObject_CallFunctionObjArgs(entry, data, offset, NULL);
     Py_XDECREF(entry);
     Py_XDECREF(offset);
-    Py_DECREF(data);
-    if (!result) { /* also for SystemExit: it is the call that ends */
-        PyObject *error = raised(), *told = PyObject_CallFunctionObjArgs(self->on_error, error, NULL);
-        Py_DECREF(error);
-        if (told && PyArg_ParseTuple(told, "lS", kind, &result))
-            Py_INCREF(result);
-        Py_XDECREF(told);
+    if (result && !PyBytes_Check(result)) {
+        Py_CLEAR(result);
+        PyErr_SetString(PyExc_TypeError, "a server stub returned no bytes");
     }
+    return result;
+}
+
+/* Run a procedure; return the bytes to answer with, and their kind. */
+static PyObject *run_procedure(WorkerObject *self, uint32_t procedure, PyObject *data, long *kind)
+{
+    Py_ssize_t count = PySequence_Size(self->entries);
+    if (count >= 0 && procedure >= (size_t)count) {
+        *kind = NO_SUCH_PROCEDURE;
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
+    *kind = RESULTS;
+    PyObject *result = count < 0 ? NULL : call_entry(self, procedure, data);
+    if (result)
+        return result;
+    PyObject *error = raised(), *before = handle_error(error); /* also SystemExit: it is the call that ends */
+    PyObject *told = PyObject_CallFunctionObjArgs(self->on_error, error, NULL);
+    handled(before, error);
+    if (told && PyArg_ParseTuple(told, "lS", kind, &result))
+        Py_INCREF(result);
+    Py_XDECREF(told);
     return result;
 }
 
@@ -1211,12 +1238,13 @@ static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
         if (found != COMPLETED)
             return found < 0 ? NULL : Py_NewRef(found == EXPIRED ? Py_True : Py_None);
         PyObject *result = run_procedure(self, procedure, data, &kind);
+        Py_DECREF(data);
         Py_ssize_t waiting = result ? PyObject_Size(self->pending) : -1;
         if (waiting < 0) {
             Py_XDECREF(result);
             return NULL;
         }
-        if (waiting || !PyBytes_Check(result) || PyBytes_Size(result) >= self->large || atomic_load(&self->worker.leave))
+        if (waiting || PyBytes_Size(result) >= self->large || atomic_load(&self->worker.leave))
             return Py_BuildValue("(lN)", kind, result);
         int stays = answer_with(self, kind, result, 1);
         Py_DECREF(result);
@@ -1263,7 +1291,7 @@ static PyObject *worker_reply(PyObject *object, PyObject *const *args, Py_ssize_
         return PyErr_SetString(PyExc_TypeError, "reply takes 4 arguments"), NULL;
     int64_t idle_ns = PyLong_AsLong(args[3]) * MILLISECOND;
     int stays = PyErr_Occurred() ? -1 : answer_as_told(self, args);
-    if (stays <= 0 || !self->entries)
+    if (stays <= 0)
         return stays < 0 ? NULL : Py_NewRef(Py_None);
     return run_calls(self, idle_ns);
 }

@@ -28,9 +28,7 @@ NO_SUCH_PROCEDURE: Final = 4
 IDLE_S: Final = 10.0
 SHARE: Final = 3  # times the workers that are left: as many may attend one process
 _LARGE: Final = 64 * 1024  # bytes of results that a worker does not hold while it idles
-# For which it holds them all the same, and stays with its A-stack: until they are collected; and
-# where calls follow each other, the next one finds memory that the system has not taken back.
-_LINGER_MS: Final = 100
+_LINGER_MS: Final = 100  # for which it stays with its A-stack at least, where they are to be collected
 # Turns an exception of a procedure into the kind and the bytes of a reply; raises none.
 OnError = Callable[[BaseException], tuple[int, bytes]]
 
@@ -241,12 +239,10 @@ class Workers:
                     continue
                 fits = kept.await_room(own, len(result))
                 stay = not worker.dismissed and not (fits and pending and self.wanted(worker))
-                found = own.linger(_LINGER_MS) if own.answer(kind, result, stay) else None
-                if found is True:
-                    result = b""
-                    found = own.await_call(0 if pending and not fits else idle_ms)
-                answer = found
-            result = b""
+                stays = own.answer(kind, result, stay)
+                result = b""
+                found = None if not stays else True if fits else own.linger(_LINGER_MS)
+                answer = own.await_call(0 if pending and not fits else idle_ms) if found is True else found
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)
             del binding, work  # it may have ended, and its memory goes with the last who knows it

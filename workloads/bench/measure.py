@@ -24,6 +24,7 @@ MOST_REPEATS: Final = 5
 FLOOR_CALLS: Final = 400
 PACES: Final = (100, 1000)  # calls a second
 COMPUTING: Final = ", server computes"
+NO_CALL: Final = "in one process"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class BenchCell:
 
     peer: str
     test: str
-    mode: str  # "spin", "sleep", "paced 100" or "paced 1000"; or the first two and COMPUTING
+    mode: str  # "spin", "sleep", "paced 100" or "paced 1000"; the first two and COMPUTING; or NO_CALL
     median_us: float
     p99_us: float
     cpu_us: float | None  # processor time of client and server, a call
@@ -87,7 +88,7 @@ class BenchTimes:
         found = []
         for (peer, test, mode), one in self.samples.items():
             own = medians[peer, test, mode]
-            other = beside.get((test, mode.replace("spin", "sleep")))
+            other = beside.get((test, "sleep" if mode == NO_CALL else mode.replace("spin", "sleep")))
             cpu = one.cpu_ns / len(one.times_ns) / 1000 if one.cpu_ns else None
             p99 = sorted(one.times_ns)[int(len(one.times_ns) * 0.99)] / 1000
             ratio = None if other is None or peer == FLOOR else other / own
@@ -164,7 +165,7 @@ def _alone(found: BenchTimes, effort: Effort) -> None:
     from lrpc.workloads.bench.service import messages_alone
 
     _time(messages_alone, effort.calls // 10)
-    found.add((ALONE, "Add", "in one process"), _time(messages_alone, effort.calls))
+    found.add((ALONE, "Add", NO_CALL), _time(messages_alone, effort.calls))
     for pace in PACES:
         count = min(effort.paced_calls, pace)
         found.add((ALONE, "Add", f"paced {pace}"), _time(messages_alone, count, 1 / pace))

@@ -121,7 +121,7 @@ def _awaited_block(method: Any, data: object) -> Callable[[], Any]:
 def messages_alone() -> Any:
     """Do what every call of Add does on either side, with no boundary between: make, pack, read."""
     request = Terms.FromString(Terms(a=3, b=4).SerializeToString())
-    response = _Servicer().add(request, None).SerializeToString()
+    response = _SERVICER.add(request, None).SerializeToString()
     return Total.FromString(response).value
 
 
@@ -163,6 +163,9 @@ class _Servicer:
     def follow(self, requests: Iterator[Any], context: object) -> Iterator[Any]:
         for one in requests:
             yield Total(value=one.value + 1)
+
+
+_SERVICER: Final = _Servicer()
 
 
 class _AwaitedServicer:

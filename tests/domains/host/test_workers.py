@@ -1,7 +1,9 @@
 """Who gets a server's workers, and how long calls may hold on to what they have."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
@@ -150,3 +152,27 @@ for one in calls: one.join()
 print("ready", flush=True)
 sys.stdin.read()
 """
+
+
+class Give(lrpc.Interface):
+    def give(self, size: lrpc.Int32) -> Annotated[bytes, lrpc.UpTo(1 << 20)]: ...
+
+
+class GiveServer(Give):
+    def __init__(self) -> None:
+        self.results = {size: bytes(size) for size in (1000, 1 << 20)}
+
+    def give(self, size: int) -> bytes:
+        return self.results[size]
+
+
+def test_a_worker_lets_go_of_large_results_before_it_waits_for_the_next_call(tmp_path: Path) -> None:
+    server = GiveServer()
+    large = server.results[1 << 20]
+    before = sys.getrefcount(large)
+    with this_machine(folder=tmp_path) as serving, this_machine(folder=tmp_path) as here:
+        serving.export(Give, server, "give")
+        client = here.bind(Give, "give")
+        for size in (1 << 20, 1 << 20, 1000):
+            assert client.give(size) == bytes(size)
+        until(lambda: sys.getrefcount(large) == before, 2.0)

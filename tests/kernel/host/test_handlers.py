@@ -2,6 +2,7 @@
 
 import contextvars
 import gc
+import sys
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -197,6 +198,43 @@ def test_several_methods_are_told_apart_by_their_heads_and_the_oldest_forgotten(
         stub.expect(b"%02d " % n, steps(owner, upper, None, lambda _, number=n: b"%d" % number))
     replies = [stub.enter(b"%02d " % n, 0) for n in range(20)]
     assert replies == [b"unusual: %02d " % n for n in range(4)] + [b"ok: %d" % n for n in range(4, 20)]
+
+
+def test_a_head_that_is_expected_again_takes_no_others_place() -> None:
+    owner = Owner()
+    stub = stub_of(owner)
+    stub.expect(b"other ", steps(owner, upper))
+    for n in range(20):
+        stub.expect(HEAD, steps(owner, upper, None, lambda _, number=n: b"%d" % number))
+    assert stub.enter(HEAD, 0) == b"ok: 19"
+    assert stub.enter(b"other one", 0) == b"ok: ONE"
+
+
+def test_an_owner_that_changes_what_is_expected_as_it_is_asked_mixes_no_methods_up() -> None:
+    class Changing(Owner):
+        @property
+        def stopping(self) -> bool:  # type: ignore[override]
+            for n in range(16):
+                stub.expect(b"%d " % n, steps(self, lambda *_: b"another"))
+            return False
+
+    owner = Changing()
+    stub = stub_of(owner)
+    stub.expect(HEAD, steps(owner, upper))
+    assert stub.enter(HEAD + b"more", 0) == b"ok: MORE"
+
+
+@pytest.mark.parametrize("call", ["raised", "not read", "not written"])
+def test_an_error_is_being_handled_while_its_reply_is_made(call: str) -> None:
+    class Asking(Owner):
+        def _told(self, what: str) -> Callable[[Context, object], bytes]:
+            return lambda context, error: f"{error is not None and sys.exception() is error}".encode()
+
+    owner = Asking()
+    stub = stub_of(owner)
+    stub.expect(HEAD, steps(owner, *CALLS[call][0]))
+    assert stub.enter(HEAD + b"more", 0) == b"True"
+    assert sys.exception() is None
 
 
 def test_a_stub_that_nobody_has_is_freed_with_what_it_knows() -> None:
