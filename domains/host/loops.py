@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from lrpc.domains.host.turns import Turns
 from lrpc.kernel.host import messages, native
 from lrpc.kernel.host.bindings import ServerBinding
 from lrpc.kernel.host.messages import BadMessage, DoorMessage
@@ -99,6 +100,7 @@ class LoopCalls:
         self._free: list[native.Worker] = []
         self._buffer = bytearray(messages.MOST_BYTES)
         self._into = [self._buffer]
+        self._turns = Turns(loop)
 
     @property
     def count(self) -> int:
@@ -146,7 +148,12 @@ class LoopCalls:
 
     def _hear(self, door: _LoopDoor) -> None:
         """Take what has come over a door."""
-        binding, rang = door.binding, 0
+        is_first, binding, rang = self._turns.begin(), door.binding, 0
+        # Of one call, the handler's first step comes first: nobody waits for its bell to be heard.
+        # The oldest bell was there before we looked, so that none is heard unlooked for.
+        found = not door.crowded and self._look(door)
+        if found and is_first:
+            self._turns.run()
         try:
             while (message := self._received(door)) is None:
                 rang += 1
@@ -162,8 +169,13 @@ class LoopCalls:
         else:
             if message is not None:
                 self._server.heard(binding, message)
-        if rang and not self._look(door) and self._server.is_restless(binding):
-            binding.native.end()
+        if not found and rang:
+            if not self._look(door) and self._server.is_restless(binding):
+                binding.native.end()
+            elif is_first:
+                self._turns.run()
+        elif rang > 1:
+            self._look(door)
         if binding.native.ended:
             self._forget(door)
             self._server.heard(binding, None)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Final
 
+from lrpc.domains.host.turns import Turns
 from lrpc.domains.interface import Procedure
 from lrpc.domains.stubs import in_order, pack, refer
 from lrpc.kernel.errors import ArgumentError, BindingRefused, CallFailed, NoSuchProcedure, raised
@@ -23,6 +24,7 @@ from lrpc.kernel.host.workers import NO_SUCH_PROCEDURE, RAISED, WRONG_ARGUMENT
 current_deadline: Final[ContextVar[int]] = ContextVar("deadline_ns", default=NEVER)
 Told = Callable[[Reply], None]
 Early = Callable[[bytes], None]
+_MOST_NOTICES: Final = 64  # that are taken at once
 _LONG_S: Final = 1e9  # seconds: a deadline beyond is none
 _MOST_TEXT: Final = 16_384  # characters of an exception that cross a boundary
 MOST_ERROR: Final = 1 << 18  # bytes of a reply that says what was raised, at most
@@ -157,6 +159,7 @@ class AwaitedCalls:
         self._waiting: dict[int, tuple[Told, Early | None]] = {}
         self._queue: deque[asyncio.Future[None]] = deque()  # who waits for an A-stack
         self._looks = False  # whether the loop will look for free A-stacks by itself
+        self._turns = Turns(self.loop)
         binding.on_early = self._from_any_thread
         assert binding.notify is not None
         self.loop.add_reader(binding.notify, self._notified)
@@ -245,18 +248,38 @@ class AwaitedCalls:
         return None if end == NEVER else self.loop.time() + (end - native.now_ns()) / 1e9
 
     def _notified(self) -> None:
-        notify, waiting = self.binding.notify, self._waiting
-        try:
-            while notify is not None and notify.recv(16) and len(waiting) > 1:
-                pass  # of several calls at once
-        except OSError:
-            pass
-        collect = self.binding.native.collect
+        """Settle the calls that are done, and run who waits for them."""
+        is_first, waiting = self._turns.begin(), self._waiting
+        # Of one call, the reply is settled before its notice is taken: who waits goes on first. The
+        # oldest notice was there before we looked, so that none is taken unlooked for.
+        one = len(waiting) <= 1
+        if not one:
+            self._take_notices(_MOST_NOTICES)
+        found = self._settle()
+        if found or not one:
+            self._admit()
+            if is_first:
+                self._turns.run()
+        if one:
+            self._take_notices(1)
+            if not found:
+                self._settle()
+                self._admit()
+
+    def _take_notices(self, most: int) -> None:
+        notify = self.binding.notify
+        with contextlib.suppress(OSError):
+            while most > 0 and notify is not None and notify.recv(16):
+                most -= 1
+
+    def _settle(self) -> bool:
+        """Tell of the calls that are done; return whether there were any."""
+        waiting, collect, found = self._waiting, self.binding.native.collect, False
         for index in list(waiting):
             if index in waiting and (reply := collect(index)) != PENDING:  # who was told may stop others
                 waiting.pop(index)[0](reply)
-        if self._queue:
-            self._admit()
+                found = True
+        return found
 
     def _admit(self) -> None:
         if self._queue and not (first := self._queue.popleft()).done():
@@ -286,7 +309,7 @@ class AwaitedCalls:
     def _end(self) -> None:
         self.close()
         self.binding.native.end()
-        self._notified()
+        self._settle()
         while self._queue:
             self._admit()
 

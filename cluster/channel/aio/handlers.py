@@ -45,6 +45,7 @@ class AwaitedHandlers:
     methods: Methods
     pool: Executor | None
     context: contextvars.Context  # each call begins with a copy
+    loop: asyncio.AbstractEventLoop  # in which they run: to ask for it costs a system call
     running: dict[AwaitedContext, asyncio.Task[None]] = field(default_factory=dict)
     _found: dict[bytes, tuple[Handler, bool]] = field(default_factory=dict)  # registered ones
 
@@ -64,7 +65,7 @@ class AwaitedHandlers:
             call.answer(pack_reply(STOPPING, "", (), (), b""))
             return
         context = AwaitedContext(call, metadata, deadline_ns)
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         task = loop.create_task(self._run(method, context, message), context=self.context.copy())
         self.running[context] = task
         call.on_gone = functools.partial(self._stop, context, task)

@@ -111,7 +111,7 @@ class AwaitedServer(RegisteredServer, grpc.aio.Server):
         from lrpc.kernel.host.server import HostServer
 
         loop = asyncio.get_running_loop()
-        handlers = self._handlers = AwaitedHandlers(self._methods, self._pool, contextvars.copy_context())
+        handlers = self._handlers = AwaitedHandlers(self._methods, self._pool, contextvars.copy_context(), loop)
         return HostServer(
             f"gRPC server {os.getpid()}",
             doors,

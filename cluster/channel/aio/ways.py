@@ -38,7 +38,8 @@ class ChannelCall(AwaitedUnaryCall):
 
     def __init__(self, stub: "AwaitedUnaryUnary", packed: bytes, until: int, given: Given, now: int) -> None:
         channel = self._channel = stub.channel
-        super().__init__(asyncio.get_running_loop(), given[1])
+        assert channel.loop is not None  # it is the running one: whoever makes a call has looked
+        super().__init__(channel.loop, given[1])
         self._stub, self._packed, self._until_ns, self._given = stub, packed, until, given
         channel.outstanding.add(self)
         calls = channel.calls

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import selectors
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,40 @@ def test_calls_are_taken_and_answered_by_the_loop(tmp_path: Path) -> None:
             calls.close()
 
     asyncio.run(main())
+
+
+class CountingSelector(selectors.DefaultSelector):
+    """A selector that counts how often its loop has asked it."""
+
+    asked = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Count, and select."""
+        self.asked += 1
+        return super().select(timeout)
+
+
+def test_a_call_takes_one_iteration_of_each_sides_loop(tmp_path: Path) -> None:
+    selector = CountingSelector()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def answer(call: LoopCall) -> None:
+            call.answer(call.data)
+
+        with bound(tmp_path, loop, lambda call: tasks.append(loop.create_task(answer(call)))) as (_, client):
+            calls, tasks = AwaitedCalls(client), list[asyncio.Task[None]]()
+            await calls.call(0, 0, b"", NEVER)
+            before = selector.asked
+            for _ in range(100):
+                assert await calls.call(0, 0, b"a", NEVER) == b"a"
+            assert (selector.asked - before) / 100 < 2.2  # both sides are in this loop
+            await asyncio.gather(*tasks)
+            calls.close()
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.run(main())
 
 
 def test_an_aborted_call_is_given_up_at_once_and_its_a_stack_comes_back(tmp_path: Path) -> None:
