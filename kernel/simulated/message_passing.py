@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
+from lrpc.kernel.simulated.concrete_threads import ConcreteThread
 from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
@@ -26,7 +27,7 @@ from lrpc.kernel.simulated.disciplines import (
     beside,
     copy_private,
 )
-from lrpc.kernel.simulated.log import MESSAGE, REPLY
+from lrpc.kernel.simulated.log import MESSAGE
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER, MessageBuffer, MessageBuffers
 from lrpc.kernel.simulated.threads import Thread
@@ -97,11 +98,11 @@ class Port:
         arguments, results = ARGUMENT_PATHS[kernel.discipline], RESULT_PATHS[kernel.discipline]
         steps = [CopyStep(one, path, one in mutable, one in immutable) for one, path in arguments.items()]
         # The copies before the trap, in the kernel, as the server receives, and as it dispatches.
-        self._on_call, self._on_trap, self._on_receive, self._on_dispatch = (
+        self._on_call, self._on_trap, self.on_receive, self._on_dispatch = (
             [step for step in steps if step.letter in letters] for letters in ("A", "BD", "C", "E")
         )
         steps = [CopyStep(one, path, True, True) for one, path in results.items()]
-        self._on_reply, self._on_return = ([step for step in steps if step.letter in some] for some in ("B", "CF"))
+        self.on_reply, self._on_return = ([step for step in steps if step.letter in some] for some in ("B", "CF"))
         self._copies_all = "E" in mutable
         # Where the server finds arguments, and puts results.
         self._own_place = SHARED if kernel.discipline == "shared buffers" else RECEIVER
@@ -112,14 +113,10 @@ class Port:
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
-        self._idle: deque[Thread] = deque()  # concrete threads waiting for a message
-        # The message that each other concrete thread serves, or will find when it resumes.
-        self._handed: dict[Thread, Message] = {}
-        for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
-            thread = kernel.new_thread(f"{export.name}/server{number}", export.domain, self._serve)
-            thread.serves = True
-            thread.port = self
-            self._idle.append(thread)
+        threads = max(descriptor.simultaneous for descriptor in export.descriptors)
+        self.servers = [ConcreteThread(self, f"{export.name}/server{number}") for number in range(threads)]
+        self._idle: deque[ConcreteThread] = deque(self.servers)  # waiting for a message
+        self._handed = 0  # messages, to concrete threads
 
     def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
         """Send packed arguments to the server, wait for the reply, and return its packed results.
@@ -139,11 +136,11 @@ class Port:
         try:  # in one function: a call within a call then needs one frame less
             processor = kernel.running_processor()
             charges = processor.charges
-            self._copy_arguments(message, self._on_call)
+            self.copy_arguments(message, self._on_call)
             processor.spend(charges.trap)
             if kernel.check_key(key, thread.domain).export is not self.export:
                 raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
-            self._copy_arguments(message, self._on_trap)
+            self.copy_arguments(message, self._on_trap)
             self._transfer(processor)
             if self.fault is not None:
                 raise self.fault.copy()
@@ -152,14 +149,14 @@ class Port:
             thread.outstanding = message
             if self._idle:
                 server = self._idle.popleft()
-                self._handed[server] = message
-                kernel.wake(server)
+                self.hand(server, message)
+                kernel.wake(server.thread)
             else:
                 self._messages.append(message)
             fault = kernel.block(self._awaited) or message.fault
             if fault is not None:
                 raise fault
-            self._copy_results(message, self._on_return)
+            self.copy_results(message, self._on_return)
             self.buffers.put_back(buffer)
             kernel.running_processor().settle()
             return message.results
@@ -168,56 +165,37 @@ class Port:
                 self.buffers.put_back(buffer)
             raise
 
-    def caller_of(self, server: Thread) -> Thread | None:
-        """Return the thread whose call a concrete thread serves; None if it was released."""
-        message = self._handed.get(server)
-        return None if message is None else message.sender
-
     def close(self, fault: CallError) -> None:
         """Close the port: refuse new messages, and fail waiting callers with a copy of `fault`."""
         self.fault = fault
-        for message in (*self._handed.values(), *self._messages):
-            self._reply(message, fault.copy())
+        for message in (*self.in_service(), *self._messages):
+            self.reply(message, fault.copy())
         self._messages.clear()
-        self._handed.clear()
+        for server in self.servers:
+            server.message = None
         self.buffers.close(fault)
 
     def leave(self, domain: "ProtectionDomain") -> None:
         """Take a domain that is about to terminate off the buffers."""
-        self.buffers.leave(domain, [message.buffer for message in (*self._handed.values(), *self._messages)])
+        self.buffers.leave(domain, [message.buffer for message in (*self.in_service(), *self._messages)])
 
-    def pass_message_to(self, captured: Thread, successor: Thread) -> None:
-        """Hand the message of a captured concrete thread over to its successor."""
-        successor.port = self
-        self._handed[successor] = self._handed.pop(captured)
+    def hand(self, server: ConcreteThread, message: "Message | None") -> None:
+        """Hand a message over to a concrete thread."""
+        self._handed += 1
+        server.message = message
+        server.received = self._handed
 
-    def _serve(self) -> None:
-        """Receive, dispatch and reply, over and over: the body of a concrete thread."""
-        kernel = self.kernel
-        thread = kernel.running_thread()
-        while True:
-            message = self._handed[thread]
-            self._dispatch(message)
-            processor = kernel.running_processor()
-            # One system call replies and receives the next message.
-            processor.spend(processor.charges.trap)
-            self._validate_reply(message)
-            self._copy_results(message, self._on_reply)
-            self._transfer(processor)
-            thread = kernel.running_thread()  # a successor, if a call by the procedure was aborted
-            del self._handed[thread]  # only now: a port that closes earlier must find the message
-            kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
-            if self._messages:
-                self._handed[thread] = self._messages.popleft()
-            else:
-                self._idle.append(thread)
-            if message.sender is None:
-                kernel.counts.replies_dropped += 1
-                self.buffers.put_back(message.buffer)
-            else:
-                self._reply(message, None)
-            if thread not in self._handed:
-                kernel.block("a message")
+    def serve_next(self, server: ConcreteThread) -> None:
+        """Hand a concrete thread the next message; it is idle where there is none."""
+        if self._messages:
+            self.hand(server, self._messages.popleft())
+        else:
+            self._idle.append(server)
+
+    def in_service(self) -> "list[Message]":
+        """Return the messages that concrete threads serve, in the order of handing over."""
+        serving = sorted((one for one in self.servers if one.message is not None), key=lambda one: one.received)
+        return [one.message for one in serving if one.message is not None]
 
     def _transfer(self, processor: "Processor") -> None:
         """Spend the transfer of a message, of which some steps may be under the machine's lock."""
@@ -230,25 +208,28 @@ class Port:
         if charges.after_lock.steps:
             processor.spend(charges.after_lock)
 
-    def _reply(self, message: Message, fault: CallError | None) -> None:
+    def reply(self, message: Message, fault: CallError | None) -> None:
+        """Wake the thread that waits for the reply to a message, if one still does."""
         sender = message.sender
         if sender is not None:
             message.sender = None
             sender.outstanding = None
             self.kernel.wake(sender, fault)
 
-    def _dispatch(self, message: Message) -> None:
-        self._copy_arguments(message, self._on_receive)
-        processor = self.kernel.running_processor()
-        processor.spend(processor.charges.message_dispatch)
-        processor.checkpoint()
-        self._copy_arguments(message, self._on_dispatch)
+    def run(self, message: Message) -> None:
+        """Run a message's procedure, and put its results, or what it raised, where the message is.
+
+        Raises `RunFailed` in the loop where a leaf procedure has entered the kernel.
+        """
+        self.copy_arguments(message, self._on_dispatch)
         try:
             self._place(message, self._run(message))
         except Exception as error:
+            if self.kernel.processor is None:  # the run fails
+                raise
             message.fault = raised(error)
 
-    def _validate_reply(self, message: Message) -> None:
+    def validate_reply(self, message: Message) -> None:
         """Check that the number which a reply presents is that of the message its thread serves.
 
         It lies where the server has the message. Another fails the call.
@@ -304,7 +285,7 @@ class Port:
         else:
             message.results = bytes(_access(buffer.client, buffer, step.source, READ)[HEADER:end])
 
-    def _copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
+    def copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
         """Make some of the copies of arguments that the discipline makes.
 
         A port that is closed takes no message: nothing is moved, counted or charged.
@@ -327,7 +308,7 @@ class Port:
                 processor.copy_arguments(values, size)
                 self.kernel.counts.copies[step.letter] += values
 
-    def _copy_results(self, message: Message, steps: list[CopyStep]) -> None:
+    def copy_results(self, message: Message, steps: list[CopyStep]) -> None:
         """Make some of the copies of results that the discipline makes.
 
         An error has no results to copy.

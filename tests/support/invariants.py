@@ -226,18 +226,19 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     """
     assert kernel.exports[name] is port.export
     assert port.export.domain.live
-    assert all(thread.state == THREAD_WAITING and thread.serves for thread in port._idle)
-    assert {*port._idle, *port._handed} <= kernel.threads
-    concrete = max(descriptor.simultaneous for descriptor in port.descriptors)
-    assert len({*port._idle, *port._handed}) == len(port._idle) + len(port._handed) == concrete
+    assert all(one.thread.state == THREAD_WAITING and one.thread.serves for one in port._idle)
+    assert {one.thread for one in port.servers} <= kernel.threads
+    assert all(one.thread.concrete is one for one in port.servers)
+    assert len(port.servers) == max(descriptor.simultaneous for descriptor in port.descriptors)
+    assert Counter(port._idle) == Counter(one for one in port.servers if one.message is None)
     assert not (port._idle and port._messages)
-    in_use = [message.buffer for message in (*port._messages, *port._handed.values())]
+    in_use = [message.buffer for message in (*port._messages, *port.in_service())]
     buffers = port.buffers
     assert all(buffer in buffers.members and buffer not in buffers._free for buffer in in_use)
     room = buffers.most - len(buffers.members) + buffers.free_count
     assert not buffers.waiting.waiting or room <= buffers.waiting.woken, name
     senders = {thread: thread.outstanding for thread in kernel.threads if isinstance(thread.outstanding, Message)}
-    for message in (*port._messages, *port._handed.values()):
+    for message in (*port._messages, *port.in_service()):
         assert message.sender is None or senders[message.sender] is message
 
 
@@ -262,7 +263,7 @@ def _names_are_of_the_living(kernel: Kernel) -> None:
     for grant in kernel.grants.values():
         assert grant.client.live
         assert grant.export is None or kernel.exports[grant.name] is grant.export
-    kept = {id(message) for port in kernel.ports.values() for message in (*port._messages, *port._handed.values())}
+    kept = {id(message) for port in kernel.ports.values() for message in (*port._messages, *port.in_service())}
     for thread in kernel.threads:
         assert not isinstance(thread.outstanding, Message) or id(thread.outstanding) in kept, str(thread)
 
