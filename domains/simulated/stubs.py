@@ -225,13 +225,14 @@ class MessageStub(ClientStub):
 
     def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant, port: Port) -> None:
         super().__init__(client, procedure, number, grant)
+        self.grant = grant
         self.port = port
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Send the arguments in a message, wait for the reply, and return its results."""
         processor = self.kernel.running_processor()
         processor.spend(processor.charges.message_client_stub)
-        data = self.port.call(self.key, self.number, packed)
+        data = self.port.call(self.key, self.number, packed, self.grant)
         self.kernel.counts.result_bytes += len(data)
         return self.results.unpack(data, 0)
 

@@ -32,6 +32,7 @@ class ConcreteThread(Stack):
         self.port = port
         self._kernel = port.kernel
         self.message: Message | None = None  # that it serves, or will find when it resumes
+        self.next_idle: ConcreteThread | None = None  # the one that waits behind it, if it waits for a message
         self.received = 0  # which of its port's messages that is, in the order of handing over
         self._next = RESUME
         self.thread: Thread = port.kernel.new_thread(name, port.export.domain, self._serve)

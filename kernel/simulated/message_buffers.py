@@ -10,6 +10,7 @@ from lrpc.kernel.simulated.memory import READ, WRITE, Region
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
+    from lrpc.kernel.simulated.message_passing import Message
 
 HEADER: Final = 8  # bytes ahead of arguments and results: the message's number, which a reply presents
 _NOWHERE: Final = Region(0, 0)  # the memory of a place where no message of a discipline is
@@ -18,13 +19,14 @@ _NOWHERE: Final = Region(0, 0)  # the memory of a place where no message of a di
 class MessageBuffer:
     """The memory that one message is in on its way: a region at each of its places."""
 
-    __slots__ = ("client", "mapped", "regions", "room")
+    __slots__ = ("client", "mapped", "message", "regions", "room")
 
     def __init__(self, client: "ProtectionDomain") -> None:
         self.client = client
         self.regions: list[Region] = [_NOWHERE] * STUB  # by place
         self.room = 0  # bytes of each region
         self.mapped = True  # until it is dropped from its pool
+        self.message: Message | None = None  # that it is the memory of, or was
 
 
 class MessageBuffers:

@@ -9,7 +9,8 @@ there before.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from struct import Struct
+from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
@@ -33,9 +34,15 @@ from lrpc.kernel.simulated.message_buffers import HEADER, MessageBuffer, Message
 from lrpc.kernel.simulated.threads import Thread
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.bindings import Grant
     from lrpc.kernel.simulated.domain import Export, ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
+
+# A message's number in memory. They are names of this module, which compiled code finds sooner.
+_NUMBER: Final = Struct("<Q")
+_write: Final = _NUMBER.pack_into
+_read: Final = _NUMBER.unpack_from
 
 
 class CopyStep:
@@ -61,26 +68,41 @@ def _access(domain: "ProtectionDomain", buffer: MessageBuffer, place: int, right
 
 
 class Message:
-    """A call's arguments and results, on their way, and the thread that waits for the reply."""
+    """A call's arguments and results, on their way, and the thread that waits for the reply.
 
-    def __init__(self, number: int, procedure: int, packed: bytes, sender: Thread, buffer: MessageBuffer) -> None:
-        self.number = number.to_bytes(HEADER, "little")  # as its header has it
-        self.procedure = procedure
-        self.packed = packed  # the arguments, in the client stub
-        self.end = HEADER + len(packed)  # bytes of the header and the arguments
+    It is used for one call after another, of those that have its buffer.
+    """
+
+    def __init__(self, buffer: MessageBuffer) -> None:
+        self.buffer = buffer
+        self.number = 0  # as its header has it
+        self.procedure = 0
+        self.packed = b""  # the arguments, in the client stub
+        self.end = HEADER  # bytes of the header and the arguments
         self.private_size = 0  # bytes of arguments that copy E takes off the message, whatever the discipline
         self.stack = b""  # what copy E has put on the server's stack
         self.result_size = 0
         self.results = b""
-        self.sender: Thread | None = sender
+        self.sender: Thread | None = None
         self.abandoned = False
-        self.buffer = buffer
         self.fault: CallError | None = None
+
+    def begin(self, number: int, procedure: int, packed: bytes, sender: Thread) -> None:
+        """Be the message of another call."""
+        self.number = number
+        self.procedure = procedure
+        self.packed = packed
+        self.end = HEADER + len(packed)
+        self.private_size = self.result_size = 0
+        self.stack = self.results = b""
+        self.sender = sender
+        self.fault = None
 
     def abandon(self) -> None:
         """Stop waiting for the reply; a late one is dropped and counted."""
         self.sender = None
         self.abandoned = True
+        self.buffer.message = None  # whose next call is not to be taken for this one
 
 
 class Port:
@@ -115,12 +137,17 @@ class Port:
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
         threads = max(descriptor.simultaneous for descriptor in export.descriptors)
         self.servers = [ConcreteThread(self, f"{export.name}/server{number}") for number in range(threads)]
-        self._idle: deque[ConcreteThread] = deque(self.servers)  # waiting for a message
+        # Those that wait for a message, the one that has waited longest first.
+        self._next_idle: ConcreteThread | None = None
+        self._last_idle = self.servers[0]  # the last of these, if there are any
+        for server in self.servers:
+            self._add_idle(server)
         self._handed = 0  # messages, to concrete threads
 
-    def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
+    def call(self, key: BindingObject, procedure: int, arguments: bytes, given: "Grant | None" = None) -> bytes:
         """Send packed arguments to the server, wait for the reply, and return its packed results.
 
+        `given` is the record of the Binding Object that the caller imported, if it knows.
         Raises `ForgedBinding`, `NoSuchProcedure`, `ProcedureRaised`, `CallFailed` or `CallAborted`.
         """
         kernel = self.kernel
@@ -129,7 +156,10 @@ class Port:
             raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.descriptors)}, from 0")
         self._sent += 1
         buffer = self.buffers.take(thread.domain, len(arguments))
-        message = Message(self._sent, procedure, arguments, thread, buffer)
+        message = buffer.message
+        if message is None:
+            message = buffer.message = Message(buffer)
+        message.begin(self._sent, procedure, arguments, thread)
         descriptor = self.descriptors[procedure]
         if descriptor.private_values:
             message.private_size = descriptor.private_size(arguments, 0)
@@ -138,7 +168,9 @@ class Port:
             charges = processor.charges
             self.copy_arguments(message, self._on_call)
             processor.spend(charges.trap)
-            if kernel.check_key(key, thread.domain).export is not self.export:
+            if given is None or not given.admits(key, thread.domain):
+                given = kernel.check_key(key, thread.domain)
+            if given.export is not self.export:
                 raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
             self.copy_arguments(message, self._on_trap)
             self._transfer(processor)
@@ -147,8 +179,9 @@ class Port:
             kernel.counts.cross_domain += 1
             kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
             thread.outstanding = message
-            if self._idle:
-                server = self._idle.popleft()
+            server = self._next_idle
+            if server is not None:
+                self._next_idle = server.next_idle
                 self.hand(server, message)
                 kernel.wake(server.thread)
             else:
@@ -157,9 +190,10 @@ class Port:
             if fault is not None:
                 raise fault
             self.copy_results(message, self._on_return)
-            self.buffers.put_back(buffer)
+            results = message.results
+            self.buffers.put_back(buffer)  # with the message, which may be another call's from here on
             kernel.running_processor().settle()
-            return message.results
+            return results
         except Exception:
             if not message.abandoned:  # else the server still has it, and gives its buffer back
                 self.buffers.put_back(buffer)
@@ -190,7 +224,15 @@ class Port:
         if self._messages:
             self.hand(server, self._messages.popleft())
         else:
-            self._idle.append(server)
+            self._add_idle(server)
+
+    def _add_idle(self, server: ConcreteThread) -> None:
+        server.next_idle = None
+        if self._next_idle is None:
+            self._next_idle = server
+        else:
+            self._last_idle.next_idle = server
+        self._last_idle = server
 
     def in_service(self) -> "list[Message]":
         """Return the messages that concrete threads serve, in the order of handing over."""
@@ -221,7 +263,8 @@ class Port:
 
         Raises `RunFailed` in the loop where a leaf procedure has entered the kernel.
         """
-        self.copy_arguments(message, self._on_dispatch)
+        if self._copies_all or self.descriptors[message.procedure].private_values:
+            self.copy_arguments(message, self._on_dispatch)
         try:
             self._place(message, self._run(message))
         except Exception as error:
@@ -234,10 +277,9 @@ class Port:
 
         It lies where the server has the message. Another fails the call.
         """
-        lies = _access(self.export.domain, message.buffer, self._own_place, READ)
-        if not lies.startswith(message.number):
-            other, number = (int.from_bytes(one, "little") for one in (lies[:HEADER], message.number))
-            text = f"{self.export.name}: its reply was to message {other}, not to {number}, which it serves"
+        presented: int = _read(_access(self.export.domain, message.buffer, self._own_place, READ), 0)[0]
+        if presented != message.number:
+            text = f"{self.export.name}: its reply was to message {presented}, not to {message.number}, which it serves"
             message.fault = CallFailed(text)
 
     def _run(self, message: Message) -> bytes:
@@ -266,7 +308,10 @@ class Port:
         """Move a message, with its number, by one copy."""
         buffer, end = message.buffer, message.end
         if step.source == STUB:
-            _access(buffer.client, buffer, step.target, WRITE)[:end] = message.number + message.packed
+            memory = _access(buffer.client, buffer, step.target, WRITE)
+            _write(memory, 0, message.number)
+            if message.packed:
+                memory[HEADER:end] = message.packed
         elif step.target != STACK:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:

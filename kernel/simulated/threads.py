@@ -127,6 +127,7 @@ class Thread:
         self.waits_for = "its start"
         self.waits = 0  # so far, so that a timer set for an earlier wait does not end this one
         self.ready_at = 0
+        self.next_ready: Thread | None = None  # the one behind it, while it is ready and has no processor
         # The thread that continues for this one's caller, once a server has captured this one, or
         # a domain in the middle of its chain has ended.
         self.successor: Thread | None = None
