@@ -19,6 +19,7 @@ from lrpc.kernel.simulated.log import WITHIN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_passing import Port
 from lrpc.kernel.simulated.network.remote import RemoteProcedure
+from lrpc.kernel.simulated.repeated_messages import RepeatedMessages
 from lrpc.kernel.simulated.transfer import call
 
 
@@ -61,6 +62,10 @@ class ClientStub:
             except CallError:
                 self._take_turn(since)
                 raise
+        self.repeat_here(packed, values, times)
+
+    def repeat_here(self, packed: bytes, values: tuple[object, ...], times: int) -> None:
+        """Make equal calls, whose arguments are packed already."""
         for _ in range(times):
             self._make(packed, values)
 
@@ -235,6 +240,26 @@ class MessageStub(ClientStub):
         data = self.port.call(self.key, self.number, packed, self.grant)
         self.kernel.counts.result_bytes += len(data)
         return self.results.unpack(data, 0)
+
+    def repeat_here(self, packed: bytes, values: tuple[object, ...], times: int) -> None:
+        """Make equal calls: most of them without the thread's stack, each unusual one by itself."""
+        kernel = self.kernel
+        unpack = self.results.unpack if self.results.count else None
+        repeated: RepeatedMessages | None = None
+        while times > 0:
+            self._make(packed, values)
+            times -= 1
+            if times and kernel.bus is None:
+                if repeated is None:
+                    repeated = RepeatedMessages(
+                        self.port, self.key, self.number, packed, self.grant, unpack, self.latencies
+                    )
+                since = kernel.running_processor().clock
+                try:
+                    times = repeated.make(times)
+                except CallError:
+                    self._take_turn(since)
+                    raise
 
 
 class WithinStub(ClientStub):

@@ -122,11 +122,8 @@ class ConcreteThread(Stack):
 
     def _reply(self, processor: "Processor", message: "Message") -> bool:
         """Reply, and take the next message, if there is one: return whether so."""
-        kernel, port, charges = self._kernel, self.port, processor.charges
-        if charges.under_lock.steps:
-            kernel.transfer_lock.take(processor, charges.under_lock)
-        if charges.after_lock.steps:
-            processor.spend(charges.after_lock)
+        kernel, port = self._kernel, self.port
+        port.take_lock(processor)
         # Only now is it off the message: a port that closes earlier must find that.
         self.message = None
         kernel.log.add(processor.clock, REPLY, self.thread.number, message.procedure)

@@ -59,8 +59,8 @@ class MessageBuffers:
         Raises the error that `close` gave to those that wait. Once closed, buffers have no memory.
         """
         free = self._free
-        if len(free) > self.waiting.woken and free[-1].client is client and HEADER + size <= free[-1].room:
-            return free.pop()  # the usual case
+        if self.has_at_hand(client, size):  # the usual case
+            return free.pop()
         if not self._closed and len(free) + self.most - len(self.members) <= self.waiting.woken:
             self.waiting.wait()
         if self._closed:  # perhaps since this thread was woken
@@ -70,6 +70,11 @@ class MessageBuffers:
         buffer = self._taken(client)
         self.fit(buffer, size)
         return buffer
+
+    def has_at_hand(self, client: "ProtectionDomain", size: int) -> bool:
+        """Return whether a message of a client's with so many bytes finds its buffer on top."""
+        free = self._free
+        return len(free) > self.waiting.woken and free[-1].client is client and HEADER + size <= free[-1].room
 
     def put_back(self, buffer: MessageBuffer) -> None:
         """Put a buffer back, and wake one thread that waits for one; does nothing once closed."""

@@ -131,7 +131,7 @@ class Port:
         passing = kernel.costs.file.message_passing
         assert passing is not None
         self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers.count)
-        self._awaited = f"a reply from {export.name}"
+        self.awaited = f"a reply from {export.name}"
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
@@ -154,50 +154,98 @@ class Port:
         thread = kernel.running_thread()
         if not 0 <= procedure < len(self.descriptors):
             raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.descriptors)}, from 0")
+        message = self.open(thread, procedure, arguments)
+        try:
+            processor = kernel.running_processor()
+            self.begin(message, key, given)
+            processor.settle()
+            charges = processor.charges
+            if charges.before_lock.steps:
+                processor.spend(charges.before_lock)
+            if charges.under_lock.steps:
+                processor.checkpoint()
+            self.take_lock(processor)
+            self.send(processor, message)
+            results = self.receive(message, kernel.block(self.awaited))
+        except Exception:
+            self.give_up(message)
+            raise
+        kernel.running_processor().settle()
+        return results
+
+    def would_take(self, given: "Grant", key: BindingObject, thread: Thread, size: int) -> bool:
+        """Return whether the running thread's next call, of so many bytes, finds all at hand."""
+        return given.admits(key, thread.domain) and self.buffers.has_at_hand(thread.domain, size)
+
+    def open(self, thread: Thread, procedure: int, arguments: bytes) -> Message:
+        """Return the message of a call that the running thread begins; wait for a buffer for it."""
         self._sent += 1
+        number = self._sent
         buffer = self.buffers.take(thread.domain, len(arguments))
         message = buffer.message
         if message is None:
             message = buffer.message = Message(buffer)
-        message.begin(self._sent, procedure, arguments, thread)
-        descriptor = self.descriptors[procedure]
+        message.begin(number, procedure, arguments, thread)
+        return message
+
+    def begin(self, message: Message, key: BindingObject, given: "Grant | None") -> None:
+        """Begin a call: copy its arguments, trap, and validate it."""
+        kernel, thread = self.kernel, message.sender
+        processor = kernel.running_processor()
+        assert thread is not None
+        descriptor = self.descriptors[message.procedure]
         if descriptor.private_values:
-            message.private_size = descriptor.private_size(arguments, 0)
-        try:  # in one function: a call within a call then needs one frame less
-            processor = kernel.running_processor()
-            charges = processor.charges
-            self.copy_arguments(message, self._on_call)
-            processor.spend(charges.trap)
-            if given is None or not given.admits(key, thread.domain):
-                given = kernel.check_key(key, thread.domain)
-            if given.export is not self.export:
-                raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
-            self.copy_arguments(message, self._on_trap)
-            self._transfer(processor)
-            if self.fault is not None:
-                raise self.fault.copy()
-            kernel.counts.cross_domain += 1
-            kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
-            thread.outstanding = message
-            server = self._next_idle
-            if server is not None:
-                self._next_idle = server.next_idle
-                self.hand(server, message)
-                kernel.wake(server.thread)
-            else:
-                self._messages.append(message)
-            fault = kernel.block(self._awaited) or message.fault
-            if fault is not None:
-                raise fault
-            self.copy_results(message, self._on_return)
-            results = message.results
-            self.buffers.put_back(buffer)  # with the message, which may be another call's from here on
-            kernel.running_processor().settle()
-            return results
-        except Exception:
-            if not message.abandoned:  # else the server still has it, and gives its buffer back
-                self.buffers.put_back(buffer)
-            raise
+            message.private_size = descriptor.private_size(message.packed, 0)
+        self.copy_arguments(message, self._on_call)
+        processor.spend(processor.charges.trap)
+        if given is None or not given.admits(key, thread.domain):
+            given = kernel.check_key(key, thread.domain)
+        if given.export is not self.export:
+            raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
+        self.copy_arguments(message, self._on_trap)
+
+    def take_lock(self, processor: "Processor") -> None:
+        """Make a transfer from where it takes the machine's lock, if it does; its turn is here."""
+        charges = processor.charges
+        if charges.under_lock.steps:
+            self.kernel.transfer_lock.take(processor, charges.under_lock)
+        if charges.after_lock.steps:
+            processor.spend(charges.after_lock)
+
+    def send(self, processor: "Processor", message: Message) -> None:
+        """Hand a message that was transferred to a concrete thread, or queue it for one."""
+        kernel, thread = self.kernel, message.sender
+        if self.fault is not None:
+            raise self.fault.copy()
+        assert thread is not None
+        kernel.counts.cross_domain += 1
+        kernel.log.add(processor.clock, MESSAGE, thread.number, message.procedure)
+        thread.outstanding = message
+        server = self._next_idle
+        if server is not None:
+            self._next_idle = server.next_idle
+            self.hand(server, message)
+            kernel.wake(server.thread)
+        else:
+            self._messages.append(message)
+
+    def receive(self, message: Message, fault: CallError | None) -> bytes:
+        """Return the results of a call whose thread was woken, and give its message back.
+
+        Raises `fault`, or that of the message.
+        """
+        fault = fault or message.fault
+        if fault is not None:
+            raise fault
+        self.copy_results(message, self._on_return)
+        results = message.results
+        self.buffers.put_back(message.buffer)  # the message may be another call's from here on
+        return results
+
+    def give_up(self, message: Message) -> None:
+        """Give back the message of a call that failed, unless the server still has it."""
+        if not message.abandoned:
+            self.buffers.put_back(message.buffer)
 
     def close(self, fault: CallError) -> None:
         """Close the port: refuse new messages, and fail waiting callers with a copy of `fault`."""
@@ -238,17 +286,6 @@ class Port:
         """Return the messages that concrete threads serve, in the order of handing over."""
         serving = sorted((one for one in self.servers if one.message is not None), key=lambda one: one.received)
         return [one.message for one in serving if one.message is not None]
-
-    def _transfer(self, processor: "Processor") -> None:
-        """Spend the transfer of a message, of which some steps may be under the machine's lock."""
-        charges = processor.charges
-        processor.settle()
-        if charges.before_lock.steps:
-            processor.spend(charges.before_lock)
-        if charges.under_lock.steps:
-            self.kernel.transfer_lock.hold(processor, charges.under_lock)
-        if charges.after_lock.steps:
-            processor.spend(charges.after_lock)
 
     def reply(self, message: Message, fault: CallError | None) -> None:
         """Wake the thread that waits for the reply to a message, if one still does."""
