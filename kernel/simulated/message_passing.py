@@ -9,8 +9,7 @@ there before.
 """
 
 from collections import deque
-from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
@@ -38,11 +37,6 @@ if TYPE_CHECKING:
     from lrpc.kernel.simulated.domain import Export, ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
-
-# A message's number in memory. They are names of this module, which compiled code finds sooner.
-_NUMBER: Final = Struct("<Q")
-_write: Final = _NUMBER.pack_into
-_read: Final = _NUMBER.unpack_from
 
 
 class CopyStep:
@@ -314,7 +308,8 @@ class Port:
 
         It lies where the server has the message. Another fails the call.
         """
-        presented: int = _read(_access(self.export.domain, message.buffer, self._own_place, READ), 0)[0]
+        _access(self.export.domain, message.buffer, self._own_place, READ)
+        presented: int = message.buffer.numbers[self._own_place][0]
         if presented != message.number:
             text = f"{self.export.name}: its reply was to message {presented}, not to {message.number}, which it serves"
             message.fault = CallFailed(text)
@@ -346,7 +341,7 @@ class Port:
         buffer, end = message.buffer, message.end
         if step.source == STUB:
             memory = _access(buffer.client, buffer, step.target, WRITE)
-            _write(memory, 0, message.number)
+            buffer.numbers[step.target][0] = message.number
             if message.packed:
                 memory[HEADER:end] = message.packed
         elif step.target != STACK:

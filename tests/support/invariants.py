@@ -226,6 +226,7 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     """
     assert kernel.exports[name] is port.export
     assert port.export.domain.live
+    buffers = port.buffers
     idle, one = [], port._next_idle
     while one is not None:
         idle.append(one)
@@ -236,9 +237,9 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     assert len(port.servers) == max(descriptor.simultaneous for descriptor in port.descriptors)
     assert Counter(idle) == Counter(one for one in port.servers if one.message is None)
     assert not (idle and port._messages)
+    assert len(buffers.free) == buffers.free_count
     in_use = [message.buffer for message in (*port._messages, *port.in_service())]
-    buffers = port.buffers
-    assert all(buffer in buffers.members and buffer not in buffers._free for buffer in in_use)
+    assert all(buffer in buffers.members and buffer not in buffers.free for buffer in in_use)
     room = buffers.most - len(buffers.members) + buffers.free_count
     assert not buffers.waiting.waiting or room <= buffers.waiting.woken, name
     senders = {thread: thread.outstanding for thread in kernel.threads if isinstance(thread.outstanding, Message)}
