@@ -127,10 +127,10 @@ class ConcreteThread(Stack):
         # Only now is it off the message: a port that closes earlier must find that.
         self.message = None
         kernel.log.add(processor.clock, REPLY, self.thread.number, message.procedure)
-        port.serve_next(self)
+        has_next = port.serve_next(self)
         if message.sender is None:
             kernel.counts.replies_dropped += 1
             port.buffers.put_back(message.buffer)
         else:
             port.reply(message, None)
-        return self.message is not None
+        return has_next

@@ -261,12 +261,13 @@ class Port:
         server.message = message
         server.received = self._handed
 
-    def serve_next(self, server: ConcreteThread) -> None:
-        """Hand a concrete thread the next message; it is idle where there is none."""
+    def serve_next(self, server: ConcreteThread) -> bool:
+        """Hand a concrete thread the next message; return whether there is one, else it is idle."""
         if self._messages:
             self.hand(server, self._messages.popleft())
-        else:
-            self._add_idle(server)
+            return True
+        self._add_idle(server)
+        return False
 
     def _add_idle(self, server: ConcreteThread) -> None:
         server.next_idle = None
