@@ -18,8 +18,8 @@ from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.log import WITHIN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_passing import Port
+from lrpc.kernel.simulated.message_turns import RepeatedMessages
 from lrpc.kernel.simulated.network.remote import RemoteProcedure
-from lrpc.kernel.simulated.repeated_messages import RepeatedMessages
 from lrpc.kernel.simulated.transfer import call
 
 

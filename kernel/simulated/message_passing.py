@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
-from lrpc.kernel.simulated.concrete_threads import ConcreteThread
 from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
@@ -30,6 +29,7 @@ from lrpc.kernel.simulated.disciplines import (
 from lrpc.kernel.simulated.log import MESSAGE
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER, MessageBuffer, MessageBuffers
+from lrpc.kernel.simulated.message_turns import ConcreteThread
 from lrpc.kernel.simulated.threads import Thread
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Message:
         self.fault: CallError | None = None
 
     def begin(self, number: int, procedure: int, packed: bytes, sender: Thread) -> None:
-        """Be the message of another call."""
+        """Take up another call, whose message this is from now on."""
         self.number = number
         self.procedure = procedure
         self.packed = packed

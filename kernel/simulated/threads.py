@@ -19,8 +19,8 @@ from lrpc.kernel.states import THREAD_ENDED, THREAD_RUNNING, THREAD_WAITING, fol
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
-    from lrpc.kernel.simulated.concrete_threads import ConcreteThread
     from lrpc.kernel.simulated.domain import ProtectionDomain
+    from lrpc.kernel.simulated.message_turns import ConcreteThread
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.scheduler import Scheduler
 
