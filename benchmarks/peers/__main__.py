@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers [--calls N] [--repeats R]
 
-Seven cases: those of `benchmarks.simulation`, ten clients that call across machines as in
+Eight cases: those of `benchmarks.simulation`, ten clients that call across machines as in
 `benchmarks.remote`, the ring of `benchmarks.rings` and the trace of `benchmarks.traces`. Each
 peer's model has the fewest events that give the kernel's virtual times: it moves no bytes, checks
 nothing and logs nothing. SimPy and salabim run in this process. SimGrid and ns-3 run as programs

@@ -18,6 +18,7 @@ from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.log import WITHIN
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_passing import Port
+from lrpc.kernel.simulated.message_turns import RepeatedMessages
 from lrpc.kernel.simulated.network.remote import RemoteProcedure
 from lrpc.kernel.simulated.transfer import call
 
@@ -61,6 +62,10 @@ class ClientStub:
             except CallError:
                 self._take_turn(since)
                 raise
+        self.repeat_here(packed, values, times)
+
+    def repeat_here(self, packed: bytes, values: tuple[object, ...], times: int) -> None:
+        """Make equal calls, whose arguments are packed already."""
         for _ in range(times):
             self._make(packed, values)
 
@@ -225,15 +230,36 @@ class MessageStub(ClientStub):
 
     def __init__(self, client: ProtectionDomain, procedure: Procedure, number: int, grant: Grant, port: Port) -> None:
         super().__init__(client, procedure, number, grant)
+        self.grant = grant
         self.port = port
 
     def call_here(self, packed: bytes, values: tuple[object, ...]) -> tuple[object, ...]:
         """Send the arguments in a message, wait for the reply, and return its results."""
         processor = self.kernel.running_processor()
         processor.spend(processor.charges.message_client_stub)
-        data = self.port.call(self.key, self.number, packed)
+        data = self.port.call(self.key, self.number, packed, self.grant)
         self.kernel.counts.result_bytes += len(data)
         return self.results.unpack(data, 0)
+
+    def repeat_here(self, packed: bytes, values: tuple[object, ...], times: int) -> None:
+        """Make equal calls: most of them without the thread's stack, each unusual one by itself."""
+        kernel = self.kernel
+        unpack = self.results.unpack if self.results.count else None
+        repeated: RepeatedMessages | None = None
+        while times > 0:
+            self._make(packed, values)
+            times -= 1
+            if times and kernel.bus is None:
+                if repeated is None:
+                    repeated = RepeatedMessages(
+                        self.port, self.key, self.number, packed, self.grant, unpack, self.latencies
+                    )
+                since = kernel.running_processor().clock
+                try:
+                    times = repeated.make(times)
+                except CallError:
+                    self._take_turn(since)
+                    raise
 
 
 class WithinStub(ClientStub):

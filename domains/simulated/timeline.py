@@ -116,11 +116,11 @@ class TimelineNotes(Notes):
         if self.ended or thread is None:
             return None
         head = PROCEDURE_SLICE | procedure << KIND_BITS + DETAIL_BITS
-        if thread.innermost is None and thread.port is None:
+        if thread.innermost is None and thread.concrete is None:
             return self._begin(head | 1 << KIND_BITS, thread.serves_call)
         client: Thread | None = thread
-        if thread.innermost is None and thread.port is not None:
-            client = thread.port.caller_of(thread)
+        if thread.innermost is None and thread.concrete is not None:
+            client = thread.concrete.sender
         call = None if client is None else self._call_of(client.number)
         return self._begin(head, 0 if call is None else call.number)
 

@@ -15,7 +15,7 @@ found none, a processor kept there would serve a single return, and in a server'
 a call and its return again and again.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from lrpc.kernel.simulated.log import EXCHANGE
@@ -39,7 +39,17 @@ class Dispatcher:
         self._needs = 0  # calls that needed an idle processor so far
         self._idle = list(processors)
         self._others = len(processors) - 1
-        self._ready: deque[Thread] = deque()
+        self._next: Thread | None = None  # the first of those that are ready and have no processor
+        self._last: Thread | None = None  # the last of these, if there are any
+
+    @property
+    def queue(self) -> "list[Thread]":
+        """Return the threads that are ready and have no processor, the next first."""
+        found, thread = [], self._next
+        while thread is not None:
+            found.append(thread)
+            thread = thread.next_ready
+        return found
 
     @property
     def others_idle(self) -> bool:
@@ -51,7 +61,15 @@ class Dispatcher:
         if self._idle:
             self._idle.pop(self._most_suitable(thread)).assign(thread)
         else:
-            self._ready.append(thread)
+            self._append(thread)
+
+    def _append(self, thread: "Thread") -> None:
+        thread.next_ready = None
+        if self._next is None or self._last is None:
+            self._next = thread
+        else:
+            self._last.next_ready = thread
+        self._last = thread
 
     def _most_suitable(self, thread: "Thread") -> int:
         """Return where in `_idle` the processor is that suits a thread best.
@@ -90,8 +108,10 @@ class Dispatcher:
         Without a ready thread, the processor idles in its context.
         """
         processor.release()
-        if self._ready:
-            processor.assign(self._ready.popleft())
+        thread = self._next
+        if thread is not None:
+            self._next = thread.next_ready
+            processor.assign(thread)
         else:
             self._idle.append(processor)
 
@@ -100,20 +120,33 @@ class Dispatcher:
 
         Return False, and change nothing, if no thread is ready.
         """
-        if not self._ready:
+        first = self._next
+        if first is None:
             return False
         thread.enter_state(THREAD_WAITING)
         thread.enter_state(THREAD_READY)
         thread.ready_at = processor.clock
         processor.release()
-        self._ready.append(thread)
-        processor.assign(self._ready.popleft())
+        self._append(thread)
+        self._next = first.next_ready
+        processor.assign(first)
         return True
 
     def withdraw(self, thread: "Thread") -> None:
         """Remove a thread from the queue of ready threads, if it is there."""
-        if thread.processor is None and thread in self._ready:
-            self._ready.remove(thread)
+        if thread.processor is not None:
+            return
+        before, one = None, self._next
+        while one is not None and one is not thread:
+            before, one = one, one.next_ready
+        if one is None:
+            return
+        if before is None:
+            self._next = one.next_ready
+        else:
+            before.next_ready = one.next_ready
+        if one is self._last:
+            self._last = before
 
     def exchange(self, processor: "Processor", domain: "ProtectionDomain", *, returns: bool) -> "Processor | None":
         """Move the running thread to an idle processor in `domain`'s context, and return it.

@@ -108,6 +108,10 @@ class SpinLock:
     def hold(self, processor: "Processor", path: Path) -> None:
         """Spin until the lock is free, then hold it for as long as the steps of `path` cost."""
         processor.checkpoint()
+        self.take(processor, path)
+
+    def take(self, processor: "Processor", path: Path) -> None:
+        """Do what `hold` does past its checkpoint."""
         self.acquisitions += 1
         wait = self._free_at - processor.clock
         if wait > 0:

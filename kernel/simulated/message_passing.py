@@ -26,12 +26,14 @@ from lrpc.kernel.simulated.disciplines import (
     beside,
     copy_private,
 )
-from lrpc.kernel.simulated.log import MESSAGE, REPLY
+from lrpc.kernel.simulated.log import MESSAGE
 from lrpc.kernel.simulated.memory import READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER, MessageBuffer, MessageBuffers
+from lrpc.kernel.simulated.message_turns import ConcreteThread
 from lrpc.kernel.simulated.threads import Thread
 
 if TYPE_CHECKING:
+    from lrpc.kernel.simulated.bindings import Grant
     from lrpc.kernel.simulated.domain import Export, ProtectionDomain
     from lrpc.kernel.simulated.kernel import Kernel
     from lrpc.kernel.simulated.processor import Processor
@@ -60,26 +62,41 @@ def _access(domain: "ProtectionDomain", buffer: MessageBuffer, place: int, right
 
 
 class Message:
-    """A call's arguments and results, on their way, and the thread that waits for the reply."""
+    """A call's arguments and results, on their way, and the thread that waits for the reply.
 
-    def __init__(self, number: int, procedure: int, packed: bytes, sender: Thread, buffer: MessageBuffer) -> None:
-        self.number = number.to_bytes(HEADER, "little")  # as its header has it
-        self.procedure = procedure
-        self.packed = packed  # the arguments, in the client stub
-        self.end = HEADER + len(packed)  # bytes of the header and the arguments
+    It is used for one call after another, of those that have its buffer.
+    """
+
+    def __init__(self, buffer: MessageBuffer) -> None:
+        self.buffer = buffer
+        self.number = 0  # as its header has it
+        self.procedure = 0
+        self.packed = b""  # the arguments, in the client stub
+        self.end = HEADER  # bytes of the header and the arguments
         self.private_size = 0  # bytes of arguments that copy E takes off the message, whatever the discipline
         self.stack = b""  # what copy E has put on the server's stack
         self.result_size = 0
         self.results = b""
-        self.sender: Thread | None = sender
+        self.sender: Thread | None = None
         self.abandoned = False
-        self.buffer = buffer
         self.fault: CallError | None = None
+
+    def begin(self, number: int, procedure: int, packed: bytes, sender: Thread) -> None:
+        """Take up another call, whose message this is from now on."""
+        self.number = number
+        self.procedure = procedure
+        self.packed = packed
+        self.end = HEADER + len(packed)
+        self.private_size = self.result_size = 0
+        self.stack = self.results = b""
+        self.sender = sender
+        self.fault = None
 
     def abandon(self) -> None:
         """Stop waiting for the reply; a late one is dropped and counted."""
         self.sender = None
         self.abandoned = True
+        self.buffer.message = None  # whose next call is not to be taken for this one
 
 
 class Port:
@@ -97,166 +114,205 @@ class Port:
         arguments, results = ARGUMENT_PATHS[kernel.discipline], RESULT_PATHS[kernel.discipline]
         steps = [CopyStep(one, path, one in mutable, one in immutable) for one, path in arguments.items()]
         # The copies before the trap, in the kernel, as the server receives, and as it dispatches.
-        self._on_call, self._on_trap, self._on_receive, self._on_dispatch = (
+        self._on_call, self._on_trap, self.on_receive, self._on_dispatch = (
             [step for step in steps if step.letter in letters] for letters in ("A", "BD", "C", "E")
         )
         steps = [CopyStep(one, path, True, True) for one, path in results.items()]
-        self._on_reply, self._on_return = ([step for step in steps if step.letter in some] for some in ("B", "CF"))
+        self.on_reply, self._on_return = ([step for step in steps if step.letter in some] for some in ("B", "CF"))
         self._copies_all = "E" in mutable
         # Where the server finds arguments, and puts results.
         self._own_place = SHARED if kernel.discipline == "shared buffers" else RECEIVER
         passing = kernel.costs.file.message_passing
         assert passing is not None
         self.buffers = MessageBuffers(kernel, export.domain, export.name, passing.buffers.count)
-        self._awaited = f"a reply from {export.name}"
+        self.awaited = f"a reply from {export.name}"
         self._sent = 0
         self.fault: CallError | None = None  # what callers get, once the port is closed
         self._messages: deque[Message] = deque()  # waiting for a concrete thread
-        self._idle: deque[Thread] = deque()  # concrete threads waiting for a message
-        # The message that each other concrete thread serves, or will find when it resumes.
-        self._handed: dict[Thread, Message] = {}
-        for number in range(max(descriptor.simultaneous for descriptor in export.descriptors)):
-            thread = kernel.new_thread(f"{export.name}/server{number}", export.domain, self._serve)
-            thread.serves = True
-            thread.port = self
-            self._idle.append(thread)
+        threads = max(descriptor.simultaneous for descriptor in export.descriptors)
+        self.servers = [ConcreteThread(self, f"{export.name}/server{number}") for number in range(threads)]
+        # Those that wait for a message, the one that has waited longest first.
+        self._next_idle: ConcreteThread | None = None
+        self._last_idle = self.servers[0]  # the last of these, if there are any
+        for server in self.servers:
+            self._add_idle(server)
+        self._handed = 0  # messages, to concrete threads
 
-    def call(self, key: BindingObject, procedure: int, arguments: bytes) -> bytes:
+    def call(self, key: BindingObject, procedure: int, arguments: bytes, given: "Grant | None" = None) -> bytes:
         """Send packed arguments to the server, wait for the reply, and return its packed results.
 
+        `given` is the record of the Binding Object that the caller imported, if it knows.
         Raises `ForgedBinding`, `NoSuchProcedure`, `ProcedureRaised`, `CallFailed` or `CallAborted`.
         """
         kernel = self.kernel
         thread = kernel.running_thread()
         if not 0 <= procedure < len(self.descriptors):
             raise NoSuchProcedure(f"{self.export.name}: procedure {procedure}: it has {len(self.descriptors)}, from 0")
-        self._sent += 1
-        buffer = self.buffers.take(thread.domain, len(arguments))
-        message = Message(self._sent, procedure, arguments, thread, buffer)
-        descriptor = self.descriptors[procedure]
-        if descriptor.private_values:
-            message.private_size = descriptor.private_size(arguments, 0)
-        try:  # in one function: a call within a call then needs one frame less
+        message = self.open(thread, procedure, arguments)
+        try:
             processor = kernel.running_processor()
+            self.begin(message, key, given)
+            processor.settle()
             charges = processor.charges
-            self._copy_arguments(message, self._on_call)
-            processor.spend(charges.trap)
-            if kernel.check_key(key, thread.domain).export is not self.export:
-                raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
-            self._copy_arguments(message, self._on_trap)
-            self._transfer(processor)
-            if self.fault is not None:
-                raise self.fault.copy()
-            kernel.counts.cross_domain += 1
-            kernel.log.add(processor.clock, MESSAGE, thread.number, procedure)
-            thread.outstanding = message
-            if self._idle:
-                server = self._idle.popleft()
-                self._handed[server] = message
-                kernel.wake(server)
-            else:
-                self._messages.append(message)
-            fault = kernel.block(self._awaited) or message.fault
-            if fault is not None:
-                raise fault
-            self._copy_results(message, self._on_return)
-            self.buffers.put_back(buffer)
-            kernel.running_processor().settle()
-            return message.results
+            if charges.before_lock.steps:
+                processor.spend(charges.before_lock)
+            if charges.under_lock.steps:
+                processor.checkpoint()
+            self.take_lock(processor)
+            self.send(processor, message)
+            results = self.receive(message, kernel.block(self.awaited))
         except Exception:
-            if not message.abandoned:  # else the server still has it, and gives its buffer back
-                self.buffers.put_back(buffer)
+            self.give_up(message)
             raise
+        kernel.running_processor().settle()
+        return results
 
-    def caller_of(self, server: Thread) -> Thread | None:
-        """Return the thread whose call a concrete thread serves; None if it was released."""
-        message = self._handed.get(server)
-        return None if message is None else message.sender
+    def would_take(self, given: "Grant", key: BindingObject, thread: Thread, size: int) -> bool:
+        """Return whether the running thread's next call, of so many bytes, finds all at hand."""
+        return given.admits(key, thread.domain) and self.buffers.has_at_hand(thread.domain, size)
+
+    def open(self, thread: Thread, procedure: int, arguments: bytes) -> Message:
+        """Return the message of a call that the running thread begins; wait for a buffer for it."""
+        self._sent += 1
+        number = self._sent
+        buffer = self.buffers.take(thread.domain, len(arguments))
+        message = buffer.message
+        if message is None:
+            message = buffer.message = Message(buffer)
+        message.begin(number, procedure, arguments, thread)
+        return message
+
+    def begin(self, message: Message, key: BindingObject, given: "Grant | None") -> None:
+        """Begin a call: copy its arguments, trap, and validate it."""
+        kernel, thread = self.kernel, message.sender
+        processor = kernel.running_processor()
+        assert thread is not None
+        descriptor = self.descriptors[message.procedure]
+        if descriptor.private_values:
+            message.private_size = descriptor.private_size(message.packed, 0)
+        self.copy_arguments(message, self._on_call)
+        processor.spend(processor.charges.trap)
+        if given is None or not given.admits(key, thread.domain):
+            given = kernel.check_key(key, thread.domain)
+        if given.export is not self.export:
+            raise ForgedBinding(f"Binding Object {key.claimed_number}: it is not for {self.export.name}")
+        self.copy_arguments(message, self._on_trap)
+
+    def take_lock(self, processor: "Processor") -> None:
+        """Make a transfer from where it takes the machine's lock, if it does; its turn is here."""
+        charges = processor.charges
+        if charges.under_lock.steps:
+            self.kernel.transfer_lock.take(processor, charges.under_lock)
+        if charges.after_lock.steps:
+            processor.spend(charges.after_lock)
+
+    def send(self, processor: "Processor", message: Message) -> None:
+        """Hand a message that was transferred to a concrete thread, or queue it for one."""
+        kernel, thread = self.kernel, message.sender
+        if self.fault is not None:
+            raise self.fault.copy()
+        assert thread is not None
+        kernel.counts.cross_domain += 1
+        kernel.log.add(processor.clock, MESSAGE, thread.number, message.procedure)
+        thread.outstanding = message
+        server = self._next_idle
+        if server is not None:
+            self._next_idle = server.next_idle
+            self.hand(server, message)
+            kernel.wake(server.thread)
+        else:
+            self._messages.append(message)
+
+    def receive(self, message: Message, fault: CallError | None) -> bytes:
+        """Return the results of a call whose thread was woken, and give its message back.
+
+        Raises `fault`, or that of the message.
+        """
+        fault = fault or message.fault
+        if fault is not None:
+            raise fault
+        self.copy_results(message, self._on_return)
+        results = message.results
+        self.buffers.put_back(message.buffer)  # the message may be another call's from here on
+        return results
+
+    def give_up(self, message: Message) -> None:
+        """Give back the message of a call that failed, unless the server still has it."""
+        if not message.abandoned:
+            self.buffers.put_back(message.buffer)
 
     def close(self, fault: CallError) -> None:
         """Close the port: refuse new messages, and fail waiting callers with a copy of `fault`."""
         self.fault = fault
-        for message in (*self._handed.values(), *self._messages):
-            self._reply(message, fault.copy())
+        for message in (*self.in_service(), *self._messages):
+            self.reply(message, fault.copy())
         self._messages.clear()
-        self._handed.clear()
+        for server in self.servers:
+            server.message = None
         self.buffers.close(fault)
 
     def leave(self, domain: "ProtectionDomain") -> None:
         """Take a domain that is about to terminate off the buffers."""
-        self.buffers.leave(domain, [message.buffer for message in (*self._handed.values(), *self._messages)])
+        self.buffers.leave(domain, [message.buffer for message in (*self.in_service(), *self._messages)])
 
-    def pass_message_to(self, captured: Thread, successor: Thread) -> None:
-        """Hand the message of a captured concrete thread over to its successor."""
-        successor.port = self
-        self._handed[successor] = self._handed.pop(captured)
+    def hand(self, server: ConcreteThread, message: "Message | None") -> None:
+        """Hand a message over to a concrete thread."""
+        self._handed += 1
+        server.message = message
+        server.received = self._handed
 
-    def _serve(self) -> None:
-        """Receive, dispatch and reply, over and over: the body of a concrete thread."""
-        kernel = self.kernel
-        thread = kernel.running_thread()
-        while True:
-            message = self._handed[thread]
-            self._dispatch(message)
-            processor = kernel.running_processor()
-            # One system call replies and receives the next message.
-            processor.spend(processor.charges.trap)
-            self._validate_reply(message)
-            self._copy_results(message, self._on_reply)
-            self._transfer(processor)
-            thread = kernel.running_thread()  # a successor, if a call by the procedure was aborted
-            del self._handed[thread]  # only now: a port that closes earlier must find the message
-            kernel.log.add(processor.clock, REPLY, thread.number, message.procedure)
-            if self._messages:
-                self._handed[thread] = self._messages.popleft()
-            else:
-                self._idle.append(thread)
-            if message.sender is None:
-                kernel.counts.replies_dropped += 1
-                self.buffers.put_back(message.buffer)
-            else:
-                self._reply(message, None)
-            if thread not in self._handed:
-                kernel.block("a message")
+    def serve_next(self, server: ConcreteThread) -> bool:
+        """Hand a concrete thread the next message; return whether there is one, else it is idle."""
+        if self._messages:
+            self.hand(server, self._messages.popleft())
+            return True
+        self._add_idle(server)
+        return False
 
-    def _transfer(self, processor: "Processor") -> None:
-        """Spend the transfer of a message, of which some steps may be under the machine's lock."""
-        charges = processor.charges
-        processor.settle()
-        if charges.before_lock.steps:
-            processor.spend(charges.before_lock)
-        if charges.under_lock.steps:
-            self.kernel.transfer_lock.hold(processor, charges.under_lock)
-        if charges.after_lock.steps:
-            processor.spend(charges.after_lock)
+    def _add_idle(self, server: ConcreteThread) -> None:
+        server.next_idle = None
+        if self._next_idle is None:
+            self._next_idle = server
+        else:
+            self._last_idle.next_idle = server
+        self._last_idle = server
 
-    def _reply(self, message: Message, fault: CallError | None) -> None:
+    def in_service(self) -> "list[Message]":
+        """Return the messages that concrete threads serve, in the order of handing over."""
+        serving = sorted((one for one in self.servers if one.message is not None), key=lambda one: one.received)
+        return [one.message for one in serving if one.message is not None]
+
+    def reply(self, message: Message, fault: CallError | None) -> None:
+        """Wake the thread that waits for the reply to a message, if one still does."""
         sender = message.sender
         if sender is not None:
             message.sender = None
             sender.outstanding = None
             self.kernel.wake(sender, fault)
 
-    def _dispatch(self, message: Message) -> None:
-        self._copy_arguments(message, self._on_receive)
-        processor = self.kernel.running_processor()
-        processor.spend(processor.charges.message_dispatch)
-        processor.checkpoint()
-        self._copy_arguments(message, self._on_dispatch)
+    def run(self, message: Message) -> None:
+        """Run a message's procedure, and put its results, or what it raised, where the message is.
+
+        Raises `RunFailed` in the loop where a leaf procedure has entered the kernel.
+        """
+        if self._copies_all or self.descriptors[message.procedure].private_values:
+            self.copy_arguments(message, self._on_dispatch)
         try:
             self._place(message, self._run(message))
         except Exception as error:
+            if self.kernel.processor is None:  # the run fails
+                raise
             message.fault = raised(error)
 
-    def _validate_reply(self, message: Message) -> None:
+    def validate_reply(self, message: Message) -> None:
         """Check that the number which a reply presents is that of the message its thread serves.
 
         It lies where the server has the message. Another fails the call.
         """
-        lies = _access(self.export.domain, message.buffer, self._own_place, READ)
-        if not lies.startswith(message.number):
-            other, number = (int.from_bytes(one, "little") for one in (lies[:HEADER], message.number))
-            text = f"{self.export.name}: its reply was to message {other}, not to {number}, which it serves"
+        _access(self.export.domain, message.buffer, self._own_place, READ)
+        presented: int = message.buffer.numbers[self._own_place][0]
+        if presented != message.number:
+            text = f"{self.export.name}: its reply was to message {presented}, not to {message.number}, which it serves"
             message.fault = CallFailed(text)
 
     def _run(self, message: Message) -> bytes:
@@ -285,7 +341,10 @@ class Port:
         """Move a message, with its number, by one copy."""
         buffer, end = message.buffer, message.end
         if step.source == STUB:
-            _access(buffer.client, buffer, step.target, WRITE)[:end] = message.number + message.packed
+            memory = _access(buffer.client, buffer, step.target, WRITE)
+            buffer.numbers[step.target][0] = message.number
+            if message.packed:
+                memory[HEADER:end] = message.packed
         elif step.target != STACK:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:
@@ -304,7 +363,7 @@ class Port:
         else:
             message.results = bytes(_access(buffer.client, buffer, step.source, READ)[HEADER:end])
 
-    def _copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
+    def copy_arguments(self, message: Message, steps: list[CopyStep]) -> None:
         """Make some of the copies of arguments that the discipline makes.
 
         A port that is closed takes no message: nothing is moved, counted or charged.
@@ -327,7 +386,7 @@ class Port:
                 processor.copy_arguments(values, size)
                 self.kernel.counts.copies[step.letter] += values
 
-    def _copy_results(self, message: Message, steps: list[CopyStep]) -> None:
+    def copy_results(self, message: Message, steps: list[CopyStep]) -> None:
         """Make some of the copies of results that the discipline makes.
 
         An error has no results to copy.

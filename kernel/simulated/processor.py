@@ -189,6 +189,16 @@ class Processor:
         self.resume_soon()
         return False
 
+    def may_settle(self) -> bool:
+        """Return what `may_go_on` does, but occupy the memory bus where something is owed to it.
+
+        That takes a stack.
+        """
+        if self._owed_ns:
+            self._take_bus()
+            return True
+        return self.may_go_on()
+
     def compute(self, ns: int) -> None:
         """Spend `ns` on a computation, which can be cut short at any time."""
         self.computes_from = self.clock
@@ -264,6 +274,7 @@ class Processor:
         thread = self.thread
         assert thread is not None
         if thread.begun or thread.service is None or thread.service.receive(self):
-            self.kernel.in_loop = True
-            thread.resume()
+            fault = thread.resume()
+            if not thread.stack.take_turn(fault):
+                thread.stack.switch(fault)
         self.kernel.processor = None  # the loop is back, perhaps from another thread

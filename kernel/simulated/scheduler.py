@@ -75,7 +75,6 @@ class Scheduler:
         # The processor whose thread runs now, None between threads. Set by whatever switches to
         # another thread or to the loop.
         self.processor: Processor | None = None
-        self.in_loop = True  # the thread that was resumed last was resumed by the loop
         tagged = costs.file.tlb.tagged
         # A thread that runs without a processor, outside a run; who waits for it; whether it was
         # refused what takes time.
@@ -301,7 +300,7 @@ class Scheduler:
         try:
             body()
         except Exception as error:
-            raise self._failure(f"{thread}, ", f"{type(error).__name__}: {error}", error) from error
+            raise self.failed(thread, error) from error
         self.end(self.running_thread())  # a successor, if a call of `thread` was aborted
 
     def end(self, thread: Thread) -> None:
@@ -319,17 +318,21 @@ class Scheduler:
 
     def switch_away(self) -> object:
         """Leave the running greenlet for what is due next; return what it is passed on resuming."""
-        turn = self.engine.next_turn()
-        if turn is not None:
+        while True:
+            turn = self.engine.next_turn()
+            if turn is None:
+                break
             processor = self.processors[turn.processor]
             thread = processor.thread
             assert thread is not None
-            if thread.begun:
-                self.processor = processor
-                self.in_loop = False
-                return thread.resume()
-            # A thread is begun by the loop, so that its stack starts at the bottom.
-            self.engine.resume(turn, self.engine.now)
+            if not thread.begun:
+                # A thread is begun by the loop, so that its stack starts at the bottom.
+                self.engine.resume(turn, self.engine.now)
+                break
+            self.processor = processor
+            fault = thread.resume()
+            if not thread.stack.take_turn(fault):
+                return thread.stack.switch(fault)
         self.processor = None
         return self.engine.loop.switch()
 
@@ -351,6 +354,10 @@ class Scheduler:
     def random(self, purpose: str) -> Stream:
         """Return the random stream of this seed and machine for `purpose`."""
         return Stream(self.seed, self.machine, purpose)
+
+    def failed(self, thread: Thread, error: Exception) -> RunFailed:
+        """Return what ends the run for an error that code of a thread raised."""
+        return self._failure(f"{thread}, ", f"{type(error).__name__}: {error}", error)
 
     def _exited(self, error: BaseException) -> RunFailed:
         what = f"{type(error).__name__}: {error}: code of a simulated thread may not end the process"

@@ -147,9 +147,9 @@ def continue_caller(kernel: "Kernel", captured: "Thread", linkage: "Linkage") ->
     successor.serves = captured.serves
     successor.quantum_ns = captured.quantum_ns
     successor.service, captured.service = captured.service, None
-    port, captured.port = captured.port, None
-    if port is not None and captured.home.live:
-        port.pass_message_to(captured, successor)
+    concrete, captured.concrete = captured.concrete, None
+    if concrete is not None and captured.home.live:
+        concrete.pass_to(successor)
     successor.innermost, linkage.outer = linkage.outer, None
     for one in successor.linkages:
         one.thread = successor

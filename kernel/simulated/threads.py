@@ -20,7 +20,7 @@ from lrpc.kernel.states import THREAD_ENDED, THREAD_RUNNING, THREAD_WAITING, fol
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.astacks import Linkage
     from lrpc.kernel.simulated.domain import ProtectionDomain
-    from lrpc.kernel.simulated.message_passing import Port
+    from lrpc.kernel.simulated.message_turns import ConcreteThread
     from lrpc.kernel.simulated.processor import Processor
     from lrpc.kernel.simulated.scheduler import Scheduler
 
@@ -61,12 +61,13 @@ class Stack:
         self.greenlet = greenlet(run, loop)
         self.switch: Callable[..., object] = self.greenlet.switch
 
-    def take_turn(self, fault: CallError | None) -> object:
-        """Switch to it in a turn of its thread, which finds `fault`.
+    def take_turn(self, fault: CallError | None) -> bool:
+        """Do what its thread does in a turn in which it finds `fault`, if that needs no stack.
 
-        Returns what the calling greenlet is passed when it is itself resumed.
+        The greenlet of whoever had the processor before is left alone then: return whether so. If
+        not, the caller switches to the thread's stack.
         """
-        return self.switch(fault)
+        return False
 
 
 class ThreadStack(Stack):
@@ -117,7 +118,7 @@ class Thread:
         self.queue: WaitQueue | None = None  # the queue it waits in, or was woken from
         self.processor: Processor | None = None  # set by `Processor.attach` and `release` alone
         self.serves = False  # a server's own thread, which may wait for ever
-        self.port: Port | None = None  # the port that it serves as a concrete thread
+        self.concrete: ConcreteThread | None = None  # what it serves a port as, if it does
         self.quantum_ns = kernel.quantum_ns  # after which it gives its processor to a ready thread; 0 for never
         begins_on = kernel.spare_stacks.pop() if kernel.spare_stacks else ThreadStack(kernel)
         begins_on.thread = self
@@ -126,6 +127,7 @@ class Thread:
         self.waits_for = "its start"
         self.waits = 0  # so far, so that a timer set for an earlier wait does not end this one
         self.ready_at = 0
+        self.next_ready: Thread | None = None  # the one behind it, while it is ready and has no processor
         # The thread that continues for this one's caller, once a server has captured this one, or
         # a domain in the middle of its chain has ended.
         self.successor: Thread | None = None
@@ -170,16 +172,16 @@ class Thread:
         """Leave an error, or None, for the thread to find when it resumes."""
         self._delivered = error
 
-    def resume(self) -> object:
-        """Begin the thread, or continue it where it stood, by switching to its stack.
+    def resume(self) -> CallError | None:
+        """Begin to run, or go on; return the error that was delivered, or None.
 
-        Returns what the calling greenlet is passed when it is itself resumed.
+        The caller has the stack take the thread's turn, or switches to it.
         """
         if self.state != THREAD_RUNNING:
             self.enter_state(THREAD_RUNNING)
         self.begun = True
         error, self._delivered = self._delivered, None
-        return self.stack.take_turn(error)
+        return error
 
     def spare_stack(self) -> None:
         """Give back the stack of a thread that ends without having begun on it."""

@@ -80,7 +80,7 @@ def assert_time_is_charged(kernel: Kernel) -> None:
 
 def _processors_are_consistent(kernel: Kernel) -> None:
     """Check that threads and processors match one to one, and none idles while one is ready."""
-    idle, ready = kernel.dispatcher._idle, kernel.dispatcher._ready
+    idle, ready = kernel.dispatcher._idle, kernel.dispatcher.queue
     without = [processor.number for processor in kernel.processors if processor.thread is None]
     assert sorted(processor.number for processor in idle) == without
     for processor in kernel.processors:
@@ -97,7 +97,7 @@ def _thread_is_consistent(kernel: Kernel, thread: Thread) -> None:
     assert thread.state != THREAD_ENDED, str(thread)
     assert thread.domain.live, f"{thread} is in {thread.domain}, which has terminated"
     assert thread.home.live or thread.linkages, f"{thread} continues though its domain has terminated"
-    has, queued = thread.processor is not None, thread in kernel.dispatcher._ready
+    has, queued = thread.processor is not None, thread in kernel.dispatcher.queue
     if thread.state == THREAD_WAITING:
         assert not has
         assert not queued
@@ -226,18 +226,24 @@ def _port_is_consistent(kernel: Kernel, name: str, port: Port) -> None:
     """
     assert kernel.exports[name] is port.export
     assert port.export.domain.live
-    assert all(thread.state == THREAD_WAITING and thread.serves for thread in port._idle)
-    assert {*port._idle, *port._handed} <= kernel.threads
-    concrete = max(descriptor.simultaneous for descriptor in port.descriptors)
-    assert len({*port._idle, *port._handed}) == len(port._idle) + len(port._handed) == concrete
-    assert not (port._idle and port._messages)
-    in_use = [message.buffer for message in (*port._messages, *port._handed.values())]
     buffers = port.buffers
-    assert all(buffer in buffers.members and buffer not in buffers._free for buffer in in_use)
+    idle, one = [], port._next_idle
+    while one is not None:
+        idle.append(one)
+        one = one.next_idle
+    assert all(one.thread.state == THREAD_WAITING and one.thread.serves for one in idle)
+    assert {one.thread for one in port.servers} <= kernel.threads
+    assert all(one.thread.concrete is one for one in port.servers)
+    assert len(port.servers) == max(descriptor.simultaneous for descriptor in port.descriptors)
+    assert Counter(idle) == Counter(one for one in port.servers if one.message is None)
+    assert not (idle and port._messages)
+    assert len(buffers.free) == buffers.free_count
+    in_use = [message.buffer for message in (*port._messages, *port.in_service())]
+    assert all(buffer in buffers.members and buffer not in buffers.free for buffer in in_use)
     room = buffers.most - len(buffers.members) + buffers.free_count
     assert not buffers.waiting.waiting or room <= buffers.waiting.woken, name
     senders = {thread: thread.outstanding for thread in kernel.threads if isinstance(thread.outstanding, Message)}
-    for message in (*port._messages, *port._handed.values()):
+    for message in (*port._messages, *port.in_service()):
         assert message.sender is None or senders[message.sender] is message
 
 
@@ -262,7 +268,7 @@ def _names_are_of_the_living(kernel: Kernel) -> None:
     for grant in kernel.grants.values():
         assert grant.client.live
         assert grant.export is None or kernel.exports[grant.name] is grant.export
-    kept = {id(message) for port in kernel.ports.values() for message in (*port._messages, *port._handed.values())}
+    kept = {id(message) for port in kernel.ports.values() for message in (*port._messages, *port.in_service())}
     for thread in kernel.threads:
         assert not isinstance(thread.outstanding, Message) or id(thread.outstanding) in kept, str(thread)
 

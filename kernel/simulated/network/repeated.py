@@ -60,7 +60,7 @@ class RepeatedCalls(Stack):
         self._pending: PendingCall | None = None
         self._error: Exception | None = None
         self.greenlet = self._stack.greenlet
-        self.switch = self.take_turn
+        self.switch = self._stack.switch
         # What the kernel found the Binding Object to be, as of the last time that it looked.
         self._grant: Grant = self._kernel.check_key(key, self.thread.domain)
         self._last_route: Destination | None = None
@@ -89,8 +89,8 @@ class RepeatedCalls(Stack):
     def _send(self, processor: "Processor", route: "Destination") -> None:
         self._pending = self._network.send(processor, self.thread, route, self._procedure, self._arguments)
 
-    def take_turn(self, fault: CallError | None) -> object:
-        """Do what the thread does in its turn, up to where it waits again: its stack's switch."""
+    def take_turn(self, fault: CallError | None) -> bool:
+        """Do what the thread does in its turn, up to where it waits again."""
         kernel = self._kernel
         processor = kernel.running_processor()
         route, self._route = self._route, None
@@ -98,17 +98,14 @@ class RepeatedCalls(Stack):
             route = self._next(processor, fault)
             if route is None:
                 self.thread.stack = self._stack
-                return self._stack.switch(fault)
+                return False
             if not processor.may_go_on():
                 self._route = route
         if self._route is None:
             self._send(processor, route)
             self.thread.wait_for(route.waits_for)
             kernel.dispatcher.reassign(processor)
-        if kernel.in_loop:
-            return None
-        kernel.processor = None
-        return kernel.engine.loop.switch()
+        return True
 
     def _next(self, processor: "Processor", fault: CallError | None) -> "Destination | None":
         """Receive the reply, and return where the next call goes; None if there is none."""

@@ -170,7 +170,7 @@ def test_messages_queued_and_handed_over_are_answered_when_the_port_closes(proce
         client.spawn(lambda: house.tell(lambda: job.carry(b"")))
     house.run(until_us=5 * MS)
     port = house.kernel.ports["server"]
-    assert (len(port._handed), len(port._messages)) == (2, 4)
+    assert (len(port.in_service()), len(port._messages)) == (2, 4)
     server.terminate()
     assert house.kernel.ports == {}
     house.run()

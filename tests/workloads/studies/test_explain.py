@@ -35,6 +35,7 @@ HOUSES: Final = {
     "AStackGroup": "kernel.simulated.astacks",
     "Binding": "kernel.simulated.bindings",
     "Charges": "kernel.simulated.charges",
+    "ConcreteThread": "kernel.simulated.message_turns",
     "Dispatcher": "kernel.simulated.dispatcher",
     "Network": "kernel.simulated.network.remote",
     "Packets": "kernel.simulated.network.packets",
