@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import lrpc
+from tests.conftest import HAS_HOST
 
 ROOT = Path(__file__).parents[1]
 COMPILED = [line for line in (ROOT / "compiled-modules.txt").read_text().splitlines() if not line.startswith("#")]
@@ -34,7 +35,12 @@ def documented(module: object, tree: ast.Module) -> Iterator[tuple[str, object, 
 
 @pytest.mark.parametrize("file", COMPILED)
 def test_what_may_be_compiled_has_the_docstrings_and_signatures_of_its_source(file: str) -> None:
-    module = importlib.import_module("lrpc." + file.removesuffix(".py").replace("/", "."))
+    try:
+        module = importlib.import_module("lrpc." + file.removesuffix(".py").replace("/", "."))
+    except ImportError:
+        if HAS_HOST:
+            raise
+        pytest.skip("needs the host kernel")
     tree = ast.parse((ROOT / file).read_text())
     assert module.__doc__
     assert inspect.getdoc(module) == ast.get_docstring(tree)
