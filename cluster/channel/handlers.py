@@ -71,8 +71,6 @@ class Handlers(Methods):
 
         # It is told the stub: a stub that knew itself would keep the binding's memory for a while.
         def enter(stub: "HandlerStub", data: Any, offset: int) -> bytes:  # always all of some `bytes`
-            method = metadata = b""
-            deadline_ns = NEVER
             try:
                 method, metadata, deadline_ns, message = unpack_request(data)
                 if metadata:

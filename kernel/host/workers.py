@@ -241,7 +241,9 @@ class Workers:
                 stay = not worker.dismissed and not (fits and pending and self.wanted(worker))
                 stays = own.answer(kind, result, stay)
                 result = b""
-                found = None if not stays else True if fits else own.linger(_LINGER_MS)
+                if not stays:
+                    break
+                found = True if fits else own.linger(_LINGER_MS)
                 answer = own.await_call(0 if pending and not fits else idle_ms) if found is True else found
             # A call that came while this worker was leaving rang a bell that found it still there.
             self.attend(binding)

@@ -18,7 +18,7 @@ from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError
 from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.log import REPLY
-from lrpc.kernel.simulated.threads import Stack, Thread
+from lrpc.kernel.simulated.threads import RepeatedStack, Thread, TurnStack
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.bindings import Grant
@@ -37,22 +37,19 @@ BEGIN: Final = 5  # begin a call
 FINISH: Final = 6  # finish it
 
 
-class ConcreteThread(Stack):
+class ConcreteThread(TurnStack):
     """A concrete thread of a port; its thread's stack while no frame of its own is in use."""
 
     def __init__(self, port: "Port", name: str) -> None:
+        super().__init__(port.kernel.new_thread(name, port.export.domain, self._serve))
         self.port = port
         self._kernel = port.kernel
         self.message: Message | None = None  # that it serves, or will find when it resumes
         self.next_idle: ConcreteThread | None = None  # the one that waits behind it, if it waits for a message
         self.received = 0  # which of its port's messages that is, in the order of handing over
         self._next = RESUME
-        self.thread: Thread = port.kernel.new_thread(name, port.export.domain, self._serve)
         self.thread.serves = True
         self.thread.concrete = self
-        self._own = self.thread.stack
-        self.greenlet = self._own.greenlet
-        self.switch = self._own.switch
 
     @property
     def sender(self) -> Thread | None:
@@ -76,7 +73,7 @@ class ConcreteThread(Stack):
             self._kernel.engine.loop.throw(self._kernel.failed(self.thread, error))
         except BaseException as error:
             self._kernel.engine.loop.throw(error)
-        self.thread.stack = self._own
+        self.give_way()
         return False
 
     def _serve(self) -> None:
@@ -148,11 +145,8 @@ class ConcreteThread(Stack):
         return has_next
 
 
-class RepeatedMessages(Stack):
-    """Some calls of one procedure with equal arguments; the thread's stack while it makes them.
-
-    `unpack` checks results, which nobody else reads; None where there are none.
-    """
+class RepeatedMessages(RepeatedStack):
+    """Some calls of one procedure with equal arguments; the thread's stack while it makes them."""
 
     def __init__(
         self,
@@ -164,24 +158,15 @@ class RepeatedMessages(Stack):
         unpack: Callable[[bytes, int], object] | None,
         latencies: Histogram,
     ) -> None:
+        super().__init__(port.kernel.running_thread(), arguments, unpack, latencies)
         self._port = port
         self._kernel = port.kernel
         self._key = key
         self._procedure = procedure
-        self._arguments = arguments
         self._given = given
-        self._unpack = unpack
-        self._latencies = latencies
-        self.thread: Thread = port.kernel.running_thread()
-        self._own = self.thread.stack
-        self.greenlet = self._own.greenlet
-        self.switch = self._own.switch
-        self._left = 0
         self._next = BEGIN
-        self._since = 0  # when the present call began
         self._message: Message | None = None  # the present call's, until it is back
         self._results = b""
-        self._error: Exception | None = None
 
     def make(self, times: int) -> int:
         """Make so many calls; return how many are left, of which the next has something unusual.
@@ -207,7 +192,7 @@ class RepeatedMessages(Stack):
             self._error = error
             if self._message is not None:
                 self._port.give_up(self._message)
-        self.thread.stack = self._own
+        self.give_way()
         return False
 
     def _go_on(self, fault: CallError | None) -> bool:
@@ -251,14 +236,5 @@ class RepeatedMessages(Stack):
                 self._next = FINISH
                 if not processor.may_go_on():
                     return True
-            self._finish(processor.clock)
-
-    def _finish(self, now: int) -> None:
-        results, counts = self._results, self._kernel.counts
-        counts.result_bytes += len(results)
-        if self._unpack is not None:
-            self._unpack(results, 0)
-        counts.argument_bytes += len(self._arguments)
-        self._latencies.add(now - self._since)
-        self._left -= 1
-        self._next = BEGIN
+            self._count(self._results, processor.clock)
+            self._next = BEGIN

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from greenlet import greenlet
 
 from lrpc.kernel.errors import CallError
+from lrpc.kernel.simulated.histogram import Histogram
 from lrpc.kernel.simulated.locks import WaitQueue
 from lrpc.kernel.states import THREAD_ENDED, THREAD_RUNNING, THREAD_WAITING, follow
 
@@ -94,6 +95,52 @@ class ThreadStack(Stack):
             loop = kernel.engine.loop
             del kernel
             loop.switch()
+
+
+class TurnStack(Stack):
+    """Stands for a thread's own stack for as long as its turns need none."""
+
+    def __init__(self, thread: "Thread") -> None:
+        self.thread = thread
+        self._own = thread.stack
+        self.greenlet = self._own.greenlet
+        self.switch = self._own.switch
+
+    def give_way(self) -> None:
+        """Let the thread's own stack take its turns again."""
+        self.thread.stack = self._own
+
+
+class RepeatedStack(TurnStack):
+    """Stands for the stack of a thread whose stub makes equal calls, one after the other.
+
+    `unpack` checks results, which nobody else reads; None where there are none.
+    """
+
+    def __init__(
+        self,
+        thread: "Thread",
+        arguments: bytes,
+        unpack: Callable[[bytes, int], object] | None,
+        latencies: Histogram,
+    ) -> None:
+        super().__init__(thread)
+        self._arguments = arguments
+        self._unpack = unpack
+        self._latencies = latencies
+        self._left = 0  # calls, the present one among them
+        self._since = 0  # when the present call began, in ns
+        self._error: Exception | None = None  # which a call raised
+
+    def _count(self, results: bytes, now: int) -> None:
+        """Check the results of the present call, and count it."""
+        counts = self.thread.kernel.counts
+        counts.result_bytes += len(results)
+        if self._unpack is not None:
+            self._unpack(results, 0)
+        counts.argument_bytes += len(self._arguments)
+        self._latencies.add(now - self._since)
+        self._left -= 1
 
 
 class Thread:

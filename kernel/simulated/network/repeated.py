@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, cast
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError
 from lrpc.kernel.simulated.histogram import Histogram
-from lrpc.kernel.simulated.threads import Stack
+from lrpc.kernel.simulated.threads import RepeatedStack
 
 if TYPE_CHECKING:
     from lrpc.kernel.simulated.bindings import Grant
     from lrpc.kernel.simulated.network.remote import Network, PendingCall, RemoteProcedure
     from lrpc.kernel.simulated.processor import Processor
-    from lrpc.kernel.simulated.threads import Thread
 
 
 class Destination:
@@ -30,11 +29,8 @@ class Destination:
         self.waits_for = f"a reply from {export} on another machine"
 
 
-class RepeatedCalls(Stack):
-    """Some calls with equal arguments; the thread's stack while it waits for the last one.
-
-    `unpack` checks results, which nobody else reads; None where there are none.
-    """
+class RepeatedCalls(RepeatedStack):
+    """Some calls with equal arguments; the thread's stack while it waits for the last one."""
 
     def __init__(
         self,
@@ -45,22 +41,13 @@ class RepeatedCalls(Stack):
         unpack: Callable[[bytes, int], object] | None,
         latencies: Histogram,
     ) -> None:
+        super().__init__(network.kernel.running_thread(), arguments, unpack, latencies)
         self._network = network
         self._kernel = network.kernel
         self._key = key
         self._procedure = procedure
-        self._arguments = arguments
-        self._unpack = unpack
-        self._latencies = latencies
-        self.thread: Thread = network.kernel.running_thread()
-        self._stack = self.thread.stack
-        self._left = 0
-        self._since = 0  # when the present call began
         self._route: Destination | None = None  # of a call that is to be sent in the thread's next turn
         self._pending: PendingCall | None = None
-        self._error: Exception | None = None
-        self.greenlet = self._stack.greenlet
-        self.switch = self._stack.switch
         # What the kernel found the Binding Object to be, as of the last time that it looked.
         self._grant: Grant = self._kernel.check_key(key, self.thread.domain)
         self._last_route: Destination | None = None
@@ -97,7 +84,7 @@ class RepeatedCalls(Stack):
         if route is None:
             route = self._next(processor, fault)
             if route is None:
-                self.thread.stack = self._stack
+                self.give_way()
                 return False
             if not processor.may_go_on():
                 self._route = route
@@ -113,15 +100,9 @@ class RepeatedCalls(Stack):
         if fault is not None:
             return None
         try:
-            network, counts = self._network, self._kernel.counts
             assert self._pending is not None
-            results = network.take_in(self._pending, self._procedure, None)
-            counts.result_bytes += len(results)
-            if self._unpack is not None:
-                self._unpack(results, 0)
-            counts.argument_bytes += len(self._arguments)
-            self._latencies.add(processor.clock - self._since)
-            self._left -= 1
+            results = self._network.take_in(self._pending, self._procedure, None)
+            self._count(results, processor.clock)
             if not self._left or not self._key.remote:
                 return None
             self._since = processor.clock
