@@ -634,7 +634,7 @@ static PyObject *transfer(Binding *self, uint32_t index, unsigned long procedure
         return Py_BuildValue("(iInO)", NO_ROOM, index, (head ? PyBytes_Size(head) : 0) + PyBytes_Size(data), Py_False);
     atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
     int ended, spins = client_spins(&self->ends, &one->linkage);
-    int64_t started = spins ? 0 : now_ns();
+    int64_t started = spins && atomic_load_explicit(&control->spins, memory_order_relaxed) ? 0 : now_ns();
     atomic_store_explicit(&control->called_at, (uint64_t)started, memory_order_relaxed);
     PyThreadState *state = PyEval_SaveThread();
     ended = client_start(&self->ends, &one->linkage, spins ? 0 : CLIENT_ASLEEP);
@@ -658,10 +658,8 @@ static PyObject *transfer(Binding *self, uint32_t index, unsigned long procedure
     PyEval_RestoreThread(state);
     switch (ended) {
     case COMPLETED:
-        if (started) {
-            started = now_ns() - started;
-            atomic_store_explicit(&control->took_ns, (uint32_t)(started < SECOND ? started : SECOND), memory_order_relaxed);
-        }
+        if (started)
+            learn_took(&one->linkage, now_ns() - started);
         return results(self, index, answer, most_behind, behind);
     case EXPIRED:
         return abort_call(self, index);

@@ -67,6 +67,7 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define SPIN_NS (50 * MICROSECOND)        /* the longest spin of one wait */
 #define SPIN_FORCED_NS (2 * MILLISECOND)  /* likewise, where a binding asks to spin always */
 #define QUICK_NS (40 * MICROSECOND)       /* a gap between calls that spinning would have covered */
+#define SOON_NS (80 * MICROSECOND)        /* a call that slept, whose reply a spin would have met */
 #define QUICK_CALLS 16                    /* as many in a row before a worker begins to spin */
 #define SPIN_TURN_NS (10 * MILLISECOND)   /* after which a worker that spins gives way to one that would */
 /* Spins that miss take at most a tenth of a processor over any second: what was saved up, as much
@@ -117,6 +118,7 @@ typedef struct {
     uint32_t number; /* of the last call that was made (client) or taken (server) */
     /* The client's. */
     uint32_t skip, skipped_last; /* calls yet to be made without spinning */
+    uint32_t usual_ns;           /* what calls take on average whose worker did not watch */
     /* The server's. */
     struct Worker *worker; /* who attends */
     int busy;              /* a call has been taken, and not answered */
@@ -334,7 +336,17 @@ static int client_start(Ends *ends, Linkage *linkage, uint32_t client_bits)
     return COMPLETED;
 }
 
-/* Return whether the caller should watch the word for its reply rather than sleep at once. */
+/* Learn from a call whose worker did not watch for it, and tell the server what it took. */
+static void learn_took(Linkage *linkage, int64_t took_ns)
+{
+    uint32_t took = (uint32_t)(took_ns < SECOND ? took_ns : SECOND), usual = linkage->usual_ns;
+    linkage->usual_ns = usual ? (uint32_t)(((uint64_t)usual * 7 + took) / 8) : took;
+    atomic_store_explicit(&linkage->control->took_ns, took, memory_order_relaxed);
+}
+
+/* Return whether the caller should watch the word for its reply rather than sleep at once: where the
+   worker watches for the call, or runs elsewhere and is done so soon that to be woken would be much
+   of the call. */
 static int client_spins(const Ends *ends, Linkage *linkage)
 {
     if (ends->waits == ALWAYS_SLEEP)
@@ -348,7 +360,8 @@ static int client_spins(const Ends *ends, Linkage *linkage)
         linkage->skip--;
         return 0;
     }
-    return atomic_load_explicit(&control->spins, memory_order_relaxed) && atomic_load(&spinners_most) > 0 && may_spin();
+    int soon = linkage->usual_ns < SOON_NS || atomic_load_explicit(&control->spins, memory_order_relaxed);
+    return soon && atomic_load(&spinners_most) > 0 && may_spin();
 }
 
 /* Wait until the call is done. `spins` is whether to watch the word first. */

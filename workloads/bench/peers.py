@@ -315,10 +315,10 @@ BESIDE: Final = "gRPC, UNIX socket"  # what ratios are against
 SHIPPED_CHANNEL: Final = "lrpc channel adapting"  # as it is where nothing is asked for
 PEERS: Final = (
     BenchPeer("lrpc/mp", "lrpc/mp", "lrpc", _lrpc("spin"), spins=True),
-    BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("sleep")),
+    BenchPeer("lrpc", "lrpc", "lrpc", _lrpc("adapt")),  # its workers sleep
     BenchPeer("lrpc adapting", "lrpc adapting", "lrpc", _lrpc("adapt")),
     BenchPeer("lrpc channel/mp", "lrpc channel/mp", "lrpc", _grpc(socket_of, "spin"), spins=True),
-    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(socket_of, "sleep")),
+    BenchPeer("lrpc channel", "lrpc channel", "lrpc", _grpc(socket_of, "adapt")),  # likewise
     BenchPeer(SHIPPED_CHANNEL, "lrpc channel adapting", "lrpc", _grpc(socket_of, "adapt")),
     BenchPeer("lrpc channel, asyncio", "lrpc channel, asyncio", "lrpc", _awaited(doors=True), measured=("Add",)),
     BenchPeer("pipe", "pipe", "lrpc", _pipe),
