@@ -34,6 +34,7 @@ from pydantic import Field, create_model
 from lrpc.cluster.parameters import resolve
 from lrpc.cluster.scenario import LEAST_MBPS, MOST_PARTS, ClusterTable, DomainTable, LinksTable, check_parts
 from lrpc.domains.residents import Program, Registry, Server
+from lrpc.kernel.collector import collector_paused
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.documents import Document, name_list, read_toml, validate
 from lrpc.kernel.errors import Refused
@@ -193,6 +194,7 @@ def read_cluster(path: Path, registry: Registry) -> Cluster:
     return describe(validate(ClusterTable, tables, str(path)), registry, str(path))
 
 
+@collector_paused()
 def describe(table: ClusterTable, registry: Registry, document: str, most: int = MOST_PARTS) -> Cluster:
     """Return the cluster that a description's tables describe.
 

@@ -15,6 +15,7 @@ from lrpc.cluster.journal import RunFile, private_folder
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
 from lrpc.cluster.reach import Reach
 from lrpc.domains.simulated.timeline import TimelineBounds
+from lrpc.kernel.collector import collector_paused
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.threads import ThreadStack
@@ -144,7 +145,7 @@ class Group(Taker):
         self._running: HeldMachine | None = None
         self.duplicates = 0  # messages that arrived again and were dropped
         spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
-        with ExitStack() as sinks:
+        with collector_paused(), ExitStack() as sinks:
             for rank in ranks:
                 log = None if events is None else self._sink(sinks, events_file(events, rank))
                 part = None

@@ -1,5 +1,6 @@
 """What a cluster costs grows with its machines, and no faster."""
 
+import gc
 import resource
 import subprocess
 import sys
@@ -108,3 +109,24 @@ def test_a_machine_that_has_run_takes_less_than_a_hundred_kilobytes() -> None:
 
     grown = (pages(700) - pages(200)) * resource.getpagesize()
     assert grown / 500 < 100_000
+
+
+def test_the_collector_of_cycles_does_not_run_while_machines_are_set_up() -> None:
+    """It would walk over all of them, the more often the more there are."""
+    described, runs = circle(30), list[str]()
+
+    def note(phase: str, _: object) -> None:
+        runs.append(phase)
+
+    assert gc.isenabled()
+    gc.callbacks.append(note)
+    try:
+        group = Group(described, list(range(30)), 0, None)
+        while_set_up = len(runs)
+        group.close()
+        gc.collect()
+    finally:
+        gc.callbacks.remove(note)
+    assert while_set_up <= 2  # the start and the end of one before its first machine
+    assert len(runs) > while_set_up
+    assert gc.isenabled()

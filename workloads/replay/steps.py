@@ -27,9 +27,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lrpc.kernel.collector import collector_paused
 from lrpc.workloads.replay.tape import Compute, Do, Fork, Join, Steps, StepTape, Wait
 from lrpc.workloads.traces.calls import asynchronous, outside, paired
-from lrpc.workloads.traces.collector import collector_paused
 from lrpc.workloads.traces.spans import SpanKind
 from lrpc.workloads.traces.trace import Trace
 
@@ -53,7 +53,7 @@ class Activity:
     extra_ns: Mapping[int, int] = field(default_factory=dict)
 
 
-@collector_paused()
+@collector_paused(without_cycles=True)
 def activity(trace: Trace) -> Activity:
     """Return the steps of a trace's spans, by the rules in this module's docstring."""
     spans = trace.spans

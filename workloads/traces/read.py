@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from lrpc.kernel.collector import collector_paused
 from lrpc.workloads.traces import MOST_NESTED
 from lrpc.workloads.traces.clocks import corrected
-from lrpc.workloads.traces.collector import collector_paused
 from lrpc.workloads.traces.compressed import unpacked
 from lrpc.workloads.traces.depth import without_deep
 from lrpc.workloads.traces.formats import csv_rows, json_rows, otlp_protobuf
@@ -26,7 +26,7 @@ MOST_BYTES: Final = 1 << 30  # the largest trace, also after it is unzipped
 MOST_FILES: Final = 10_000  # in a folder
 
 
-@collector_paused()
+@collector_paused(without_cycles=True)
 def read_trace(
     path: AnyPath,
     *,

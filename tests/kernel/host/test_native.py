@@ -202,7 +202,7 @@ def test_a_client_watches_for_replies_that_come_soon_from_another_processor(
     tmp_path: Path, elsewhere: int, watches: int, took_us: list[int], expected: int
 ) -> None:
     program = compiled(tmp_path / "watches", [Path(__file__).with_name("watches.c")], "-Wno-unused-function")
-    command = [program, *map(str, (elsewhere, watches, *took_us))]
+    command = [str(program), *map(str, (elsewhere, watches, *took_us))]
     assert int(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout) == expected
 
 

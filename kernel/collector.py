@@ -1,0 +1,31 @@
+"""Keeps Python's collector of cycles away from what is made to stay.
+
+A trace of a million spans is ten million objects, and 10,000 machines are nearly as many. While
+they are made, the collector would walk over all that there is again and again: a fifth of the time
+that a replay takes, and a half of the time to set those machines up.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def collector_paused(*, without_cycles: bool = False) -> Iterator[None]:
+    """Make no collection within the block.
+
+    Where what it makes is `without_cycles`, later ones pass over it too: it ends with its last
+    reference.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    if without_cycles:
+        gc.collect()  # what can go does so now: nothing looks at it later
+    gc.disable()
+    try:
+        yield
+        if without_cycles:
+            gc.freeze()
+    finally:
+        gc.enable()
