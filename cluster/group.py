@@ -17,6 +17,7 @@ from lrpc.cluster.reach import Reach
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.network.packets import Fragment
 from lrpc.kernel.simulated.threads import ThreadStack
 
 # Compiled code looks up another module's function at each call, unless it has it as a constant.
@@ -333,7 +334,8 @@ class Group(Taker):
         other = self._at[destination]
         if other is None:
             self._sent.append(envelope)
-            self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
+            if not isinstance(envelope.body, Fragment):  # a fragment has no answer
+                self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
         else:
             self._arrive(other, envelope)
         self._messages += 1
