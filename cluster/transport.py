@@ -13,6 +13,7 @@ arrived first.
 
 import hmac
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -280,7 +281,7 @@ class _Service(TransportServicer):
         self._host = host
         self._mailbox = mailbox
         self._windows = _Once()
-        self._tokens: dict[tuple[int, int], _Once] = {}  # by sender and its incarnation
+        self._tokens: defaultdict[tuple[int, int], _Once] = defaultdict(_Once)  # by sender and its incarnation
         self._lock = Lock()
 
     def Deliver(self, request: transport_pb2.Batch, context: grpc.ServicerContext) -> transport_pb2.Receipt:  # noqa: N802
@@ -306,7 +307,7 @@ class _Service(TransportServicer):
             if not self._mailbox.is_current(token.sender, token.incarnation):
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {token.sender} was lost")
             with self._lock:
-                tokens = self._tokens.setdefault((token.sender, token.incarnation), _Once())
+                tokens = self._tokens[token.sender, token.incarnation]
             yield tokens.answer(token.number, partial(self._host.relay, token), context)
 
     def Abandon(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Asked:  # noqa: N802
