@@ -18,6 +18,7 @@ from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.collector import collector_paused
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.kernel.simulated.network.packets import Fragment
 from lrpc.kernel.simulated.threads import ThreadStack
 
 # Compiled code looks up another module's function at each call, unless it has it as a constant.
@@ -334,7 +335,8 @@ class Group(Taker):
         other = self._at[destination]
         if other is None:
             self._sent.append(envelope)
-            self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
+            if not isinstance(envelope.body, Fragment):  # a fragment has no answer
+                self._until = min(self._until, envelope.arrives_ns + self._comes_back_ns(destination))
         else:
             self._arrive(other, envelope)
         self._messages += 1

@@ -22,7 +22,7 @@ from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER, Arrival
 from lrpc.kernel.simulated.kernel import Kernel
 from lrpc.kernel.simulated.locks import FifoQueue
-from lrpc.kernel.simulated.network.packets import Body, Carrier, LinkTraits, OffWire, last_packet_size
+from lrpc.kernel.simulated.network.packets import Body, Carrier, Fragment, LinkTraits, OffWire, last_packet_size
 from lrpc.kernel.simulated.network.remote import Locate, Network
 
 
@@ -170,7 +170,8 @@ class Links(Carrier):
         """Hand a message to whoever takes it, or append it to the outbox; return when it arrives.
 
         The machine must then stop before the earliest time at which a consequence of the message
-        can come back to it.
+        can come back to it. A fragment has none: its receiver answers nothing, and only takes
+        longer over what it does anyway.
         """
         neighbour.sent += 1
         envelope = Envelope(self._rank, destination, neighbour.sent, sent_ns, arrives_ns, body)
@@ -178,7 +179,8 @@ class Links(Carrier):
             self._outbox.append(envelope)
         else:
             self.taker.take(envelope)
-        self.engine.stop_before(min(arrives_ns + neighbour.back_ns, FOREVER))
+        if not isinstance(body, Fragment):
+            self.engine.stop_before(min(arrives_ns + neighbour.back_ns, FOREVER))
         return arrives_ns
 
     def _neighbour(self, machine: int) -> _Neighbour:

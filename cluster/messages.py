@@ -122,10 +122,8 @@ def to_state(state: SynchronisationState) -> transport_pb2.SynchronisationState:
             for receiver, due in enumerate(state.due)
             for sender, last in due.items()
         ],
-        totals=[
-            transport_pb2.Total(actor=actor, calls=calls, events=events)
-            for actor, (calls, events) in enumerate(zip(state.calls, state.events, strict=True))
-        ],
+        calls=state.calls,
+        events=state.events,
         windows=sums.windows,
         rounds=sums.rounds,
         messages=sums.messages,
@@ -137,14 +135,15 @@ def to_state(state: SynchronisationState) -> transport_pb2.SynchronisationState:
     )
 
 
-def from_state(message: transport_pb2.SynchronisationState, like: SynchronisationState) -> SynchronisationState:
-    """Return the synchronisation state in a protobuf message.
+def read_state(message: transport_pb2.SynchronisationState, state: SynchronisationState) -> None:
+    """Replace a synchronisation state by the one in a protobuf message.
 
-    `like` is any state of the same cluster, for what does not travel: promises, and where machines
-    are. Raises `RunFailed` where the message refers to machines or stations that do not exist.
+    What does not travel stays: promises, and where machines are. Raises `RunFailed` where the
+    message refers to machines or stations that do not exist, and leaves the state unfinished.
     """
-    stations = len(like.due)
-    state = SynchronisationState(like.reach, like.home, stations, in_order=like.in_order)
+    machines, stations = len(state.next_ns), len(state.due)
+    state.next_ns, state.waits = [FOREVER] * machines, [False] * machines
+    state.due = [{} for _ in range(stations)]
     try:
         for rank, due_ns in from_times(message.next).items():
             state.next_ns[rank] = due_ns
@@ -154,10 +153,11 @@ def from_state(message: transport_pb2.SynchronisationState, like: Synchronisatio
             if due.sender >= stations:
                 raise IndexError
             state.due[due.receiver][due.sender] = due.sequence
-        for total in message.totals:
-            state.calls[total.actor], state.events[total.actor] = total.calls, total.events
+        if not len(message.calls) == len(message.events) == stations:
+            raise IndexError
     except IndexError:
         raise RunFailed("transport: a synchronisation state with an unknown machine or station") from None
+    state.calls, state.events = list(message.calls), list(message.events)
     state.sums = Sums(
         message.windows,
         message.rounds,
@@ -168,7 +168,6 @@ def from_state(message: transport_pb2.SynchronisationState, like: Synchronisatio
         list(message.ideal_rounds) or [0.0] * len(ACTORS),
     )
     state.span_ns = message.span_ns
-    return state
 
 
 def horizons_of(window: transport_pb2.Window) -> Horizons:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from threading import Event
 from typing import Final, NoReturn, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ import grpc
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import WindowReport
 from lrpc.cluster.journal import Journal
-from lrpc.cluster.messages import from_raised_at, from_report, from_state, to_protobuf, to_state, to_times
+from lrpc.cluster.messages import from_raised_at, from_report, read_state, to_protobuf, to_state, to_times
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
 from lrpc.cluster.synchronisation_state import SynchronisationState
 from lrpc.cluster.transport import LARGEST_REQUEST, MOST_MESSAGES, OPTIONS, SECRET_KEY
@@ -33,7 +34,8 @@ from lrpc.protos.transport_pb2_grpc import TransportStub
 LARGEST_BATCH: Final = LARGEST_REQUEST // 2
 # For one attempt of a request. After that the other end's pulse is taken.
 PULSE_S: Final = 5.0
-# For one attempt to hand a token over. After that it is checked whether that was abandoned.
+# The least time for one attempt to hand a token over; twice that is the most. After that it is
+# checked whether that was abandoned.
 RELAY_S: Final = 1.0
 # Without a single event logged there, though the other end answers.
 STALL_S: Final = 300.0
@@ -103,6 +105,7 @@ class Peer:
         self._enclosed: transport_pb2.Batch | None = None
         self._windows = 0
         self._relayed = 0
+        self._tokens = _Tokens(self._stub)
         self._sent: deque[Future[None]] = deque()
         self._window: Future[WindowReport] | None = None
         self.retries = 0
@@ -162,7 +165,7 @@ class Peer:
         self._windows += 1
         request = transport_pb2.Window(number=self._windows, state=to_state(state))
         answer = self._request_report(request)
-        state.copy_from(from_state(answer.state, state))
+        read_state(answer.state, state)
         return True
 
     def relay(self, token: transport_pb2.Token, abandoned: Callable[[], bool]) -> transport_pb2.Token:
@@ -172,7 +175,7 @@ class Peer:
         """
         self._relayed += 1
         token.number = self._relayed
-        return self._ask(self._stub.Relay, token, RELAY_S, abandoned)
+        return self._ask(self._tokens, token, RELAY_S, abandoned)
 
     def abandon(self) -> None:
         """Make a station give up all waiting for others."""
@@ -214,6 +217,7 @@ class Peer:
     def close(self) -> None:
         """Close the connection; requests in progress fail."""
         self._closed.set()
+        self._tokens.close()
         self._channel.close()
         self._thread.shutdown(cancel_futures=True)
 
@@ -270,6 +274,45 @@ class Peer:
 
     def _fail(self, reason: str) -> NoReturn:
         raise RunFailed(f"transport to {self.address}: {one_line(reason)}") from None
+
+
+class _Tokens:
+    """Hands tokens over on one stream, which takes half as long as a request for each.
+
+    All of a stream has one deadline. So a new one is begun for a token to which the last one would
+    not give the time of an attempt.
+    """
+
+    def __init__(self, stub: TransportStub) -> None:
+        self._stub = stub
+        self._waiting: SimpleQueue[transport_pb2.Token | None] = SimpleQueue()
+        self._answers: Iterator[transport_pb2.Token] = iter(())
+        self._takes_until = 0.0  # tokens, in seconds of `time.monotonic`
+
+    def __call__(
+        self,
+        request: transport_pb2.Token,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str], ...] | None = None,
+    ) -> transport_pb2.Token:
+        """Hand a token over; return it as it comes back."""
+        now, attempt_s = time.monotonic(), timeout or RELAY_S
+        if now > self._takes_until:
+            self.close()
+            self._waiting = SimpleQueue()
+            self._answers = self._stub.Relay(iter(self._waiting.get, None), timeout=2 * attempt_s, metadata=metadata)
+            self._takes_until = now + attempt_s
+        self._waiting.put(request)
+        try:
+            return next(self._answers)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the stream."""
+        self._waiting.put(None)
+        self._takes_until = 0.0
 
 
 def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str | None]:

@@ -20,7 +20,7 @@ from typing import Final
 
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group
-from lrpc.cluster.messages import from_raised_at, from_state, to_state
+from lrpc.cluster.messages import from_raised_at, read_state, to_state
 from lrpc.cluster.peer import Peer
 from lrpc.cluster.synchronisation_state import Horizons, SynchronisationState
 from lrpc.cluster.transport import MOST_MESSAGES, Mailbox
@@ -43,14 +43,14 @@ class Relay:
         group: Group,
         mailbox: Mailbox,
         peers: Mapping[int, Peer],
-        like: SynchronisationState,
+        state: SynchronisationState,
     ) -> None:
         self._number = number
         self._incarnation = incarnation
         self._group = group
         self._mailbox = mailbox
         self._peers = peers
-        self._like = like
+        self._state = state  # up to date while this station grants windows
         # Messages not sent yet, by station: no station needs them before it runs.
         self._held: dict[int, list[Envelope]] = {}
 
@@ -60,9 +60,10 @@ class Relay:
         Returns the synchronisation state afterwards. Raises `RunFailed` where a machine fails or a
         batch does not arrive.
         """
-        state = self._run(from_state(message, self._like), (), budget_ns)
-        self._send_held(state)
-        return to_state(state)
+        read_state(message, self._state)
+        self._run((), budget_ns)
+        self._send_held()
+        return to_state(self._state)
 
     def take_over(self, token: transport_pb2.Token) -> transport_pb2.Token:
         """Run windows for the station that handed over, until it is the turn of one that waits.
@@ -70,17 +71,15 @@ class Relay:
         Returns the token with the synchronisation state and the messages for the sender. Raises the
         errors of `lead`.
         """
-        if token.HasField("batch"):
-            self._take(token.batch)
-        state = self._run(from_state(token.state, self._like), tuple(token.path), token.budget_ns)
-        back = transport_pb2.Token(sender=self._number)
-        self._enclose(back, token.sender, state)
-        self._send_held(state)
-        back.state.CopyFrom(to_state(state))
-        return back
+        self._accept(token)
+        self._run(token.path, token.budget_ns)
+        batch = self._enclosed(token.sender)
+        self._send_held()
+        return transport_pb2.Token(sender=self._number, batch=batch, state=to_state(self._state))
 
-    def _run(self, state: SynchronisationState, path: Sequence[int], budget_ns: int) -> SynchronisationState:
+    def _run(self, path: Sequence[int], budget_ns: int) -> None:
         """Run windows until more than one station has work, one on the path has, or time is up."""
+        state = self._state
         ends = time.monotonic_ns() + budget_ns
         while (left := ends - time.monotonic_ns()) > 0:
             granted = state.grant()
@@ -88,15 +87,15 @@ class Relay:
                 break
             ((number, horizons),) = granted.items()
             if number == self._number:
-                self._run_window(state, horizons)
+                self._run_window(horizons)
             elif number in path:
                 break
             else:
-                state = self._hand_over(state, number, path, left)
-        return state
+                self._hand_over(number, path, left)
 
-    def _run_window(self, state: SynchronisationState, horizons: Horizons) -> None:
+    def _run_window(self, horizons: Horizons) -> None:
         """Run a window of this station's machines and apply its report."""
+        state = self._state
         began = time.monotonic()
         due = state.pop_due(self._number)
         missing = self._mailbox.await_batches(due, WAIT_S) if due else []
@@ -105,47 +104,48 @@ class Relay:
             raise RunFailed(f"transport: a batch from station {missing[0]} to station {self._number} did not arrive")
         report = self._group.advance(horizons, self._hold)
         if self._number in self._held:  # with no other station, even these cross a socket
-            self._send(state, self._number)
+            self._send(self._number)
         state.apply({self._number: report})
         state.sums.add_window([report])
         state.adapt(time.monotonic() - began)
 
-    def _hand_over(
-        self, state: SynchronisationState, number: int, path: Sequence[int], left_ns: int
-    ) -> SynchronisationState:
+    def _hand_over(self, number: int, path: Sequence[int], left_ns: int) -> None:
         """Give another station its turn, and wait for the token to come back."""
+        batch = self._enclosed(number)
+        self._send_held()
         token = transport_pb2.Token(
             sender=self._number,
             incarnation=self._incarnation,
             path=[*path, self._number],
+            batch=batch,
+            state=to_state(self._state),
             budget_ns=left_ns,
         )
-        self._enclose(token, number, state)
-        self._send_held(state)
-        token.state.CopyFrom(to_state(state))
         back = self._peers[number].relay(token, lambda: self._mailbox.abandoned)
         if back.failure:
             raise RunFailed(back.failure, from_raised_at(back.raised_at))
-        if back.HasField("batch"):
-            self._take(back.batch)
-        state = from_state(back.state, self._like)
-        state.sums.rounds += 1
-        return state
+        self._accept(back)
+        self._state.sums.rounds += 1
 
-    def _take(self, batch: transport_pb2.Batch) -> None:
-        """Accept a batch that came with a token, after the batches that were sent before it."""
-        self._mailbox.await_batches({batch.source_actor: batch.sequence - 1}, WAIT_S)
-        if self._mailbox.take(batch):
-            raise RunFailed(f"transport: an earlier batch from station {batch.source_actor} did not arrive")
+    def _accept(self, token: transport_pb2.Token) -> None:
+        """Take the state in a token, and the batch, if any, after those that were sent before."""
+        if token.HasField("batch"):
+            batch = token.batch
+            self._mailbox.await_batches({batch.source_actor: batch.sequence - 1}, WAIT_S)
+            if self._mailbox.take(batch):
+                raise RunFailed(f"transport: an earlier batch from station {batch.source_actor} did not arrive")
+        read_state(token.state, self._state)
 
-    def _enclose(self, token: transport_pb2.Token, number: int, state: SynchronisationState) -> None:
-        """Put the messages held for a station into a token, which saves a request for them."""
-        envelopes = self._held.get(number, [])
-        if 0 < len(envelopes) <= MOST_MESSAGES:
-            del self._held[number]
-            batch = self._peers[number].enclose(self._number, envelopes)
-            token.batch.CopyFrom(batch)
-            state.sums.bytes += batch.ByteSize()
+    def _enclosed(self, number: int) -> transport_pb2.Batch | None:
+        """Return the messages held for a station, for a token: that saves a request for them.
+
+        Returns None where there are none, or too many.
+        """
+        if not 0 < len(self._held.get(number, [])) <= MOST_MESSAGES:
+            return None
+        batch = self._peers[number].enclose(self._number, self._held.pop(number))
+        self._state.sums.bytes += batch.ByteSize()
+        return batch
 
     def _hold(self, envelopes: list[Envelope]) -> None:
         """Hold messages back, by destination, until a station that needs them runs.
@@ -154,13 +154,13 @@ class Relay:
         those cross a socket.
         """
         for envelope in envelopes:
-            self._held.setdefault(self._like.home[envelope.destination], []).append(envelope)
+            self._held.setdefault(self._state.home[envelope.destination], []).append(envelope)
 
-    def _send_held(self, state: SynchronisationState) -> None:
+    def _send_held(self) -> None:
         for number in list(self._held):
-            self._send(state, number)
+            self._send(number)
 
-    def _send(self, state: SynchronisationState, number: int) -> None:
+    def _send(self, number: int) -> None:
         last, size = self._peers[number].send(self._number, self._held.pop(number))
-        state.due[number][self._number] = last
-        state.sums.bytes += size
+        self._state.due[number][self._number] = last
+        self._state.sums.bytes += size

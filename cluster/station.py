@@ -97,7 +97,7 @@ class Station:
         self._relay: Relay
         self._open = ExitStack()
         identity = None if is_loopback(address) else make_identity(address)
-        self._server = TransportServer(self, secret, address, identity)
+        self._server = TransportServer(self, secret, address, identity, max(placement))
         self.endpoint = Endpoint(self._server.address, b"" if identity is None else identity.certificate)
 
     def address(self) -> StationAddress:
@@ -126,9 +126,9 @@ class Station:
             self._peers[number] = self._peer(number, endpoint)
         self._group = self._do(self._make_group).result()
         self._open.callback(self._group.close)
-        like = SynchronisationState(self._group.reach, self._placement, len(endpoints), in_order=self._in_order)
+        state = SynchronisationState(self._group.reach, self._placement, len(endpoints), in_order=self._in_order)
         mailbox = self._server.mailbox
-        self._relay = Relay(self._number, self._incarnation, self._group, mailbox, self._peers, like)
+        self._relay = Relay(self._number, self._incarnation, self._group, mailbox, self._peers, state)
         return self._do(self._group.state).result()
 
     def deliver(self, envelopes: list[Envelope]) -> None:

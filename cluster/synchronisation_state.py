@@ -7,6 +7,7 @@ travels as a protobuf message, and why it carries the sums of a run's progress a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import Final
 
 from lrpc.cluster.envelope import Transport
@@ -23,7 +24,8 @@ MOST_IDLE: Final = 4
 # About the wall time of a window, so that progress is shown and Ctrl-C is noticed.
 SLOW_WINDOW_S: Final = 0.2
 FIRST_SPAN_NS: Final = 1_000_000
-# The numbers of actors for which a run's speed is predicted. Machines fall to them as to SHARES.
+# The numbers of actors for which a run's speed is predicted, each twice the one before, up to
+# SHARES. Machines fall to them as to those.
 ACTORS: Final = (1, 2, 4, 8)
 # By rank: a machine's horizon while it waits for replies, and once all of them have been delivered.
 Horizons = dict[int, tuple[int, int]]
@@ -65,13 +67,16 @@ class Sums:
             for share, work_ns in enumerate(report.work_ns):
                 shares[share] += work_ns
         self.work_ns += longest
-        for number, actors in enumerate(ACTORS):
-            loads = [sum(shares[first::actors]) for first in range(actors)]
-            busy = sum(load > 0 for load in loads)
+        loads = shares
+        for number in reversed(range(len(ACTORS))):
+            actors = len(loads)
+            busy = actors - loads.count(0)
             self.ideal_ns[number] += max(loads)
             # If only one actor works, the turn came from another actor with probability
             # (actors - 1) / actors. A round trip carries two turns, hence the 2.
             self.ideal_rounds[number] += busy if busy > 1 else (actors - 1) / (2 * actors)
+            half = actors // 2  # as many actors, each with the load of two
+            loads = list(map(add, loads[:half], loads[half:]))
 
 
 def adapted(span_ns: int, took_s: float) -> int:
@@ -108,12 +113,6 @@ class SynchronisationState:
         self.events = [0] * stations
         self.sums = Sums()
         self.span_ns = FIRST_SPAN_NS  # the most virtual time of a window
-
-    def copy_from(self, other: "SynchronisationState") -> None:
-        """Replace this state by another's."""
-        self.next_ns, self.waits, self.due = other.next_ns, other.waits, other.due
-        self.calls, self.events = other.calls, other.events
-        self.sums, self.span_ns = other.sums, other.span_ns
 
     @property
     def now_ns(self) -> int:

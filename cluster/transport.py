@@ -13,8 +13,10 @@ arrived first.
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Condition, Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -279,7 +281,7 @@ class _Service(TransportServicer):
         self._host = host
         self._mailbox = mailbox
         self._windows = _Once()
-        self._tokens: dict[tuple[int, int], _Once] = {}  # by sender and its incarnation
+        self._tokens: defaultdict[tuple[int, int], _Once] = defaultdict(_Once)  # by sender and its incarnation
         self._lock = Lock()
 
     def Deliver(self, request: transport_pb2.Batch, context: grpc.ServicerContext) -> transport_pb2.Receipt:  # noqa: N802
@@ -297,13 +299,16 @@ class _Service(TransportServicer):
         """Run a window, if the batches that it needs have arrived, and report."""
         return self._windows.answer(request.number, lambda: self._run(request), context)
 
-    def Relay(self, request: transport_pb2.Token, context: grpc.ServicerContext) -> transport_pb2.Token:  # noqa: N802
-        """Run windows until it is the sender's turn again; return the token."""
-        if not self._mailbox.is_current(request.sender, request.incarnation):
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {request.sender} was lost")
-        with self._lock:
-            tokens = self._tokens.setdefault((request.sender, request.incarnation), _Once())
-        return tokens.answer(request.number, lambda: self._host.relay(request), context)
+    def Relay(  # noqa: N802
+        self, requests: Iterator[transport_pb2.Token], context: grpc.ServicerContext
+    ) -> Iterator[transport_pb2.Token]:
+        """For each token, run windows until it is the sender's turn again, and return the token."""
+        for token in requests:
+            if not self._mailbox.is_current(token.sender, token.incarnation):
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"station {token.sender} was lost")
+            with self._lock:
+                tokens = self._tokens[token.sender, token.incarnation]
+            yield tokens.answer(token.number, partial(self._host.relay, token), context)
 
     def Abandon(self, request: transport_pb2.Asked, context: grpc.ServicerContext) -> transport_pb2.Asked:  # noqa: N802
         """Give up all waiting for other stations."""
@@ -341,13 +346,16 @@ class _Service(TransportServicer):
 class TransportServer:
     """Serves one process's end of the transport on a port of its own.
 
-    Connections are encrypted if an identity is given.
+    Connections are encrypted if an identity is given. Each of `others` may hold a thread, which
+    waits for its tokens.
     """
 
-    def __init__(self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None) -> None:
+    def __init__(
+        self, host: Host, secret: str, address: str = "127.0.0.1", identity: Identity | None = None, others: int = 0
+    ) -> None:
         self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
-        self._pool = ThreadPoolExecutor(max_workers=6, thread_name_prefix="transport")
+        self._pool = ThreadPoolExecutor(max_workers=6 + others, thread_name_prefix="transport")
         self._server = grpc.server(self._pool, interceptors=[self._secret], options=SERVER_OPTIONS)
         add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:

@@ -516,7 +516,8 @@ class SynchronisationState(_message.Message):
 
     NEXT_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
-    TOTALS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
@@ -545,8 +546,12 @@ class SynchronisationState(_message.Message):
         """batches that must arrive before their receivers run again"""
 
     @_builtins.property
-    def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Total]:
-        """of each actor"""
+    def calls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """made by each actor's machines since the start of the run"""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """logged by them"""
 
     @_builtins.property
     def ideal_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -565,7 +570,8 @@ class SynchronisationState(_message.Message):
         *,
         next: Global___Times | None = ...,
         due: _abc.Iterable[Global___Due] | None = ...,
-        totals: _abc.Iterable[Global___Total] | None = ...,
+        calls: _abc.Iterable[_builtins.int] | None = ...,
+        events: _abc.Iterable[_builtins.int] | None = ...,
         windows: _builtins.int = ...,
         rounds: _builtins.int = ...,
         messages: _builtins.int = ...,
@@ -578,7 +584,7 @@ class SynchronisationState(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "due", b"due", "ideal_ns", b"ideal_ns", "ideal_rounds", b"ideal_rounds", "messages", b"messages", "next", b"next", "rounds", b"rounds", "span_ns", b"span_ns", "totals", b"totals", "waiting", b"waiting", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "calls", b"calls", "due", b"due", "events", b"events", "ideal_ns", b"ideal_ns", "ideal_rounds", b"ideal_rounds", "messages", b"messages", "next", b"next", "rounds", b"rounds", "span_ns", b"span_ns", "waiting", b"waiting", "windows", b"windows", "work_ns", b"work_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -610,33 +616,6 @@ class Due(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Due: _TypeAlias = Due  # noqa: Y015
-
-@_typing.final
-class Total(_message.Message):
-    """What an actor's machines have done since the start of the run."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ACTOR_FIELD_NUMBER: _builtins.int
-    CALLS_FIELD_NUMBER: _builtins.int
-    EVENTS_FIELD_NUMBER: _builtins.int
-    actor: _builtins.int
-    calls: _builtins.int
-    events: _builtins.int
-    def __init__(
-        self,
-        *,
-        actor: _builtins.int = ...,
-        calls: _builtins.int = ...,
-        events: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "calls", b"calls", "events", b"events"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Total: _TypeAlias = Total  # noqa: Y015
 
 @_typing.final
 class Token(_message.Message):

@@ -45,7 +45,7 @@ class TransportStub:
                 request_serializer=lrpc_dot_protos_dot_transport__pb2.Window.SerializeToString,
                 response_deserializer=lrpc_dot_protos_dot_transport__pb2.Report.FromString,
                 _registered_method=True)
-        self.Relay = channel.unary_unary(
+        self.Relay = channel.stream_stream(
                 '/lrpc.transport.v1.Transport/Relay',
                 request_serializer=lrpc_dot_protos_dot_transport__pb2.Token.SerializeToString,
                 response_deserializer=lrpc_dot_protos_dot_transport__pb2.Token.FromString,
@@ -86,9 +86,10 @@ class TransportServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Relay(self, request, context):
+    def Relay(self, request_iterator, context):
         """Hands the right to grant windows to the only actor that has anything to do, until it is another
-        actor's turn. A call between two actors then takes one round trip.
+        actor's turn. A call between two actors then takes one round trip. Each token is answered before
+        the next one is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +130,7 @@ def add_TransportServicer_to_server(servicer, server):
                     request_deserializer=lrpc_dot_protos_dot_transport__pb2.Window.FromString,
                     response_serializer=lrpc_dot_protos_dot_transport__pb2.Report.SerializeToString,
             ),
-            'Relay': grpc.unary_unary_rpc_method_handler(
+            'Relay': grpc.stream_stream_rpc_method_handler(
                     servicer.Relay,
                     request_deserializer=lrpc_dot_protos_dot_transport__pb2.Token.FromString,
                     response_serializer=lrpc_dot_protos_dot_transport__pb2.Token.SerializeToString,
@@ -216,7 +217,7 @@ class Transport:
             _registered_method=True)
 
     @staticmethod
-    def Relay(request,
+    def Relay(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -226,8 +227,8 @@ class Transport:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/lrpc.transport.v1.Transport/Relay',
             lrpc_dot_protos_dot_transport__pb2.Token.SerializeToString,

@@ -47,9 +47,10 @@ class TransportStub:
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
     report.
     """
-    Relay: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Token, _transport_pb2.Token]
+    Relay: _grpc.StreamStreamMultiCallable[_transport_pb2.Token, _transport_pb2.Token]
     """Hands the right to grant windows to the only actor that has anything to do, until it is another
-    actor's turn. A call between two actors then takes one round trip.
+    actor's turn. A call between two actors then takes one round trip. Each token is answered before
+    the next one is sent.
     """
     Abandon: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Asked, _transport_pb2.Asked]
     """Makes the actor give up waiting for others, since one was lost. Returns when nothing runs."""
@@ -71,9 +72,10 @@ class TransportAsyncStub(TransportStub):
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
     report.
     """
-    Relay: _aio.UnaryUnaryMultiCallable[_transport_pb2.Token, _transport_pb2.Token]  # type: ignore[assignment]
+    Relay: _aio.StreamStreamMultiCallable[_transport_pb2.Token, _transport_pb2.Token]  # type: ignore[assignment]
     """Hands the right to grant windows to the only actor that has anything to do, until it is another
-    actor's turn. A call between two actors then takes one round trip.
+    actor's turn. A call between two actors then takes one round trip. Each token is answered before
+    the next one is sent.
     """
     Abandon: _aio.UnaryUnaryMultiCallable[_transport_pb2.Asked, _transport_pb2.Asked]  # type: ignore[assignment]
     """Makes the actor give up waiting for others, since one was lost. Returns when nothing runs."""
@@ -108,11 +110,12 @@ class TransportServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Relay(
         self,
-        request: _transport_pb2.Token,
+        request_iterator: _MaybeAsyncIterator[_transport_pb2.Token],
         context: _ServicerContext,
-    ) -> _typing.Union[_transport_pb2.Token, _abc.Awaitable[_transport_pb2.Token]]:
+    ) -> _typing.Union[_abc.Iterator[_transport_pb2.Token], _abc.AsyncIterator[_transport_pb2.Token]]:
         """Hands the right to grant windows to the only actor that has anything to do, until it is another
-        actor's turn. A call between two actors then takes one round trip.
+        actor's turn. A call between two actors then takes one round trip. Each token is answered before
+        the next one is sent.
         """
 
     @_abc_1.abstractmethod

@@ -162,6 +162,32 @@ def test_a_run_that_loses_packets_on_a_wire_has_one_digest_wherever_it_runs() ->
     assert digest(made, 4) != expected
 
 
+@pytest.mark.parametrize("links", LINKS, ids=["point to point", "hub at the server", "hub at the client"])
+def test_a_message_of_several_packets_takes_hardly_more_windows_than_one_of_a_single_packet(
+    links: Mapping[str, object],
+) -> None:
+    """Only what completes a message can be answered: nobody stops for the packets before it."""
+
+    def windows(procedure: str) -> int:
+        made = stores([[{"program": "timer", "parameters": {"procedure": procedure, "calls": 20}}]], links)
+        outcome = run_cluster(made, actors=0, transport="memory", windows=True)
+        assert outcome.digest == digest(made)
+        return outcome.progress.windows
+
+    assert windows("put_long") < 1.2 * windows("put")
+
+
+@pytest.mark.parametrize("links", LINKS, ids=["point to point", "hub at the server", "hub at the client"])
+def test_messages_of_several_packets_that_meet_have_one_digest_wherever_they_run(links: Mapping[str, object]) -> None:
+    threads = [{"program": "timer", "parameters": {"procedure": one, "calls": 5}} for one in ("put_long", "get", "put")]
+    made = stores([threads], links)
+    expected = digest(made)
+    assert run_cluster(made, actors=0, transport="memory", windows=True).digest == expected
+    with joined(made, 2) as run:
+        run.run()
+        assert run.digest() == expected
+
+
 @pytest.mark.parametrize(
     ("links", "said"),
     [
