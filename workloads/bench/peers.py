@@ -17,6 +17,7 @@ from typing import Final, cast
 
 from lrpc.domains.host.here import Waits, this_machine
 from lrpc.kernel.errors import RunFailed
+from lrpc.kernel.text import one_line
 from lrpc.workloads.bench.servers import (
     ARGUMENTS,
     COMPUTES,
@@ -127,9 +128,15 @@ class BenchPeer:
 
     @contextlib.contextmanager
     def connected(self, folder: Path, server: int) -> Iterator[Client]:
-        """Connect to the server in a folder, and check that every test returns what it should."""
+        """Connect to the server in a folder, and check that every test returns what it should.
+
+        Raises `RunFailed` where one does not, or there is no connection, whatever a peer raises.
+        """
         with contextlib.ExitStack() as stack:
-            calls = self.connect(folder, stack)
+            try:
+                calls = self.connect(folder, stack)
+            except Exception as error:
+                raise RunFailed(f"{self.name}: cannot connect: {one_line(str(error))}") from error
             for test, call in calls.items():
                 argument = ARGUMENTS[test][1]
                 expected = {"Null": None, "Add": 7, "BigIn": None}.get(test, argument)

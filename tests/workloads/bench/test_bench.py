@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.bench import measure, pairs, record
 from lrpc.workloads.bench.measure import BenchCell, BenchTimes, Effort, Shared
-from lrpc.workloads.bench.peers import BESIDE, PEERS, BenchPeer
+from lrpc.workloads.bench.peers import BESIDE, PEERS, BenchPeer, Call
 from lrpc.workloads.bench.servers import ARGUMENTS
 from tests.support.command import lrpc
 
@@ -167,3 +169,15 @@ def test_the_command_leaves_a_record_and_a_page(tmp_path: Path, monkeypatch: pyt
     assert {one["verdict"] for one in found["targets"]} <= {"held", "missed", "not measured"}
     assert lrpc("bench", "--quick", "--out", tmp_path / "bench").code == 2
     assert lrpc("bench", "--only", "nobody").line.startswith("lrpc: --only nobody: no such peer; the peers: lrpc/mp")
+
+
+def test_a_peer_that_cannot_be_connected_to_is_named_in_one_line(tmp_path: Path) -> None:
+    def connect(folder: Path, stack: ExitStack) -> dict[str, Call]:
+        raise OSError(f"nobody at\n{folder.name}")
+
+    peer = BenchPeer("Slow", "slow", "lrpc", connect)
+    with (
+        pytest.raises(RunFailed, match=rf"^Slow: cannot connect: nobody at {tmp_path.name}$"),
+        peer.connected(tmp_path, 1),
+    ):
+        pass
