@@ -304,7 +304,10 @@ class _Tokens:
             self._takes_until = now + attempt_s
         self._waiting.put(request)
         try:
-            return next(self._answers)
+            answer = next(self._answers, None)
+            if answer is None:  # another thread was ahead of the token
+                raise ValueError("the stream was closed")
+            return answer
         except BaseException:
             self.close()
             raise

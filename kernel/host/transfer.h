@@ -67,7 +67,7 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define SPIN_NS (50 * MICROSECOND)        /* the longest spin of one wait */
 #define SPIN_FORCED_NS (2 * MILLISECOND)  /* likewise, where a binding asks to spin always */
 #define QUICK_NS (40 * MICROSECOND)       /* a gap between calls that spinning would have covered */
-#define SOON_NS (80 * MICROSECOND)        /* a call that slept, whose reply a spin would have met */
+#define SOON_NS (80 * MICROSECOND)        /* a call that slept, whose reply a spin may have met */
 #define QUICK_CALLS 16                    /* as many in a row before a worker begins to spin */
 #define SPIN_TURN_NS (10 * MILLISECOND)   /* after which a worker that spins gives way to one that would */
 /* Spins that miss take at most a tenth of a processor over any second: what was saved up, as much
@@ -117,8 +117,9 @@ typedef struct {
     Control *control;
     uint32_t number; /* of the last call that was made (client) or taken (server) */
     /* The client's. */
-    uint32_t skip, skipped_last; /* calls yet to be made without spinning */
-    uint32_t usual_ns;           /* what calls take on average whose worker did not watch */
+    int watched;                       /* whether the worker did, at the last call */
+    uint32_t skip[2], skipped_last[2]; /* calls yet to be made without spinning, by that */
+    uint32_t usual_ns;                 /* what calls take on average for which not both sides watched */
     /* The server's. */
     struct Worker *worker; /* who attends */
     int busy;              /* a call has been taken, and not answered */
@@ -336,7 +337,7 @@ static int client_start(Ends *ends, Linkage *linkage, uint32_t client_bits)
     return COMPLETED;
 }
 
-/* Learn from a call whose worker did not watch for it, and tell the server what it took. */
+/* Learn from a call for which not both sides watched, and tell the server what it took. */
 static void learn_took(Linkage *linkage, int64_t took_ns)
 {
     uint32_t took = (uint32_t)(took_ns < SECOND ? took_ns : SECOND), usual = linkage->usual_ns;
@@ -356,12 +357,12 @@ static int client_spins(const Ends *ends, Linkage *linkage)
         return 0;
     if (ends->waits == ALWAYS_SPIN)
         return 1;
-    if (linkage->skip) {
-        linkage->skip--;
+    int watched = linkage->watched = atomic_load_explicit(&control->spins, memory_order_relaxed) != 0;
+    if (linkage->skip[watched]) {
+        linkage->skip[watched]--;
         return 0;
     }
-    int soon = linkage->usual_ns < SOON_NS || atomic_load_explicit(&control->spins, memory_order_relaxed);
-    return soon && atomic_load(&spinners_most) > 0 && may_spin();
+    return (watched || linkage->usual_ns < SOON_NS) && atomic_load(&spinners_most) > 0 && may_spin();
 }
 
 /* Wait until the call is done. `spins` is whether to watch the word first. */
@@ -389,13 +390,12 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
                 settle_spin(missed);
             spins = 0;
             if (!missed) {
-                linkage->skipped_last = 0;
+                linkage->skipped_last[linkage->watched] = 0;
                 ends->spun++;
             } else { /* the next few calls sleep at once: twice as many after each miss */
-                linkage->skipped_last = linkage->skipped_last ? linkage->skipped_last * 2 : 1;
-                if (linkage->skipped_last > 1024)
-                    linkage->skipped_last = 1024;
-                linkage->skip = linkage->skipped_last;
+                uint32_t *skipped = &linkage->skipped_last[linkage->watched];
+                *skipped = *skipped >= 512 ? 1024 : *skipped ? *skipped * 2 : 1;
+                linkage->skip[linkage->watched] = *skipped;
                 return INTERRUPTED; /* a signal may have come meanwhile, which nothing would tell later */
             }
             continue;

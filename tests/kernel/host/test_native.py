@@ -187,22 +187,24 @@ def test_a_workers_affinity_is_given_back_unless_somebody_has_set_another(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "watches", "took_us", "expected"),
+    ("elsewhere", "watches", "skip", "took_us", "expected"),
     [
-        (1, 0, [], 1),
-        (1, 0, [30] * 10, 1),
-        (1, 0, [900] * 10, 0),
-        (1, 0, [900] * 10 + [30] * 50, 1),
-        (1, 1, [900] * 10, 1),
-        (0, 0, [30] * 10, 0),
-        (0, 1, [30] * 10, 0),
+        (1, 0, 0, [], 1),
+        (1, 0, 0, [30] * 10, 1),
+        (1, 0, 0, [900] * 10, 0),
+        (1, 0, 0, [900] * 10 + [30] * 50, 1),
+        (1, 0, 2, [30] * 10, 0),
+        (1, 1, 2, [30] * 10, 1),
+        (1, 1, 0, [900] * 10, 1),
+        (0, 0, 0, [30] * 10, 0),
+        (0, 1, 0, [30] * 10, 0),
     ],
 )
 def test_a_client_watches_for_replies_that_come_soon_from_another_processor(
-    tmp_path: Path, elsewhere: int, watches: int, took_us: list[int], expected: int
+    tmp_path: Path, elsewhere: int, watches: int, skip: int, took_us: list[int], expected: int
 ) -> None:
     program = compiled(tmp_path / "watches", [Path(__file__).with_name("watches.c")], "-Wno-unused-function")
-    command = [str(program), *map(str, (elsewhere, watches, *took_us))]
+    command = [str(program), *map(str, (elsewhere, watches, skip, *took_us))]
     assert int(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout) == expected
 
 
