@@ -384,7 +384,8 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
         if (spins && ends->waits == ADAPTIVE)
             spins = reserve_spin();
         if (spins) {
-            int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
+            /* A worker that has to wake may need this very processor: do not keep it for long. */
+            int64_t most = ends->waits == ALWAYS_SPIN && !(now & WORKER_ASLEEP) ? SPIN_FORCED_NS : SPIN_NS;
             int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, NULL, most, deadline);
             if (ends->waits == ADAPTIVE)
                 settle_spin(missed);

@@ -218,6 +218,17 @@ def test_a_wait_without_end_looks_for_signals_once_a_second(tmp_path: Path, wait
         assert least - 1 <= int(after) < least + 900
 
 
+def test_a_client_that_always_watches_soon_leaves_its_processor_to_a_worker_that_has_to_wake(tmp_path: Path) -> None:
+    program = compiled(tmp_path / "waits", [Path(__file__).with_name("waits.c")], "-Wno-unused-function")
+
+    def least_ms(asleep: str) -> int:
+        runs = [subprocess.run([program, "1", "0", asleep], capture_output=True, timeout=60) for _ in range(5)]
+        return min(int(one.stdout.split()[1]) for one in runs)  # something else may have had the processor
+
+    assert least_ms("0") >= 2
+    assert least_ms("1") == 0
+
+
 @pytest.mark.parametrize("busy", [0, 5])
 def test_without_futex_waitv_a_signal_that_another_thread_got_ends_a_call(tmp_path: Path, busy: int) -> None:
     """With all A-stacks busy, the caller waits for one of them."""
