@@ -10,12 +10,13 @@ computer does meanwhile adds to either: so each is the least of its runs.
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from lrpc.cluster import peer
 from lrpc.cluster.description import Cluster
@@ -37,18 +38,14 @@ def office(actions: int) -> Cluster:
 def recorded(module: ModuleType) -> Iterator[list[str]]:
     """Yield a list that gets the addresses of a run's stations, as `module` connects to them."""
     found: list[str] = []
-    known: Callable[..., peer.Peer] = vars(module)["Peer"]
 
     class Known(peer.Peer):
         def __init__(self, endpoint: peer.Endpoint, *arguments: Any, **more: Any) -> None:
             found.append(endpoint.address)
             super().__init__(endpoint, *arguments, **more)
 
-    vars(module)["Peer"] = Known
-    try:
+    with patch.object(module, "Peer", Known):
         yield found
-    finally:
-        vars(module)["Peer"] = known
 
 
 def _processor_s(process: int) -> float:
