@@ -161,7 +161,7 @@ def host_extension():
         Extension(
             HOST,
             [f"{room}/native.c"],
-            depends=[f"{room}/transfer.h", f"{room}/stub.h", f"{room}/handler.h"],
+            depends=[f"{room}/{one}.h" for one in ("transfer", "lending", "spinners", "stub", "handler")],
             extra_compile_args=["-std=gnu11", "-O2", "-g0", "-fvisibility=hidden", "-pthread"],
             py_limited_api=not sysconfig.get_config_var("Py_GIL_DISABLED"),
             optional=True,

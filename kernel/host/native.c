@@ -19,10 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include "transfer.h"
 
+#define MOST_SPINNERS 64
 #define COLLECT 0xFFFFFFFFu  /* the procedure number that asks for results that found no room */
 #define MOST_QUARANTINED 64
 #define MOST_BYTES (1u << 30)
@@ -67,11 +69,12 @@ typedef struct Binding {
     struct Binding *older;
 } Binding;
 
-typedef struct {
+typedef struct WorkerObject {
     PyObject_HEAD
     Worker worker;
     Binding *binding;
     uint32_t index;
+    PyObject *served, *left; /* what Python has for that binding; and for the one that it left last */
     int spins; /* between the last answer and the next call */
     /* While it runs the procedures of calls: those, what tells of their exceptions, and who waits for a
        worker; how long it idles; and from how many bytes on Python answers with results. */
@@ -87,7 +90,10 @@ static PyObject *on_kept;
 static int64_t most_held_ns = 30 * SECOND; /* for which a server holds the A-stack of a call that was aborted */
 static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static Binding *watched;
-static int epoll = -1;
+static int epoll = -1, kick = -1;
+/* Those that spin and may be lent A-stacks: changed under both locks, as all that is lent. */
+static WorkerObject *listed[MOST_SPINNERS];
+static uint32_t listed_count;
 
 /* --- the watcher ------------------------------------------------------------------------------ */
 
@@ -119,15 +125,30 @@ static void forget_locked(Binding *binding)
     binding->watched = 0;
 }
 
+/* Have what is lent attended again where its spinner does not come. Returns whether anything is lent. */
+static int look_at_lent(void)
+{
+    int found = 0;
+    pthread_mutex_lock(&watch_lock);
+    for (uint32_t i = 0; i < listed_count; i++) {
+        WorkerObject *one = listed[i];
+        found |= atomic_load(&one->worker.lent_count) != 0;
+        if (recall_waiting(&one->worker) && one->binding->astacks[one->index].linkage.busy)
+            atomic_store(&one->worker.held_up, 1);
+    }
+    pthread_mutex_unlock(&watch_lock);
+    return found;
+}
+
 /* End each binding whose peer has gone: whichever comes first, the end of file of its door or its
-   process, since a forked child can hold the door open. */
+   process, since a forked child can hold the door open. And look at what is lent, while anything is. */
 static void *watch(void *unused)
 {
     struct epoll_event events[16];
-    int mine = epoll;
+    int mine = epoll, ticks = 0;
     (void)unused;
     for (;;) {
-        int n = epoll_wait(mine, events, 16, -1);
+        int n = epoll_wait(mine, events, 16, ticks ? TICK_MS : -1);
         if (n < 0 && errno != EINTR)
             return NULL;
         pthread_mutex_lock(&watch_lock);
@@ -138,6 +159,7 @@ static void *watch(void *unused)
                     end_locked(one, PEER_ENDED);
                 }
         pthread_mutex_unlock(&watch_lock);
+        ticks = look_at_lent();
     }
 }
 
@@ -147,16 +169,18 @@ static int start_watcher(void)
     pthread_t thread;
     if (epoll >= 0)
         return 0;
+    struct epoll_event kicked = {.events = EPOLLIN | EPOLLET}; /* no binding has the number 0 */
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll < 0)
-        return -1;
+    kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int failed = epoll < 0 || kick < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, kick, &kicked) ? errno : 0;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    int failed = pthread_create(&thread, NULL, watch, NULL);
+    failed = failed ? failed : pthread_create(&thread, NULL, watch, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed) {
         close(epoll);
-        epoll = -1;
+        close(kick);
+        epoll = kick = -1;
         errno = failed;
         return -1;
     }
@@ -185,10 +209,13 @@ static void after_fork_in_child(void)
 {
     pthread_mutex_init(&watch_lock, NULL);
     generation++;
-    if (epoll >= 0)
+    if (epoll >= 0) {
         close(epoll);
-    epoll = -1;
+        close(kick);
+    }
+    epoll = kick = -1;
     atomic_store(&spinners, 0);
+    listed_count = 0;
     for (Binding *one = watched; one; one = one->older) {
         one->watched = 0;
         atomic_store(&one->ends.ended, FORKED);
@@ -918,6 +945,9 @@ static PyObject *binding_idle(PyObject *object, PyObject *number)
     return PyBool_FromLong(group < self->groups && has_idle(self, (uint32_t)group));
 }
 
+/* Return whether a worker watches for calls of an A-stack: its own, or one that it is lent to. */
+static int is_watched(Linkage *linkage) { return linkage->spinning || atomic_load(&linkage->holder) != OWN; }
+
 static PyObject *binding_counts(PyObject *object, PyObject *unused)
 {
     Binding *self = (Binding *)object;
@@ -926,7 +956,7 @@ static PyObject *binding_counts(PyObject *object, PyObject *unused)
     for (uint32_t i = 0; i < self->count; i++) {
         attended += self->astacks[i].linkage.worker != NULL;
         busy += self->astacks[i].linkage.busy != 0;
-        spinning += self->astacks[i].linkage.spinning != 0;
+        spinning += is_watched(&self->astacks[i].linkage);
     }
     for (uint32_t group = 0; group < self->groups; group++)
         for (int32_t i = self->free[group]; i >= 0; i = self->astacks[i].next)
@@ -946,7 +976,7 @@ static PyObject *binding_why(PyObject *object, PyObject *unused)
     (void)unused;
     for (uint32_t i = 0; i < self->count; i++) {
         Linkage *one = &self->astacks[i].linkage;
-        if (one->spinning)
+        if (is_watched(one))
             return PyLong_FromLong(WATCHES);
         if (one->worker && (!last || one->done_at > last->done_at))
             last = one;
@@ -959,9 +989,9 @@ static PyObject *binding_why(PyObject *object, PyObject *unused)
         return PyLong_FromLong(NO_CALLS);
     if (!may_spin())
         return PyLong_FromLong(BUDGET);
-    if (now < last->spin_again_at)
+    if (now < last->again_at || now < atomic_load(&spin_again_at))
         return PyLong_FromLong(BACKS_OFF);
-    if (last->quick >= QUICK_CALLS && atomic_load(&spinners) >= atomic_load(&spinners_most))
+    if (atomic_load(&quick_calls) >= QUICK_CALLS && atomic_load(&spinners) >= atomic_load(&spinners_most))
         return PyLong_FromLong(OTHERS_WATCH);
     return PyLong_FromLong(FAR_APART);
 }
@@ -1040,21 +1070,26 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *unused
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     WorkerObject *self = (WorkerObject *)allocate(type, 0);
     if (self)
-        self->worker.last_cpu = -1;
+        self->worker.last_cpu = self->worker.took = -1;
     return (PyObject *)self;
 }
+
+#include "spinners.h"
 
 static void detach(WorkerObject *self)
 {
     Binding *binding = self->binding;
     if (!binding)
         return;
+    unlist(self);
     AStack *one = &binding->astacks[self->index];
     pthread_mutex_lock(&watch_lock);
     one->linkage.worker = NULL;
     pthread_mutex_unlock(&watch_lock);
     stop_spinning(&one->linkage); /* kept results stay: their client asks another worker for them */
     self->binding = NULL;
+    swap(&self->left, &self->served);
+    Py_CLEAR(self->served);
     Py_DECREF(binding);
     Py_CLEAR(self->entries);
     Py_CLEAR(self->on_error);
@@ -1065,6 +1100,7 @@ static void worker_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     detach((WorkerObject *)object);
+    Py_CLEAR(((WorkerObject *)object)->left);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);
@@ -1092,13 +1128,27 @@ static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_
 static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *procedure, PyObject **data)
 {
     for (;;) {
+        int ended;
+        await_own(self, idle_ns);
         Binding *binding = self->binding;
+        Linkage *linkage = own_linkage(self);
+        Py_BEGIN_ALLOW_THREADS
+        ended = server_await(&binding->ends, &self->worker, linkage, spins, idle_ns);
+        Py_END_ALLOW_THREADS
+        if (ended == STOPPED) {
+            unlist(self);
+            spins = 0;
+            continue;
+        }
+        if (self->worker.took >= 0 && ended != COMPLETED) {
+            give_back(self, ended == BROKEN);
+            continue;
+        }
+        if (self->worker.took >= 0)
+            go_over(self);
+        binding = self->binding;
         AStack *one = &binding->astacks[self->index];
         Control *control = one->linkage.control;
-        int ended;
-        Py_BEGIN_ALLOW_THREADS
-        ended = server_await(&binding->ends, &self->worker, &one->linkage, spins, idle_ns);
-        Py_END_ALLOW_THREADS
         if (ended == EXPIRED)
             return EXPIRED;
         if (ended == BROKEN)
@@ -1107,6 +1157,7 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
             detach(self);
             return LEFT;
         }
+        attended = self->index;
         *procedure = atomic_load_explicit(&control->procedure, memory_order_relaxed);
         binding->ends.calls++;
         if (*procedure == COLLECT) {
@@ -1137,7 +1188,7 @@ static int attach(WorkerObject *self, PyObject *given, unsigned int index)
     if (index >= binding->count || self->binding || !is_live(binding) || binding->astacks[index].linkage.worker)
         return 0;
     self->binding = (Binding *)Py_NewRef(given);
-    self->index = attended = index;
+    self->index = index;
     pthread_mutex_lock(&watch_lock);
     binding->astacks[index].linkage.worker = &self->worker;
     pthread_mutex_unlock(&watch_lock);
@@ -1169,15 +1220,25 @@ static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
         PyErr_SetString(PyExc_TypeError, "an answer takes a kind, bytes, and whether to stay; after serve");
         return -1;
     }
-    Linkage *linkage = &self->binding->astacks[self->index].linkage;
+    Linkage *linkage = own_linkage(self);
     if (self->binding->generation != generation) { /* forked in the middle of a call */
         detach(self);
         return 0;
     }
     stay = stay && self->entries != NULL; /* who serves one call does not */
-    self->spins = stay && server_spins(&self->binding->ends, linkage);
-    atomic_store_explicit(&linkage->control->spins, (uint32_t)self->spins, memory_order_relaxed);
-    int done = answer(self, (int)kind, data, !stay ? 0 : self->spins ? WORKER_AWAKE : WORKER_ASLEEP);
+    drop_recalled(self);
+    self->spins = stay && server_spins(&self->binding->ends, linkage, atomic_load(&self->worker.lent_count) != 0);
+    int lends = stay && !self->spins && !self->worker.listed && linkage->lends && find_spinner(self);
+    if (linkage->wants && !lends)
+        atomic_store_explicit(&wanted_at, now_ns(), memory_order_relaxed);
+    linkage->wants = 0;
+    if (self->spins && self->binding->ends.waits == ADAPTIVE && !self->worker.listed)
+        enlist(self);
+    int watched = self->spins || lends;
+    atomic_store_explicit(&linkage->control->spins, (uint32_t)watched, memory_order_relaxed);
+    int done = answer(self, (int)kind, data, !stay ? 0 : watched ? WORKER_AWAKE : WORKER_ASLEEP);
+    if (done == COMPLETED && lends)
+        lend(self);
     if (done == COMPLETED && stay)
         return 1;
     if (done != COMPLETED)
@@ -1252,18 +1313,19 @@ static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
     }
 }
 
-/* run(binding, index, idle_ms, entries, on_error, pending, large) -> as `run_calls` */
+/* run(binding, index, idle_ms, entries, on_error, pending, large, served) -> as `run_calls` */
 static PyObject *worker_run(PyObject *object, PyObject *args)
 {
     WorkerObject *self = (WorkerObject *)object;
-    PyObject *given, *entries, *on_error, *pending;
+    PyObject *given, *entries, *on_error, *pending, *served;
     unsigned int index;
     long long idle_ms;
     Py_ssize_t large;
-    if (!PyArg_ParseTuple(args, "O!ILOOOn", binding_type, &given, &index, &idle_ms, &entries, &on_error, &pending, &large))
+    if (!PyArg_ParseTuple(args, "O!ILOOOnO", binding_type, &given, &index, &idle_ms, &entries, &on_error, &pending, &large, &served))
         return NULL;
     if (!attach(self, given, index))
         Py_RETURN_NONE;
+    self->served = Py_NewRef(served);
     self->entries = Py_NewRef(entries);
     self->on_error = Py_NewRef(on_error);
     self->pending = Py_NewRef(pending);
@@ -1367,7 +1429,25 @@ static PyObject *worker_since(PyObject *object, void *unused)
     return PyLong_FromLongLong(((WorkerObject *)object)->worker.since);
 }
 
-static PyGetSetDef worker_properties[] = {
+/* owner: who is at the other end of what it attends, 0 for none */
+static PyObject *worker_owner(PyObject *object, void *unused)
+{
+    WorkerObject *self = (WorkerObject *)object;
+    (void)unused;
+    return PyLong_FromLongLong(self->binding ? self->binding->owner : 0);
+}
+
+/* pop_left() -> what Python has for the binding that it left last, once; None for none */
+static PyObject *worker_pop_left(PyObject *object, PyObject *unused)
+{
+    PyObject *left = ((WorkerObject *)object)->left;
+    (void)unused;
+    ((WorkerObject *)object)->left = NULL;
+    return left ? left : Py_NewRef(Py_None);
+}
+
+static PyGetSetDef worker_properties[] = {{"owner", worker_owner, NULL, NULL, NULL},
+
     {"busy", worker_busy, NULL, NULL, NULL}, {"since_ns", worker_since, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 static PyMethodDef worker_methods[] = {
     {"serve", worker_serve, METH_VARARGS, NULL},
@@ -1377,6 +1457,7 @@ static PyMethodDef worker_methods[] = {
     {"takes", worker_takes, METH_O, NULL},
     {"await_call", worker_await, METH_O, NULL},
     {"linger", worker_linger, METH_O, NULL},
+    {"pop_left", worker_pop_left, METH_NOARGS, NULL},
     {"dismiss", worker_dismiss, METH_NOARGS, NULL},
     {"welcome", worker_welcome, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

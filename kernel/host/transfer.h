@@ -56,9 +56,12 @@ enum { IDLE = 1, CALLED, RUNNING, DONE, ABORTED };
 #define PREVIOUS(number) (((number)-1) & 0xFFFFFFu)
 
 /* How a wait ended. */
-enum { COMPLETED, ENDED, EXPIRED, INTERRUPTED, BROKEN, LEFT, CUT };
+enum { COMPLETED, ENDED, EXPIRED, INTERRUPTED, BROKEN, LEFT, CUT, STOPPED };
 
 enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
+
+/* Who may take the calls of an A-stack: lending.h says more. */
+enum { OWN, LENT, TAKEN, RECALLED };
 
 #define MICROSECOND 1000LL
 #define MILLISECOND 1000000LL
@@ -69,6 +72,8 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define QUICK_NS (40 * MICROSECOND)       /* a gap between calls that spinning would have covered */
 #define SOON_NS (80 * MICROSECOND)        /* a call that slept, whose reply a spin may have met */
 #define QUICK_CALLS 16                    /* as many in a row before a worker begins to spin */
+#define LONG_NS QUICK_NS                  /* a procedure that others would not wait for */
+#define SPUN_CALLS 1000                   /* that were met: spinning has paid, whatever came then */
 #define SPIN_TURN_NS (10 * MILLISECOND)   /* after which a worker that spins gives way to one that would */
 /* Spins that miss take at most a tenth of a processor over any second: what was saved up, as much
    again that comes at once after a pause, and what comes in a second. */
@@ -78,6 +83,7 @@ enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 #define TRIAL_SOON 64    /* after so many, twice as many each time that it comes out the same, */
 #define TRIAL_EVERY 1024 /* and so many at most */
 #define SLOW_WAKE_NS (500 * MICROSECOND)  /* a wake on the caller's processor that did not pay */
+#define MOST_LENT 64 /* A-stacks that one worker watches beside its own */
 #define MOVES_A_SECOND 100
 #define WAKES_A_SECOND 1000 /* without a call, before the binding is ended */
 #define TRIES 10000         /* of a compare-and-swap, before the peer is called hostile */
@@ -122,11 +128,15 @@ typedef struct {
     uint32_t usual_ns;                 /* what calls take on average for which not both sides watched */
     /* The server's. */
     struct Worker *worker; /* who attends */
+    _Atomic int holder;    /* who may take its calls: OWN and so on */
+    int wants;             /* it would spin, if others did not */
+    int lends;             /* its calls may be watched for by another that spins */
     int busy;              /* a call has been taken, and not answered */
     int spinning;          /* the mode: spin between calls, or hand the processor over */
-    uint32_t quick, misses;
-    int64_t done_at, spin_since, spin_again_at, back_off;
-    uint32_t spun_calls;
+    uint32_t misses, spun_calls; /* while it spins: those in a row, and calls */
+    int64_t spin_since, taken_at, done_at;
+    int64_t ran_ns;         /* what the last procedure took, where its worker did not spin */
+    int64_t again_at;       /* neither spin nor lend before */
     int pins;             /* whether the worker goes to its caller's processor to sleep */
     int was_pinned;       /* whether it had, when it took the call before this one */
     uint32_t took_ns[2];  /* calls that slept, on average, by that */
@@ -147,6 +157,14 @@ typedef struct {
     uint64_t calls, spun, slept, bells, aborted;
 } Ends;
 
+/* An A-stack that a spinning worker watches for another. */
+typedef struct {
+    Ends *ends;
+    Linkage *linkage;
+    void *binding; /* a reference: whose A-stack it is, */
+    uint32_t index, seen; /* and which; the word that the watcher saw last, if there was a call */
+} Lent;
+
 typedef struct Worker {
     _Atomic uint32_t alarm; /* the private word of its waits */
     _Atomic int leave;
@@ -158,6 +176,12 @@ typedef struct Worker {
     int64_t moves_since, no_pin_until, no_pin_ns;
     uint32_t quick_wakes;
     int64_t since; /* when it last answered a call, or was given an A-stack */
+    int listed;    /* others may lend it their A-stacks */
+    int took;      /* the lent one whose call it has taken; -1 for none */
+    _Atomic int held_up; /* a procedure took so long that others did not wait for it */
+    uint32_t next_lent;
+    _Atomic uint32_t lent_count;
+    Lent lent[MOST_LENT];
 } Worker;
 
 static inline int64_t now_ns(void)
@@ -242,12 +266,25 @@ static int sleep_on(_Atomic uint32_t *word, uint32_t seen, _Atomic uint32_t *ala
     return cut ? CUT : EXPIRED;
 }
 
+/* Sleep until the alarm is no longer as it was seen, or the deadline. Returns as `sleep_on`. */
+static int sleep_on_alarm(_Atomic uint32_t *alarm, uint32_t seen, int64_t deadline)
+{
+    struct timespec until = {deadline / SECOND, deadline % SECOND};
+    if (syscall(SYS_futex, alarm, FUTEX_WAIT_BITSET_PRIVATE, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY) >= 0)
+        return COMPLETED;
+    return errno == ETIMEDOUT ? EXPIRED : errno == EINTR ? INTERRUPTED : CUT;
+}
+
 /* --- spinning ------------------------------------------------------------------------------- */
 
 /* What spins that miss may still take, in the whole process. */
 static _Atomic int64_t miss_budget, miss_budget_at;
 static _Atomic int spinners, spinners_most = 1; /* workers that spin; 0 allowed: spinning does not pay here */
 static _Atomic int64_t wanted_at;               /* when a worker last would have spun, and had no turn */
+/* Whether spinning would pay is learned from all calls of the process, since one worker spins for all. */
+static _Atomic uint32_t quick_calls;            /* in a row */
+static _Atomic int64_t last_done;               /* when a worker that does not spin last had replied */
+static _Atomic int64_t spin_again_at, back_off_ns;
 
 /* Return whether the budget has room for a spin that misses. */
 static int may_spin(void)
@@ -283,7 +320,7 @@ static void settle_spin(int64_t missed) { atomic_fetch_add(&miss_budget, SPIN_NS
    the deadline has passed, or something is raised (returns how long it was watched). The clock is
    read only once the first moments have passed. */
 static int64_t spin(_Atomic uint32_t *word, uint32_t phase, uint32_t other, const _Atomic int *ended,
-                    const _Atomic int *leave, int64_t most_ns, int64_t deadline)
+                    int64_t most_ns, int64_t deadline)
 {
     for (int64_t start = 0, now;;) {
         for (int i = 0; i < 64; i++) {
@@ -295,8 +332,7 @@ static int64_t spin(_Atomic uint32_t *word, uint32_t phase, uint32_t other, cons
         now = now_ns();
         if (!start)
             start = now;
-        if (now - start >= most_ns || now >= deadline || atomic_load_explicit(ended, memory_order_relaxed)
-            || (leave && atomic_load_explicit(leave, memory_order_relaxed)))
+        if (now - start >= most_ns || now >= deadline || atomic_load_explicit(ended, memory_order_relaxed))
             return now - start + 1;
     }
 }
@@ -386,7 +422,7 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
         if (spins) {
             /* A worker that has to wake may need this very processor: do not keep it for long. */
             int64_t most = ends->waits == ALWAYS_SPIN && !(now & WORKER_ASLEEP) ? SPIN_FORCED_NS : SPIN_NS;
-            int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, NULL, most, deadline);
+            int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, most, deadline);
             if (ends->waits == ADAPTIVE)
                 settle_spin(missed);
             spins = 0;
@@ -598,7 +634,7 @@ static void learn_place(Linkage *linkage, int slept, int pinned)
    It could say anything; spins that miss have a budget. */
 static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, int was_pinned)
 {
-    int64_t now = now_ns(), gap = now - linkage->done_at;
+    int64_t now = now_ns(), gap = now - atomic_load_explicit(&last_done, memory_order_relaxed);
     int64_t wake = now - (int64_t)atomic_load_explicit(&linkage->control->called_at, memory_order_relaxed);
     if (slept && wake > 0 && wake < gap)
         gap -= wake;
@@ -613,11 +649,18 @@ static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, i
         } else if (++worker->quick_wakes > 100)
             worker->no_pin_ns = 0;
     }
-    linkage->quick = gap < QUICK_NS ? linkage->quick + 1 : 0;
-    if (ends->waits != ADAPTIVE || linkage->spinning || linkage->quick < QUICK_CALLS || !may_spin())
+    linkage->taken_at = now;
+    uint32_t quick = gap < QUICK_NS ? atomic_fetch_add(&quick_calls, 1) + 1 : 0;
+    if (!quick)
+        atomic_store_explicit(&quick_calls, 0, memory_order_relaxed);
+    linkage->lends = 0;
+    if (ends->waits != ADAPTIVE || linkage->spinning || now < linkage->again_at)
         return;
-    if (now < linkage->spin_again_at || atomic_load(&spinners) >= atomic_load(&spinners_most)) {
-        atomic_store_explicit(&wanted_at, now, memory_order_relaxed);
+    linkage->lends = linkage->ran_ns < LONG_NS;
+    if (quick < QUICK_CALLS || now < atomic_load(&spin_again_at) || !may_spin())
+        return;
+    if (atomic_load(&spinners) >= atomic_load(&spinners_most)) {
+        linkage->wants = 1;
         return;
     }
     linkage->spinning = move_away(ends, linkage);
@@ -632,12 +675,12 @@ static void stop_spinning(Linkage *linkage)
     if (!linkage->spinning)
         return;
     linkage->spinning = 0;
-    linkage->quick = 0;
+    atomic_store(&quick_calls, 0);
     atomic_fetch_sub(&spinners, 1);
 }
 
 /* Return whether the worker should watch the word for the next call. */
-static int server_spins(Ends *ends, Linkage *linkage)
+static int server_spins(Ends *ends, Linkage *linkage, int has_lent)
 {
     if (ends->waits == ALWAYS_SLEEP)
         return 0;
@@ -646,11 +689,11 @@ static int server_spins(Ends *ends, Linkage *linkage)
     if (!linkage->spinning)
         return 0;
     uint32_t cpu = atomic_load_explicit(&linkage->control->client_cpu, memory_order_relaxed);
-    int stays = cpu != (uint32_t)sched_getcpu() && may_spin();
+    int stays = (has_lent || cpu != (uint32_t)sched_getcpu()) && may_spin();
     if (stays && (++linkage->spun_calls & 255) == 0) { /* others want its turn */
         int64_t now = now_ns();
         if (now - linkage->spin_since > SPIN_TURN_NS && atomic_load(&wanted_at) > linkage->spin_since) {
-            linkage->spin_again_at = now + SPIN_TURN_NS;
+            linkage->again_at = now + SPIN_TURN_NS;
             stays = 0;
         }
     }
@@ -659,30 +702,45 @@ static int server_spins(Ends *ends, Linkage *linkage)
     return stays;
 }
 
-/* A spin has missed: hand the processor over again after two in a row, for twice as long as the
-   last time unless spinning paid in between. */
-static void spin_missed(Ends *ends, Linkage *linkage)
+/* Hand the processor over again, for twice as long as the last time unless spinning paid in between. */
+static void back_off(Linkage *linkage)
 {
-    if (ends->waits != ADAPTIVE || ++linkage->misses < 2)
-        return;
-    linkage->back_off = linkage->back_off ? linkage->back_off * 2 : MILLISECOND;
-    if (linkage->back_off > SECOND)
-        linkage->back_off = SECOND;
-    linkage->spin_again_at = now_ns() + linkage->back_off;
+    int64_t last = atomic_load(&back_off_ns), next = last && linkage->spun_calls < SPUN_CALLS ? last * 2 : MILLISECOND;
+    atomic_store(&back_off_ns, next < SECOND ? next : SECOND);
+    atomic_store(&spin_again_at, now_ns() + next);
     stop_spinning(linkage);
 }
 
-/* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call, LEFT where
-   the worker was dismissed or has idled for `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN. */
+/* A spin has missed: two in a row do not pay. */
+static void spin_missed(Ends *ends, Linkage *linkage)
+{
+    if (ends->waits == ADAPTIVE && ++linkage->misses >= 2)
+        back_off(linkage);
+}
+
+#include "lending.h"
+
+/* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call, which is of an
+   A-stack that was lent where `took` says so; LEFT where the worker was dismissed or has idled for
+   `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN; STOPPED where it is about to sleep, and others
+   rely on it. */
 static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins, int64_t idle_ns)
 {
     Control *control = linkage->control;
     _Atomic uint32_t *word = &control->word;
     int64_t idle_until = 0;
-    int slept = 0, was_pinned = 0, spun = 0;
+    int slept = 0, was_pinned = 0, spun = 0, withdrawn = 0;
     for (;;) {
         uint32_t alarm = atomic_load(&worker->alarm);
         uint32_t now = atomic_load(word);
+        int lent = spins && !withdrawn ? find_lent(worker) : -1;
+        if (lent >= 0) { /* before a call of its own, since it has just been here for one */
+            int taken = take_lent(worker, lent);
+            linkage->misses = 0;
+            if (taken != LEFT)
+                return taken;
+        }
+        withdrawn = lent >= 0;
         if (PHASE(now) == CALLED) {
             int taken = server_take(linkage);
             if (taken == LEFT)
@@ -722,23 +780,31 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
                 continue;
             }
             int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
-            int64_t missed = spin(word, DONE, IDLE, &ends->ended, &worker->leave, most, FOREVER);
+            int64_t missed = spin_lent(worker, word, &ends->ended, most, &lent);
             if (ends->waits == ADAPTIVE)
                 settle_spin(missed);
+            if (!missed && lent >= 0) {
+                spins = 1;
+                continue;
+            }
             if (!missed) {
                 ends->spun++;
                 linkage->misses = 0;
-                if (++linkage->quick > 1000)
-                    linkage->back_off = 0;
                 spun = 1;
+                linkage->taken_at = 0;
                 continue;
             }
             spin_missed(ends, linkage);
+            spins = worker->listed && linkage->spinning && atomic_load(&worker->lent_count);
             atomic_store_explicit(&control->spins, linkage->spinning || ends->waits == ALWAYS_SPIN, memory_order_relaxed);
             continue;
         }
+        if (worker->listed)
+            return STOPPED;
         if (!idle_until) {
             linkage->done_at = worker->since = now_ns();
+            linkage->ran_ns = linkage->taken_at ? linkage->done_at - linkage->taken_at : 0;
+            atomic_store_explicit(&last_done, linkage->done_at, memory_order_relaxed);
             idle_until = worker->since + idle_ns;
         }
         if (!(now & WORKER_ASLEEP)) {

@@ -165,7 +165,7 @@ class Workers:
     def next(self, worker: "_Worker") -> tuple[Served, int] | None:
         """Return an A-stack to attend; None where the worker is to end."""
         with self._lock:
-            worker.owner = 0
+            worker.given = 0
             if worker.dismissed:
                 worker.dismissed = False
                 worker.native.welcome()
@@ -174,7 +174,7 @@ class Workers:
             self._waiting -= 1
             if not self._closed and (found := self._first()) is not None:
                 self._pending.remove(found)
-                worker.owner, worker.given_ns = found[0].owner, native.now_ns()
+                worker.given, worker.given_ns = found[0].owner, native.now_ns()
                 return found
             self._workers.discard(worker)
             return None
@@ -229,7 +229,7 @@ class Workers:
         while (work := self.next(worker)) is not None:
             binding, index = work
             # What Python is to answer, since it is much or the worker may be wanted elsewhere.
-            answer = own.run(binding.native, index, idle_ms, binding.entries, on_error, pending, _LARGE)
+            answer = own.run(binding.native, index, idle_ms, binding.entries, on_error, pending, _LARGE, binding)
             while answer is not None:
                 kind, result = answer
                 answer = None
@@ -246,7 +246,7 @@ class Workers:
                 found = True if fits else own.linger(_LINGER_MS)
                 answer = own.await_call(0 if pending and not fits else idle_ms) if found is True else found
             # A call that came while this worker was leaving rang a bell that found it still there.
-            self.attend(binding)
+            self.attend(own.pop_left() or binding)
             del binding, work  # it may have ended, and its memory goes with the last who knows it
 
 
@@ -256,10 +256,15 @@ class _Worker:
     def __init__(self, pool: Workers, number: int) -> None:
         self.number = number
         self.native = native.Worker()
-        self.owner = 0  # whose A-stack it attends; 0 for none
+        self.given = 0  # whose A-stack it has been given last
         self.dismissed = False
         self.given_ns = 0  # when it was given its A-stack
         self.thread = threading.Thread(target=pool.run, args=(self,), name=f"{pool.name}{number}", daemon=True)
+
+    @property
+    def owner(self) -> int:
+        """Return whose A-stack it attends; 0 for none. One that spins may go over to another's."""
+        return self.native.owner or self.given
 
     def idles(self) -> tuple[bool, int]:
         """Return what is least for one that has idled longest; one about to begin comes last."""

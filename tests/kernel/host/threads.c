@@ -26,7 +26,7 @@ static void *serve(void *unused)
         if (got != COMPLETED)
             abort();
         uint32_t sum = argument + 1;
-        spins = server_spins(&server_ends, &server);
+        spins = server_spins(&server_ends, &server, 0);
         if (atomic_load(&control.word) % 7 == 0)
             sched_yield();
         result = sum;

@@ -1,0 +1,109 @@
+/* One worker that spins, for all whose calls come fast. No Python here; who lends, and who goes over,
+   is decided under the interpreter lock, in native.c.
+
+   As many workers of a process spin as there are processors to spare. Any other whose calls follow
+   each other as fast lends its A-stack to one of them, and sleeps on its alarm alone. What the server
+   has of a call is then held by
+
+     OWN       the worker that attends: nobody else touches linkage or word
+     LENT      nobody: the spinner may take a call, and the worker may have the A-stack back
+     TAKEN     the spinner, which has taken a call and is about to go over
+     RECALLED  likewise, and the worker wants to be woken then
+
+   To wake another worker for a call costs more than the spin has saved. So the spinner runs the
+   procedure itself: it goes over to the A-stack that has the call, and whoever slept there attends the
+   one that the spinner leaves, lent in its place. All else in this kernel may therefore rely on it that
+   a worker runs procedures of the A-stack that it attends, and of no other. And while it runs one, a
+   worker that can be woken attends each of the others: the watcher has it do so where a call has waited
+   for a spinner over a tick or two. */
+
+#ifndef LRPC_LENDING_H
+#define LRPC_LENDING_H
+
+#define TICK_MS 1 /* between two looks of the watcher at what is lent */
+
+/* Have an A-stack back that was lent. Returns whether it is: else the spinner wakes the worker soon. */
+static int recall(Linkage *linkage)
+{
+    int seen = LENT;
+    if (atomic_compare_exchange_strong(&linkage->holder, &seen, OWN))
+        return 1;
+    if (seen == TAKEN)
+        atomic_compare_exchange_strong(&linkage->holder, &seen, RECALLED);
+    return seen == OWN;
+}
+
+/* Return which lent A-stack has a call, in turn; -1 for none. */
+static int find_lent(const Worker *worker)
+{
+    uint32_t count = atomic_load_explicit(&worker->lent_count, memory_order_acquire);
+    for (uint32_t i = 0, at = worker->next_lent; i < count; i++, at++) {
+        at = at < count ? at : 0;
+        const Linkage *one = worker->lent[at].linkage;
+        if (atomic_load_explicit(&one->holder, memory_order_relaxed) == LENT
+            && PHASE(atomic_load_explicit(&one->control->word, memory_order_relaxed)) == CALLED)
+            return (int)at;
+    }
+    return -1;
+}
+
+/* Take the call of a lent A-stack, and say so in `took`. Returns as `server_take`; LEFT where it is no
+   longer there, and INTERRUPTED where its worker waits for the spinner to say so. */
+static int take_lent(Worker *worker, int at)
+{
+    Linkage *linkage = worker->lent[at].linkage;
+    int holder = LENT;
+    worker->next_lent = (uint32_t)at + 1;
+    if (!atomic_compare_exchange_strong(&linkage->holder, &holder, TAKEN))
+        return LEFT;
+    int taken = server_take(linkage);
+    holder = TAKEN;
+    if (taken == LEFT && atomic_compare_exchange_strong(&linkage->holder, &holder, LENT))
+        return LEFT; /* withdrawn in between */
+    worker->took = at;
+    return taken == LEFT ? INTERRUPTED : taken;
+}
+
+/* As `spin`, over a worker's own word and those that are lent to it; what has a call is `*found`, -1
+   for its own. */
+static int64_t spin_lent(const Worker *worker, _Atomic uint32_t *word, const _Atomic int *ended, int64_t most_ns, int *found)
+{
+    for (int64_t start = 0, now;;) {
+        for (int i = 0; i < 16; i++) {
+            if ((*found = find_lent(worker)) >= 0)
+                return 0;
+            uint32_t seen = PHASE(atomic_load_explicit(word, memory_order_relaxed));
+            if (seen != DONE && seen != IDLE)
+                return 0;
+            relax();
+        }
+        now = now_ns();
+        if (!start)
+            start = now;
+        if (now - start >= most_ns || atomic_load_explicit(ended, memory_order_relaxed)
+            || atomic_load_explicit(&worker->leave, memory_order_relaxed))
+            return now - start + 1;
+    }
+}
+
+/* Wake the worker of each lent A-stack whose call has waited since the last look: its spinner is in a
+   procedure, or has no processor. Returns how many there were. */
+static int recall_waiting(Worker *worker)
+{
+    int found = 0;
+    for (uint32_t at = 0; at < atomic_load(&worker->lent_count); at++) {
+        Lent *lent = &worker->lent[at];
+        uint32_t word = atomic_load(&lent->linkage->control->word), seen = lent->seen;
+        lent->seen = PHASE(word) == CALLED ? word : 0;
+        int holder = LENT;
+        if (!seen || NUMBER(seen) != NUMBER(word) || PHASE(word) != CALLED
+            || !atomic_compare_exchange_strong(&lent->linkage->holder, &holder, OWN))
+            continue;
+        lent->seen = 0;
+        raise_alarm(&lent->linkage->worker->alarm);
+        found++;
+    }
+    return found;
+}
+
+#endif
