@@ -1,9 +1,8 @@
-/* One worker that spins, for all whose calls come fast. No Python here; who lends, and who goes over,
-   is decided under the interpreter lock, in native.c.
+/* One worker that spins for all of its domain. No Python here: who lends and who goes over is decided
+   under the interpreter lock, in spinners.h.
 
-   As many workers of a process spin as there are processors to spare. Any other whose calls follow
-   each other as fast lends its A-stack to one of them, and sleeps on its alarm alone. What the server
-   has of a call is then held by
+   As many workers of a process spin as there are processors to spare. Another one lends its A-stack to
+   one that spins, and sleeps on its alarm alone. The A-stack's calls then belong to its holder:
 
      OWN       the worker that attends: nobody else touches linkage or word
      LENT      nobody: the spinner may take a call, and the worker may have the A-stack back

@@ -962,7 +962,7 @@ static PyObject *binding_counts(PyObject *object, PyObject *unused)
         for (int32_t i = self->free[group]; i >= 0; i = self->astacks[i].next)
             idle++;
     Ends *ends = &self->ends;
-    return Py_BuildValue("{sKsKsKsKsKsIsIsIsIsIsI}", "calls", ends->calls, "spun", ends->spun, "slept", ends->slept, "bells", ends->bells,
+    return Py_BuildValue("{sKsKsKsKsKsKsIsIsIsIsIsI}", "calls", ends->calls, "spun", ends->spun, "lent", ends->lent, "slept", ends->slept, "bells", ends->bells,
                          "aborted", ends->aborted, "astacks", self->count, "free", idle, "attended", attended, "busy", busy, "spinning",
                          spinning, "quarantined", self->quarantined);
 }

@@ -110,7 +110,7 @@ class HostServer:
                 "client": str(one.sender),
                 "bytes": one.bytes,
                 "why": processors.why(one.native),
-                **{key: value for key, value in one.native.counts().items() if key not in ("free", "quarantined")},
+                **{key: value for key, value in one.native.counts().items() if key not in ("free", "quarantined", "lent")},
             }
             for one in list(self.bindings.values())
         ]

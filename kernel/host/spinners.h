@@ -142,6 +142,7 @@ static void go_over(WorkerObject *self)
         raise_alarm(&other->worker.alarm);
     worker->took = -1;
     to->ends.spun++;
+    to->ends.lent++;
     Py_DECREF(to); /* which the other had */
 }
 

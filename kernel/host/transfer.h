@@ -154,7 +154,7 @@ typedef struct {
     int64_t wakes_since;
     uint32_t wakes;
     /* Counters: approximate where several threads count. */
-    uint64_t calls, spun, slept, bells, aborted;
+    uint64_t calls, spun, lent, slept, bells, aborted;
 } Ends;
 
 /* An A-stack that a spinning worker watches for another. */

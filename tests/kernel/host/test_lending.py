@@ -1,0 +1,87 @@
+"""One worker that spins for all: who lends it A-stacks is served, also while it runs a procedure."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lrpc.kernel.host import native
+from lrpc.kernel.host.processors import choose_spinning
+from lrpc.kernel.host.server import HostServer
+from tests.support.host import ShopServer, process, shop, until
+
+CALLS = """
+client = this_machine(folder=folder).bind(Shop, "shop")
+print("ready", flush=True)
+n = 0
+while True:
+    assert client.add(n, 1) == n + 1 and client.both(n, 2) == (2, n)
+    n = (n + 1) % 1000
+"""
+WAITS = """
+client = this_machine(folder=folder).bind(Shop, "shop")
+client.add(1, 2)
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    client.wait(60.0)
+"""
+
+
+@pytest.fixture
+def spinning() -> Iterator[None]:
+    native.allow_spinning(1)
+    yield
+    choose_spinning()
+
+
+def lent(serving: HostServer) -> list[int]:
+    """Return how many calls of each binding a worker took that had another A-stack before."""
+    return [one.native.counts()["lent"] for one in list(serving.bindings.values())]
+
+
+@contextlib.contextmanager
+def callers(folder: Path, count: int, **options: object) -> Iterator[tuple[HostServer, ShopServer]]:
+    """Run processes that call without a pause, until some of them have lent their A-stacks."""
+    with contextlib.ExitStack() as stack:
+        here, server = stack.enter_context(shop(folder, **options))
+        for _ in range(count):
+            stack.enter_context(process(folder, CALLS))
+        serving = here._server
+        assert serving is not None
+        until(lambda: sum(lent(serving)) > 100, 60.0)
+        yield serving, server
+
+
+def test_a_worker_that_spins_takes_the_calls_of_all(tmp_path: Path, spinning: None) -> None:
+    with callers(tmp_path, 3) as (serving, _):
+        until(lambda: sum(one > 0 for one in lent(serving)) >= 2, 60.0)
+        assert serving.ended == {}
+
+
+def test_a_procedure_that_takes_long_holds_up_nobody_that_has_lent(tmp_path: Path, spinning: None) -> None:
+    with callers(tmp_path, 2) as (serving, server), process(tmp_path, WAITS) as waits:
+        assert waits.stdin is not None
+        waits.stdin.write("\n")
+        waits.stdin.flush()
+        until(lambda: server.running == 1)
+        before = {one: one.native.counts()["calls"] for one in serving.bindings.values()}
+        until(lambda: sum(one.native.counts()["calls"] > calls + 1000 for one, calls in before.items()) == 2, 60.0)
+        assert server.running == 1
+        server.release.set()
+
+
+def test_who_lends_can_be_dismissed_and_the_workers_end(tmp_path: Path, spinning: None) -> None:
+    before = {one.name for one in threading.enumerate()}
+    with callers(tmp_path, 4, workers=3) as (serving, _):
+        calls = [one.native.counts()["calls"] for one in serving.bindings.values()]
+        until(
+            lambda: all(
+                one.native.counts()["calls"] > calls + 100
+                for one, calls in zip(list(serving.bindings.values()), calls, strict=True)
+            ),
+            60.0,
+        )
+    until(lambda: {one.name for one in threading.enumerate()} <= before)
