@@ -28,6 +28,7 @@ COUNTED: Final = ("calls", "spun", "slept", "aborted")  # of each binding, witho
 _PAUSE_NS: Final = 50_000_000  # without accepting, where no descriptor is left
 MOST_BINDINGS: Final = 256  # of one user
 MOST_BYTES: Final = 512 << 20  # of segments, of one user
+_UNTOLD: Final = ("free", "quarantined", "lent")  # of what is counted: not in the status
 _BELLS_A_SECOND: Final = 1000  # without a call, before a binding is ended
 _REASONS: Final = {1: "client ended", 2: "client broke the segment", 3: "forked", 4: "closed"}
 
@@ -110,7 +111,7 @@ class HostServer:
                 "client": str(one.sender),
                 "bytes": one.bytes,
                 "why": processors.why(one.native),
-                **{key: value for key, value in one.native.counts().items() if key not in ("free", "quarantined", "lent")},
+                **{key: value for key, value in one.native.counts().items() if key not in _UNTOLD},
             }
             for one in list(self.bindings.values())
         ]

@@ -1,4 +1,4 @@
-"""One worker that spins for all: who lends it A-stacks is served, also while it runs a procedure."""
+"""One worker that spins for all: who lends it A-stacks is served, also while a procedure runs."""
 
 import contextlib
 import threading
