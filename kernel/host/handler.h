@@ -196,7 +196,7 @@ static PyObject *expected(HandlerStub *self, PyObject *data, PyObject **message)
             continue;
         PyObject *steps = Py_NewRef(self->steps[i]); /* what is asked of the owner may change them */
         if (size - head <= self->most_received && !is_set(self->owner, STOPPING))
-            *message = PyBytes_FromStringAndSize(at + head, size - head);
+            *message = copied((const uint8_t *)at + head, (size_t)(size - head));
         if (!*message)
             Py_CLEAR(steps);
         return steps;
