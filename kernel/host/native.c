@@ -74,7 +74,7 @@ typedef struct {
     uint32_t index;
     int spins; /* between the last answer and the next call */
     /* While it runs the procedures of calls: those, what tells of their exceptions, and who waits for a
-       worker; how long it idles; and from how many bytes on Python answers with results. */
+       worker; how long it idles; and from how many bytes on Python answers with results that find no room. */
     PyObject *entries, *on_error, *pending;
     int64_t idle_ns;
     Py_ssize_t large;
@@ -555,6 +555,12 @@ static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint3
         size -= before;
     }
     return copied(from, size);
+}
+
+/* Return whether so many bytes find room. */
+static int has_room(const AStack *one, int64_t size)
+{
+    return size <= (int64_t)one->size || size <= (int64_t)one->region_size;
 }
 
 static int write_arguments(AStack *one, PyObject *head, PyObject *data)
@@ -1240,7 +1246,7 @@ static PyObject *run_procedure(WorkerObject *self, uint32_t procedure, PyObject 
 }
 
 /* Run the procedures of calls, one after another. Returns (kind, results) where Python is to answer:
-   with much, or for a worker that is wanted elsewhere; None where the worker is free again; True where
+   with much that finds no room, or for a worker that is wanted elsewhere; None where the worker is free again; True where
    it lingers and no call has come. */
 static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
 {
@@ -1259,7 +1265,9 @@ static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
             Py_XDECREF(result);
             return NULL;
         }
-        if (waiting || PyBytes_Size(result) >= self->large || atomic_load(&self->worker.leave))
+        int64_t size = PyBytes_Size(result);
+        int waits = size >= self->large && !has_room(&self->binding->astacks[self->index], size);
+        if (waiting || waits || atomic_load(&self->worker.leave))
             return Py_BuildValue("(lN)", kind, result);
         int stays = answer_with(self, kind, result, 1);
         Py_DECREF(result);
@@ -1331,8 +1339,7 @@ static PyObject *worker_takes(PyObject *object, PyObject *number)
     if (!self->binding || !is_live(self->binding))
         return PyLong_FromLong(2); /* or nobody is there to want them */
     AStack *one = &self->binding->astacks[self->index];
-    int fits = size <= (int64_t)one->size || size <= (int64_t)one->region_size;
-    return PyLong_FromLong(fits ? 2 : may_keep(self->binding, size));
+    return PyLong_FromLong(has_room(one, size) ? 2 : may_keep(self->binding, size));
 }
 
 static PyObject *await_next(WorkerObject *self, PyObject *number, int lingers)
