@@ -33,7 +33,7 @@ typedef struct {
     PyObject *take, *leave, *executor; /* a permit to run; the pool for which it is given, weakly */
     PyObject *answer;    /* the head of a reply that says that nothing went wrong */
     Py_ssize_t most_received, most_sent; /* bytes of a message */
-    PyObject *heads[MOST_EXPECTED], *steps[MOST_EXPECTED];
+    PyObject *heads[MOST_EXPECTED + 1], *steps[MOST_EXPECTED]; /* NULL ends the heads */
     uint32_t next;
 } HandlerStub;
 
@@ -115,8 +115,22 @@ static PyObject *told(PyObject *owner, const char *what, PyObject *context, PyOb
     return reply;
 }
 
-/* Return the reply that a response makes. Takes the response over. */
-static PyObject *reply_of(HandlerStub *self, PyObject *serialize, PyObject *context, PyObject *response)
+/* Return what lies behind a head, with it. */
+static PyObject *joined(PyObject *head, PyObject *data)
+{
+    if (!head)
+        return Py_NewRef(data);
+    Py_ssize_t before = PyBytes_Size(head), size = PyBytes_Size(data);
+    PyObject *found = PyBytes_FromStringAndSize(NULL, before + size);
+    if (found) {
+        memcpy(PyBytes_AsString(found), PyBytes_AsString(head), (size_t)before);
+        memcpy(PyBytes_AsString(found) + before, PyBytes_AsString(data), (size_t)size);
+    }
+    return found;
+}
+
+/* Return the reply that a response makes, see `handle`. Takes the response over. */
+static PyObject *reply_of(HandlerStub *self, PyObject *serialize, PyObject *context, PyObject *response, int apart)
 {
     int said = is_set(context, SAID), cancelled = said > 0 ? is_set(context, CANCELLED) : 0;
     PyObject *data = NULL, *reply = NULL;
@@ -141,25 +155,20 @@ static PyObject *reply_of(HandlerStub *self, PyObject *serialize, PyObject *cont
         reply = PyObject_CallMethod(self->owner, "_answered", "OO", context, data);
         goto done;
     }
-    Py_ssize_t head = PyBytes_Size(self->answer), size = PyBytes_Size(data);
-    reply = PyBytes_FromStringAndSize(NULL, head + size);
-    if (reply) {
-        char *at = PyBytes_AsString(reply);
-        memcpy(at, PyBytes_AsString(self->answer), (size_t)head);
-        memcpy(at + head, PyBytes_AsString(data), (size_t)size);
-    }
+    reply = apart ? PyTuple_Pack(1, data) : joined(self->answer, data);
 done:
     Py_DECREF(response);
     Py_XDECREF(data);
     return reply;
 }
 
-/* handle(steps, context, message) -> the reply: run a method's steps */
+/* handle(steps, context, message[, apart]) -> the reply: run a method's steps. With `apart`, a reply that is
+   a message behind `answer` is a tuple with the message alone. */
 static PyObject *handler_handle(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     HandlerStub *self = (HandlerStub *)object;
-    if (count != 3 || !self->owner || !PyTuple_Check(args[0]) || PyTuple_Size(args[0]) != 3)
-        return PyErr_SetString(PyExc_TypeError, "handle takes a method's three steps, a context and a message"), NULL;
+    if (count < 3 || count > 4 || !self->owner || !PyTuple_Check(args[0]) || PyTuple_Size(args[0]) != 3)
+        return PyErr_SetString(PyExc_TypeError, "handle takes a method's three steps, a context, and a message"), NULL;
     PyObject *steps = args[0], *context = args[1], *request = args[2], *deserialize = PyTuple_GetItem(steps, 0), *error;
     if (deserialize == Py_None)
         Py_INCREF(request);
@@ -180,28 +189,7 @@ static PyObject *handler_handle(PyObject *object, PyObject *const *args, Py_ssiz
         error = caught();
         return error ? told(self->owner, "_raised", context, error) : NULL;
     }
-    return reply_of(self, PyTuple_GetItem(steps, 2), context, response);
-}
-
-/* Return the steps of a usual call, and cut its message out; NULL for another, or where memory lacks. */
-static PyObject *expected(HandlerStub *self, PyObject *data, PyObject **message)
-{
-    if (!PyBytes_CheckExact(data))
-        return NULL;
-    const char *at = PyBytes_AsString(data);
-    Py_ssize_t size = PyBytes_Size(data);
-    for (uint32_t i = 0; i < MOST_EXPECTED && self->heads[i]; i++) {
-        Py_ssize_t head = PyBytes_Size(self->heads[i]);
-        if (size < head || memcmp(at, PyBytes_AsString(self->heads[i]), (size_t)head))
-            continue;
-        PyObject *steps = Py_NewRef(self->steps[i]); /* what is asked of the owner may change them */
-        if (size - head <= self->most_received && !is_set(self->owner, STOPPING))
-            *message = PyBytes_FromStringAndSize(at + head, size - head);
-        if (!*message)
-            Py_CLEAR(steps);
-        return steps;
-    }
-    return NULL;
+    return reply_of(self, PyTuple_GetItem(steps, 2), context, response, count == 4 && args[3] == Py_True);
 }
 
 /* Return whether the pool, for whose threads the worker stands, still takes calls; -1 on an error. */
@@ -264,7 +252,8 @@ static PyObject *let_go(HandlerStub *self, PyObject *context, PyObject *reply)
     return NULL;
 }
 
-/* Make a usual call. Returns NULL without an error where it is Python's after all. */
+/* Make a usual call; its reply is apart, see `handle`. Returns NULL without an error where it is Python's
+   after all. */
 static PyObject *handle_usual(HandlerStub *self, PyObject *steps, PyObject *message)
 {
     PyObject *taken = PyObject_CallNoArgs(self->take); /* waits until a handler may run */
@@ -277,7 +266,7 @@ static PyObject *handle_usual(HandlerStub *self, PyObject *steps, PyObject *mess
     PyObject *context = new_context(self), *run = context ? PyObject_CallNoArgs(self->fresh) : NULL;
     PyObject *handle = run ? PyObject_GetAttr((PyObject *)self, names[HANDLE]) : NULL, *reply = NULL;
     if (handle)
-        reply = PyObject_CallMethodObjArgs(run, names[RUN], handle, steps, context, message, NULL);
+        reply = PyObject_CallMethodObjArgs(run, names[RUN], handle, steps, context, message, Py_True, NULL);
     Py_XDECREF(handle);
     Py_XDECREF(run);
     reply = let_go(self, context, reply);
@@ -285,22 +274,61 @@ static PyObject *handle_usual(HandlerStub *self, PyObject *steps, PyObject *mess
     return reply;
 }
 
+/* Return the reply to a call, which may be apart: see `handle`. Its message was read behind the head of
+   that number; or `data` is all of its bytes, for 0. */
+static PyObject *reply_to(HandlerStub *self, int behind, PyObject *data)
+{
+    PyObject *head = NULL, *steps = NULL, *reply = NULL;
+    if (!self->owner)
+        return PyErr_SetString(PyExc_TypeError, "a stub without an owner takes no calls"), NULL;
+    if (behind) { /* what is asked of the owner may change what is expected */
+        head = Py_NewRef(self->heads[behind - 1]);
+        steps = Py_NewRef(self->steps[behind - 1]);
+        if (!is_set(self->owner, STOPPING))
+            reply = handle_usual(self, steps, data);
+    }
+    if (!reply && !PyErr_Occurred()) {
+        PyObject *whole = joined(head, data);
+        if (whole)
+            reply = PyObject_CallFunction(self->unusual, "OOi", self, whole, 0); /* it need not know the stub */
+        Py_XDECREF(whole);
+    }
+    Py_XDECREF(head);
+    Py_XDECREF(steps);
+    return reply;
+}
+
 /* enter(data, offset) -> the reply to a call, all of whose bytes `data` is */
 static PyObject *handler_enter(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     HandlerStub *self = (HandlerStub *)object;
-    PyObject *message = NULL, *reply = NULL;
-    if (count != 2 || !self->owner)
+    if (count != 2 || !PyBytes_Check(args[0]))
         return PyErr_SetString(PyExc_TypeError, "enter takes the bytes of a call, and an offset"), NULL;
-    PyObject *steps = expected(self, args[0], &message);
-    if (steps) {
-        reply = handle_usual(self, steps, message);
-        Py_DECREF(steps);
-        Py_DECREF(message);
-    }
-    if (reply || PyErr_Occurred())
+    const uint8_t *from = (const uint8_t *)PyBytes_AsString(args[0]);
+    size_t size = (size_t)PyBytes_Size(args[0]);
+    int behind = head_of(self->heads, from, size, (size_t)self->most_received);
+    size_t before = behind ? (size_t)PyBytes_Size(self->heads[behind - 1]) : 0;
+    PyObject *message = copied(from + before, size - before), *reply = message ? reply_to(self, behind, message) : NULL;
+    Py_XDECREF(message);
+    if (!reply || !PyTuple_Check(reply))
         return reply;
-    return PyObject_CallFunctionObjArgs(self->unusual, object, args[0], args[1], NULL); /* it need not know the stub */
+    PyObject *whole = joined(self->answer, PyTuple_GetItem(reply, 0));
+    Py_DECREF(reply);
+    return whole;
+}
+
+static const PyCFunction enter_function = (PyCFunction)(void (*)(void))handler_enter;
+
+/* Return the stub whose `enter` is the first of some entries; NULL where that is another. */
+static PyObject *stub_of_entries(PyObject *entries)
+{
+    PyObject *first = PySequence_GetItem(entries, 0), *found = NULL;
+    if (!first)
+        PyErr_Clear(); /* there is none */
+    else if (PyCFunction_Check(first) && PyCFunction_GetFunction(first) == enter_function)
+        found = Py_NewRef(PyCFunction_GetSelf(first));
+    Py_XDECREF(first);
+    return found;
 }
 
 static int handler_traverse(PyObject *object, visitproc visit, void *arg)

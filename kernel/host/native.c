@@ -77,10 +77,14 @@ typedef struct WorkerObject {
     PyObject *served, *left; /* what Python has for that binding; and for the one that it left last */
     int spins; /* between the last answer and the next call */
     /* While it runs the procedures of calls: those, what tells of their exceptions, and who waits for a
-       worker; how long it idles; and from how many bytes on Python answers with results. */
+       worker; how long it idles; and from how many bytes on Python answers with results that find no room. */
     PyObject *entries, *on_error, *pending;
     int64_t idle_ns;
     Py_ssize_t large;
+    /* The stub that takes them, where it is one of native messages; the number of the head, from 1 on,
+       behind which the call's message was read; and the head of its results, of the stub. */
+    PyObject *stub, *head;
+    int behind;
 } WorkerObject;
 
 static uint64_t generation = 1, last_id;
@@ -523,12 +527,14 @@ static long take_astack(Binding *self, uint32_t group, int64_t deadline, int wai
     }
 }
 
+static Py_ssize_t size_of(PyObject *head) { return head ? PyBytes_Size(head) : 0; }
+
 /* Write arguments or results, behind their head if they have one, where they find room, and say where;
    return 0 where they find none. */
 static int write_bytes(AStack *one, PyObject *head, PyObject *data, _Atomic uint32_t *length, _Atomic uint32_t *place,
                        uint8_t *line, size_t line_size)
 {
-    size_t before = head ? (size_t)PyBytes_Size(head) : 0, size = before + (size_t)PyBytes_Size(data);
+    size_t before = (size_t)size_of(head), size = before + (size_t)PyBytes_Size(data);
     uint32_t where = size <= line_size ? INLINE : size <= one->size ? ON_ASTACK : OUT_OF_BAND;
     if (where == OUT_OF_BAND && size > one->region_size)
         return 0;
@@ -543,12 +549,40 @@ static int write_bytes(AStack *one, PyObject *head, PyObject *data, _Atomic uint
     return 1;
 }
 
-/* Copy what the peer says lies there; its length and place are read once. Where it begins with `head`,
-   and what follows is of `most` bytes at most, return what follows and set `*behind`. The head's bytes
-   are compared where they lie, and not read again. Returns NULL without an error where length or place
-   are wrong. */
+/* Return a copy of bytes. What deserializes a large message allocates next, as much as the message has
+   for its largest field, and copies that field there. Two blocks of whole pages then lie one behind the
+   other, and from one place in a page to some bytes behind the same place in another, processors copy
+   up to twenty times slower (AMD's `rep movsb`). So some room is left behind a large message. */
+static PyObject *copied(const uint8_t *from, size_t size)
+{
+    size_t apart = size < 4096 ? 0 : 208; /* no usual size is by so much less than whole pages */
+    PyObject *made = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(size + apart));
+    if (!made)
+        return NULL;
+    char *to = PyBytes_AsString(made);
+    memcpy(to, from, size);
+    to[size] = 0;
+    Py_SET_SIZE((PyVarObject *)made, (Py_ssize_t)size);
+    return made;
+}
+
+/* Return with which of some heads bytes begin, from 1 on, where what follows is of `most` bytes at most;
+   0 for none. */
+static int head_of(PyObject *const *heads, const uint8_t *from, size_t size, size_t most)
+{
+    for (int i = 0; heads && heads[i]; i++) {
+        size_t head = (size_t)PyBytes_Size(heads[i]);
+        if (size >= head && size - head <= most && !memcmp(from, PyBytes_AsString(heads[i]), head))
+            return i + 1;
+    }
+    return 0;
+}
+
+/* Copy what the peer says lies there; its length and place are read once. Where it begins with one of
+   the heads, return what follows and set `*behind`: see `head_of`. A head's bytes are compared where they
+   lie, and not read again. Returns NULL without an error where length or place are wrong. */
 static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint32_t *place, const uint8_t *line,
-                            size_t line_size, PyObject *head, size_t most_behind, int *behind)
+                            size_t line_size, PyObject *const *heads, size_t most_behind, int *behind)
 {
     size_t size = atomic_load_explicit(length, memory_order_relaxed);
     uint32_t where = atomic_load_explicit(place, memory_order_relaxed);
@@ -558,13 +592,17 @@ static PyObject *read_bytes(AStack *one, _Atomic uint32_t *length, _Atomic uint3
     if (where == OUT_OF_BAND)
         one->region_used = now_ns();
     const uint8_t *from = where == INLINE ? line : where == ON_ASTACK ? one->room : one->region;
-    size_t before = head ? (size_t)PyBytes_Size(head) : 0;
-    if (head && size >= before && size - before <= most_behind && !memcmp(from, PyBytes_AsString(head), before)) {
-        *behind = 1;
-        from += before;
-        size -= before;
-    }
-    return PyBytes_FromStringAndSize((const char *)from, (Py_ssize_t)size);
+    int found = head_of(heads, from, size, most_behind);
+    size_t before = found ? (size_t)PyBytes_Size(heads[found - 1]) : 0;
+    if (behind)
+        *behind = found;
+    return copied(from + before, size - before);
+}
+
+/* Return whether so many bytes find room. */
+static int has_room(const AStack *one, int64_t size)
+{
+    return size <= (int64_t)one->size || size <= (int64_t)one->region_size;
 }
 
 static int write_arguments(AStack *one, PyObject *head, PyObject *data)
@@ -595,8 +633,9 @@ static PyObject *results(Binding *self, uint32_t index, PyObject *head, size_t m
         release_astack(self, index);
         return PyLong_FromLong(CALL_NOT_KEPT);
     }
-    PyObject *data = read_bytes(one, &control->result_length, &control->result_place, control->results, INLINE_RESULTS,
-                                kind == RESULTS ? head : NULL, most_behind, behind);
+    PyObject *heads[] = {kind == RESULTS ? head : NULL, NULL};
+    PyObject *data = read_bytes(one, &control->result_length, &control->result_place, control->results, INLINE_RESULTS, heads,
+                                most_behind, behind);
     if (!data)
         return PyErr_Occurred() ? NULL : broken(self);
     release_astack(self, index);
@@ -658,7 +697,7 @@ static PyObject *transfer(Binding *self, uint32_t index, unsigned long procedure
     AStack *one = &self->astacks[index];
     Control *control = one->linkage.control;
     if (!write_arguments(one, head, data))
-        return Py_BuildValue("(iInO)", NO_ROOM, index, (head ? PyBytes_Size(head) : 0) + PyBytes_Size(data), Py_False);
+        return Py_BuildValue("(iInO)", NO_ROOM, index, size_of(head) + PyBytes_Size(data), Py_False);
     atomic_store_explicit(&control->procedure, (uint32_t)procedure, memory_order_relaxed);
     int ended, spins = client_spins(&self->ends, &one->linkage);
     int64_t started = spins && atomic_load_explicit(&control->spins, memory_order_relaxed) ? 0 : now_ns();
@@ -1094,6 +1133,8 @@ static void detach(WorkerObject *self)
     Py_CLEAR(self->entries);
     Py_CLEAR(self->on_error);
     Py_CLEAR(self->pending);
+    Py_CLEAR(self->stub);
+    self->head = NULL;
 }
 
 static void worker_dealloc(PyObject *object)
@@ -1115,10 +1156,15 @@ static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_
     Py_XDECREF(unkept(self->binding, one));
     if (!data)
         kind = NOT_KEPT;
-    else if (!write_bytes(one, NULL, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
-        kind = keep(self->binding, one, kind, data) ? NO_ROOM : NOT_KEPT;
-        atomic_store_explicit(&control->result_length, (uint32_t)PyBytes_Size(data), memory_order_relaxed);
+    else if (!write_bytes(one, self->head, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
+        PyObject *whole = joined(self->head, data);
+        kind = whole && keep(self->binding, one, kind, whole) ? NO_ROOM : NOT_KEPT;
+        atomic_store_explicit(&control->result_length, (uint32_t)(size_of(self->head) + PyBytes_Size(data)), memory_order_relaxed);
+        if (!whole)
+            PyErr_Clear();
+        Py_XDECREF(whole);
     }
+    self->head = NULL;
     atomic_store_explicit(&control->kind, (uint32_t)kind, memory_order_relaxed);
     return server_reply(&self->binding->ends, &one->linkage, worker_bits);
 }
@@ -1169,7 +1215,9 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
                 continue;
             *procedure = 0;
         }
-        *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS, NULL, 0, NULL) : NULL;
+        HandlerStub *stub = *procedure ? NULL : (HandlerStub *)self->stub;
+        *data = ended == COMPLETED ? read_bytes(one, &control->length, &control->place, control->arguments, INLINE_ARGUMENTS,
+                                                stub ? stub->heads : NULL, stub ? (size_t)stub->most_received : 0, &self->behind) : NULL;
         if (*data)
             return COMPLETED;
         if (PyErr_Occurred())
@@ -1250,11 +1298,23 @@ static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
 /* Call a procedure's server stub; NULL with a Python error set, also where it returns no bytes. */
 static PyObject *call_entry(WorkerObject *self, uint32_t procedure, PyObject *data)
 {
-    PyObject *entry = PySequence_GetItem(self->entries, (Py_ssize_t)procedure), *offset = PyLong_FromLong(0), *result = NULL;
-    if (entry && offset)
-        result = PyObject_CallFunctionObjArgs(entry, data, offset, NULL);
-    Py_XDECREF(entry);
-    Py_XDECREF(offset);
+    PyObject *result = NULL;
+    if (self->stub && !procedure) {
+        PyObject *reply = reply_to((HandlerStub *)self->stub, self->behind, data);
+        if (!reply || !PyTuple_Check(reply))
+            result = reply;
+        else { /* it is apart */
+            result = Py_NewRef(PyTuple_GetItem(reply, 0));
+            self->head = ((HandlerStub *)self->stub)->answer;
+            Py_DECREF(reply);
+        }
+    } else {
+        PyObject *entry = PySequence_GetItem(self->entries, (Py_ssize_t)procedure), *offset = PyLong_FromLong(0);
+        if (entry && offset)
+            result = PyObject_CallFunctionObjArgs(entry, data, offset, NULL);
+        Py_XDECREF(entry);
+        Py_XDECREF(offset);
+    }
     if (result && !PyBytes_Check(result)) {
         Py_CLEAR(result);
         PyErr_SetString(PyExc_TypeError, "a server stub returned no bytes");
@@ -1284,7 +1344,7 @@ static PyObject *run_procedure(WorkerObject *self, uint32_t procedure, PyObject 
 }
 
 /* Run the procedures of calls, one after another. Returns (kind, results) where Python is to answer:
-   with much, or for a worker that is wanted elsewhere; None where the worker is free again; True where
+   with much that finds no room, or for a worker that is wanted elsewhere; None where the worker is free again; True where
    it lingers and no call has come. */
 static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
 {
@@ -1303,7 +1363,9 @@ static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
             Py_XDECREF(result);
             return NULL;
         }
-        if (waiting || PyBytes_Size(result) >= self->large || atomic_load(&self->worker.leave))
+        int64_t size = size_of(self->head) + PyBytes_Size(result);
+        int waits = size >= self->large && !has_room(&self->binding->astacks[self->index], size);
+        if (waiting || waits || atomic_load(&self->worker.leave))
             return Py_BuildValue("(lN)", kind, result);
         int stays = answer_with(self, kind, result, 1);
         Py_DECREF(result);
@@ -1329,6 +1391,7 @@ static PyObject *worker_run(PyObject *object, PyObject *args)
     self->entries = Py_NewRef(entries);
     self->on_error = Py_NewRef(on_error);
     self->pending = Py_NewRef(pending);
+    self->stub = stub_of_entries(entries);
     self->idle_ns = idle_ms * MILLISECOND;
     self->large = large;
     self->spins = 0;
@@ -1370,14 +1433,13 @@ static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize
 static PyObject *worker_takes(PyObject *object, PyObject *number)
 {
     WorkerObject *self = (WorkerObject *)object;
-    int64_t size = PyLong_AsLongLong(number);
+    int64_t size = PyLong_AsLongLong(number) + size_of(self->head);
     if (PyErr_Occurred())
         return NULL;
     if (!self->binding || !is_live(self->binding))
         return PyLong_FromLong(2); /* or nobody is there to want them */
     AStack *one = &self->binding->astacks[self->index];
-    int fits = size <= (int64_t)one->size || size <= (int64_t)one->region_size;
-    return PyLong_FromLong(fits ? 2 : may_keep(self->binding, size));
+    return PyLong_FromLong(has_room(one, size) ? 2 : may_keep(self->binding, size));
 }
 
 static PyObject *await_next(WorkerObject *self, PyObject *number, int lingers)

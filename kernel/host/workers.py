@@ -228,7 +228,7 @@ class Workers:
         own, pending, on_error = worker.native, self._pending, self._on_error
         while (work := self.next(worker)) is not None:
             binding, index = work
-            # What Python is to answer, since it is much or the worker may be wanted elsewhere.
+            # What Python is to answer: much without room, or the worker may be wanted elsewhere.
             answer = own.run(binding.native, index, idle_ms, binding.entries, on_error, pending, _LARGE, binding)
             while answer is not None:
                 kind, result = answer

@@ -1,16 +1,21 @@
 """The server's stub of one message there and back: which calls it makes, and how it leaves each."""
 
+import contextlib
 import contextvars
 import gc
+import os
+import socket
 import sys
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lrpc.kernel.host import native
+from lrpc.kernel.host import native, segments
+from lrpc.kernel.host.client import COLLECT, NEVER, NO_ROOM
 
 HEAD = b"add "
 
@@ -129,6 +134,63 @@ def test_a_call_ends_with_its_reply_and_gives_its_permit_back(call: str) -> None
     assert all(context.finished for context in owner.contexts)
 
 
+@contextlib.contextmanager
+def served(stub: native.HandlerStub, room: int) -> Iterator[tuple[native.Binding, native.Binding]]:
+    """Yield the client's binding to a stub, with one A-stack of so many bytes, and the server's."""
+    size = 2 * segments.CONTROL_BYTES + room
+    ends: list[native.Binding] = []
+    doors, worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET), native.Worker()
+    segment = segments.make(size)
+    for door in doors:
+        astacks = [(2 * segments.CONTROL_BYTES, room, 0)]
+        ends.append(native.Binding(segment, size, astacks, door.fileno(), -1, -1, 1, not ends))
+        door.close()
+    os.close(segment)
+    run: Any = [ends[0], 0, 10_000, [stub.enter], lambda error: (3, repr(error).encode()), [], 1 << 16]
+    thread = threading.Thread(target=worker.run, args=run)
+    thread.start()
+    try:
+        yield ends[1], ends[0]
+    finally:
+        worker.dismiss()
+        thread.join()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_on_an_astack_ends_likewise(call: str) -> None:
+    owner = Owner()
+    stub = stub_of(owner)
+    how, reply = CALLS[call]
+    stub.expect(HEAD, steps(owner, *how))
+    with served(stub, 1000) as (client, _):
+        for _ in range(3):
+            assert client.call(0, 0, HEAD + b"more", NEVER, -1) == reply
+            assert client.call(0, 0, b"other", NEVER, -1) == b"unusual: other"
+            owner.stopping = True
+            assert client.call(0, 0, HEAD + b"more", NEVER, -1) == b"unusual: add more"
+            owner.stopping = False
+    assert owner.free == 2
+
+
+@pytest.mark.parametrize("size", [0, 36, 37, 60, 61, 64, 65, 100])
+def test_a_reply_finds_room_with_its_head_or_is_kept_with_it(size: int) -> None:
+    owner = Owner()
+    stub = stub_of(owner)
+    stub.expect(HEAD, steps(owner, lambda *_: bytes(range(size))))
+    with served(stub, 64) as (client, server):
+        reply, head = client.call(0, 0, HEAD, NEVER, -1), b"ok: "
+        if size > 60:
+            assert reply == (NO_ROOM, 0, len(head) + size, True)
+            segment = segments.make(4096)
+            for end in (client, server):
+                end.attach(0, segment, 4096)
+            os.close(segment)
+            reply = client.call(0, COLLECT, b"", NEVER, 0)
+        assert reply == head + bytes(range(size))
+        assert client.call(0, 0, HEAD, NEVER, -1) == reply
+        assert client.call(0, 0, b"other", NEVER, -1) == b"unusual: other"
+
+
 @pytest.mark.parametrize("where", [0, 1, 2], ids=["handler", "reader", "writer"])
 def test_what_is_no_error_leaves_a_call_and_its_permit(where: int) -> None:
     owner = Owner()
@@ -138,6 +200,9 @@ def test_what_is_no_error_leaves_a_call_and_its_permit(where: int) -> None:
     stub.expect(HEAD, steps(owner, *some))
     with pytest.raises(SystemExit):
         stub.enter(HEAD + b"more", 0)
+    assert owner.free == 2
+    with served(stub, 1000) as (client, _):
+        assert client.call(0, 0, HEAD + b"more", NEVER, -1) == (3, b"SystemExit(3)")
     assert owner.free == 2
 
 

@@ -116,6 +116,8 @@ with shop(folder) as (serving, server), this_machine(folder=folder) as here:
     assert second.add(1, 2) == 3
 for call in handlers.CALLS:
     handlers.test_a_call_ends_with_its_reply_and_gives_its_permit_back(call)
+    handlers.test_a_call_on_an_astack_ends_likewise(call)
+handlers.test_a_reply_finds_room_with_its_head_or_is_kept_with_it(100)
 handlers.test_several_methods_are_told_apart_by_their_heads_and_the_oldest_forgotten()
 handlers.test_a_stub_that_nobody_has_is_freed_with_what_it_knows()
 print("done")
