@@ -4,10 +4,9 @@
    As many workers of a process spin as there are processors to spare. Another one lends its A-stack to
    one that spins, and sleeps on its alarm alone. The A-stack's calls then belong to its holder:
 
-     OWN       the worker that attends: nobody else touches linkage or word
-     LENT      nobody: the spinner may take a call, and the worker may have the A-stack back
-     TAKEN     the spinner, which has taken a call and is about to go over
-     RECALLED  likewise, and the worker wants to be woken then
+     OWN    the worker that attends: nobody else touches linkage or word
+     LENT   nobody: the spinner may take a call, and the worker may have the A-stack back
+     TAKEN  the spinner, which has taken a call and is about to go over
 
    To wake another worker for a call costs more than the spin has saved. So the spinner runs the
    procedure itself: it goes over to the A-stack that has the call, and whoever slept there attends the
@@ -21,15 +20,11 @@
 
 #define TICK_MS 1 /* between two looks of the watcher at what is lent */
 
-/* Have an A-stack back that was lent. Returns whether it is: else the spinner wakes the worker soon. */
+/* Have an A-stack back that was lent. Returns whether it is: else the spinner is about to go over. */
 static int recall(Linkage *linkage)
 {
-    int seen = LENT;
-    if (atomic_compare_exchange_strong(&linkage->holder, &seen, OWN))
-        return 1;
-    if (seen == TAKEN)
-        atomic_compare_exchange_strong(&linkage->holder, &seen, RECALLED);
-    return seen == OWN;
+    int holder = LENT;
+    return atomic_compare_exchange_strong(&linkage->holder, &holder, OWN) || holder == OWN;
 }
 
 /* Return which lent A-stack has a call, in turn; -1 for none. */
@@ -46,8 +41,8 @@ static int find_lent(const Worker *worker)
     return -1;
 }
 
-/* Take the call of a lent A-stack, and say so in `took`. Returns as `server_take`; LEFT where it is no
-   longer there, and INTERRUPTED where its worker waits for the spinner to say so. */
+/* Take the call of a lent A-stack, and have `took` say which. Returns as `server_take`; `took` stays as it
+   was where the A-stack is not lent any more. */
 static int take_lent(Worker *worker, int at)
 {
     Linkage *linkage = worker->lent[at].linkage;
@@ -55,24 +50,17 @@ static int take_lent(Worker *worker, int at)
     worker->next_lent = (uint32_t)at + 1;
     if (!atomic_compare_exchange_strong(&linkage->holder, &holder, TAKEN))
         return LEFT;
-    int taken = server_take(linkage);
-    holder = TAKEN;
-    if (taken == LEFT && atomic_compare_exchange_strong(&linkage->holder, &holder, LENT))
-        return LEFT; /* withdrawn in between */
     worker->took = at;
-    return taken == LEFT ? INTERRUPTED : taken;
+    return server_take(linkage);
 }
 
-/* As `spin`, over a worker's own word and those that are lent to it; what has a call is `*found`, -1
-   for its own. */
-static int64_t spin_lent(const Worker *worker, _Atomic uint32_t *word, const _Atomic int *ended, int64_t most_ns, int *found)
+/* As `spin`, over a worker's own word and those that are lent to it. */
+static int64_t spin_lent(const Worker *worker, _Atomic uint32_t *word, const _Atomic int *ended, int64_t most_ns)
 {
     for (int64_t start = 0, now;;) {
         for (int i = 0; i < 16; i++) {
-            if ((*found = find_lent(worker)) >= 0)
-                return 0;
             uint32_t seen = PHASE(atomic_load_explicit(word, memory_order_relaxed));
-            if (seen != DONE && seen != IDLE)
+            if ((seen != DONE && seen != IDLE) || find_lent(worker) >= 0)
                 return 0;
             relax();
         }

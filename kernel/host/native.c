@@ -75,7 +75,7 @@ typedef struct WorkerObject {
     Binding *binding;
     uint32_t index;
     PyObject *served, *left; /* what Python has for that binding; and for the one that it left last */
-    int spins; /* between the last answer and the next call */
+    int spins, lends; /* between the last answer and the next call */
     /* While it runs the procedures of calls: those, what tells of their exceptions, and who waits for a
        worker; how long it idles; and from how many bytes on Python answers with results that find no room. */
     PyObject *entries, *on_error, *pending;
@@ -96,8 +96,7 @@ static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static Binding *watched;
 static int epoll = -1, kick = -1;
 /* Those that spin and may be lent A-stacks: changed under both locks, as all that is lent. */
-static WorkerObject *listed[MOST_SPINNERS];
-static uint32_t listed_count;
+static WorkerObject *listed[MOST_SPINNERS]; /* as many as there are `spinners` */
 
 /* --- the watcher ------------------------------------------------------------------------------ */
 
@@ -134,7 +133,7 @@ static int look_at_lent(void)
 {
     int found = 0;
     pthread_mutex_lock(&watch_lock);
-    for (uint32_t i = 0; i < listed_count; i++) {
+    for (uint32_t i = 0; i < atomic_load(&spinners); i++) {
         WorkerObject *one = listed[i];
         found |= atomic_load(&one->worker.lent_count) != 0;
         if (recall_waiting(&one->worker) && one->binding->astacks[one->index].linkage.busy)
@@ -219,12 +218,11 @@ static void after_fork_in_child(void)
     }
     epoll = kick = -1;
     atomic_store(&spinners, 0);
-    listed_count = 0;
     for (Binding *one = watched; one; one = one->older) {
         one->watched = 0;
         atomic_store(&one->ends.ended, FORKED);
         for (uint32_t i = 0; i < one->count; i++)
-            one->astacks[i].linkage.spinning = 0; /* its workers stayed with the parent */
+            one->astacks[i].linkage.spinning = one->astacks[i].linkage.holder = 0; /* its workers stayed with the parent */
         close_descriptors(one); /* or the peer would not see the parent's end */
     }
     watched = NULL;
@@ -1175,6 +1173,11 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
 {
     for (;;) {
         int ended;
+        if (!spins)
+            unlist(self);
+        if (self->lends)
+            lend(self);
+        self->lends = 0;
         await_own(self, idle_ns);
         Binding *binding = self->binding;
         Linkage *linkage = own_linkage(self);
@@ -1182,7 +1185,6 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
         ended = server_await(&binding->ends, &self->worker, linkage, spins, idle_ns);
         Py_END_ALLOW_THREADS
         if (ended == STOPPED) {
-            unlist(self);
             spins = 0;
             continue;
         }
@@ -1276,17 +1278,17 @@ static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
     stay = stay && self->entries != NULL; /* who serves one call does not */
     drop_recalled(self);
     self->spins = stay && server_spins(&self->binding->ends, linkage, atomic_load(&self->worker.lent_count) != 0);
-    int lends = stay && !self->spins && !self->worker.listed && linkage->lends && find_spinner(self);
-    if (linkage->wants && !lends)
+    if (self->spins && self->binding->ends.waits == ADAPTIVE && !enlist(self)) {
+        stop_spinning(linkage); /* others have begun meanwhile */
+        self->spins = 0;
+    }
+    self->lends = stay && !self->spins && linkage->lends && find_spinner(self);
+    if (linkage->wants && !self->lends)
         atomic_store_explicit(&wanted_at, now_ns(), memory_order_relaxed);
     linkage->wants = 0;
-    if (self->spins && self->binding->ends.waits == ADAPTIVE && !self->worker.listed)
-        enlist(self);
-    int watched = self->spins || lends;
+    int watched = self->spins || self->lends;
     atomic_store_explicit(&linkage->control->spins, (uint32_t)watched, memory_order_relaxed);
     int done = answer(self, (int)kind, data, !stay ? 0 : watched ? WORKER_AWAKE : WORKER_ASLEEP);
-    if (done == COMPLETED && lends)
-        lend(self);
     if (done == COMPLETED && stay)
         return 1;
     if (done != COMPLETED)
@@ -1375,8 +1377,9 @@ static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
     }
 }
 
-/* run(binding, index, idle_ms, entries, on_error, pending, large, served) -> as `run_calls` */
-static PyObject *worker_run(PyObject *object, PyObject *args)
+/* attach(binding, index, idle_ms, entries, on_error, pending, large, served) -> whether it could take the
+   A-stack: `await_call` comes next */
+static PyObject *worker_attach(PyObject *object, PyObject *args)
 {
     WorkerObject *self = (WorkerObject *)object;
     PyObject *given, *entries, *on_error, *pending, *served;
@@ -1385,8 +1388,12 @@ static PyObject *worker_run(PyObject *object, PyObject *args)
     Py_ssize_t large;
     if (!PyArg_ParseTuple(args, "O!ILOOOnO", binding_type, &given, &index, &idle_ms, &entries, &on_error, &pending, &large, &served))
         return NULL;
-    if (!attach(self, given, index))
-        Py_RETURN_NONE;
+    if (!attach(self, given, index)) {
+        PyObject *before = self->left;
+        self->left = Py_NewRef(served);
+        Py_XDECREF(before);
+        Py_RETURN_FALSE;
+    }
     self->served = Py_NewRef(served);
     self->entries = Py_NewRef(entries);
     self->on_error = Py_NewRef(on_error);
@@ -1394,8 +1401,8 @@ static PyObject *worker_run(PyObject *object, PyObject *args)
     self->stub = stub_of_entries(entries);
     self->idle_ns = idle_ms * MILLISECOND;
     self->large = large;
-    self->spins = 0;
-    return run_calls(self, self->idle_ns);
+    self->spins = self->lends = 0;
+    Py_RETURN_TRUE;
 }
 
 /* Parse what `reply` and `answer` are given, and answer. Returns as `answer_with`. */
@@ -1488,7 +1495,9 @@ static PyObject *worker_busy(PyObject *object, void *unused)
 static PyObject *worker_since(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyLong_FromLongLong(((WorkerObject *)object)->worker.since);
+    WorkerObject *self = (WorkerObject *)object;
+    int watched = self->worker.listed || (self->binding && atomic_load(&own_linkage(self)->holder) != OWN);
+    return PyLong_FromLongLong(watched ? now_ns() : self->worker.since);
 }
 
 /* owner: who is at the other end of what it attends, 0 for none */
@@ -1513,7 +1522,7 @@ static PyGetSetDef worker_properties[] = {{"owner", worker_owner, NULL, NULL, NU
     {"busy", worker_busy, NULL, NULL, NULL}, {"since_ns", worker_since, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 static PyMethodDef worker_methods[] = {
     {"serve", worker_serve, METH_VARARGS, NULL},
-    {"run", worker_run, METH_VARARGS, NULL},
+    {"attach", worker_attach, METH_VARARGS, NULL},
     {"reply", (PyCFunction)(void (*)(void))worker_reply, METH_FASTCALL, NULL},
     {"answer", (PyCFunction)(void (*)(void))worker_answer, METH_FASTCALL, NULL},
     {"takes", worker_takes, METH_O, NULL},
@@ -1542,7 +1551,7 @@ static PyObject *module_allow_spinning(PyObject *module, PyObject *number)
     (void)module;
     if (most == -1 && PyErr_Occurred())
         return NULL;
-    atomic_store(&spinners_most, (int)most);
+    atomic_store(&spinners_most, (uint32_t)(most > 0 ? most : 0));
     Py_RETURN_NONE;
 }
 

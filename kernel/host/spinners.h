@@ -45,14 +45,18 @@ static void unlist(WorkerObject *self)
         return;
     pthread_mutex_lock(&watch_lock);
     self->worker.listed = 0;
-    for (uint32_t i = 0; i < listed_count; i++)
+    uint32_t last = atomic_load(&spinners);
+    for (uint32_t i = 0; i < last; i++)
         if (listed[i] == self)
-            listed[i--] = listed[--listed_count];
+            listed[i--] = listed[--last];
+    atomic_store(&spinners, last);
     while (atomic_load(&self->worker.lent_count)) {
         Linkage *linkage = self->worker.lent[0].linkage;
         int holder = LENT;
-        if (atomic_compare_exchange_strong(&linkage->holder, &holder, OWN) && linkage->worker)
+        if (atomic_compare_exchange_strong(&linkage->holder, &holder, OWN)) {
+            atomic_store_explicit(&linkage->control->spins, 0, memory_order_relaxed);
             raise_alarm(&linkage->worker->alarm);
+        }
         dropped[count++] = drop_lent(&self->worker, 0);
     }
     pthread_mutex_unlock(&watch_lock);
@@ -60,49 +64,63 @@ static void unlist(WorkerObject *self)
         Py_DECREF(dropped[--count]);
 }
 
-/* Let others lend this worker their A-stacks, while it spins. */
-static void enlist(WorkerObject *self)
+/* Let a worker spin, and others lend it their A-stacks. Returns whether it may. */
+static int enlist(WorkerObject *self)
 {
+    if (self->worker.listed)
+        return 1;
     pthread_mutex_lock(&watch_lock);
-    if (listed_count < MOST_SPINNERS) {
-        listed[listed_count++] = self;
+    uint32_t at = atomic_load(&spinners), most = atomic_load(&spinners_most);
+    if (at < (most < MOST_SPINNERS ? most : MOST_SPINNERS)) {
+        listed[at] = self;
+        atomic_store(&spinners, at + 1);
         self->worker.listed = 1;
         atomic_store(&self->worker.held_up, 0);
     }
     pthread_mutex_unlock(&watch_lock);
+    return self->worker.listed;
 }
 
-/* Return who else spins in the same domain, with the fewest A-stacks that are lent to it; NULL for nobody. */
+/* Return who else spins in the same domain, is in no long procedure, and has the fewest A-stacks that are
+   lent to it; NULL for nobody. */
 static WorkerObject *find_spinner(const WorkerObject *self)
 {
     WorkerObject *found = NULL;
     uint32_t least = MOST_LENT;
-    for (uint32_t i = 0; i < listed_count; i++) {
-        uint32_t count = atomic_load(&listed[i]->worker.lent_count);
-        if (listed[i] == self || listed[i]->pending != self->pending || count >= least)
+    for (uint32_t i = 0; i < atomic_load(&spinners); i++) {
+        WorkerObject *one = listed[i];
+        uint32_t count = atomic_load(&one->worker.lent_count);
+        if (one == self || one->pending != self->pending || atomic_load(&one->worker.held_up) || count >= least)
             continue;
-        found = listed[i];
+        found = one;
         least = count;
     }
     return found;
 }
 
-/* Lend the worker's A-stack to one that spins, if there is one by now. */
+/* Lend the worker's A-stack to one that spins, if there is one. */
 static void lend(WorkerObject *self)
 {
     WorkerObject *to = find_spinner(self);
+    Linkage *linkage = own_linkage(self);
     if (!to)
         return;
     Worker *worker = &to->worker;
+    note_done(&self->worker, linkage);
+    linkage->wants_back = 0;
     pthread_mutex_lock(&watch_lock);
-    uint32_t at = atomic_load(&worker->lent_count);
-    worker->lent[at] = (Lent){&self->binding->ends, own_linkage(self), Py_NewRef((PyObject *)self->binding), self->index, 0};
-    atomic_store(&own_linkage(self)->holder, LENT);
-    atomic_store(&worker->lent_count, at + 1);
+    uint32_t count = atomic_load(&worker->lent_count), at = 0;
+    while (at < count && worker->lent[at].linkage != linkage)
+        at++; /* it may be there still, from the last time */
+    if (at == count)
+        worker->lent[at] = (Lent){linkage, Py_NewRef((PyObject *)self->binding), 0};
+    atomic_store(&linkage->holder, LENT);
+    if (at == count)
+        atomic_store(&worker->lent_count, count + 1);
     pthread_mutex_unlock(&watch_lock);
     uint64_t one = 1;
-    if (!at && write(kick, &one, sizeof one) < 0)
-        recall(own_linkage(self)); /* nobody would look at it */
+    if (!count && write(kick, &one, sizeof one) < 0)
+        recall(linkage); /* nobody would look at it */
 }
 
 static void swap(PyObject **one, PyObject **other)
@@ -120,25 +138,27 @@ static void go_over(WorkerObject *self)
     Binding *from = self->binding, *to = lent->binding;
     Linkage *old = own_linkage(self), *new = lent->linkage;
     WorkerObject *other = (WorkerObject *)((char *)new->worker - offsetof(WorkerObject, worker));
-    uint32_t index = lent->index;
+    uint32_t index = self->index;
     pthread_mutex_lock(&watch_lock);
     new->spinning = old->spinning;
     new->spin_since = old->spin_since;
     new->spun_calls = old->spun_calls;
-    new->misses = new->taken_at = old->spinning = 0;
+    new->misses = old->spinning = old->wants_back = 0;
     old->worker = &other->worker;
     new->worker = worker;
-    *lent = (Lent){&from->ends, old, from, self->index, 0};
-    other->binding = (Binding *)Py_NewRef((PyObject *)from);
-    other->index = self->index;
+    *lent = (Lent){old, from, 0};
     self->binding = to;
-    self->index = index;
+    self->index = other->index;
+    other->binding = (Binding *)Py_NewRef((PyObject *)from);
+    other->index = index;
     swap(&self->entries, &other->entries);
     swap(&self->served, &other->served);
+    swap(&self->stub, &other->stub);
     atomic_store(&old->holder, LENT);
-    int holder = atomic_exchange(&new->holder, OWN);
+    atomic_store(&new->holder, OWN);
+    int wakes = new->wants_back || atomic_load(&from->ends.ended);
     pthread_mutex_unlock(&watch_lock);
-    if (holder == RECALLED)
+    if (wakes)
         raise_alarm(&other->worker.alarm);
     worker->took = -1;
     to->ends.spun++;
@@ -146,8 +166,8 @@ static void go_over(WorkerObject *self)
     Py_DECREF(to); /* which the other had */
 }
 
-/* Give back a lent A-stack without having a call of it, since its worker wants it, or its client has
-   spoilt it. */
+/* Give back a lent A-stack that turned out to have no call: it was withdrawn, or its client has spoilt the
+   word. */
 static void give_back(WorkerObject *self, int broken)
 {
     Lent *lent = &self->worker.lent[self->worker.took];
@@ -170,9 +190,11 @@ static void await_own(WorkerObject *self, int64_t idle_ns)
             return;
         int64_t now = now_ns();
         until = until ? until : now + idle_ns;
-        int leaves = now >= until || atomic_load(&self->worker.leave) || atomic_load(&self->binding->ends.ended);
-        if (leaves && recall(own_linkage(self)))
-            return;
+        if (now >= until || atomic_load(&self->worker.leave) || atomic_load(&self->binding->ends.ended)) {
+            if (recall(own_linkage(self)))
+                return;
+            own_linkage(self)->wants_back = 1;
+        }
         Py_BEGIN_ALLOW_THREADS
         sleep_on_alarm(&self->worker.alarm, alarm, now < until ? until : now + SECOND);
         Py_END_ALLOW_THREADS

@@ -61,7 +61,7 @@ enum { COMPLETED, ENDED, EXPIRED, INTERRUPTED, BROKEN, LEFT, CUT, STOPPED };
 enum { ADAPTIVE, ALWAYS_SLEEP, ALWAYS_SPIN };
 
 /* Who may take the calls of an A-stack: lending.h says more. */
-enum { OWN, LENT, TAKEN, RECALLED };
+enum { OWN, LENT, TAKEN };
 
 #define MICROSECOND 1000LL
 #define MILLISECOND 1000000LL
@@ -129,9 +129,10 @@ typedef struct {
     /* The server's. */
     struct Worker *worker; /* who attends */
     _Atomic int holder;    /* who may take its calls: OWN and so on */
+    int wants_back;        /* its worker, once the spinner has gone over */
     int wants;             /* it would spin, if others did not */
     int lends;             /* its calls may be watched for by another that spins */
-    int busy;              /* a call has been taken, and not answered */
+    _Atomic int busy;      /* a call has been taken, and not answered */
     int spinning;          /* the mode: spin between calls, or hand the processor over */
     uint32_t misses, spun_calls; /* while it spins: those in a row, and calls */
     int64_t spin_since, taken_at, done_at;
@@ -159,10 +160,9 @@ typedef struct {
 
 /* An A-stack that a spinning worker watches for another. */
 typedef struct {
-    Ends *ends;
     Linkage *linkage;
-    void *binding; /* a reference: whose A-stack it is, */
-    uint32_t index, seen; /* and which; the word that the watcher saw last, if there was a call */
+    void *binding; /* a reference, to the one whose A-stack it is */
+    uint32_t seen; /* the word that the watcher saw last, if there was a call */
 } Lent;
 
 typedef struct Worker {
@@ -279,7 +279,7 @@ static int sleep_on_alarm(_Atomic uint32_t *alarm, uint32_t seen, int64_t deadli
 
 /* What spins that miss may still take, in the whole process. */
 static _Atomic int64_t miss_budget, miss_budget_at;
-static _Atomic int spinners, spinners_most = 1; /* workers that spin; 0 allowed: spinning does not pay here */
+static _Atomic uint32_t spinners, spinners_most = 1; /* workers that spin; 0 allowed: spinning does not pay here */
 static _Atomic int64_t wanted_at;               /* when a worker last would have spun, and had no turn */
 /* Whether spinning would pay is learned from all calls of the process, since one worker spins for all. */
 static _Atomic uint32_t quick_calls;            /* in a row */
@@ -513,7 +513,7 @@ static int server_take(Linkage *linkage)
             return BROKEN;
         if (atomic_compare_exchange_strong(word, &old, WORD(NUMBER(old), RUNNING | (old & CLIENT_BITS)))) {
             linkage->number = NEXT(linkage->number);
-            linkage->busy = 1;
+            atomic_store_explicit(&linkage->busy, 1, memory_order_relaxed);
             return COMPLETED;
         }
     }
@@ -526,7 +526,7 @@ static int server_reply(Ends *ends, Linkage *linkage, uint32_t worker_bits)
 {
     _Atomic uint32_t *word = &linkage->control->word;
     uint32_t old = atomic_load(word);
-    linkage->busy = 0;
+    atomic_store_explicit(&linkage->busy, 0, memory_order_relaxed);
     atomic_store_explicit(&linkage->control->server_cpu, (uint32_t)sched_getcpu(), memory_order_relaxed);
     for (int tries = 0; tries < TRIES; tries++) {
         if (NUMBER(old) != linkage->number || (PHASE(old) != RUNNING && PHASE(old) != ABORTED))
@@ -664,8 +664,6 @@ static void learn_gap(Ends *ends, Worker *worker, Linkage *linkage, int slept, i
         return;
     }
     linkage->spinning = move_away(ends, linkage);
-    if (linkage->spinning)
-        atomic_fetch_add(&spinners, 1);
     linkage->misses = linkage->spun_calls = 0;
     linkage->spin_since = now;
 }
@@ -676,7 +674,15 @@ static void stop_spinning(Linkage *linkage)
         return;
     linkage->spinning = 0;
     atomic_store(&quick_calls, 0);
-    atomic_fetch_sub(&spinners, 1);
+}
+
+/* Note that a worker that does not spin has answered a call. */
+static void note_done(Worker *worker, Linkage *linkage)
+{
+    linkage->done_at = worker->since = now_ns();
+    linkage->ran_ns = linkage->taken_at ? linkage->done_at - linkage->taken_at : 0;
+    linkage->taken_at = 0;
+    atomic_store_explicit(&last_done, linkage->done_at, memory_order_relaxed);
 }
 
 /* Return whether the worker should watch the word for the next call. */
@@ -705,9 +711,10 @@ static int server_spins(Ends *ends, Linkage *linkage, int has_lent)
 /* Hand the processor over again, for twice as long as the last time unless spinning paid in between. */
 static void back_off(Linkage *linkage)
 {
-    int64_t last = atomic_load(&back_off_ns), next = last && linkage->spun_calls < SPUN_CALLS ? last * 2 : MILLISECOND;
-    atomic_store(&back_off_ns, next < SECOND ? next : SECOND);
-    atomic_store(&spin_again_at, now_ns() + next);
+    int64_t last = linkage->spun_calls < SPUN_CALLS ? atomic_load(&back_off_ns) * 2 : 0;
+    last = last < MILLISECOND ? MILLISECOND : last < SECOND ? last : SECOND;
+    atomic_store(&back_off_ns, last);
+    atomic_store(&spin_again_at, now_ns() + last);
     stop_spinning(linkage);
 }
 
@@ -720,8 +727,8 @@ static void spin_missed(Ends *ends, Linkage *linkage)
 
 #include "lending.h"
 
-/* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call, which is of an
-   A-stack that was lent where `took` says so; LEFT where the worker was dismissed or has idled for
+/* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call. Where `took` says
+   so, it is of an A-stack that was lent, and what is returned is as of `server_take`. Returns LEFT where the worker was dismissed or has idled for
    `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN; STOPPED where it is about to sleep, and others
    rely on it. */
 static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins, int64_t idle_ns)
@@ -729,18 +736,16 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
     Control *control = linkage->control;
     _Atomic uint32_t *word = &control->word;
     int64_t idle_until = 0;
-    int slept = 0, was_pinned = 0, spun = 0, withdrawn = 0;
+    int slept = 0, was_pinned = 0, spun = 0;
     for (;;) {
         uint32_t alarm = atomic_load(&worker->alarm);
         uint32_t now = atomic_load(word);
-        int lent = spins && !withdrawn ? find_lent(worker) : -1;
+        int lent = spins ? find_lent(worker) : -1;
         if (lent >= 0) { /* before a call of its own, since it has just been here for one */
             int taken = take_lent(worker, lent);
-            linkage->misses = 0;
-            if (taken != LEFT)
+            if (worker->took >= 0)
                 return taken;
         }
-        withdrawn = lent >= 0;
         if (PHASE(now) == CALLED) {
             int taken = server_take(linkage);
             if (taken == LEFT)
@@ -780,11 +785,11 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
                 continue;
             }
             int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
-            int64_t missed = spin_lent(worker, word, &ends->ended, most, &lent);
+            int64_t missed = spin_lent(worker, word, &ends->ended, most);
             if (ends->waits == ADAPTIVE)
                 settle_spin(missed);
-            if (!missed && lent >= 0) {
-                spins = 1;
+            if (!missed && PHASE(atomic_load(word)) != CALLED) {
+                spins = 1; /* something else has a call */
                 continue;
             }
             if (!missed) {
@@ -802,9 +807,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
         if (worker->listed)
             return STOPPED;
         if (!idle_until) {
-            linkage->done_at = worker->since = now_ns();
-            linkage->ran_ns = linkage->taken_at ? linkage->done_at - linkage->taken_at : 0;
-            atomic_store_explicit(&last_done, linkage->done_at, memory_order_relaxed);
+            note_done(worker, linkage);
             idle_until = worker->since + idle_ns;
         }
         if (!(now & WORKER_ASLEEP)) {

@@ -228,8 +228,10 @@ class Workers:
         own, pending, on_error = worker.native, self._pending, self._on_error
         while (work := self.next(worker)) is not None:
             binding, index = work
-            # What Python is to answer: much without room, or the worker may be wanted elsewhere.
-            answer = own.run(binding.native, index, idle_ms, binding.entries, on_error, pending, _LARGE, binding)
+            took = own.attach(binding.native, index, idle_ms, binding.entries, on_error, pending, _LARGE, binding)
+            worker.given = 0
+            del binding, work  # it may end while this worker is with another, and its memory is to go then
+            answer = own.await_call(idle_ms) if took else None
             while answer is not None:
                 kind, result = answer
                 answer = None
@@ -246,8 +248,7 @@ class Workers:
                 found = True if fits else own.linger(_LINGER_MS)
                 answer = own.await_call(0 if pending and not fits else idle_ms) if found is True else found
             # A call that came while this worker was leaving rang a bell that found it still there.
-            self.attend(own.pop_left() or binding)
-            del binding, work  # it may have ended, and its memory goes with the last who knows it
+            self.attend(own.pop_left())
 
 
 class _Worker:

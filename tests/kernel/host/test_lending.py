@@ -42,6 +42,12 @@ def lent(serving: HostServer) -> list[int]:
     return [one.native.counts()["lent"] for one in list(serving.bindings.values())]
 
 
+def until_all_go_on(serving: HostServer, count: int) -> None:
+    """Wait until so many bindings have had a thousand calls more."""
+    before = {one: one.native.counts()["calls"] for one in list(serving.bindings.values())}
+    until(lambda: sum(one.native.counts()["calls"] > calls + 1000 for one, calls in before.items()) == count, 60.0)
+
+
 @contextlib.contextmanager
 def callers(folder: Path, count: int, **options: object) -> Iterator[tuple[HostServer, ShopServer]]:
     """Run processes that call without a pause, until some of them have lent their A-stacks."""
@@ -67,8 +73,7 @@ def test_a_procedure_that_takes_long_holds_up_nobody_that_has_lent(tmp_path: Pat
         waits.stdin.write("\n")
         waits.stdin.flush()
         until(lambda: server.running == 1)
-        before = {one: one.native.counts()["calls"] for one in serving.bindings.values()}
-        until(lambda: sum(one.native.counts()["calls"] > calls + 1000 for one, calls in before.items()) == 2, 60.0)
+        until_all_go_on(serving, 2)
         assert server.running == 1
         server.release.set()
 
@@ -76,12 +81,6 @@ def test_a_procedure_that_takes_long_holds_up_nobody_that_has_lent(tmp_path: Pat
 def test_who_lends_can_be_dismissed_and_the_workers_end(tmp_path: Path, spinning: None) -> None:
     before = {one.name for one in threading.enumerate()}
     with callers(tmp_path, 4, workers=3) as (serving, _):
-        calls = [one.native.counts()["calls"] for one in serving.bindings.values()]
-        until(
-            lambda: all(
-                one.native.counts()["calls"] > calls + 100
-                for one, calls in zip(list(serving.bindings.values()), calls, strict=True)
-            ),
-            60.0,
-        )
+        until(lambda: len(serving.bindings) == 4)
+        until_all_go_on(serving, 4)
     until(lambda: {one.name for one in threading.enumerate()} <= before)
