@@ -1,6 +1,7 @@
 """The native part under the sanitizers of the compiler, and where parts of Linux are missing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,20 @@ def test_two_threads_over_one_mapping_race_for_nothing(tmp_path: Path, sanitizer
         pytest.skip("ThreadSanitizer does not run on this kernel")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3000 calls")
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_workers_that_spin_and_that_lend_race_for_nothing(tmp_path: Path, sanitizer: str) -> None:
+    harness = Path(__file__).with_name("lending.c")
+    program = compiled(tmp_path / "lending", [harness], f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    done = subprocess.run([program, "5000"], capture_output=True, text=True, timeout=60)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("ThreadSanitizer does not run on this kernel")
+    assert done.returncode == 0, done.stderr
+    calls, taken, recalled = map(int, re.findall(r"\d+", done.stdout)[:3])
+    assert calls == 15000
+    assert taken
+    assert recalled
 
 
 @pytest.mark.parametrize("threads", [1, 4])
