@@ -47,20 +47,20 @@ typedef struct WorkerObject {
     Worker worker;
     Binding *binding;
     uint32_t index;
-    PyObject *entries, *served, *pending;
+    int lends;
+    PyObject *entries, *served, *stub, *pending;
 } WorkerObject;
 
 static pthread_mutex_t interpreter = PTHREAD_MUTEX_INITIALIZER, watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static int kick;
 static WorkerObject *listed[MOST_SPINNERS];
-static uint32_t listed_count;
 static Binding bindings[STACKS];
 static WorkerObject workers[STACKS];
 static PyObject pending;
 static long calls, taken; /* the latter under the interpreter lock */
 static atomic_long withdrawn, aborted, recalled;
 static _Atomic int closes, over;  /* workers that leave are to end; and so is the watcher */
-static _Atomic int rounds, runs; /* how often that has looked; the spinner is in a procedure */
+static _Atomic int rounds; /* how often that has looked */
 
 static void end_binding(Binding *binding, int why)
 {
@@ -73,11 +73,9 @@ static void end_binding(Binding *binding, int why)
 /* The procedure: now and then one that others do not wait for. */
 static uint32_t run(WorkerObject *self, uint32_t argument)
 {
-    atomic_store(&runs, self->worker.listed);
     if (self->worker.listed && argument % 64 == 0)
         for (int before = atomic_load(&rounds); atomic_load(&rounds) - before < 3;)
             sched_yield();
-    atomic_store(&runs, 0);
     return argument + 1;
 }
 
@@ -121,19 +119,18 @@ static int answer(WorkerObject *self)
     int stay = !atomic_load(&self->worker.leave);
     drop_recalled(self);
     atomic_store(&miss_budget, MISSES_SAVED);
-    if (stay && !listed_count && !linkage->spinning) {
+    if (stay && !atomic_load(&spinners) && !linkage->spinning) {
         linkage->spinning = 1;
         linkage->misses = linkage->spun_calls = 0;
-        atomic_fetch_add(&spinners, 1);
     }
     int spins = stay && server_spins(ends, linkage, 1);
-    int lends = stay && !spins && !self->worker.listed && find_spinner(self);
-    if (spins && !self->worker.listed)
-        enlist(self);
-    if (server_reply(ends, linkage, !stay ? 0 : spins || lends ? WORKER_AWAKE : WORKER_ASLEEP) != COMPLETED)
+    if (spins && !enlist(self)) {
+        stop_spinning(linkage);
+        spins = 0;
+    }
+    self->lends = stay && !spins && find_spinner(self);
+    if (server_reply(ends, linkage, !stay ? 0 : spins || self->lends ? WORKER_AWAKE : WORKER_ASLEEP) != COMPLETED)
         abort();
-    if (lends)
-        lend(self);
     if (!stay)
         detach(self);
     return stay ? spins : -1;
@@ -157,6 +154,11 @@ static void *serve(void *object)
             attach(self);
             spins = 0;
         }
+        if (!spins)
+            unlist(self);
+        if (self->lends)
+            lend(self);
+        self->lends = 0;
         await_own(self, n % 8 ? HOUR : 0);
         Binding *binding = self->binding;
         Linkage *linkage = own_linkage(self);
@@ -164,7 +166,6 @@ static void *serve(void *object)
         int got = server_await(&binding->ends, &self->worker, linkage, spins, HOUR);
         Py_END_ALLOW_THREADS
         if (got == STOPPED) {
-            unlist(self);
             spins = 0;
             continue;
         }
@@ -197,9 +198,9 @@ static void *watch(void *unused)
 {
     while (!atomic_load(&over)) {
         pthread_mutex_lock(&watch_lock);
-        for (uint32_t i = 0; i < listed_count; i++) {
+        for (uint32_t i = 0; i < atomic_load(&spinners); i++) {
             int found = recall_waiting(&listed[i]->worker);
-            if (found && atomic_load(&runs))
+            if (found && atomic_load(&own_linkage(listed[i])->busy))
                 atomic_store(&listed[i]->worker.held_up, 1);
             atomic_fetch_add(&recalled, found);
         }

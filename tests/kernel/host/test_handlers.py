@@ -146,8 +146,8 @@ def served(stub: native.HandlerStub, room: int) -> Iterator[tuple[native.Binding
         ends.append(native.Binding(segment, size, astacks, door.fileno(), -1, -1, 1, not ends))
         door.close()
     os.close(segment)
-    run: Any = [ends[0], 0, 10_000, [stub.enter], lambda error: (3, repr(error).encode()), [], 1 << 16]
-    thread = threading.Thread(target=worker.run, args=run)
+    worker.attach(ends[0], 0, 10_000, [stub.enter], lambda error: (3, repr(error).encode()), [], 1 << 16, None)
+    thread = threading.Thread(target=worker.await_call, args=[10_000])
     thread.start()
     try:
         yield ends[1], ends[0]
