@@ -3,7 +3,8 @@
 A worker stays with the A-stack that it served last, and waits on its word. Since a client takes
 A-stacks in LIFO order, the same worker is warm for the next call, and no dispatcher stands between.
 A call on an A-stack that nobody attends is given to a free worker, or a new one. Where there are as
-many as allowed, the one that has been idle for longest is reclaimed from its A-stack.
+many as allowed, the one that has been idle for longest is reclaimed from its A-stack. A worker that
+spins goes over to A-stacks that others lend it (lending.h), so Python's part asks it which it left.
 
 A worker in a procedure cannot be reclaimed. So a client process gets another one only while it has
 less than `SHARE` times as many as run no procedure for others: it has three in four of them at
@@ -264,7 +265,7 @@ class _Worker:
 
     @property
     def owner(self) -> int:
-        """Return whose A-stack it attends; 0 for none. One that spins may go over to another's."""
+        """Return whose A-stack it attends; 0 for none."""
         return self.native.owner or self.given
 
     def idles(self) -> tuple[bool, int]:
