@@ -129,6 +129,12 @@ static PyObject *joined(PyObject *head, PyObject *data)
     return found;
 }
 
+/* Return whether a reply is a message behind `answer`, see `handle`. */
+static int is_apart(PyObject *reply)
+{
+    return PyTuple_Check(reply) && PyTuple_Size(reply) == 1 && PyBytes_CheckExact(PyTuple_GetItem(reply, 0));
+}
+
 /* Return the reply that a response makes, see `handle`. Takes the response over. */
 static PyObject *reply_of(HandlerStub *self, PyObject *serialize, PyObject *context, PyObject *response, int apart)
 {
@@ -155,7 +161,7 @@ static PyObject *reply_of(HandlerStub *self, PyObject *serialize, PyObject *cont
         reply = PyObject_CallMethod(self->owner, "_answered", "OO", context, data);
         goto done;
     }
-    reply = apart ? PyTuple_Pack(1, data) : joined(self->answer, data);
+    reply = apart && PyBytes_CheckExact(data) ? PyTuple_Pack(1, data) : joined(self->answer, data);
 done:
     Py_DECREF(response);
     Py_XDECREF(data);
@@ -310,7 +316,7 @@ static PyObject *handler_enter(PyObject *object, PyObject *const *args, Py_ssize
     size_t before = behind ? (size_t)PyBytes_Size(self->heads[behind - 1]) : 0;
     PyObject *message = copied(from + before, size - before), *reply = message ? reply_to(self, behind, message) : NULL;
     Py_XDECREF(message);
-    if (!reply || !PyTuple_Check(reply))
+    if (!reply || !is_apart(reply))
         return reply;
     PyObject *whole = joined(self->answer, PyTuple_GetItem(reply, 0));
     Py_DECREF(reply);

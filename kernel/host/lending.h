@@ -12,8 +12,8 @@
    procedure itself: it goes over to the A-stack that has the call, and whoever slept there attends the
    one that the spinner leaves, lent in its place. All else in this kernel may therefore rely on it that
    a worker runs procedures of the A-stack that it attends, and of no other. And while it runs one, a
-   worker that can be woken attends each of the others: the watcher has it do so where a call has waited
-   for a spinner over a tick or two. */
+   worker that can be woken attends each of the others: the watcher has it do so where it has seen a call
+   wait for the spinner twice, a tick apart. */
 
 #ifndef LRPC_LENDING_H
 #define LRPC_LENDING_H

@@ -95,8 +95,9 @@ static int64_t most_held_ns = 30 * SECOND; /* for which a server holds the A-sta
 static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static Binding *watched;
 static int epoll = -1, kick = -1;
-/* Those that spin and may be lent A-stacks: changed under both locks, as all that is lent. */
-static WorkerObject *listed[MOST_SPINNERS]; /* as many as there are `spinners` */
+/* Those that spin, as many as there are `spinners`: changed under both locks, as what they are lent. */
+static WorkerObject *listed[MOST_SPINNERS];
+static int ticking; /* the watcher looks at what is lent, each millisecond */
 
 /* --- the watcher ------------------------------------------------------------------------------ */
 
@@ -131,14 +132,16 @@ static void forget_locked(Binding *binding)
 /* Have what is lent attended again where its spinner does not come. Returns whether anything is lent. */
 static int look_at_lent(void)
 {
-    int found = 0;
     pthread_mutex_lock(&watch_lock);
+    ticking = 0;
     for (uint32_t i = 0; i < atomic_load(&spinners); i++) {
         WorkerObject *one = listed[i];
-        found |= atomic_load(&one->worker.lent_count) != 0;
-        if (recall_waiting(&one->worker) && one->binding->astacks[one->index].linkage.busy)
+        if (recall_waiting(&one->worker) && atomic_load(&one->binding->astacks[one->index].linkage.busy))
             atomic_store(&one->worker.held_up, 1);
+        for (uint32_t at = 0; at < atomic_load(&one->worker.lent_count); at++)
+            ticking |= atomic_load(&one->worker.lent[at].linkage->holder) != OWN;
     }
+    int found = ticking;
     pthread_mutex_unlock(&watch_lock);
     return found;
 }
@@ -149,6 +152,7 @@ static void *watch(void *unused)
 {
     struct epoll_event events[16];
     int mine = epoll, ticks = 0;
+    int64_t looked = 0;
     (void)unused;
     for (;;) {
         int n = epoll_wait(mine, events, 16, ticks ? TICK_MS : -1);
@@ -162,7 +166,12 @@ static void *watch(void *unused)
                     end_locked(one, PEER_ENDED);
                 }
         pthread_mutex_unlock(&watch_lock);
-        ticks = look_at_lent();
+        int64_t now = now_ns();
+        ticks = 1;
+        if (now - looked >= TICK_MS * MILLISECOND) {
+            ticks = look_at_lent();
+            looked = now;
+        }
     }
 }
 
@@ -218,6 +227,7 @@ static void after_fork_in_child(void)
     }
     epoll = kick = -1;
     atomic_store(&spinners, 0);
+    ticking = 0;
     for (Binding *one = watched; one; one = one->older) {
         one->watched = 0;
         atomic_store(&one->ends.ended, FORKED);
@@ -1119,6 +1129,7 @@ static void detach(WorkerObject *self)
     if (!binding)
         return;
     unlist(self);
+    drop_from_busy();
     AStack *one = &binding->astacks[self->index];
     pthread_mutex_lock(&watch_lock);
     one->linkage.worker = NULL;
@@ -1155,9 +1166,10 @@ static int answer(WorkerObject *self, int kind, PyObject *data, uint32_t worker_
     if (!data)
         kind = NOT_KEPT;
     else if (!write_bytes(one, self->head, data, &control->result_length, &control->result_place, control->results, INLINE_RESULTS)) {
-        PyObject *whole = joined(self->head, data);
+        int64_t size = size_of(self->head) + PyBytes_Size(data);
+        PyObject *whole = may_keep(self->binding, size) ? joined(self->head, data) : NULL;
         kind = whole && keep(self->binding, one, kind, whole) ? NO_ROOM : NOT_KEPT;
-        atomic_store_explicit(&control->result_length, (uint32_t)(size_of(self->head) + PyBytes_Size(data)), memory_order_relaxed);
+        atomic_store_explicit(&control->result_length, (uint32_t)size, memory_order_relaxed);
         if (!whole)
             PyErr_Clear();
         Py_XDECREF(whole);
@@ -1194,6 +1206,7 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
         }
         if (self->worker.took >= 0)
             go_over(self);
+        drop_owned(&self->worker);
         binding = self->binding;
         AStack *one = &binding->astacks[self->index];
         Control *control = one->linkage.control;
@@ -1212,7 +1225,7 @@ static int next_call(WorkerObject *self, int spins, int64_t idle_ns, uint32_t *p
             PyObject *kept = Py_XNewRef(one->kept);
             ended = answer(self, one->kept_kind, kept, WORKER_AWAKE);
             Py_XDECREF(kept);
-            spins = 0;
+            spins = self->worker.listed;
             if (ended == COMPLETED)
                 continue;
             *procedure = 0;
@@ -1276,7 +1289,9 @@ static int answer_with(WorkerObject *self, long kind, PyObject *data, int stay)
         return 0;
     }
     stay = stay && self->entries != NULL; /* who serves one call does not */
-    drop_recalled(self);
+    check_held_up(self);
+    if (linkage->wants)
+        displace();
     self->spins = stay && server_spins(&self->binding->ends, linkage, atomic_load(&self->worker.lent_count) != 0);
     if (self->spins && self->binding->ends.waits == ADAPTIVE && !enlist(self)) {
         stop_spinning(linkage); /* others have begun meanwhile */
@@ -1303,9 +1318,9 @@ static PyObject *call_entry(WorkerObject *self, uint32_t procedure, PyObject *da
     PyObject *result = NULL;
     if (self->stub && !procedure) {
         PyObject *reply = reply_to((HandlerStub *)self->stub, self->behind, data);
-        if (!reply || !PyTuple_Check(reply))
+        if (!reply || !is_apart(reply))
             result = reply;
-        else { /* it is apart */
+        else {
             result = Py_NewRef(PyTuple_GetItem(reply, 0));
             self->head = ((HandlerStub *)self->stub)->answer;
             Py_DECREF(reply);

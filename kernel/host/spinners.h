@@ -16,10 +16,9 @@ static PyObject *drop_lent(Worker *worker, uint32_t at)
     return binding;
 }
 
-/* Drop what others have back by now. Where that was since a procedure took long, let them spin. */
-static void drop_recalled(WorkerObject *self)
+/* Drop what others have back by now. The worker is about to run a procedure, or in one: it scans nothing. */
+static void drop_owned(Worker *worker)
 {
-    Worker *worker = &self->worker;
     for (uint32_t at = 0; at < atomic_load(&worker->lent_count);) {
         if (atomic_load(&worker->lent[at].linkage->holder) != OWN) {
             at++;
@@ -30,10 +29,26 @@ static void drop_recalled(WorkerObject *self)
         pthread_mutex_unlock(&watch_lock);
         Py_DECREF(binding);
     }
-    if (worker->listed && atomic_exchange(&worker->held_up, 0)) {
-        own_linkage(self)->again_at = now_ns() + SECOND;
-        stop_spinning(own_linkage(self));
-    }
+}
+
+/* Have those who are in a procedure know no binding that ends meanwhile. */
+static void drop_from_busy(void)
+{
+    for (uint32_t i = 0; i < atomic_load(&spinners); i++)
+        if (atomic_load(&own_linkage(listed[i])->busy))
+            drop_owned(&listed[i]->worker);
+}
+
+/* Stop spinning, for a second at least, after a procedure that others did not wait for. */
+static void check_held_up(WorkerObject *self)
+{
+    Linkage *linkage = own_linkage(self);
+    if (!atomic_load(&self->worker.held_up))
+        return;
+    atomic_store(&self->worker.held_up, 0);
+    linkage->again_at = now_ns() + SECOND;
+    linkage->lends = 0;
+    stop_spinning(linkage);
 }
 
 /* Spin for others no more: they have back what they lent, and are woken. */
@@ -81,8 +96,18 @@ static int enlist(WorkerObject *self)
     return self->worker.listed;
 }
 
-/* Return who else spins in the same domain, is in no long procedure, and has the fewest A-stacks that are
-   lent to it; NULL for nobody. */
+/* Take the place of those who are in a procedure for which somebody has waited too long. */
+static void displace(void)
+{
+    for (uint32_t i = 0; i < atomic_load(&spinners);)
+        if (atomic_load(&listed[i]->worker.held_up) && atomic_load(&own_linkage(listed[i])->busy))
+            unlist(listed[i]); /* another stands there now */
+        else
+            i++;
+}
+
+/* Return who else spins in the same domain, holds nobody up, and has the fewest A-stacks that are lent to
+   it; NULL for nobody. */
 static WorkerObject *find_spinner(const WorkerObject *self)
 {
     WorkerObject *found = NULL;
@@ -107,6 +132,8 @@ static void lend(WorkerObject *self)
         return;
     Worker *worker = &to->worker;
     note_done(&self->worker, linkage);
+    if (linkage->ran_ns >= LONG_NS)
+        return;
     linkage->wants_back = 0;
     pthread_mutex_lock(&watch_lock);
     uint32_t count = atomic_load(&worker->lent_count), at = 0;
@@ -117,9 +144,11 @@ static void lend(WorkerObject *self)
     atomic_store(&linkage->holder, LENT);
     if (at == count)
         atomic_store(&worker->lent_count, count + 1);
+    int kicks = !ticking;
+    ticking = 1;
     pthread_mutex_unlock(&watch_lock);
     uint64_t one = 1;
-    if (!count && write(kick, &one, sizeof one) < 0)
+    if (kicks && write(kick, &one, sizeof one) < 0)
         recall(linkage); /* nobody would look at it */
 }
 
@@ -144,6 +173,7 @@ static void go_over(WorkerObject *self)
     new->spin_since = old->spin_since;
     new->spun_calls = old->spun_calls;
     new->misses = old->spinning = old->wants_back = 0;
+    old->taken_at = 0;
     old->worker = &other->worker;
     new->worker = worker;
     *lent = (Lent){old, from, 0};

@@ -728,9 +728,9 @@ static void spin_missed(Ends *ends, Linkage *linkage)
 #include "lending.h"
 
 /* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call. Where `took` says
-   so, it is of an A-stack that was lent, and what is returned is as of `server_take`. Returns LEFT where the worker was dismissed or has idled for
-   `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN; STOPPED where it is about to sleep, and others
-   rely on it. */
+   so, it is of an A-stack that was lent, and what is returned is as of `server_take`. Returns LEFT where
+   the worker was dismissed or has idled for `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN; STOPPED
+   where it is about to sleep, and others rely on it. */
 static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins, int64_t idle_ns)
 {
     Control *control = linkage->control;
@@ -751,7 +751,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
             if (taken == LEFT)
                 continue; /* withdrawn in between */
             unpin(worker);
-            if (taken == COMPLETED && !spun)
+            if (taken == COMPLETED && !spun && !worker->listed)
                 learn_gap(ends, worker, linkage, slept, was_pinned);
             return taken;
         }
@@ -815,6 +815,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
             if (!atomic_compare_exchange_strong(word, &now, asleep))
                 continue;
             now = asleep;
+            atomic_store_explicit(&control->spins, linkage->spinning || ends->waits == ALWAYS_SPIN, memory_order_relaxed);
         }
         if (!was_pinned && ends->pins && linkage->pins && ends->waits != ALWAYS_SPIN) {
             pin(worker, linkage, linkage->done_at);

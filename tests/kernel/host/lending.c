@@ -52,7 +52,7 @@ typedef struct WorkerObject {
 } WorkerObject;
 
 static pthread_mutex_t interpreter = PTHREAD_MUTEX_INITIALIZER, watch_lock = PTHREAD_MUTEX_INITIALIZER;
-static int kick;
+static int kick, ticking;
 static WorkerObject *listed[MOST_SPINNERS];
 static Binding bindings[STACKS];
 static WorkerObject workers[STACKS];
@@ -96,6 +96,7 @@ static void attach(WorkerObject *self)
 static void detach(WorkerObject *self)
 {
     unlist(self);
+    drop_from_busy();
     pthread_mutex_lock(&watch_lock);
     own_linkage(self)->worker = NULL;
     pthread_mutex_unlock(&watch_lock);
@@ -117,7 +118,7 @@ static int answer(WorkerObject *self)
     Linkage *linkage = own_linkage(self);
     Ends *ends = &self->binding->ends;
     int stay = !atomic_load(&self->worker.leave);
-    drop_recalled(self);
+    check_held_up(self);
     atomic_store(&miss_budget, MISSES_SAVED);
     if (stay && !atomic_load(&spinners) && !linkage->spinning) {
         linkage->spinning = 1;
@@ -177,6 +178,7 @@ static void *serve(void *object)
             go_over(self);
             taken++;
         }
+        drop_owned(&self->worker);
         binding = self->binding;
         if (got == LEFT) {
             detach(self);

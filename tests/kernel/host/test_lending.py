@@ -10,7 +10,7 @@ import pytest
 from lrpc.kernel.host import native
 from lrpc.kernel.host.processors import choose_spinning
 from lrpc.kernel.host.server import HostServer
-from tests.support.host import ShopServer, process, shop, until
+from tests.support.host import ShopServer, descriptors, process, shop, until
 
 CALLS = """
 client = this_machine(folder=folder).bind(Shop, "shop")
@@ -19,6 +19,10 @@ n = 0
 while True:
     assert client.add(n, 1) == n + 1 and client.both(n, 2) == (2, n)
     n = (n + 1) % 1000
+"""
+ONCE = """
+assert this_machine(folder=folder).bind(Shop, "shop").add(1, 2) == 3
+print("ready", flush=True)
 """
 WAITS = """
 client = this_machine(folder=folder).bind(Shop, "shop")
@@ -40,6 +44,11 @@ def spinning() -> Iterator[None]:
 def lent(serving: HostServer) -> list[int]:
     """Return how many calls of each binding a worker took that had another A-stack before."""
     return [one.native.counts()["lent"] for one in list(serving.bindings.values())]
+
+
+def spun(serving: HostServer) -> list[int]:
+    """Return how many calls of each binding were watched for."""
+    return [one.native.counts()["spun"] for one in list(serving.bindings.values())]
 
 
 def until_all_go_on(serving: HostServer, count: int) -> None:
@@ -74,6 +83,23 @@ def test_a_procedure_that_takes_long_holds_up_nobody_that_has_lent(tmp_path: Pat
         waits.stdin.flush()
         until(lambda: server.running == 1)
         until_all_go_on(serving, 2)
+        before = sum(spun(serving))
+        until(lambda: sum(spun(serving)) > before + 1000, 60.0)  # another has its place
+        assert server.running == 1
+        server.release.set()
+
+
+def test_who_comes_and_goes_while_a_procedure_takes_long_leaves_nothing(tmp_path: Path, spinning: None) -> None:
+    with callers(tmp_path, 2) as (serving, server), process(tmp_path, WAITS) as waits:
+        assert waits.stdin is not None
+        waits.stdin.write("\n")
+        waits.stdin.flush()
+        until(lambda: server.running == 1)
+        before = descriptors()
+        for _ in range(5):
+            with process(tmp_path, ONCE):
+                pass
+        until(lambda: len(serving.bindings) == 3 and descriptors() <= before)
         assert server.running == 1
         server.release.set()
 
