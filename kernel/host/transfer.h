@@ -513,7 +513,7 @@ static int server_take(Linkage *linkage)
             return BROKEN;
         if (atomic_compare_exchange_strong(word, &old, WORD(NUMBER(old), RUNNING | (old & CLIENT_BITS)))) {
             linkage->number = NEXT(linkage->number);
-            atomic_store_explicit(&linkage->busy, 1, memory_order_relaxed);
+            atomic_store_explicit(&linkage->busy, 1, memory_order_release); /* a spinner looks at nothing lent from now on */
             return COMPLETED;
         }
     }
