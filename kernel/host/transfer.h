@@ -448,7 +448,7 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
         if (!look)
             look = now_ns() + SECOND;
         int woken = sleep_on(word, now, &ends->alarm, alarm, look < deadline ? look : deadline);
-        ends->slept++;
+        ends->slept += woken != CUT;
         if (PHASE(atomic_load(word)) == DONE)
             continue;
         if (woken == CUT || woken == EXPIRED) {
@@ -822,7 +822,7 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
             was_pinned = worker->pinned;
         }
         int woken = sleep_on(word, now, &worker->alarm, alarm, idle_until);
-        ends->slept++;
+        ends->slept += woken != CUT;
         slept = 1;
         if (woken == COMPLETED && PHASE(atomic_load(word)) != CALLED && !atomic_load(&worker->leave) && woken_too_often(ends)) {
             unpin(worker);
