@@ -20,6 +20,8 @@
 
 #define TICK_MS 1 /* between two looks of the watcher at what is lent */
 
+static int server_take(Linkage *linkage);
+
 /* Have an A-stack back that was lent. Returns whether it is: else the spinner is about to go over. */
 static int recall(Linkage *linkage)
 {
@@ -52,25 +54,6 @@ static int take_lent(Worker *worker, int at)
         return LEFT;
     worker->took = at;
     return server_take(linkage);
-}
-
-/* As `spin`, over a worker's own word and those that are lent to it. */
-static int64_t spin_lent(const Worker *worker, _Atomic uint32_t *word, const _Atomic int *ended, int64_t most_ns)
-{
-    for (int64_t start = 0, now;;) {
-        for (int i = 0; i < 16; i++) {
-            uint32_t seen = PHASE(atomic_load_explicit(word, memory_order_relaxed));
-            if ((seen != DONE && seen != IDLE) || find_lent(worker) >= 0)
-                return 0;
-            relax();
-        }
-        now = now_ns();
-        if (!start)
-            start = now;
-        if (now - start >= most_ns || atomic_load_explicit(ended, memory_order_relaxed)
-            || atomic_load_explicit(&worker->leave, memory_order_relaxed))
-            return now - start + 1;
-    }
 }
 
 /* Wake the worker of each lent A-stack whose call has waited since the last look: its spinner is in a

@@ -119,6 +119,8 @@ static void end_binding(Binding *binding, int why)
     pthread_mutex_unlock(&watch_lock);
 }
 
+#include "spinners.h"
+
 static void forget_locked(Binding *binding)
 {
     if (!binding->watched)
@@ -136,7 +138,7 @@ static int look_at_lent(void)
     ticking = 0;
     for (uint32_t i = 0; i < atomic_load(&spinners); i++) {
         WorkerObject *one = listed[i];
-        if (recall_waiting(&one->worker) && atomic_load(&one->binding->astacks[one->index].linkage.busy))
+        if (recall_waiting(&one->worker) && atomic_load(&own_linkage(one)->busy))
             atomic_store(&one->worker.held_up, 1);
         for (uint32_t at = 0; at < atomic_load(&one->worker.lent_count); at++)
             ticking |= atomic_load(&one->worker.lent[at].linkage->holder) != OWN;
@@ -1009,8 +1011,8 @@ static PyObject *binding_counts(PyObject *object, PyObject *unused)
         for (int32_t i = self->free[group]; i >= 0; i = self->astacks[i].next)
             idle++;
     Ends *ends = &self->ends;
-    return Py_BuildValue("{sKsKsKsKsKsKsIsIsIsIsIsI}", "calls", ends->calls, "spun", ends->spun, "lent", ends->lent, "slept", ends->slept, "bells", ends->bells,
-                         "aborted", ends->aborted, "astacks", self->count, "free", idle, "attended", attended, "busy", busy, "spinning",
+    return Py_BuildValue("{sKsKsKsKsKsKsIsIsIsIsIsI}", "calls", ends->calls, "spun", ends->spun, "lent", ends->lent, "slept",
+                         ends->slept, "bells", ends->bells, "aborted", ends->aborted, "astacks", self->count, "free", idle, "attended", attended, "busy", busy, "spinning",
                          spinning, "quarantined", self->quarantined);
 }
 
@@ -1120,8 +1122,6 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *unused
         self->worker.last_cpu = self->worker.took = -1;
     return (PyObject *)self;
 }
-
-#include "spinners.h"
 
 static void detach(WorkerObject *self)
 {
@@ -1361,8 +1361,8 @@ static PyObject *run_procedure(WorkerObject *self, uint32_t procedure, PyObject 
 }
 
 /* Run the procedures of calls, one after another. Returns (kind, results) where Python is to answer:
-   with much that finds no room, or for a worker that is wanted elsewhere; None where the worker is free again; True where
-   it lingers and no call has come. */
+   with much that finds no room, or for a worker that is wanted elsewhere; None where the worker is free
+   again; True where it lingers and no call has come. */
 static PyObject *run_calls(WorkerObject *self, int64_t idle_ns)
 {
     for (;;) {
@@ -1532,8 +1532,8 @@ static PyObject *worker_pop_left(PyObject *object, PyObject *unused)
     return left ? left : Py_NewRef(Py_None);
 }
 
-static PyGetSetDef worker_properties[] = {{"owner", worker_owner, NULL, NULL, NULL},
-
+static PyGetSetDef worker_properties[] = {
+    {"owner", worker_owner, NULL, NULL, NULL},
     {"busy", worker_busy, NULL, NULL, NULL}, {"since_ns", worker_since, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 static PyMethodDef worker_methods[] = {
     {"serve", worker_serve, METH_VARARGS, NULL},

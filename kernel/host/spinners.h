@@ -68,10 +68,8 @@ static void unlist(WorkerObject *self)
     while (atomic_load(&self->worker.lent_count)) {
         Linkage *linkage = self->worker.lent[0].linkage;
         int holder = LENT;
-        if (atomic_compare_exchange_strong(&linkage->holder, &holder, OWN)) {
-            atomic_store_explicit(&linkage->control->spins, 0, memory_order_relaxed);
+        if (atomic_compare_exchange_strong(&linkage->holder, &holder, OWN))
             raise_alarm(&linkage->worker->alarm);
-        }
         dropped[count++] = drop_lent(&self->worker, 0);
     }
     pthread_mutex_unlock(&watch_lock);
@@ -139,11 +137,11 @@ static void lend(WorkerObject *self)
     uint32_t count = atomic_load(&worker->lent_count), at = 0;
     while (at < count && worker->lent[at].linkage != linkage)
         at++; /* it may be there still, from the last time */
-    if (at == count)
+    if (at == count) {
         worker->lent[at] = (Lent){linkage, Py_NewRef((PyObject *)self->binding), 0};
-    atomic_store(&linkage->holder, LENT);
-    if (at == count)
         atomic_store(&worker->lent_count, count + 1);
+    }
+    atomic_store(&linkage->holder, LENT);
     int kicks = !ticking;
     ticking = 1;
     pthread_mutex_unlock(&watch_lock);

@@ -316,23 +316,26 @@ static int reserve_spin(void)
 /* Give back what a spin has not missed of its time. */
 static void settle_spin(int64_t missed) { atomic_fetch_add(&miss_budget, SPIN_NS - missed); }
 
-/* Watch the word until its phase leaves the two given (returns 0), or it was watched for `most_ns`,
-   the deadline has passed, or something is raised (returns how long it was watched). The clock is
-   read only once the first moments have passed. */
+#include "lending.h"
+
+/* Watch the word until its phase leaves the two given, or what is lent to the worker that watches has a
+   call (returns 0); or it was watched for `most_ns`, the deadline has passed, or something is raised
+   (returns how long it was watched). The clock is read only once the first moments have passed. */
 static int64_t spin(_Atomic uint32_t *word, uint32_t phase, uint32_t other, const _Atomic int *ended,
-                    int64_t most_ns, int64_t deadline)
+                    const Worker *worker, int64_t most_ns, int64_t deadline)
 {
     for (int64_t start = 0, now;;) {
         for (int i = 0; i < 64; i++) {
             uint32_t seen = PHASE(atomic_load_explicit(word, memory_order_relaxed));
-            if (seen != phase && seen != other)
+            if ((seen != phase && seen != other) || (worker && find_lent(worker) >= 0))
                 return 0;
             relax();
         }
         now = now_ns();
         if (!start)
             start = now;
-        if (now - start >= most_ns || now >= deadline || atomic_load_explicit(ended, memory_order_relaxed))
+        if (now - start >= most_ns || now >= deadline || atomic_load_explicit(ended, memory_order_relaxed)
+            || (worker && atomic_load_explicit(&worker->leave, memory_order_relaxed)))
             return now - start + 1;
     }
 }
@@ -422,7 +425,7 @@ static int client_wait(Ends *ends, Linkage *linkage, int64_t deadline, int spins
         if (spins) {
             /* A worker that has to wake may need this very processor: do not keep it for long. */
             int64_t most = ends->waits == ALWAYS_SPIN && !(now & WORKER_ASLEEP) ? SPIN_FORCED_NS : SPIN_NS;
-            int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, most, deadline);
+            int64_t missed = spin(word, CALLED, RUNNING, &ends->ended, NULL, most, deadline);
             if (ends->waits == ADAPTIVE)
                 settle_spin(missed);
             spins = 0;
@@ -725,8 +728,6 @@ static void spin_missed(Ends *ends, Linkage *linkage)
         back_off(linkage);
 }
 
-#include "lending.h"
-
 /* Stay with the A-stack until it has a call, and take it. Returns COMPLETED with a call. Where `took` says
    so, it is of an A-stack that was lent, and what is returned is as of `server_take`. Returns LEFT where
    the worker was dismissed or has idled for `idle_ns` (EXPIRED where it lingers), ENDED or BROKEN; STOPPED
@@ -781,11 +782,10 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
             }
             if (ends->waits == ADAPTIVE && !reserve_spin()) {
                 stop_spinning(linkage);
-                atomic_store_explicit(&control->spins, 0, memory_order_relaxed);
                 continue;
             }
             int64_t most = ends->waits == ALWAYS_SPIN ? SPIN_FORCED_NS : SPIN_NS;
-            int64_t missed = spin_lent(worker, word, &ends->ended, most);
+            int64_t missed = spin(word, DONE, IDLE, &ends->ended, worker, most, FOREVER);
             if (ends->waits == ADAPTIVE)
                 settle_spin(missed);
             if (!missed && PHASE(atomic_load(word)) != CALLED) {
@@ -801,7 +801,6 @@ static int server_await(Ends *ends, Worker *worker, Linkage *linkage, int spins,
             }
             spin_missed(ends, linkage);
             spins = worker->listed && linkage->spinning && atomic_load(&worker->lent_count);
-            atomic_store_explicit(&control->spins, linkage->spinning || ends->waits == ALWAYS_SPIN, memory_order_relaxed);
             continue;
         }
         if (worker->listed)

@@ -27,7 +27,7 @@ static void *miss(void *unused)
         }
         int at = atomic_fetch_add(&count, 1);
         began[at] = now_ns();
-        took[at] = spin(&word, DONE, IDLE, &never, SPIN_NS, FOREVER);
+        took[at] = spin(&word, DONE, IDLE, &never, NULL, SPIN_NS, FOREVER);
         settle_spin(took[at]);
     }
     return unused;

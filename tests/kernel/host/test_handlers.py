@@ -123,12 +123,17 @@ CALLS: dict[str, tuple[Any, bytes]] = {
 }
 
 
+def expecting(call: str) -> tuple[Owner, native.HandlerStub, bytes]:
+    """Return an owner, its stub that expects one of the calls, and what that is answered with."""
+    owner, (how, reply) = Owner(), CALLS[call]
+    stub = stub_of(owner)
+    stub.expect(HEAD, steps(owner, *how))
+    return owner, stub, reply
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_ends_with_its_reply_and_gives_its_permit_back(call: str) -> None:
-    owner = Owner()
-    stub = stub_of(owner)
-    how, reply = CALLS[call]
-    stub.expect(HEAD, steps(owner, *how))
+    owner, stub, reply = expecting(call)
     assert stub.enter(HEAD + b"more", 0) == reply
     assert owner.free == 2
     assert all(context.finished for context in owner.contexts)
@@ -158,10 +163,7 @@ def served(stub: native.HandlerStub, room: int) -> Iterator[tuple[native.Binding
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_on_an_astack_ends_likewise(call: str) -> None:
-    owner = Owner()
-    stub = stub_of(owner)
-    how, reply = CALLS[call]
-    stub.expect(HEAD, steps(owner, *how))
+    owner, stub, reply = expecting(call)
     with served(stub, 1000) as (client, _):
         for _ in range(3):
             assert client.call(0, 0, HEAD + b"more", NEVER, -1) == reply

@@ -41,14 +41,9 @@ def spinning() -> Iterator[None]:
     choose_spinning()
 
 
-def lent(serving: HostServer) -> list[int]:
-    """Return how many calls of each binding a worker took that had another A-stack before."""
-    return [one.native.counts()["lent"] for one in list(serving.bindings.values())]
-
-
-def spun(serving: HostServer) -> list[int]:
-    """Return how many calls of each binding were watched for."""
-    return [one.native.counts()["spun"] for one in list(serving.bindings.values())]
+def counted(serving: HostServer, what: str) -> list[int]:
+    """Return one of the counts of each binding."""
+    return [one.native.counts()[what] for one in list(serving.bindings.values())]
 
 
 def until_all_go_on(serving: HostServer, count: int) -> None:
@@ -66,42 +61,43 @@ def callers(folder: Path, count: int, **options: object) -> Iterator[tuple[HostS
             stack.enter_context(process(folder, CALLS))
         serving = here._server
         assert serving is not None
-        until(lambda: sum(lent(serving)) > 100, 60.0)
+        until(lambda: sum(counted(serving, "lent")) > 100, 60.0)
         yield serving, server
 
 
-def test_a_worker_that_spins_takes_the_calls_of_all(tmp_path: Path, spinning: None) -> None:
-    with callers(tmp_path, 3) as (serving, _):
-        until(lambda: sum(one > 0 for one in lent(serving)) >= 2, 60.0)
-        assert serving.ended == {}
-
-
-def test_a_procedure_that_takes_long_holds_up_nobody_that_has_lent(tmp_path: Path, spinning: None) -> None:
-    with callers(tmp_path, 2) as (serving, server), process(tmp_path, WAITS) as waits:
+@contextlib.contextmanager
+def long_procedure(folder: Path) -> Iterator[HostServer]:
+    """Run two callers, and a procedure that does not return, of a client that has called before."""
+    with callers(folder, 2) as (serving, server), process(folder, WAITS) as waits:
         assert waits.stdin is not None
         waits.stdin.write("\n")
         waits.stdin.flush()
         until(lambda: server.running == 1)
-        until_all_go_on(serving, 2)
-        before = sum(spun(serving))
-        until(lambda: sum(spun(serving)) > before + 1000, 60.0)  # another has its place
+        yield serving
         assert server.running == 1
         server.release.set()
 
 
+def test_a_worker_that_spins_takes_the_calls_of_all(tmp_path: Path, spinning: None) -> None:
+    with callers(tmp_path, 3) as (serving, _):
+        until(lambda: sum(one > 0 for one in counted(serving, "lent")) >= 2, 60.0)
+        assert serving.ended == {}
+
+
+def test_a_procedure_that_takes_long_holds_up_nobody_that_has_lent(tmp_path: Path, spinning: None) -> None:
+    with long_procedure(tmp_path) as serving:
+        until_all_go_on(serving, 2)
+        before = sum(counted(serving, "spun"))
+        until(lambda: sum(counted(serving, "spun")) > before + 1000, 60.0)  # another has its place
+
+
 def test_who_comes_and_goes_while_a_procedure_takes_long_leaves_nothing(tmp_path: Path, spinning: None) -> None:
-    with callers(tmp_path, 2) as (serving, server), process(tmp_path, WAITS) as waits:
-        assert waits.stdin is not None
-        waits.stdin.write("\n")
-        waits.stdin.flush()
-        until(lambda: server.running == 1)
+    with long_procedure(tmp_path) as serving:
         before = descriptors()
         for _ in range(5):
             with process(tmp_path, ONCE):
                 pass
         until(lambda: len(serving.bindings) == 3 and descriptors() <= before)
-        assert server.running == 1
-        server.release.set()
 
 
 def test_who_lends_can_be_dismissed_and_the_workers_end(tmp_path: Path, spinning: None) -> None:
