@@ -2,7 +2,8 @@
 
     python -m benchmarks.cluster [--only CASE] [--repeats R]
 
-Every case runs on Ray actors, which exchange messages over gRPC:
+Every case runs on Ray actors, which exchange messages over gRPC. All but one leave machines on
+their actors (`--stay` of `lrpc run`):
 
 - machines: 1,000 machines against 10, with equal calls for each machine: wall time per call, and
   memory per machine and per actor;
@@ -14,6 +15,8 @@ Every case runs on Ray actors, which exchange messages over gRPC:
 - clients: 100 clients on ten machines, each with one call outstanding, over a link of one
   millisecond: remote calls per second;
 - waiting: one client that waits for each of its calls: how many rounds a call takes;
+- gathered: the same with more calls, where one actor takes over both machines, beside one where
+  they stay;
 - hour: one hour of virtual time on 200 machines with twenty events per second each;
 - day: five hours of nine workstations and their server, with little to do at any one time.
 
@@ -127,10 +130,10 @@ def null_calls(to: str, times: int) -> dict[str, object]:
     return {"to": to, "interface": "FourTests", "procedure": "null", "times": times}
 
 
-def timed(described: Cluster, actors: int) -> tuple[Outcome, float]:
+def timed(described: Cluster, actors: int, *, gather: bool = False) -> tuple[Outcome, float]:
     """Run a cluster; return its outcome and the wall seconds it took, setting up included."""
     began = perf_counter()
-    outcome = run_cluster(described, actors=actors)
+    outcome = run_cluster(described, actors=actors, gather=gather)
     return outcome, perf_counter() - began
 
 
@@ -170,7 +173,7 @@ def case_memory(repeats: int) -> Results:
     found = {}
     for rounds in (100, 400):
         with tempfile.TemporaryDirectory() as folder:
-            outcome = run_cluster(ring(100, rounds, 40, 2), actors=ACTORS, events=Path(folder))
+            outcome = run_cluster(ring(100, rounds, 40, 2), actors=ACTORS, events=Path(folder), gather=False)
             logged = sum(file.stat().st_size for file in Path(folder).iterdir())
         calls = counted(outcome, "cross_domain") + counted(outcome, "cross_machine")
         assert calls == 100 * rounds * 42
@@ -240,6 +243,23 @@ def case_waiting(repeats: int) -> Results:
     return {"calls": 2000, "windows": progress.windows, "rounds": progress.rounds, "us_per_call": round(median(walls))}
 
 
+def case_gathered(repeats: int) -> Results:
+    """Compare a client that waits for each of its calls where machines may gather and where not."""
+    described = clients(2, 1, 10_000, 1000.0)
+    pairs = [[timed(described, ACTORS, gather=gather)[0] for gather in (False, True)] for _ in range(repeats)]
+    assert len({outcome.digest for pair in pairs for outcome in pair}) == 1
+    apart, gathered = ([outcome.progress for outcome in side] for side in zip(*pairs, strict=True))
+    return {
+        "calls": 10_000,
+        "wall_s": {
+            name: round(median(one.wall_ns for one in found) / 1e9, 2)
+            for name, found in (("apart", apart), ("gathered", gathered))
+        },
+        "gathered_s": [round((one.gathered_ns or 0) / 1e9, 2) for one in gathered],
+        "events_executed_again": [one.again for one in gathered],
+    }
+
+
 def case_hour(repeats: int) -> Results:
     """Simulate one hour of 200 machines with twenty events per second each."""
     each = HOUR_S * 20 // 4  # a local call is four events: two of the thread's, call and return
@@ -300,6 +320,7 @@ CASES: Final[Mapping[str, Callable[[int], Results]]] = {
     "actors": case_actors,
     "clients": case_clients,
     "waiting": case_waiting,
+    "gathered": case_gathered,
     "hour": case_hour,
     "day": case_day,
 }

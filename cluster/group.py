@@ -4,17 +4,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope, Taker
-from lrpc.cluster.journal import RunFile, private_folder
+from lrpc.cluster.held import SHARES, HeldMachine, WindowReport
+from lrpc.cluster.journal import RunFile, TimelineFiles, events_file, private_folder, timeline_file
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
 from lrpc.cluster.reach import Reach
-from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.collector import collector_paused
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
@@ -24,83 +23,18 @@ from lrpc.kernel.simulated.threads import ThreadStack
 # Compiled code looks up another module's function at each call, unless it has it as a constant.
 _push: Final = heappush
 _pop: Final = heappop
-# The work of machines is summed by rank modulo this: the time that it would take on 1, 2, 4 or 8
-# actors follows from these sums.
-SHARES: Final = 8
-
 # The horizons of a machine that does not run in a window.
 STANDS_STILL: Final = (0, 0)
 # Sends what a group's machines sent in one window to its destinations, the group itself included.
 Outlet = Callable[[list[Envelope]], None]
 
 
-class TimelineFiles(NamedTuple):
-    """A folder for machines' parts of a timeline, and what all of these together may hold."""
-
-    folder: Path
-    bounds: TimelineBounds
-
-
-@dataclass
-class WindowReport:
-    """What a group reports after a window: its machines' next events, and the messages it sent."""
-
-    # The time of the next event, by rank, of machines on which something happened.
-    next_ns: dict[int, int] = field(default_factory=dict)
-    # Those of these machines to which replies may still come.
-    waits: set[int] = field(default_factory=set)
-    # The earliest arrival of a message sent in this window, by the destination's rank.
-    arrivals: dict[int, int] = field(default_factory=dict)
-    calls: int = 0  # since the run began, with traps
-    messages: int = 0  # sent in this window
-    # The last batch sent in this window, by receiving station.
-    batches: dict[int, int] = field(default_factory=dict)
-    bytes: int = 0  # of these batches
-    # Wall time spent running machines, by rank modulo SHARES.
-    work_ns: list[int] = field(default_factory=lambda: [0] * SHARES)
-    events: int = 0  # logged since the run began
-    # Stations whose batches have not arrived. If there are any, the window did not run.
-    missing: list[int] = field(default_factory=list)
-
-
-class HeldMachine:
-    """A machine as the group's loop needs it, at hand without a search for attributes."""
-
-    def __init__(self, machine: Machine, rank: int, least_to: int, least_call_to: int) -> None:
-        self.machine = machine
-        self.name = machine.name
-        self.rank = rank
-        self.touched = True  # something happened on it since the last report of a window
-        self.kernel = machine.kernel
-        self.engine = machine.kernel.engine
-        self.outbox = machine.outbox
-        # The least time from an event elsewhere to a message here, and to a call.
-        self.least_to = least_to
-        self.least_call_to = least_call_to
-        self._links = machine.links
-
-    @property
-    def waits(self) -> bool:
-        """Return whether replies from other machines may come besides those delivered."""
-        return self._links is not None and self._links.network.waits
-
-    def send_to(self, taker: Taker) -> None:
-        """Let `taker` take the machine's messages as they are sent."""
-        if self._links is not None:
-            self._links.taker = taker
-
-    def deliver(self, envelope: Envelope) -> None:
-        """Schedule the arrival of a message. Raises `RunFailed` where the machine has no links."""
-        if self._links is None:
-            raise RunFailed(f"machine {self.name}: received a message, though it has no links to other machines")
-        self._links.deliver(envelope)
-
-
 class Group(Taker):
     """Some machines of a cluster, run by one operating-system thread.
 
     They run in one order of events, and reach each other without the `outlet`. With `apart`, each
-    is as far from the others as from machines of other groups.
+    is as far from the others as from machines of other groups. One group may take over the machines
+    of all others in the middle of a run (`adopt`), which these then give up (`release`).
 
     Only `arrived` and `beat` may be used from other threads: machines are made of greenlets, which
     cannot change threads.
@@ -116,16 +50,24 @@ class Group(Taker):
         *,
         apart: bool = False,
     ) -> None:
-        names = NameService(cluster)
         self.reach = Reach(cluster)
+        self._cluster = cluster
+        self._names = NameService(cluster)
+        self._seed = seed
+        self._events_folder = events
+        self._timeline = timeline
+        self._spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
         # Filled by any thread, and emptied at the start of the next window.
         self.arrived: deque[list[Envelope]] = deque()
         self._logs: list[RunFile] = []
         # The sequence of the last message, by destination and source.
         self._received: dict[tuple[int, int], int] = {}
+        self._again: dict[tuple[int, int], int] = {}  # likewise, of those that adopted machines send again
+        self._gathered = False  # one group holds all machines, and no message comes from another any more
+        self._left: list[HeldMachine] = []  # those given up: to end their threads would run code of theirs
         self._touched: list[HeldMachine] = []  # since the last report of a window
-        self._calls = dict.fromkeys(ranks, 0)
-        self._events = dict.fromkeys(ranks, 0)
+        self._calls: dict[int, int] = {}
+        self._events: dict[int, int] = {}
         self._all_calls = 0
         self._all_events = 0
         self._apart = apart
@@ -145,30 +87,73 @@ class Group(Taker):
         self._until = FOREVER  # how far its machines may run, whatever their horizons
         self._running: HeldMachine | None = None
         self.duplicates = 0  # messages that arrived again and were dropped
-        spare_stacks: list[ThreadStack] = []  # of all machines, so that one serves a call at a time
-        with collector_paused(), ExitStack() as sinks:
+        self._sinks = ExitStack()
+        try:
+            self._make(ranks)
+        except BaseException:
+            self._sinks.close()
+            raise
+
+    def _make(self, ranks: Iterable[int]) -> None:
+        """Make machines, and hold them."""
+        with collector_paused():
             for rank in ranks:
-                log = None if events is None else self._sink(sinks, events_file(events, rank))
-                part = None
-                if timeline is not None:
-                    bounds = timeline.bounds._replace(most=max(1, timeline.bounds.most // len(cluster.machines)))
-                    part = bounds, self._sink(sinks, timeline_file(timeline.folder, rank))
-                machine = Machine.of(cluster, rank, names=names, reach=self.reach, seed=seed, sink=log, timeline=part)
-                machine.kernel.spare_stacks = spare_stacks
+                machine = self._machine(rank)
+                machine.kernel.spare_stacks = self._spare_stacks
                 lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
                 self._lanes[rank] = self._at[rank] = lane
+                self._calls[rank] = self._events[rank] = 0
                 self._touched.append(lane)
                 self._queue.append(machine.next_ns << self._bits | rank)
-                if not apart:
+                if not self._apart:
                     lane.send_to(self)
-            self._sinks = sinks.pop_all()
         heapify(self._queue)
 
-    def _sink(self, sinks: ExitStack, path: Path) -> RunFile:
+    def _machine(self, rank: int) -> Machine:
+        log = None if self._events_folder is None else self._sink(events_file(self._events_folder, rank))
+        part = None
+        if self._timeline is not None:
+            bounds = self._timeline.bounds
+            bounds = bounds._replace(most=max(1, bounds.most // self.reach.machines))
+            part = bounds, self._sink(timeline_file(self._timeline.folder, rank))
+        return Machine.of(
+            self._cluster, rank, names=self._names, reach=self.reach, seed=self._seed, sink=log, timeline=part
+        )
+
+    def _sink(self, path: Path) -> RunFile:
         """Open a file of the run, in a private folder."""
         private_folder(path.parent)
-        self._logs.append(RunFile(sinks.enter_context(path.open("wb", buffering=0))))
+        self._logs.append(RunFile(self._sinks.enter_context(path.open("wb", buffering=0))))
         return self._logs[-1]
+
+    @property
+    def holds_all(self) -> bool:
+        """Return whether all machines of the cluster are here."""
+        return len(self._lanes) == self.reach.machines
+
+    def adopt(self, sent: Iterable[Envelope]) -> None:
+        """Take over the machines of all other groups, which do from the beginning what they did.
+
+        `sent` has all messages that this group ever sent to them. What they had sent to this group
+        is dropped as they send it again.
+        """
+        self._gathered = True
+        self.arrived.clear()  # those that sent it send it again
+        self._again, self._received = self._received, {}
+        self._make(rank for rank in range(self.reach.machines) if rank not in self._lanes)
+        for envelope in sent:
+            self._arrive(self._lanes[envelope.destination], envelope)
+
+    def release(self) -> None:
+        """Give up all machines: another group holds them from now on."""
+        self._gathered = True
+        self.close()
+        self._left += self._lanes.values()
+        self._lanes.clear()
+        self._at = [None] * self.reach.machines
+        self._queue.clear()
+        self._touched.clear()
+        self._all_calls = self._all_events = 0
 
     @property
     def next_ns(self) -> int:
@@ -184,6 +169,9 @@ class Group(Taker):
 
         Raises `RunFailed` for a machine that is not here, or where a message in between is missing.
         """
+        if self._gathered:
+            self.duplicates += len(envelopes)
+            return
         for envelope in envelopes:
             rank, source = envelope.destination, envelope.source
             if rank not in self._lanes:
@@ -331,6 +319,9 @@ class Group(Taker):
 
     def take(self, envelope: Envelope) -> None:
         """Take what the machine that runs sends, to this group or another."""
+        if self._again and self._comes_again(envelope):
+            self.duplicates += 1
+            return
         destination = envelope.destination
         other = self._at[destination]
         if other is None:
@@ -340,6 +331,14 @@ class Group(Taker):
         else:
             self._arrive(other, envelope)
         self._messages += 1
+
+    def _comes_again(self, envelope: Envelope) -> bool:
+        """Return whether a message was received before this group adopted its sender."""
+        key = envelope.destination, envelope.source
+        last = self._again.get(key, 0)
+        if envelope.sequence >= last:  # no other that was received will come again
+            self._again.pop(key, None)
+        return envelope.sequence <= last
 
     def _touch(self, lane: HeldMachine) -> None:
         if not lane.touched:
@@ -424,13 +423,3 @@ class Group(Taker):
             known = report.arrivals.get(envelope.destination, envelope.arrives_ns)
             report.arrivals[envelope.destination] = min(known, envelope.arrives_ns)
         return report
-
-
-def events_file(folder: Path, rank: int) -> Path:
-    """Return the path of a machine's event log, by rank, during a run."""
-    return folder / f"{rank:06d}.events"
-
-
-def timeline_file(folder: Path, rank: int) -> Path:
-    """Return the path of a machine's part of a timeline, by rank, during a run."""
-    return folder / f"{rank:06d}.timeline"

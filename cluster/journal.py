@@ -4,16 +4,18 @@ The replacement runs the lost station's machines again from the beginning. With 
 the same messages they do the same, so all it needs is every batch that the others ever sent there.
 Each of these keeps its batches in a file, one for each receiver, and writes a batch before it sends
 it. What the lost station had sent, its replacement sends again, and the receivers drop messages by
-their sequence numbers.
+their sequence numbers. A station that takes over all machines (`Group.adopt`) makes do with its own
+journals.
 
-The files that a run keeps of each machine are written here too (`RunFile`).
+The files that a run keeps of each machine are named and written here too (`RunFile`).
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -85,6 +87,23 @@ def write_all(file: BinaryIO, data: bytes) -> None:
     written = file.write(data)
     while written < len(data):
         written += file.write(data[written:])
+
+
+class TimelineFiles(NamedTuple):
+    """A folder for machines' parts of a timeline, and what all of these together may hold."""
+
+    folder: Path
+    bounds: TimelineBounds
+
+
+def events_file(folder: Path, rank: int) -> Path:
+    """Return the path of a machine's event log, by rank, during a run."""
+    return folder / f"{rank:06d}.events"
+
+
+def timeline_file(folder: Path, rank: int) -> Path:
+    """Return the path of a machine's part of a timeline, by rank, during a run."""
+    return folder / f"{rank:06d}.timeline"
 
 
 class RunFile:

@@ -6,7 +6,7 @@ Messages are not trusted: what no machine or station can have sent raises `RunFa
 from collections.abc import Iterable, Mapping
 
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.group import SHARES, WindowReport
+from lrpc.cluster.held import SHARES, WindowReport
 from lrpc.cluster.synchronisation_state import ACTORS, Horizons, Sums, SynchronisationState
 from lrpc.kernel.errors import MOST_PLACES, MOST_TRACE, RaisedAt, RunFailed
 from lrpc.kernel.simulated.engine import FOREVER

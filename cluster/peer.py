@@ -19,7 +19,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import grpc
 
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.group import WindowReport
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.journal import Journal
 from lrpc.cluster.messages import from_raised_at, from_report, read_state, to_protobuf, to_state, to_times
 from lrpc.cluster.synchronisation import PATIENCE_S, Lost, TransportDown, Window
@@ -157,6 +157,7 @@ class Peer:
             number=self._windows,
             due=[transport_pb2.Sequence(actor=actor, sequence=last) for actor, last in window.due.items()],
             everything=window.everything,
+            gathered_on=window.gathered_on,
         )
         return from_report(self._request_report(request))
 
@@ -325,13 +326,20 @@ def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str | None]:
 
 
 def send_again(
-    peers: Sequence[Peer], lost: Sequence[int], incarnations: Sequence[int], endpoints: Sequence[Endpoint]
+    peers: Sequence[Peer],
+    lost: Sequence[int],
+    incarnations: Sequence[int],
+    endpoints: Sequence[Endpoint],
+    home: Sequence[int],
 ) -> dict[int, dict[int, int]]:
     """Make all other stations send their earlier batches to the replacements of lost ones.
 
+    Nothing is sent where all machines are at `home` at one station, which makes all messages.
     Returns the sequence of the last batch of each sender, by replaced station and sender. Raises
     `Lost` where other stations are lost as well.
     """
+    if len(set(home)) == 1:
+        return {number: {} for number in lost}
     others = [other for other in range(len(peers)) if other not in lost]
     for other in others:
         peers[other].abandon()

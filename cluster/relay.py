@@ -54,6 +54,10 @@ class Relay:
         # Messages not sent yet, by station: no station needs them before it runs.
         self._held: dict[int, list[Envelope]] = {}
 
+    def gather(self, station: int) -> None:
+        """Take into account that one station holds all machines from now on."""
+        self._state.gather(station)
+
     def lead(self, message: transport_pb2.SynchronisationState, budget_ns: int) -> transport_pb2.SynchronisationState:
         """Run windows, and hand over to other stations, for at most `budget_ns` of wall time.
 

@@ -28,8 +28,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import LOOPBACK, Transport
-from lrpc.cluster.group import Group, TimelineFiles, WindowReport
+from lrpc.cluster.group import Group
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.interruption import undisturbed
+from lrpc.cluster.journal import TimelineFiles
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.synchronisation import Coordinator, InOrder, Progress, Window
 from lrpc.cluster.synchronisation_state import SynchronisationState
@@ -151,6 +153,7 @@ def run_cluster(
     on_window: Callable[[Progress, Sequence[int]], None] = lambda progress, processes: None,
     on_partial: Callable[[Outcome], None] = lambda outcome: None,
     windows: bool = False,
+    gather: bool = True,
 ) -> Outcome:
     """Run a cluster to its end and return the outcome.
 
@@ -164,7 +167,8 @@ def run_cluster(
     called first, with what had been measured.
 
     With `windows`, machines in memory run in windows as they would on actors, which takes longer.
-    The sums of the progress then say how long actors would take.
+    The sums of the progress then say how long actors would take. Where keeping actors in step takes
+    much longer than the machines run, one actor takes over all machines; not without `gather`.
 
     Raises `Refused` before any work begins. Raises `RunFailed` where a thread raised an error or
     waits for ever, and where the transport is down or an actor is lost for good.
@@ -177,7 +181,7 @@ def run_cluster(
     elif count == 0:
         runner = _in_process(cluster, seed, events, timeline)
     else:
-        runner = _on_ray(cluster, count, seed, transport, address, events, timeline)
+        runner = _on_ray(cluster, count, seed, transport, address, events, timeline, gather)
 
     with runner as running:
 
@@ -356,6 +360,7 @@ class _Remote:
         events: Path | None,
         timeline: TimelineFiles | None,
         spread: bool,
+        gather: bool,
     ) -> None:
         from lrpc.cluster.on_ray.actors import Actors
         from lrpc.cluster.transport import new_secret
@@ -374,6 +379,7 @@ class _Remote:
             spread=spread,
         )
         self._transport: Transport = transport
+        self._gather = gather
         self.check = self.actors.check
         self.processes = self.actors.processes
         self.finish = self.actors.finish
@@ -390,6 +396,7 @@ class _Remote:
             on_progress,
             self.actors.replace,
             transport=self._transport,
+            gather=self._gather,
         )
 
     def so_far(self) -> tuple[list[MachineOutcome], list["StationOutcome"]]:
@@ -410,12 +417,13 @@ def _on_ray(
     address: str | None,
     events: Path | None,
     timeline: TimelineFiles | None,
+    gather: bool,
 ) -> Iterator[_Runner]:
     from lrpc.cluster.on_ray.session import ray_session
 
     folder = Path(tempfile.gettempdir()) / f"lrpc-run-{uuid.uuid4().hex}"
     with ray_session(address, count):
-        remote = _Remote(cluster, count, seed, transport, folder, events, timeline, address is not None)
+        remote = _Remote(cluster, count, seed, transport, folder, events, timeline, address is not None, gather)
         try:
             yield remote
         finally:

@@ -21,10 +21,11 @@ from typing import TypeVar
 from lrpc.cluster.certificates import is_loopback, make_identity
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import LOOPBACK, Envelope, Transport
-from lrpc.cluster.group import Group, TimelineFiles, WindowReport
-from lrpc.cluster.journal import Journal
+from lrpc.cluster.group import Group
+from lrpc.cluster.held import WindowReport
+from lrpc.cluster.journal import Journal, TimelineFiles
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.messages import to_raised_at
+from lrpc.cluster.messages import from_protobuf, to_raised_at
 from lrpc.cluster.peer import Endpoint, Peer
 from lrpc.cluster.relay import Relay
 from lrpc.cluster.synchronisation_state import SLOW_WINDOW_S, Horizons, SynchronisationState, runs_in_order
@@ -135,9 +136,12 @@ class Station:
         """Queue messages for machines of this station until its next window."""
         self._group.arrived.append(envelopes)
 
-    def advance(self, horizons: Horizons, *, everything: bool = False) -> WindowReport:
-        """Run a window after the messages delivered so far; return its report."""
-        return self._do(lambda: self._advance(horizons, everything)).result()
+    def advance(self, horizons: Horizons, *, everything: bool = False, gathered_on: int | None = None) -> WindowReport:
+        """Run a window after the messages delivered so far; return its report.
+
+        If all machines are `gathered_on` a station, it first takes them over, or gives up its own.
+        """
+        return self._do(lambda: self._advance(horizons, everything, gathered_on)).result()
 
     def lead(self, state: transport_pb2.SynchronisationState) -> transport_pb2.SynchronisationState:
         """Run windows without the coordinator while one station at a time has work."""
@@ -224,16 +228,32 @@ class Station:
         peer.send_again(old.batches)
         return old.batches
 
-    def _advance(self, horizons: Horizons, everything: bool) -> WindowReport:
+    def _advance(self, horizons: Horizons, everything: bool, gathered_on: int | None) -> WindowReport:
         self._batches = {}
         self._bytes = 0
+        if gathered_on is not None:
+            self._gather(gathered_on)
         report = self._group.advance(horizons, self._send)
         if everything:
             report = self._group.state()
-            self._batches = {number: peer.batches for number, peer in self._peers.items() if peer.batches}
+            if gathered_on is None:  # otherwise nobody needs what was sent
+                self._batches = {number: peer.batches for number, peer in self._peers.items() if peer.batches}
         report.batches = self._batches
         report.bytes = self._bytes
         return report
+
+    def _gather(self, number: int) -> None:
+        """Take over all machines if this is the station of that number, else give up those here."""
+        if number != self._number:
+            self._group.release()
+        elif not self._group.holds_all:
+            self._group.adopt(
+                from_protobuf(message, self.machines)
+                for journal in self._journals.values()
+                for batch in journal.batches()
+                for message in batch.messages
+            )
+        self._relay.gather(number)
 
     def _send(self, envelopes: list[Envelope]) -> None:
         """Send messages to the stations of their destinations, one batch for each."""

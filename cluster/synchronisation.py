@@ -22,9 +22,14 @@ order of events (`group`). The event that is the earliest of all is always safe 
 bound what other stations can do, and a cluster in one thread has none (`InOrder`). Only a lone
 station that sends every message over gRPC runs its machines in windows, as if each had a station.
 
-Where one station at a time has anything to do, it takes over the coordinator's work (`relay`). A
-station that is lost is replaced: the new one runs its machines again from the beginning, which has
-the same results, from the messages that other stations had sent the lost one (`journal`). The
+Where one station at a time has anything to do, it takes over the coordinator's work (`relay`).
+Where even so a run takes much longer than its machines would in one process, one station takes over
+the machines of all others. It needs no other's help for that: these machines do again what they
+did, with the messages that its own had sent them, and then all run in one order of events
+(`Group.adopt`). What is done again is less than half of what the run has taken so far.
+
+A station that is lost is replaced: the new one runs its machines again from the beginning, which
+has the same results, from the messages that other stations had sent the lost one (`journal`). The
 others wait meanwhile, since the new station might send to them, and drop the messages that come
 again.
 """
@@ -36,7 +41,8 @@ from typing import Final, Protocol
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Transport
-from lrpc.cluster.group import Group, WindowReport
+from lrpc.cluster.group import Group
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.synchronisation_state import (
     FIRST_SPAN_NS,
@@ -53,6 +59,12 @@ from lrpc.kernel.simulated.engine import FOREVER
 LEAD_AFTER: Final = 2  # windows in a row in which only one station had work; it then leads
 ROUNDS_TIMED: Final = 15
 MOST_LOSSES: Final = 100  # of stations, in one run
+# All machines are gathered on one station where in so many periods in a row of so much wall time,
+# and in the run as a whole, windows took so many times as long as the machines ran.
+SLOW_PERIODS: Final = 2
+PERIOD_NS: Final = 500_000_000
+SLOW: Final = 2
+MOST_DONE_AGAIN: Final = 1_000_000  # messages before that: those of the run so far
 # How long a transport may be down; longer than Ray takes to notice that a node is.
 PATIENCE_S: Final = 60.0
 
@@ -77,6 +89,7 @@ class Window:
     # By sending station: the sequence of the last batch that must have arrived before the window.
     due: dict[int, int] = field(default_factory=dict)
     everything: bool = False  # the report must cover all machines, not only those that ran
+    gathered_on: int | None = None  # the station that holds all machines from now on
 
 
 class DrivenStation(Protocol):
@@ -105,13 +118,14 @@ class DrivenStation(Protocol):
         """Return if the station is there."""
 
 
-# Replaces lost stations, by number, and makes the others send them all their earlier batches again.
-# Returns the sequence of each sender's last batch, by replaced station and sender. Raises
-# `RunFailed` where no replacement is possible, and `Lost` where other stations are lost as well.
-Replace = Callable[[Sequence[int]], Mapping[int, dict[int, int]]]
+# Replaces lost stations, by number, given the station of each machine. Makes the others send them
+# all their earlier batches again. Returns the sequence of each sender's last batch, by replaced
+# station and sender. Raises `RunFailed` where no replacement is possible, and `Lost` where other
+# stations are lost as well.
+Replace = Callable[[Sequence[int], Sequence[int]], Mapping[int, dict[int, int]]]
 
 
-def nobody_replaces(lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+def nobody_replaces(lost: Sequence[int], home: Sequence[int]) -> Mapping[int, dict[int, int]]:
     """Raise `RunFailed`: where all machines are in this process, no station can be replaced."""
     raise RunFailed("a station was lost, and nothing here can take its place")
 
@@ -124,7 +138,8 @@ class Progress(Sums):
     calls: int = 0
     wall_ns: int = 0
     losses: int = 0  # of stations
-    again: int = 0  # events that were executed again by replacements of lost stations
+    again: int = 0  # events executed again: by replacements of stations, and by who took machines over
+    gathered_ns: int | None = None  # the wall time after which one station took over all machines
     round_ns: int = 0  # wall time of an empty request to a station: the least that a round takes
 
 
@@ -164,8 +179,8 @@ class Coordinator:
     """Grants windows until no machine has anything left to do.
 
     `first` has each station's report on all its machines before the run, in order of the stations.
-    `on_progress` is called after every window. `replace` replaces lost stations.
-    `transport` is how messages between the stations travel.
+    `on_progress` is called after every window. `replace` replaces lost stations. `transport` is how
+    messages between the stations travel. Without `gather`, all machines stay where they are.
     """
 
     def __init__(
@@ -177,6 +192,7 @@ class Coordinator:
         replace: Replace = nobody_replaces,
         *,
         transport: Transport = "grpc",
+        gather: bool = True,
     ) -> None:
         self._names = [machine.name for machine in cluster.machines]
         self._stations = stations
@@ -192,6 +208,9 @@ class Coordinator:
         # Since when stations have waited for batches, in seconds of `time.monotonic`.
         self._missing: dict[int, float] = {}
         self._alone = 0  # windows in a row in which only one station had work
+        self._may_gather = gather and len(stations) > 1 and len(self._names) <= SMALL
+        self._slow = 0  # periods in a row in which windows took long
+        self._period = 0, 0  # the wall time, and the work of all machines, as the current one began
         self.progress = Progress()
         self._state.apply(dict(enumerate(first)))
 
@@ -207,7 +226,10 @@ class Coordinator:
             try:
                 if not self.progress.round_ns:
                     self.progress.round_ns = self._time_round()
-                self._step()
+                if self._may_gather and self._takes_long():
+                    self._gather()
+                else:
+                    self._step()
             except Lost as error:
                 self._replace_lost(error)
             took_ns = time.perf_counter_ns() - began
@@ -215,6 +237,31 @@ class Coordinator:
             self.progress.calls = sum(self._state.calls)
             self._on_progress(self.progress)
         return self.progress
+
+    def _takes_long(self) -> bool:
+        """Return whether windows take so long that machines had better share a station."""
+        progress = self.progress
+        wall_ns, work_ns = progress.wall_ns, progress.ideal_ns[0]
+        began_ns, worked_ns = self._period
+        if wall_ns - began_ns < PERIOD_NS:
+            return False
+        self._period = wall_ns, work_ns
+        self._slow = self._slow + 1 if wall_ns - began_ns > SLOW * (work_ns - worked_ns) else 0
+        slow = self._slow >= SLOW_PERIODS and wall_ns > SLOW * work_ns
+        return slow and progress.messages <= MOST_DONE_AGAIN
+
+    def _gather(self) -> None:
+        """Let the station that has done the most take over the machines of all others.
+
+        If it is lost meanwhile, its replacement begins with all machines.
+        """
+        self._may_gather = False
+        state, progress = self._state, self.progress
+        station = max(range(len(self._stations)), key=lambda number: state.events[number])
+        progress.gathered_ns = progress.wall_ns
+        progress.again += sum(state.events) - state.events[station]
+        state.gather(station)
+        self._collect_reports()
 
     def _step(self) -> None:
         """Run one window, or let the only station that has something to do lead."""
@@ -314,7 +361,7 @@ class Coordinator:
             if self.progress.losses > MOST_LOSSES:
                 raise RunFailed(f"{self._place(lost)}: lost: {loss}; {MOST_LOSSES} stations were lost before")
             try:
-                for number, due in self._replace(sorted(lost)).items():
+                for number, due in self._replace(sorted(lost), self._state.home).items():
                     self._state.forget_station(number)
                     self._state.due[number] = dict(due)
                 self._collect_reports()
@@ -328,15 +375,17 @@ class Coordinator:
         """Ask every station for the state of all its machines, twice.
 
         The first reports say which batches are on their way to whom. The second ones are given when
-        these have arrived, so that no message is left out of a machine's next event.
+        these have arrived, so that no message is left out of a machine's next event. A station that
+        holds all machines is asked first: the others give up theirs.
         """
+        gathered_on = self._state.gathered_on
         for _ in range(2):
-            waiting = list(range(len(self._stations)))
+            waiting = sorted(range(len(self._stations)), key=lambda number: number != gathered_on)
             reports: dict[int, WindowReport] = {}
             began = time.monotonic()
             while waiting:
                 number = waiting[0]
-                window = Window(due=self._state.due[number], everything=True)
+                window = Window(due=self._state.due[number], everything=True, gathered_on=gathered_on)
                 reports[number] = self._stations[number].advance(window)
                 for sender in reports[number].missing:
                     self._stations[sender].probe()

@@ -11,7 +11,7 @@ from operator import add
 from typing import Final
 
 from lrpc.cluster.envelope import Transport
-from lrpc.cluster.group import SHARES, WindowReport
+from lrpc.cluster.held import SHARES, WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -102,6 +102,7 @@ class SynchronisationState:
         self.reach = reach
         self.home = home  # the station of each machine, by rank
         self.in_order = in_order  # a station's machines run in one order of events
+        self.gathered_on: int | None = None  # the only station with machines, once others gave theirs up
         self._members: list[list[int]] = [[] for _ in range(stations)]
         for rank, station in enumerate(home):
             self._members[station].append(rank)
@@ -140,6 +141,16 @@ class SynchronisationState:
                 if len(members) <= FEW + MOST_IDLE * len(some):
                     granted[station] = {rank: horizons[rank] for rank in members}
         return granted
+
+    def gather(self, station: int) -> None:
+        """Take into account that one station holds all machines, though none has reported since."""
+        stations = len(self.due)
+        self.gathered_on = station
+        self.home = [station] * len(self.home)
+        self._members = [[] for _ in range(stations)]
+        self._members[station] = list(range(len(self.home)))
+        self.due = [{} for _ in range(stations)]
+        self.calls, self.events = [0] * stations, [0] * stations
 
     def adapt(self, took_s: float) -> None:
         """Adjust the virtual time of windows to the wall time that the last one took."""

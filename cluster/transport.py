@@ -25,7 +25,7 @@ import grpc
 
 from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.group import WindowReport
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.messages import from_protobuf, horizons_of, to_raised_at, to_report
 from lrpc.cluster.synchronisation_state import Horizons
 from lrpc.kernel.errors import RunFailed
@@ -84,8 +84,12 @@ class Host(Protocol):
     def deliver(self, envelopes: list[Envelope]) -> None:
         """Queue the messages of another station; return at once."""
 
-    def advance(self, horizons: Horizons, *, everything: bool) -> WindowReport:
-        """Run a window after all messages delivered so far; return its report."""
+    def advance(self, horizons: Horizons, *, everything: bool, gathered_on: int | None) -> WindowReport:
+        """Run a window after all messages delivered so far; return its report.
+
+        Before that the station `gathered_on` takes over all machines, and any other gives up its
+        own.
+        """
 
     def lead(self, state: transport_pb2.SynchronisationState) -> transport_pb2.SynchronisationState:
         """Run windows without the coordinator while one station at a time has work.
@@ -336,7 +340,8 @@ class _Service(TransportServicer):
         try:
             if request.HasField("state"):
                 return transport_pb2.Report(window=request.number, state=self._host.lead(request.state))
-            report = self._host.advance(horizons_of(request), everything=request.everything)
+            gathered_on = request.gathered_on if request.HasField("gathered_on") else None
+            report = self._host.advance(horizons_of(request), everything=request.everything, gathered_on=gathered_on)
         except RunFailed as error:
             failure, raised_at = one_line(str(error)), to_raised_at(error.raised_at)
             return transport_pb2.Report(window=request.number, failure=failure, raised_at=raised_at)

@@ -296,10 +296,15 @@ class Window(_message.Message):
     DUE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     EVERYTHING_FIELD_NUMBER: _builtins.int
+    GATHERED_ON_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the windows asked of this actor, from 1"""
     everything: _builtins.bool
     """the report must cover all of the actor's machines"""
+    gathered_on: _builtins.int
+    """The only actor that holds machines, where there is one: first it takes over those that it does
+    not hold, and any other actor gives up its own.
+    """
     @_builtins.property
     def horizons(self) -> Global___Times:
         """horizons of its machines that have an event before these"""
@@ -325,12 +330,15 @@ class Window(_message.Message):
         due: _abc.Iterable[Global___Sequence] | None = ...,
         state: Global___SynchronisationState | None = ...,
         everything: _builtins.bool = ...,
+        gathered_on: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["horizons", b"horizons", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gathered_on", b"_gathered_on", "gathered_on", b"gathered_on", "horizons", b"horizons", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["afterwards", b"afterwards", "due", b"due", "everything", b"everything", "horizons", b"horizons", "number", b"number", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gathered_on", b"_gathered_on", "afterwards", b"afterwards", "due", b"due", "everything", b"everything", "gathered_on", b"gathered_on", "horizons", b"horizons", "number", b"number", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__gathered_on: _TypeAlias = _typing.Literal["gathered_on"]  # noqa: Y015
+    _WhichOneofArgType__gathered_on: _TypeAlias = _typing.Literal["_gathered_on", b"_gathered_on"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gathered_on) -> _WhichOneofReturnType__gathered_on | None: ...
 
 Global___Window: _TypeAlias = Window  # noqa: Y015
 

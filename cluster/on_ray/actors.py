@@ -23,8 +23,9 @@ from typing import Any, Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import LOOPBACK, Transport
-from lrpc.cluster.group import TimelineFiles, WindowReport, events_file, timeline_file
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.interruption import undisturbed
+from lrpc.cluster.journal import TimelineFiles, events_file, timeline_file
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.on_ray.package import users_code_by_value
 from lrpc.cluster.on_ray.printed import Lines, PrintedLine, Shown
@@ -95,7 +96,7 @@ class Actors:
     ) -> None:
         import ray
 
-        self._placement = placement
+        self._ranks = {machine.name: rank for rank, machine in enumerate(cluster.machines)}
         self._secret = secret
         self._folder = folder
         self._events = events
@@ -122,14 +123,15 @@ class Actors:
                 self.stop()
             raise
 
-    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+    def replace(self, lost: Sequence[int], home: Sequence[int]) -> Mapping[int, dict[int, int]]:
         """Start replacements for lost stations, and make the others send them their batches again.
 
-        Returns, for each of `lost`, the last batch to come from each sender. Raises `RunFailed`
-        where no node is left or Ray cannot start an actor, and `Lost` where more stations are lost
-        meanwhile.
+        `home` has the station of each machine, by rank. Returns, for each of `lost`, the last batch
+        to come from each sender. Raises `RunFailed` where no node is left or Ray cannot start an
+        actor, and `Lost` where more stations are lost meanwhile.
         """
         self._head.check()
+        self._arguments = (self._arguments[0], list(home))
         for number in lost:
             self._incarnations[number] += 1
         self._start(lost)
@@ -137,7 +139,7 @@ class Actors:
             self.peers[number].close()
             self.peers[number] = self._peer(number)
         self._ask(lost, "connect", self._endpoints())
-        return send_again(self.peers, lost, self._incarnations, self._endpoints())
+        return send_again(self.peers, lost, self._incarnations, self._endpoints(), home)
 
     def finish(self) -> tuple[list[MachineOutcome], list[StationOutcome]]:
         """End the run: copy the machines' files, and return what machines and stations did.
@@ -147,11 +149,12 @@ class Actors:
         ended: list[tuple[list[MachineOutcome], StationOutcome]] = self._ask(
             range(len(self._handles)), "finish", timeout=END_TIMEOUT_S
         )
-        for rank, number in enumerate(self._placement):
-            if self._events is not None:
-                self._fetch(events_file(self._events, rank), number)
-            if self._timeline is not None:
-                self._fetch(timeline_file(self._timeline.folder, rank), number)
+        for number, (outcomes, _) in enumerate(ended):
+            for rank in (self._ranks[outcome.name] for outcome in outcomes):
+                if self._events is not None:
+                    self._fetch(events_file(self._events, rank), number)
+                if self._timeline is not None:
+                    self._fetch(timeline_file(self._timeline.folder, rank), number)
         return [outcome for outcomes, _ in ended for outcome in outcomes], [station for _, station in ended]
 
     def _printed(self) -> list[PrintedLine]:

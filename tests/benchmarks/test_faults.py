@@ -11,7 +11,7 @@ import pytest
 from benchmarks import faults
 from lrpc.cluster import peer as peers
 from lrpc.cluster import synchronisation
-from lrpc.cluster.group import WindowReport
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.peer import Endpoint
 from lrpc.cluster.synchronisation import Progress
 from lrpc.cluster.synchronisation_state import Horizons

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lrpc.cluster import peer as peers
 from lrpc.cluster import transport
 from lrpc.cluster.envelope import Envelope
-from lrpc.cluster.group import WindowReport
+from lrpc.cluster.held import WindowReport
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.messages import from_protobuf, from_report, to_protobuf, to_report, to_times
 from lrpc.cluster.peer import Peer

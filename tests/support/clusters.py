@@ -306,8 +306,9 @@ class Joined:
         self.dead.add(number)
         self.stations[number].stop()
 
-    def replace(self, lost: Sequence[int]) -> Mapping[int, dict[int, int]]:
+    def replace(self, lost: Sequence[int], home: Sequence[int]) -> Mapping[int, dict[int, int]]:
         """Make new stations in place of the lost ones, as Ray does with actors."""
+        self.placement = list(home)
         for number in lost:
             self.incarnations[number] += 1
             self.peers[number].close()
@@ -317,7 +318,7 @@ class Joined:
             self.dead.discard(number)
         for number in lost:
             self.stations[number].connect(self.endpoints)
-        return send_again(self.peers, lost, self.incarnations, self.endpoints)
+        return send_again(self.peers, lost, self.incarnations, self.endpoints, home)
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what the machines did, in order of their names."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.group import TimelineFiles
+from lrpc.cluster.journal import TimelineFiles
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.simulated.engine import FOREVER

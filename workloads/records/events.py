@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from lrpc.cluster.group import events_file
+from lrpc.cluster.journal import events_file
 from lrpc.cluster.run import digest_of
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.kernel.simulated import log

@@ -7,8 +7,9 @@ the run begins (`round_ns`).
 
 The predicted wall time is the work of the busiest actor, plus the rounds at that price, plus the
 rest of the measured wall time. That rest is taken to stay the same, and each actor to have a
-processor of its own. With the transport "memory" there are no rounds to measure, so no speed-up is
-predicted.
+processor of its own. With the transport "memory" there are no rounds to measure, and where one
+actor took over all machines (`gathered_s`) none of those that the rest of the run would have taken.
+Then no speed-up is predicted.
 """
 
 from collections.abc import Mapping
@@ -22,11 +23,13 @@ def synchronisation(outcome: Outcome) -> dict[str, object]:
     """Return what keeping the machines in step took, by name.
 
     `wall_s` and `round_us` are wall-clock times in seconds and microseconds. `share_of_wall` is the
-    share of wall time, from 0 to 1, that was not work of machines. Figures that this run does not
-    have are None, such as `predicted_speedup` with the transport "memory".
+    share of wall time, from 0 to 1, that was not work of machines. `gathered_s` is the wall time
+    after which one actor took over all machines. Figures that this run does not have are None, such
+    as `predicted_speedup` with the transport "memory".
     """
     progress = outcome.progress
     calls = sum(machine.counts["cross_machine"] for machine in outcome.machines)
+    foretold = outcome.transport == "grpc" and progress.gathered_ns is None
     return {
         "windows": progress.windows,
         "rounds": progress.rounds,
@@ -36,7 +39,8 @@ def synchronisation(outcome: Outcome) -> dict[str, object]:
         "wall_s": round(progress.wall_ns / 1e9, 3),
         "share_of_wall": round(1 - progress.work_ns / progress.wall_ns, 4) if progress.wall_ns else None,
         "round_us": round(progress.round_ns / 1000, 1),
-        "predicted_speedup": predicted_speedup(progress) if outcome.transport == "grpc" else None,
+        "predicted_speedup": predicted_speedup(progress) if foretold else None,
+        "gathered_s": None if progress.gathered_ns is None else round(progress.gathered_ns / 1e9, 3),
         "losses": progress.losses,
         "events_executed_again": progress.again,
         "strangers": sum(station.strangers for station in outcome.stations),

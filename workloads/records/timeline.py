@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lrpc.cluster.group import TimelineFiles, timeline_file
+from lrpc.cluster.journal import TimelineFiles, timeline_file
 from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.records.parts import CROSSES, TRAP, CallEnds, Lane, MachineLanes, MachinePart
 from lrpc.workloads.records.perfetto import PerfettoWriter

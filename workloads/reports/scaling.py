@@ -30,7 +30,13 @@ def answer(records: Sequence[Record]) -> Iterator[SectionItem]:
 
 
 def predicted(record: Record) -> Iterator[Note]:
-    """Yield a sentence on how much faster a run is predicted to be on more actors."""
+    """Yield a sentence on how much faster more actors would be, or that one was."""
+    gathered_s = record.synchronisation.get("gathered_s")
+    if gathered_s is not None:
+        yield Note(
+            f"One actor took over all machines after {gathered_s} s, since keeping {record.actors} in step took much "
+            "longer than their machines ran; with --actors 1 or 0 they are there from the start."
+        )
     found = list(_predicted(record).items())[1:]
     if found:
         told = ", ".join(f"{up:.2f} times on {actors}" for actors, up in found)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from lrpc.cluster.description import Cluster, construct
 from lrpc.cluster.envelope import Transport
-from lrpc.cluster.group import TimelineFiles
 from lrpc.cluster.interruption import undisturbed
+from lrpc.cluster.journal import TimelineFiles
 from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome, choose_actors, run_cluster
 from lrpc.cluster.synchronisation import Progress
@@ -52,6 +52,7 @@ class Options:
     events: Path | None = None  # the file for the event log
     dry_run: bool = False
     anywhere: bool = False  # in this process or on actors, as `fastest.chosen` predicts
+    stay: bool = False  # each machine on its actor, also where one actor would be faster
     # Where a run is stopped, and fails: at the end of the window that reaches one of these.
     until_us: float | None = None  # virtual time
     max_calls: int | None = None  # traps and calls of every kind
@@ -186,6 +187,7 @@ def simulate(
             seed=seed,
             actors=options.actors,
             transport=options.transport,
+            gather=not options.stay,
             address=options.address,
             events=logs,
             timeline=timeline,

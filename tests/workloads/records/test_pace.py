@@ -2,7 +2,7 @@
 
 import pytest
 
-from lrpc.cluster.group import SHARES, WindowReport
+from lrpc.cluster.held import SHARES, WindowReport
 from lrpc.cluster.run import run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.cluster.synchronisation_state import ACTORS, Sums
@@ -11,8 +11,8 @@ from tests.support.clusters import bank, cluster
 
 TOLD = [
     *("windows", "rounds", "messages", "bytes", "rounds_per_remote_call", "wall_s", "share_of_wall", "round_us"),
-    *("predicted_speedup", "losses", "events_executed_again", "strangers", "retries", "duplicates_dropped"),
-    "memory_bytes_per_actor",
+    *("predicted_speedup", "gathered_s", "losses", "events_executed_again", "strangers", "retries"),
+    *("duplicates_dropped", "memory_bytes_per_actor"),
 ]
 
 
