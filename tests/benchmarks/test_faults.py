@@ -125,10 +125,10 @@ def test_a_slow_station_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         advance = run.stations[1].advance
         slow = threading.Event()
 
-        def wait_first(horizons: Horizons, *, everything: bool = False) -> WindowReport:
+        def wait_first(horizons: Horizons, *, everything: bool, gathered_on: int | None) -> WindowReport:
             slow.wait(1.5)
             slow.set()
-            return advance(horizons, everything=everything)
+            return advance(horizons, everything=everything, gathered_on=gathered_on)
 
         monkeypatch.setattr(run.stations[1], "advance", wait_first)
         progress = run.run()
@@ -144,9 +144,9 @@ def test_a_station_that_gets_nowhere_ends_the_run_and_its_machine_is_named(monke
         ended = threading.Event()
         advance = run.stations[1].advance
 
-        def stand_still(horizons: Horizons, *, everything: bool = False) -> WindowReport:
+        def stand_still(horizons: Horizons, *, everything: bool, gathered_on: int | None) -> WindowReport:
             ended.wait(10)
-            return advance(horizons, everything=everything)
+            return advance(horizons, everything=everything, gathered_on=gathered_on)
 
         monkeypatch.setattr(run.stations[1], "advance", stand_still)
         try:

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
@@ -113,8 +112,11 @@ class Cutting:
     def probe(self) -> None: ...
 
     def _send(self, envelopes: list[Envelope]) -> None:
-        # A copy, as after a way through gRPC: a message that is delivered again is another one.
-        self.sent += map(copy, envelopes)
+        # Copies, as after a way through gRPC: a message that is delivered again is another one.
+        self.sent += [
+            Envelope(one.source, one.destination, one.sequence, one.sent_ns, one.arrives_ns, one.body)
+            for one in envelopes
+        ]
         self.deliver(envelopes)
 
     def _cut(self, rank: int, horizons: tuple[int, int]) -> tuple[int, int]:
