@@ -100,7 +100,7 @@ class Cuttable(actors.Actors):
 def subject() -> Subject:
     """Return a bank with busy tellers, and what it does without faults."""
     described = cluster(bank(teller={"rounds": 12}))
-    without = run_cluster(described, actors=ACTORS)
+    without = run_cluster(described, actors=ACTORS, gather=False)
     alone = run_cluster(described, actors=0, transport="memory")
     assert without.digest == alone.digest
     return Subject(described, alone.digest, executed(without), without.progress.windows)
@@ -125,7 +125,7 @@ def injected(faulty: Subject, chance: random.Random, fault: Callable[[Sequence[i
 
     try:
         with bounded("a run", DEADLINE_S, TimeoutError):
-            outcome = run_cluster(faulty.described, actors=ACTORS, on_window=inject)
+            outcome = run_cluster(faulty.described, actors=ACTORS, on_window=inject, gather=False)
     except RunFailed as error:
         return "named" if PLACE.match(str(error)) and "\n" not in str(error) else f"said {error}"
     except TimeoutError:

@@ -220,23 +220,39 @@ class Coordinator:
         Raises `RunFailed` where a thread or a machine failed, or where a station or the transport
         to it is lost for good; its message then names machines and how far the run was.
         """
-        while self._state.now_ns < FOREVER:
-            began = time.perf_counter_ns()
-            self.progress.now_ns = max(self.progress.now_ns, self._state.now_ns)
-            try:
-                if not self.progress.round_ns:
-                    self.progress.round_ns = self._time_round()
-                if self._may_gather and self._takes_long():
-                    self._gather()
-                else:
-                    self._step()
-            except Lost as error:
-                self._replace_lost(error)
-            took_ns = time.perf_counter_ns() - began
-            self.progress.wall_ns += took_ns
-            self.progress.calls = sum(self._state.calls)
-            self._on_progress(self.progress)
-        return self.progress
+        while True:
+            while self._state.now_ns < FOREVER:
+                self._go_on()
+            if self._all_there():
+                return self.progress
+
+    def _go_on(self) -> None:
+        """Run the next window, or what must be done before it."""
+        began = time.perf_counter_ns()
+        self.progress.now_ns = max(self.progress.now_ns, self._state.now_ns)
+        try:
+            if not self.progress.round_ns:
+                self.progress.round_ns = self._time_round()
+            if self._may_gather and self._takes_long():
+                self._gather()
+            else:
+                self._step()
+        except Lost as error:
+            self._replace_lost(error)
+        took_ns = time.perf_counter_ns() - began
+        self.progress.wall_ns += took_ns
+        self.progress.calls = sum(self._state.calls)
+        self._on_progress(self.progress)
+
+    def _all_there(self) -> bool:
+        """Return whether every station is there to say what it did; replace those that are not."""
+        try:
+            for station in self._stations:
+                station.probe()
+        except Lost as error:
+            self._replace_lost(error)
+            return False
+        return True
 
     def _takes_long(self) -> bool:
         """Return whether windows take so long that machines had better share a station."""

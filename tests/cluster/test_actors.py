@@ -129,6 +129,31 @@ class TestOnRay:
         assert (outcome.digest, outcome.progress.losses) == (digest(described), 1)
         assert outcome.progress.again > 0
 
+    @pytest.mark.parametrize("lost", [None, "the one with all machines", "the one without any"])
+    def test_an_actor_that_takes_over_all_machines_brings_their_logs_also_if_one_is_killed_then(
+        self, lost: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        described = cluster(bank(teller={"rounds": 3}))
+        killed: list[int] = []
+        monkeypatch.setattr(synchronisation.Coordinator, "_takes_long", lambda self: self.progress.windows >= 40)
+
+        def kill(progress: Progress, stations: Sequence[int]) -> None:
+            if progress.gathered_ns is not None and lost and not killed:
+                sizes = [len(list(Path(f"/proc/{station}/fd").iterdir())) for station in stations]
+                held = sizes.index(max(sizes))  # it has all logs open
+                killed.append(stations[held if lost == "the one with all machines" else 1 - held])
+                os.kill(killed[0], signal.SIGKILL)
+
+        for place in ("here", "alone"):
+            (tmp_path / place).mkdir()
+        outcome = run_cluster(described, actors=2, on_window=kill, events=tmp_path / "here")
+        assert outcome.digest == digest(described)
+        assert outcome.progress.gathered_ns is not None
+        assert bool(killed) == bool(lost)
+        run_cluster(described, actors=0, transport="memory", events=tmp_path / "alone")
+        logs = [{log.name: log.read_bytes() for log in (tmp_path / one).iterdir()} for one in ("here", "alone")]
+        assert logs[0] == logs[1]
+
     @pytest.mark.long
     def test_an_actor_that_dies_again_and_again_ends_the_run_and_its_machines_are_named(
         self, monkeypatch: pytest.MonkeyPatch

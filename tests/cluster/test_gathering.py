@@ -76,7 +76,7 @@ def test_all_machines_end_on_one_station_and_come_to_the_same(
 ) -> None:
     after(windows)
     with joined(BANK, count) as run:
-        progress = run.run()
+        progress = run.run(gather=True)
         assert progress.gathered_ns is not None
         assert progress.again > 0
         assert sorted(held(run)) == [0] * (count - 1) + [len(BANK.machines)]
@@ -88,7 +88,7 @@ def test_windows_after_that_are_few(after: Callable[[int], None]) -> None:
         apart = run.run()
     after(EARLY)
     with joined(BANK, 2) as run:
-        gathered = run.run()
+        gathered = run.run(gather=True)
     assert gathered.rounds < apart.rounds / 2
 
 
@@ -111,7 +111,7 @@ def test_a_station_that_is_lost_afterwards_is_made_anew(
                 if of == "one without any":
                     run.replace(lost, [1 - lost[0]] * len(BANK.machines))
 
-        progress = run.run(lose)
+        progress = run.run(lose, gather=True)
         assert lost
         assert progress.losses == (1 if of == "the one with all machines" else 0)
         assert run.digest() == EXPECTED
@@ -135,7 +135,7 @@ def test_a_station_that_is_lost_as_it_takes_machines_over_begins_anew_with_all(
             adopt(group, sent)
 
         monkeypatch.setattr(Group, "adopt", lose)
-        progress = run.run()
+        progress = run.run(gather=True)
         assert (len(adopted), progress.losses) == (1, 1)
         assert run.digest() == EXPECTED
 

@@ -297,9 +297,9 @@ class Joined:
         self.peers = [self._peer(number) for number in range(count)]
         self.first = [station.connect(self.endpoints) for station in self.stations]
 
-    def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> Progress:
-        """Run all machines to their end."""
-        return Coordinator(self.described, self.peers, self.first, on_progress, self.replace).run()
+    def run(self, on_progress: Callable[[Progress], None] = lambda progress: None, *, gather: bool = False) -> Progress:
+        """Run all machines to their end; they stay where they are, unless they may `gather`."""
+        return Coordinator(self.described, self.peers, self.first, on_progress, self.replace, gather=gather).run()
 
     def lose(self, number: int) -> None:
         """Stop a station, as if its process had ended."""
