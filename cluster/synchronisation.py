@@ -17,10 +17,11 @@ for each message, rather than one for each interval of the least lookahead. A ma
 replies is given two horizons: one for while it waits, and one for when all replies have been
 delivered. The machine knows when that is, and the coordinator does not.
 
-Machines that share a thread need neither promises nor windows among themselves: they run in one
-order of events (`group`). The event that is the earliest of all is always safe to run. So horizons
-bound what other stations can do, and a cluster in one thread has none (`InOrder`). Only a lone
-station that sends every message over gRPC runs its machines in windows, as if each had a station.
+Machines that share a thread need no windows among themselves: they run in one order of events
+(`group`). The event that is the earliest of all is always safe to run, and its machine runs on
+until one of those `nearest` to it could reach it. So horizons bound what other stations can do, and
+a cluster in one thread has none (`InOrder`). Only a lone station that sends every message over gRPC
+runs its machines in windows, as if each had a station.
 
 Where one station at a time has anything to do, it takes over the coordinator's work (`relay`). A
 station that is lost is replaced: the new one runs its machines again from the beginning, which has
