@@ -201,26 +201,6 @@ def test_a_horizon_is_the_soonest_arrival_over_all_chains_of_messages_that_anoth
         assert called >= min([until, *(found.get((rank, False), until) for found in anyhow)])
 
 
-@examples(200)
-@given(clusters(), st.data())
-def test_the_machines_nearest_to_one_bound_it_as_its_horizon_does_or_sooner(
-    described: Cluster, data: st.DataObject
-) -> None:
-    machines = len(described.machines)
-    due = data.draw(st.lists(st.integers(0, 100_000), min_size=machines, max_size=machines))
-    reach = Reach(described)
-    for rank in range(machines):
-        others = min((when for other, when in enumerate(due) if other != rank), default=FOREVER)
-        for waiting, near in zip((True, False), reach.nearest(rank), strict=True):
-            waits = [other != rank or waiting for other in range(machines)]
-            reached, called = (horizons[rank] for horizons in reach.horizons(due, waits))
-            bound = near.bound(due, others, FOREVER)
-            horizon = reached if waiting else called
-            assert min(others, FOREVER - 1) < bound <= horizon
-            if near.rest == FOREVER:  # nothing was left out
-                assert bound == horizon
-
-
 @given(clusters())
 def test_what_a_machine_sets_off_comes_back_by_the_shortest_chain_of_calls_and_replies(described: Cluster) -> None:
     machines = len(described.machines)
