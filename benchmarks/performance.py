@@ -24,7 +24,7 @@ from benchmarks import simulation, traces
 from benchmarks.cluster import ring
 from benchmarks.peers import __main__ as peers
 from lrpc.cluster.group import Group
-from lrpc.kernel.simulated.engine import FOREVER
+from lrpc.cluster.synchronisation import InOrder
 from lrpc.workloads.traces.read import read_trace
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -93,7 +93,7 @@ def _machines(machines: int) -> list[float]:
     began = time.process_time()
     group = Group(ring(machines, ROUNDS, OWN, 1), list(range(machines)), 0, None)
     is_set_up = time.process_time()
-    group.advance_in_order(FOREVER)
+    InOrder(group, lambda progress: None).run()
     group.finish()
     took_s = time.process_time() - is_set_up
     return [is_set_up - began, took_s / (machines * ROUNDS * (OWN + 1)) * 1e6, _megabytes()]

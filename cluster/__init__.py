@@ -2,8 +2,8 @@
 
 `description` reads a cluster from TOML, `machine` and `links` simulate it, `run` runs it to its
 end. To learn how its machines are synchronised, read `synchronisation`, `reach`, `causes`, `paths`,
-`synchronisation_state` and `relay`, in this order. To learn how it runs on several processes, read
-`station`, `transport`, `peer`, `journal` and `actors`.
+`nearest`, `synchronisation_state` and `relay`, in this order. To learn how it runs on several
+processes, read `station`, `transport`, `peer`, `journal` and `actors`.
 """
 
 import os

@@ -73,6 +73,8 @@ class Group(Taker):
         self._apart = apart
         self._lanes: dict[int, HeldMachine] = {}
         self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
+        # The next event of each, by rank, unless `apart`; that of others is left to horizons.
+        self._due = [FOREVER] * len(cluster.machines)
         # A heap of machines' next events and ranks, each pair as one number: its time, shifted by
         # the bits of a rank, and its rank. Python looks for signals in a product of large numbers,
         # and compiled code cannot end it then. Every machine has an entry that is not too late;
@@ -86,6 +88,7 @@ class Group(Taker):
         self._work_ns: list[int] = []
         self._until = FOREVER  # how far its machines may run, whatever their horizons
         self._running: HeldMachine | None = None
+        self.turns = 0  # how often a machine was run
         self.duplicates = 0  # messages that arrived again and were dropped
         self._sinks = ExitStack()
         try:
@@ -100,10 +103,11 @@ class Group(Taker):
             for rank in ranks:
                 machine = self._machine(rank)
                 machine.kernel.spare_stacks = self._spare_stacks
-                lane = HeldMachine(machine, rank, self.reach.least_to[rank], self.reach.least_call_to[rank])
+                lane = HeldMachine(machine, rank, self.reach.nearest(rank))
                 self._lanes[rank] = self._at[rank] = lane
                 self._calls[rank] = self._events[rank] = 0
                 self._touched.append(lane)
+                self._due[rank] = machine.next_ns
                 self._queue.append(machine.next_ns << self._bits | rank)
                 if not self._apart:
                     lane.send_to(self)
@@ -241,12 +245,12 @@ class Group(Taker):
     def _run_in_order(self, horizons: dict[int, tuple[int, int]] | None, until: int) -> None:
         """Run machines in one order of events, the one whose next event is the earliest first.
 
-        It runs on while no other can reach it: until the next event of another, and the least time
-        that a message from there takes. Without horizons, all run strictly below `until`. A machine
-        at its horizon holds up those behind it, as a message to another group does; what promises
-        allow these beyond that, they run afterwards.
+        It runs on while no other can reach it: until the next event of one of those `nearest` to
+        it, or of any other, and the least time from there. Without horizons, all run strictly below
+        `until`. A machine at its horizon holds up those behind it, as a message to another group
+        does; what promises allow these beyond that, they run afterwards.
         """
-        queue, bits = self._queue, self._bits
+        queue, bits, all_due = self._queue, self._bits, self._due
         self._until = until
         aside: list[int] = []  # machines that must stand still
         aside_due = FOREVER  # the earliest event of those
@@ -257,18 +261,17 @@ class Group(Taker):
             rank = entry - (due << bits)
             lane = self._at[rank]
             assert lane is not None
-            if due != lane.engine.next_time:  # a message has come since: there is an earlier entry
+            if due != all_due[rank]:  # a message has come since: there is an earlier entry
                 continue
             if horizons is not None:
                 first, second = horizons.get(rank, STANDS_STILL)
             # An entry that is out of date is too early, if anything: the horizon is so as well.
             others = min(queue[0] >> bits, aside_due) if queue else aside_due
-            end, least = (first, lane.least_to) if lane.waits else (second, lane.least_call_to)
-            end = min(end, self._until)  # compiled, three at once would take a call of Python's
-            end = min(end, others + least)
+            end, nearest = (first, lane.nearest) if lane.waits else (second, lane.nearest_calls)
+            end = nearest.bound(all_due, others, min(end, self._until))
             if due < end:
                 self._run(lane, end, timed=horizons is not None)
-                _push(queue, lane.engine.next_time << bits | rank)
+                _push(queue, all_due[rank] << bits | rank)
             else:
                 aside.append(entry)
                 aside_due = min(aside_due, due)
@@ -302,7 +305,7 @@ class Group(Taker):
             end = min(end, reached[rank] if waits[rank] else called[rank])
             if next_ns[rank] < end:
                 self._run(lane, end, timed=True)
-                _push(self._queue, lane.engine.next_time << self._bits | rank)
+                _push(self._queue, self._due[rank] << self._bits | rank)
 
     def _run(self, lane: HeldMachine, end: int, *, timed: bool) -> None:
         """Run a machine strictly below `end`.
@@ -313,6 +316,8 @@ class Group(Taker):
         began = time.perf_counter_ns() if timed else 0
         self._running = lane
         lane.kernel.run(end)
+        self.turns += 1
+        self._due[lane.rank] = lane.engine.next_time
         if timed:
             self._work_ns[lane.rank % SHARES] += time.perf_counter_ns() - began
         self._touch(lane)
@@ -348,11 +353,11 @@ class Group(Taker):
     def _arrive(self, lane: HeldMachine, envelope: Envelope) -> None:
         """Deliver a message, and queue its machine where that is now the machine's next event."""
         self._touch(lane)
-        engine = lane.engine
-        before = engine.next_time
         lane.deliver(envelope)
-        if engine.next_time < before and not self._apart:
-            _push(self._queue, engine.next_time << self._bits | lane.rank)
+        due = lane.engine.next_time
+        if due < self._due[lane.rank] and not self._apart:
+            self._due[lane.rank] = due
+            _push(self._queue, due << self._bits | lane.rank)
 
     def _comes_back_ns(self, destination: int) -> int:
         """Return the least time from an event on another group's machine to a message here."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from lrpc.cluster.envelope import Envelope, Taker
 from lrpc.cluster.machine import Machine
+from lrpc.cluster.nearest import Nearest
 from lrpc.kernel.errors import RunFailed
 
 # The work of machines is summed by rank modulo this: the time that it would take on 1, 2, 4 or 8
@@ -37,7 +38,7 @@ class WindowReport:
 class HeldMachine:
     """A machine as the group's loop needs it, at hand without a search for attributes."""
 
-    def __init__(self, machine: Machine, rank: int, least_to: int, least_call_to: int) -> None:
+    def __init__(self, machine: Machine, rank: int, nearest: tuple[Nearest, Nearest]) -> None:
         self.machine = machine
         self.name = machine.name
         self.rank = rank
@@ -45,9 +46,7 @@ class HeldMachine:
         self.kernel = machine.kernel
         self.engine = machine.kernel.engine
         self.outbox = machine.outbox
-        # The least time from an event elsewhere to a message here, and to a call.
-        self.least_to = least_to
-        self.least_call_to = least_call_to
+        self.nearest, self.nearest_calls = nearest  # what can reach it soonest, and by a call
         self._links = machine.links
 
     @property

@@ -23,6 +23,7 @@ from heapq import heappop, heappush
 
 from lrpc.cluster.causes import Causes, Hop
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.nearest import Nearest, Ways
 from lrpc.cluster.paths import DEAD_END, Edge, earliest_arrivals
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -44,16 +45,15 @@ class Reach:
             for rank, hops in list(self._numbers)[len(self._caused) :]:
                 self._caused.append(self._edges(rank, hops))
         self._places = [rank for rank, _ in self._numbers]  # likewise
-        # The least times from an event on any other machine to a message at each, and to a call.
-        self.least_to = [FOREVER] * self.machines
-        self.least_call_to = [FOREVER] * self.machines
-        for edges in self._initial:
-            for rank, takes, _, reply in edges:
-                self.least_to[rank] = min(self.least_to[rank], takes)
-                if not reply:
-                    self.least_call_to[rank] = min(self.least_call_to[rank], takes)
+        self._ways: Ways | None = None  # as `nearest` has found it
         self._direct: dict[int, dict[int, int]] = {}  # a cache of `_direct_ns`
         self._least = min((edge[1] for edges in self._initial for edge in edges), default=FOREVER)
+
+    def nearest(self, machine: int) -> tuple[Nearest, Nearest]:
+        """Return which machines can reach one soonest, and which can by a call."""
+        if self._ways is None:
+            self._ways = Ways(self.machines, self._initial, self._caused, self._places)
+        return self._ways.nearest(machine)
 
     def return_ns(self, machine: int, other: int) -> int:
         """Return the least time, in ns, from an event on `other` to a message at `machine`.

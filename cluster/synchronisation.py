@@ -17,10 +17,11 @@ for each message, rather than one for each interval of the least lookahead. A ma
 replies is given two horizons: one for while it waits, and one for when all replies have been
 delivered. The machine knows when that is, and the coordinator does not.
 
-Machines that share a thread need neither promises nor windows among themselves: they run in one
-order of events (`group`). The event that is the earliest of all is always safe to run. So horizons
-bound what other stations can do, and a cluster in one thread has none (`InOrder`). Only a lone
-station that sends every message over gRPC runs its machines in windows, as if each had a station.
+Machines that share a thread need no windows among themselves: they run in one order of events
+(`group`). The event that is the earliest of all is always safe to run, and its machine runs on
+until one of those `nearest` to it could reach it. So horizons bound what other stations can do, and
+a cluster in one thread has none (`InOrder`). Only a lone station that sends every message over gRPC
+runs its machines in windows, as if each had a station.
 
 Where one station at a time has anything to do, it takes over the coordinator's work (`relay`).
 Where even so a run takes much longer than its machines would in one process, one station takes over
@@ -53,6 +54,7 @@ from lrpc.cluster.synchronisation_state import (
     adapted,
     runs_in_order,
 )
+from lrpc.kernel.collector import passed_over
 from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 
@@ -160,6 +162,11 @@ class InOrder:
 
         Raises `RunFailed` where a thread or a machine failed.
         """
+        with passed_over():
+            self._run()
+        return self.progress
+
+    def _run(self) -> None:
         span_ns = FIRST_SPAN_NS
         while (now_ns := self._group.next_ns) < FOREVER:
             began = time.perf_counter_ns()
@@ -172,7 +179,6 @@ class InOrder:
             self.progress.work_ns += took_ns
             self.progress.wall_ns += took_ns
             self._on_progress(self.progress)
-        return self.progress
 
 
 class Coordinator:

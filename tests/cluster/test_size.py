@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from benchmarks.cluster import ring, workstations
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group
-from lrpc.cluster.run import run_cluster
+from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.kernel.simulated.engine import FOREVER
 from tests.support.clusters import cluster, digest, joined, pair
 
 
@@ -91,6 +93,19 @@ def test_machines_of_one_station_need_no_windows_among_themselves() -> None:
         assert progress.bytes == 0  # nothing crossed a socket
         assert progress.windows < 20
         assert run.digest() == digest(cluster(tables))
+
+
+@pytest.mark.parametrize("delay_us", [0, 60])
+def test_a_machine_runs_on_while_those_that_can_call_it_are_ahead(delay_us: int) -> None:
+    """In a ring it makes several calls at a time, whatever happens further away."""
+    described = ring(40, 10, 10, 1)
+    described = replace(described, link=replace(described.link, delay_ns=1000 * delay_us))
+    group = Group(described, list(range(40)), 0, None)
+    report = group.advance_in_order(FOREVER)
+    outcomes = group.finish()
+    assert group.turns < 0.7 * report.calls
+    in_windows = run_cluster(described, actors=0, transport="memory", windows=True)
+    assert digest_of([(one.name, one.digest) for one in outcomes]) == in_windows.digest
 
 
 RESIDENT = """

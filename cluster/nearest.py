@@ -1,0 +1,121 @@
+"""From where each machine can be reached soonest: what bounds it in one order of events.
+
+A machine that shares a thread with others may run until the next event of another could reach it.
+With one bound for all of them, the earliest event and the least time of a message from there, each
+runs for about that time at once. Of many machines, each has then lost its place in the processor's
+caches by its next turn, and to find it again takes as long as what it does in a turn. But few
+machines can call one another. Those that can reach a machine soonest are found once; it may run
+until the next event of one of these could reach it, or that of any other machine from further
+away. So a machine whose callers are far ahead, or wait for a reply, runs for long.
+
+What follows from what is as in `paths`, searched from its end. No machine is known to wait, so that
+replies on the way always count.
+"""
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Final
+
+from lrpc.cluster.paths import DEAD_END, Edge
+from lrpc.kernel.simulated.engine import FOREVER
+
+# The most messages that a search follows: looking at a machine's bound takes time for each. What
+# more can send to bound a machine about as the earliest of all does.
+MOST_FOLLOWED: Final = 16
+
+# The last message of a way, or one before it: how long it takes at least, in ns, and what sends it:
+# a machine, by rank, or `~number` for the consequences of that number.
+Way = tuple[int, int]
+
+
+class Nearest:
+    """The machines that can reach one soonest, and how soon, in ns; `rest` is for all others."""
+
+    def __init__(self, ranks: list[int], takes: list[int], rest: int) -> None:
+        self.ranks = ranks
+        self.takes = takes
+        self.rest = rest
+
+    def bound(self, due: list[int], others: int, most: int) -> int:
+        """Return when something that is due elsewhere can reach the machine, at most `most`.
+
+        `due` has the time of each machine's next event, by rank, and `others` is not later than
+        that of any other machine.
+        """
+        takes = self.takes
+        # No sum is made that would be later than any virtual time: compiled code is slow at those.
+        if others < most - self.rest:
+            most = others + self.rest
+        for number, rank in enumerate(self.ranks):
+            when, after = due[rank], takes[number]
+            if when < most - after:
+                most = when + after
+        return most
+
+
+class Ways:
+    """The messages that machines and consequences may send, by where they go."""
+
+    def __init__(
+        self, machines: int, initial: Sequence[Sequence[Edge]], caused: Sequence[Sequence[Edge]], places: list[int]
+    ) -> None:
+        self._places = places
+        self._to: list[list[Way]] = [[] for _ in range(machines)]
+        self._calls_to: list[list[Way]] = [[] for _ in range(machines)]
+        self._before: list[list[Way]] = [[] for _ in caused]  # by the numbers of consequences
+        for rank, edges in enumerate(initial):
+            self._add(edges, rank)
+        for number, edges in enumerate(caused):
+            self._add(edges, ~number)
+
+    def nearest(self, machine: int) -> tuple[Nearest, Nearest]:
+        """Return what can reach a machine soonest, and what can by a call."""
+        return self._search(machine, self._to[machine]), self._search(machine, self._calls_to[machine])
+
+    def _add(self, edges: Sequence[Edge], begins: int) -> None:
+        for rank, takes, number, reply in edges:
+            way = takes, begins
+            _note(self._to[rank], way)
+            if not reply:
+                _note(self._calls_to[rank], way)
+            if number != DEAD_END:
+                _note(self._before[number], way)
+
+    def _search(self, machine: int, ways: list[Way]) -> Nearest:
+        """Follow messages back from a machine, the shortest ways first."""
+        least: dict[int, int] = {}
+        rest = FOREVER
+        followed = due = 0
+        queue: list[Way] = []
+        done: set[int] = set()
+        while True:
+            followed += len(ways)
+            if followed > MOST_FOLLOWED:
+                rest = min(rest, due + min(ways)[0])
+            else:
+                for takes, begins in ways:
+                    heappush(queue, (due + takes, begins))
+            ways = []
+            while queue and queue[0][0] < rest and not ways:
+                due, begins = heappop(queue)
+                if begins in done:
+                    continue
+                done.add(begins)
+                if begins < 0:
+                    # What goes through the machine itself reaches it earlier.
+                    ways = self._before[~begins] if self._places[~begins] != machine else []
+                elif begins != machine:  # it stops by itself before what it sends can come back
+                    least[begins] = due
+            if not ways:
+                return Nearest(list(least), list(least.values()), rest)
+
+
+def _note(ways: list[Way], way: Way) -> None:
+    """Add a way, unless it is there; of more than `MOST_FOLLOWED`, only the shortest matters."""
+    if not ways:
+        ways.append(way)
+    elif len(ways) > MOST_FOLLOWED:
+        if way < ways[0]:
+            ways[0] = way
+    elif ways[-1] != way:  # what one sends to a place comes in a row
+        ways.append(way)

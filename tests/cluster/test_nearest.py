@@ -1,0 +1,30 @@
+"""What bounds a machine in one order of events."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrpc.cluster.description import Cluster
+from lrpc.cluster.reach import Reach
+from lrpc.kernel.simulated.engine import FOREVER
+from tests.support.drawn import clusters
+from tests.support.properties import examples
+
+
+@examples(200)
+@given(clusters(), st.data())
+def test_the_machines_nearest_to_one_bound_it_as_its_horizon_does_or_sooner(
+    described: Cluster, data: st.DataObject
+) -> None:
+    machines = len(described.machines)
+    due = data.draw(st.lists(st.integers(0, 100_000), min_size=machines, max_size=machines))
+    reach = Reach(described)
+    for rank in range(machines):
+        others = min((when for other, when in enumerate(due) if other != rank), default=FOREVER)
+        for waiting, near in zip((True, False), reach.nearest(rank), strict=True):
+            waits = [other != rank or waiting for other in range(machines)]
+            reached, called = (horizons[rank] for horizons in reach.horizons(due, waits))
+            bound = near.bound(due, others, FOREVER)
+            horizon = reached if waiting else called
+            assert min(others, FOREVER - 1) < bound <= horizon
+            if near.rest == FOREVER:  # nothing was left out
+                assert bound == horizon
