@@ -55,7 +55,12 @@ class Relay:
         self._held: dict[int, list[Envelope]] = {}
 
     def gather(self, station: int) -> None:
-        """Take into account that one station holds all machines from now on."""
+        """Take into account that one station holds all machines from now on.
+
+        Raises `RunFailed` where that cannot be.
+        """
+        if station not in self._peers or self._state.gathered_on not in (None, station):
+            raise RunFailed(f"transport: station {self._number} cannot leave all machines to station {station}")
         self._state.gather(station)
 
     def lead(self, message: transport_pb2.SynchronisationState, budget_ns: int) -> transport_pb2.SynchronisationState:

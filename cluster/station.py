@@ -244,6 +244,7 @@ class Station:
 
     def _gather(self, number: int) -> None:
         """Take over all machines if this is the station of that number, else give up those here."""
+        self._relay.gather(number)
         if number != self._number:
             self._group.release()
         elif not self._group.holds_all:
@@ -253,7 +254,6 @@ class Station:
                 for batch in journal.batches()
                 for message in batch.messages
             )
-        self._relay.gather(number)
 
     def _send(self, envelopes: list[Envelope]) -> None:
         """Send messages to the stations of their destinations, one batch for each."""

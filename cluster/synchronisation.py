@@ -247,7 +247,7 @@ class Coordinator:
             self._replace_lost(error)
         took_ns = time.perf_counter_ns() - began
         self.progress.wall_ns += took_ns
-        self.progress.calls = sum(self._state.calls)
+        self.progress.calls = max(self.progress.calls, sum(self._state.calls))  # some may be made again
         self._on_progress(self.progress)
 
     def _all_there(self) -> bool:
@@ -398,11 +398,11 @@ class Coordinator:
 
         The first reports say which batches are on their way to whom. The second ones are given when
         these have arrived, so that no message is left out of a machine's next event. A station that
-        holds all machines is asked first: the others give up theirs.
+        holds all machines is asked last, so that no two report on one.
         """
         gathered_on = self._state.gathered_on
         for _ in range(2):
-            waiting = sorted(range(len(self._stations)), key=lambda number: number != gathered_on)
+            waiting = sorted(range(len(self._stations)), key=lambda number: number == gathered_on)
             reports: dict[int, WindowReport] = {}
             began = time.monotonic()
             while waiting:
@@ -421,4 +421,5 @@ class Coordinator:
         """Return, for an error, the machines that some stations hold and how far the run is."""
         names = [name for name, home in zip(self._names, self._state.home, strict=True) if home in stations]
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        return f"machine {some}, at {self.progress.now_ns / 1000:.3f} µs"
+        where = f"machine {some}" if names else "an actor without machines"
+        return f"{where}, at {self.progress.now_ns / 1000:.3f} µs"

@@ -129,7 +129,10 @@ class SynchronisationState:
         """
         granted: dict[int, Horizons] = {}
         next_ns = self.next_ns
-        until = min(self.now_ns + self.span_ns, FOREVER)
+        now_ns = self.now_ns
+        until = min(now_ns + self.span_ns, FOREVER)
+        if self.gathered_on is not None:  # no other station can reach it
+            return {self.gathered_on: dict.fromkeys(range(len(next_ns)), (until, until))} if now_ns < until else {}
         home = self.home if self.in_order else None
         horizons = list(zip(*self.reach.horizons(next_ns, self.waits, until, home), strict=True))
         for rank, ends in enumerate(horizons):
@@ -147,10 +150,10 @@ class SynchronisationState:
         stations = len(self.due)
         self.gathered_on = station
         self.home = [station] * len(self.home)
-        self._members = [[] for _ in range(stations)]
-        self._members[station] = list(range(len(self.home)))
         self.due = [{} for _ in range(stations)]
-        self.calls, self.events = [0] * stations, [0] * stations
+        self.calls = [calls if number == station else 0 for number, calls in enumerate(self.calls)]
+        self.events = [events if number == station else 0 for number, events in enumerate(self.events)]
+        self.span_ns = FIRST_SPAN_NS  # windows that waited for others had any length
 
     def adapt(self, took_s: float) -> None:
         """Adjust the virtual time of windows to the wall time that the last one took."""

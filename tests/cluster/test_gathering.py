@@ -13,8 +13,11 @@ from lrpc.cluster import synchronisation
 from lrpc.cluster.description import Cluster, Link
 from lrpc.cluster.envelope import Envelope
 from lrpc.cluster.group import Group
+from lrpc.cluster.reach import Reach
 from lrpc.cluster.run import digest_of
-from lrpc.cluster.synchronisation import Coordinator, Progress
+from lrpc.cluster.synchronisation import Coordinator, Progress, Window
+from lrpc.cluster.synchronisation_state import FIRST_SPAN_NS, SynchronisationState
+from lrpc.kernel.errors import RunFailed
 from lrpc.kernel.simulated.engine import FOREVER
 from tests.support.clusters import Joined, bank, cluster, digest, joined, pair
 from tests.support.drawn import clusters, cut_up
@@ -155,6 +158,28 @@ def test_a_message_that_was_on_its_way_is_dropped_since_its_sender_sends_it_agai
     ended = sorted((one.name, one.digest) for one in server.finish())
     assert digest_of(ended) == digest(described)
     assert client.finish() == []
+
+
+def test_windows_begin_short_again_and_all_machines_run_in_each() -> None:
+    machines = len(BANK.machines)
+    state = SynchronisationState(Reach(BANK), [rank % 2 for rank in range(machines)], 2, in_order=True)
+    state.next_ns[0] = 5
+    state.span_ns = FOREVER // 4
+    state.gather(1)
+    until = 5 + FIRST_SPAN_NS
+    assert state.grant() == {1: dict.fromkeys(range(machines), (until, until))}
+    state.next_ns[0] = FOREVER
+    assert state.grant() == {}
+
+
+@pytest.mark.parametrize("stations", [[2], [0, 1], [1, 0]])
+def test_machines_gather_once_and_on_a_station_that_is_there(stations: Sequence[int]) -> None:
+    with joined(BANK, 2) as run:
+        *first, last = (Window(everything=True, gathered_on=number) for number in stations)
+        for window in first:
+            run.peers[0].advance(window)
+        with pytest.raises(RunFailed, match=f"station 0 cannot leave all machines to station {last.gathered_on}"):
+            run.peers[0].advance(last)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,16 @@ def lines() -> Lines:
     return Lines(lambda: "home")
 
 
+def show(waiting: list[PrintedLine]) -> None:
+    """Show these lines."""
+
+    def ask() -> list[PrintedLine]:
+        found, waiting[:] = list(waiting), []
+        return found
+
+    Shown(ask).stop(last=True)
+
+
 def test_lines_are_kept_whole_and_each_is_taken_once(lines: Lines) -> None:
     out, err = lines.writer("stdout"), lines.writer("stderr")
     print("one", "two", file=out)
@@ -21,12 +31,12 @@ def test_lines_are_kept_whole_and_each_is_taken_once(lines: Lines) -> None:
     print("wrong", file=err)
     print("four", file=out)
     assert lines.taken() == [
-        ("home", "stdout", "one two"),
-        ("home", "stderr", "wrong"),
-        ("home", "stdout", "three four"),
+        ("home", "stdout", "one two", 8),
+        ("home", "stderr", "wrong", 6),
+        ("home", "stdout", "three four", 19),
     ]
     out.write("without an end")
-    assert lines.taken() == [("home", "stdout", "without an end")]
+    assert lines.taken() == [("home", "stdout", "without an end", 33)]
     assert lines.taken() == []
 
 
@@ -36,25 +46,32 @@ def test_code_that_prints_without_end_loses_lines_and_is_told_how_many(lines: Li
         print(number, file=out)
     found = lines.taken()
     assert len(found) == MOST_LINES + 1
-    assert found[-1] == ("home", "stderr", "(5 more lines were lost)")
+    assert found[-1][:3] == ("home", "stderr", "(5 more lines were lost)")
     out.write("x" * (LONGEST_LINE + 1))
-    assert [len(text) for _, _, text in lines.taken()] == [LONGEST_LINE, 1]
+    assert [len(text) for _, _, text, _ in lines.taken()] == [LONGEST_LINE, 1]
 
 
 def test_what_is_shown_is_text_and_goes_to_the_stream_that_it_was_printed_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    waiting: list[PrintedLine] = [("home", "stdout", "red \x1b[31m"), ("market", "stderr", "wrong")]
-
-    def ask() -> list[PrintedLine]:
-        found, waiting[:] = list(waiting), []
-        return found
-
-    shown = Shown(ask)
-    shown.stop(last=True)
+    show([("home", "stdout", "red \x1b[31m", 9), ("market", "stderr", "wrong", 6)])
     said = capsys.readouterr()
     assert said.out == "home: red \\x1b[31m\n"
     assert said.err == "market: wrong\n"
+
+
+def test_what_a_machine_prints_again_is_shown_once_however_its_lines_were_divided(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, again = Lines(lambda: "home"), Lines(lambda: "home")
+    out = first.writer("stdout")
+    out.write("one\ntw")
+    lines = first.taken()
+    out.write("o\n")
+    lines += first.taken()
+    again.writer("stdout").write("one\ntwo\nthree\n")
+    show([*lines, *again.taken()])
+    assert capsys.readouterr().out == "home: one\nhome: tw\nhome: o\nhome: three\n"
 
 
 @pytest.mark.usefixtures("on_ray")
