@@ -66,7 +66,9 @@ MOST_LOSSES: Final = 100  # of stations, in one run
 SLOW_PERIODS: Final = 2
 PERIOD_NS: Final = 500_000_000
 SLOW: Final = 2
-MOST_DONE_AGAIN: Final = 1_000_000  # messages before that: those of the run so far
+# Before that, the messages of the run so far, and their bytes: many come again at once.
+MOST_DONE_AGAIN: Final = 1_000_000
+MOST_BYTES_AGAIN: Final = 1 << 28
 # How long a transport may be down; longer than Ray takes to notice that a node is.
 PATIENCE_S: Final = 60.0
 
@@ -270,7 +272,7 @@ class Coordinator:
         self._period = wall_ns, work_ns
         self._slow = self._slow + 1 if wall_ns - began_ns > SLOW * (work_ns - worked_ns) else 0
         slow = self._slow >= SLOW_PERIODS and wall_ns > SLOW * work_ns
-        return slow and progress.messages <= MOST_DONE_AGAIN
+        return slow and progress.messages <= MOST_DONE_AGAIN and progress.bytes <= MOST_BYTES_AGAIN
 
     def _gather(self) -> None:
         """Let the station that has done the most take over the machines of all others.

@@ -35,7 +35,7 @@ def predicted(record: Record) -> Iterator[Note]:
     if gathered_s is not None:
         yield Note(
             f"One actor took over all machines after {gathered_s} s, since keeping {record.actors} in step took much "
-            "longer than their machines ran; with --actors 1 or 0 they are there from the start."
+            "longer than their machines ran; --actors 0 --links memory has them in one place from the start."
         )
     found = list(_predicted(record).items())[1:]
     if found:
