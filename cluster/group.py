@@ -130,17 +130,14 @@ class Group(Taker):
         self._logs.append(RunFile(self._sinks.enter_context(path.open("wb", buffering=0))))
         return self._logs[-1]
 
-    @property
-    def holds_all(self) -> bool:
-        """Return whether all machines of the cluster are here."""
-        return len(self._lanes) == self.reach.machines
-
     def adopt(self, sent: Iterable[Envelope]) -> None:
         """Take over the machines of all other groups, which do from the beginning what they did.
 
         `sent` has all messages that this group ever sent to them. What they had sent to this group
-        is dropped as they send it again.
+        is dropped as they send it again. Does nothing where it was done before.
         """
+        if self._gathered:
+            return
         self._gathered = True
         self.arrived.clear()  # those that sent it send it again
         self._again, self._received = self._received, {}

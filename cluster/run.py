@@ -162,9 +162,8 @@ def run_cluster(
     existing Ray cluster. `events` is a folder for the machines' event logs, and `timeline` names
     one for their parts of a timeline.
 
-    `on_progress` is called as windows end. `on_window` is called then too, with the process ids of
-    the actors, so that faults can be injected. If the run fails or is interrupted, `on_partial` is
-    called first, with what had been measured.
+    `on_progress` is called as windows end. So is `on_window`, with the process ids of the actors,
+    for faults to be injected. If the run ends early, `on_partial` first gets what was measured.
 
     With `windows`, machines in memory run in windows as they would on actors, which takes longer.
     The sums of the progress then say how long actors would take. Where keeping actors in step takes

@@ -247,13 +247,13 @@ class Station:
         self._relay.gather(number)
         if number != self._number:
             self._group.release()
-        elif not self._group.holds_all:
-            self._group.adopt(
-                from_protobuf(message, self.machines)
-                for journal in self._journals.values()
-                for batch in journal.batches()
-                for message in batch.messages
-            )
+            return
+        self._group.adopt(
+            from_protobuf(message, self.machines)
+            for journal in self._journals.values()
+            for batch in journal.batches()
+            for message in batch.messages
+        )
 
     def _send(self, envelopes: list[Envelope]) -> None:
         """Send messages to the stations of their destinations, one batch for each."""

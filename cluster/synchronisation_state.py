@@ -147,10 +147,9 @@ class SynchronisationState:
 
     def gather(self, station: int) -> None:
         """Take into account that one station holds all machines, though none has reported since."""
-        stations = len(self.due)
         self.gathered_on = station
         self.home = [station] * len(self.home)
-        self.due = [{} for _ in range(stations)]
+        self.due = [{} for _ in self.due]
         self.calls = [calls if number == station else 0 for number, calls in enumerate(self.calls)]
         self.events = [events if number == station else 0 for number, events in enumerate(self.events)]
         self.span_ns = FIRST_SPAN_NS  # windows that waited for others had any length

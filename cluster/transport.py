@@ -87,8 +87,8 @@ class Host(Protocol):
     def advance(self, horizons: Horizons, *, everything: bool, gathered_on: int | None) -> WindowReport:
         """Run a window after all messages delivered so far; return its report.
 
-        Before that the station `gathered_on` takes over all machines, and any other gives up its
-        own.
+        Before that, unless it is None, the station `gathered_on` takes over all machines, and any
+        other gives up its own.
         """
 
     def lead(self, state: transport_pb2.SynchronisationState) -> transport_pb2.SynchronisationState:

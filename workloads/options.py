@@ -26,9 +26,6 @@ Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers; the same seed gives the same result.")
 ]
 ACTORS: Final = "How many Ray actors the machines are divided among; 0 runs them in this process, without Ray."
-Stay = Annotated[
-    bool, typer.Option("--stay", help="Leave each machine on its actor, also where one actor for all is much faster.")
-]
 LINKS: Final = "How messages between machines travel: over gRPC, or in memory (with 0 or 1 actors)."
 ActorsOption = Annotated[
     int | None, typer.Option(help=ACTORS, show_default="one per machine, at most 8 or the processors here")
@@ -44,6 +41,9 @@ Address = Annotated[
         help="Use the Ray cluster whose head is at this host:port; this computer must be one of its nodes.",
         show_default=False,
     ),
+]
+Stay = Annotated[
+    bool, typer.Option("--stay", help="Leave each machine on its actor, also where one actor for all is much faster.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one document of JSON.")]
 TraceFile = Annotated[

@@ -84,13 +84,12 @@ class Cutting:
     group: Group
     deliver: Callable[[list[Envelope]], None]
     chance: random.Random
-    next_ns: dict[int, int] = field(default_factory=dict)
     sent: list[Envelope] = field(default_factory=list)
 
     def advance(self, window: Window) -> WindowReport:
-        if window.gathered_on == self.number and not self.group.holds_all:
+        if window.gathered_on == self.number:
             self.group.adopt(self.sent)
-        elif window.gathered_on not in (None, self.number):
+        elif window.gathered_on is not None:
             self.group.release()
         if window.everything:
             return self.group.state()
