@@ -36,7 +36,8 @@ def collector_paused(*, without_cycles: bool = False) -> Iterator[None]:
 def passed_over() -> Iterator[None]:
     """Let collections within the block pass over what there is as it begins.
 
-    Nothing is passed over where something is already: that stays so after the block.
+    Nothing is passed over where something is already: that stays so after the block. To learn that
+    takes as long as a walk over it, so this is for blocks that take much longer.
     """
     if gc.get_freeze_count():
         yield

@@ -16,6 +16,7 @@ from benchmarks.cluster import ring, workstations
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group
 from lrpc.cluster.run import digest_of, run_cluster
+from lrpc.cluster.synchronisation import MANY
 from lrpc.kernel.simulated.engine import FOREVER
 from tests.support.clusters import cluster, digest, joined, pair
 
@@ -145,3 +146,20 @@ def test_the_collector_of_cycles_does_not_run_while_machines_are_set_up() -> Non
     assert while_set_up <= 2  # the start and the end of one before its first machine
     assert len(runs) > while_set_up
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("machines", "looks"), [(MANY - 1, 0), (MANY, 1)])
+def test_whether_the_collector_passes_over_something_is_asked_for_many_machines_alone(
+    machines: int, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = gc.get_freeze_count
+    before, asked = ask() > 0, list[int]()
+
+    def note() -> int:
+        asked.append(ask())
+        return asked[-1]
+
+    monkeypatch.setattr(gc, "get_freeze_count", note)
+    run_cluster(ring(machines, 1, 1, 0), actors=0, transport="memory")
+    assert len(asked) == looks  # it takes as long as a walk over all that
+    assert (ask() > 0) == before
