@@ -83,6 +83,7 @@ class FixedRun:
         self.packer = struct.Struct("<" + "".join(formats) + ("" if self.codec is None else "I"))
         self.bytes = self.packer.size
         self.most = 0 if self.codec is None else self.codec.size - LENGTH_SIZE
+        self.raw = isinstance(self.codec, UpTo) and self.codec.kind is bytes  # its bytes are the value
 
 
 def runs_of(values: Sequence[ValuePlan]) -> list[FixedRun]:
@@ -122,7 +123,7 @@ class CopyPlan:
         """Pickle as what the plan is made from: a compiled `struct` format cannot be pickled."""
         return CopyPlan, (self.procedure, self.values)
 
-    def referents(self, values: Sequence[object]) -> list[object]:
+    def referents(self, values: tuple[object, ...]) -> tuple[object, ...]:
         """Return the values that a caller gave, each `Reference` or `Mutable` replaced by its own.
 
         Raises `ArgumentError` where a value that should be a `Reference` or a `Mutable` is none.
@@ -136,7 +137,7 @@ class CopyPlan:
                 else:
                     takes = "Reference" if value.by_reference else "Mutable"
                     raise ArgumentError(f"{self.procedure}: {value.name}: takes a {takes}, not {type(box).__name__}")
-        return found
+        return tuple(found)
 
     def delivered(self, values: Sequence[object]) -> list[object]:
         """Return unpacked values as the server's procedure gets them: checked, and in references.
@@ -166,7 +167,7 @@ class CopyPlan:
             at = start + size
         return found
 
-    def pack(self, values: Sequence[object]) -> bytes:
+    def pack(self, values: tuple[object, ...]) -> bytes:
         """Return the values packed one behind the other.
 
         Raises `ArgumentError` that names the first value of a wrong type, size or range, or their
@@ -174,32 +175,41 @@ class CopyPlan:
         """
         if not self.count and not values:
             return b""
-        if self._packs_runs and tuple(map(type, values)) == self._kinds and self._sizes_fit(values):
+        if self._packs_runs and self._fits(values):
             try:
                 return self._pack_runs(values) if self.packer is None else self.packer.pack(*values)
             except (struct.error, OverflowError, UnicodeEncodeError):
                 pass  # `_pack_each` names the value that does not fit
         return self._pack_each(values)
 
-    def _pack_runs(self, values: Sequence[object]) -> bytes:
+    def _fits(self, values: tuple[object, ...]) -> bool:
+        """Return whether values are as many as there should be, of their types and fixed sizes."""
+        if len(values) != self.count:
+            return False
+        for number, kind in enumerate(self._kinds):
+            if type(values[number]) is not kind:
+                return False
+        return not self._sized or all(len(typing.cast(bytes, values[n])) == size for n, size in self._sized)
+
+    def _pack_runs(self, values: tuple[object, ...]) -> bytes:
         parts: list[bytes] = []
         for run in self._runs:
-            given = values[run.first : run.last]
             if run.codec is None:
-                parts.append(run.packer.pack(*given))
+                if run.bytes:
+                    parts.append(run.packer.pack(*values[run.first :]))
                 break
             value = values[run.last]
             data = value.encode() if isinstance(value, str) else typing.cast(bytes, value)
             if len(data) > run.most:
                 raise OverflowError
-            parts.append(run.packer.pack(*given, len(data)))
+            if run.first == run.last:
+                parts.append(run.packer.pack(len(data)))
+            else:
+                parts.append(run.packer.pack(*values[run.first : run.last], len(data)))
             parts.append(data)
         return b"".join(parts)
 
-    def _sizes_fit(self, values: Sequence[object]) -> bool:
-        return not self._sized or all(len(typing.cast(bytes, values[n])) == size for n, size in self._sized)
-
-    def _pack_each(self, values: Sequence[object]) -> bytes:
+    def _pack_each(self, values: tuple[object, ...]) -> bytes:
         if len(values) != self.count:
             raise ArgumentError(f"{self.procedure}: takes {self.count} values, not {len(values)}")
         for number, check in enumerate(self._checks):
@@ -260,13 +270,16 @@ class CopyPlan:
     def _unpack_runs(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         values: list[object] = []
         for run in self._runs:
-            values.extend(run.packer.unpack_from(buffer, at))
+            head = run.packer.unpack_from(buffer, at)
+            values.extend(head)
             at += run.bytes
             if run.codec is not None:
-                value = self.values[run.last]
-                start, size = self._extent(value, buffer, at - LENGTH_SIZE)
-                values[-1] = self._decode(value, buffer, start, size)
-                at = start + size
+                size = typing.cast(int, head[-1])
+                if size > run.most or at + size > len(buffer):
+                    self._extent(self.values[run.last], buffer, at - LENGTH_SIZE)  # raises
+                data = bytes(buffer[at : at + size])
+                values[-1] = data if run.raw else self._decode(self.values[run.last], data)
+                at += size
         return tuple(values)
 
     def _extent(self, value: ValuePlan, buffer: bytes | bytearray, at: int) -> tuple[int, int]:
@@ -284,16 +297,16 @@ class CopyPlan:
             raise ArgumentError(f"{self.procedure}: {value.name}: the values end early")
         return at, size
 
-    def _decode(self, value: ValuePlan, buffer: bytes | bytearray, start: int, size: int) -> object:
+    def _decode(self, value: ValuePlan, data: bytes) -> object:
         try:
-            return value.codec.decode(bytes(buffer[start : start + size]))
+            return value.codec.decode(data)
         except ArgumentError as error:
             raise ArgumentError(f"{self.procedure}: {value.name}: {error}") from None
 
     def _place(self, value: ValuePlan, buffer: bytes | bytearray, at: int) -> Place[object]:
         def read() -> object:
             start, size = self._extent(value, buffer, at)
-            return self._decode(value, buffer, start, size)
+            return self._decode(value, bytes(buffer[start : start + size]))
 
         return Place(f"{self.procedure}: {value.name}", read)
 
