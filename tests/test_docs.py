@@ -21,7 +21,7 @@ from typing import Final
 
 import pytest
 
-from lrpc.cluster import run, scenario, transport
+from lrpc.cluster import actors, scenario, transport
 from lrpc.cluster.parameters import ParameterTable
 from lrpc.cluster.scenario import ClusterTable
 from lrpc.kernel.documents import Document
@@ -179,7 +179,7 @@ def test_the_limits_on_the_page_on_security_are_the_codes() -> None:
         scenario.MOST_MACHINES,
         scenario.MOST_PARTS,
         sweep.MOST_RUNS,
-        run.MOST_ACTORS,
+        actors.MOST_ACTORS,
         transport.LARGEST_REQUEST,
         transport.CONNECTIONS,
         transport.STREAMS,

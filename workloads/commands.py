@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.domains.simulated.timeline import TimelineBounds
@@ -12,9 +13,11 @@ from lrpc.workloads.options import MOST_SLICES, TIMELINE_SLICES, command_line
 from lrpc.workloads.programs.registry import UsersRegistry
 from lrpc.workloads.reports.bars import spinner
 from lrpc.workloads.reports.output import print_note, say_json
-from lrpc.workloads.runs.execute import Finished, Options, execute
-from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob, ReproduceJob, RunJob
+from lrpc.workloads.runs.planned import Options, say_plan
+
+if TYPE_CHECKING:
+    from lrpc.workloads.runs.execute import Finished
 
 
 def carry_out(
@@ -25,7 +28,7 @@ def carry_out(
     *,
     as_json: bool = False,
     printed: bool = True,
-) -> Finished | None:
+) -> "Finished | None":
     """Execute a job and print its record. A dry run has no record and returns None.
 
     With `as_json` the record is printed as its file has it, with the folder that holds it; without
@@ -34,16 +37,24 @@ def carry_out(
     check_result(as_json=as_json, dry_run=options.dry_run)
     with spinner("reading and checking what to run"):
         ready = job.prepare(command_line(), own, limit)
+    if options.dry_run:
+        say_plan(ready.run, ready.cluster, options)
+        return None
+    # Here, with what runs clusters and records them, which a dry run does without.
+    from lrpc.workloads.runs.execute import execute
+    from lrpc.workloads.runs.fastest import chosen
+
+    with spinner("choosing where to run"):
         options = chosen(options, ready.cluster, ready.run.seed)
     finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
-    if finished is None or not printed:
+    if not printed:
         return finished
     if as_json:
         told = {} if finished.timeline is None else {"timeline": asdict(finished.timeline)}
         say_json({"folder": str(finished.folder), **record_of(finished.folder), **told})
         tell_of_timeline(finished)
         return finished
-    from lrpc.workloads.reports import answers, terminal  # with Rich, which a dry run does without
+    from lrpc.workloads.reports import answers, terminal
 
     kept = finished.timeline
     beside = [] if kept is None else [f"timeline {finished.folder / kept.file}: {kept}"]
@@ -76,7 +87,7 @@ def timeline_of(
     return TimelineBounds(from_ns, to_ns, TIMELINE_SLICES if slices is None else slices)
 
 
-def tell_of_timeline(finished: Finished) -> None:
+def tell_of_timeline(finished: "Finished") -> None:
     """Say where a run's timeline was cut, and what to do."""
     written = finished.timeline
     if written is not None and written.cut:

@@ -35,8 +35,8 @@ from lrpc.workloads.options import (
 from lrpc.workloads.reports.bars import progress_bar
 from lrpc.workloads.reports.output import note_lines, say, say_json
 from lrpc.workloads.reproduction import CALLS, PARTS
-from lrpc.workloads.runs.execute import Options, planned_calls
 from lrpc.workloads.runs.jobs import ReproduceJob, RunJob, registry_for
+from lrpc.workloads.runs.planned import Options, planned_calls
 
 
 def reproduce(

@@ -39,7 +39,7 @@ from lrpc.workloads.records.tables import Table, as_objects, check_parquet, writ
 from lrpc.workloads.reports import page, terminal
 from lrpc.workloads.reports.bars import counting_bar
 from lrpc.workloads.reports.output import print_note, say, say_json
-from lrpc.workloads.runs.execute import Options
+from lrpc.workloads.runs.planned import Options
 from lrpc.workloads.studies import explain, leave_one_out, observations, sensitivity, structures, sweep
 from lrpc.workloads.studies.recorded import RecordedStudy
 

@@ -47,8 +47,8 @@ from lrpc.workloads.replay import DEFAULT_PROCESSORS, MESSAGE_BYTES, contents
 from lrpc.workloads.reports import terminal
 from lrpc.workloads.reports.bars import spinner
 from lrpc.workloads.reports.output import say_json
-from lrpc.workloads.runs.execute import Options
 from lrpc.workloads.runs.jobs import ReplayJob
+from lrpc.workloads.runs.planned import Options
 from lrpc.workloads.traces import MOST_NESTED
 from lrpc.workloads.traces.read import read_trace
 

@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 
-from lrpc.cluster import run, synchronisation
+from lrpc.cluster import synchronisation
+from lrpc.cluster.actors import choose_actors, processors_here
 from lrpc.cluster.description import read_cluster
 from lrpc.cluster.envelope import Transport
 from lrpc.cluster.on_ray import session as sessions
-from lrpc.cluster.run import choose_actors, run_cluster
+from lrpc.cluster.run import run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Refused, RunFailed
 from lrpc.workloads.programs.registry import REGISTRY
@@ -165,13 +166,13 @@ class TestOnRay:
 
 
 def test_actors_default_to_one_per_machine_up_to_eight_and_to_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "processors_here", lambda: 64)
+    monkeypatch.setattr("lrpc.cluster.actors.processors_here", lambda: 64)
     three, many = bank(), many_desks(20)
     assert choose_actors(cluster(three), None, "grpc") == 5
     assert choose_actors(cluster(many), None, "grpc") == 8
     assert choose_actors(cluster(many), 100, "grpc") == 22  # at most one actor for each machine
     assert choose_actors(cluster(many), None, "memory") == 1
-    monkeypatch.setattr(run, "processors_here", lambda: 2)
+    monkeypatch.setattr("lrpc.cluster.actors.processors_here", lambda: 2)
     assert choose_actors(cluster(three), None, "grpc") == 2
     assert choose_actors(cluster(three), 4, "grpc") == 4  # as asked for
     # A Ray cluster has processors of its own.
@@ -188,7 +189,7 @@ def test_an_address_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_this_computer_has_processors() -> None:
-    assert run.processors_here() >= 1
+    assert processors_here() >= 1
 
 
 @pytest.mark.parametrize(("actors", "transport"), [(-1, "grpc"), (257, "grpc"), (2, "memory")])

@@ -22,7 +22,8 @@ from lrpc.cluster.scenario import MOST_PARTS, ClusterTable
 from lrpc.kernel.documents import read_toml, validate
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
-from lrpc.workloads.records.records import Input, Record
+from lrpc.workloads.records.asked import Input
+from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.records import read as read_record
 from lrpc.workloads.runs import jobs, verify
 from tests.support.command import HERE, lrpc, office, record, refused

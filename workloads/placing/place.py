@@ -35,7 +35,7 @@ from lrpc.workloads.placing.question import (
     question_of,
 )
 from lrpc.workloads.placing.times import Times, charges_of, times
-from lrpc.workloads.records import events, folders, records
+from lrpc.workloads.records import events, folders
 from lrpc.workloads.records.call_tables import IN_WORDS, LEAVING
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table, TableValue
@@ -43,9 +43,10 @@ from lrpc.workloads.replay.placement import machine_names, place, write_placemen
 from lrpc.workloads.replay.steps import activity
 from lrpc.workloads.reports.bars import spinner
 from lrpc.workloads.reports.words import number
-from lrpc.workloads.runs.execute import Options, execute
+from lrpc.workloads.runs.execute import execute
 from lrpc.workloads.runs.fastest import chosen
 from lrpc.workloads.runs.jobs import ReplayJob
+from lrpc.workloads.runs.planned import Options
 
 SPREAD: Final = "spread"
 TODAY: Final = "today"
@@ -164,7 +165,7 @@ def compare(
     starts = begin(asked, search.until(ends), before)
     folder = folders.fresh("place") if options.out is None else options.out
     parts = {
-        name: records.new_folder(folder / name, name, force=options.force, option="--record") for name in (label, FOUND)
+        name: folders.for_record(folder / name, name, force=options.force, option="--record") for name in (label, FOUND)
     }
     file = folder / FILE if out is None else out
     _check_file(file, out, "--out", force=options.force)
@@ -332,9 +333,7 @@ def _baseline(asked: Question, job: ReplayJob, aims: Aims) -> tuple[str, dict[st
 def _replay(asked: Question, job: ReplayJob, options: Options, command: list[str]) -> Record:
     ready = job.prepare_for(asked.trace, asked.activity, command)
     options = chosen(options, ready.cluster, ready.run.seed)
-    finished = execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of)
-    assert finished is not None
-    return finished.record
+    return execute(ready.run, ready.cluster, options, ready.cells_of, ready.accounts_of).record
 
 
 def _mean_us(record: Record) -> float:

@@ -74,6 +74,23 @@ def check(
     return out
 
 
+def for_record(
+    out: Path | None, workload: str, *, force: bool, option: str = "--out", force_option: str = "--force"
+) -> Path:
+    """Return the folder that a record will be written to.
+
+    Without `out` it is a new one under `records/`. An existing folder needs `force`, and must be
+    empty or hold a record. Raises `Refused`, naming the options, if the record could not be written
+    there.
+    """
+    folder = fresh(workload) if out is None else out
+    return check(folder, "record", _is_record, force=force, option=option, force_option=force_option)
+
+
+def _is_record(folder: Path) -> bool:
+    return (folder / "record.json").is_file()
+
+
 @contextmanager
 def claimed(out: Path, option: str = "--out") -> Iterator[None]:
     """Run the block while no other process that claims `out` works.

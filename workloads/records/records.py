@@ -30,6 +30,7 @@ from lrpc.kernel import compiled
 from lrpc.kernel.documents import check_values, first_error, read_file
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import call_tables, folders, pace, tables
+from lrpc.workloads.records.asked import Input, Run
 from lrpc.workloads.records.call_tables import Calls
 from lrpc.workloads.records.cells import Cell, Remark, remarked, remarks
 from lrpc.workloads.records.versions import versions
@@ -37,28 +38,6 @@ from lrpc.workloads.records.versions import versions
 FORMAT: Final = 2
 LARGEST_RECORD: Final = 2**28  # bytes: that of 100,000 machines has a third of it
 COUNTS: Final = ("trap", "within_domain", "cross_domain", "cross_machine")
-
-
-@dataclass(frozen=True)
-class Input:
-    """A file that a run read: the argument that named it, its path and its contents."""
-
-    argument: str
-    path: str
-    digest: str  # BLAKE2b, 32 bytes
-    text: str | None = None  # its contents, if it is a description (TOML)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run was asked to do, with everything that decides its result."""
-
-    workload: str
-    command: Sequence[str]
-    seed: int
-    settings: Mapping[str, object]  # by the workload's own names, such as cost models
-    job: Mapping[str, object] = field(default_factory=dict)  # from which the run can be repeated
-    inputs: Sequence[Input] = ()
 
 
 @dataclass(frozen=True)
@@ -117,23 +96,6 @@ class Record:
     trace: TraceAccounts | None = None
     cells: Sequence[Cell] = ()
     remarks: Sequence[Remark] = ()  # of cells, in the file: those of a record have them themselves
-
-
-def new_folder(
-    out: Path | None, workload: str, *, force: bool, option: str = "--out", force_option: str = "--force"
-) -> Path:
-    """Return the folder that a record will be written to.
-
-    Without `out` it is a new one under `records/`. An existing folder needs `force`, and must be
-    empty or hold a record. Raises `Refused`, naming the options, if the record could not be written
-    there.
-    """
-    folder = folders.fresh(workload) if out is None else out
-    return folders.check(folder, "record", _is_record, force=force, option=option, force_option=force_option)
-
-
-def _is_record(folder: Path) -> bool:
-    return (folder / "record.json").is_file()
 
 
 def write(out: Path, record: Record, beside: Sequence[Path] = ()) -> None:

@@ -6,8 +6,6 @@ not fail at its end because of a mistyped path.
 As work begins, an incomplete record is written, which stays if the process is killed. The complete
 record replaces it at the end. If the run fails or is interrupted, an incomplete record says why,
 with what had been measured. A run that is refused leaves nothing.
-
-`Options` say how to carry out a run. None of them changes its result, so none is part of a job.
 """
 
 import resource
@@ -19,44 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lrpc.cluster.description import Cluster, construct
-from lrpc.cluster.envelope import Transport
+from lrpc.cluster.description import Cluster
 from lrpc.cluster.interruption import undisturbed
 from lrpc.cluster.journal import TimelineFiles
 from lrpc.cluster.machine import MachineOutcome
-from lrpc.cluster.run import Outcome, choose_actors, run_cluster
+from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.synchronisation import Progress
-from lrpc.domains.simulated.timeline import TimelineBounds
 from lrpc.kernel.errors import Panic, RaisedAt, Refused, RunFailed
 from lrpc.workloads.records import events, folders, records
+from lrpc.workloads.records.asked import Run
 from lrpc.workloads.records.call_tables import Calls, who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.reports.bars import progress_bar
-from lrpc.workloads.reports.output import print_note, say
+from lrpc.workloads.reports.output import print_note
+from lrpc.workloads.runs.planned import Options, check_plan, planned_calls
 
 if TYPE_CHECKING:
     from lrpc.workloads.records.timeline import TimelineWritten
 
 GROWN_KIB: Final = 1 << 20  # of memory, until a run tells that it takes more
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to carry out a run: the options of the command line that do not change the result."""
-
-    out: Path | None = None  # the record's folder; None for a new one under records/
-    force: bool = False  # replace an existing record and event log
-    actors: int | None = None  # None: as many as `choose_actors` says
-    transport: Transport = "grpc"
-    address: str | None = None
-    events: Path | None = None  # the file for the event log
-    dry_run: bool = False
-    anywhere: bool = False  # in this process or on actors, as `fastest.chosen` predicts
-    stay: bool = False  # each machine on its actor, also where one actor would be faster
-    # Where a run is stopped, and fails: at the end of the window that reaches one of these.
-    until_us: float | None = None  # virtual time
-    max_calls: int | None = None  # traps and calls of every kind
-    timeline: TimelineBounds | None = None  # what a timeline in the record's folder may hold
 
 
 class Stopped(RunFailed):
@@ -73,36 +52,26 @@ class Finished:
 
 
 def execute(
-    run: records.Run,
+    run: Run,
     cluster: Cluster,
     options: Options,
     cells_of: Callable[[Outcome], list[Cell]],
     accounts: Callable[[Outcome], records.TraceAccounts | None] = lambda outcome: None,
-) -> Finished | None:
-    """Run a cluster and write its record. A dry run only prints its plan, and returns None.
+) -> Finished:
+    """Run a cluster and write its record.
 
     `cells_of` makes cells of the run's outcome, and `accounts` a trace's accounts if it replays
     one. Raises `Refused` before any work begins, also while another run works in the same folder.
     If `RunFailed` or KeyboardInterrupt is raised, an incomplete record has been written.
     """
-    if options.until_us is not None and not options.until_us >= 0:  # also refuses what is no number
-        raise Refused(f"--until {options.until_us}: give 0 or more microseconds")
-    actors = choose_actors(cluster, options.actors, options.transport, options.address)
-    if options.actors is not None and options.actors > actors:
-        print_note(f"note: {actors} actors, one for each machine; more would have no machine to run")
-    folder = records.new_folder(options.out, run.workload, force=options.force)
-    if options.events is not None:
-        check_events(options.events, folder, force=options.force)
-    if options.dry_run:
-        say_plan(run, cluster, options, actors, folder)
-        return None
+    _, folder = check_plan(run, cluster, options)
     with folders.claimed(folder):
-        records.new_folder(folder, run.workload, force=options.force)  # another run may just have ended there
+        folders.for_record(folder, run.workload, force=options.force)  # another run may just have ended there
         return _record(run, cluster, options, folder, cells_of, accounts)
 
 
 def _record(
-    run: records.Run,
+    run: Run,
     cluster: Cluster,
     options: Options,
     folder: Path,
@@ -199,9 +168,7 @@ def simulate(
     return outcome
 
 
-def incomplete(
-    run: records.Run, cluster: Cluster, reason: str, partial: Outcome | None, wall_s: float
-) -> records.Record:
+def incomplete(run: Run, cluster: Cluster, reason: str, partial: Outcome | None, wall_s: float) -> records.Record:
     """Return the record of a run that failed, with what had been measured, if anything was."""
     calls = () if partial is None else who_called_what(cluster, partial.machines)
     return records.incomplete(run, reason, partial, wall_s, calls)
@@ -303,47 +270,3 @@ def _beginning(begin: Callable[[], None], show: Callable[[Progress], None]) -> C
         show(position)
 
     return on_progress
-
-
-def planned_calls(cluster: Cluster) -> int:
-    """Return about how many calls and traps a cluster will make; 0 if any program does not know."""
-    domains = [domain for machine in cluster.machines for domain in machine.domains]
-    threads = [thread for domain in domains for thread in domain.threads]
-    programs = [construct(one.program, one.parameters, one.name).planned_calls for one in threads]
-    exports = [export for domain in domains for export in domain.exports]
-    servers = [construct(one.server, one.parameters, one.name).planned_calls for one in exports]
-    return sum(programs) + sum(servers) if all(programs) else 0
-
-
-def say_plan(run: records.Run, cluster: Cluster, options: Options, actors: int, folder: Path) -> None:
-    """Print what would run, and where, without running it."""
-    where = ("in this process" if actors == 0 else f"on {actors} Ray actors") + f", links {options.transport}"
-    if options.address is not None:
-        where = f"on {actors} Ray actors of the cluster at {options.address}, links {options.transport}"
-    if options.anywhere:
-        where = "in this process or on Ray actors, as is predicted to be faster"
-    say(f"{run.workload}: {len(cluster.machines)} machines {where}, seed {run.seed}")
-    for machine in cluster.machines:
-        say(f"  {machine.name}: {machine.processors} processors, cost model {machine.costs.name}")
-        for domain in machine.domains:
-            exports = ", ".join(export.name for export in domain.exports) or "nothing"
-            say(f"    {domain.name}: exports {exports}; {len(domain.threads)} threads")
-    say(f"  about {planned_calls(cluster):,} calls; the record would go to {folder}")
-
-
-def check_events(
-    path: Path, folder: Path | None, *, force: bool, option: str = "--events", force_option: str = "--force"
-) -> None:
-    """Raise `Refused` if an event log cannot be written to `path`.
-
-    It must not lie in `folder`, the record's, since writing the record replaces that folder. An
-    existing file needs `force`.
-    """
-    if path.exists() and not (force and path.is_file()):
-        fix = f"name another file, or add {force_option}" if force_option else "name another file"
-        raise Refused(f"{option} {path}: exists already; {fix}")
-    if not path.parent.is_dir():
-        raise Refused(f"{option} {path}: there is no folder {path.parent}; make it first")
-    if folder is not None and folder.resolve() in (path.resolve(), *path.resolve().parents):
-        raise Refused(f"{option} {path}: is inside the record's folder, which the run replaces; name a file outside it")
-    events.check_writable(path)

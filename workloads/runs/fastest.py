@@ -9,12 +9,13 @@ busiest of so many actors would have worked, and how many round trips they would
 from dataclasses import replace
 from typing import Final
 
+from lrpc.cluster.actors import processors_here
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.run import processors_here, run_cluster
+from lrpc.cluster.run import run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import RunFailed
 from lrpc.workloads.records.pace import predicted_ns
-from lrpc.workloads.runs.execute import Options
+from lrpc.workloads.runs.planned import Options
 
 TRIAL_NS: Final = 500_000_000
 ROUND_NS: Final = 500_000  # a round trip to an actor of the same computer; a run's record has its own
@@ -27,7 +28,7 @@ class _Enough(Exception):
 
 def chosen(options: Options, cluster: Cluster, seed: int) -> Options:
     """Return the options for where a run is predicted to be fastest, if they leave that open."""
-    if not options.anywhere or options.dry_run:
+    if not options.anywhere:
         return options
     actors = fastest(cluster, seed)
     return replace(options, actors=actors, transport="grpc" if actors else "memory")

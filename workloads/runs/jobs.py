@@ -27,15 +27,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from lrpc.cluster.description import Cluster, describe
 from lrpc.cluster.parameters import resolve
-from lrpc.cluster.run import Outcome
 from lrpc.cluster.scenario import MOST_PARTS, ClusterTable, check_parts
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, first_error, pieces, read_file, read_toml, validate
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import load_cost_model
 from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY, UsersRegistry, load_registry
-from lrpc.workloads.records.cells import Cell
-from lrpc.workloads.records.records import Input, Run, TraceAccounts, total_counts
+from lrpc.workloads.records.asked import Input, Run
 from lrpc.workloads.replay import DEFAULT_PROCESSORS, MESSAGE_BYTES, LinkCost
 from lrpc.workloads.reproduction import CALLS
 from lrpc.workloads.traces import MOST_NESTED
@@ -43,6 +41,9 @@ from lrpc.workloads.traces import MOST_NESTED
 # What one kind of jobs needs is imported by that kind, and what makes results of an outcome once
 # there is one: a command starts without.
 if TYPE_CHECKING:
+    from lrpc.cluster.run import Outcome
+    from lrpc.workloads.records.cells import Cell
+    from lrpc.workloads.records.records import TraceAccounts
     from lrpc.workloads.replay.steps import Activity
     from lrpc.workloads.traces.trace import Trace
 
@@ -52,7 +53,7 @@ REGISTRY_INPUT: Final = "registry"  # the name of a registry's file among the in
 JsonValue = str | int | float | bool | list[Any] | dict[str, Any]
 
 
-def no_accounts(outcome: Outcome) -> TraceAccounts | None:
+def no_accounts(outcome: "Outcome") -> "TraceAccounts | None":
     """Return None, the accounts of a run that replays no trace."""
     return None
 
@@ -63,8 +64,8 @@ class Prepared:
 
     run: Run  # the head of the record
     cluster: Cluster
-    cells_of: Callable[[Outcome], list[Cell]]
-    accounts_of: Callable[[Outcome], TraceAccounts | None] = no_accounts
+    cells_of: "Callable[[Outcome], list[Cell]]"
+    accounts_of: "Callable[[Outcome], TraceAccounts | None]" = no_accounts
 
 
 class JobBase(Document):
@@ -145,7 +146,8 @@ class RunJob(JobBase):
         run = job._run(cluster.name, command, settings, code)
         row = table.row or cluster.name
 
-        def cells_of(outcome: Outcome) -> list[Cell]:
+        def cells_of(outcome: "Outcome") -> "list[Cell]":
+            from lrpc.workloads.records.records import total_counts
             from lrpc.workloads.reproduction.paper import table_i
 
             return table_i(row, total_counts(outcome), resolved.parameters, self.scale)
@@ -217,6 +219,7 @@ class ReplayJob(JobBase):
 
     def prepare_for(self, spans: "Trace", done: "Activity", command: list[str]) -> Prepared:
         """Return this job with the cluster that replays its trace, which has been read."""
+        from lrpc.workloads.records.records import total_counts
         from lrpc.workloads.replay.accounts import accounts
         from lrpc.workloads.replay.gaps import charged
         from lrpc.workloads.replay.placement import place

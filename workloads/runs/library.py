@@ -14,9 +14,10 @@ from typing import Final, Literal
 
 import numpy
 
+from lrpc.cluster.actors import choose_actors
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Transport
-from lrpc.cluster.run import Outcome, choose_actors
+from lrpc.cluster.run import Outcome
 from lrpc.cluster.scenario import MOST_PARTS
 from lrpc.cluster.synchronisation import Progress
 from lrpc.domains.residents import Findings, Registry
@@ -27,8 +28,9 @@ from lrpc.workloads.records.call_tables import who_called_what
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.records import Record
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.runs.execute import Options, check_events, incomplete, planned_calls, simulate
+from lrpc.workloads.runs.execute import incomplete, simulate
 from lrpc.workloads.runs.jobs import JsonValue, Prepared, job_of, registry_for
+from lrpc.workloads.runs.planned import Options, check_events, planned_calls
 
 FROM_PYTHON: Final = "a registry that was given in Python"  # as a record names it
 
@@ -119,7 +121,7 @@ class RunResult:
         Raises `Refused` if the folder exists. With `force`, a record in it is replaced.
         """
         out = None if folder is None else Path(folder)
-        place = records.new_folder(out, self.record.workload, force=force, option="folder", force_option="force=True")
+        place = folders.for_record(out, self.record.workload, force=force, option="folder", force_option="force=True")
         with folders.claimed(place, "folder"):
             records.write(place, self.record)
         return place

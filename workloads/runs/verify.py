@@ -27,7 +27,8 @@ from lrpc.kernel import compiled
 from lrpc.kernel.documents import read_file
 from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import records
-from lrpc.workloads.records.records import Input, Record
+from lrpc.workloads.records.asked import Input
+from lrpc.workloads.records.records import Record
 from lrpc.workloads.runs.jobs import LARGEST_INPUT, REGISTRY_INPUT, Prepared, RunJob, job_of, read_input, registry_for
 from lrpc.workloads.traces.read import trace_files
 

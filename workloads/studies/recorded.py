@@ -11,8 +11,9 @@ from lrpc.kernel.errors import Refused
 from lrpc.workloads.records import events, folders, tables
 from lrpc.workloads.records.cells import Cell
 from lrpc.workloads.records.tables import Table
-from lrpc.workloads.runs.execute import Finished, Options, execute
+from lrpc.workloads.runs.execute import Finished, execute
 from lrpc.workloads.runs.jobs import Prepared, RunJob
+from lrpc.workloads.runs.planned import Options, say_plan
 from lrpc.workloads.studies.sweep import simulate
 
 LOG: Final = ".events"  # what the event log of a run ends in
@@ -61,10 +62,11 @@ class RecordedStudy:
             log = self._options.events / f"{run}{LOG}"
             log.parent.mkdir(exist_ok=True)
         options = replace(self._options, out=self.folder / run, force=True, events=log)
-        finished = execute(ready.run, ready.cluster, options, cells_of, ready.accounts_of)
-        if finished is not None:
-            self.finished.append(finished)
-        return (ready, kept[-1]) if kept else None
+        if options.dry_run:
+            say_plan(ready.run, ready.cluster, options)
+            return None
+        self.finished.append(execute(ready.run, ready.cluster, options, cells_of, ready.accounts_of))
+        return ready, kept[-1]
 
     def write(self, table: Table) -> Path:
         """Write the study's table beside its records, and return its file."""

@@ -23,11 +23,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
+from lrpc.cluster.actors import processors_here
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.on_ray.package import users_code_by_value
 from lrpc.cluster.on_ray.session import ray_session, reason
 from lrpc.cluster.parameters import ParameterValue, resolve
-from lrpc.cluster.run import Outcome, processors_here, run_cluster
+from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.scenario import MOST_PARTS, check_parts
 from lrpc.kernel.documents import LARGEST_DOCUMENT, Document, read_file, read_toml, validate
 from lrpc.kernel.errors import Panic, Refused, RunFailed

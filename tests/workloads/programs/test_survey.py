@@ -20,7 +20,7 @@ from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.programs.survey import definitions, figures, needs_no_marshaling, order, pool, slots, survey
 from lrpc.workloads.programs.survey_residents import SurveyClient
 from lrpc.workloads.records.records import total_counts
-from lrpc.workloads.runs.execute import planned_calls
+from lrpc.workloads.runs.planned import planned_calls
 from tests.support.properties import examples
 
 SEEDS = st.integers(0, 2**63 - 1)

@@ -13,7 +13,7 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.reproduction import PARTS
 from lrpc.workloads.reproduction.reproduce import EXPERIMENTS, Plan, reproduce_cluster
-from lrpc.workloads.runs.execute import planned_calls
+from lrpc.workloads.runs.planned import planned_calls
 from tests.support.command import HERE, lrpc, record, refused
 from tests.support.reproductions import Cells, by_place, column, reproduced, tables
 

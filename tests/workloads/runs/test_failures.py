@@ -8,7 +8,7 @@ import pytest
 
 from lrpc.cluster.synchronisation import Progress
 from lrpc.workloads.records import folders
-from lrpc.workloads.runs import execute
+from lrpc.workloads.runs import execute, planned
 from lrpc.workloads.runs.jobs import RunJob
 from tests.support.command import HERE, lrpc, office, record
 from tests.support.intruder import intruded, only_root
@@ -72,7 +72,7 @@ def test_what_a_run_keeps_on_disk_while_it_works_is_closed_to_others(
         seen.update({one.name: one.stat().st_mode & 0o777 for one in tmp_path.glob("lrpc-*")})
 
     ready = RunJob(scenario="office").prepare(["lrpc", "run", "office"])
-    options = execute.Options(actors=0, transport="grpc", events=tmp_path / "log")
+    options = planned.Options(actors=0, transport="grpc", events=tmp_path / "log")
     execute.simulate(ready.cluster, 0, options, on_progress=look)
     assert seen
     assert set(seen.values()) == {0o700}
@@ -89,7 +89,7 @@ def test_another_user_gets_at_nothing_of_a_run_while_it_works(monkeypatch: pytes
         assert intruded(place).endswith(": open\n")  # the intruder works
         got: list[str] = []
         ready = RunJob(scenario="office").prepare(["lrpc", "run", "office"])
-        options = execute.Options(actors=0, transport="grpc", events=place / "log")
+        options = planned.Options(actors=0, transport="grpc", events=place / "log")
         execute.simulate(ready.cluster, 0, options, on_progress=lambda _: got.append(intruded(*place.glob("lrpc-*"))))
         folders.put(place / "out", "record", lambda made: got.append(intruded(made)))
         assert len(got) > 1

@@ -19,8 +19,8 @@ from lrpc.workloads import scenarios
 from lrpc.workloads.programs.registry import REGISTRY
 from lrpc.workloads.records.records import total_counts
 from lrpc.workloads.reproduction.paper import TABLE_I, table_i
-from lrpc.workloads.runs.execute import planned_calls
 from lrpc.workloads.runs.jobs import RunJob
+from lrpc.workloads.runs.planned import planned_calls
 from lrpc.workloads.systems.dice import Dice
 from lrpc.workloads.systems.environment import kept_on_disk
 from lrpc.workloads.systems.people import LibraryTable, ProcessTable
