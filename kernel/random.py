@@ -50,11 +50,7 @@ class Stream:
 
     def word(self) -> int:
         """Return 64 random bits."""
-        if not self._words:
-            self._words = array("Q", self._draw(self._ahead).tobytes())
-            self._words.reverse()
-            self._ahead = min(4 * self._ahead, _MOST)
-        return self._words.pop()
+        return (self._words or self._more()).pop()
 
     def halves(self, count: int) -> list[int]:
         """Return the upper 32 bits of each of the next `count` words.
@@ -63,6 +59,13 @@ class Stream:
         """
         halves: list[int] = (self._draw(count) >> 32).tolist()
         return halves
+
+    def _more(self) -> "array[int]":
+        """Generate words ahead, where there are none, and return them."""
+        self._words = array("Q", self._draw(self._ahead).tobytes())
+        self._words.reverse()
+        self._ahead = min(4 * self._ahead, _MOST)
+        return self._words
 
     def _draw(self, count: int) -> "NDArray[uint64]":
         """Return the next `count` words."""
@@ -102,13 +105,14 @@ class Stream:
 
         It compares uniform words and needs no logarithm. Each round draws a run of falling words. A
         run of odd length ends the sample, with its first word as the fraction; every run of even
-        length before it adds one to the whole part.
+        length before it adds one to the whole part. Words are taken as `word` takes them, since to
+        call it takes as long as that.
         """
         whole = 0
         while True:
-            first = last = self.word()
+            first = last = (self._words or self._more()).pop()
             falling = 1
-            while (following := self.word()) < last:
+            while (following := (self._words or self._more()).pop()) < last:
                 last = following
                 falling += 1
             if falling % 2:
