@@ -162,7 +162,13 @@ class Group(Taker):
 
         `FOREVER` where there is none.
         """
-        return min(self._due)
+        queue, bits = self._queue, self._bits
+        while queue:
+            due = queue[0] >> bits
+            if due == self._due[queue[0] - (due << bits)]:
+                return due
+            _pop(queue)
+        return FOREVER
 
     def state(self) -> WindowReport:
         """Return a report on all machines."""
@@ -389,7 +395,8 @@ class Group(Taker):
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what every machine did so far."""
-        return [lane.machine.outcome() for lane in self._lanes.values()]
+        with collector_paused():
+            return [lane.machine.outcome() for lane in self._lanes.values()]
 
     def finish(self) -> list[MachineOutcome]:
         """Return what every machine did, at the end of the run.
