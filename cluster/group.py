@@ -158,8 +158,17 @@ class Group(Taker):
 
     @property
     def next_ns(self) -> int:
-        """Return the time of the earliest event of all machines; `FOREVER` where there is none."""
-        return min(lane.engine.next_time for lane in self._lanes.values())
+        """Return the time of the earliest event of all machines, unless these are `apart`.
+
+        `FOREVER` where there is none.
+        """
+        queue, bits = self._queue, self._bits
+        while queue:
+            due = queue[0] >> bits
+            if due == self._due[queue[0] - (due << bits)]:
+                return due
+            _pop(queue)
+        return FOREVER
 
     def state(self) -> WindowReport:
         """Return a report on all machines."""
@@ -199,7 +208,7 @@ class Group(Taker):
         if self._apart:
             self._run_apart(horizons)
         else:
-            self._run_in_order(horizons, FOREVER)
+            self._run_in_order(horizons, FOREVER, FOREVER)
         # Also those that did not run: who asks may know less of them, after a station was replaced.
         for rank in horizons:
             self._touch(self._lanes[rank])
@@ -207,10 +216,13 @@ class Group(Taker):
             outlet(self._sent)
         return self._end()
 
-    def advance_in_order(self, until: int) -> WindowReport:
-        """Run all machines strictly below `until`: for a group of all machines of a cluster."""
+    def advance_in_order(self, until: int, stop_ns: int = FOREVER) -> WindowReport:
+        """Run all machines strictly below `until`: for a group of all machines of a cluster.
+
+        It stops earlier, between two turns, as `time.perf_counter_ns` comes to `stop_ns`.
+        """
         self._begin()
-        self._run_in_order(None, until)
+        self._run_in_order(None, until, stop_ns)
         return self._end()
 
     def _begin(self) -> None:
@@ -239,7 +251,7 @@ class Group(Taker):
             self._sent += lane.outbox
             lane.outbox.clear()
 
-    def _run_in_order(self, horizons: dict[int, tuple[int, int]] | None, until: int) -> None:
+    def _run_in_order(self, horizons: dict[int, tuple[int, int]] | None, until: int, stop_ns: int) -> None:
         """Run machines in one order of events, the one whose next event is the earliest first.
 
         It runs on while no other can reach it: until the next event of one of those `nearest` to
@@ -269,6 +281,8 @@ class Group(Taker):
             if due < end:
                 self._run(lane, end, timed=horizons is not None)
                 _push(queue, all_due[rank] << bits | rank)
+                if horizons is None and time.perf_counter_ns() >= stop_ns:
+                    break
             else:
                 aside.append(entry)
                 aside_due = min(aside_due, due)
@@ -381,7 +395,8 @@ class Group(Taker):
 
     def outcomes(self) -> list[MachineOutcome]:
         """Return what every machine did so far."""
-        return [lane.machine.outcome() for lane in self._lanes.values()]
+        with collector_paused():
+            return [lane.machine.outcome() for lane in self._lanes.values()]
 
     def finish(self) -> list[MachineOutcome]:
         """Return what every machine did, at the end of the run.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from lrpc.cluster.description import Cluster, DomainSpec, MachineSpec, construct
@@ -17,6 +17,7 @@ from lrpc.domains.simulated.explain import CallObservation, Explanation
 from lrpc.domains.simulated.timeline import TimelineBounds, TimelineNotes
 from lrpc.kernel.errors import CallError, Refused, RunFailed
 from lrpc.kernel.simulated.costs import STEPS, CostModel, load_cost_model
+from lrpc.kernel.simulated.counts import Counts
 from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.histogram import Histogram, Route
@@ -27,6 +28,7 @@ from lrpc.kernel.simulated.network.remote import Network
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.threads import Thread
 
+COUNTS: Final = tuple(one.name for one in fields(Counts))
 END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual time that a run may last
 
 
@@ -313,8 +315,8 @@ class Machine:
         """Return what this machine did so far."""
         kernel = self.kernel
         end_ns = self._now_ns
-        counts = asdict(kernel.counts)
-        copies = counts.pop("copies")
+        counts = {name: getattr(kernel.counts, name) for name in COUNTS}
+        copies = dict(counts.pop("copies"))
         charges = {step: count for step, count in zip(STEPS, kernel.charges.counts(), strict=True) if count}
         waits = counts.pop("astack_waits")
         findings = {name: found for name, one in self._residents.items() if (found := one.findings())}

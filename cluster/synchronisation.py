@@ -48,6 +48,7 @@ from lrpc.cluster.held import WindowReport
 from lrpc.cluster.reach import Reach
 from lrpc.cluster.synchronisation_state import (
     FIRST_SPAN_NS,
+    SLOW_WINDOW_S,
     SMALL,
     Horizons,
     Sums,
@@ -62,6 +63,7 @@ from lrpc.kernel.simulated.engine import FOREVER
 LEAD_AFTER: Final = 2  # windows in a row in which only one station had work; it then leads
 ROUNDS_TIMED: Final = 15
 MANY: Final = 1000  # machines in one process: to walk over these takes the collector of cycles long
+STRETCH_NS: Final = round(SLOW_WINDOW_S * 1e9 / 5)  # of wall time, after which progress is told
 MOST_LOSSES: Final = 100  # of stations, in one run
 # All machines are gathered on one station where in so many periods in a row of so much wall time,
 # and in the run as a whole, windows took so many times as long as the machines ran.
@@ -152,8 +154,11 @@ class Progress(Sums):
 class InOrder:
     """Runs a group that holds all machines, in one order of events, until nothing is left to do.
 
-    It is divided in stretches of virtual time that take about `SLOW_WINDOW_S`, after each of which
-    `on_progress` is called. They are the windows that are counted.
+    It is divided in stretches, after each of which `on_progress` is called. They are the windows
+    that are counted. A stretch ends after `STRETCH_NS`, as soon as the turn of a machine has ended.
+    A turn may be long where nobody can reach the machine, so virtual time is divided too. Where
+    turns are short, as those of many machines are, what it is divided in soon is so long that
+    hardly a turn is cut in two.
     """
 
     def __init__(self, group: Group, on_progress: Callable[[Progress], None]) -> None:
@@ -171,10 +176,12 @@ class InOrder:
         return self.progress
 
     def _run(self) -> None:
-        span_ns = FIRST_SPAN_NS
+        span_ns, until = FIRST_SPAN_NS, 0
         while (now_ns := self._group.next_ns) < FOREVER:
+            if now_ns >= until:
+                until = min(now_ns + span_ns, FOREVER)
             began = time.perf_counter_ns()
-            report = self._group.advance_in_order(min(now_ns + span_ns, FOREVER))
+            report = self._group.advance_in_order(until, began + STRETCH_NS)
             took_ns = time.perf_counter_ns() - began
             span_ns = adapted(span_ns, took_ns / 1e9)
             self.progress.now_ns, self.progress.calls = now_ns, report.calls

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from benchmarks.cluster import ring, workstations
+from lrpc.cluster import synchronisation
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.group import Group
 from lrpc.cluster.run import digest_of, run_cluster
-from lrpc.cluster.synchronisation import MANY
+from lrpc.cluster.synchronisation import MANY, InOrder
+from lrpc.kernel.collector import passed_over
 from lrpc.kernel.simulated.engine import FOREVER
 from tests.support.clusters import cluster, digest, joined, pair
 
@@ -109,6 +111,16 @@ def test_a_machine_runs_on_while_those_that_can_call_it_are_ahead(delay_us: int)
     assert digest_of([(one.name, one.digest) for one in outcomes]) == in_windows.digest
 
 
+def test_where_progress_is_told_after_every_turn_hardly_a_turn_is_cut_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = ring(40, 10, 10, 1)
+    whole, cut = (Group(described, list(range(40)), 0, None) for _ in range(2))
+    whole.advance_in_order(FOREVER)
+    monkeypatch.setattr(synchronisation, "STRETCH_NS", 0)
+    progress = InOrder(cut, lambda progress: None).run()
+    assert progress.windows == cut.turns < 1.1 * whole.turns
+    assert [one.digest for one in cut.finish()] == [one.digest for one in whole.finish()]
+
+
 RESIDENT = """
 from benchmarks.cluster import ring
 from lrpc.cluster.run import run_cluster
@@ -146,6 +158,18 @@ def test_the_collector_of_cycles_does_not_run_while_machines_are_set_up() -> Non
     assert while_set_up <= 2  # the start and the end of one before its first machine
     assert len(runs) > while_set_up
     assert gc.isenabled()
+
+
+def test_collections_are_seldom_while_what_there_is_is_passed_over() -> None:
+    def found() -> tuple[tuple[int, int, int], bool]:
+        return gc.get_threshold(), gc.get_freeze_count() > 0
+
+    before = found()
+    with passed_over():
+        within = gc.get_threshold()
+    assert within[0] > 100 * before[0][0]
+    assert within[1:] == before[0][1:]
+    assert found() == before
 
 
 @pytest.mark.parametrize(("machines", "looks"), [(MANY - 1, 0), (MANY, 1)])

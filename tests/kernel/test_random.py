@@ -4,10 +4,13 @@ No library samples them.
 """
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import Philox
 
 from lrpc.kernel.random import Stream, zipf_bounds
 from tests.support.simulated import machine
@@ -43,6 +46,31 @@ def test_taking_from_one_stream_does_not_move_another() -> None:
     for _ in range(1000):
         first.word()
     assert second.word() == alone[0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 90)), max_size=9))
+def test_streams_that_take_turns_give_the_words_of_one_generator_each(turns: list[tuple[int, int]]) -> None:
+    """Each makes a few words ahead, with the generator that all of them share."""
+    streams = [Stream(0, "m", str(number)) for number in range(3)]
+    taken: list[list[int]] = [[], [], []]
+    for number, count in turns:
+        taken[number] += [streams[number].word() for _ in range(count)]
+    for number, found in enumerate(taken):
+        key = int.from_bytes(blake2b(f"0\0m\0{number}".encode(), digest_size=16).digest(), "little")
+        assert found == Philox(key=key).random_raw(len(found)).tolist()
+
+
+@given(st.lists(st.integers(0, 9), max_size=9))
+def test_halves_are_those_of_the_words_one_after_another(counts: list[int]) -> None:
+    stream, words_alone = Stream(0, "m", "halves"), Stream(0, "m", "halves")
+    found = [half for count in counts for half in stream.halves(count)]
+    assert found == [words_alone.word() >> 32 for _ in range(sum(counts))]
+
+
+def test_threads_that_draw_at_once_get_what_each_would_alone() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: words(number, "m", "threads", 3000), range(4)))
+    assert found == [words(number, "m", "threads", 3000) for number in range(4)]
 
 
 def test_domains_of_one_machine_have_streams_of_their_own() -> None:
