@@ -156,9 +156,10 @@ class InOrder:
 
     It is divided in stretches, after each of which `on_progress` is called. They are the windows
     that are counted. A stretch ends after `STRETCH_NS`, as soon as the turn of a machine has ended.
-    A turn may be long where nobody can reach the machine, so virtual time is divided too. Where
-    turns are short, as those of many machines are, what it is divided in soon is so long that
-    hardly a turn is cut in two.
+    A turn may be long where nobody can reach the machine, so virtual time is divided too: in spans
+    of what the machine that runs alone next may cover, in the time that the last stretch took. It
+    had shared that time with as many others as there are, or as have had a turn. Such a span is
+    so long that hardly a turn is cut in two where many machines take turns.
     """
 
     def __init__(self, group: Group, on_progress: Callable[[Progress], None]) -> None:
@@ -180,10 +181,13 @@ class InOrder:
         while (now_ns := self._group.next_ns) < FOREVER:
             if now_ns >= until:
                 until = min(now_ns + span_ns, FOREVER)
+            turns = self._group.turns
             began = time.perf_counter_ns()
             report = self._group.advance_in_order(until, began + STRETCH_NS)
             took_ns = time.perf_counter_ns() - began
-            span_ns = adapted(span_ns, took_ns / 1e9)
+            shared = min(self._group.turns - turns, self._group.reach.machines)
+            alone_ns = (self._group.next_ns - now_ns) * max(2, shared)  # 2: a span may grow
+            span_ns = max(FIRST_SPAN_NS, min(adapted(span_ns, took_ns / 1e9), alone_ns))
             self.progress.now_ns, self.progress.calls = now_ns, report.calls
             self.progress.windows += 1
             self.progress.messages += report.messages

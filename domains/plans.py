@@ -83,7 +83,7 @@ class FixedRun:
         self.packer = struct.Struct("<" + "".join(formats) + ("" if self.codec is None else "I"))
         self.bytes = self.packer.size
         self.most = 0 if self.codec is None else self.codec.size - LENGTH_SIZE
-        self.raw = isinstance(self.codec, UpTo) and self.codec.kind is bytes  # its bytes are the value
+        self.raw = type(self.codec) is UpTo and self.codec.kind is bytes  # its bytes are the value
 
 
 def runs_of(values: Sequence[ValuePlan]) -> list[FixedRun]:
@@ -105,7 +105,7 @@ class CopyPlan:
         self._runs = runs_of(self.values)
         # Packs all values at once where each has a fixed size, None otherwise.
         self.packer = self._runs[0].packer if self._runs[0].codec is None else None
-        self._packs_runs = all(one.codec.format is not None or isinstance(one.codec, UpTo) for one in self.values)
+        self._packs_runs = all(one.codec.format is not None or type(one.codec) is UpTo for one in self.values)
         self._checks = tuple(value.codec.check for value in self.values)
         self._kinds = tuple(getattr(value.codec, "kind", bytes) for value in self.values)
         self._sized = [(n, one.codec.size) for n, one in enumerate(self.values) if isinstance(one.codec, FixedBytes)]
@@ -276,7 +276,7 @@ class CopyPlan:
             if run.codec is not None:
                 size = typing.cast(int, head[-1])
                 if size > run.most or at + size > len(buffer):
-                    self._extent(self.values[run.last], buffer, at - LENGTH_SIZE)  # raises
+                    at, size = self._extent(self.values[run.last], buffer, at - LENGTH_SIZE)  # says what is wrong
                 data = bytes(buffer[at : at + size])
                 values[-1] = data if run.raw else self._decode(self.values[run.last], data)
                 at += size

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Iterator
 from typing import Final
 
-SELDOM: Final = 100_000  # new objects between collections: ten for each of as many machines as there may be
+SELDOM: Final = 100_000  # new objects between collections: ten for each of 10,000 machines
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Interfaces come from typed classes or gRPC services; wrong ones are refused in one line."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, get_args
 
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
@@ -14,7 +14,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Check, FixedBytes, Float32, Immutable, Int32, Marshaled, Mutable, Reference, UpTo
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.plans import CopyPlan
+from lrpc.domains.plans import CopyPlan, ValuePlan
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ETHERNET_PACKET, SIMULTANEOUS_CALLS
 from lrpc.kernel.errors import ArgumentError
@@ -336,3 +336,24 @@ def test_what_no_stub_can_carry_is_refused_in_one_line(define: Callable[[], None
         define()
     assert str(error.value).startswith(said)
     assert len(str(error.value).splitlines()) == 1
+
+
+class Even(UpTo):
+    """Takes an even number of bytes, and has them the other way round on an A-stack."""
+
+    def encode(self, value: object) -> bytes:
+        return super().encode(value)[::-1]
+
+    def decode(self, data: bytes) -> object:
+        if len(data) % 2:
+            raise ArgumentError("an odd number of bytes")
+        return data[::-1]
+
+
+def test_a_codec_derived_from_one_of_ours_packs_and_reads_by_its_own_methods() -> None:
+    plan = CopyPlan("Odd.put", [ValuePlan("number", get_args(Int32)[1]), ValuePlan("data", Even(8))])
+    packed = plan.pack((1, b"abcd"))
+    assert packed == b"\1\0\0\0" + b"\4\0\0\0" + b"dcba"
+    assert plan.unpack(packed, 0) == (1, b"abcd")
+    with pytest.raises(ArgumentError, match=r"Odd\.put: data: an odd number of bytes"):
+        plan.unpack(b"\1\0\0\0" + b"\3\0\0\0" + b"abc", 0)
