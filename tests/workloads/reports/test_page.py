@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from lrpc.workloads import commands
 from lrpc.workloads.records import tables
 from lrpc.workloads.reports import page
 from lrpc.workloads.reports.sections import Section, flatten
@@ -104,7 +103,7 @@ def test_nothing_is_run_and_the_record_stays_as_it_is(one: Path, monkeypatch: py
         raise AssertionError("a report runs nothing")
 
     monkeypatch.setattr(execute, "run_cluster", run)
-    monkeypatch.setattr(commands, "execute", run)
+    monkeypatch.setattr(execute, "execute", run)
     before = {name: (one / name).read_bytes() for name in names(one)}
     assert lrpc("report", one).code == 0
     assert {name: (one / name).read_bytes() for name in before} == before
