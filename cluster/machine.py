@@ -28,7 +28,7 @@ from lrpc.kernel.simulated.network.remote import Network
 from lrpc.kernel.simulated.processor import Processor
 from lrpc.kernel.simulated.threads import Thread
 
-COUNTS: Final = tuple(one.name for one in fields(Counts))
+COUNTERS: Final = tuple(one.name for one in fields(Counts))
 END_OF_TIME: Final = f"{FOREVER / 1e9 / 86400 / 365.2425:.0f} years"  # virtual time that a run may last
 
 
@@ -315,7 +315,7 @@ class Machine:
         """Return what this machine did so far."""
         kernel = self.kernel
         end_ns = self._now_ns
-        counts = {name: getattr(kernel.counts, name) for name in COUNTS}
+        counts = {name: getattr(kernel.counts, name) for name in COUNTERS}
         copies = dict(counts.pop("copies"))
         charges = {step: count for step, count in zip(STEPS, kernel.charges.counts(), strict=True) if count}
         waits = counts.pop("astack_waits")

@@ -178,15 +178,17 @@ class InOrder:
 
     def _run(self) -> None:
         span_ns, until = FIRST_SPAN_NS, 0
-        while (now_ns := self._group.next_ns) < FOREVER:
+        next_ns = self._group.next_ns
+        while (now_ns := next_ns) < FOREVER:
             if now_ns >= until:
                 until = min(now_ns + span_ns, FOREVER)
             turns = self._group.turns
             began = time.perf_counter_ns()
             report = self._group.advance_in_order(until, began + STRETCH_NS)
             took_ns = time.perf_counter_ns() - began
+            next_ns = self._group.next_ns
             shared = min(self._group.turns - turns, self._group.reach.machines)
-            alone_ns = (self._group.next_ns - now_ns) * max(2, shared)  # 2: a span may grow
+            alone_ns = (next_ns - now_ns) * max(2, shared)  # 2: a span may grow
             span_ns = max(FIRST_SPAN_NS, min(adapted(span_ns, took_ns / 1e9), alone_ns))
             self.progress.now_ns, self.progress.calls = now_ns, report.calls
             self.progress.windows += 1

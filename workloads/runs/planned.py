@@ -1,7 +1,7 @@
 """Plans a run: its options, what they ask for, and whether that can be carried out.
 
-A dry run needs no more than this. What runs a cluster and what records it take as long to import as
-all else that it does, so neither is imported here.
+A dry run needs no more than this. What runs a cluster and what records it take longer to import
+than a plan takes to make, so neither is imported here.
 
 `Options` say how to carry out a run. None of them changes its result, so none is part of a job.
 """
