@@ -96,10 +96,13 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
             return NO_DEADLINE_S
         return max(0.0, (self.deadline_ns - time.monotonic_ns()) / 1e9)
 
+    def is_late(self) -> bool:
+        """Return whether the call's deadline has passed."""
+        return 0 <= self.deadline_ns <= time.monotonic_ns()
+
     def is_active(self) -> bool:
         """Return whether the client still waits."""
-        late = 0 <= self.deadline_ns <= time.monotonic_ns()
-        if self.finished or self.cancelled or late or self._binding.native.ended:
+        if self.finished or self.cancelled or self.is_late() or self._binding.native.ended:
             return False
         return self._index not in self._binding.native.aborted()
 

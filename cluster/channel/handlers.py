@@ -114,7 +114,7 @@ class Handlers(Methods):
     ) -> bytes:
         """Run the handler of a unary method, and answer with what it returns."""
         if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
-            return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
+            return _late()
         if steps is None:
             found = self._look_up(method, context)
             if isinstance(found, bytes):
@@ -122,7 +122,9 @@ class Handlers(Methods):
             steps = found
         if len(message) > self.largest:  # as in gRPC, which reads no request before
             return pack_reply(EXHAUSTED, self.too_large(message) or "", (), (), b"")
-        return stub.handle(steps, context, message)
+        reply = stub.handle(steps, context, message)
+        # Its client may not have looked at the clock yet: it must not get what comes too late.
+        return _late() if context.is_late() else reply
 
     # What the native part asks of a call with which something is unusual; errors are being handled.
 
@@ -200,6 +202,10 @@ class Handlers(Methods):
         if not context.metadata_are_right():
             return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
         return pack_reply(code, details, context.initial, context.trailing, data)
+
+
+def _late() -> bytes:
+    return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
 
 
 def _number(code: object) -> int:
