@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import grpc
 
-from lrpc.cluster.channel.form import AGENT_KEY, NEVER, Metadata, Metadatum, checked, unpack_metadata
+from lrpc.cluster.channel.form import AGENT_KEY, NEVER, Metadata, Metadatum, checked, has_passed, unpack_metadata
 from lrpc.cluster.channel.methods import LOOPS_USER_AGENT, USER_AGENT
 
 if TYPE_CHECKING:  # which needs the host kernel
@@ -96,13 +96,9 @@ class Context(ClientFacts, grpc.ServicerContext):  # type: ignore[misc]  # as gR
             return NO_DEADLINE_S
         return max(0.0, (self.deadline_ns - time.monotonic_ns()) / 1e9)
 
-    def is_late(self) -> bool:
-        """Return whether the call's deadline has passed."""
-        return 0 <= self.deadline_ns <= time.monotonic_ns()
-
     def is_active(self) -> bool:
         """Return whether the client still waits."""
-        if self.finished or self.cancelled or self.is_late() or self._binding.native.ended:
+        if self.finished or self.cancelled or has_passed(self.deadline_ns) or self._binding.native.ended:
             return False
         return self._index not in self._binding.native.aborted()
 

@@ -6,6 +6,7 @@ what is there before anything is cut out by them.
 
 import re
 import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -102,6 +103,11 @@ def is_plain_time(timeout: object) -> bool:
 def deadline_after(now_ns: int, timeout: float) -> int:
     """Return the deadline of a call; one that is over where the time-out is below 0."""
     return now_ns + int(max(0.0, timeout) * 1e9)
+
+
+def has_passed(deadline_ns: int) -> bool:
+    """Return whether a deadline has passed, by this process's monotonic clock."""
+    return 0 <= deadline_ns <= time.monotonic_ns()
 
 
 def is_plain_name(name: bytes) -> bool:

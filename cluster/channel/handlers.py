@@ -20,6 +20,7 @@ from lrpc.cluster.channel.form import (
     STOPPING,
     TAKE_GRPC,
     Malformed,
+    has_passed,
     pack_reply,
     pack_request,
     unpack_metadata,
@@ -31,7 +32,7 @@ from lrpc.cluster.channel.methods import (
     EXHAUSTED,
     INTERNAL,
     INVALID_TEXT,
-    LATE,
+    LATE_REPLY,
     LIMIT_TEXT,
     UNIMPLEMENTED,
     UNKNOWN,
@@ -114,7 +115,7 @@ class Handlers(Methods):
     ) -> bytes:
         """Run the handler of a unary method, and answer with what it returns."""
         if context.deadline_ns >= 0 and not context.is_active():  # its time passed while it waited
-            return _late()
+            return LATE_REPLY
         if steps is None:
             found = self._look_up(method, context)
             if isinstance(found, bytes):
@@ -123,8 +124,7 @@ class Handlers(Methods):
         if len(message) > self.largest:  # as in gRPC, which reads no request before
             return pack_reply(EXHAUSTED, self.too_large(message) or "", (), (), b"")
         reply = stub.handle(steps, context, message)
-        # Its client may not have looked at the clock yet: it must not get what comes too late.
-        return _late() if context.is_late() else reply
+        return LATE_REPLY if has_passed(context.deadline_ns) else reply
 
     # What the native part asks of a call with which something is unusual; errors are being handled.
 
@@ -202,10 +202,6 @@ class Handlers(Methods):
         if not context.metadata_are_right():
             return pack_reply(INTERNAL, INVALID_TEXT, (), (), b"")
         return pack_reply(code, details, context.initial, context.trailing, data)
-
-
-def _late() -> bytes:
-    return pack_reply(LATE, "Deadline Exceeded", (), (), b"")
 
 
 def _number(code: object) -> int:

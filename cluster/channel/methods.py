@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import grpc
 
+from lrpc.cluster.channel.form import pack_reply
+
 CODES: Final = {code: code.value[0] for code in grpc.StatusCode}
 CANCELLED, UNKNOWN, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 8, 12, 13, 14
 USER_AGENT: Final = f"grpc-python/{grpc.__version__}"
@@ -14,6 +16,8 @@ LOOPS_USER_AGENT: Final = f"grpc-python-asyncio/{grpc.__version__}"
 LIMIT_TEXT: Final = "Concurrent RPC limit exceeded!"
 INVALID_TEXT: Final = "Invalid metadata"
 STOPPING_TEXT: Final = "the server is stopping"
+# In place of any reply that comes after the deadline: its client may not have looked at the clock.
+LATE_REPLY: Final = pack_reply(LATE, "Deadline Exceeded", (), (), b"")
 Handler = Any  # grpc.RpcMethodHandler of whatever messages
 
 

@@ -86,6 +86,11 @@ class AwaitedService:
         await context.send_initial_metadata((("K", "v"),))
         return request
 
+    async def late(self, request: StringValue, context: Any) -> StringValue:
+        while context.time_remaining():
+            pass  # and so the loop sees no deadline pass
+        return request
+
     async def time(self, request: StringValue, context: Context) -> StringValue:
         left: Any = context.time_remaining()
         return StringValue(value="none" if left is None else "some" if 0 < left < 100 else "much")

@@ -118,6 +118,10 @@ class Service:
         self.release.wait(30)
         return StringValue(value=str(context.is_active()))
 
+    def late(self, request: StringValue, context: Any) -> StringValue:
+        context.deadline_ns = 1  # long ago by the server's clock, and not by the client's
+        return request
+
     def time(self, request: StringValue, context: grpc.ServicerContext) -> StringValue:
         left = context.time_remaining()
         return StringValue(value="for ever" if left > 1e9 else "some" if 0 < left < 100 else "none")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import grpc
 
 from lrpc.cluster.channel.context import ClientFacts
-from lrpc.cluster.channel.form import Metadata, Metadatum, checked, pack_metadata, pack_reply
-from lrpc.cluster.channel.methods import CODES, INTERNAL, UNKNOWN
+from lrpc.cluster.channel.form import Metadata, Metadatum, checked, has_passed, pack_metadata, pack_reply
+from lrpc.cluster.channel.methods import CODES, INTERNAL, LATE_REPLY, UNKNOWN
 
 if TYPE_CHECKING:  # which needs the host kernel
     from lrpc.domains.host.loops import LoopCall
@@ -158,8 +158,10 @@ class AwaitedContext(ClientFacts, grpc.aio.ServicerContext[Any, Any]):  # type: 
         return bool(self._initial or self._trailing or self._details)
 
     def answer(self, reply: bytes) -> None:
-        """Answer the call, where it was not, and nobody has given it up."""
-        if self._call.answer(reply):
+        """Answer the call, where it was not, and nobody has given it up; or that it is late."""
+        if has_passed(self.deadline_ns):
+            self.give_up(LATE_REPLY)
+        elif self._call.answer(reply):
             self.finished = True
 
     def give_up(self, reply: bytes) -> None:

@@ -22,7 +22,7 @@ from lrpc.cluster.channel.methods import (
     CANCELLED,
     EXHAUSTED,
     INTERNAL,
-    LATE,
+    LATE_REPLY,
     LIMIT_TEXT,
     STOPPING_TEXT,
     UNAVAILABLE,
@@ -79,7 +79,7 @@ class AwaitedHandlers:
 
     def _late(self, context: AwaitedContext, task: asyncio.Task[None]) -> None:
         if not context.finished:
-            context.give_up(pack_reply(LATE, "Deadline Exceeded", (), (), b""))
+            context.give_up(LATE_REPLY)
             self._stop(context, task)
 
     def _ended(self, context: AwaitedContext) -> None:

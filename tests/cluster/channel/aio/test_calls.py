@@ -105,6 +105,18 @@ class TestCalls:
 
         run(main())
 
+    def test_a_response_after_the_deadline_does_not_reach_a_client_that_has_not_seen_it_pass(
+        self, tmp_path: Path
+    ) -> None:
+        async def main() -> None:
+            async with awaited_pair(tmp_path) as (_, ours, _):
+                await awaited_seen(ours, "echo", "")
+                found = await awaited_seen(ours, "late", "a", timeout=0.05)
+                assert (found.code, found.details) == (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+                assert ours.grpc_calls == 0
+
+        run(main())
+
     def test_initial_metadata_come_before_the_response(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with awaited_pair(tmp_path) as (service, ours, _):
