@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from lrpc.domains.domain import ExportingDomain, Policy
 from lrpc.domains.interface import Interface, Procedure, is_leaf
+from lrpc.domains.plans import PrivateValues
 from lrpc.domains.stubs import ServerStub, split_stub
 from lrpc.kernel.descriptors import Convention, ImportRequest, ProcedureDescriptor
 from lrpc.kernel.errors import BindingRefused
@@ -57,7 +58,7 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
     """
     arguments = procedure.arguments
     everything = convention == "execution stack"
-    private = arguments.private_count(everything=everything)
+    private = PrivateValues(arguments, everything=everything)
     return ProcedureDescriptor(
         procedure.name,
         ServerStub(procedure, body, copies_all=everything),
@@ -66,13 +67,13 @@ def _descriptor(procedure: Procedure, body: Callable[..., object], convention: C
         procedure.simultaneous,
         argument_values=arguments.count,
         result_values=procedure.results.count,
-        private_values=private,
-        private_size=lambda buffer, at: arguments.private_bytes(buffer, at, everything=everything),
-        private_spans=lambda buffer, at: arguments.private_spans(buffer, at, everything=everything),
+        private_values=private.count,
+        private_size=private.size,
+        private_spans=private.spans,
         largest_arguments=arguments.largest,
         reads_in_place=arguments.in_place and not everything,
         argument_shapes=arguments.shapes,
         result_shapes=procedure.results.shapes,
-        split_entry=split_stub(procedure, body, copies_all=everything) if private else None,
+        split_entry=split_stub(procedure, body, copies_all=everything) if private.count else None,
         leaf=is_leaf(body),
     )

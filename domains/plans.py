@@ -218,40 +218,6 @@ class CopyPlan:
                 raise ArgumentError(f"{self.procedure}: {self.values[number].name}: {problem}")
         return b"".join(_pack(one.codec, value) for one, value in zip(self.values, values, strict=True))
 
-    def private_count(self, *, everything: bool) -> int:
-        """Return how many values the server stub copies to its E-stack, or makes references to.
-
-        With `everything` it copies them all: the server's language finds its arguments on the
-        execution stack.
-        """
-        return sum(everything or value.private or value.by_reference for value in self.values)
-
-    def private_bytes(self, buffer: bytes | bytearray, at: int, *, everything: bool) -> int:
-        """Return how many bytes the server stub copies or makes: see `private_count`.
-
-        The values lie packed in `buffer` from `at` on; a length counts as part of its value.
-        """
-        copied = sum(size for _, size in self.private_spans(buffer, at, everything=everything))
-        made = sum(value.by_reference and not (everything or value.private) for value in self.values)
-        return copied + REFERENCE_SIZE * made
-
-    def private_spans(self, buffer: bytes | bytearray, at: int, *, everything: bool) -> list[tuple[int, int]]:
-        """Return where the values that the server stub copies lie in `buffer`: (offset, bytes).
-
-        They are packed from `at` on. What lies beyond the buffer's end is left out.
-        """
-        found: list[tuple[int, int]] = []
-        for value in self.values:
-            size = value.codec.size
-            if value.codec.format is None:
-                if at + LENGTH_SIZE > len(buffer):
-                    break
-                size = min(size, LENGTH_SIZE + read_length(buffer, at))
-            if everything or value.private:
-                found.append((at, size))
-            at += size
-        return found
-
     def unpack(self, buffer: bytes | bytearray, at: int) -> tuple[object, ...]:
         """Return copies of the values that lie packed in `buffer` from `at` on.
 
@@ -309,6 +275,58 @@ class CopyPlan:
             return self._decode(value, bytes(buffer[start : start + size]))
 
         return Place(f"{self.procedure}: {value.name}", read)
+
+
+class PrivateValues:
+    """The arguments of a procedure that its server's stub copies off the A-stack or the message.
+
+    With `everything` it copies them all: the server's language finds its arguments on the execution
+    stack. The stub also makes a reference there to each that is by reference and not copied.
+    """
+
+    def __init__(self, plan: CopyPlan, *, everything: bool) -> None:
+        copied = [everything or value.private for value in plan.values]
+        made = sum(value.by_reference for value, one in zip(plan.values, copied, strict=True) if not one)
+        self.count = sum(copied) + made
+        self._made_bytes = REFERENCE_SIZE * made
+        self._values = [
+            (value.codec.size, value.codec.format is None, one) for value, one in zip(plan.values, copied, strict=True)
+        ]
+        # Where values lie that all have fixed sizes, worked out once.
+        self._bytes = plan.largest if plan.packer is not None else 0
+        self._fixed = self._found(b"\0" * self._bytes, 0) if self._bytes else []
+
+    def size(self, buffer: bytes | bytearray, at: int) -> int:
+        """Return how many bytes the server's stub copies or makes.
+
+        The values lie packed in `buffer` from `at` on; a length counts as part of its value.
+        """
+        size = self._made_bytes
+        for _, copied in self.spans(buffer, at):
+            size += copied
+        return size
+
+    def spans(self, buffer: bytes | bytearray, at: int) -> list[tuple[int, int]]:
+        """Return where the values that the stub copies lie in `buffer`: (offset, bytes).
+
+        They are packed from `at` on. What lies beyond the buffer's end is left out.
+        """
+        if self._bytes and at == 0 and len(buffer) >= self._bytes:
+            return self._fixed
+        return self._found(buffer, at)
+
+    def _found(self, buffer: bytes | bytearray, at: int) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        end = len(buffer)
+        for size, varies, copied in self._values:
+            if at + (LENGTH_SIZE if varies else 1) > end:
+                break
+            if varies:
+                size = min(size, LENGTH_SIZE + read_length(buffer, at))
+            if copied:
+                found.append((at, min(size, end - at)))
+            at += size
+        return found
 
 
 def in_place(value: ValuePlan, place: Place[object]) -> object:

@@ -1,41 +1,39 @@
 """Random streams: one for each (seed, machine, purpose), with samples computed in integers.
 
 The same seed must give the same run anywhere and for good. The raw words therefore come from
-Philox, a counter-based generator with a fixed definition, and the samples are made from them here,
-in integer arithmetic. A library's distributions may change between its versions, so none is used.
+Philox, a generator with a fixed definition, and the samples are made from them here, in integer
+arithmetic. A library's distributions may change between its versions, so none is used.
 
-All streams of a thread share one generator, which is given a stream's key and place for each few
-words: that takes half a microsecond, where to make a generator takes fifteen, and to keep one for
-each of a hundred thousand streams seven kilobytes each.
+Words have 64 bits without a sign. They are kept less 2**63, which is in the same order: so compiled
+code compares them as what the processor compares. Products are made of their halves, which fit it
+too. Compiled code multiplies larger numbers as Python does, which takes longer, and then reports a
+Ctrl-C as a MemoryError.
 """
 
-import threading
-from array import array
+from __future__ import annotations
+
 from bisect import bisect_right
-from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
+from operator import mul
 from struct import unpack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from librt.strings import read_i64_le
+
+from lrpc.kernel.philox import signed_words, upper_halves
 
 if TYPE_CHECKING:
-    from numpy import uint64
-    from numpy.random import Philox
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
+
+    from mypy_extensions import i64  # a native number, where this is compiled
 
 # Words generated at a time: few at first, since most streams of a large cluster are asked for few.
 _FEWEST: Final = 4
-_MOST: Final = 64
-_BLOCK: Final = 4  # words that Philox makes at a time, each block from its number
-
-
-class _Shared(threading.local):
-    """The generator of a thread's streams, made for the first of them."""
-
-    philox: "Philox | None" = None
-
-
-_shared: Final = _Shared()
+_MOST: Final = 256
+_BYTES: Final = 8  # of a word
+_MIDDLE: Final = 1 << 63  # what words are kept less
+_LARGEST: Final = 1 << 31  # a mean whose products with 32 bits fit a signed word
 
 
 class Stream:
@@ -43,54 +41,44 @@ class Stream:
 
     def __init__(self, seed: int, machine: str, purpose: str) -> None:
         name = f"{seed}\0{machine}\0{purpose}".encode()
-        self._key = unpack("<QQ", blake2b(name, digest_size=16).digest())
+        self._key: tuple[int, int] = unpack("<QQ", blake2b(name, digest_size=16).digest())
         self._drawn = 0  # words, with those generated ahead
-        self._words = array("Q")  # generated ahead, the next one last; a list of them takes four times as much
+        self._words = b""  # generated ahead, each less 2**63
+        self._at: i64 = 0  # where the next one is in these
+        self._end: i64 = 0
         self._ahead = _FEWEST
 
     def word(self) -> int:
         """Return 64 random bits."""
-        return (self._words or self._more()).pop()
+        signed: int = self._next()
+        return signed + _MIDDLE
 
     def halves(self, count: int) -> list[int]:
         """Return the upper 32 bits of each of the next `count` words.
 
         The words that `word` has generated ahead, and not yet returned, are not among them.
         """
-        halves: list[int] = (self._draw(count) >> 32).tolist()
+        halves = upper_halves(self._key, self._drawn, count)
+        self._drawn += count
         return halves
 
-    def _more(self) -> "array[int]":
-        """Generate words ahead, where there are none, and return them."""
-        self._words = array("Q", self._draw(self._ahead).tobytes())
-        self._words.reverse()
-        self._ahead = min(4 * self._ahead, _MOST)
-        return self._words
-
-    def _draw(self, count: int) -> "NDArray[uint64]":
-        """Return the next `count` words."""
-        philox = _shared.philox
-        if philox is None:
-            from numpy.random import Philox  # here, since numpy takes a while, and only runs need it
-
-            philox = _shared.philox = Philox()
-        blocks, begun = divmod(self._drawn, _BLOCK)
-        state: Any = {  # the tuples in it are taken as the arrays are that are declared
-            "bit_generator": "Philox",
-            "state": {"counter": (blocks, 0, 0, 0), "key": self._key},
-            "buffer": (0, 0, 0, 0),
-            "buffer_pos": _BLOCK,  # nothing is left of a block
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
-        philox.state = state
-        self._drawn += count
-        words: NDArray[uint64] = philox.random_raw(begun + count)
-        return words[begun:]
+    def _next(self) -> i64:
+        """Return the next word, less 2**63."""
+        at = self._at
+        if at == self._end:
+            self._words = signed_words(self._key, self._drawn, self._ahead)
+            self._drawn += self._ahead
+            self._end = len(self._words)
+            self._ahead = min(4 * self._ahead, _MOST)
+            at = 0
+        self._at = at + _BYTES
+        return read_i64_le(self._words, at)
 
     def below(self, bound: int) -> int:
         """Return a random whole number from 0 to `bound` - 1; `bound` is at most 2**32."""
-        return (self.word() >> 32) * bound >> 32
+        whole: i64 = bound
+        half = (self._next() >> 32) + _LARGEST
+        return ((half >> 16) * whole + ((half & 0xFFFF) * whole >> 16)) >> 16
 
     def chance(self, parts: int, whole: int) -> bool:
         """Return True with probability `parts` / `whole`; `whole` is at most 2**32."""
@@ -105,19 +93,32 @@ class Stream:
 
         It compares uniform words and needs no logarithm. Each round draws a run of falling words. A
         run of odd length ends the sample, with its first word as the fraction; every run of even
-        length before it adds one to the whole part. Words are taken as `word` takes them, since to
-        call it takes as long as that.
+        length before it adds one to the whole part.
         """
         whole = 0
         while True:
-            first = last = (self._words or self._more()).pop()
-            falling = 1
-            while (following := (self._words or self._more()).pop()) < last:
+            first = self._next()
+            last = first
+            odd = True  # the words in the run so far
+            following = self._next()
+            while following < last:
                 last = following
-                falling += 1
-            if falling % 2:
-                return whole * mean + (first * mean >> 64)
+                odd = not odd
+                following = self._next()
+            if odd:
+                return whole * mean + _part(first, mean)
             whole += 1
+
+
+def _part(signed: i64, mean: int) -> int:
+    """Return `mean` times a word, which is given less 2**63, as a fraction of 2**64."""
+    if not 0 <= mean < _LARGEST:
+        word: int = signed
+        product: int = mul(word + _MIDDLE, mean)
+        return product >> 64
+    short: i64 = mean
+    upper = (signed >> 32) + _LARGEST
+    return (upper * short + ((signed & 0xFFFFFFFF) * short >> 32)) >> 32
 
 
 def zipf_bounds(count: int, unevenness: float = 1.0, largest: int = 1_000_000) -> list[int]:

@@ -1,4 +1,4 @@
-"""Table III's copies of each discipline, with from where to where each goes; and copy E itself.
+"""Table III's copies of each discipline, with from where to where each goes.
 
 Also how messages travel, as a cost model says it: by which discipline, and what is under a lock.
 """
@@ -7,8 +7,6 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from lrpc.kernel.descriptors import ProcedureDescriptor
-from lrpc.kernel.simulated.memory import POISON
 from lrpc.kernel.simulated.origins import Sourced
 
 # The copies, by Table III's letters, that a message-passing system makes of each mutable argument,
@@ -44,37 +42,6 @@ RESULT_PATHS: Final[dict[str, CopyPath]] = {
     "message passing": {"B": (RECEIVER, KERNEL), "C": (KERNEL, SENDER), "F": (SENDER, STUB)},
     "restricted message passing": {"B": (RECEIVER, KERNEL), "F": (KERNEL, STUB)},
 }
-
-POISONED: Final = bytes([POISON])  # a byte of what was not copied
-
-
-def copy_private(descriptor: ProcedureDescriptor, packed: bytes | bytearray) -> bytes:
-    """Make copy E: return what is on the server's stack then, the private arguments of `packed`.
-
-    Each lies where it does in `packed`.
-    """
-    stack = bytearray(len(packed))
-    for at, size in _private_spans(descriptor, packed):
-        stack[at : at + size] = packed[at : at + size]
-    return bytes(stack)
-
-
-def beside(descriptor: ProcedureDescriptor, packed: bytes | bytearray, stack: bytes) -> bytes:
-    """Return packed arguments as the server's stub finds them: the private ones from its stack.
-
-    Where copy E was not made, and the stack is empty, those are garbage.
-    """
-    found = bytearray(packed)
-    stack = stack or POISONED * len(found)
-    for at, size in _private_spans(descriptor, packed):
-        found[at : at + size] = stack[at : at + size]
-    return bytes(found)
-
-
-def _private_spans(descriptor: ProcedureDescriptor, packed: bytes | bytearray) -> list[tuple[int, int]]:
-    spans = descriptor.private_spans(packed, 0)
-    return [(at, min(size, len(packed) - at)) for at, size in spans if at < len(packed)]
-
 
 # The steps of a message's transfer, in order.
 TRANSFER_STEPS: Final = (

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
+from lrpc.kernel.simulated.copy_e import POISONED, beside, copy_private
 from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
     KERNEL,
-    POISONED,
     RECEIVER,
     RESULT_PATHS,
     SHARED,
     STACK,
     STUB,
-    beside,
-    copy_private,
 )
 from lrpc.kernel.simulated.log import MESSAGE
 from lrpc.kernel.simulated.memory import READ, WRITE

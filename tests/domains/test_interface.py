@@ -14,7 +14,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Check, FixedBytes, Float32, Immutable, Int32, Marshaled, Mutable, Reference, UpTo
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, InterfaceRefused, interface_of, procedure
-from lrpc.domains.plans import CopyPlan, ValuePlan
+from lrpc.domains.plans import CopyPlan, PrivateValues, ValuePlan
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import ETHERNET_PACKET, SIMULTANEOUS_CALLS
 from lrpc.kernel.errors import ArgumentError
@@ -120,10 +120,9 @@ def test_sizes_follow_from_the_types() -> None:
     assert sized.arguments.size == 4 + 7 + (4 + 10) + (4 + ETHERNET_PACKET)
     assert sized.results.size == 4 + (4 + 20)
     packed = bytearray(sized.arguments.pack((1, bytes(7), "abc", b"")))
-    assert (
-        sized.arguments.private_count(everything=False),
-        sized.arguments.private_bytes(packed, 0, everything=False),
-    ) == (1, 4 + 3)
+    private = PrivateValues(sized.arguments, everything=False)
+    assert (private.count, private.size(packed, 0)) == (1, 4 + 3)
+    assert private.spans(packed, 0) == [(4 + 7, 4 + 3)]
     assert sized.simultaneous == SIMULTANEOUS_CALLS
 
 

@@ -17,7 +17,7 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.codecs import Bool, Check, FixedBytes, Float64, Immutable, Int8, Int32, Int64, Reference, UInt16, UpTo
 from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface
-from lrpc.domains.plans import CopyPlan
+from lrpc.domains.plans import PrivateValues
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.simulated.costs import BUS_STEPS, PARTS, STEPS, Bus, CostModel, StepCost
@@ -252,11 +252,6 @@ def packed_sizes(drawn: Drawn) -> tuple[int, int]:
     return len(passed), len(procedure.results.pack((*referents, *results)))
 
 
-def private_bytes(plan: CopyPlan, arguments: tuple[object, ...], *, everything: bool) -> int:
-    packed = plan.pack(plan.referents(arguments))
-    return plan.private_bytes(packed, 0, everything=everything)
-
-
 @examples(60)
 @given(drawn=procedures(), setting=SETTINGS.filter(lambda setting: setting.transfer != "within a domain"))
 def test_what_is_copied_is_what_was_passed(drawn: Drawn, setting: Setting) -> None:
@@ -265,8 +260,8 @@ def test_what_is_copied_is_what_was_passed(drawn: Drawn, setting: Setting) -> No
     plan = interface.procedures[0].arguments
     passed, returned = packed_sizes(drawn)
     everything = setting.convention == "execution stack"
-    private = plan.private_count(everything=everything)
-    private_size = private_bytes(plan, arguments, everything=everything)
+    copied = PrivateValues(plan, everything=everything)
+    private, private_size = copied.count, copied.size(plan.pack(plan.referents(arguments)), 0)
     results = interface.procedures[0].results.count
     if setting.transfer == "lrpc":
         elsewhere = "exchanged" if setting.exchanged else "copy"

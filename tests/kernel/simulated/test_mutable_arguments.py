@@ -15,7 +15,8 @@ from lrpc.domains.clerk import Clerk
 from lrpc.domains.simulated.binding import bind
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.simulated.charges import ChargeNote, ChargeNotes
-from lrpc.kernel.simulated.disciplines import POISONED, Discipline
+from lrpc.kernel.simulated.copy_e import POISONED
+from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
