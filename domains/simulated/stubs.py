@@ -298,3 +298,15 @@ class WithinStub(ClientStub):
             results = (*[self.arguments.referents(values)[n] for n in self.arguments.references], *results)
         self.results.pack(results)
         return results
+
+
+def repeat(procedure: Callable[..., object], values: tuple[object, ...], times: int) -> None:
+    """Make so many equal calls of a bound procedure, one after the other, and drop their results.
+
+    Its stub makes them, unless it stands behind one that records calls or raises declared errors.
+    """
+    if isinstance(procedure, ClientStub):
+        procedure.repeat(values, times)
+        return
+    for _ in range(times):
+        procedure(*values)

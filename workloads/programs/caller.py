@@ -13,7 +13,7 @@ from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface
 from lrpc.domains.residents import Program
 from lrpc.domains.servers import Files, Names, Windows
-from lrpc.domains.simulated.stubs import ClientStub
+from lrpc.domains.simulated.stubs import repeat
 from lrpc.kernel.documents import Document
 from lrpc.kernel.errors import ArgumentError
 from lrpc.workloads.programs.four_tests import FourTests
@@ -83,12 +83,11 @@ class Caller(Program):
         for _ in range(self.rounds):
             for call in self.calls:
                 procedure, values = getattr(bound[call.to], call.procedure), call.values
-                if not self.every_us and isinstance(procedure, ClientStub):
-                    procedure.repeat(values, call.times)
+                if not self.every_us:
+                    repeat(procedure, values, call.times)
                     continue
                 for _ in range(call.times):
-                    if self.every_us:
-                        domain.sleep(us=chance.exponential(self.every_us))
+                    domain.sleep(us=chance.exponential(self.every_us))
                     procedure(*values)
 
     @property

@@ -15,9 +15,11 @@ from lrpc.domains.domain import Domain, Transfer
 from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.residents import Count, Findings, Program, Server
 from lrpc.domains.simulated.domain import simulated
+from lrpc.domains.simulated.stubs import repeat
 from lrpc.kernel.simulated.costs import STEPS
 
 Test = Literal["Null", "Add", "BigIn", "BigInOut"]
+BoundCall = tuple[Callable[..., object], tuple[object, ...]]  # a bound procedure, and the arguments
 TESTS: Final[tuple[Test, ...]] = ("Null", "Add", "BigIn", "BigInOut")
 WARM_UP: Final = 10  # calls of each test before those that are measured
 
@@ -63,15 +65,14 @@ class FourTestsServer(Server, FourTests):
         return data
 
 
-def calls_of(server: FourTests) -> dict[Test, Callable[[], object]]:
-    """Return functions that make each test's call of a server."""
-    data = bytes(200)
-    return {
-        "Null": server.null,
-        "Add": lambda: server.add(1, 2),
-        "BigIn": lambda: server.big_in(data),
-        "BigInOut": lambda: server.big_in_out(data),
-    }
+def call_of(server: FourTests, test: Test) -> BoundCall:
+    """Return the call of a server that a test makes."""
+    if test == "Null":
+        return server.null, ()
+    if test == "Add":
+        return server.add, (1, 2)
+    data = (bytes(200),)
+    return (server.big_in if test == "BigIn" else server.big_in_out), data
 
 
 @dataclass
@@ -97,9 +98,8 @@ class FourTestsClient(Program):
     def run(self, domain: Domain) -> None:
         """Run the loops of all tests, one after another."""
         server = domain.bind(FourTests, "tests", self.transfer)
-        calls = calls_of(server)
         for test in self.tests:
-            self._measure(domain, test, calls[test])
+            self._measure(domain, test, call_of(server, test))
 
     @property
     def planned_calls(self) -> int:
@@ -110,13 +110,11 @@ class FourTestsClient(Program):
         """Return each test's calls, their virtual time in ns, and the charges by step."""
         return self._measured
 
-    def _measure(self, domain: Domain, test: str, call: Callable[[], object]) -> None:
+    def _measure(self, domain: Domain, test: str, call: BoundCall) -> None:
         kernel = simulated(domain).kernel
-        for _ in range(WARM_UP):
-            call()
+        repeat(*call, WARM_UP)
         since, before = kernel.now_ns, kernel.charges.counts()
-        for _ in range(self.calls):
-            call()
+        repeat(*call, self.calls)
         steps = zip(STEPS, before, kernel.charges.counts(), strict=True)
         charges = {step: after - start for step, start, after in steps if after > start}
         self._measured[test] = {"calls": self.calls, "elapsed_ns": kernel.now_ns - since, "charges": charges}
