@@ -300,6 +300,27 @@ class WithinStub(ClientStub):
         return results
 
 
+class PreparedCall:
+    """A call of a bound procedure whose arguments are packed once, however often it is made.
+
+    They are packed each time where the procedure may change them, and where the stub stands behind
+    one that records calls or raises declared errors. Raises `ArgumentError` as the call would.
+    """
+
+    def __init__(self, procedure: Callable[..., object], values: tuple[object, ...]) -> None:
+        self._procedure = procedure
+        self._values = values
+        self._stub = procedure if isinstance(procedure, ClientStub) and procedure.arguments.bare else None
+        self._packed = b"" if self._stub is None else pack(self._stub.arguments, values)
+
+    def make(self) -> None:
+        """Make the call, and drop its results."""
+        if self._stub is None:
+            self._procedure(*self._values)
+        else:
+            self._stub._make(self._packed, self._values)
+
+
 def repeat(procedure: Callable[..., object], values: tuple[object, ...], times: int) -> None:
     """Make so many equal calls of a bound procedure, one after the other, and drop their results.
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from lrpc.domains.domain import Domain
 from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.residents import Findings, Program, Server
+from lrpc.domains.simulated.stubs import PreparedCall
 from lrpc.workloads.programs.survey import CALLED, CALLS, SERVICES, definitions, order, pool, slots, survey
 
 IMPORTS: Final = tuple(f"service{number:02d}" for number in range(SERVICES))
@@ -76,15 +77,14 @@ class SurveyClient(Program):
     def make(self, procedures: list[Callable[..., object]], domain: Domain) -> None:
         """Make the calls through the stubs in `procedures`, the most popular first."""
         calls = [
-            cycle([(number, call, values) for values in pool(self.seed, one.procedure, "arguments")])
-            for number, (call, one) in enumerate(zip(procedures, survey(self.seed).called, strict=True))
+            cycle([PreparedCall(call, values) for values in pool(self.seed, one.procedure, "arguments")])
+            for call, one in zip(procedures, survey(self.seed).called, strict=True)
         ]
         which = slots()
         ready = [next(calls[number]) for number in which]
         for slot in islice(order(domain.random("survey"), which), self.calls):
-            number, call, values = ready[slot]
-            call(*values)
-            self._made[number] += 1
+            ready[slot].make()
+            self._made[which[slot]] += 1
 
     @property
     def planned_calls(self) -> int:
