@@ -100,6 +100,27 @@ def test_chance_comes_true_as_often_as_it_says() -> None:
     assert all(stream.chance(20, 20) for _ in range(100))
 
 
+def by_comparisons(stream: Stream, mean: int) -> int:
+    """Return what von Neumann's method makes of whole words, with numbers as large as it takes."""
+    whole = 0
+    while True:
+        run = [stream.word()]
+        while (following := stream.word()) < run[-1]:
+            run.append(following)
+        if len(run) % 2:
+            return whole * mean + (run[0] * mean >> 64)
+        whole += 1
+
+
+@given(st.integers(0, 99), st.lists(st.integers(0, 2**40) | st.integers(2**31 - 2, 2**31 + 2), max_size=30))
+def test_samples_are_what_whole_words_give(seed: int, means: list[int]) -> None:
+    stream, words_alone = Stream(seed, "m", "samples"), Stream(seed, "m", "samples")
+    for mean in means:
+        assert stream.exponential(mean) == by_comparisons(words_alone, mean)
+        bound = min(mean, 2**32)
+        assert stream.below(bound) == (words_alone.word() >> 32) * bound >> 32
+
+
 @pytest.mark.parametrize("mean", [1_000, 250_000, 10**9])
 def test_exponential_times_have_their_mean_their_spread_and_their_median(mean: int) -> None:
     stream = Stream(1, "m", "exponential")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lrpc
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.simulated.binding import bind
-from lrpc.domains.simulated.stubs import ClientStub
+from lrpc.domains.simulated.stubs import ClientStub, PreparedCall, repeat
 from lrpc.kernel.simulated.costs import CostModel
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
@@ -72,6 +72,7 @@ class LeafTill(TillServer):
     sometimes = lrpc.leaf(lambda self, amount: TillServer.sometimes(self, amount))
 
 
+How = Literal["one by one", "repeated", "prepared"]
 Calls = list[tuple[str, int, int]]  # of a procedure, with a number, so many times
 
 
@@ -93,18 +94,22 @@ class Made:
         assert isinstance(found, ClientStub)
         return found
 
-    def make(self, calls: Calls, *, repeats: bool = False) -> "Made":
-        """Run a thread that makes calls, one by one or as its stub repeats them."""
+    def make(self, calls: Calls, how: How = "one by one") -> "Made":
+        """Run a thread that makes calls, one by one, as its stub repeats them, or prepared."""
 
         def body() -> None:
             for procedure, number, times in calls:
                 stub, values = self.stub_of(procedure), () if procedure == "null" else (number,)
                 try:
-                    if repeats:
-                        stub.repeat(values, times)
+                    if how == "repeated":
+                        repeat(stub, values, times)
                         continue
+                    prepared = PreparedCall(stub, values)
                     for _ in range(times):
-                        self.told.append(stub(*values))
+                        if how == "prepared":
+                            prepared.make()
+                        else:
+                            self.told.append(stub(*values))
                 except lrpc.CallError as error:
                     self.told.append(f"{type(error).__name__} {error}")
 
@@ -152,12 +157,14 @@ def test_calls_at_once_show_what_calls_step_by_step_show(
 
 
 @given(calls=CALLS, costs=st.sampled_from([FIREFLY, NO_BUS, TAGGED]))
-def test_calls_that_a_stub_repeats_are_those_made_one_by_one(calls: Calls, costs: CostModel) -> None:
+def test_repeated_and_prepared_calls_are_those_made_one_by_one(calls: Calls, costs: CostModel) -> None:
     one_by_one = Made(LeafTill(), costs).make(calls)
-    repeated = Made(LeafTill(), costs).make(calls, repeats=True)
-    assert repeated.shown == one_by_one.shown
     errors = [told for told in one_by_one.told if isinstance(told, str)]
-    assert repeated.told == errors
+    ways: tuple[How, ...] = ("repeated", "prepared")
+    for how in ways:
+        made = Made(LeafTill(), costs).make(calls, how)
+        assert made.shown == one_by_one.shown
+        assert made.told == errors
 
 
 @pytest.mark.parametrize(
@@ -200,7 +207,7 @@ def test_a_binding_object_that_is_altered_between_calls_is_found(alter: str) -> 
             setattr(stub.key, alter, 77)
 
     made.till.meanwhile = lambda: forge() if made.till.calls == 6 else None
-    made.make([("null", 0, 100)], repeats=True)
+    made.make([("null", 0, 100)], "repeated")
     assert made.kernel.counts.cross_domain == 6
     assert [str(told).split()[0] for told in made.told] == ["ForgedBinding"]
 
