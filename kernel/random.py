@@ -6,8 +6,8 @@ arithmetic. A library's distributions may change between its versions, so none i
 
 Words have 64 bits without a sign. They are kept less 2**63, which is in the same order: so compiled
 code compares them as what the processor compares. Products are made of their halves, which fit it
-too. Compiled code multiplies larger numbers as Python does, which takes longer, and then reports a
-Ctrl-C as a MemoryError.
+too. Larger numbers are left to `mul`, which takes longer: a product that compiled code writes out
+as such a number ends the process where a Ctrl-C comes meanwhile.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 # Words generated at a time: few at first, since most streams of a large cluster are asked for few.
 _FEWEST: Final = 4
-_MOST: Final = 256
+_MOST: Final = 64
 _BYTES: Final = 8  # of a word
 _MIDDLE: Final = 1 << 63  # what words are kept less
 _LARGEST: Final = 1 << 31  # a mean whose products with 32 bits fit a signed word
+_WIDEST: Final = 1 << 32  # a bound whose products with 16 bits do, twice over
 
 
 class Stream:
@@ -76,8 +77,12 @@ class Stream:
 
     def below(self, bound: int) -> int:
         """Return a random whole number from 0 to `bound` - 1; `bound` is at most 2**32."""
-        whole: i64 = bound
         half = (self._next() >> 32) + _LARGEST
+        if not 0 <= bound <= _WIDEST:
+            large: int = half
+            product: int = mul(large, bound)
+            return product >> 32
+        whole: i64 = bound
         return ((half >> 16) * whole + ((half & 0xFFFF) * whole >> 16)) >> 16
 
     def chance(self, parts: int, whole: int) -> bool:
@@ -95,7 +100,7 @@ class Stream:
         run of odd length ends the sample, with its first word as the fraction; every run of even
         length before it adds one to the whole part.
         """
-        whole = 0
+        whole: i64 = 0
         while True:
             first = self._next()
             last = first
@@ -106,19 +111,32 @@ class Stream:
                 odd = not odd
                 following = self._next()
             if odd:
-                return whole * mean + _part(first, mean)
+                return _times(whole, first, mean)
             whole += 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle or copy as the stream that goes on from here."""
+        at: int = self._at
+        return _resumed, (self._key, self._drawn, self._words[at:], self._ahead)
 
-def _part(signed: i64, mean: int) -> int:
-    """Return `mean` times a word, which is given less 2**63, as a fraction of 2**64."""
+
+def _resumed(key: tuple[int, int], drawn: int, words: bytes, ahead: int) -> Stream:
+    stream = Stream(0, "", "")
+    stream._key, stream._drawn, stream._words, stream._ahead = key, drawn, words, ahead
+    stream._end = len(words)
+    return stream
+
+
+def _times(whole: i64, signed: i64, mean: int) -> int:
+    """Return `mean` times a number: a whole one, and a word as a fraction of 2**64, less 2**63."""
     if not 0 <= mean < _LARGEST:
+        above: int = whole
         word: int = signed
-        product: int = mul(word + _MIDDLE, mean)
+        product: int = mul((above << 64) + word + _MIDDLE, mean)
         return product >> 64
     short: i64 = mean
     upper = (signed >> 32) + _LARGEST
-    return (upper * short + ((signed & 0xFFFFFFFF) * short >> 32)) >> 32
+    return whole * short + ((upper * short + ((signed & 0xFFFFFFFF) * short >> 32)) >> 32)
 
 
 def zipf_bounds(count: int, unevenness: float = 1.0, largest: int = 1_000_000) -> list[int]:

@@ -1,22 +1,28 @@
-"""Memory of protection domains, the rights to it, and the pages in a translation buffer.
+"""Memory of protection domains, the rights to it, the pages in a translation buffer, and copy E.
 
 Misses of a translation buffer are pages. A switch of contexts flushes a processor's buffer. The
 pages that the path then touches, the kernel's and the domain's, are a fixed set, and those of them
 that the buffer lacks are the misses. After a flush all are missing, so the usual case needs no set
 operation. With tagged entries nothing is flushed, and where no context is switched nothing is
 missed.
+
+By copy E of Table III a server's stub has its private arguments on the server's stack: those that a
+client must not change during the call, or that the server's language finds nowhere else. The
+procedure gets them from there. Where the copy was not made, it gets garbage.
 """
 
 from bisect import bisect_right
 from functools import lru_cache
 from typing import Final
 
+from lrpc.kernel.descriptors import ProcedureDescriptor
 from lrpc.kernel.errors import AccessFault
 
 PAGE: Final = 512  # bytes, a VAX page
 READ: Final = 1
 WRITE: Final = 2
 POISON: Final = 0xDB  # fills freed A-stacks in debug mode
+POISONED: Final = bytes([POISON])  # a byte of what was not copied
 
 
 _NO_PAGES: Final[frozenset[int]] = frozenset()
@@ -173,3 +179,26 @@ class AddressSpace:
     def _fault(self, address: int, right: int) -> AccessFault:
         what = "read" if right == READ else "write" if right == WRITE else "read and write"
         return AccessFault(f"domain {self.owner}: {what} at address {address:#x}: not mapped to it for that")
+
+
+def copy_private(descriptor: ProcedureDescriptor, packed: bytes | bytearray) -> bytes:
+    """Make copy E: return what is on the server's stack then, the private arguments of `packed`.
+
+    Each lies where it does in `packed`.
+    """
+    stack = bytearray(len(packed))
+    for at, size in descriptor.private_spans(packed, 0):
+        stack[at : at + size] = packed[at : at + size]
+    return bytes(stack)
+
+
+def beside(descriptor: ProcedureDescriptor, packed: bytes | bytearray, stack: bytes) -> bytes:
+    """Return packed arguments as the server's stub finds them: the private ones from its stack.
+
+    Where copy E was not made, and the stack is empty, those are garbage.
+    """
+    found = bytearray(packed)
+    stack = stack or POISONED * len(found)
+    for at, size in descriptor.private_spans(packed, 0):
+        found[at : at + size] = stack[at : at + size]
+    return bytes(found)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallError, CallFailed, ForgedBinding, NoSuchProcedure, raised
-from lrpc.kernel.simulated.copy_e import POISONED, beside, copy_private
 from lrpc.kernel.simulated.disciplines import (
     ARGUMENT_PATHS,
     COPIES,
@@ -25,7 +24,7 @@ from lrpc.kernel.simulated.disciplines import (
     STUB,
 )
 from lrpc.kernel.simulated.log import MESSAGE
-from lrpc.kernel.simulated.memory import READ, WRITE
+from lrpc.kernel.simulated.memory import POISONED, READ, WRITE, beside, copy_private
 from lrpc.kernel.simulated.message_buffers import HEADER, MessageBuffer, MessageBuffers
 from lrpc.kernel.simulated.message_turns import ConcreteThread
 from lrpc.kernel.simulated.threads import Thread
@@ -320,7 +319,7 @@ class Port:
             return self.kernel.enter(descriptor, message.stack, 0)
         lies = _access(self.export.domain, message.buffer, self._own_place, READ)
         packed = bytes(lies[HEADER : message.end])
-        stack = beside(descriptor, packed, message.stack) if message.private_size else None
+        stack = beside(descriptor, packed, message.stack) if descriptor.private_values else None
         if descriptor.reads_in_place:
             return self.kernel.enter(descriptor, lies, HEADER, stack)
         return self.kernel.enter(descriptor, packed, 0, stack)
@@ -347,7 +346,7 @@ class Port:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:
             message.stack = bytes(_access(self.export.domain, buffer, step.source, READ)[HEADER:end])
-        elif message.private_size:
+        elif self.descriptors[message.procedure].private_values:
             packed = _access(self.export.domain, buffer, step.source, READ)[HEADER:end]
             message.stack = copy_private(self.descriptors[message.procedure], packed)
 

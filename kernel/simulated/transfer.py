@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, cast
 from lrpc.kernel.descriptors import BindingObject
 from lrpc.kernel.errors import CallAborted, CallError, NestedTooDeep, Panic, raised
 from lrpc.kernel.simulated import termination
-from lrpc.kernel.simulated.copy_e import beside, copy_private
 from lrpc.kernel.simulated.log import ABORT, CALL, LARGEST, REFUSED, RETURN
-from lrpc.kernel.simulated.memory import READ, WRITE
+from lrpc.kernel.simulated.memory import READ, WRITE, beside, copy_private
 from lrpc.kernel.states import LINKAGE_ABORTED, LINKAGE_CALLING, THREAD_WAITING, follow
 
 if TYPE_CHECKING:

@@ -3,8 +3,10 @@
 No library samples them.
 """
 
+import pickle
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from hashlib import blake2b
 
 import pytest
@@ -112,13 +114,27 @@ def by_comparisons(stream: Stream, mean: int) -> int:
         whole += 1
 
 
-@given(st.integers(0, 99), st.lists(st.integers(0, 2**40) | st.integers(2**31 - 2, 2**31 + 2), max_size=30))
+@given(
+    st.integers(0, 99),
+    st.lists(
+        st.integers(0, 2**70) | st.integers(2**31 - 2, 2**31 + 2) | st.integers(2**32 - 2, 2**32 + 2), max_size=30
+    ),
+)
 def test_samples_are_what_whole_words_give(seed: int, means: list[int]) -> None:
     stream, words_alone = Stream(seed, "m", "samples"), Stream(seed, "m", "samples")
     for mean in means:
         assert stream.exponential(mean) == by_comparisons(words_alone, mean)
-        bound = min(mean, 2**32)
-        assert stream.below(bound) == (words_alone.word() >> 32) * bound >> 32
+        assert stream.below(mean) == (words_alone.word() >> 32) * mean >> 32
+
+
+@given(st.integers(0, 99))
+def test_a_copy_of_a_stream_goes_on_where_that_is(taken: int) -> None:
+    stream = Stream(0, "m", "copied")
+    for _ in range(taken):
+        stream.word()
+    copied, pickled = deepcopy(stream), pickle.loads(pickle.dumps(stream))
+    found = [[one.word() for _ in range(99)] for one in (stream, copied, pickled)]
+    assert found[1:] == [found[0], found[0]]
 
 
 @pytest.mark.parametrize("mean", [1_000, 250_000, 10**9])

@@ -13,14 +13,14 @@ import pytest
 import lrpc
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.simulated.binding import bind
+from lrpc.domains.simulated.stubs import MessageStub
 from lrpc.kernel.descriptors import Convention
 from lrpc.kernel.simulated.charges import ChargeNote, ChargeNotes
-from lrpc.kernel.simulated.copy_e import POISONED
 from lrpc.kernel.simulated.disciplines import Discipline
 from lrpc.kernel.simulated.domain import ProtectionDomain
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
-from lrpc.kernel.simulated.memory import READ, WRITE
+from lrpc.kernel.simulated.memory import POISONED, READ, WRITE
 from lrpc.kernel.simulated.message_buffers import HEADER
 from tests.support.simulated import NO_BUS, assert_nothing_held, charged
 
@@ -385,10 +385,37 @@ def test_beside_an_argument_that_was_copied_another_is_read_where_it_lies_in_a_m
     assert two.seen == [(1, 2), (99, 2)]
 
 
+@pytest.mark.parametrize("discipline", get_args(Discipline))
+def test_a_message_that_ends_early_gives_a_server_nothing_of_the_one_before(discipline: Discipline) -> None:
+    kernel = Kernel("m", NO_BUS, discipline=discipline, debug=True)
+    server, client = kernel.domain("server"), kernel.domain("client")
+    two = TwoServer()
+    Clerk().export(server, Two, two, "two")
+    stub = bind(client, Two, "two", "message passing")
+    refused: list[str] = []
+
+    def body() -> None:
+        stub.both(lrpc.Mutable(1), 2)
+        both = vars(stub)["both"]
+        assert isinstance(both, MessageStub)
+        for size in (0, 3, 4, 7):
+            try:
+                both.port.call(both.key, both.number, bytes(size))
+            except lrpc.CallError as error:
+                refused.append(str(error))
+
+    client.spawn(body, "client")
+    kernel.run(FOREVER)
+    assert two.seen == [(1, 2), (1, 2)]
+    assert len(refused) == 4
+    assert all("the values end early" in text for text in refused)
+
+
 LEFT_OUT: Final = """
 import sys
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.simulated.binding import bind
+from lrpc.domains.simulated.stubs import MessageStub
 from lrpc.kernel.simulated import transfer
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
