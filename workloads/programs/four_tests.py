@@ -65,14 +65,15 @@ class FourTestsServer(Server, FourTests):
         return data
 
 
-def call_of(server: FourTests, test: Test) -> BoundCall:
-    """Return the call of a server that a test makes."""
-    if test == "Null":
-        return server.null, ()
-    if test == "Add":
-        return server.add, (1, 2)
-    data = (bytes(200),)
-    return (server.big_in if test == "BigIn" else server.big_in_out), data
+def calls_of(server: FourTests) -> dict[Test, BoundCall]:
+    """Return each test's call of a server."""
+    data = bytes(200)
+    return {
+        "Null": (server.null, ()),
+        "Add": (server.add, (1, 2)),
+        "BigIn": (server.big_in, (data,)),
+        "BigInOut": (server.big_in_out, (data,)),
+    }
 
 
 @dataclass
@@ -98,8 +99,9 @@ class FourTestsClient(Program):
     def run(self, domain: Domain) -> None:
         """Run the loops of all tests, one after another."""
         server = domain.bind(FourTests, "tests", self.transfer)
+        calls = calls_of(server)
         for test in self.tests:
-            self._measure(domain, test, call_of(server, test))
+            self._measure(domain, test, calls[test])
 
     @property
     def planned_calls(self) -> int:

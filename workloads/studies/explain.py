@@ -18,7 +18,7 @@ from lrpc.domains.simulated.domain import simulated
 from lrpc.domains.simulated.explain import CallObservation, Explanation, Step, place_of
 from lrpc.kernel.errors import Refused
 from lrpc.kernel.simulated.costs import PARTS, CostModel
-from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test, call_of
+from lrpc.workloads.programs.four_tests import TESTS, FourTests, FourTestsServer, Test, calls_of
 from lrpc.workloads.records.kinds import Kind, kinds_of_steps
 from lrpc.workloads.records.tables import Table, TableValue
 from lrpc.workloads.reports import plots
@@ -189,7 +189,7 @@ def answer(found: Mapping[str, Explanation]) -> str:
 def _local(test: Test, costs: CostModel, processors: int, caching: bool, transfer: Transfer) -> Explanation:
     machine = Machine("machine", cost_model=costs, processors=processors, domain_caching=caching)
     machine.export(FourTests, FourTestsServer(), "server")
-    procedure, values = call_of(machine.bind(FourTests, "server", transfer=transfer), test)
+    procedure, values = calls_of(machine.bind(FourTests, "server", transfer=transfer))[test]
     return machine.explain(lambda: procedure(*values))
 
 
@@ -216,7 +216,7 @@ class ObservedClient(Program):
         """Make the call."""
         assert isinstance(self.observation, CallObservation)
         self.observation.watch(simulated(domain).kernel)
-        procedure, values = call_of(domain.bind(FourTests, "server"), self.test)
+        procedure, values = calls_of(domain.bind(FourTests, "server"))[self.test]
         self.observation.make(lambda: procedure(*values))
 
 

@@ -415,7 +415,6 @@ LEFT_OUT: Final = """
 import sys
 from lrpc.domains.clerk import Clerk
 from lrpc.domains.simulated.binding import bind
-from lrpc.domains.simulated.stubs import MessageStub
 from lrpc.kernel.simulated import transfer
 from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.kernel import Kernel
