@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK: Final = 4  # words that Philox makes at a time, each block from its number
-_MIDDLE: Final = 1 << 63
 
 
 class _Shared(threading.local):
@@ -46,16 +45,3 @@ def random_words(key: tuple[int, int], drawn: int, count: int) -> "NDArray[uint6
     philox.state = state
     words: NDArray[uint64] = philox.random_raw(begun + count)
     return words[begun:]
-
-
-def signed_words(key: tuple[int, int], drawn: int, count: int) -> bytes:
-    """Return the same words, each less 2**63, as signed numbers of 64 bits in little-endian."""
-    from numpy import uint64
-
-    return (random_words(key, drawn, count) ^ uint64(_MIDDLE)).astype("<u8", copy=False).tobytes()
-
-
-def upper_halves(key: tuple[int, int], drawn: int, count: int) -> list[int]:
-    """Return the upper 32 bits of each of the same words."""
-    halves: list[int] = (random_words(key, drawn, count) >> 32).tolist()
-    return halves

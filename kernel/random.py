@@ -4,7 +4,7 @@ The same seed must give the same run anywhere and for good. The raw words theref
 Philox, a generator with a fixed definition, and the samples are made from them here, in integer
 arithmetic. A library's distributions may change between its versions, so none is used.
 
-Words have 64 bits without a sign. They are kept less 2**63, which is in the same order: so compiled
+Words have 64 bits without a sign. They are read less 2**63, which is in the same order: so compiled
 code compares them as what the processor compares. Products are made of their halves, which fit it
 too. Larger numbers are left to `mul`, which takes longer: a product that compiled code writes out
 as such a number ends the process where a Ctrl-C comes meanwhile.
@@ -21,18 +21,21 @@ from typing import TYPE_CHECKING, Final
 
 from librt.strings import read_i64_le
 
-from lrpc.kernel.philox import signed_words, upper_halves
+from lrpc.kernel.philox import random_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mypy_extensions import i64  # a native number, where this is compiled
+    from numpy import uint64
+    from numpy.typing import NDArray
 
 # Words generated at a time: few at first, since most streams of a large cluster are asked for few.
 _FEWEST: Final = 4
 _MOST: Final = 64
 _BYTES: Final = 8  # of a word
-_MIDDLE: Final = 1 << 63  # what words are kept less
+_MIDDLE: Final = 1 << 63  # what words are read less
+_SIGN: Final = -(1 << 63)  # the bit that does so
 _LARGEST: Final = 1 << 31  # a mean whose products with 32 bits fit a signed word
 _WIDEST: Final = 1 << 32  # a bound whose products with 16 bits do, twice over
 
@@ -44,9 +47,8 @@ class Stream:
         name = f"{seed}\0{machine}\0{purpose}".encode()
         self._key: tuple[int, int] = unpack("<QQ", blake2b(name, digest_size=16).digest())
         self._drawn = 0  # words, with those generated ahead
-        self._words = b""  # generated ahead, each less 2**63
+        self._words = b""  # generated ahead
         self._at: i64 = 0  # where the next one is in these
-        self._end: i64 = 0
         self._ahead = _FEWEST
 
     def word(self) -> int:
@@ -59,21 +61,24 @@ class Stream:
 
         The words that `word` has generated ahead, and not yet returned, are not among them.
         """
-        halves = upper_halves(self._key, self._drawn, count)
-        self._drawn += count
+        halves: list[int] = (self._draw(count) >> 32).tolist()
         return halves
+
+    def _draw(self, count: int) -> NDArray[uint64]:
+        """Return the next `count` words, as they are generated."""
+        words = random_words(self._key, self._drawn, count)
+        self._drawn += count
+        return words
 
     def _next(self) -> i64:
         """Return the next word, less 2**63."""
         at = self._at
-        if at == self._end:
-            self._words = signed_words(self._key, self._drawn, self._ahead)
-            self._drawn += self._ahead
-            self._end = len(self._words)
+        if at == len(self._words):
+            self._words = self._draw(self._ahead).astype("<u8", copy=False).tobytes()
             self._ahead = min(4 * self._ahead, _MOST)
             at = 0
         self._at = at + _BYTES
-        return read_i64_le(self._words, at)
+        return read_i64_le(self._words, at) ^ _SIGN
 
     def below(self, bound: int) -> int:
         """Return a random whole number from 0 to `bound` - 1; `bound` is at most 2**32."""
@@ -123,7 +128,6 @@ class Stream:
 def _resumed(key: tuple[int, int], drawn: int, words: bytes, ahead: int) -> Stream:
     stream = Stream(0, "", "")
     stream._key, stream._drawn, stream._words, stream._ahead = key, drawn, words, ahead
-    stream._end = len(words)
     return stream
 
 

@@ -346,9 +346,9 @@ class Port:
             buffer.regions[step.target].bytes[:end] = buffer.regions[step.source].bytes[:end]
         elif self._copies_all:
             message.stack = bytes(_access(self.export.domain, buffer, step.source, READ)[HEADER:end])
-        elif self.descriptors[message.procedure].private_values:
+        elif (descriptor := self.descriptors[message.procedure]).private_values:
             packed = _access(self.export.domain, buffer, step.source, READ)[HEADER:end]
-            message.stack = copy_private(self.descriptors[message.procedure], packed)
+            message.stack = copy_private(descriptor, packed)
 
     def _move_results(self, message: Message, step: CopyStep) -> None:
         """Move the results, with the message's number, by one copy."""
