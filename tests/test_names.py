@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ ROOMS: Final = ("kernel", "domains", "cluster", "workloads")
 MOST_LINES: Final = 450  # of a module
 # Modules of a folder: of one room as a rule, and of the two that are one subject.
 MOST_MODULES: Final = {"kernel/simulated": 25, "cluster": 24}
+# The folders at the top. What else comes there, such as records, was written by a command.
+TOP: Final = {*ROOMS, "lrpc", "protos", "tests", "benchmarks", "examples", "docs", ".ci"}
 EMPTY_VERBS: Final = re.compile(r"(Have|Be|Know)\b")
 
 
@@ -69,3 +72,10 @@ def test_no_folder_is_crowded(room: str) -> None:
         name = str(folder.relative_to(PROJECT))
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(modules) <= MOST_MODULES.get(name, 14), f"{name} has {len(modules)} modules"
+
+
+def test_nothing_that_a_command_wrote_is_kept_at_the_top() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    kept = [Path(name) for name in listed.stdout.split("\0") if name]
+    assert {path.parts[0] for path in kept if len(path.parts) > 1} == TOP
+    assert not [path.name for path in kept if len(path.parts) == 1 and path.suffix in (".json", ".csv")]
