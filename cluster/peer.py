@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, Protocol, TypeVar
 
 import grpc
 
@@ -34,7 +34,7 @@ from lrpc.protos.transport_pb2_grpc import TransportStub
 LARGEST_BATCH: Final = LARGEST_REQUEST // 2
 # For one attempt of a request. After that the other end's pulse is taken.
 PULSE_S: Final = 5.0
-# The least time for one attempt to hand a token over; twice that is the most. After that it is
+# The least time for one attempt to hand a token over; twice that is the most, as on every stream. After that it is
 # checked whether that was abandoned.
 RELAY_S: Final = 1.0
 # Without a single event logged there, though the other end answers.
@@ -52,12 +52,20 @@ PASSING: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
 T = TypeVar("T")
 Q = TypeVar("Q", contravariant=True)
 A = TypeVar("A", covariant=True)
+SentOn = TypeVar("SentOn")  # a stream
+AnswerOn = TypeVar("AnswerOn")
 
 
 class _Method(Protocol[Q, A]):
     def __call__(
         self, request: Q, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
     ) -> A: ...
+
+
+class _Streaming(Protocol[Q, A]):
+    def __call__(
+        self, request: Iterator[Q], timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
+    ) -> Iterator[A]: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class Peer:
         self._enclosed: transport_pb2.Batch | None = None
         self._windows = 0
         self._relayed = 0
-        self._tokens = _Tokens(self._stub)
+        self._tokens = _Stream(self._stub.Relay)
+        self._deliveries = _Stream(self._stub.Deliver)
         self._sent: deque[Future[None]] = deque()
         self._window: Future[WindowReport] | None = None
         self.retries = 0
@@ -121,6 +130,19 @@ class Peer:
             batch = self._batch(source_actor, messages)
             size += batch.ByteSize()
             self._sent.append(self._thread.submit(self._deliver, batch))
+        return self._batches, size
+
+    def deliver(self, source_actor: int, envelopes: Sequence[Envelope]) -> tuple[int, int]:
+        """Send messages likewise, and return when they have arrived.
+
+        For a station's messages to itself, which can do nothing before: no other thread is woken to
+        send them. Not for a peer to which `send` sends.
+        """
+        size = 0
+        for messages in _batches(envelopes):
+            batch = self._batch(source_actor, messages)
+            size += batch.ByteSize()
+            self._deliver(batch)
         return self._batches, size
 
     def enclose(self, source_actor: int, envelopes: Sequence[Envelope]) -> transport_pb2.Batch:
@@ -219,6 +241,7 @@ class Peer:
         """Close the connection; requests in progress fail."""
         self._closed.set()
         self._tokens.close()
+        self._deliveries.close()
         self._channel.close()
         self._thread.shutdown(cancel_futures=True)
 
@@ -227,7 +250,7 @@ class Peer:
             self._sent.popleft().result()
 
     def _deliver(self, batch: transport_pb2.Batch) -> None:
-        self._ask(self._stub.Deliver, batch)
+        self._ask(self._deliveries, batch)
 
     def _deliver_all(self, batches: Iterator[transport_pb2.Batch]) -> None:
         for batch in batches:
@@ -277,36 +300,33 @@ class Peer:
         raise RunFailed(f"transport to {self.address}: {one_line(reason)}") from None
 
 
-class _Tokens:
-    """Hands tokens over on one stream, which takes half as long as a request for each.
+class _Stream(Generic[SentOn, AnswerOn]):
+    """Sends requests on one stream, each when the last one was answered.
 
-    All of a stream has one deadline. So a new one is begun for a token to which the last one would
-    not give the time of an attempt.
+    That takes half as long as a call of gRPC's for each. All of a stream has one deadline. So a new
+    one is begun for a request to which the last one would not give the time of an attempt.
     """
 
-    def __init__(self, stub: TransportStub) -> None:
-        self._stub = stub
-        self._waiting: SimpleQueue[transport_pb2.Token | None] = SimpleQueue()
-        self._answers: Iterator[transport_pb2.Token] = iter(())
-        self._takes_until = 0.0  # tokens, in seconds of `time.monotonic`
+    def __init__(self, method: _Streaming[SentOn, AnswerOn]) -> None:
+        self._method = method
+        self._waiting: SimpleQueue[SentOn | None] = SimpleQueue()
+        self._answers: Iterator[AnswerOn] = iter(())
+        self._takes_until = 0.0  # requests, in seconds of `time.monotonic`
 
     def __call__(
-        self,
-        request: transport_pb2.Token,
-        timeout: float | None = None,
-        metadata: tuple[tuple[str, str], ...] | None = None,
-    ) -> transport_pb2.Token:
-        """Hand a token over; return it as it comes back."""
-        now, attempt_s = time.monotonic(), timeout or RELAY_S
+        self, request: SentOn, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
+    ) -> AnswerOn:
+        """Send a request; return its answer."""
+        now, attempt_s = time.monotonic(), timeout or PULSE_S
         if now > self._takes_until:
             self.close()
             self._waiting = SimpleQueue()
-            self._answers = self._stub.Relay(iter(self._waiting.get, None), timeout=2 * attempt_s, metadata=metadata)
+            self._answers = self._method(iter(self._waiting.get, None), timeout=2 * attempt_s, metadata=metadata)
             self._takes_until = now + attempt_s
         self._waiting.put(request)
         try:
             answer = next(self._answers, None)
-            if answer is None:  # another thread was ahead of the token
+            if answer is None:  # another thread was ahead of the request
                 raise ValueError("the stream was closed")
             return answer
         except BaseException:

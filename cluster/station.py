@@ -261,7 +261,9 @@ class Station:
         for envelope in envelopes:
             batches.setdefault(self._placement[envelope.destination], []).append(envelope)
         for number, batch in batches.items():
-            self._batches[number], size = self._peers[number].send(self._number, batch)
+            peer = self._peers[number]
+            send = peer.deliver if number == self._number else peer.send
+            self._batches[number], size = send(self._number, batch)
             self._bytes += size
 
     def _do(self, work: Callable[[], T]) -> "Future[T]":

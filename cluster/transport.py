@@ -49,7 +49,7 @@ OPTIONS: Final = [
 # become an HTTP/2 client, and keep a connection without a request; and refusals in a second, after
 # which they wait. So the most that wait are CONNECTIONS times STREAMS, and they hold one thread,
 # which serves nobody else. A station's own peers, at most 256, have one connection each, and rarely
-# more than two requests in progress.
+# more than three requests in progress.
 CONNECTIONS: Final = 512
 STREAMS: Final = 16
 REFUSALS_A_SECOND: Final = 20
@@ -288,16 +288,19 @@ class _Service(TransportServicer):
         self._tokens: defaultdict[tuple[int, int], _Once] = defaultdict(_Once)  # by sender and its incarnation
         self._lock = Lock()
 
-    def Deliver(self, request: transport_pb2.Batch, context: grpc.ServicerContext) -> transport_pb2.Receipt:  # noqa: N802
-        """Take a batch; drop and acknowledge one taken before, or from a lost station."""
-        try:
-            due = self._mailbox.take(request)
-        except RunFailed as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        if due:
-            place = f"batch {request.sequence} from actor {request.source_actor}"
-            context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place} came before batch {due}")
-        return transport_pb2.Receipt(sequence=request.sequence)
+    def Deliver(  # noqa: N802
+        self, requests: Iterator[transport_pb2.Batch], context: grpc.ServicerContext
+    ) -> Iterator[transport_pb2.Receipt]:
+        """Take each batch; drop and acknowledge one taken before, or from a lost station."""
+        for batch in requests:
+            try:
+                due = self._mailbox.take(batch)
+            except RunFailed as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            if due:
+                place = f"batch {batch.sequence} from actor {batch.source_actor}"
+                context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place} came before batch {due}")
+            yield transport_pb2.Receipt(sequence=batch.sequence)
 
     def Advance(self, request: transport_pb2.Window, context: grpc.ServicerContext) -> transport_pb2.Report:  # noqa: N802
         """Run a window, if the batches that it needs have arrived, and report."""
@@ -351,8 +354,8 @@ class _Service(TransportServicer):
 class TransportServer:
     """Serves one process's end of the transport on a port of its own.
 
-    Connections are encrypted if an identity is given. Each of `others` may hold a thread, which
-    waits for its tokens.
+    Connections are encrypted if an identity is given. Each of `others` may hold two threads, which
+    wait for its batches and its tokens, and the process itself one.
     """
 
     def __init__(
@@ -360,7 +363,7 @@ class TransportServer:
     ) -> None:
         self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
-        self._pool = ThreadPoolExecutor(max_workers=6 + others, thread_name_prefix="transport")
+        self._pool = ThreadPoolExecutor(max_workers=7 + 2 * others, thread_name_prefix="transport")
         self._server = grpc.server(self._pool, interceptors=[self._secret], options=SERVER_OPTIONS)
         add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:

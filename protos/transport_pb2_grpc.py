@@ -35,7 +35,7 @@ class TransportStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Deliver = channel.unary_unary(
+        self.Deliver = channel.stream_stream(
                 '/lrpc.transport.v1.Transport/Deliver',
                 request_serializer=lrpc_dot_protos_dot_transport__pb2.Batch.SerializeToString,
                 response_deserializer=lrpc_dot_protos_dot_transport__pb2.Receipt.FromString,
@@ -71,8 +71,9 @@ class TransportServicer:
     """The service of an actor, for the coordinator and for the other actors.
     """
 
-    def Deliver(self, request, context):
-        """Delivers a batch of messages from another actor. A repeated batch is acknowledged and dropped.
+    def Deliver(self, request_iterator, context):
+        """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
+        A repeated batch is acknowledged and dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +121,7 @@ class TransportServicer:
 
 def add_TransportServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Deliver': grpc.unary_unary_rpc_method_handler(
+            'Deliver': grpc.stream_stream_rpc_method_handler(
                     servicer.Deliver,
                     request_deserializer=lrpc_dot_protos_dot_transport__pb2.Batch.FromString,
                     response_serializer=lrpc_dot_protos_dot_transport__pb2.Receipt.SerializeToString,
@@ -163,7 +164,7 @@ class Transport:
     """
 
     @staticmethod
-    def Deliver(request,
+    def Deliver(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -173,8 +174,8 @@ class Transport:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/lrpc.transport.v1.Transport/Deliver',
             lrpc_dot_protos_dot_transport__pb2.Batch.SerializeToString,

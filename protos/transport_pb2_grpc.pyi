@@ -41,8 +41,10 @@ class TransportStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TransportAsyncStub: ...
-    Deliver: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]
-    """Delivers a batch of messages from another actor. A repeated batch is acknowledged and dropped."""
+    Deliver: _grpc.StreamStreamMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]
+    """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
+    A repeated batch is acknowledged and dropped.
+    """
     Advance: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Window, _transport_pb2.Report]
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
     report.
@@ -66,8 +68,10 @@ class TransportAsyncStub(TransportStub):
     """The service of an actor, for the coordinator and for the other actors."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Deliver: _aio.UnaryUnaryMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]  # type: ignore[assignment]
-    """Delivers a batch of messages from another actor. A repeated batch is acknowledged and dropped."""
+    Deliver: _aio.StreamStreamMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]  # type: ignore[assignment]
+    """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
+    A repeated batch is acknowledged and dropped.
+    """
     Advance: _aio.UnaryUnaryMultiCallable[_transport_pb2.Window, _transport_pb2.Report]  # type: ignore[assignment]
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
     report.
@@ -92,10 +96,12 @@ class TransportServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Deliver(
         self,
-        request: _transport_pb2.Batch,
+        request_iterator: _MaybeAsyncIterator[_transport_pb2.Batch],
         context: _ServicerContext,
-    ) -> _typing.Union[_transport_pb2.Receipt, _abc.Awaitable[_transport_pb2.Receipt]]:
-        """Delivers a batch of messages from another actor. A repeated batch is acknowledged and dropped."""
+    ) -> _typing.Union[_abc.Iterator[_transport_pb2.Receipt], _abc.AsyncIterator[_transport_pb2.Receipt]]:
+        """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
+        A repeated batch is acknowledged and dropped.
+        """
 
     @_abc_1.abstractmethod
     def Advance(

@@ -59,7 +59,7 @@ def batch(*envelopes: Envelope, sequence: int = 1) -> transport_pb2.Batch:
 def refusal(run: Joined, request: transport_pb2.Batch, metadata: Metadata = KNOWN) -> tuple[grpc.StatusCode, str]:
     """Return the code and details with which a station rejects a batch."""
     with stub(run.stations[0].endpoint.address) as service, pytest.raises(grpc.RpcError) as caught:
-        service.Deliver(request, metadata=metadata, timeout=PATIENCE_S)
+        next(service.Deliver(iter([request]), metadata=metadata, timeout=PATIENCE_S))
     assert isinstance(caught.value, grpc.Call)
     return caught.value.code(), caught.value.details()
 
@@ -109,7 +109,8 @@ def test_a_run_continues_while_strangers_knock() -> None:
             if progress.windows % 10 == 1:
                 guess: Metadata = ((SECRET_KEY, "guess"),)
                 with pytest.raises(grpc.RpcError) as caught:
-                    service.Deliver(batch(CALL, sequence=progress.windows), metadata=guess, timeout=PATIENCE_S)
+                    request = batch(CALL, sequence=progress.windows)
+                    next(service.Deliver(iter([request]), metadata=guess, timeout=PATIENCE_S))
                 assert isinstance(caught.value, grpc.Call)
                 knocks.append(caught.value.code())
 
@@ -166,9 +167,11 @@ def test_a_message_that_says_nothing_is_an_invalid_argument(run: Joined) -> None
 
 def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
     with grpc.insecure_channel(run.stations[0].endpoint.address) as channel:
-        raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/lrpc.transport.v1.Transport/Deliver")
+        raw: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            "/lrpc.transport.v1.Transport/Deliver"
+        )
         with pytest.raises(grpc.RpcError):
-            raw(b"\xff" * 50, metadata=KNOWN, timeout=PATIENCE_S)
+            next(raw(iter([b"\xff" * 50]), metadata=KNOWN, timeout=PATIENCE_S))
     run.run()
     assert server(run).counts["link_replies"] == 18
 
@@ -182,7 +185,7 @@ def test_a_batch_before_its_turn_is_refused_and_names_the_one_that_is_due(run: J
 def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined) -> None:
     station = run.stations[0]
     with stub(station.endpoint.address) as service:
-        receipts = [service.Deliver(batch(CALL), metadata=KNOWN, timeout=PATIENCE_S) for _ in range(3)]
+        receipts = list(service.Deliver(iter([batch(CALL)] * 3), metadata=KNOWN, timeout=PATIENCE_S))
     assert [receipt.sequence for receipt in receipts] == [1, 1, 1]
     assert replies(run, batches=1) == 1
 
