@@ -34,8 +34,8 @@ from lrpc.protos.transport_pb2_grpc import TransportStub
 LARGEST_BATCH: Final = LARGEST_REQUEST // 2
 # For one attempt of a request. After that the other end's pulse is taken.
 PULSE_S: Final = 5.0
-# The least time for one attempt to hand a token over; twice that is the most, as on every stream. After that it is
-# checked whether that was abandoned.
+# The least time for one attempt to hand a token over; twice that is the most, as on every stream.
+# After that it is checked whether that was abandoned.
 RELAY_S: Final = 1.0
 # Without a single event logged there, though the other end answers.
 STALL_S: Final = 300.0
@@ -64,7 +64,11 @@ class _Method(Protocol[Q, A]):
 
 class _Streaming(Protocol[Q, A]):
     def __call__(
-        self, request: Iterator[Q], timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
+        self,
+        requests: Iterator[Q],
+        /,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str], ...] | None = None,
     ) -> Iterator[A]: ...
 
 
@@ -83,6 +87,10 @@ class Peer:
     there is no answer they ask `lost`, and raise `Lost` where it names stations whose processes
     have ended. Batches are sent by a thread of the peer's own, in order; what fails there is raised
     by the next `send`. With a journal, every batch is written there first.
+
+    With `taken` the far end is the station itself, which can do nothing before it has its batches.
+    `taken` waits for one and returns whether it came. So no thread is woken to send it, and none to
+    acknowledge it, which saves a third of the work.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class Peer:
         incarnation: int = 0,
         journal: Journal | None = None,
         lost: Callable[[], Collection[int]] = lambda: (),
+        taken: Callable[[transport_pb2.Batch], bool] | None = None,
     ) -> None:
         self.address = endpoint.address
         options = [*OPTIONS, *RECONNECT]
@@ -108,6 +117,7 @@ class Peer:
         self._incarnation = incarnation  # of the station that sends
         self._journal = journal
         self._lost = lost
+        self._taken = taken
         self._closed = Event()
         self._batches = 0
         self._enclosed: transport_pb2.Batch | None = None
@@ -122,27 +132,18 @@ class Peer:
     def send(self, source_actor: int, envelopes: Sequence[Envelope]) -> tuple[int, int]:
         """Begin to send messages as one batch, or as several where they are many or large.
 
-        Returns the sequence of the last batch and the bytes of all of them.
+        What goes to the sender itself has arrived when this returns. Returns the sequence of the
+        last batch and the bytes of all of them.
         """
         self._raise_failures()
         size = 0
         for messages in _batches(envelopes):
             batch = self._batch(source_actor, messages)
             size += batch.ByteSize()
-            self._sent.append(self._thread.submit(self._deliver, batch))
-        return self._batches, size
-
-    def deliver(self, source_actor: int, envelopes: Sequence[Envelope]) -> tuple[int, int]:
-        """Send messages likewise, and return when they have arrived.
-
-        For a station's messages to itself, which can do nothing before: no other thread is woken to
-        send them. Not for a peer to which `send` sends.
-        """
-        size = 0
-        for messages in _batches(envelopes):
-            batch = self._batch(source_actor, messages)
-            size += batch.ByteSize()
-            self._deliver(batch)
+            if self._taken is None:
+                self._sent.append(self._thread.submit(self._deliver, batch))
+            else:
+                self._ask(self._deliver_here, batch)
         return self._batches, size
 
     def enclose(self, source_actor: int, envelopes: Sequence[Envelope]) -> transport_pb2.Batch:
@@ -252,6 +253,22 @@ class Peer:
     def _deliver(self, batch: transport_pb2.Batch) -> None:
         self._ask(self._deliveries, batch)
 
+    def _deliver_here(
+        self,
+        request: transport_pb2.Batch,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str], ...] | None = None,
+    ) -> transport_pb2.Receipt:
+        """Deliver a silent batch to this station; where it does not come, ask for a receipt."""
+        assert self._taken is not None
+        self._deliveries.put(request, timeout, metadata)
+        if self._taken(request):
+            return transport_pb2.Receipt(sequence=request.sequence)
+        again = transport_pb2.Batch()
+        again.CopyFrom(request)
+        again.silent = False
+        return self._deliveries(again, timeout, metadata)
+
     def _deliver_all(self, batches: Iterator[transport_pb2.Batch]) -> None:
         for batch in batches:
             self._deliver(batch)
@@ -266,7 +283,11 @@ class Peer:
         """Return the next batch, after writing it to the journal."""
         self._batches += 1
         batch = transport_pb2.Batch(
-            source_actor=source_actor, sequence=self._batches, messages=messages, incarnation=self._incarnation
+            source_actor=source_actor,
+            sequence=self._batches,
+            messages=messages,
+            incarnation=self._incarnation,
+            silent=self._taken is not None,
         )
         if self._journal is not None:
             self._journal.add(batch)
@@ -317,13 +338,7 @@ class _Stream(Generic[SentOn, AnswerOn]):
         self, request: SentOn, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
     ) -> AnswerOn:
         """Send a request; return its answer."""
-        now, attempt_s = time.monotonic(), timeout or PULSE_S
-        if now > self._takes_until:
-            self.close()
-            self._waiting = SimpleQueue()
-            self._answers = self._method(iter(self._waiting.get, None), timeout=2 * attempt_s, metadata=metadata)
-            self._takes_until = now + attempt_s
-        self._waiting.put(request)
+        self.put(request, timeout, metadata)
         try:
             answer = next(self._answers, None)
             if answer is None:  # another thread was ahead of the request
@@ -332,6 +347,18 @@ class _Stream(Generic[SentOn, AnswerOn]):
         except BaseException:
             self.close()
             raise
+
+    def put(
+        self, request: SentOn, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
+    ) -> None:
+        """Begin to send a request."""
+        now, attempt_s = time.monotonic(), timeout or PULSE_S
+        if now > self._takes_until:
+            self.close()
+            self._waiting = SimpleQueue()
+            self._answers = self._method(iter(self._waiting.get, None), timeout=2 * attempt_s, metadata=metadata)
+            self._takes_until = now + attempt_s
+        self._waiting.put(request)
 
     def close(self) -> None:
         """End the stream."""

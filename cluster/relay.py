@@ -170,8 +170,6 @@ class Relay:
             self._send(number)
 
     def _send(self, number: int) -> None:
-        peer = self._peers[number]
-        send = peer.deliver if number == self._number else peer.send
-        last, size = send(self._number, self._held.pop(number))
+        last, size = self._peers[number].send(self._number, self._held.pop(number))
         self._state.due[number][self._number] = last
         self._state.sums.bytes += size

@@ -219,7 +219,9 @@ class Station:
         return StationOutcome(self.strangers, retries, self._group.duplicates, memory)
 
     def _peer(self, number: int, endpoint: Endpoint) -> Peer:
-        return Peer(endpoint, self._secret, incarnation=self._incarnation, journal=self._journals.get(number))
+        taken = self._server.mailbox.has_taken if number == self._number else None
+        journal = self._journals.get(number)
+        return Peer(endpoint, self._secret, incarnation=self._incarnation, journal=journal, taken=taken)
 
     def _reconnect(self, actor: int, endpoint: Endpoint) -> int:
         old = self._peers[actor]
@@ -261,9 +263,7 @@ class Station:
         for envelope in envelopes:
             batches.setdefault(self._placement[envelope.destination], []).append(envelope)
         for number, batch in batches.items():
-            peer = self._peers[number]
-            send = peer.deliver if number == self._number else peer.send
-            self._batches[number], size = send(self._number, batch)
+            self._batches[number], size = self._peers[number].send(self._number, batch)
             self._bytes += size
 
     def _do(self, work: Callable[[], T]) -> "Future[T]":

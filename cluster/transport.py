@@ -228,6 +228,10 @@ class Mailbox:
             self._arrival.wait_for(lambda: self._abandoned or not missing(), patience_s)
             return missing()
 
+    def has_taken(self, batch: transport_pb2.Batch) -> bool:
+        """Return whether a batch was taken, before too long or before waiting is abandoned."""
+        return not self.await_batches({batch.source_actor: batch.sequence}, MISSING_S)
+
     def abandon(self, abandoned: bool) -> None:
         """End all waits and refuse new ones, or allow waiting again."""
         with self._arrival:
@@ -291,7 +295,10 @@ class _Service(TransportServicer):
     def Deliver(  # noqa: N802
         self, requests: Iterator[transport_pb2.Batch], context: grpc.ServicerContext
     ) -> Iterator[transport_pb2.Receipt]:
-        """Take each batch; drop and acknowledge one taken before, or from a lost station."""
+        """Take each batch; drop and acknowledge one taken before, or from a lost station.
+
+        A silent batch is not acknowledged.
+        """
         for batch in requests:
             try:
                 due = self._mailbox.take(batch)
@@ -300,7 +307,8 @@ class _Service(TransportServicer):
             if due:
                 place = f"batch {batch.sequence} from actor {batch.source_actor}"
                 context.abort(grpc.StatusCode.OUT_OF_RANGE, f"{place} came before batch {due}")
-            yield transport_pb2.Receipt(sequence=batch.sequence)
+            if not batch.silent:
+                yield transport_pb2.Receipt(sequence=batch.sequence)
 
     def Advance(self, request: transport_pb2.Window, context: grpc.ServicerContext) -> transport_pb2.Report:  # noqa: N802
         """Run a window, if the batches that it needs have arrived, and report."""

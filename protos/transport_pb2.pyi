@@ -236,12 +236,15 @@ class Batch(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    SILENT_FIELD_NUMBER: _builtins.int
     source_actor: _builtins.int
     """rank of the sending actor"""
     sequence: _builtins.int
     """counts the batches to the receiving actor, from 1"""
     incarnation: _builtins.int
     """how many actors of the sender's rank were lost before"""
+    silent: _builtins.bool
+    """the sender is the receiver, and sees by itself that it was taken"""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """in the order in which they were sent"""
@@ -253,10 +256,11 @@ class Batch(_message.Message):
         sequence: _builtins.int = ...,
         messages: _abc.Iterable[Global___Message] | None = ...,
         incarnation: _builtins.int = ...,
+        silent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "messages", b"messages", "sequence", b"sequence", "source_actor", b"source_actor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "messages", b"messages", "sequence", b"sequence", "silent", b"silent", "source_actor", b"source_actor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,7 +73,7 @@ class TransportServicer:
 
     def Deliver(self, request_iterator, context):
         """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
-        A repeated batch is acknowledged and dropped.
+        A repeated batch is acknowledged and dropped. A silent one is not acknowledged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

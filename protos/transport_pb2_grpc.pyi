@@ -43,7 +43,7 @@ class TransportStub:
     def __new__(cls, channel: _aio.Channel) -> TransportAsyncStub: ...
     Deliver: _grpc.StreamStreamMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]
     """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
-    A repeated batch is acknowledged and dropped.
+    A repeated batch is acknowledged and dropped. A silent one is not acknowledged.
     """
     Advance: _grpc.UnaryUnaryMultiCallable[_transport_pb2.Window, _transport_pb2.Report]
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
@@ -70,7 +70,7 @@ class TransportAsyncStub(TransportStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Deliver: _aio.StreamStreamMultiCallable[_transport_pb2.Batch, _transport_pb2.Receipt]  # type: ignore[assignment]
     """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
-    A repeated batch is acknowledged and dropped.
+    A repeated batch is acknowledged and dropped. A silent one is not acknowledged.
     """
     Advance: _aio.UnaryUnaryMultiCallable[_transport_pb2.Window, _transport_pb2.Report]  # type: ignore[assignment]
     """Runs machines of the actor, each up to its horizon. Repeated for a window, it returns the same
@@ -100,7 +100,7 @@ class TransportServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transport_pb2.Receipt], _abc.AsyncIterator[_transport_pb2.Receipt]]:
         """Delivers batches of messages from another actor, each acknowledged before the next one is sent.
-        A repeated batch is acknowledged and dropped.
+        A repeated batch is acknowledged and dropped. A silent one is not acknowledged.
         """
 
     @_abc_1.abstractmethod

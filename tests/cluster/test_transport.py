@@ -68,9 +68,9 @@ def server(run: Joined) -> MachineOutcome:
     return next(outcome for outcome in run.outcomes() if outcome.name == "server")
 
 
-def replies(run: Joined, batches: int) -> int:
-    """Return how many replies the server sends after `batches` batches, while only it runs."""
-    sent, window = 0, Window({SERVER: (FOREVER, FOREVER)}, due={9: batches})
+def replies(run: Joined, batches: int, actor: int = 9) -> int:
+    """Return how many replies the server sends after `batches` of `actor`, while only it runs."""
+    sent, window = 0, Window({SERVER: (FOREVER, FOREVER)}, due={actor: batches})
     while messages := run.peers[0].advance(window).messages:
         sent += messages
     return sent
@@ -108,8 +108,8 @@ def test_a_run_continues_while_strangers_knock() -> None:
         def knock(progress: Progress) -> None:
             if progress.windows % 10 == 1:
                 guess: Metadata = ((SECRET_KEY, "guess"),)
+                request = batch(CALL, sequence=progress.windows)
                 with pytest.raises(grpc.RpcError) as caught:
-                    request = batch(CALL, sequence=progress.windows)
                     next(service.Deliver(iter([request]), metadata=guess, timeout=PATIENCE_S))
                 assert isinstance(caught.value, grpc.Call)
                 knocks.append(caught.value.code())
@@ -188,6 +188,41 @@ def test_a_batch_sent_twice_is_acknowledged_twice_and_taken_in_once(run: Joined)
         receipts = list(service.Deliver(iter([batch(CALL)] * 3), metadata=KNOWN, timeout=PATIENCE_S))
     assert [receipt.sequence for receipt in receipts] == [1, 1, 1]
     assert replies(run, batches=1) == 1
+
+
+def test_a_silent_batch_is_taken_and_not_acknowledged(run: Joined) -> None:
+    silent = batch(CALL)
+    silent.silent = True
+    with stub(run.stations[0].endpoint.address) as service:
+        receipts = list(service.Deliver(iter([silent, batch(replace(CALL, sequence=2), sequence=2)]), metadata=KNOWN))
+    assert [receipt.sequence for receipt in receipts] == [2]
+    assert replies(run, batches=2) == 2
+
+
+def test_a_batch_to_oneself_that_does_not_come_is_sent_again_for_a_receipt(run: Joined) -> None:
+    asked: list[int] = []
+
+    def taken(sent: transport_pb2.Batch) -> bool:
+        asked.append(sent.sequence)
+        return False
+
+    peer = Peer(run.stations[0].endpoint, SECRET, taken=taken)
+    try:
+        assert peer.send(7, [CALL])[0] == 1
+        assert peer.send(7, [replace(CALL, sequence=2)])[0] == 2
+    finally:
+        peer.close()
+    assert asked == [1, 2]
+    assert replies(run, batches=2, actor=7) == 2
+
+
+def test_a_batch_to_oneself_that_no_station_sends_is_refused_with_the_reason(run: Joined) -> None:
+    peer = Peer(run.stations[0].endpoint, SECRET, taken=lambda sent: False)
+    try:
+        with pytest.raises(RunFailed, match="a malformed message from machine"):
+            peer.send(7, [replace(CALL, sequence=0)])
+    finally:
+        peer.close()
 
 
 def test_a_window_waits_for_the_batches_that_must_have_come(run: Joined) -> None:
