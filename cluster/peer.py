@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event
-from typing import Final, Generic, NoReturn, Protocol, TypeVar
+from typing import Final, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 
@@ -34,8 +34,8 @@ from lrpc.protos.transport_pb2_grpc import TransportStub
 LARGEST_BATCH: Final = LARGEST_REQUEST // 2
 # For one attempt of a request. After that the other end's pulse is taken.
 PULSE_S: Final = 5.0
-# The least time for one attempt to hand a token over; twice that is the most, as on every stream.
-# After that it is checked whether that was abandoned.
+# The least time for one attempt to hand a token over; twice that is the most. After that it is
+# checked whether that was abandoned.
 RELAY_S: Final = 1.0
 # Without a single event logged there, though the other end answers.
 STALL_S: Final = 300.0
@@ -54,21 +54,16 @@ Q = TypeVar("Q", contravariant=True)
 A = TypeVar("A", covariant=True)
 SentOn = TypeVar("SentOn")  # a stream
 AnswerOn = TypeVar("AnswerOn")
+_Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class _Method(Protocol[Q, A]):
-    def __call__(
-        self, request: Q, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
-    ) -> A: ...
+    def __call__(self, request: Q, timeout: float | None = None, metadata: _Metadata | None = None) -> A: ...
 
 
 class _Streaming(Protocol[Q, A]):
     def __call__(
-        self,
-        requests: Iterator[Q],
-        /,
-        timeout: float | None = None,
-        metadata: tuple[tuple[str, str], ...] | None = None,
+        self, requests: Iterator[Q], /, timeout: float | None = None, metadata: _Metadata | None = None
     ) -> Iterator[A]: ...
 
 
@@ -254,10 +249,7 @@ class Peer:
         self._ask(self._deliveries, batch)
 
     def _deliver_here(
-        self,
-        request: transport_pb2.Batch,
-        timeout: float | None = None,
-        metadata: tuple[tuple[str, str], ...] | None = None,
+        self, request: transport_pb2.Batch, timeout: float | None = None, metadata: _Metadata | None = None
     ) -> transport_pb2.Receipt:
         """Deliver a silent batch to this station; where it does not come, ask for a receipt."""
         assert self._taken is not None
@@ -334,9 +326,7 @@ class _Stream(Generic[SentOn, AnswerOn]):
         self._answers: Iterator[AnswerOn] = iter(())
         self._takes_until = 0.0  # requests, in seconds of `time.monotonic`
 
-    def __call__(
-        self, request: SentOn, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
-    ) -> AnswerOn:
+    def __call__(self, request: SentOn, timeout: float | None = None, metadata: _Metadata | None = None) -> AnswerOn:
         """Send a request; return its answer."""
         self.put(request, timeout, metadata)
         try:
@@ -348,9 +338,7 @@ class _Stream(Generic[SentOn, AnswerOn]):
             self.close()
             raise
 
-    def put(
-        self, request: SentOn, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
-    ) -> None:
+    def put(self, request: SentOn, timeout: float | None = None, metadata: _Metadata | None = None) -> None:
         """Begin to send a request."""
         now, attempt_s = time.monotonic(), timeout or PULSE_S
         if now > self._takes_until:

@@ -194,7 +194,8 @@ def test_a_silent_batch_is_taken_and_not_acknowledged(run: Joined) -> None:
     silent = batch(CALL)
     silent.silent = True
     with stub(run.stations[0].endpoint.address) as service:
-        receipts = list(service.Deliver(iter([silent, batch(replace(CALL, sequence=2), sequence=2)]), metadata=KNOWN))
+        sent = iter([silent, batch(replace(CALL, sequence=2), sequence=2)])
+        receipts = list(service.Deliver(sent, metadata=KNOWN, timeout=PATIENCE_S))
     assert [receipt.sequence for receipt in receipts] == [2]
     assert replies(run, batches=2) == 2
 
