@@ -10,9 +10,10 @@ from typing import Final
 
 from lrpc.cluster.description import Cluster
 from lrpc.cluster.envelope import Envelope, Taker
-from lrpc.cluster.held import SHARES, HeldMachine, WindowReport
+from lrpc.cluster.held import SHARES, HeldMachine, WindowReport, promised
 from lrpc.cluster.journal import RunFile, TimelineFiles, events_file, private_folder, timeline_file
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
+from lrpc.cluster.nearest import NOBODY
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.collector import collector_paused
 from lrpc.kernel.errors import RunFailed
@@ -25,6 +26,8 @@ _push: Final = heappush
 _pop: Final = heappop
 # The horizons of a machine that does not run in a window.
 STANDS_STILL: Final = (0, 0)
+# How many machines go ahead together: with more or fewer, rings of 10,000 take longer.
+MOST_AROUND: Final = 64
 # Sends what a group's machines sent in one window to its destinations, the group itself included.
 Outlet = Callable[[list[Envelope]], None]
 
@@ -66,10 +69,7 @@ class Group(Taker):
         self._gathered = False  # one group holds all machines, and no message comes from another any more
         self._left: list[HeldMachine] = []  # those given up: to end their threads would run code of theirs
         self._touched: list[HeldMachine] = []  # since the last report of a window
-        self._calls: dict[int, int] = {}
-        self._events: dict[int, int] = {}
-        self._all_calls = 0
-        self._all_events = 0
+        self._all_calls = self._all_events = 0
         self._apart = apart
         self._lanes: dict[int, HeldMachine] = {}
         self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
@@ -89,6 +89,7 @@ class Group(Taker):
         self._until = FOREVER  # how far its machines may run, whatever their horizons
         self._running: HeldMachine | None = None
         self.turns = 0  # how often a machine was run
+        self.covered_ns = 0  # how far all machines together have come, in virtual time
         self.duplicates = 0  # messages that arrived again and were dropped
         self._sinks = ExitStack()
         try:
@@ -105,7 +106,6 @@ class Group(Taker):
                 machine.kernel.spare_stacks = self._spare_stacks
                 lane = HeldMachine(machine, rank, self.reach.nearest(rank))
                 self._lanes[rank] = self._at[rank] = lane
-                self._calls[rank] = self._events[rank] = 0
                 self._touched.append(lane)
                 self._due[rank] = machine.next_ns
                 self._queue.append(machine.next_ns << self._bits | rank)
@@ -252,44 +252,61 @@ class Group(Taker):
             lane.outbox.clear()
 
     def _run_in_order(self, horizons: dict[int, tuple[int, int]] | None, until: int, stop_ns: int) -> None:
-        """Run machines in one order of events, the one whose next event is the earliest first.
+        """Run machines in one order of events: the earliest one, and then those around it.
 
-        It runs on while no other can reach it: until the next event of one of those `nearest` to
-        it, or of any other, and the least time from there. Without horizons, all run strictly below
-        `until`. A machine at its horizon holds up those behind it, as a message to another group
-        does; what promises allow these beyond that, they run afterwards.
+        Without horizons, all run strictly below `until`. A machine at its horizon holds up others,
+        as a message to another group does; what promises allow these beyond, they run afterwards.
         """
-        queue, bits, all_due = self._queue, self._bits, self._due
+        queue, bits = self._queue, self._bits
         self._until = until
         aside: list[int] = []  # machines that must stand still
         aside_due = FOREVER  # the earliest event of those
-        first, second = until, until
         while queue and queue[0] >> bits < self._until:
             entry = _pop(queue)
             due = entry >> bits
             rank = entry - (due << bits)
-            lane = self._at[rank]
-            assert lane is not None
-            if due != all_due[rank]:  # a message has come since: there is an earlier entry
+            if due != self._due[rank]:  # it ran, or a message has come since: there is another entry
                 continue
-            if horizons is not None:
-                first, second = horizons.get(rank, STANDS_STILL)
-            # An entry that is out of date is too early, if anything: the horizon is so as well.
-            others = min(queue[0] >> bits, aside_due) if queue else aside_due
-            end, nearest = (first, lane.nearest) if lane.waits else (second, lane.nearest_calls)
-            end = nearest.bound(all_due, others, min(end, self._until))
-            if due < end:
-                self._run(lane, end, timed=horizons is not None)
-                _push(queue, all_due[rank] << bits | rank)
-                if horizons is None and time.perf_counter_ns() >= stop_ns:
-                    break
-            else:
+            if not self._run_around(rank, horizons, aside_due, stop_ns):
                 aside.append(entry)
                 aside_due = min(aside_due, due)
+            elif time.perf_counter_ns() >= stop_ns:
+                break
         for one in aside:
             _push(queue, one)
         if horizons is not None:
             self._run_by_promises(horizons)
+
+    def _run_around(self, rank: int, horizons: dict[int, tuple[int, int]] | None, aside_due: int, stop_ns: int) -> bool:
+        """Run the machine whose event is the earliest, and on, with the few that hold it up.
+
+        Each runs while no other can reach it: until the next event of one of those `nearest` to it,
+        or of any other, and the least time from there. Where that is before its own next event, who
+        holds it up runs first. Returns whether any ran.
+        """
+        needed = [rank]  # each holds up the one before it
+        used = {rank}
+        ran = False
+        while time.perf_counter_ns() < stop_ns or not ran:
+            rank = needed[-1]
+            lane = self._at[rank]
+            assert lane is not None
+            first, second = (self._until, self._until) if horizons is None else horizons.get(rank, STANDS_STILL)
+            end, nearest = (first, lane.nearest) if lane.waits else (second, lane.nearest_calls)
+            end = nearest.bound(self._due, min(self.next_ns, aside_due), min(end, self._until))
+            if self._due[rank] < end:
+                self._run(lane, end, timed=horizons is not None)
+                _push(self._queue, self._due[rank] << self._bits | rank)
+                ran = True
+                if len(needed) > 1:
+                    needed.pop()
+                continue
+            rank = nearest.holder(self._due, end)
+            used.add(rank)
+            if rank == NOBODY or len(used) > MOST_AROUND:
+                break
+            needed.append(rank)
+        return ran
 
     def _run_by_promises(self, horizons: dict[int, tuple[int, int]]) -> None:
         """Run machines that others of this group hold up, as far as no event of these reaches them.
@@ -305,17 +322,11 @@ class Group(Taker):
                 held[rank] = end
         if not held:
             return
-        next_ns, waits = [FOREVER] * self.reach.machines, [True] * self.reach.machines
-        for rank, lane in self._lanes.items():
-            next_ns[rank], waits[rank] = lane.engine.next_time, lane.waits
-        for envelope in self._sent:
-            next_ns[envelope.destination] = min(next_ns[envelope.destination], envelope.arrives_ns)
-        reached, called = self.reach.horizons(next_ns, waits, max(held.values()))
+        bounds = promised(self.reach, self._lanes.values(), self._sent, max(held.values()))
         for rank, end in held.items():
-            lane = self._lanes[rank]
-            end = min(end, reached[rank] if waits[rank] else called[rank])
-            if next_ns[rank] < end:
-                self._run(lane, end, timed=True)
+            end = min(end, bounds[rank])
+            if self._due[rank] < end:
+                self._run(self._lanes[rank], end, timed=True)
                 _push(self._queue, self._due[rank] << self._bits | rank)
 
     def _run(self, lane: HeldMachine, end: int, *, timed: bool) -> None:
@@ -328,6 +339,9 @@ class Group(Taker):
         self._running = lane
         lane.kernel.run(end)
         self.turns += 1
+        now_ns = lane.engine.now
+        self.covered_ns += now_ns - lane.reached_ns
+        lane.reached_ns = now_ns
         self._due[lane.rank] = lane.engine.next_time
         if timed:
             self._work_ns[lane.rank % SHARES] += time.perf_counter_ns() - began
@@ -426,15 +440,9 @@ class Group(Taker):
     def _report(self, lanes: Iterable[HeldMachine], sent: list[Envelope]) -> WindowReport:
         report = WindowReport()
         for lane in lanes:
-            rank = lane.rank
-            report.next_ns[rank] = lane.engine.next_time
-            if lane.waits:
-                report.waits.add(rank)
-            counts, events = lane.kernel.counts, lane.kernel.log.events
-            calls = counts.trap + counts.cross_domain + counts.cross_machine + counts.within_domain
-            self._all_calls += calls - self._calls[rank]
-            self._all_events += events - self._events[rank]
-            self._calls[rank], self._events[rank] = calls, events
+            calls, events = lane.tell(report)
+            self._all_calls += calls
+            self._all_events += events
         report.calls, report.events = self._all_calls, self._all_events
         for envelope in sent:
             known = report.arrivals.get(envelope.destination, envelope.arrives_ns)

@@ -8,6 +8,11 @@ machines can call one another. Those that can reach a machine soonest are found 
 until the next event of one of these could reach it, or that of any other machine from further
 away. So a machine whose callers are far ahead, or wait for a reply, runs for long.
 
+They also say who holds a machine up. Where that one runs next, rather than the earliest of all,
+some tens of machines go far ahead of the others, and are read from memory once for many turns
+(`Group`). In space and time they cover a triangle: those at its edge are held up by machines that
+have not run yet, those next to these can run as far as these, and a message, allow, and so on.
+
 What follows from what is as in `paths`, searched from its end. No machine is known to wait, so that
 replies on the way always count.
 """
@@ -22,6 +27,7 @@ from lrpc.kernel.simulated.engine import FOREVER
 # The most messages that a search follows: looking at a machine's bound takes time for each. What
 # more can send to bound a machine about as the earliest of all does.
 MOST_FOLLOWED: Final = 16
+NOBODY: Final = -1  # in place of a machine's rank
 
 # The last message of a way, or one before it: how long it takes at least, in ns, and what sends it:
 # a machine, by rank, or `~number` for the consequences of that number.
@@ -51,6 +57,17 @@ class Nearest:
             if when < most - after:
                 most = when + after
         return most
+
+    def holder(self, due: list[int], end: int) -> int:
+        """Return which of these, by rank, is due so early that it can reach the machine at `end`.
+
+        `NOBODY` where it is others that can, or none.
+        """
+        takes = self.takes
+        for number, rank in enumerate(self.ranks):
+            if due[rank] <= end - takes[number]:
+                return rank
+        return NOBODY
 
 
 class Ways:

@@ -19,9 +19,9 @@ delivered. The machine knows when that is, and the coordinator does not.
 
 Machines that share a thread need no windows among themselves: they run in one order of events
 (`group`). The event that is the earliest of all is always safe to run, and its machine runs on
-until one of those `nearest` to it could reach it. So horizons bound what other stations can do, and
-a cluster in one thread has none (`InOrder`). Only a lone station that sends every message over gRPC
-runs its machines in windows, as if each had a station.
+until one of those `nearest` to it could reach it, which then run until it can go on. So horizons
+bound what other stations can do, and a cluster in one thread has none (`InOrder`). Only a lone
+station that sends every message over gRPC runs its machines in windows, as if each had a station.
 
 Where one station at a time has anything to do, it takes over the coordinator's work (`relay`).
 Where even so a run takes much longer than its machines would in one process, one station takes over
@@ -157,9 +157,9 @@ class InOrder:
     It is divided in stretches, after each of which `on_progress` is called. They are the windows
     that are counted. A stretch ends after `STRETCH_NS`, as soon as the turn of a machine has ended.
     A turn may be long where nobody can reach the machine, so virtual time is divided too: in spans
-    of what the machine that runs alone next may cover, in the time that the last stretch took. It
-    had shared that time with as many others as there are, or as have had a turn. Such a span is
-    so long that hardly a turn is cut in two where many machines take turns.
+    of what a machine that runs alone next may cover, in the time that the last stretch took: as
+    much as all machines together have covered in it. Such a span is so long that hardly a turn is
+    cut in two where many machines take turns, and some can go far ahead of the others.
     """
 
     def __init__(self, group: Group, on_progress: Callable[[Progress], None]) -> None:
@@ -182,13 +182,12 @@ class InOrder:
         while (now_ns := next_ns) < FOREVER:
             if now_ns >= until:
                 until = min(now_ns + span_ns, FOREVER)
-            turns = self._group.turns
+            covered_ns = self._group.covered_ns
             began = time.perf_counter_ns()
             report = self._group.advance_in_order(until, began + STRETCH_NS)
             took_ns = time.perf_counter_ns() - began
             next_ns = self._group.next_ns
-            shared = min(self._group.turns - turns, self._group.reach.machines)
-            alone_ns = (next_ns - now_ns) * max(2, shared)  # 2: a span may grow
+            alone_ns = 2 * (self._group.covered_ns - covered_ns)  # 2: a span may grow
             span_ns = max(FIRST_SPAN_NS, min(adapted(span_ns, took_ns / 1e9), alone_ns))
             self.progress.now_ns, self.progress.calls = now_ns, report.calls
             self.progress.windows += 1
