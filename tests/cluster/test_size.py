@@ -108,7 +108,7 @@ def test_a_machine_runs_on_while_those_that_can_call_it_are_ahead(delay_us: int)
     group = Group(described, list(range(40)), 0, None)
     report = group.advance_in_order(FOREVER)
     outcomes = group.finish()
-    assert group.turns < 0.75 * report.calls
+    assert group.turns < 0.7 * report.calls
     in_windows = run_cluster(described, actors=0, transport="memory", windows=True)
     assert digest_of([(one.name, one.digest) for one in outcomes]) == in_windows.digest
 
@@ -128,7 +128,7 @@ def test_a_few_machines_go_far_ahead_together_before_others_begin() -> None:
     group.advance_in_order(0)  # tells of all machines
     report = group.advance_in_order(FOREVER, time.perf_counter_ns() + 1_000_000_000)
     assert group.turns > 300
-    assert len(report.next_ns) < MOST_AROUND + 10
+    assert len(report.next_ns) < 2 * MOST_AROUND + 10
     group.advance_in_order(FOREVER)
     whole.advance_in_order(FOREVER)
     in_windows = run_cluster(described, actors=0, transport="memory", windows=True)
