@@ -22,6 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from lrpc.cluster.certificates import Identity
 from lrpc.cluster.envelope import Envelope
@@ -166,6 +167,38 @@ class _Secret(grpc.ServerInterceptor):
             self._ended.wait(self._second + 1 - now)
             self._second, self._refused = monotonic(), 0
         self._refused += 1
+
+
+class _Reader(grpc.ServerInterceptor):
+    """Reads the requests of a stream, and rejects what is no message.
+
+    Where gRPC reads them, it may answer such a request twice. Then it waits for ever to have sent
+    the second answer, when the server stops.
+    """
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Handler | None"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Have the service's own handler take the requests of a stream as they are read here."""
+        handler = continuation(handler_call_details)
+        if handler is None or handler.stream_stream is None:
+            return handler
+        serve, parse = handler.stream_stream, handler.request_deserializer
+        assert parse is not None
+
+        def read(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
+            for data in requests:
+                try:
+                    yield parse(data)
+                except DecodeError:
+                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{len(data)} bytes that are no message")
+
+        return grpc.stream_stream_rpc_method_handler(
+            lambda requests, context: serve(read(requests, context), context),
+            response_serializer=handler.response_serializer,
+        )
 
 
 class Mailbox:
@@ -372,7 +405,7 @@ class TransportServer:
         self.mailbox = Mailbox(host)
         self._secret = _Secret(secret)
         self._pool = ThreadPoolExecutor(max_workers=7 + 2 * others, thread_name_prefix="transport")
-        self._server = grpc.server(self._pool, interceptors=[self._secret], options=SERVER_OPTIONS)
+        self._server = grpc.server(self._pool, interceptors=[self._secret, _Reader()], options=SERVER_OPTIONS)
         add_TransportServicer_to_server(_Service(host, self.mailbox), self._server)
         if identity is None:
             port = self._server.add_insecure_port(f"{address}:0")

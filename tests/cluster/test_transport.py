@@ -170,8 +170,10 @@ def test_bytes_that_are_no_message_never_get_through(run: Joined) -> None:
         raw: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             "/lrpc.transport.v1.Transport/Deliver"
         )
-        with pytest.raises(grpc.RpcError):
+        with pytest.raises(grpc.RpcError) as caught:
             next(raw(iter([b"\xff" * 50]), metadata=KNOWN, timeout=PATIENCE_S))
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     run.run()
     assert server(run).counts["link_replies"] == 18
 
