@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ from lrpc.cluster.envelope import Envelope, Taker
 from lrpc.cluster.held import SHARES, HeldMachine, WindowReport, promised
 from lrpc.cluster.journal import RunFile, TimelineFiles, events_file, private_folder, timeline_file
 from lrpc.cluster.machine import Machine, MachineOutcome, NameService
-from lrpc.cluster.nearest import NOBODY
+from lrpc.cluster.nearest import NOBODY, Order
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.collector import collector_paused
 from lrpc.kernel.errors import RunFailed
@@ -21,13 +20,11 @@ from lrpc.kernel.simulated.engine import FOREVER
 from lrpc.kernel.simulated.network.packets import Fragment
 from lrpc.kernel.simulated.threads import ThreadStack
 
-# Compiled code looks up another module's function at each call, unless it has it as a constant.
-_push: Final = heappush
-_pop: Final = heappop
 # The horizons of a machine that does not run in a window.
 STANDS_STILL: Final = (0, 0)
-# How many go ahead together. With 64, small rings take more turns, and large ones little less.
-MOST_AROUND: Final = 32
+# How many go ahead together, and which part of all at most: with more, small rings take more turns.
+MOST_AROUND: Final = 96
+PART_AROUND: Final = 4
 # Sends what a group's machines sent in one window to its destinations, the group itself included.
 Outlet = Callable[[list[Envelope]], None]
 
@@ -73,14 +70,7 @@ class Group(Taker):
         self._apart = apart
         self._lanes: dict[int, HeldMachine] = {}
         self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
-        # The next event of each, by rank, unless `apart`; that of others is left to horizons.
-        self._due = [FOREVER] * len(cluster.machines)
-        # A heap of machines' next events and ranks, each pair as one number: its time, shifted by
-        # the bits of a rank, and its rank. Python looks for signals in a product of large numbers,
-        # and compiled code cannot end it then. Every machine has an entry that is not too late;
-        # entries that are too early are left out as they come up.
-        self._queue: list[int] = []
-        self._bits = len(cluster.machines).bit_length()
+        self._order = Order(len(cluster.machines))  # unless `apart`; events of others are left to horizons
         self._back_ns: dict[int, int] = {}  # a cache of `_comes_back_ns`
         # Of the window that runs: what was sent to `outlet`, all messages, and the work by shares.
         self._sent: list[Envelope] = []
@@ -107,11 +97,9 @@ class Group(Taker):
                 lane = HeldMachine(machine, rank, self.reach.nearest(rank))
                 self._lanes[rank] = self._at[rank] = lane
                 self._touched.append(lane)
-                self._due[rank] = machine.next_ns
-                self._queue.append(machine.next_ns << self._bits | rank)
+                self._order.put(rank, machine.next_ns)
                 if not self._apart:
                     lane.send_to(self)
-        heapify(self._queue)
 
     def _machine(self, rank: int) -> Machine:
         log = None if self._events_folder is None else self._sink(events_file(self._events_folder, rank))
@@ -152,7 +140,7 @@ class Group(Taker):
         self._left += self._lanes.values()
         self._lanes.clear()
         self._at = [None] * self.reach.machines
-        self._queue.clear()
+        self._order = Order(self.reach.machines)
         self._touched.clear()
         self._all_calls = self._all_events = 0
 
@@ -162,13 +150,7 @@ class Group(Taker):
 
         `FOREVER` where there is none.
         """
-        queue, bits = self._queue, self._bits
-        while queue:
-            due = queue[0] >> bits
-            if due == self._due[queue[0] - (due << bits)]:
-                return due
-            _pop(queue)
-        return FOREVER
+        return self._order.earliest
 
     def state(self) -> WindowReport:
         """Return a report on all machines."""
@@ -257,23 +239,18 @@ class Group(Taker):
         Without horizons, all run strictly below `until`. A machine at its horizon holds up others,
         as a message to another group does; what promises allow these beyond, they run afterwards.
         """
-        queue, bits = self._queue, self._bits
+        order = self._order
         self._until = until
         aside: list[int] = []  # machines that must stand still
         aside_due = FOREVER  # the earliest event of those
-        while queue and queue[0] >> bits < self._until:
-            entry = _pop(queue)
-            due = entry >> bits
-            rank = entry - (due << bits)
-            if due != self._due[rank]:  # it ran, or a message has come since: there is another entry
-                continue
+        while (rank := order.take(self._until)) != NOBODY:
             if not self._run_around(rank, horizons, aside_due, stop_ns):
-                aside.append(entry)
-                aside_due = min(aside_due, due)
+                aside.append(rank)
+                aside_due = min(aside_due, order.due[rank])
             elif time.perf_counter_ns() >= stop_ns:
                 break
         for one in aside:
-            _push(queue, one)
+            order.put(one, order.due[one])
         if horizons is not None:
             self._run_by_promises(horizons)
 
@@ -284,8 +261,10 @@ class Group(Taker):
         or of any other, and the least time from there. Where that is before its own next event, who
         holds it up runs first. Returns whether any ran.
         """
+        order = self._order
         needed = [rank]  # each holds up the one before it
         used = {rank}
+        most = min(MOST_AROUND, 1 + self.reach.machines // PART_AROUND)
         ran = False
         while time.perf_counter_ns() < stop_ns or not ran:
             rank = needed[-1]
@@ -293,17 +272,16 @@ class Group(Taker):
             assert lane is not None
             first, second = (self._until, self._until) if horizons is None else horizons.get(rank, STANDS_STILL)
             end, nearest = (first, lane.nearest) if lane.waits else (second, lane.nearest_calls)
-            end = nearest.bound(self._due, min(self.next_ns, aside_due), min(end, self._until))
-            if self._due[rank] < end:
+            end = nearest.bound(order.due, min(order.earliest, aside_due), min(end, self._until))
+            if order.due[rank] < end:
                 self._run(lane, end, timed=horizons is not None)
-                _push(self._queue, self._due[rank] << self._bits | rank)
                 ran = True
                 if len(needed) > 1:
                     needed.pop()
                 continue
-            rank = nearest.holder(self._due, end)
+            rank = nearest.holder(order.due, end)
             used.add(rank)
-            if rank == NOBODY or len(used) > MOST_AROUND:
+            if rank == NOBODY or len(used) > most:
                 break
             needed.append(rank)
         return ran
@@ -325,9 +303,8 @@ class Group(Taker):
         bounds = promised(self.reach, self._lanes.values(), self._sent, max(held.values()))
         for rank, end in held.items():
             end = min(end, bounds[rank])
-            if self._due[rank] < end:
+            if self._order.due[rank] < end:
                 self._run(self._lanes[rank], end, timed=True)
-                _push(self._queue, self._due[rank] << self._bits | rank)
 
     def _run(self, lane: HeldMachine, end: int, *, timed: bool) -> None:
         """Run a machine strictly below `end`.
@@ -342,7 +319,7 @@ class Group(Taker):
         now_ns = lane.engine.now
         self.covered_ns += now_ns - lane.reached_ns
         lane.reached_ns = now_ns
-        self._due[lane.rank] = lane.engine.next_time
+        self._order.put(lane.rank, lane.engine.next_time)
         if timed:
             self._work_ns[lane.rank % SHARES] += time.perf_counter_ns() - began
         self._touch(lane)
@@ -380,9 +357,8 @@ class Group(Taker):
         self._touch(lane)
         lane.deliver(envelope)
         due = lane.engine.next_time
-        if due < self._due[lane.rank] and not self._apart:
-            self._due[lane.rank] = due
-            _push(self._queue, due << self._bits | lane.rank)
+        if due < self._order.due[lane.rank] and not self._apart:
+            self._order.put(lane.rank, due)
 
     def _comes_back_ns(self, destination: int) -> int:
         """Return the least time from an event on another group's machine to a message here."""
