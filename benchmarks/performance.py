@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -25,6 +24,7 @@ from benchmarks.cluster import ring
 from benchmarks.peers import __main__ as peers
 from lrpc.cluster.group import Group
 from lrpc.cluster.synchronisation import InOrder
+from lrpc.kernel.peak import peak_bytes
 from lrpc.workloads.traces.read import read_trace
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -81,7 +81,7 @@ def _apart(what: str, size: int) -> list[float]:
 
 
 def _megabytes() -> float:
-    return getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / (1 << 20)
 
 
 def _calls(calls: int) -> list[float]:

@@ -32,7 +32,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from time import process_time
 from typing import Final
@@ -43,6 +42,7 @@ from lrpc.domains.domain import Transfer
 from lrpc.domains.interface import Interface, leaf
 from lrpc.domains.simulated.binding import bind
 from lrpc.domains.simulated.stubs import ClientStub
+from lrpc.kernel.peak import peak_bytes
 from lrpc.kernel.simulated import engine
 from lrpc.kernel.simulated.charges import Charges, Path
 from lrpc.kernel.simulated.costs import STEPS, SWITCH, TLB_MISS, CostModel, load_cost_model
@@ -373,7 +373,7 @@ def scale(sizes: Sequence[int]) -> dict[str, object]:
     for calls in sizes:
         run = run_kernel(case, costs, calls)
         assert run.virtual_ns == calls * case.null_ns, f"{case.name}: {calls} calls took {run.virtual_ns} ns"
-        us, megabytes = run.seconds / calls * 1e6, getrusage(RUSAGE_SELF).ru_maxrss / 1024
+        us, megabytes = run.seconds / calls * 1e6, peak_bytes() / (1 << 20)
         print(f"{calls:>10,} calls: {us:.3f} us a call, at most {megabytes:.0f} MB")
         counts = {"calls": run.calls, "linkages_pushed": run.linkages, "virtual_ns": run.virtual_ns}
         found.append(counts | {"us_per_call": round(us, 3), "peak_mb": round(megabytes)})

@@ -9,7 +9,6 @@ Prints processor time a span and peak memory, and the ratio of each step to that
 
 import csv
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from benchmarks.remote import exchange_of
 from benchmarks.rings import own_ns
 from lrpc.cluster.run import run_cluster
+from lrpc.kernel.peak import peak_bytes
 from lrpc.kernel.simulated.costs import COPY_BYTE, COPY_VALUE, NETWORK_BYTE, load_cost_model
 from lrpc.workloads.replay.placement import place
 from lrpc.workloads.replay.replay import DURATIONS, replay_cluster
@@ -157,7 +157,7 @@ def timed(what: str, count: int, base_us: float | None, work: Callable[[], T]) -
     begin = time.process_time()
     result = work()
     us = (time.process_time() - begin) / count * 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = peak_bytes() >> 20
     ratio = "" if base_us is None else f"{us / base_us:8.1f} times the least"
     print(f"{what:28} {us:8.2f} us a span, peak {peak:6,} MiB {ratio}")
     return result, us

@@ -9,7 +9,6 @@ threads, those of gRPC and Ray, put work into its queue and wait.
 """
 
 import os
-import resource
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +30,7 @@ from lrpc.cluster.relay import Relay
 from lrpc.cluster.synchronisation_state import SLOW_WINDOW_S, Horizons, SynchronisationState, runs_in_order
 from lrpc.cluster.transport import TransportServer
 from lrpc.kernel.errors import Panic, RunFailed
+from lrpc.kernel.peak import peak_bytes
 from lrpc.protos import transport_pb2
 
 T = TypeVar("T")
@@ -215,8 +215,7 @@ class Station:
 
     def _counted(self) -> StationOutcome:
         retries = sum(peer.retries for peer in self._peers.values())
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return StationOutcome(self.strangers, retries, self._group.duplicates, memory)
+        return StationOutcome(self.strangers, retries, self._group.duplicates, peak_bytes())
 
     def _peer(self, number: int, endpoint: Endpoint) -> Peer:
         taken = self._server.mailbox.has_taken if number == self._number else None

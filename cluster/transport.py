@@ -181,7 +181,7 @@ class _Reader(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], "Handler | None"],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Have the service's own handler take the requests of a stream as they are read here."""
+        """Read the requests of a stream before the service's own handler takes them."""
         handler = continuation(handler_call_details)
         if handler is None or handler.stream_stream is None:
             return handler

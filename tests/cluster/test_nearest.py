@@ -1,9 +1,10 @@
-"""What bounds a machine in one order of events."""
+"""One order of events: which machine is next, and what bounds it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster
+from lrpc.cluster.nearest import NOBODY, Order
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 from tests.support.drawn import clusters
@@ -28,3 +29,21 @@ def test_the_machines_nearest_to_one_bound_it_as_its_horizon_does_or_sooner(
             assert min(others, FOREVER - 1) < bound <= horizon
             if near.rest == FOREVER:  # nothing was left out
                 assert bound == horizon
+
+
+@examples(300)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 9) | st.just(FOREVER))))
+def test_the_machine_with_the_earliest_event_is_taken_whatever_was_due_before(
+    steps: list[tuple[bool, int, int]],
+) -> None:
+    order = Order(4)
+    for takes, rank, when in steps:
+        earliest = min(order.due)
+        assert order.earliest == earliest
+        if takes:
+            taken = order.take(when)
+            assert taken == (order.due.index(earliest) if earliest < when else NOBODY)
+            if taken != NOBODY:
+                order.put(taken, min(earliest + when, FOREVER))
+        else:
+            order.put(rank, when)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from hypothesis import settings
 
+from lrpc.kernel.peak import peak_bytes
 from tests.support.properties import USUAL
 
 MOST_S: Final = 5.0
@@ -139,5 +140,4 @@ def forget_peak() -> None:
 
 def peak_mib() -> float:
     """Return the largest memory in MiB that this process has had since `forget_peak` (Linux)."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) / 1024
+    return peak_bytes() / (1 << 20)

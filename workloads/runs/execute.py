@@ -8,7 +8,6 @@ record replaces it at the end. If the run fails or is interrupted, an incomplete
 with what had been measured. A run that is refused leaves nothing.
 """
 
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from lrpc.cluster.machine import MachineOutcome
 from lrpc.cluster.run import Outcome, run_cluster
 from lrpc.cluster.synchronisation import Progress
 from lrpc.kernel.errors import Panic, RaisedAt, Refused, RunFailed
+from lrpc.kernel.peak import peak_bytes
 from lrpc.workloads.records import events, folders, records
 from lrpc.workloads.records.asked import Run
 from lrpc.workloads.records.call_tables import Calls, who_called_what
@@ -35,7 +35,7 @@ from lrpc.workloads.runs.planned import Options, check_plan, planned_calls
 if TYPE_CHECKING:
     from lrpc.workloads.records.timeline import TimelineWritten
 
-GROWN_KIB: Final = 1 << 20  # of memory, until a run tells that it takes more
+GROWN: Final = 1 << 30  # bytes of memory, until a run tells that it takes more
 
 
 class Stopped(RunFailed):
@@ -246,16 +246,16 @@ def _stopping(options: Options, show: Callable[[Progress], None]) -> Callable[[P
 
 def _growing(show: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Return a function that calls `show`, and tells where this process's memory grows much."""
-    told = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+    told = [peak_bytes()]
 
     def on_progress(position: Progress) -> None:
         show(position)
-        takes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
-        if takes - told[0] > GROWN_KIB:
+        takes = peak_bytes()
+        if takes - told[0] > GROWN:
             told[0] = 2 * takes
             reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
             stops = "if it does not end, lrpc run --max-calls or --until stops it and says what is called most"
-            print_note(f"note: this run takes {takes / (1 << 20):.1f} GiB of memory after {reached}; {stops}")
+            print_note(f"note: this run takes {takes / (1 << 30):.1f} GiB of memory after {reached}; {stops}")
 
     return on_progress
 

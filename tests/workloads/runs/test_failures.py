@@ -54,7 +54,7 @@ def test_a_traceback_ends_with_what_servers_of_other_machines_raised(tmp_path: P
 def test_a_run_whose_memory_grows_much_says_so_and_how_to_stop_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "GROWN_KIB", -1)
+    monkeypatch.setattr(execute, "GROWN", -1)
     ended = lrpc("run", office(tmp_path), *HERE, "--out", tmp_path / "run")
     assert ended.code == 0
     assert ended.err.startswith("note: this run takes ")
