@@ -22,7 +22,8 @@ from lrpc.kernel.simulated.threads import ThreadStack
 
 # The horizons of a machine that does not run in a window.
 STANDS_STILL: Final = (0, 0)
-# How many go ahead together, and which part of all at most: with more, small rings take more turns.
+# How many go ahead together at most, and one in how many of all: with more, small rings take more
+# turns.
 MOST_AROUND: Final = 96
 PART_AROUND: Final = 4
 # Sends what a group's machines sent in one window to its destinations, the group itself included.
@@ -70,7 +71,7 @@ class Group(Taker):
         self._apart = apart
         self._lanes: dict[int, HeldMachine] = {}
         self._at: list[HeldMachine | None] = [None] * len(cluster.machines)  # the same, by rank
-        self._order = Order(len(cluster.machines))  # unless `apart`; events of others are left to horizons
+        self._order = Order(len(cluster.machines))  # unless they are `apart`, when horizons are all there is
         self._back_ns: dict[int, int] = {}  # a cache of `_comes_back_ns`
         # Of the window that runs: what was sent to `outlet`, all messages, and the work by shares.
         self._sent: list[Envelope] = []
@@ -241,16 +242,17 @@ class Group(Taker):
         """
         order = self._order
         self._until = until
-        aside: list[int] = []  # machines that must stand still
+        aside: dict[int, int] = {}  # the next events of machines that must stand still, by rank
         aside_due = FOREVER  # the earliest event of those
         while (rank := order.take(self._until)) != NOBODY:
             if not self._run_around(rank, horizons, aside_due, stop_ns):
-                aside.append(rank)
+                aside[rank] = order.due[rank]
                 aside_due = min(aside_due, order.due[rank])
             elif time.perf_counter_ns() >= stop_ns:
                 break
-        for one in aside:
-            order.put(one, order.due[one])
+        for rank, due in aside.items():
+            if order.due[rank] == due:  # whoever changed it has put it
+                order.put(rank, due)
         if horizons is not None:
             self._run_by_promises(horizons)
 
@@ -259,7 +261,7 @@ class Group(Taker):
 
         Each runs while no other can reach it: until the next event of one of those `nearest` to it,
         or of any other, and the least time from there. Where that is before its own next event, who
-        holds it up runs first. Returns whether any ran.
+        holds it up runs first. Returns whether any ran: not where the earliest is at its horizon.
         """
         order = self._order
         needed = [rank]  # each holds up the one before it
@@ -279,7 +281,7 @@ class Group(Taker):
                 if len(needed) > 1:
                     needed.pop()
                 continue
-            rank = nearest.holder(order.due, end)
+            rank = nearest.holder(order.due, end) if ran else NOBODY
             used.add(rank)
             if rank == NOBODY or len(used) > most:
                 break

@@ -13,7 +13,7 @@ some tens of machines go far ahead of the others, and are read from memory once 
 (`Group`). In space and time they cover a triangle: those at its edge are held up by machines that
 have not run yet, those next to these can run as far as these, and a message, allow, and so on.
 Meanwhile their next events are in a heap of their own (`Order`), which is small and so in the
-caches too: each look at one of 10,000 machines reads memory in a dozen places.
+caches too: each look at a heap of 10,000 machines reads memory in a dozen places.
 
 What follows from what is as in `paths`, searched from its end. No machine is known to wait, so that
 replies on the way always count.
@@ -30,6 +30,8 @@ from lrpc.kernel.simulated.engine import FOREVER
 # more can send to bound a machine about as the earliest of all does.
 MOST_FOLLOWED: Final = 16
 NOBODY: Final = -1  # in place of a machine's rank
+# The most entries in the heap of all machines, for each, until those that do not count are dropped.
+MOST_ENTRIES: Final = 4
 # Compiled code looks up another module's function at each call, unless it has it as a constant.
 _push: Final = heappush
 _pop: Final = heappop
@@ -80,8 +82,8 @@ class Order:
 
     An entry of a heap is an event's time, shifted by the bits of a rank, and the machine's rank.
     Python looks for signals in a product of large numbers, and compiled code cannot end it then.
-    Each machine that has a next event has an entry that is not too late; entries that are too early
-    are left out as they come up.
+    Each machine that has a next event, and is not taken, has an entry with its time; all others are
+    left out as they come up, or where they have become many.
     """
 
     def __init__(self, machines: int) -> None:
@@ -101,14 +103,14 @@ class Order:
 
         `NOBODY` where none is due before `until`.
         """
-        bits = self._bits
         for entry in self._lately:
-            due = entry >> bits
-            if due == self.due[entry - (due << bits)]:
+            if self._holds(entry):
                 _push(self._all, entry)
         self._lately.clear()
+        if len(self._all) > MOST_ENTRIES * len(self.due):
+            self._all = sorted({entry for entry in self._all if self._holds(entry)})
         due = self._first(self._all)
-        return _pop(self._all) - (due << bits) if due < until else NOBODY
+        return _pop(self._all) - (due << self._bits) if due < until else NOBODY
 
     @property
     def earliest(self) -> int:
@@ -119,14 +121,16 @@ class Order:
         return min(self._first(self._all), self._first(self._lately))
 
     def _first(self, heap: list[int]) -> int:
-        bits = self._bits
         while heap:
-            entry = heap[0]
-            due = entry >> bits
-            if due == self.due[entry - (due << bits)]:
-                return due
+            if self._holds(heap[0]):
+                return heap[0] >> self._bits
             _pop(heap)
         return FOREVER
+
+    def _holds(self, entry: int) -> bool:
+        """Return whether an entry has the time of its machine's next event."""
+        due = entry >> self._bits
+        return due == self.due[entry - (due << self._bits)]
 
 
 class Ways:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpc.cluster.description import Cluster
-from lrpc.cluster.nearest import NOBODY, Order
+from lrpc.cluster.nearest import MOST_ENTRIES, NOBODY, Order
 from lrpc.cluster.reach import Reach
 from lrpc.kernel.simulated.engine import FOREVER
 from tests.support.drawn import clusters
@@ -47,3 +47,13 @@ def test_the_machine_with_the_earliest_event_is_taken_whatever_was_due_before(
                 order.put(taken, min(earliest + when, FOREVER))
         else:
             order.put(rank, when)
+
+
+def test_an_event_that_others_come_before_again_and_again_takes_no_more_room() -> None:
+    order = Order(2)
+    for _ in range(1000):
+        order.put(0, 9)
+        order.put(0, 5)
+        assert order.take(6) == 0
+    assert order.take(6) == NOBODY
+    assert len(order._all) <= MOST_ENTRIES * 2

@@ -35,6 +35,7 @@ from lrpc.workloads.runs.planned import Options, check_plan, planned_calls
 if TYPE_CHECKING:
     from lrpc.workloads.records.timeline import TimelineWritten
 
+LOOKS_S: Final = 0.1  # between two looks at the memory that a run takes
 GROWN: Final = 1 << 30  # bytes of memory, until a run tells that it takes more
 
 
@@ -246,13 +247,17 @@ def _stopping(options: Options, show: Callable[[Progress], None]) -> Callable[[P
 
 def _growing(show: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Return a function that calls `show`, and tells where this process's memory grows much."""
-    told = [peak_bytes()]
+    told, looks_at = peak_bytes(), 0.0
 
     def on_progress(position: Progress) -> None:
+        nonlocal told, looks_at
         show(position)
+        if time.monotonic() < looks_at:
+            return
+        looks_at = time.monotonic() + LOOKS_S
         takes = peak_bytes()
-        if takes - told[0] > GROWN:
-            told[0] = 2 * takes
+        if takes - told > GROWN:
+            told = 2 * takes
             reached = f"{position.calls:,} calls and {position.now_ns / 1e9:,.3f} s of virtual time"
             stops = "if it does not end, lrpc run --max-calls or --until stops it and says what is called most"
             print_note(f"note: this run takes {takes / (1 << 30):.1f} GiB of memory after {reached}; {stops}")
